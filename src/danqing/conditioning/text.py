@@ -1,0 +1,63 @@
+"""A frozen text tower: words -> token states.
+
+Stable Diffusion conditions on all states of CLIP's text tower (arXiv 2103.00020), pad tokens included and
+unmasked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextModel, PreTrainedTokenizerBase
+
+from danqing.core.painter import Conditioning
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Calls the tower for one text at a time.
+
+    max_length: tokens per text L, begin and end marks included. clip_skip: how many last layers to leave out;
+    illustration models are often trained with 1.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    model: CLIPTextModel
+    max_length: int
+    clip_skip: int = 0
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, model: CLIPTextModel, clip_skip: int = 0) -> TextEncoder:
+        """An encoder as long as both the tokenizer and the tower allow."""
+        longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+        return cls(tokenizer, model.eval(), longest, clip_skip)
+
+    @torch.no_grad()
+    def __call__(self, words: str) -> Conditioning:
+        """Token states [1 L D], with the words that did not fit reported as `dropped`."""
+        ids = self.tokenizer(
+            words,
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+        ).input_ids
+        return Conditioning(tokens=self.states(ids.to(self.model.device)), dropped=self.tail(words))
+
+    def states(self, ids: Tensor) -> Tensor:
+        """Ids [n L] -> normalised states [n L D] of the last layer, or of the one `clip_skip` before it."""
+        output = self.model(input_ids=ids, output_hidden_states=self.clip_skip > 0)
+        if self.clip_skip == 0:
+            states: Tensor = output.last_hidden_state
+            return states
+        skipped: Tensor = self.model.final_layer_norm(output.hidden_states[-(self.clip_skip + 1)])
+        return skipped
+
+    def tail(self, words: str) -> str:
+        """The end of `words` that does not fit into `max_length` tokens; empty if all do."""
+        room = self.max_length - self.tokenizer.num_special_tokens_to_add()
+        tokens = self.tokenizer(words, add_special_tokens=False, return_offsets_mapping=True)
+        starts = [start for start, _ in tokens.offset_mapping[room:]]
+        return words[starts[0] :] if starts else ""

@@ -1,0 +1,204 @@
+"""The one request: what to paint. Python, command line and servers share it; every picture holds it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import unicodedata
+from itertools import product
+from math import ceil, floor, log
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief, shorten, unknown
+
+SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
+SIDE_MAX = 2048
+RATIO_MAX = 4  # a picture longer than 4:1 is far from anything a model has seen
+PROMPT_MAX = 4000  # characters; both prompts in both metadata chunks must fit the 64 KiB of a JPEG's EXIF
+
+
+def _printable(text: str) -> str:
+    # an escape sequence would otherwise reach the terminal of whoever reads the picture's metadata
+    bad = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\n\r\t"), None)
+    if bad is not None:
+        raise ValueError(f"the control character {bad!r} cannot be painted: leave it out")
+    return text
+
+
+Side = Annotated[int, Field(ge=8, le=SIDE_MAX)]
+Text = Annotated[str, AfterValidator(_printable)]
+
+
+class Brief(BaseModel):
+    """What to paint. Frozen; a field left at None is decided by the model's card in `settled`.
+
+    Sizes are pixels of the finished picture. Picture k of `count` has the seed `seed + k`, and a brief with
+    that seed and `count=1` paints the same picture alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    prompt: Text = Field(max_length=PROMPT_MAX, description="what to paint, in English or Chinese")
+    negative_prompt: Text = Field(
+        default="", max_length=PROMPT_MAX, description="what to keep out of the picture"
+    )
+    style: Text | None = Field(default=None, description="a style the model knows, such as 3d or paper-cut")
+    model: Text = Field(
+        default="stickers", min_length=1, description="a shipped model, or a folder of weights"
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=SEED_MAX, description="number that decides the picture; picture k has seed + k"
+    )
+    count: int = Field(default=1, ge=1, le=64, description="how many pictures")
+    width: Side | None = Field(default=None, description="width in pixels")
+    height: Side | None = Field(default=None, description="height in pixels")
+    native: bool = Field(default=False, description="the model's own size, without the upscaler")
+    steps: int | None = Field(
+        default=None, ge=1, le=1000, description="denoising steps: more is finer and slower"
+    )
+    guidance: float | None = Field(
+        default=None, ge=0, le=50, description="how strictly to follow the words: 1 is loose, 10 is strict"
+    )
+    rescale: float = Field(
+        default=0.0, ge=0, le=1, description="guidance rescale (arXiv 2305.08891), 0 = off"
+    )
+    sampler: Text | None = Field(default=None, description="how to walk from noise to picture, such as euler")
+    background: str = Field(
+        default="white",
+        pattern=r"^(transparent|white|#[0-9a-fA-F]{6})$",
+        description="what is behind the drawing: transparent, white or #rrggbb",
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if not self.prompt.strip():
+            raise ValueError("prompt is empty: say what to paint, such as 'a red panda, 3d style'")
+        if self.seed is not None and self.seed + self.count - 1 > SEED_MAX:
+            raise ValueError(
+                f"seed {self.seed} + count {self.count} passes {SEED_MAX}: choose a smaller seed"
+            )
+        return self
+
+    @classmethod
+    def of(cls, prompt: str, **fields: object) -> Brief:
+        """A brief from loose values, with a one-line error instead of a validation report.
+
+        Raises:
+            BadBrief: naming the field, the value and what is allowed.
+        """
+        try:
+            return cls.model_validate({"prompt": prompt, **fields})
+        except ValidationError as error:
+            raise BadBrief(_first_line(error)) from None
+
+    def settled(self, card: Card) -> Brief:
+        """The same brief with every open field decided by `card`: repainting it needs nothing else.
+
+        Raises:
+            BadBrief: the model cannot paint it (size off the grid, unknown style, no transparency).
+        """
+        if self.background != "white" and Can.ALPHA not in card.can:
+            raise BadBrief(
+                f"model {card.name!r} paints on white only: background {self.background!r} needs another"
+            )
+        scale = 1 if self.native else card.scale
+        width, height = self.width or card.width * scale, self.height or card.height * scale
+        _check_grid(width, height, card.grid * scale)
+        seed = secrets.randbelow(SEED_MAX - self.count) if self.seed is None else self.seed
+        return self.model_copy(
+            update={
+                "style": _style_name(self.style, card),
+                "seed": seed,
+                "width": width,
+                "height": height,
+                "steps": self.steps or card.steps,
+                "guidance": card.guidance if self.guidance is None else self.guidance,
+                "sampler": self.sampler or card.sampler,
+            }
+        )
+
+    def alone(self, k: int) -> Brief:
+        """The brief that paints picture `k` of this one by itself."""
+        assert self.seed is not None, "settle the brief first"
+        return self.model_copy(update={"seed": self.seed + k, "count": 1})
+
+
+def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[int, int]:
+    """Width and height of the shape `ratio` ("3:2") with the area of the model's own size, on its grid.
+
+    Raises:
+        BadBrief: not W:H in positive whole numbers, or beyond 4:1.
+    """
+    parts = re.fullmatch(
+        r"\s*([1-9]\d{0,3})\s*[:：]\s*([1-9]\d{0,3})\s*", ratio
+    )  # ： is from a Chinese keyboard
+    if parts is None:
+        raise BadBrief(f"ar {shorten(ratio)!r} is not W:H: give two whole numbers such as 3:2")
+    shape = int(parts[1]) / int(parts[2])
+    if not 1 / RATIO_MAX <= shape <= RATIO_MAX:
+        raise BadBrief(f"ar {ratio} is too long: choose between 1:{RATIO_MAX} and {RATIO_MAX}:1")
+    cells = card.width * card.height / card.grid**2
+    ideal = (cells * shape) ** 0.5, (cells / shape) ** 0.5
+
+    def miss(sides: tuple[int, int]) -> float:  # a wrong shape shows more than a wrong area
+        w, h = sides
+        return 2 * abs(log(w / h / shape)) + abs(log(w * h / cells))
+
+    near = [(max(1, floor(side)), max(1, ceil(side))) for side in ideal]
+    width, height = min(product(*near), key=miss)
+    step = card.grid * (1 if native else card.scale)
+    return width * step, height * step
+
+
+def _style_name(style: str | None, card: Card) -> str | None:
+    if style is None or style in card.styles:
+        return style
+    for name, words in card.styles.items():  # "剪纸" and "paper cut" mean the style paper-cut
+        if style.lower() in (name.lower(), *(word.strip().lower() for word in words.split("/"))):
+            return name
+    raise BadBrief(unknown("style", style, card.styles))
+
+
+def _check_grid(width: int, height: int, grid: int) -> None:
+    for name, side in (("width", width), ("height", height)):
+        if side % grid:
+            near = [n for n in (side // grid * grid, side // grid * grid + grid) if 0 < n <= SIDE_MAX]
+            raise BadBrief(f"{name} {side} is not a multiple of {grid}: use {' or '.join(map(str, near))}")
+
+
+_BOUNDS = ("greater_than_equal", "less_than_equal", "finite_number")  # what is out of them is a number
+_FIXES = {  # pydantic's kind of error -> what to say after "field value"
+    "greater_than_equal": "is too small: use {ge} or more",
+    "less_than_equal": "is too large: use {le} or less",
+    "int_parsing": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "int_parsing_size": "is too large",
+    "int_type": "is not a whole number",
+    "float_parsing": "is not a number",
+    "float_type": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool_parsing": "is not true or false",
+    "string_type": "is not text",
+    "string_unicode": "is not valid text (UTF-8)",
+    "string_too_long": "is too long: use {max_length} characters or fewer",
+    "string_too_short": "is empty",
+    "string_pattern_mismatch": "is not one of: transparent, white or #rrggbb",
+}
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    text = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return unknown("field", field, Brief.model_fields)
+    if not field:
+        return text
+    value = shorten(str(first["input"]) if first["type"] in _BOUNDS else repr(first["input"]))
+    if first["type"] in _FIXES:
+        hint = ", or leave it out for a random one" if field == "seed" else ""
+        return f"{field} {value} {_FIXES[first['type']].format(**first.get('ctx', {}))}{hint}"
+    return f"{field} {value}: {text[:1].lower()}{text[1:]}"

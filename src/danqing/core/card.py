@@ -1,0 +1,40 @@
+"""What a model is and what it can do, as data: nobody branches on a family's name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Can(StrEnum):
+    """A skill an app may need of a painter."""
+
+    WORDS = "words"  # follows a prompt
+    NEGATIVE = "negative"  # follows a negative prompt
+    ALPHA = "alpha"  # paints transparency
+    ENLARGE = "enlarge"  # has a learned upscaler of factor `Card.scale`
+
+
+class Card(BaseModel):
+    """Facts about one set of weights. Lives beside them as `card.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    family: str = Field(description="the name under which the family is registered")
+    summary: str
+    paper: str = Field(description="arXiv id")
+    year: int
+    licence: str
+    width: int = Field(description="native width in pixels")
+    height: int = Field(description="native height in pixels")
+    grid: int = Field(description="native sides are multiples of this")
+    scale: int = Field(default=1, description="factor of the learned upscaler, 1 = none")
+    steps: int = 25
+    guidance: float = 4.0
+    sampler: str = "dpmpp_2m"
+    can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
+    styles: dict[str, str] = Field(
+        default_factory=dict, description="style name -> words for it, en and zh by '/'"
+    )

@@ -1,0 +1,54 @@
+"""What can go wrong, each with one line that names the value and the fix.
+
+DanqingError
+├── BadBrief      the request cannot be painted as asked
+├── BadPicture    a picture file cannot be read, or says nothing of how it was made
+├── BadWeights    a weights file is missing, truncated, not finite or of another architecture
+├── BadData       a data set cannot be trained on
+└── NotFinite     numbers became NaN or infinite while painting or training
+"""
+
+# ruff: noqa: N818  a name says what is bad; "Error" on each would add nothing
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DanqingError(Exception):
+    """Something the user can mend: its text is one line, shown without a traceback."""
+
+
+class BadBrief(DanqingError):
+    """A request that cannot be painted as asked."""
+
+
+class BadPicture(DanqingError):
+    """A picture file that cannot be read or holds no brief."""
+
+
+class BadWeights(DanqingError):
+    """A weights file that cannot be used."""
+
+
+class BadData(DanqingError):
+    """A data set that cannot be trained on."""
+
+
+class NotFinite(DanqingError):
+    """NaN or infinite values appeared; nothing is saved from them."""
+
+
+def shorten(text: str, most: int = 60) -> str:
+    """`text`, cut in the middle where it would fill a terminal."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
+
+
+def unknown(kind: str, value: str, known: Iterable[str]) -> str:
+    """One line for a name that is not known: the nearest match first, then all that exist."""
+    names = sorted(known)
+    near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    choice = f"choose from {', '.join(names)}" if names else f"there is no {kind} to choose from"
+    return f"unknown {kind} {shorten(value)!r}: {hint}{choice}"

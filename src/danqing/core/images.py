@@ -1,0 +1,103 @@
+"""Between the painter's tensors and PIL's pictures.
+
+The painter's format is [n 4 h w] in [-1, 1]: colour already laid over white, then alpha. With everything in
+[0, 1], rgb = straight * a + (1 - a); so the first three channels alone are the picture on white, and fully
+transparent pixels are white, not an arbitrary colour that a network would have to learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageColor, ImageOps
+from torch import Tensor
+
+from danqing.core.errors import BadBrief, NotFinite
+
+HAZE = 7.5 / 255  # alpha below this is a network's rounding, not a drawing
+_THROUGH = {"F": "L", "La": "LA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}  # to reach RGBA
+_WHOLE = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for 16-bit grey
+
+
+def to_pil(pixels: Tensor, background: str = "white") -> list[Image.Image]:
+    """The painter's pixels [n c h w] in [-1, 1], c 3 or 4, as pictures.
+
+    background: "transparent" gives RGBA with straight colour; "white" or "#rrggbb" gives RGB.
+
+    Raises:
+        NotFinite: a pixel is NaN or infinite.
+        BadBrief: three channels know no background but white.
+    """
+    unit = _unit(pixels)
+    if unit.shape[1] == 3 and background != "white":
+        raise BadBrief(f"background {background!r} needs a model that paints transparency: use white")
+    rgb, alpha = unit[:, :3], unit[:, 3:]
+    if background == "transparent":
+        return [Image.fromarray(picture, "RGBA") for picture in _bytes(_straight(rgb, alpha))]
+    if background != "white":
+        ground = torch.tensor(ImageColor.getrgb(background)).view(1, 3, 1, 1) / 255
+        rgb = rgb - (1 - alpha) * (1 - ground)  # take the white away, lay the ground
+    return [Image.fromarray(picture, "RGB") for picture in _bytes(rgb)]
+
+
+def from_pil(image: Image.Image) -> Tensor:
+    """Any picture as one of the painter's [4 h w] in [-1, 1], turned the way its EXIF says.
+
+    Palette, grey, 16-bit grey, CMYK and other colour modes are converted; no alpha means opaque.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _WHOLE:  # Pillow would clip these at 255, leaving a white picture
+        grey = np.asarray(image).astype(np.float32) / 257
+        image = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+    if image.mode in _THROUGH:
+        image = image.convert(_THROUGH[image.mode])
+    unit = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1).float() / 255
+    straight, alpha = unit[:3], unit[3:]
+    return torch.cat([straight * alpha + (1 - alpha), alpha]) * 2 - 1
+
+
+def grid(images: Sequence[Image.Image]) -> Image.Image:
+    """One near-square sheet of all pictures, in reading order, with thin gutters; transparency is kept."""
+    if not images:
+        raise ValueError("a grid needs at least one picture")
+    columns = ceil(sqrt(len(images)))
+    rows = ceil(len(images) / columns)
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    gutter = max(2, min(width, height) // 64)
+    clear = any(image.has_transparency_data for image in images)
+    mode, ground = ("RGBA", (255, 255, 255, 0)) if clear else ("RGB", (255, 255, 255))
+    size = (columns * (width + gutter) - gutter, rows * (height + gutter) - gutter)
+    sheet = Image.new(mode, size, ground)
+    for k, image in enumerate(images):
+        row, column = divmod(k, columns)
+        sheet.paste(image.convert(mode), (column * (width + gutter), row * (height + gutter)))
+    return sheet
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    if pixels.ndim != 4 or pixels.shape[1] not in (3, 4):
+        raise ValueError(f"pictures are [n c h w] with 3 or 4 channels, not {list(pixels.shape)}")
+    pixels = pixels.detach().to("cpu", torch.float32)
+    finite = torch.isfinite(pixels).flatten(1).all(1)
+    if not finite.all():
+        bad = int((~finite).nonzero()[0]) + 1
+        raise NotFinite(f"picture {bad} of {len(pixels)} holds NaN or infinite pixels, so none is kept")
+    return ((pixels + 1) / 2).clamp(0, 1)
+
+
+def _straight(rgb: Tensor, alpha: Tensor) -> Tensor:
+    """Colour over white [n 3 h w] and alpha [n 1 h w], both in [0, 1] -> straight RGBA [n 4 h w]."""
+    seen = alpha >= HAZE
+    colour = (rgb - (1 - alpha)) / alpha.clamp(min=HAZE)
+    colour = torch.where(
+        seen, colour.clamp(0, 1), torch.ones_like(colour)
+    )  # white under nothing: no dark fringe
+    return torch.cat([colour, alpha * seen], dim=1)
+
+
+def _bytes(unit: Tensor) -> list[NDArray[np.uint8]]:
+    return list((unit.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy())

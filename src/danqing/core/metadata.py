@@ -1,0 +1,119 @@
+"""What a picture says of itself: A1111's `parameters` text for other programs, our JSON to repaint from.
+
+The A1111 text is the one every gallery reads; it is lossy where its readers are fragile. The JSON is exact.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief, BadPicture, shorten
+
+PARAMETERS = "parameters"  # the chunk of A1111
+DANQING = "danqing"  # ours
+
+
+class Info(BaseModel):
+    """How a picture came to be, besides its brief. Keys of newer versions are ignored when reading."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    app: str = Field(default="paint", description="the app that made it")
+    seconds: float = Field(default=0.0, ge=0, description="how long it took")
+    sampler: str = Field(default="", description="the sampler's name in A1111")
+    dropped: str = Field(default="", description="words that did not fit the text tower")
+    parent: str | None = Field(default=None, description="the picture it was made from")
+    versions: dict[str, str] = Field(default_factory=dict, description="danqing and what it ran on")
+    unread: tuple[str, ...] = Field(
+        default=(), description="keys of the file that this version does not know"
+    )
+
+
+def write_a1111(brief: Brief, info: Info) -> str:
+    """The text of A1111's `parameters` chunk for a settled brief.
+
+    Its readers split at "Negative prompt:", "," and ":", and know no escape that all of them honour. So a
+    second "Negative prompt:" is broken up with a space, and a value that cannot be told is left out; our JSON
+    has both, verbatim.
+    """
+    lines = [_unmarked(brief.prompt)]
+    if brief.negative_prompt.strip():
+        lines.append(f"Negative prompt: {_unmarked(brief.negative_prompt)}")
+    pairs = {
+        "Steps": brief.steps,
+        "Sampler": info.sampler or brief.sampler,
+        "CFG scale": None if brief.guidance is None else f"{brief.guidance:g}",
+        "Seed": brief.seed,
+        "Size": f"{brief.width}x{brief.height}",
+        "Model": PurePath(brief.model).name,
+        "Style": brief.style,
+        "CFG rescale": f"{brief.rescale:g}" if brief.rescale else None,
+        "RNG": "CPU",
+        "Version": f"danqing {info.versions.get('danqing', '')}".strip(),
+    }
+    lines.append(", ".join(f"{key}: {value}" for key, value in pairs.items() if _fits(value)))
+    return "\n".join(lines)
+
+
+def write_json(brief: Brief, info: Info) -> str:
+    """The text of our own chunk: everything, exactly."""
+    record = {
+        "brief": brief.model_dump(mode="json"),
+        "info": info.model_dump(mode="json", exclude={"unread"}),
+    }
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+
+
+def read_json(text: str) -> tuple[Brief, Info]:
+    """The brief and the info that `write_json` wrote, here or in another version of danqing.
+
+    Keys that this version does not know are skipped and named in `Info.unread`.
+
+    Raises:
+        BadPicture: not our JSON, or a brief that no longer holds.
+    """
+    record = _object(text)
+    given = record.get("brief")
+    if not isinstance(given, dict) or not isinstance(given.get("prompt"), str):
+        raise BadPicture("its danqing chunk holds no brief; repaint from the original file")
+    known = {key: value for key, value in given.items() if key in Brief.model_fields}
+    unread = tuple(str(key) for key in given if key not in known)
+    try:
+        info = Info.model_validate({**_dict(record.get("info")), "unread": unread})
+        return Brief.of(**known), info
+    except BadBrief as error:
+        raise BadPicture(f"its brief can no longer be painted: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadPicture(
+            f"its danqing chunk is damaged at {where}: {shorten(repr(first['input']))}"
+        ) from None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise BadPicture("its danqing chunk is not JSON; repaint from the original file")
+    return record
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _unmarked(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line).replace("Negative prompt:", "Negative prompt :")
+
+
+def _fits(value: object) -> bool:
+    return value not in (None, "") and not set(str(value)) & set(',:"{}\r\n')

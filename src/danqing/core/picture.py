@@ -1,0 +1,163 @@
+"""A picture that knows how it was made."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadPicture
+from danqing.core.files import replacing
+from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
+
+PIXELS_MAX = 32_000_000  # far above what any model paints; a small file can claim far more
+
+_EXIF, _USER_COMMENT, _MAKER_NOTE = 0x8769, 0x9286, 0x927C
+_UNICODE, _OURS = b"UNICODE\0", b"danqing\0"
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    KeyError,
+    IndexError,
+    TypeError,
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, the settled brief that paints it again, and how it came to be."""
+
+    image: Image.Image
+    brief: Brief
+    info: Info = field(default_factory=Info)
+
+    def save(self, path: str | Path) -> Path:
+        """Write PNG, WebP (lossless) or JPEG, by the ending of `path`, with the metadata inside.
+
+        Raises:
+            BadPicture: an ending that is none of them, or transparency in a JPEG.
+            DanqingError: the place cannot be written.
+        """
+        path = Path(path)
+        write = writer(path, transparent=self.image.has_transparency_data)
+        with replacing(path) as draft:
+            write(self, draft)
+        return path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Picture:
+        """Read a picture that danqing saved. Nothing in the file is executed or trusted.
+
+        Raises:
+            BadPicture: missing, not PNG, JPEG or WebP, damaged, above 32 megapixels, or without a brief.
+        """
+        path = Path(path)
+        image, text = _read(path)
+        if text is None:
+            raise BadPicture(
+                f"{str(path)!r} holds no danqing brief, or a program stripped it: use the original file"
+            )
+        try:
+            brief, info = read_json(text)
+        except BadPicture as error:
+            raise BadPicture(f"{str(path)!r}: {error}") from None
+        return cls(image, brief, info)
+
+
+def writer(path: Path, *, transparent: bool) -> Callable[[Picture, Path], None]:
+    """What writes a picture to `path`, by its ending.
+
+    Raises:
+        BadPicture: the ending is unknown, or the format has no transparency.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise BadPicture(f"cannot save {path.name!r}: end the name with {', '.join(_WRITERS)}")
+    if transparent and _WRITERS[suffix] is _write_jpeg:
+        raise BadPicture(
+            f"cannot save {path.name!r}: JPEG has no transparency; use .png, .webp or background white"
+        )
+    return _WRITERS[suffix]
+
+
+def _write_png(picture: Picture, path: Path) -> None:
+    chunks = PngInfo()
+    chunks.add_text(PARAMETERS, write_a1111(picture.brief, picture.info))
+    chunks.add_text(DANQING, write_json(picture.brief, picture.info))
+    picture.image.save(path, "PNG", pnginfo=chunks)
+
+
+def _write_webp(picture: Picture, path: Path) -> None:
+    picture.image.save(path, "WEBP", lossless=True, exact=True, exif=_exif(picture))
+
+
+def _write_jpeg(picture: Picture, path: Path) -> None:
+    try:
+        picture.image.convert("RGB").save(path, "JPEG", quality=95, subsampling=0, exif=_exif(picture))
+    except ValueError:  # a JPEG's EXIF ends at 64 KiB
+        raise BadPicture(f"cannot save {path.suffix}: the prompt is too long for a JPEG; use .png") from None
+
+
+_WRITERS: dict[str, Callable[[Picture, Path], None]] = {
+    ".png": _write_png,
+    ".webp": _write_webp,
+    ".jpg": _write_jpeg,
+    ".jpeg": _write_jpeg,
+}
+
+
+def _exif(picture: Picture) -> Image.Exif:
+    exif = Image.Exif()
+    comment, ours = write_a1111(picture.brief, picture.info), write_json(picture.brief, picture.info)
+    exif[_EXIF] = {
+        _USER_COMMENT: _UNICODE + comment.encode("utf-16-be"),  # as A1111 does
+        _MAKER_NOTE: _OURS + ours.encode(),
+    }
+    return exif
+
+
+def _read(path: Path) -> tuple[Image.Image, str | None]:
+    if not path.exists():
+        raise BadPicture(f"no picture at {str(path)!r}: check the name")
+    if path.is_dir():
+        raise BadPicture(f"{str(path)!r} is a folder: name a picture in it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size limit warns; ours, below, is lower
+            return _decode(path)
+    except UnidentifiedImageError:
+        raise BadPicture(f"{str(path)!r} is not a PNG, JPEG or WebP picture: use one of them") from None
+    except Image.DecompressionBombError:
+        raise BadPicture(
+            f"{str(path)!r} is too large: at most {PIXELS_MAX // 1_000_000} megapixels"
+        ) from None
+    except PermissionError:
+        raise BadPicture(f"{str(path)!r} may not be read: change its permissions") from None
+    except _DAMAGED:
+        raise BadPicture(f"{str(path)!r} is damaged or cut short: use the original file") from None
+
+
+def _decode(path: Path) -> tuple[Image.Image, str | None]:
+    with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        if image.width * image.height > PIXELS_MAX:
+            raise Image.DecompressionBombError
+        image.load()
+        return image.copy(), _own_text(image)
+
+
+def _own_text(image: Image.Image) -> str | None:
+    if isinstance(image, PngImageFile):
+        return image.text.get(DANQING)
+    note = image.getexif().get_ifd(_EXIF).get(_MAKER_NOTE, b"")
+    return note.removeprefix(_OURS).decode() if isinstance(note, bytes) and note.startswith(_OURS) else None

@@ -1,0 +1,49 @@
+"""Captions in English and Chinese for a thing in a style."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+Say = Callable[[str, str | None, random.Random], str]
+
+# style -> (words, 词)
+STYLE_WORDS: dict[str, tuple[str, str]] = {
+    "3d": ("3d", "3D"),
+    "flat": ("flat", "扁平"),
+    "silhouette": ("silhouette", "剪影"),
+    "cartoon": ("cartoon", "卡通"),
+    "blob": ("blob", "软萌"),
+    "twemoji": ("sticker", "贴纸"),
+    "paper-cut": ("paper-cut", "剪纸"),
+    "porcelain": ("blue and white porcelain", "青花瓷"),
+    "ink-wash": ("ink wash", "水墨"),
+}
+
+_OPENINGS = ("", "", "{a} ", "{a} ", "{a} cute ", "a picture of {a} ", "an icon of {a} ", "a drawing of {a} ")
+_OPENINGS_ZH = ("", "", "一个", "一只", "一张图，", "可爱的", "画一个", "一只可爱的")
+_STYLED = ("{thing}, {style} style", "{thing}, {style} style", "{thing} in {style} style", "{style} {thing}", "{thing}, {style}")
+_STYLED_ZH = ("{thing}，{style}风格", "{thing}，{style}风格", "{style}风格的{thing}", "{style}{thing}", "{thing} {style}")
+
+
+def english(name: str, style: str | None, rng: random.Random) -> str:
+    """One of many ways to say it in English."""
+    article = "an" if name[0].lower() in "aeiou" else "a"
+    opening = rng.choice(_OPENINGS).format(a=article)
+    if style is None:
+        return opening + name
+    return rng.choice(_STYLED).format(thing=opening + name, style=STYLE_WORDS[style][0])
+
+
+def chinese(name: str, style: str | None, rng: random.Random) -> str:
+    """One of many ways to say it in Chinese."""
+    thing = rng.choice(_OPENINGS_ZH) + name
+    if style is None:
+        return thing
+    return rng.choice(_STYLED_ZH).format(thing=thing, style=STYLE_WORDS[style][1])
+
+
+def plain(name: str, name_zh: str, style: str) -> tuple[str, str]:
+    """The two captions used for evaluation and written beside each picture."""
+    words, words_zh = STYLE_WORDS[style]
+    return f"{name}, {words} style", f"{name_zh}，{words_zh}风格"

@@ -1,0 +1,159 @@
+"""Where the pictures come from: openly licensed drawing sets, published as ordinary npm packages."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from danqing.core.errors import BadData
+
+EMOJIBASE = "emojibase-data@17.0.0"  # labels, tags and groups in many languages, MIT
+
+
+@dataclass(frozen=True)
+class Source:
+    """One set of drawings in one style. `package` is an npm name with its version."""
+
+    style: str
+    package: str
+    licence: str
+    author: str
+
+
+SOURCES = (
+    Source("3d", "@lobehub/fluent-emoji-3d@1.1.0", "MIT", "Microsoft, Fluent Emoji"),
+    Source("flat", "@iconify-json/fluent-emoji-flat@1.2.6", "MIT", "Microsoft, Fluent Emoji"),
+    Source("silhouette", "@iconify-json/fluent-emoji-high-contrast@1.2.6", "MIT", "Microsoft, Fluent Emoji"),
+    Source("cartoon", "@iconify-json/noto@1.2.9", "Apache-2.0", "Google, Noto Emoji"),
+    Source("blob", "@iconify-json/noto-v1@1.2.5", "Apache-2.0", "Google, Noto Emoji (v1)"),
+    Source("twemoji", "@iconify-json/twemoji@1.2.5", "CC-BY-4.0", "Twitter and contributors, Twemoji"),
+)
+
+
+def slug(label: str) -> str:
+    """The name under which iconify sets keep an emoji: its label in lower ASCII, words joined by '-'."""
+    ascii_label = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_label.replace("'", "")).strip("-")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A thing to draw. `name` and `name_zh` are the words captions use; `label` and `code` find its drawings."""
+
+    name: str
+    name_zh: str
+    label: str
+    code: str
+    tags: tuple[str, ...]
+    tags_zh: tuple[str, ...]
+    group: int
+
+
+def read_concepts(emojibase: Path, renamed: dict[str, tuple[str, str]]) -> list[Concept]:
+    """Every emoji but clock faces, in order; `renamed` maps a label to plainer (English, Chinese) words."""
+    english = json.loads((emojibase / "en" / "data.json").read_text("utf-8"))
+    chinese = {row["hexcode"]: row for row in json.loads((emojibase / "zh" / "data.json").read_text("utf-8"))}
+    concepts = []
+    for row in english:
+        label, twin = row["label"], chinese.get(row["hexcode"], row)
+        if "group" not in row or re.search(r"o’clock|thirty", label):
+            continue
+        name, name_zh = renamed.get(label, (label, twin["label"]))
+        tags, tags_zh = tuple(row.get("tags", ())), tuple(twin.get("tags", ()))
+        concepts.append(Concept(name, name_zh, label, row["hexcode"], tags, tags_zh, row["group"]))
+    return concepts
+
+
+class Drawings:
+    """The drawings of one unpacked package, by concept: vectors rendered at any size, or bitmaps resized."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        icons = folder / "icons.json"
+        self._set = json.loads(icons.read_text("utf-8")) if icons.exists() else None
+
+    def render(self, concept: Concept, size: int) -> Image.Image | None:
+        """RGBA with straight colour, `size` x `size`, or None when this set lacks the concept."""
+        return self._bitmap(concept, size) if self._set is None else self._vector(concept, size)
+
+    def _bitmap(self, concept: Concept, size: int) -> Image.Image | None:
+        for name in (concept.code, f"{concept.code}-FE0F"):
+            path = self.folder / "assets" / f"{name.lower()}.webp"
+            if path.exists():
+                return _resized(Image.open(path).convert("RGBA"), size)
+        return None
+
+    def _vector(self, concept: Concept, size: int) -> Image.Image | None:
+        import resvg_py
+
+        assert self._set is not None
+        icon = self._set["icons"].get(slug(concept.label))
+        if icon is None:
+            return None
+        width = icon.get("width", self._set.get("width", 16))
+        height = icon.get("height", self._set.get("height", 16))
+        side = max(width, height)  # a square view, so that narrow drawings are centred, not stretched
+        left, top = icon.get("left", 0) - (side - width) / 2, icon.get("top", 0) - (side - height) / 2
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {side} {side}">'
+        data = resvg_py.svg_to_bytes(svg_string=f"{head}{icon['body']}</svg>", width=size, height=size)
+        return Image.open(io.BytesIO(bytes(data))).convert("RGBA")
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    """Resized in premultiplied colour, so that hidden colours do not bleed into the edge."""
+    return image.convert("RGBa").resize((size, size), Image.Resampling.LANCZOS).convert("RGBA")
+
+
+def unpacked(package: str, cache: Path) -> Path:
+    """The folder of an npm package, fetched once by the npm client without running any install script.
+
+    Raises:
+        BadData: npm is missing or cannot fetch the package.
+    """
+    folder = cache / re.sub(r"[@/]+", "_", package).strip("_")
+    if folder.exists():
+        return folder
+    npm = shutil.which("npm")
+    if npm is None:
+        raise BadData("npm is not installed: it is needed once, to fetch the drawings (not for painting)")
+    cache.mkdir(parents=True, exist_ok=True)
+    command = [npm, "pack", package, "--silent", "--pack-destination", str(cache)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BadData(f"npm could not fetch {package!r}: {done.stderr.strip().splitlines()[-1:]}")
+    archive = cache / done.stdout.strip().splitlines()[-1]
+    draft = folder.with_suffix(".part")
+    with tarfile.open(archive) as tar:
+        tar.extractall(draft, filter="data")
+    (draft / "package").rename(folder)
+    draft.rmdir()
+    archive.unlink()
+    return folder
+
+
+def read_vocabulary(path: Path) -> tuple[list[str], dict[str, tuple[str, str]]]:
+    """The labels of a vocabulary file in order, and the plainer words it gives some of them."""
+    labels, renamed = [], {}
+    for line in _lines(path):
+        label, _, words = (part.strip() for part in line.partition("="))
+        labels.append(label)
+        if words:
+            english, _, chinese = (part.strip() for part in words.partition("/"))
+            renamed[label] = (english, chinese)
+    return labels, renamed
+
+
+def _lines(path: Path) -> Iterator[str]:
+    for line in path.read_text("utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield line.strip()

@@ -1,0 +1,117 @@
+"""The sticker data set: openly licensed drawings and three rendered styles, captioned in English and Chinese.
+
+Written as a Hugging Face imagefolder: `<style>/<slug>.png` (RGBA, straight colour) and one `metadata.jsonl`.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from danqing.core.files import replacing
+from danqing.data import captions
+from danqing.data.holdout import held_out
+from danqing.data.sources import (
+    EMOJIBASE,
+    SOURCES,
+    Concept,
+    Drawings,
+    Source,
+    read_concepts,
+    read_vocabulary,
+    slug,
+    unpacked,
+)
+from danqing.data.styles import FILTERS
+
+THINGS = (3, 4, 5, 6, 7)  # emojibase groups: animals and nature, food, travel, activities, objects
+RENDERED_FROM = "cartoon"  # the set whose drawings the rendered styles start from
+
+
+@dataclass(frozen=True)
+class StickerOptions:
+    """What to build. `known_only` keeps the few hundred best-known things; `size` is the side in pixels."""
+
+    size: int = 128
+    known_only: bool = False
+    styles: tuple[str, ...] = field(default_factory=lambda: tuple(captions.STYLE_WORDS))
+
+
+def build(folder: Path, cache: Path, options: StickerOptions, watch: Callable[[int, int], None] | None = None) -> int:
+    """Fetch the drawings, render them all, and write the data set. Returns how many pictures it has.
+
+    watch: called with (concepts done, of how many).
+
+    Raises:
+        BadData: a package cannot be fetched.
+    """
+    concepts = concepts_of(unpacked(EMOJIBASE, cache), known_only=options.known_only)
+    sets = [(source, Drawings(unpacked(source.package, cache))) for source in SOURCES]
+    rows: list[dict[str, object]] = []
+    for done, concept in enumerate(concepts):
+        for source, style, picture in _pictures(concept, sets, options):
+            name = f"{style}/{slug(concept.name)}.png"
+            with replacing(folder / name) as draft:
+                picture.save(draft, "PNG")
+            rows.append(_row(name, concept, style, source))
+        if watch is not None:
+            watch(done + 1, len(concepts))
+    with replacing(folder / "metadata.jsonl") as draft:
+        draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return len(rows)
+
+
+def concepts_of(emojibase: Path, *, known_only: bool) -> list[Concept]:
+    """The things of the vocabulary, with the plainer words it gives; and all other things unless `known_only`."""
+    with resources.as_file(resources.files("danqing.data") / "vocabulary.txt") as path:
+        labels, renamed = read_vocabulary(path)
+    known, groups = set(labels), () if known_only else THINGS
+    return [c for c in read_concepts(emojibase, renamed) if c.label in known or c.group in groups]
+
+
+def _pictures(
+    concept: Concept, sets: list[tuple[Source, Drawings]], options: StickerOptions
+) -> Iterator[tuple[Source, str, Image.Image]]:
+    """Every picture of one concept: (where from, style, RGBA)."""
+    for source, drawings in sets:
+        wanted = source.style in options.styles
+        renders = source.style == RENDERED_FROM
+        if not wanted and not renders:
+            continue
+        if wanted and (picture := drawings.render(concept, options.size)) is not None:
+            yield source, source.style, picture
+        if renders and (large := drawings.render(concept, max(512, options.size))) is not None:
+            for style in FILTERS.keys() & set(options.styles):
+                yield source, style, _filtered(large, style, concept, options.size)
+
+
+def _filtered(picture: Image.Image, style: str, concept: Concept, size: int) -> Image.Image:
+    array = np.asarray(picture, np.float32) / 255
+    styled = FILTERS[style](array, zlib.crc32(concept.code.encode()))
+    image = Image.fromarray((styled * 255).round().clip(0, 255).astype(np.uint8), "RGBA")
+    return image.convert("RGBa").resize((size, size), Image.Resampling.BOX).convert("RGBA")
+
+
+def _row(name: str, concept: Concept, style: str, source: Source) -> dict[str, object]:
+    text, text_zh = captions.plain(concept.name, concept.name_zh, style)
+    return {
+        "file_name": name,
+        "text": text,
+        "text_zh": text_zh,
+        "concept": concept.name,
+        "concept_zh": concept.name_zh,
+        "style": style,
+        "tags": list(concept.tags),
+        "tags_zh": list(concept.tags_zh),
+        "held_out": held_out(concept.name, style),
+        "source": source.package,
+        "author": source.author,
+        "licence": source.licence,
+    }

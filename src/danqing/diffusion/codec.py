@@ -1,0 +1,90 @@
+"""Between pixels and what the network paints on. Only here is known how much smaller latents are."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from danqing.core.errors import NotFinite
+from danqing.core.seeds import Seeds
+
+
+class Codec(Protocol):
+    """Pixels [n p h w] in [-1, 1] <-> latents [n channels h/factor w/factor] of about unit variance."""
+
+    @property
+    def factor(self) -> int:
+        """How many pixels wide a latent is."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+        ...
+
+    def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
+        """Pixels to latents: their mean, or a sample with `seeds`."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to pixels, not clipped.
+
+        Raises:
+            NotFinite: the latents hold NaN or infinite values, which would decode to black.
+        """
+        ...
+
+
+class IdentityCodec:
+    """For networks that paint pixels."""
+
+    factor = 1
+
+    def __init__(self, channels: int = 3) -> None:
+        self.channels = channels
+
+    def encode(self, pixels: Tensor, _seeds: Seeds | None = None) -> Tensor:
+        """The pixels."""
+        return pixels
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The latents, once known to be finite."""
+        return _finite(latents)
+
+
+class KLCodec:
+    """The KL autoencoder of latent diffusion (arXiv 2112.10752 section 3.1).
+
+    Owns the shift and the scale that give its latents unit variance: z = (latent - shift) * scale.
+    """
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        self.vae = vae.eval()
+        self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.channels: int = vae.config.latent_channels
+        self._scale: float = vae.config.scaling_factor
+        self._shift: float = vae.config.shift_factor or 0.0
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
+        """Pixels to latents: the mean of the posterior, or a sample from it with each picture's own seed."""
+        posterior = self.vae.encode(pixels).latent_dist
+        latents: Tensor = posterior.mean
+        if seeds is not None:
+            latents = latents + posterior.std * seeds.normal(*latents.shape[1:]).to(latents)
+        return (latents - self._shift) * self._scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to pixels, not clipped."""
+        pixels: Tensor = self.vae.decode(_finite(latents) / self._scale + self._shift).sample
+        return pixels
+
+
+def _finite(latents: Tensor) -> Tensor:
+    if not latents.isfinite().all():
+        raise NotFinite("the latents hold NaN or infinite values: nothing is decoded; lower the guidance")
+    return latents

@@ -1,0 +1,258 @@
+"""Ways to walk from noise to picture. A sampler never calls the network: it asks.
+
+A sampler is a generator. It yields a `Question(x, level)`, is sent back the clean estimate of x, and its
+return value is the final x. What it must remember lives in local variables, so nothing is ever set or
+reset. Whoever owns the loop answers: `drive` one question at a time, a test with the closed-form denoiser
+of a Gaussian.
+
+Everything is written in (alpha, sigma) of x = alpha x_0 + sigma noise, not in k-diffusion's quotient
+s = sigma / alpha, so that walks may start at alpha = 0 (zero terminal SNR). One update serves nearly all:
+
+    x' = alpha' clean + sqrt(sigma'^2 - kick^2) noise_hat + kick z                          (DDIM eq. 12)
+
+Euler in s is this update with no kick; DDPM's posterior and Euler ancestral are this update with the full
+kick; DPM-Solver++(2M), ODE and SDE, are these two with a `clean` extrapolated from the last two answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor
+
+from danqing.core.errors import BadBrief
+from danqing.core.registry import Registry
+from danqing.core.seeds import Seeds
+from danqing.diffusion.schedule import Level
+
+
+class Question(NamedTuple):
+    """What is clean in x [n c h w] at this level? A trial looks ahead and does not count as a step."""
+
+    x: Tensor
+    level: Level
+    trial: bool = False
+
+
+Walk = Generator[Question, Tensor, Tensor]
+"""Yields questions, is sent clean estimates [n c h w], returns the final x [n c h w]."""
+
+Walker = Callable[[Tensor, Sequence[Level], Seeds], Walk]
+"""(x at the first level [n c h w], levels, source of fresh noise) -> a walk along the levels."""
+
+W = TypeVar("W", bound=Walker)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A walk under the name by which people ask for it.
+
+    title: the name in A1111's interface and metadata. spacing: the spacing that users of this name expect,
+    or None for the model's own. clean_end: None to end where the model's config says, as diffusers does
+    with DDIM alone.
+    """
+
+    walk: Walker
+    title: str
+    spacing: str | None = None
+    clean_end: bool | None = True
+
+
+SAMPLERS: Registry[Sampler] = Registry("sampler", BadBrief)
+
+
+def sampler(
+    name: str, title: str, spacing: str | None = None, clean_end: bool | None = True
+) -> Callable[[W], W]:
+    """Decorator: the walk below is a sampler called `name`. One walk may have several names."""
+
+    def add(walk: W) -> W:
+        SAMPLERS.register(name)(Sampler(walk, title, spacing, clean_end))
+        return walk
+
+    return add
+
+
+def drive(walk: Walk, denoise: Callable[[Tensor, Level], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Answer one question at a time with `denoise`. Stop iterating to cancel.
+
+    Yields (x after the step, the clean estimate it was made from), both [n c h w], once per finished step;
+    the last x is the result.
+    """
+    question = next(walk)
+    while True:
+        clean = denoise(question.x, question.level)
+        try:
+            question = walk.send(clean)
+        except StopIteration as stop:
+            yield stop.value, clean
+            return
+        if not question.trial:
+            yield question.x, clean
+
+
+def step(
+    x: Tensor, clean: Tensor, now: Level, then: Level, kick: float = 0.0, z: Tensor | None = None
+) -> Tensor:
+    """The update that all share, DDIM (arXiv 2010.02502) eq. 12: from `now` to `then`, all tensors [n c h w].
+
+    `kick` is the standard deviation of the fresh noise z, 0 <= kick <= then.sigma.
+    """
+    noise = (x - now.alpha * clean) / now.sigma
+    moved = then.alpha * clean + math.sqrt(max(then.sigma**2 - kick**2, 0.0)) * noise
+    return moved if z is None else moved + kick * z
+
+
+def ancestral(now: Level, then: Level, eta: float = 1.0) -> float:
+    """The kick of DDIM eq. 16. At eta = 1 the deviation of DDPM's posterior (arXiv 2006.11239 eq. 7)."""
+    variance = (then.sigma / now.sigma) ** 2 * (1 - (now.alpha / then.alpha) ** 2)
+    return eta * math.sqrt(max(variance, 0.0))
+
+
+def _fresh(x: Tensor, kick: float, seeds: Seeds) -> Tensor | None:
+    """Noise like x [n c h w] from each picture's own generator; none is drawn for a kick of 0."""
+    return seeds.normal(*x.shape[1:]).to(x) if kick > 0 else None
+
+
+@sampler("ddim", title="DDIM", clean_end=None)
+@sampler("euler", title="Euler", spacing="linspace")
+def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> Walk:
+    """Song, Meng, Ermon, arXiv 2010.02502, eq. 12. At eta = 0 it is Euler's method in s = sigma / alpha."""
+    for now, then in pairwise(levels):
+        clean = yield Question(x, now)
+        kick = ancestral(now, then, eta)
+        x = step(x, clean, now, then, kick, _fresh(x, kick, seeds))
+    return x
+
+
+@sampler("ddpm", title="DDPM")
+@sampler("euler_ancestral", title="Euler a", spacing="linspace")
+def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+    """Ho, Jain, Abbeel, arXiv 2006.11239, algorithm 2 with the posterior of eq. 6-7: DDIM at eta = 1.
+
+    Euler ancestral is the same step: its sigma_up is this kick, and its sigma_down what is left of sigma',
+    both divided by alpha'.
+    """
+    return ddim(x, levels, seeds, eta=1.0)
+
+
+def _gap(now: Level, then: Level) -> float:
+    """The h = lambda' - lambda of the DPM solvers; infinite from pure noise and to the clean end."""
+    if now.alpha == 0 or then.sigma == 0:
+        return math.inf
+    return then.half_log_snr - now.half_log_snr
+
+
+@sampler("heun", title="Heun", spacing="karras")
+def heun(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> Walk:
+    """Karras et al., arXiv 2206.00364, algorithm 1: Euler in s, then the mean of the slopes at both ends.
+
+    The slope is (x/alpha - D) / s. With D and D' the answers at both ends, the mean adds to Euler's x'
+
+        alpha'/2 (s/s' - 1) (D' - D),    s/s' = e^h.
+
+    First order where h is infinite. Asks twice per step.
+    """
+    for now, then in pairwise(levels):
+        clean = yield Question(x, now)
+        x = step(x, clean, now, then)
+        gap = _gap(now, then)
+        if math.isfinite(gap):
+            ahead = yield Question(x, then, trial=True)
+            x = x + then.alpha / 2 * math.expm1(gap) * (ahead - clean)
+    return x
+
+
+class _Answer(NamedTuple):
+    """A clean estimate [n c h w], and the gap of the step that was made from it."""
+
+    clean: Tensor
+    gap: float
+
+
+@sampler("dpmpp_2m", title="DPM++ 2M")
+@sampler("dpmpp_2m_karras", title="DPM++ 2M Karras", spacing="karras")
+def dpmpp_2m(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> Walk:
+    """DPM-Solver++(2M), Lu et al., arXiv 2211.01095, algorithm 2; at eta = 1 SDE-DPM-Solver++(2M).
+
+    Both are `step` with the clean estimate extrapolated to the middle of the interval in lambda.
+    """
+    last = None
+    for now, then in pairwise(levels):
+        clean = yield Question(x, now)
+        answer, kick = _Answer(clean, _gap(now, then)), ancestral(now, then, eta)
+        x = step(x, _midway(answer, last), now, then, kick, _fresh(x, kick, seeds))
+        last = answer
+    return x
+
+
+@sampler("dpmpp_2m_sde", title="DPM++ 2M SDE")
+@sampler("dpmpp_2m_sde_karras", title="DPM++ 2M SDE Karras", spacing="karras")
+def dpmpp_2m_sde(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+    """SDE-DPM-Solver++(2M), arXiv 2211.01095: DDPM's step with an extrapolated clean estimate."""
+    return dpmpp_2m(x, levels, seeds, eta=1.0)
+
+
+def _midway(answer: _Answer, last: _Answer | None) -> Tensor:
+    """D + 1/(2r) (D - D_last) with r = h_last / h (2211.01095 algorithm 2).
+
+    Just D in the first step and in the one to the clean end, where h is infinite; and after a step from
+    pure noise, where h_last is.
+    """
+    if last is None or math.isinf(answer.gap):
+        return answer.clean
+    return answer.clean + answer.gap / (2 * last.gap) * (answer.clean - last.clean)
+
+
+class _Stride(NamedTuple):
+    """A step of UniPC that may be mended: where it began, from which answer, and the answer before that."""
+
+    x: Tensor
+    now: Level
+    answer: _Answer
+    last: _Answer | None
+
+
+@sampler("unipc", title="UniPC")
+def unipc(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> Walk:
+    """UniPC-2, Zhao et al., arXiv 2302.04867, with B_2(h) = e^h - 1, on clean estimates.
+
+    The predictor UniP-2 is DPM-Solver++(2M). The corrector UniC-2 mends each step as soon as the answer at
+    its end is known, at no further question.
+    """
+    stride = None
+    for now, then in pairwise(levels):
+        clean = yield Question(x, now)
+        if stride is not None:
+            x = _unic(stride, clean, now)
+        answer, last = _Answer(clean, _gap(now, then)), stride.answer if stride else None
+        stride = _Stride(x, now, answer, last)
+        x = step(x, _midway(answer, last), now, then)
+    return x
+
+
+def _unic(stride: _Stride, ahead: Tensor, then: Level) -> Tensor:
+    """UniC (arXiv 2302.04867 section 3.1): the stride again, now with D', the answer at its end.
+
+        x' = step(x, D) + alpha' (1 - e^-h) (rho_1 / r (D_last - D) + rho_2 (D' - D)),    r = -h_last / h
+
+    where rho_1 + rho_2 = b_1 and r rho_1 + rho_2 = b_2. Without a D_last, rho_2 = 1/2.
+    """
+    (clean, h), last = stride.answer, stride.last
+    change = (ahead - clean) / 2
+    if last is not None:
+        b_1, b_2 = _moments(h)
+        r = -last.gap / h
+        rho_1 = (b_1 - b_2) / (1 - r)
+        change = rho_1 / r * (last.clean - clean) + (b_1 - rho_1) * (ahead - clean)
+    return step(stride.x, clean, stride.now, then) - then.alpha * math.expm1(-h) * change
+
+
+def _moments(h: float) -> tuple[float, float]:
+    """UniPC's b_1 and b_2 for B_2: the means of u and u^2 over u in [0, 1] with the weight e^(h u)."""
+    first = 1 / -math.expm1(-h) - 1 / h
+    return first, 1 / -math.expm1(-h) - 2 / h * first

@@ -1,0 +1,232 @@
+"""How much signal and how much noise there is at every time: x_t = alpha_t x_0 + sigma_t noise.
+
+Everything is variance preserving, alpha^2 + sigma^2 = 1, and computed in float64. Samplers walk along a
+list of levels and never see the table: zero terminal SNR (alpha = 0) is an ordinary level, and no previous
+time is ever guessed from the number of steps.
+
+Papers: DDPM arXiv 2006.11239; improved DDPM (cosine) arXiv 2102.09672; latent diffusion arXiv 2112.10752;
+zero terminal SNR arXiv 2305.08891; Karras et al. arXiv 2206.00364.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danqing.core.errors import BadBrief, BadWeights
+from danqing.core.registry import Registry
+
+_CLEAN_TIME = -1.0  # one before the first entry of the table; no network is asked there
+
+
+@dataclass(frozen=True)
+class Level:
+    """One noise level: x = alpha x_0 + sigma noise. `t` is the time the network is told, in [0, T)."""
+
+    alpha: float
+    sigma: float
+    t: float
+
+    @property
+    def log_snr(self) -> float:
+        """ln(alpha^2 / sigma^2): -inf at pure noise, +inf at the clean end."""
+        if self.alpha == 0:
+            return -math.inf
+        if self.sigma == 0:
+            return math.inf
+        return 2 * (math.log(self.alpha) - math.log(self.sigma))
+
+    @property
+    def half_log_snr(self) -> float:
+        """The lambda = ln(alpha / sigma) in which DPM solvers count time (arXiv 2206.00927 section 3.1)."""
+        return self.log_snr / 2
+
+
+CLEAN = Level(alpha=1.0, sigma=0.0, t=_CLEAN_TIME)
+
+
+BETAS: Registry[Callable[[int, float, float], Tensor]] = Registry("beta_schedule", BadWeights)
+"""beta_schedule of a diffusers config -> function of (T, beta_start, beta_end) giving float64 betas [T]."""
+
+
+@BETAS.register("linear")
+def _linear(count: int, start: float, end: float) -> Tensor:
+    """DDPM section 4: beta grows evenly."""
+    return torch.linspace(start, end, count, dtype=torch.float64)
+
+
+@BETAS.register("scaled_linear")
+def _scaled_linear(count: int, start: float, end: float) -> Tensor:
+    """Latent diffusion: the square root of beta grows evenly."""
+    return torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
+
+
+@BETAS.register("squaredcos_cap_v2")
+def _cosine(count: int, _start: float, _end: float) -> Tensor:
+    """Improved DDPM eq. 17: alpha_bar(t) = cos^2((t/T + 0.008) / 1.008 * pi/2), with beta at most 0.999."""
+    time = torch.arange(count + 1, dtype=torch.float64) / count
+    alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+
+
+def _zero_terminal(alpha_bar: Tensor) -> Tensor:
+    """Shift sqrt(alpha_bar) so that its last entry is 0, scale to keep its first (2305.08891 algorithm 1)."""
+    root = alpha_bar.sqrt()
+    first, last = root[0].item(), root[-1].item()
+    root = (root - last) * first / (first - last)
+    root[-1] = 0.0  # exactly, whatever the rounding
+    return root**2
+
+
+SPACINGS: Registry[Callable[[Schedule, int], list[Level]]] = Registry("timestep_spacing", BadWeights)
+"""Spacing name -> function of (schedule, steps) giving the levels to ask at, noisiest first."""
+
+
+@SPACINGS.register("leading")
+def _leading(schedule: Schedule, steps: int) -> list[Level]:
+    """DDIM: every (T // steps)-th time from `steps_offset` up; never reaches the noisiest times."""
+    stride = len(schedule) // steps
+    return schedule.levels_at(i * stride + schedule.steps_offset for i in reversed(range(steps)))
+
+
+@SPACINGS.register("trailing")
+def _trailing(schedule: Schedule, steps: int) -> list[Level]:
+    """Evenly back from the last time, which is always asked (2305.08891 table 2). Right for zero SNR."""
+    last = len(schedule)
+    return schedule.levels_at(round(last - i * last / steps) - 1 for i in range(steps))
+
+
+@SPACINGS.register("linspace")
+def _linspace(schedule: Schedule, steps: int) -> list[Level]:
+    """Evenly from the last time to the first, both asked (2102.09672 section 4). What A1111 does."""
+    last = len(schedule) - 1
+    return schedule.levels_at(round(last - i * last / max(steps - 1, 1)) for i in range(steps))
+
+
+@SPACINGS.register("karras")
+def _karras(schedule: Schedule, steps: int) -> list[Level]:
+    """Karras et al. eq. 5 with rho = 7, in s = sigma / alpha; s is mapped back to time by interpolating ln s.
+
+    The ramp starts at s = e^5.1 at most: beyond it (cosine schedules, zero terminal SNR) there is nothing to
+    see, and an unbounded ramp would spend most steps there. DeepFloyd IF clips at the same place. The first
+    level is the last of the table all the same, since that is where the noise starts.
+    """
+    rho, noisiest = 7, 5.1
+    table = schedule.levels_at(range(len(schedule)))
+    log_s = [-level.half_log_snr for level in table]
+    high, low = math.exp(min(log_s[-1], noisiest)) ** (1 / rho), math.exp(log_s[0]) ** (1 / rho)
+    ramp = [(high + i / max(steps - 1, 1) * (low - high)) ** rho for i in range(steps)]
+    return [table[-1]] + [_level_of(s, _interpolate(math.log(s), log_s)) for s in ramp[1:]]
+
+
+def _level_of(s: float, t: float) -> Level:
+    """The variance-preserving level with sigma / alpha = s."""
+    alpha = 1 / math.hypot(1, s)
+    return Level(alpha=alpha, sigma=s * alpha, t=t)
+
+
+def _interpolate(value: float, table: list[float]) -> float:
+    """The fractional index at which the rising `table` has `value`; its ends for values beyond them."""
+    above = min(bisect_left(table, value), len(table) - 1)
+    if above == 0:
+        return 0.0
+    low, high = table[above - 1], table[above]
+    if math.isinf(high):  # zero terminal SNR: nothing lies between the last finite entry and pure noise
+        return float(above - 1)
+    return above - 1 + min((value - low) / (high - low), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The noise levels a network was trained on.
+
+    alpha_bar: float64 [T], alpha^2 of every time, falling from near 1 at t = 0 to near or exactly 0 at T - 1.
+    spacing: which times to ask when a sampler has no wish of its own.
+    clean_end: whether DDIM steps to alpha = 1 after the last question, or only to alpha_bar[0], as in
+    Stable Diffusion 1 (`set_alpha_to_one: false`).
+    """
+
+    alpha_bar: Tensor
+    spacing: str = "leading"
+    steps_offset: int = 0
+    clean_end: bool = True
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Schedule:
+        """The schedule that a diffusers scheduler config describes, with the defaults of its `DDIMScheduler`.
+
+        Raises:
+            BadWeights: an unknown `beta_schedule` or spacing, or zero terminal SNR with epsilon prediction,
+                which tells nothing of the signal in pure noise (arXiv 2305.08891 section 3.2).
+        """
+        make = BETAS[config.get("beta_schedule", "linear")]
+        betas = make(
+            config.get("num_train_timesteps", 1000),
+            config.get("beta_start", 1e-4),
+            config.get("beta_end", 0.02),
+        )
+        if config.get("trained_betas") is not None:
+            betas = torch.tensor(config["trained_betas"], dtype=torch.float64)
+        alpha_bar = (1 - betas).cumprod(0)
+        if config.get("rescale_betas_zero_snr", False):
+            if config.get("prediction_type", "epsilon") == "epsilon":
+                raise BadWeights(
+                    "scheduler: rescale_betas_zero_snr needs a network that predicts v or the sample, "
+                    "not epsilon: set rescale_betas_zero_snr to false or correct prediction_type"
+                )
+            alpha_bar = _zero_terminal(alpha_bar)
+        spacing = config.get("timestep_spacing", "leading")
+        SPACINGS[spacing]  # an unknown name is an error now, not at the first picture
+        return cls(
+            alpha_bar=alpha_bar,
+            spacing=spacing,
+            steps_offset=config.get("steps_offset", 0),
+            clean_end=config.get("set_alpha_to_one", True),
+        )
+
+    def __len__(self) -> int:
+        return self.alpha_bar.shape[0]
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma (float32 [n] each) of the times t (int64 [n], in [0, T)). For training."""
+        alpha_bar = self.alpha_bar.to(t.device)[t]
+        return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
+
+    def levels_at(self, times: Iterable[int]) -> list[Level]:
+        """The levels of the given times.
+
+        Raises:
+            BadBrief: a time lies outside the table.
+        """
+        levels = []
+        for t in times:
+            if not 0 <= t < len(self):
+                raise BadBrief(
+                    f"time {t} is outside [0, {len(self) - 1}]: use fewer steps or another sampler "
+                    f"(spacing {self.spacing!r}, steps_offset {self.steps_offset})"
+                )
+            alpha_bar = self.alpha_bar[t].item()
+            levels.append(Level(alpha=math.sqrt(alpha_bar), sigma=math.sqrt(1 - alpha_bar), t=float(t)))
+        return levels
+
+    def levels(self, steps: int, spacing: str | None = None, clean_end: bool | None = None) -> list[Level]:
+        """`steps + 1` levels, noisiest first: what a sampler walks along, pair by pair.
+
+        The last one is clean (alpha 1, sigma 0), or as noisy as t = 0 where `clean_end` is False. Spacing and
+        end default to the schedule's own.
+
+        Raises:
+            BadBrief: `steps` is below 1 or above T.
+        """
+        if not 1 <= steps <= len(self):
+            raise BadBrief(f"steps {steps}: choose from 1 to {len(self)}")
+        asked = SPACINGS[spacing or self.spacing](self, steps)
+        ends_clean = self.clean_end if clean_end is None else clean_end
+        end = CLEAN if ends_clean else replace(self.levels_at([0])[0], t=_CLEAN_TIME)
+        return [*asked, end]

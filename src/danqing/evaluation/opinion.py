@@ -1,0 +1,41 @@
+"""What the judge thinks of a set of pictures that should show given things in given styles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from danqing.nets.judge import Judge
+
+Pair = tuple[str, str]  # concept, style
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """Shares in [0, 1], the judge's features [n d] and its labels [n 2]."""
+
+    top1: float
+    top5: float
+    style: float
+    features: Tensor
+    labels: Tensor
+
+
+def opinion(judge: Judge, pictures: Tensor, pairs: Sequence[Pair]) -> Opinion:
+    """Ask the judge about pictures [n c h w] in [-1, 1] that should show `pairs`."""
+    concepts = {name: i for i, name in enumerate(judge.config.concepts)}
+    styles = {name: i for i, name in enumerate(judge.config.styles)}
+    concept, style, features = judge.look(pictures)
+    wanted = torch.tensor([[concepts[c], styles[s]] for c, s in pairs])
+    ranks = concept.topk(5, dim=1).indices == wanted[:, :1]
+    labels = torch.stack([concept.argmax(dim=1), style.argmax(dim=1)], dim=1)
+    return Opinion(
+        top1=float(ranks[:, 0].float().mean()),
+        top5=float(ranks.any(dim=1).float().mean()),
+        style=float((labels[:, 1] == wanted[:, 1]).float().mean()),
+        features=features,
+        labels=labels,
+    )

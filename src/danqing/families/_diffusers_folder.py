@@ -1,0 +1,234 @@
+"""The diffusers folder of Stable Diffusion: model_index.json, a folder per part, and three things of our own.
+
+card.json (what the model is), upscaler/ and latent_rgb.safetensors (a map for previews) are optional, and
+other programs leave them alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadWeights
+from danqing.families._pretrained import (
+    Config,
+    first_line,
+    read_json,
+    read_module,
+    read_tensors,
+    replacing_folder,
+    write_json,
+    write_module,
+)
+from danqing.nets.upscaler import Upscaler
+
+_PIPELINE = "StableDiffusionPipeline"
+_OTHERS = {
+    "StableDiffusionXLPipeline": "Stable Diffusion XL",
+    "StableDiffusion3Pipeline": "Stable Diffusion 3",
+    "FluxPipeline": "FLUX.1",
+}
+_STEM = "diffusion_pytorch_model"
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a folder holds: `scheduler` as a diffusers config, `latent_rgb` as in `DiffusionPainter`."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: Config
+    card: Card
+    upscaler: Upscaler | None = None
+    latent_rgb: Tensor | None = None
+
+
+def read_folder(folder: Path) -> Parts:
+    """The parts in a diffusers folder, in float32 on the CPU.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    _check_index(folder)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    tokenizer = _read_tokenizer(folder / "tokenizer")
+    tower = read_module(folder / "text_encoder", _build_text, _text_key)
+    vae = read_module(folder / "vae", AutoencoderKL.from_config, _vae_key)
+    unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
+    upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
+    enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
+    parts = Parts(
+        unet=unet,
+        vae=vae,
+        text_encoder=tower,
+        tokenizer=tokenizer,
+        scheduler=scheduler,
+        card=_read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger),
+        upscaler=enlarger,
+        latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
+    )
+    _check_fit(folder, parts)
+    return parts
+
+
+def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write an ordinary diffusers folder, whole or not at all, that diffusers' own pipeline opens too.
+
+    Text keys carry the `text_model.` that other programs expect, and every scheduler field is written out.
+
+    Raises:
+        BadWeights: a value does not fit into `dtype`.
+        DanqingError: the folder cannot be written.
+    """
+    with replacing_folder(folder) as draft:
+        for name, part in (("unet", parts.unet), ("vae", parts.vae)):
+            part.save_config(draft / name)
+            write_module(part, read_json(draft / name / "config.json"), draft / name, _STEM, dtype)
+        tower = parts.text_encoder
+        # transformers loads in the dtype that the config names, diffusers in float32: let them agree
+        config = {**tower.config.to_dict(), "architectures": ["CLIPTextModel"], "dtype": "float32"}
+        write_module(tower, config, draft / "text_encoder", "model", dtype, prefix="text_model.")
+        if parts.upscaler is not None:
+            write_module(parts.upscaler, parts.upscaler.to_config(), draft / "upscaler", _STEM, dtype)
+        if parts.latent_rgb is not None:
+            save_file({"weight": parts.latent_rgb.float().contiguous()}, draft / "latent_rgb.safetensors")
+        parts.tokenizer.save_pretrained(draft / "tokenizer")
+        parts.tokenizer.backend_tokenizer.model.save(str(draft / "tokenizer"))  # vocab.json for older readers
+        DDIMScheduler.from_config(parts.scheduler).save_config(draft / "scheduler")
+        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
+        write_json(_index(), draft / "model_index.json")
+
+
+def derived_card(
+    name: str, unet: UNet2DConditionModel, vae: AutoencoderKL, upscaler: Upscaler | None
+) -> Card:
+    """What can be said of a model from its configs alone."""
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    size = unet.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    can = {Can.WORDS, Can.NEGATIVE}
+    can |= {Can.ALPHA} if vae.config.out_channels == 4 else set()
+    can |= {Can.ENLARGE} if upscaler else set()
+    return Card(
+        name=name,
+        family="stable_diffusion",
+        summary=f"a Stable Diffusion for pictures of {width * factor} x {height * factor}",
+        paper="2112.10752",
+        year=2022,
+        licence="unknown: ask whoever made the folder",
+        width=width * factor,
+        height=height * factor,
+        grid=factor * 2 ** (len(unet.config.block_out_channels) - 1),
+        scale=upscaler.config.scale if upscaler else 1,
+        guidance=7.5,
+        can=frozenset(can),
+    )
+
+
+def _index() -> Config:
+    """The model_index.json that diffusers writes for a pipeline without a safety checker."""
+    nothing = [None, None]
+    return {
+        "_class_name": _PIPELINE,
+        "_diffusers_version": diffusers.__version__,
+        "feature_extractor": nothing,
+        "image_encoder": nothing,
+        "requires_safety_checker": False,
+        "safety_checker": nothing,
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+
+
+def _check_index(folder: Path) -> None:
+    if not folder.is_dir():
+        raise BadWeights(
+            f"{str(folder)!r} is not a folder: give an unpacked diffusers folder of Stable Diffusion"
+        )
+    found = read_json(folder / "model_index.json").get("_class_name")
+    if found != _PIPELINE:
+        raise BadWeights(
+            f"{str(folder)!r} holds {_OTHERS.get(str(found), 'another model')} ({found}): "
+            f"only Stable Diffusion 1 and 2 ({_PIPELINE}) can be opened"
+        )
+
+
+def _check_fit(folder: Path, parts: Parts) -> None:
+    """The parts belong together.
+
+    Raises:
+        BadWeights: naming the numbers that differ.
+    """
+    latents, expects = parts.vae.config.latent_channels, parts.unet.config.in_channels
+    if expects != latents:
+        kind = "an inpainting or depth UNet" if expects > latents else "another model's UNet"
+        raise BadWeights(
+            f"{str(folder / 'unet')!r} is {kind}: it takes {expects} channels, the vae gives {latents}"
+        )
+    width, wants = parts.text_encoder.config.hidden_size, parts.unet.config.cross_attention_dim
+    if width != wants:
+        raise BadWeights(
+            f"{str(folder / 'unet')!r} wants words of width {wants}, the text encoder gives {width}"
+        )
+    tokens, rows = len(parts.tokenizer), parts.text_encoder.config.vocab_size
+    if tokens > rows:
+        raise BadWeights(f"{str(folder / 'tokenizer')!r} has {tokens} tokens, the text encoder knows {rows}")
+
+
+def _read_card(path: Path) -> Card | None:
+    if not path.is_file():
+        return None
+    try:
+        return Card.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise BadWeights(f"{str(path)!r}: {where} {fault['msg'].lower()}: correct the card") from None
+
+
+def _read_tokenizer(folder: Path) -> CLIPTokenizer:
+    # without either file transformers makes an empty tokenizer and says nothing
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise BadWeights(f"no tokenizer.json or vocab.json in {str(folder)!r}: fetch the whole folder again")
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
+
+
+def _build_text(config: Config) -> CLIPTextModel:
+    kind = config.get("model_type", "clip_text_model")
+    if kind != "clip_text_model":
+        raise ValueError(f"model_type {kind!r}, not clip_text_model")
+    return CLIPTextModel(CLIPTextConfig.from_dict(config))
+
+
+def _text_key(name: str) -> str | None:
+    """Older files prefix `text_model.` and store position_ids; transformers 5 does neither."""
+    name = name.removeprefix("text_model.")
+    return None if name.endswith("position_ids") else name
+
+
+def _vae_key(name: str) -> str:
+    """Files written before diffusers 0.15 name the attention's projections as the paper's code did."""
+    return re.sub(
+        r"(attentions\.\d+)\.(query|key|value|proj_attn)\.",
+        lambda match: f"{match[1]}.{_OLD_ATTENTION[match[2]]}.",
+        name,
+    )

@@ -1,0 +1,47 @@
+"""From a model's name to a painter. Nothing heavy is loaded before a model is opened."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import danqing.families
+import danqing.zoo
+from danqing.core.errors import BadWeights, unknown
+from danqing.core.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from danqing.core.painter import Painter
+
+_DEFAULT_FAMILY = "stable_diffusion"  # of a folder without a card, as other programs write
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package: name -> folder."""
+    roots = [Path(root) for root in danqing.zoo.__path__]
+    return {card.parent.name: card.parent for root in roots for card in sorted(root.glob("*/card.json"))}
+
+
+def open_painter(name: str) -> Painter:
+    """The painter of a shipped model, or of a folder of weights.
+
+    Raises:
+        BadWeights: no such model, or its files cannot be used.
+    """
+    folder = shipped().get(name, Path(name).expanduser())
+    if not folder.exists():
+        raise BadWeights(f"{unknown('model', name, shipped())}, or give a folder of weights")
+    for module in pkgutil.iter_modules(danqing.families.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"danqing.families.{module.name}")  # registers itself
+    return FAMILIES[_family_of(folder)](folder)
+
+
+def _family_of(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "card.json").read_text(encoding="utf-8"))["family"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return _DEFAULT_FAMILY  # whose opener says what is wrong with the folder

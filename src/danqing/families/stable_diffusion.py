@@ -1,0 +1,201 @@
+"""Latent diffusion: a UNet denoises the latents of a KL autoencoder, led by CLIP's token states.
+
+Paper: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, arXiv 2112.10752.
+Differs from Stable Diffusion 1 in size; our sticker preset also paints RGBA, predicts v on a cosine
+schedule and adds the pooled words to the time embedding, all within what a diffusers folder can say.
+Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
+NOTICE).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from tokenizers import pre_tokenizers
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from danqing.conditioning.text import TextEncoder
+from danqing.core.painter import Conditioning
+from danqing.core.registry import family
+from danqing.diffusion.codec import KLCodec
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.schedule import Schedule
+from danqing.families._diffusers_folder import Parts, derived_card, read_folder
+from danqing.families._diffusers_folder import save_folder as save_folder
+from danqing.families._pretrained import Config
+from danqing.families.clip import TEXT
+from danqing.nets.upscaler import Upscaler, UpscalerConfig
+
+_DOWN, _DOWN_TEXT = "DownBlock2D", "CrossAttnDownBlock2D"
+_UP, _UP_TEXT = "UpBlock2D", "CrossAttnUpBlock2D"
+
+UNETS: dict[str, Config] = {
+    "tiny": {
+        "sample_size": 4,
+        "in_channels": 8,
+        "out_channels": 8,
+        "block_out_channels": (16, 32),
+        "down_block_types": (_DOWN, _DOWN_TEXT),
+        "up_block_types": (_UP_TEXT, _UP),
+        "layers_per_block": 1,
+        "cross_attention_dim": 32,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 2,
+    },
+    # 84 training pictures a second on two AVX-512 cores in bf16: the leanest of six tried (recipes/NOTES.md)
+    "sticker": {
+        "sample_size": 16,
+        "in_channels": 8,
+        "out_channels": 8,
+        "block_out_channels": (96, 192, 256),
+        "down_block_types": (_DOWN, _DOWN_TEXT, _DOWN),
+        "up_block_types": (_UP, _UP_TEXT, _UP),
+        "layers_per_block": 1,
+        "cross_attention_dim": 192,
+        "attention_head_dim": 4,  # diffusers reads this as the number of heads
+        "norm_num_groups": 16,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 4,
+    },
+}
+
+AUTOENCODERS: dict[str, Config] = {
+    "tiny": {
+        "in_channels": 4,
+        "out_channels": 4,
+        "latent_channels": 8,
+        "block_out_channels": (4, 8, 8, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 1,
+        "norm_num_groups": 2,
+        "mid_block_add_attention": False,
+        "scaling_factor": 1.0,
+        "sample_size": 32,
+    },
+    "sticker": {
+        "in_channels": 4,
+        "out_channels": 4,
+        "latent_channels": 8,
+        "block_out_channels": (32, 64, 96, 128),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "mid_block_add_attention": False,
+        "scaling_factor": 1.0,  # latents are normalised per channel inside quant_conv and post_quant_conv
+        "sample_size": 128,
+    },
+}
+
+SCHEDULE: Config = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": False,
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 1,  # without effect on trailing spacing; other programs warn of any other value
+}
+
+UPSCALERS: dict[str, UpscalerConfig] = {
+    "tiny": UpscalerConfig(width=4, depth=2),
+    "sticker": UpscalerConfig(width=48, depth=8),
+}
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The UNet as a `diffusion.guidance.Network`."""
+
+    unet: UNet2DConditionModel
+
+    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+        """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
+        output: Tensor = self.unet(
+            x, t, encoder_hidden_states=words.tokens, encoder_attention_mask=words.mask, return_dict=False
+        )[0]
+        return output
+
+
+def painter_of(parts: Parts) -> DiffusionPainter:
+    """The parts put together.
+
+    Raises:
+        BadWeights: the scheduler config does not describe a known schedule or prediction.
+    """
+    return DiffusionPainter(
+        card=parts.card,
+        text=TextEncoder.of(parts.tokenizer, parts.text_encoder),
+        network=Denoiser(parts.unet.eval()),
+        prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(parts.scheduler),
+        codec=KLCodec(parts.vae),
+        enlarger=parts.upscaler,
+        latent_rgb=parts.latent_rgb,
+    )
+
+
+@family("stable_diffusion")
+def open_folder(folder: Path) -> DiffusionPainter:
+    """A painter from an ordinary diffusers folder of Stable Diffusion 1 or 2, or of our own.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    return painter_of(read_folder(folder))
+
+
+def random_parts(preset: str = "tiny", seed: int = 0) -> Parts:
+    """Parts of a preset with random weights, the same for the same seed: for tests, and to train."""
+    tokenizer = byte_tokenizer(TEXT[preset]["max_position_embeddings"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(**UNETS[preset])
+        vae = AutoencoderKL(**AUTOENCODERS[preset])
+        tower = CLIPTextModel(text_config(preset, tokenizer))
+        upscaler = Upscaler(UPSCALERS[preset])
+    card = derived_card(preset, unet, vae, upscaler)
+    return Parts(
+        unet=unet.eval(),
+        vae=vae.eval(),
+        text_encoder=tower.eval(),
+        tokenizer=tokenizer,
+        scheduler=SCHEDULE,
+        card=card.model_copy(update={"styles": {"3d": "3d/立体", "paper-cut": "paper-cut/剪纸"}}),
+        upscaler=upscaler.eval(),
+    )
+
+
+def random_painter(preset: str = "tiny", seed: int = 0) -> DiffusionPainter:
+    """A painter of `random_parts`."""
+    return painter_of(random_parts(preset, seed))
+
+
+def text_config(preset: str, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    """The text tower of a preset for the words of `tokenizer`."""
+    return CLIPTextConfig(
+        **TEXT[preset],
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def byte_tokenizer(length: int) -> CLIPTokenizer:
+    """CLIP's tokenizer without any merges: 514 tokens, one a byte, which needs no training."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*alphabet, *(f"{byte}</w>" for byte in alphabet), start, end]
+    marks = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
+    vocabulary = {word: index for index, word in enumerate(words)}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length, **marks)

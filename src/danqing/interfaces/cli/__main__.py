@@ -1,0 +1,8 @@
+"""`python -m danqing.interfaces.cli`, for where the `danqing` script is not on the path."""
+
+from __future__ import annotations
+
+from danqing.interfaces.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""`danqing`: the table of commands, and how errors end.
+
+A new command is one line in COMMANDS: its name, where its function (or its own typer app, for a command with
+sub-commands) lives, and its line in `danqing --help`. Its module is imported only when the command is called,
+so help answers at once. An error that the user can mend is one line on stderr: exit code 2 when the request
+is wrong, 1 when the world is (a file, weights), 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+import danqing
+from danqing.core.errors import BadBrief, DanqingError
+
+
+class Entry(NamedTuple):
+    """Where a command lives, "module:attribute", and what it does in a line."""
+
+    place: str
+    help: str
+
+
+COMMANDS = {
+    "paint": Entry("danqing.interfaces.cli.paint:paint", "Paint pictures from words."),
+    "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
+    "show": Entry("danqing.interfaces.cli.show:show", "Show how a picture was made, and how to repaint it."),
+}
+
+HELP = """丹青 danqing paints pictures from words, on this computer.
+
+danqing paint "a red panda, 3d style"\n
+danqing paint "一只红色的小熊猫" --count 4 --background transparent\n
+danqing show paintings/a-red-panda-3d-style-7.png
+
+`danqing COMMAND --help` tells what each command takes.
+"""
+
+
+class _Lazy(TyperGroup):
+    """Lists commands from the table; imports one when it is called."""
+
+    def resolve_command(
+        self, ctx: Any, args: list[str]
+    ) -> tuple[str | None, TyperCommand | TyperGroup, list[str]]:
+        name, _placeholder, rest = super().resolve_command(ctx, args)
+        assert name is not None, "super() has refused unknown names"
+        return name, _load(name), rest
+
+
+def _load(name: str) -> TyperCommand | TyperGroup:
+    module, attribute = COMMANDS[name].place.split(":")
+    made = getattr(import_module(module), attribute)
+    if not isinstance(made, typer.Typer):
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        app.command(name)(made)
+        made = app
+    command = get_command(made)
+    assert isinstance(command, TyperCommand | TyperGroup)
+    return command
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"danqing {danqing.__version__}")
+        raise typer.Exit
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(cls=_Lazy, help=HELP, rich_markup_mode="rich", add_completion=False)
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
+        ] = False,
+    ) -> None: ...
+
+    for name, entry in COMMANDS.items():
+        app.command(name, help=entry.help)(lambda: None)
+    return app
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what `argv` says and return the exit code; errors are told on stderr in one line."""
+    try:
+        outcome = get_command(_app()).main(
+            args=list(argv) or ["--help"], prog_name="danqing", standalone_mode=False
+        )
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context else ""
+        return _complain(error.format_message() + hint, 2)
+    except BadBrief as error:
+        return _complain(str(error), 2)
+    except DanqingError as error:
+        return _complain(str(error), 1)
+    except MemoryError:
+        return _complain("not enough memory: ask for fewer or smaller pictures", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        outcome = 130
+    if outcome == 130:
+        return _complain("cancelled", 130)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> None:
+    """The `danqing` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character shows its code instead
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"danqing: {' '.join(text.split())}", file=sys.stderr)
+    return code

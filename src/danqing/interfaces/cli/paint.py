@@ -1,0 +1,107 @@
+"""`danqing paint`."""
+
+from __future__ import annotations
+
+import sys
+from inspect import Parameter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from danqing.core.brief import Brief, sides_for_ratio
+from danqing.core.errors import BadBrief, shorten
+from danqing.interfaces.cli.models import card_of
+from danqing.interfaces.cli.options import brief_options, option, taking
+from danqing.interfaces.cli.places import Places, places_for
+from danqing.interfaces.cli.progress import painting
+
+if TYPE_CHECKING:
+    from danqing.core.card import Card
+    from danqing.core.painter import Painter
+    from danqing.core.picture import Picture
+
+_PROMPT = Parameter(
+    "prompt",
+    Parameter.KEYWORD_ONLY,
+    annotation=Annotated[
+        list[str],
+        typer.Argument(metavar="PROMPT", help="What to paint, in English or Chinese.", show_default=False),
+    ],
+)
+_AR = option("ar", "--ar", help="Shape W:H, such as 3:2, instead of two sides", unset="the model's")
+_OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg) or a folder/", unset="paintings/ here")
+
+
+@taking(_PROMPT, _OUT, _AR, *brief_options().values())
+def paint(**options: Any) -> None:
+    """Paint pictures from words.
+
+    [b]Examples[/b]
+
+    danqing paint "a red panda, 3d style"
+
+    danqing paint "一只红色的小熊猫" --count 4 --seed 7 --background transparent
+
+    danqing paint "a lighthouse at night" --ar 3:2 --no "people, text" --out lighthouse.webp
+
+    Pictures keep how they were made: see `danqing show FILE`. The same seed paints the same picture.
+    """
+    out, ratio, words = options.pop("out"), options.pop("ar"), options.pop("prompt")
+    given = {name: value for name, value in options.items() if value is not None}
+    brief = Brief.of(" ".join(words), **given)
+    painter, card = _chosen(brief.model)
+    brief = _shaped(brief, ratio, card).settled(card)
+    places = places_for(out, brief)
+    pictures = _painted(brief, painter)
+    _save(pictures, brief, places)
+
+
+def _chosen(model: str) -> tuple[Painter | None, Card]:
+    """The card, so that a bad request is told at once; a folder without one must be opened to know."""
+    card = card_of(model)
+    if card is not None:
+        return None, card
+    from danqing.families import open_painter
+
+    painter = open_painter(model)
+    return painter, painter.card
+
+
+def _shaped(brief: Brief, ratio: str | None, card: Card) -> Brief:
+    if ratio is None:
+        return brief
+    if brief.width or brief.height:
+        raise BadBrief(
+            f"--ar {shorten(ratio)!r} and --width or --height say the same thing: give one of them"
+        )
+    width, height = sides_for_ratio(ratio, card, native=brief.native)
+    _tell(f"ar {ratio} -> {width}x{height} ({width / height:.2f}:1, on the model's grid)")
+    return Brief.of(**{**brief.model_dump(exclude_unset=True), "width": width, "height": height})
+
+
+def _painted(brief: Brief, painter: Painter | None) -> list[Picture]:
+    what = f"{brief.count} pictures" if brief.count > 1 else "1 picture"
+    with painting(brief.model, f"{what}, seed {brief.seed}, {brief.width}x{brief.height}") as watch:
+        from danqing.apps.paint import paint as app  # seconds of torch: under the bar, after the checks
+
+        return app(brief, painter=painter, model=brief.model, watch=watch)
+
+
+def _save(pictures: list[Picture], brief: Brief, places: Places) -> None:
+    info = pictures[0].info
+    for picture, path in zip(pictures, places.pictures, strict=True):
+        print(picture.save(path))
+    if places.sheet is not None:
+        from danqing.core.images import grid
+        from danqing.core.picture import Picture
+
+        print(Picture(grid([picture.image for picture in pictures]), brief, info).save(places.sheet))
+    last = "" if brief.count == 1 else f" to {pictures[-1].brief.seed}"
+    each = " each" if brief.count > 1 else ""
+    _tell(f"seed {brief.seed}{last}, {info.seconds:.1f} s{each}, {brief.steps} steps of {brief.sampler}")
+    if info.dropped:
+        _tell(f"the prompt was too long; these words were not painted: {info.dropped}")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,68 @@
+"""Where pictures go: named after their words and their seed, never over another picture."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief, BadPicture
+from danqing.core.files import check_writable
+from danqing.core.picture import writer
+
+FOLDER = Path("paintings")
+
+
+@dataclass(frozen=True)
+class Places:
+    """One file per picture, and one for the sheet of all when there are several."""
+
+    pictures: tuple[Path, ...]
+    sheet: Path | None = None
+
+
+def places_for(out: str | None, brief: Brief) -> Places:
+    """The files for a settled brief.
+
+    out: None is `paintings/` here; a folder (it exists, ends with /, or has no ending) gets names of our own;
+    a file is written as named, replacing what was there, and with several pictures becomes their sheet.
+
+    Raises:
+        BadBrief: the ending of `out` is not a picture's, or is JPEG where transparency is asked.
+        DanqingError: a place cannot be written.
+    """
+    assert brief.seed is not None, "settle the brief first"
+    # os.path, not pathlib: it stays calm on ~nobody and on names too long, which check_writable tells better
+    place = FOLDER if out is None else Path(os.path.expanduser(out))  # noqa: PTH111
+    folder = out is None or out.endswith(("/", "\\")) or place.suffix == "" or os.path.isdir(place)  # noqa: PTH112
+    base = place / f"{slug(brief.prompt)}.png" if folder else place
+    try:
+        writer(base, transparent=brief.background == "transparent")
+    except BadPicture as error:
+        raise BadBrief(str(error)) from None
+    check_writable(base)
+    if brief.count == 1 and not folder:
+        return Places((base,))
+    seeds = range(brief.seed, brief.seed + brief.count)
+    singles = tuple(_free(base.with_stem(f"{base.stem}-{seed}")) for seed in seeds)
+    if brief.count == 1:
+        return Places(singles)
+    return Places(singles, _free(base.with_stem(f"{base.stem}-{brief.seed}-grid")) if folder else base)
+
+
+def slug(prompt: str, most: int = 48) -> str:
+    """`prompt` as a file name: letters and digits of any script, the rest as single dashes."""
+    text = unicodedata.normalize("NFKC", prompt).lower()
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    return "-".join(kept.split())[:most].strip("-") or "painting"
+
+
+def _free(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist."""
+    candidate, k = path, 1
+    while candidate.exists():
+        k += 1
+        candidate = path.with_stem(f"{path.stem}-{k}")
+    return candidate

@@ -1,0 +1,46 @@
+"""What stderr shows while a picture is painted: a bar on a terminal, a line elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from danqing.core.painter import Canvas
+
+
+@contextmanager
+def painting(model: str, what: str) -> Iterator[Callable[[Canvas], None]]:
+    """Yield what to call with each canvas. The bar is gone afterwards, also after Ctrl-C."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.print(f"painting {what}", soft_wrap=True)
+        yield lambda _canvas: None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(f"opening {model}", total=None)
+
+        def watch(canvas: Canvas) -> None:
+            done = canvas.step == canvas.of
+            text = "finishing" if done else f"painting {what}"
+            progress.update(task, description=text, total=canvas.of, completed=canvas.step)
+
+        yield watch

@@ -1,0 +1,48 @@
+"""`danqing show`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from danqing.core.picture import Picture
+from danqing.interfaces.cli.options import command_line
+
+
+def show(
+    picture: Annotated[str, typer.Argument(help="A picture that danqing painted.", show_default=False)],
+) -> None:
+    """Show how a picture was made, and the command that repaints it.
+
+    danqing show paintings/a-red-panda-7.png
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    opened = Picture.open(picture)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for label, value in _rows(opened).items():
+        table.add_row(Text(label, style="bold"), Text(_printable(value)))
+    Console(highlight=False).print(table)
+    print(f"\n{command_line(opened.brief)}")
+
+
+def _rows(picture: Picture) -> dict[str, str]:
+    brief, info = picture.brief, picture.info
+    rows = {
+        **{name.replace("_", " "): value for name, value in brief.model_dump(exclude_defaults=True).items()},
+        "file": f"{picture.image.width}x{picture.image.height} {picture.image.mode}",
+        "made by": f"{info.app}, {', '.join(f'{name} {version}' for name, version in info.versions.items())}",
+        "seconds": info.seconds,
+        "parent": info.parent,
+        "not painted": info.dropped,
+        "not read": ", ".join(info.unread),
+    }
+    return {label: str(value) for label, value in rows.items() if value not in (None, "")}
+
+
+def _printable(text: str) -> str:
+    # metadata comes from strangers: an escape sequence must not reach the terminal
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -1,0 +1,100 @@
+"""A small residual network that names the concept and the style of a sticker (after arXiv 1512.03385)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from danqing.core.files import replacing
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """The names it knows, the side of the pictures it looks at, its widths, and its reliability.
+
+    reliability: concept top-1 on real pictures left out of its training, by cross-validation.
+    """
+
+    concepts: tuple[str, ...]
+    styles: tuple[str, ...]
+    size: int = 64
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    reliability: float = math.nan
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions with batch norm; halves the picture and sets the width."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, width, 3, stride=2, padding=1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.short = nn.Conv2d(inputs, width, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norms[0](self.first(x)))
+        y = self.norms[1](self.second(y))
+        return F.relu(y + self.short(F.avg_pool2d(x, 2)))
+
+
+class Judge(nn.Module):
+    """[n 3 size size] in [-1, 1], on white -> logits (concepts [n c], styles [n s])."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = (16, *config.widths)
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.concept = nn.Linear(widths[-1], len(config.concepts))
+        self.style = nn.Linear(2 * widths[2], len(config.styles))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Concepts from the deepest features, styles from the mean and spread of shallow ones (texture)."""
+        x = F.relu(self.stem(x))
+        shallow = self.blocks[:2](x)
+        texture = torch.cat([shallow.mean(dim=(2, 3)), shallow.std(dim=(2, 3))], dim=1)
+        deep = self.blocks[2:](shallow).mean(dim=(2, 3))
+        return self.concept(F.dropout(deep, 0.2, self.training)), self.style(texture)
+
+    @torch.no_grad()
+    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[n c h w] in [-1, 1], on white, any size -> (concept logits, style logits, features [n d])."""
+        self.eval()
+        parts = []
+        for part in pictures[:, :3].split(64):
+            pixels = F.interpolate(part, size=(self.config.size,) * 2, mode="area")
+            shallow = self.blocks[:2](F.relu(self.stem(pixels)))
+            parts.append((*self(pixels), self.blocks[2:](shallow).mean(dim=(2, 3))))
+        concept, style, features = (torch.cat(column) for column in zip(*parts, strict=True))
+        return concept, style, features
+
+    def label(self, pictures: Tensor) -> Tensor:
+        """The likeliest (concept, style) of each picture, [n 2]."""
+        concept, style, _ = self.look(pictures)
+        return torch.stack([concept.argmax(dim=1), style.argmax(dim=1)], dim=1)
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` and `model.safetensors` (fp16)."""
+        with replacing(folder / "config.json") as draft:
+            draft.write_text(json.dumps(asdict(self.config), ensure_ascii=False), "utf-8")
+        state = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
+        with replacing(folder / "model.safetensors") as draft:
+            save_file({k: v.contiguous() for k, v in state.items()}, draft)
+
+    @classmethod
+    def load(cls, folder: Path) -> Judge:
+        """Read what `save` wrote."""
+        values = json.loads((folder / "config.json").read_text("utf-8"))
+        judge = cls(JudgeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
+        judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in
+                               load_file(folder / "model.safetensors").items()})
+        return judge.eval()

@@ -1,0 +1,1 @@
+"""One trainer, one objective per network."""

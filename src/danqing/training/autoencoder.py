@@ -1,0 +1,132 @@
+"""The KL autoencoder (arXiv 2112.10752, section 3.1), on RGBA crops, without a discriminator.
+
+loss = L1 + L1 of image gradients + 2 * squared error + kl_weight * KL(q(z|x) || N(0, I)), all means over elements;
+the squared error is what makes flat colours right early. With probability
+`coarse` the latents and the picture are both halved first (arXiv 2502.09509, 2502.14831): latents that survive
+rescaling are smoother, and a diffusion model learns them in fewer steps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
+from PIL import Image
+from torch import Generator, Tensor
+
+from danqing.data.dataset import Stickers, to_unit
+from danqing.training.objective import Batch, Objective
+from danqing.training.sheets import sheet_of
+
+
+class AutoencoderObjective(Objective):
+    """Trains an AutoencoderKL on random crops.
+
+    pictures: the training pictures. probe: pictures never trained on, for the sheet and the PSNR.
+    """
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        pictures: Stickers,
+        probe: Stickers,
+        crop: int = 64,
+        kl_weight: float = 1e-4,
+        coarse: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)
+        self._pictures, self._probe = pictures, probe
+        self._crop, self._kl_weight, self._coarse = crop, kl_weight, coarse
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """Random crops [n 4 c c], mirrored and with permuted colour channels, and noise for the posterior."""
+        picks = torch.randint(len(self._pictures), (size,), generator=rng)
+        reach = self._pictures.pictures.shape[-1] - self._crop + 1
+        corners = torch.randint(reach, (size, 2), generator=rng).tolist()
+        crops = [
+            self._pictures.pictures[i, :, y : y + self._crop, x : x + self._crop]
+            for i, (y, x) in zip(picks.tolist(), corners, strict=True)
+        ]
+        pixels = to_unit(torch.stack([_shuffled(crop, rng) for crop in crops]))
+        halve = torch.rand((), generator=rng) < self._coarse
+        side = self._crop // 8
+        noise = torch.randn(size, self.autoencoder.config.latent_channels, side, side, generator=rng)
+        return {"pixels": pixels, "noise": noise, "halve": halve}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        pixels = batch["pixels"].contiguous(memory_format=torch.channels_last)
+        posterior = self.autoencoder.encode(pixels).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        latents = mean + torch.exp(0.5 * logvar) * batch["noise"]
+        if bool(batch["halve"]):
+            latents, pixels = F.avg_pool2d(latents, 2), F.avg_pool2d(pixels, 2)
+        painted = self.autoencoder.decode(latents).sample.float()
+        difference = painted - pixels
+        l1 = difference.abs().mean()
+        edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        mse = difference.square().mean()
+        loss = l1 + edges + 2 * mse + self._kl_weight * kl
+        return {"loss": loss, "l1": l1.detach(), "mse": mse.detach(), "kl": kl.detach()}
+
+    @torch.no_grad()
+    def reconstruct(self, pictures: Tensor) -> Tensor:
+        """[n 4 h w] in [-1, 1] through the posterior mean and back, clamped."""
+        codes = self.autoencoder.encode(pictures).latent_dist.mean
+        painted: Tensor = self.autoencoder.decode(codes).sample
+        return painted.clamp(-1, 1)
+
+    def sheet(self) -> Image.Image:
+        """Rows of originals over rows of reconstructions."""
+        pictures = to_unit(self._probe.pictures[:16])
+        painted = self.reconstruct(pictures)
+        rows = [row for k in range(0, len(pictures), 8) for row in (pictures[k : k + 8], painted[k : k + 8])]
+        return sheet_of(torch.cat(rows), columns=8)
+
+    def export(self, folder: Path) -> None:
+        """Write the autoencoder with its latents normalised to mean 0 and standard deviation 1 per channel."""
+        normalise_latents(self.autoencoder, to_unit(self._pictures.pictures[::4]))
+        self.autoencoder.save_pretrained(folder)
+
+
+@torch.no_grad()
+def quiet_start(autoencoder: AutoencoderKL) -> AutoencoderKL:
+    """Residual blocks start as identities and the posterior almost without noise: the first steps are not lost."""
+    for block in autoencoder.modules():
+        if isinstance(block, ResnetBlock2D):
+            block.conv2.weight.zero_()
+            block.conv2.bias.zero_()
+    logvar = autoencoder.config.latent_channels
+    autoencoder.quant_conv.weight[logvar:] *= 0.1
+    autoencoder.quant_conv.bias[logvar:] = -6.0
+    return autoencoder
+
+
+def _shuffled(crop: Tensor, rng: Generator) -> Tensor:
+    """Mirrored half of the time; colour channels in any order, so that no hue is special."""
+    order = torch.randperm(3, generator=rng).tolist() if torch.rand((), generator=rng) < 0.5 else [0, 1, 2]
+    crop = crop[[*order, 3]]
+    return crop.flip(-1) if torch.rand((), generator=rng) < 0.5 else crop
+
+
+@torch.no_grad()
+def normalise_latents(autoencoder: AutoencoderKL, pictures: Tensor) -> None:
+    """Fold latent statistics into quant_conv and post_quant_conv, exactly, so that `scaling_factor` can be 1.
+
+    With z' = (z - mean) / std the 1 x 1 convolution that makes (mean, logvar) is rescaled per channel and the one that
+    reads z is rescaled inversely: the autoencoder computes the same pictures.
+    """
+    means = torch.cat([autoencoder.encode(part).latent_dist.mean for part in pictures.split(16)])
+    mean, std = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3))
+    into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
+    channels = len(mean)
+    into.bias[:channels] = (into.bias[:channels] - mean) / std
+    into.weight[:channels] = into.weight[:channels] / std[:, None, None, None]
+    into.bias[channels:] = into.bias[channels:] - 2 * std.log()
+    out.bias.copy_(out.bias + out.weight[:, :, 0, 0] @ mean)
+    out.weight.copy_(out.weight * std[None, :, None, None])
+    autoencoder.register_to_config(scaling_factor=1.0)

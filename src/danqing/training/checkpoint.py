@@ -1,0 +1,67 @@
+"""Checkpoints: written whole or not at all, read back bit-equal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from danqing.core.errors import BadWeights
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands."""
+
+    step: int
+    seconds: float
+
+
+def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: torch.optim.Optimizer, at: Progress) -> None:
+    """Write weights, EMA, optimiser and progress; the previous checkpoint is replaced in one rename."""
+    draft, old = folder.with_suffix(".part"), folder.with_suffix(".old")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    save_file(_contiguous(network.state_dict()), draft / "weights.safetensors")
+    save_file({str(i): t.detach().contiguous() for i, t in enumerate(ema)}, draft / "ema.safetensors")
+    torch.save(optimiser.state_dict(), draft / "optimiser.pt")
+    (draft / "progress.json").write_text(json.dumps({"step": at.step, "seconds": at.seconds}), "utf-8")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[list[Tensor], Progress] | None:
+    """Restore what `save` wrote, or None when there is no checkpoint.
+
+    A run killed between the two renames of `save` leaves only the previous one, under `.old`: it is used.
+
+    Raises:
+        BadWeights: the checkpoint belongs to another network or is damaged.
+    """
+    old = folder.with_suffix(".old")
+    if not folder.exists() and old.exists():
+        old.rename(folder)
+    if not folder.exists():
+        return None
+    try:
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
+        optimiser.load_state_dict(torch.load(folder / "optimiser.pt", weights_only=True))
+        ema = load_file(folder / "ema.safetensors")
+        progress: dict[str, Any] = json.loads((folder / "progress.json").read_text("utf-8"))
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadWeights(f"checkpoint {str(folder)!r} does not fit this run ({reason}): use another --run") from None
+    return [ema[str(i)] for i in range(len(ema))], Progress(progress["step"], progress["seconds"])
+
+
+def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().contiguous().clone() for key, value in state.items()}

@@ -1,0 +1,71 @@
+"""The judge: a small classifier of concept and style, trained on real pictures only, with strong augmentation.
+
+It is never used to train or to steer a painter, so its opinion of painted pictures is an outside one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Generator, Tensor
+
+from danqing.data.augment import Augment
+from danqing.data.dataset import Stickers, to_unit
+from danqing.nets.judge import Judge
+from danqing.training.objective import Batch, Objective
+from danqing.training.sheets import sheet_of
+
+STRONG = Augment(turn=15, scale=0.22, move=0.1, light=0.25, tint=0.2, erase=0.5)
+
+
+class JudgeObjective(Objective):
+    """Cross-entropy over concepts and over styles, with label smoothing."""
+
+    def __init__(self, judge: Judge, pictures: Stickers, probe: Stickers) -> None:
+        super().__init__()
+        self.judge = judge.to(memory_format=torch.channels_last)
+        self._pictures, self._probe = pictures, probe
+        self._labels = _labels(judge, pictures)
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """Augmented pictures on white [n 3 s s], some of them blurred, with their labels [n 2]."""
+        picks = torch.randint(len(self._pictures), (size,), generator=rng)
+        pixels = F.avg_pool2d(to_unit(self._pictures.pictures[picks, :3]), self._pooling())
+        blurred = F.interpolate(F.avg_pool2d(pixels, 2), scale_factor=2, mode="bilinear", align_corners=False)
+        pixels = torch.where(torch.rand(size, 1, 1, 1, generator=rng) < 0.3, blurred, pixels)
+        return {"pixels": STRONG(pixels, rng), "labels": self._labels[picks]}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        concept, style = self.judge(batch["pixels"].contiguous(memory_format=torch.channels_last))
+        parts = {
+            "concept": F.cross_entropy(concept.float(), batch["labels"][:, 0], label_smoothing=0.1),
+            "style": F.cross_entropy(style.float(), batch["labels"][:, 1], label_smoothing=0.1),
+        }
+        return {"loss": parts["concept"] + 0.5 * parts["style"], **{k: v.detach() for k, v in parts.items()}}
+
+    @torch.no_grad()
+    def accuracy(self) -> tuple[float, float]:
+        """Top-1 on the probe pictures: (concept, style)."""
+        right = self.judge.label(to_unit(self._probe.pictures)) == _labels(self.judge, self._probe)
+        concept, style = right.float().mean(dim=0).tolist()
+        return concept, style
+
+    def sheet(self) -> Image.Image:
+        """What the judge sees in training."""
+        return sheet_of(self.batch(32, Generator().manual_seed(0))["pixels"], columns=8)
+
+    def export(self, folder: Path) -> None:
+        """Write weights and the names of concepts and styles."""
+        self.judge.save(folder)
+
+    def _pooling(self) -> int:
+        return self._pictures.pictures.shape[-1] // self.judge.config.size
+
+
+def _labels(judge: Judge, pictures: Stickers) -> Tensor:
+    concepts = {name: i for i, name in enumerate(judge.config.concepts)}
+    styles = {name: i for i, name in enumerate(judge.config.styles)}
+    return torch.tensor([[concepts[row["concept"]], styles[row["style"]]] for row in pictures.rows])

@@ -1,0 +1,35 @@
+"""What a trainer needs of a thing to be trained."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from PIL import Image
+from torch import Generator, Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+class Objective(nn.Module, ABC):
+    """A network with its data and its loss.
+
+    `batch` owns all randomness, drawn from the generator it is given, so that a step is a pure function of
+    (weights, seed, step): that makes an interrupted run resume bit-equal. `forward` only computes.
+    """
+
+    @abstractmethod
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """One batch on the CPU: data, noise, everything random."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars to report; `loss` is the one to minimise."""
+
+    @abstractmethod
+    def sheet(self) -> Image.Image:
+        """A picture of how well it does now, on fixed inputs."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the weights in the form in which they are used."""

@@ -1,0 +1,53 @@
+"""A byte-level BPE tokenizer of CLIP's kind for English and Chinese captions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex
+from transformers import CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+# CLIP's words: contractions, runs of letters, single digits, runs of anything else
+_WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+
+
+def train_tokenizer(captions: Iterable[str], merges: int = 3000, length: int = 48) -> CLIPTokenizer:
+    """Learn merges from captions.
+
+    Every byte, inside and at the end of a word, is in the vocabulary, so no text is ever unknown; the end token has
+    the highest id, where CLIP's text tower pools.
+    """
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=merges + 2 * len(alphabet),
+        min_frequency=2,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    pairs = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    words = [*alphabet, *(f"{byte}</w>" for byte in alphabet), *("".join(pair) for pair in pairs), START, END]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
+    return CLIPTokenizer(
+        vocab=vocabulary,
+        merges=pairs,
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
+        model_max_length=length,
+    )

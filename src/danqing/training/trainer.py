@@ -1,0 +1,154 @@
+"""The one trainer: EMA, clipping, bf16, exact resume, a stop on NaN, live progress and sample sheets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Generator, Tensor
+
+from danqing.core.errors import NotFinite
+from danqing.core.files import replacing
+from danqing.training import checkpoint
+from danqing.training.checkpoint import Progress
+from danqing.training.log import Log
+from danqing.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long and how fast to train.
+
+    lr falls from its peak to a tenth along half a cosine after a linear warm-up. Periods are in steps.
+    """
+
+    steps: int
+    batch: int = 32
+    lr: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: str = "bf16"
+    seed: int = 0
+    save_every: int = 500
+    sheet_every: int = 500
+    log_every: int = 50
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """Linear warm-up, then half a cosine from the peak to a tenth of it."""
+    if step < options.warmup:
+        return options.lr * (step + 1) / options.warmup
+    done = (step - options.warmup) / max(1, options.steps - options.warmup)
+    return options.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def step_generator(seed: int, step: int) -> Generator:
+    """The randomness of one step. A function of (seed, step) alone, so nothing need be stored to resume."""
+    return Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+class Trainer:
+    """Trains an objective in a run folder; a second call continues where the first stopped, bit-equal.
+
+    The folder holds `checkpoint/`, `log.csv` and `sheets/`.
+    """
+
+    def __init__(self, objective: Objective, options: TrainOptions, run: Path) -> None:
+        self.options, self.run = options, run
+        self._accelerator = Accelerator(mixed_precision=options.precision)
+        optimiser = torch.optim.AdamW(
+            [p for p in objective.parameters() if p.requires_grad],
+            lr=options.lr,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+        self.objective, self._optimiser = self._accelerator.prepare(objective, optimiser)
+        self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
+        self._at = Progress(0, 0.0)
+
+    def train(self, watch: Callable[[str], None] | None = None) -> Objective:
+        """Run to the last step; returns the objective holding its EMA weights.
+
+        watch: called with each line of progress.
+
+        Raises:
+            NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
+        """
+        self._resume()
+        log = Log(self.run / "log.csv", self.options.steps, self.options.batch, watch)
+        started = time.monotonic() - self._at.seconds
+        for step in range(self._at.step, self.options.steps):
+            losses = self._step(step)
+            self._at = Progress(step + 1, time.monotonic() - started)
+            log.add(step + 1, losses, every=self.options.log_every)
+            if self._due(step + 1, self.options.sheet_every):
+                self._sheet(step + 1)
+            if self._due(step + 1, self.options.save_every):
+                self._save()
+        self._ema.copy_to(self._trained())
+        return self.objective
+
+    def _step(self, step: int) -> dict[str, float]:
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(step, self.options)
+        batch = self.objective.batch(self.options.batch, step_generator(self.options.seed, step))
+        batch = {key: value.to(self._accelerator.device) for key, value in batch.items()}
+        self.objective.train()
+        with self._accelerator.autocast():
+            losses = self.objective(batch)
+        self._accelerator.backward(losses["loss"])
+        norm = self._accelerator.clip_grad_norm_(self._trained(), self.options.clip)
+        told = {name: float(value.detach()) for name, value in losses.items()}
+        if not (math.isfinite(told["loss"]) and math.isfinite(float(norm))):
+            raise NotFinite(
+                f"loss {told['loss']} and gradient {float(norm)} at step {step}: training stopped, the checkpoint "
+                "before it is kept; continue with a lower learning rate"
+            )
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._ema.step(self._trained())
+        return told
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.objective.parameters() if p.requires_grad]
+
+    def _due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step == self.options.steps
+
+    def _resume(self) -> None:
+        found = checkpoint.load(self.run / "checkpoint", self.objective, self._optimiser)
+        if found is not None:
+            shadow, self._at = found
+            self._ema.shadow_params = [t.to(self._accelerator.device) for t in shadow]
+            self._ema.optimization_step = self._at.step
+
+    def _save(self) -> None:
+        shadow: list[Tensor] = self._ema.shadow_params
+        checkpoint.save(self.run / "checkpoint", self.objective, shadow, self._optimiser, self._at)
+
+    def _sheet(self, step: int) -> None:
+        with self.averaged(), torch.no_grad():
+            picture = self.objective.eval().sheet()
+        with replacing(self.run / "sheets" / f"{step:07d}.png") as draft:
+            picture.save(draft, "PNG")
+
+    @contextmanager
+    def averaged(self) -> Iterator[Objective]:
+        """The objective with its EMA weights in place; the trained ones come back afterwards."""
+        self._ema.store(self._trained())
+        self._ema.copy_to(self._trained())
+        try:
+            yield self.objective
+        finally:
+            self._ema.restore(self._trained())

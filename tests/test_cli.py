@@ -1,0 +1,337 @@
+"""The real command line: what it paints, where, and how it refuses."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import danqing
+from danqing.core.brief import Brief
+from danqing.core.picture import Picture
+from danqing.interfaces.cli import main as cli
+from danqing.interfaces.cli.options import command_line
+from danqing.interfaces.cli.places import slug
+from tests.toy import CARD, Toy, open_painter, write_card
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ask:
+    """The command line in an empty folder, with the toy model in ./toy."""
+    write_card(tmp_path / "toy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("danqing.families.open_painter", open_painter)
+
+    def run(*argv: str) -> Answer:
+        code = cli.run(argv)
+        return Answer(code, *capfd.readouterr())
+
+    return run
+
+
+def paint(ask: Ask, *argv: str) -> Answer:
+    return ask("paint", "--model", "toy", *argv)
+
+
+def pictures(folder: str = ".") -> list[str]:
+    found = Path(folder).rglob("*.*")
+    return sorted(str(path.relative_to(folder)) for path in found if path.suffix not in (".json", ".py"))
+
+
+def test_a_picture_is_painted_named_and_told(ask: Ask) -> None:
+    answer = paint(ask, "一只红色的小熊猫, 3D!", "--seed", "7")
+    assert answer.code == 0
+    assert answer.out == "paintings/一只红色的小熊猫-3d-7.png\n"
+    assert "seed 7" in answer.err
+    brief = Picture.open("paintings/一只红色的小熊猫-3d-7.png").brief
+    assert (brief.prompt, brief.seed, brief.model) == ("一只红色的小熊猫, 3D!", 7, "toy")
+
+
+def test_several_pictures_come_with_a_sheet_and_nothing_is_overwritten(ask: Ask) -> None:
+    first = paint(ask, "a", "cat", "--seed", "7", "--count", "2").out.split()
+    assert first == [f"paintings/a-cat-{end}.png" for end in ("7", "8", "7-grid")]
+    assert Picture.open(first[2]).image.size == (66, 32)
+    second = paint(ask, "a cat", "--seed", "7", "--count", "2").out.split()
+    assert second == [f"paintings/a-cat-{end}.png" for end in ("7-2", "8-2", "7-grid-2")]
+    assert Picture.open(first[2]).brief.count == 2
+
+
+@pytest.mark.parametrize(
+    ("out", "count", "files"),
+    [
+        ("new/folder/", 1, ["new/folder/a-cat-7.png"]),
+        ("there", 1, ["there/a-cat-7.png"]),
+        ("a/b.webp", 1, ["a/b.webp"]),
+        ("b.jpg", 1, ["b.jpg"]),
+        ("a.b.PNG", 2, ["a.b-7.PNG", "a.b-8.PNG", "a.b.PNG"]),
+    ],
+)
+def test_out_is_honoured(ask: Ask, out: str, count: int, files: list[str]) -> None:
+    Path("there").mkdir()
+    assert paint(ask, "a cat", "--seed", "7", "--count", str(count), "--out", out).out.split() == files
+    assert pictures() == sorted(files)
+    assert paint(ask, "a cat", "--seed", "7", "--out", out).code == 0, "a named file is replaced"
+
+
+def test_a_ratio_keeps_the_area_and_tells_its_rounding(ask: Ask) -> None:
+    answer = paint(ask, "a cat", "--ar", "4:1", "--out", "a.png")
+    assert "ar 4:1 -> 64x16" in answer.err
+    assert Picture.open("a.png").image.size == (64, 16)
+
+
+def test_words_that_did_not_fit_are_told(ask: Ask) -> None:
+    assert "not painted: nine ten" in paint(ask, "1 2 3 4 5 6 7 8 nine ten").err
+
+
+BAD = [
+    ("paint", "Missing argument"),
+    ("paint ''", "prompt is empty"),
+    ("paint cat --model toy --steps 0", "steps 0 is too small: use 1 or more"),
+    ("paint cat --model toy --steps 1001", "steps 1001 is too large"),
+    ("paint cat --model toy --steps abc", "steps 'abc' is not a whole number"),
+    ("paint cat --model toy --steps", "--steps"),
+    ("paint cat --model toy --guidance nan", "guidance nan is not a finite number"),
+    ("paint cat --model toy --guidance inf", "guidance inf"),
+    ("paint cat --model toy --guidance -1", "guidance -1 is too small"),
+    ("paint cat --model toy --rescale 2", "rescale 2 is too large"),
+    ("paint cat --model toy --seed -1", "leave it out for a random one"),
+    ("paint cat --model toy --seed 4294967296", "seed 4294967296"),
+    ("paint cat --model toy --seed 1e3", "seed '1e3' is not a whole number"),
+    ("paint cat --model toy --count 0", "count 0"),
+    ("paint cat --model toy --count 65", "count 65"),
+    ("paint cat --model toy --width 40", "use 32 or 48"),
+    ("paint cat --model toy --width 99999999999999999999", "width"),
+    ("paint cat --model toy --ar 3x2", "ar '3x2' is not W:H"),
+    ("paint cat --model toy --ar 9:1", "between 1:4 and 4:1"),
+    ("paint cat --model toy --ar 3:2 --width 32", "give one of them"),
+    ("paint cat --model toy --style 3dd", "unknown style '3dd': did you mean '3d'?"),
+    ("paint cat --model toy --background red", "transparent, white or #rrggbb"),
+    ("paint cat --model toy --sampler eulr", "unknown sampler 'eulr': did you mean 'euler'?"),
+    ("paint cat --model nowhere", "unknown model 'nowhere'"),
+    ("paint cat --model toy --stpes 3", "--steps"),
+    ("paint cat --model toy --out a.gif", "end the name with .png"),
+    ("paint cat --model toy --out a.jpg --background transparent", "JPEG has no transparency"),
+    ("pant cat", "'paint'"),
+    ("--nonsense", "--nonsense"),
+    ("show", "Missing argument"),
+]
+BROKEN = [
+    ("paint nan --model toy", "NaN or infinite"),
+    ("paint cat --model toy --out file/a.png", "cannot write 'file/a.png'"),
+    (f"paint cat --model toy --out {'long' * 70}.png", "cannot write"),
+    ("paint cat --model torn", "is not a model's card"),
+    ("show missing.png", "no picture at 'missing.png'"),
+    ("show file", "is not a PNG"),
+    ("show plain.png", "holds no danqing brief"),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "code"),
+    [(*case, 2) for case in BAD] + [(*case, 1) for case in BROKEN],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_bad_request_ends_in_one_line(ask: Ask, line: str, says: str, code: int) -> None:
+    Path("file").touch()
+    Path("empty").mkdir()
+    write_card(Path("torn")).joinpath("card.json").write_text('{"name"')
+    Image.new("RGB", (4, 4)).save("plain.png")
+    answer = ask(*shlex.split(line))
+    told = [row for row in answer.err.splitlines() if not row.startswith("painting ")]
+    assert answer.code == code
+    assert len(told) == 1
+    assert says in told[0]
+    assert told[0].startswith("danqing: ")
+    assert len(told[0]) < 400
+    assert answer.out == ""
+    assert pictures() == ["plain.png"], "nothing is left behind"
+    assert not Path("paintings").exists()
+
+
+def test_a_place_that_cannot_be_written_is_found_before_painting(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("danqing.families.open_painter", lambda _: pytest.fail("a painter was opened"))
+    Path("file").touch()
+    assert paint(ask, "a cat", "--out", "file/x/").code == 1
+
+
+def test_show_tells_how_and_its_command_repaints(ask: Ask) -> None:
+    words = "a 'quoted' cat, $HOME [b]bold[/b] 猫"
+    paint(ask, words, "--no", "-dog", "--seed", "7", "--background", "transparent", "--out", "a.png")
+    shown = ask("show", "a.png")
+    assert shown.code == 0
+    assert "[b]bold[/b]" in shown.out.replace("\n", " ")
+    command = shlex.split(shown.out.splitlines()[-1])
+    assert command[0] == "danqing"
+    assert ask(*command[1:], "--out", "b.png").code == 0
+    one, two = Picture.open("a.png"), Picture.open("b.png")
+    assert one.brief == two.brief
+    assert one.image.tobytes() == two.image.tobytes()
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(str.strip),
+    st.sampled_from(["", "-x", "--seed", "a, b"]),
+    st.booleans(),
+)
+def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: bool) -> None:
+    brief = Brief.of(prompt, negative_prompt=negative, native=native, seed=3).settled(CARD)
+    words = shlex.split(command_line(brief))
+    command = cli._load("paint")
+    found = command.make_context("paint", words[2:]).params
+    ours = {name: value for name, value in found.items() if value is not None and name != "prompt"}
+    assert Brief.of(" ".join(found["prompt"]), **ours) == brief
+
+
+def test_show_prints_no_escape_sequence_of_a_stranger(ask: Ask) -> None:
+    paint(ask, "a cat", "--seed", "7", "--out", "a.png")
+    picture = Picture.open("a.png")
+    info = picture.info.model_copy(update={"dropped": "\x1b]0;owned\x07", "app": "[red]x"})
+    Picture(picture.image, picture.brief, info).save("b.png")
+    shown = ask("show", "b.png").out
+    assert "\x1b]" not in shown
+    assert "[red]x" in shown
+
+
+def test_models_reads_cards_only(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danqing.interfaces.cli.models.shipped", lambda: {"toy": Path("toy")})
+    listed = ask("models").out
+    for fact in (
+        "toy",
+        "discs of one colour",
+        "32x32",
+        "paper-cut",
+        "Apache-2.0",
+        "alpha",
+    ):
+        assert fact in listed
+
+
+@pytest.mark.parametrize(
+    "argv", [(), ("--help",), ("paint", "--help"), ("show", "--help"), ("models", "--help")]
+)
+def test_help_teaches_by_example(ask: Ask, argv: tuple[str, ...]) -> None:
+    answer = ask(*argv)
+    assert answer.code == 0
+    assert "danqing paint" in answer.out or "danqing show paintings/" in answer.out
+
+
+def test_a_folder_without_a_card_is_opened_to_know_it(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("foreign").mkdir()
+    monkeypatch.setattr("danqing.families.open_painter", lambda _: Toy())
+    assert ask("paint", "a cat", "--model", "foreign", "--out", "a.png").code == 0
+    assert Picture.open("a.png").brief.model == "foreign", "what repaints it, not what the card says"
+
+
+toys = typer.Typer(help="Toys.")
+
+
+@toys.command()
+def play(times: int) -> None:
+    """Play."""
+    print("play " * times)
+
+
+@toys.command()
+def rest() -> None:
+    """Rest."""
+
+
+def test_a_command_may_have_sub_commands(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.COMMANDS, "toys", cli.Entry("tests.test_cli:toys", "Play with toys."))
+    assert "Play with toys." in ask("--help").out
+    assert ask("toys", "play", "2").out == "play play \n"
+    assert ask("toys", "play", "x").code == 2
+    assert ask("toys").err == "danqing: Missing command. (see danqing toys --help)\n"
+
+
+def test_slugs() -> None:
+    assert slug("A Red-Panda, 3d style!") == "a-red-panda-3d-style"
+    assert slug("../../etc/passwd") == "etc-passwd"
+    assert slug("🐼!?") == "painting"
+    assert slug("猫" * 100) == "猫" * 48
+
+
+ROOT = Path(danqing.__file__).parent.parent
+HERE = Path(__file__).parent.parent  # so that `tests.toy` can be imported
+
+
+def python(code: str, **more: str) -> list[str]:
+    paths = os.pathsep.join(map(str, (ROOT, HERE)))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
+    return ["env", *(f"{key}={value}" for key, value in environment.items()), sys.executable, "-c", code]
+
+
+def test_help_and_models_import_no_torch() -> None:
+    lines = ["--help", "--version", "models", "paint --help", "paint x --seed y", "paint x --model y"]
+    code = (
+        "import sys; from danqing.interfaces.cli.main import run\n"
+        f"for line in {lines}:\n"
+        "    run(line.split()); assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), line\n"
+        "    assert line != '--version' or 'pydantic' not in sys.modules\n"
+    )
+    done = subprocess.run(python(code), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"danqing {danqing.__version__}\n" in done.stdout
+
+
+TOY = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "import danqing.families, tests.toy; danqing.families.open_painter = tests.toy.open_painter\n"
+    "from danqing.interfaces.cli.main import main; main()\n"
+)
+
+
+def test_ctrl_c_leaves_a_clean_terminal_and_no_file(tmp_path: Path) -> None:
+    write_card(tmp_path / "toy")
+    leader, follower = pty.openpty()  # a real terminal, so that the bar is drawn
+    command = [
+        *python(TOY, TOY_SECONDS="0.05", TERM="xterm"),
+        "paint",
+        "一只猫",
+        "--model",
+        "toy",
+        "--steps",
+        "900",
+    ]
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, cwd=tmp_path) as process:
+        os.close(follower)
+        seen, deadline = b"", time.monotonic() + 60
+        while b"/900" not in seen and time.monotonic() < deadline:
+            seen += os.read(leader, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    try:
+        while chunk := os.read(leader, 4096):
+            seen += chunk
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(leader)
+    text = seen.decode()
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l"), "the cursor is back"
+    assert text.rstrip().endswith("danqing: cancelled")
+    assert "Traceback" not in text
+    assert [path.name for path in tmp_path.rglob("*")] == ["toy", "card.json"]

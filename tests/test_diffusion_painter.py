@@ -1,0 +1,149 @@
+"""The four verbs over tiny random parts, the codecs and the upscaler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief, NotFinite
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import Seeds
+from danqing.diffusion.codec import IdentityCodec, KLCodec
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.samplers import SAMPLERS
+from danqing.diffusion.schedule import Schedule
+from danqing.families.stable_diffusion import random_painter, random_parts
+from danqing.nets.upscaler import Upscaler, UpscalerConfig
+
+
+@pytest.fixture(scope="module")
+def painter():
+    return random_painter()
+
+
+def settled(painter, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).settled(painter.card)
+
+
+def canvases(painter, brief):
+    words = painter.condition(brief)
+    canvas = painter.begin(brief, words, Seeds.of(brief.seed, brief.count))
+    yield canvas
+    yield from painter.steps(brief, words, canvas)
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_all_samplers_paint(painter, sampler):
+    brief = settled(painter, sampler=sampler)
+    begun, *done = canvases(painter, brief)
+    assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    pixels = painter.finish(done[-1])
+    assert pixels.shape == (2, 4, 32, 32)
+    assert pixels.abs().max() <= 1
+    assert painter.enlarge(pixels).shape == (2, 4, brief.height, brief.width)
+
+
+def test_native_and_enlarged_briefs_begin_alike(painter):
+    for fields in ({"native": True, "width": 48, "height": 32}, {"width": 192, "height": 128}):
+        begun, *_ = canvases(painter, settled(painter, **fields))
+        assert begun.state.shape == (2, 8, 4, 6)
+
+
+def test_words_matter(painter):
+    plain, styled = settled(painter), settled(painter, style="3d")
+    assert not torch.equal(painter.condition(plain).tokens, painter.condition(styled).tokens)
+    assert painter.condition(plain).negative is not None
+    *_, one = canvases(painter, plain)
+    *_, other = canvases(painter, styled)
+    assert not torch.equal(one.state, other.state)
+
+
+def test_previews(painter):
+    for canvas in canvases(painter, settled(painter)):
+        look = painter.preview(canvas)
+        assert look.shape == (2, 3, 32, 32)
+        assert 0 <= look.min() <= look.max() <= 1
+    mapped = replace(painter, latent_rgb=torch.cat([torch.zeros(8, 3), torch.tensor([[0.1, 0.2, 0.3]])]))
+    look = mapped.preview(canvas)
+    assert look.shape == (2, 3, 4, 4)
+    torch.testing.assert_close(look[1, :, 2, 2], torch.tensor([0.1, 0.2, 0.3]))
+
+
+def test_nan_is_raised_with_step_and_time(painter):
+    def network(x, t, _words):
+        return x * (float("nan") if t[0] < 400 else 0)
+
+    broken = replace(painter, network=network)
+    with pytest.raises(NotFinite, match=r"step 3 of 3 \(t = 332, torch\.float32\).*lower the guidance"):
+        list(canvases(broken, settled(painter, sampler="ddim")))
+
+
+def test_nan_latents_are_not_decoded(painter):
+    *_, last = canvases(painter, settled(painter))
+    with pytest.raises(NotFinite):
+        painter.finish(replace(last, state=last.state * float("inf")))
+
+
+def test_impossible_requests_fail_before_painting(painter):
+    for fields in ({"sampler": "eular"}, {"steps": 1000, "sampler": "ddim"}):
+        brief = settled(painter, **fields)
+        if brief.steps == 1000:
+            painter = replace(painter, schedule=Schedule.from_config({"num_train_timesteps": 100}))
+        with pytest.raises(BadBrief):
+            painter.begin(brief, painter.condition(brief), Seeds([1]))
+
+
+def test_a_pixel_painter_is_the_same_painter(painter):
+    """A network that knows the answer paints it, whatever the noise."""
+    answer = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
+    pixels = DiffusionPainter(
+        card=painter.card.model_copy(update={"width": 16, "height": 16, "scale": 1}),
+        text=lambda _: Conditioning(torch.zeros(1, 1, 1)),
+        network=lambda x, _t, _words: answer.expand(len(x), -1, -1, -1),
+        prediction=Prediction.SAMPLE,
+        schedule=painter.schedule,
+        codec=IdentityCodec(3),
+    )
+    *_, last = canvases(pixels, settled(pixels))
+    torch.testing.assert_close(pixels.finish(last), answer.expand(2, -1, -1, -1), rtol=0, atol=1e-6)
+
+
+def test_codec_scale_and_shift_cancel():
+    vae = random_parts().vae
+    picture = torch.rand(2, 4, 32, 32) * 2 - 1
+    plain = KLCodec(vae)
+    expected, direct = plain.encode(picture), plain.decode(plain.encode(picture))
+    vae.register_to_config(scaling_factor=0.5, shift_factor=0.25)
+    scaled = KLCodec(vae)
+    torch.testing.assert_close(scaled.encode(picture), (expected - 0.25) * 0.5)
+    torch.testing.assert_close(scaled.decode(scaled.encode(picture)), direct)
+    assert (scaled.factor, scaled.channels) == (8, 8)
+
+
+def test_codec_samples_with_each_pictures_seed():
+    codec = KLCodec(random_parts().vae)
+    picture = torch.rand(1, 4, 32, 32).expand(2, -1, -1, -1) * 2 - 1
+    mean, first, again = (
+        codec.encode(picture),
+        codec.encode(picture, Seeds([1, 2])),
+        codec.encode(picture, Seeds([1, 2])),
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(mean[0], mean[1])
+
+
+def test_upscaler_starts_as_plain_enlargement_and_takes_any_size():
+    upscaler = Upscaler(UpscalerConfig(width=8, depth=3))
+    flat = torch.full((1, 4, 5, 7), 0.3)
+    with torch.no_grad():
+        assert torch.allclose(upscaler(flat), torch.tensor(0.3))
+        torch.nn.init.normal_(upscaler.head.weight)
+        assert upscaler(flat).shape == (1, 4, 20, 28)
+    again = Upscaler.from_config(upscaler.to_config())
+    again.load_state_dict(upscaler.state_dict())
+    assert torch.equal(again(flat), upscaler(flat))

@@ -1,0 +1,76 @@
+"""Guidance against its formulas, with a network that records how it was called."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from danqing.core.painter import Conditioning
+from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.schedule import Level
+
+LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
+
+
+class Recorder:
+    """Answers x times the first word's first number; remembers the number of rows of each call."""
+
+    def __init__(self):
+        self.rows = []
+
+    def __call__(self, x, t, words):
+        assert len(x) == len(t) == len(words)
+        assert (t == 500).all()
+        self.rows.append(len(x))
+        return x * words.tokens[:, 0, 0].view(-1, 1, 1, 1)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def words(with_negative=True):
+    negative = Conditioning(torch.full((3, 5, 2), -1.0)) if with_negative else None
+    return Conditioning(torch.full((3, 5, 2), 2.0), negative=negative)
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0, 7.5])
+def test_classifier_free_in_one_call(x, scale):
+    network = Recorder()
+    output = guided(network, words(), Guidance(scale))(x, LEVEL)
+    torch.testing.assert_close(output, -x + scale * (2 * x - -x))
+    assert network.rows == [6]
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(1.0, 2.0), (0.0, -1.0)])
+def test_scales_that_need_one_answer(x, scale, factor):
+    network = Recorder()
+    torch.testing.assert_close(guided(network, words(), Guidance(scale))(x, LEVEL), factor * x)
+    assert network.rows == [3]
+
+
+@pytest.mark.parametrize(("interval", "rows"), [((-1, 1), 6), ((0, 9), 3), ((-9, -2), 3)])
+def test_interval(x, interval, rows):
+    assert -1 < LEVEL.log_snr < 0
+    network = Recorder()
+    guided(network, words(), Guidance(4.0, interval=interval))(x, LEVEL)
+    assert network.rows == [rows]
+
+
+def test_open_interval_guides_at_pure_noise():
+    assert Guidance(4.0).scale_at(Level(0.0, 1.0, 999.0)) == 4.0
+    assert Guidance(4.0, interval=(-2, math.inf)).scale_at(Level(0.0, 1.0, 999.0)) == 1.0
+
+
+def test_full_rescale_restores_the_deviation(x):
+    output = guided(Recorder(), words(), Guidance(6.0, rescale=1.0))(x, LEVEL)
+    torch.testing.assert_close(output.std((1, 2, 3)), (2 * x).std((1, 2, 3)))
+
+
+def test_a_negative_is_needed():
+    with pytest.raises(ValueError, match="needs a negative"):
+        guided(Recorder(), words(with_negative=False), Guidance(2.0))
+    guided(Recorder(), words(with_negative=False), Guidance(1.0))

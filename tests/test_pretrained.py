@@ -1,0 +1,247 @@
+"""Folders of weights: what is written is read back, and what is wrong is said in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from danqing.core.card import Can
+from danqing.core.errors import BadWeights, DanqingError
+from danqing.families import open_painter
+from danqing.families._diffusers_folder import read_folder, save_folder
+from danqing.families.stable_diffusion import random_parts
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+TEXT = "text_encoder/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return random_parts()
+
+
+@pytest.fixture(scope="module")
+def saved(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_folder(parts, folder, torch.float32)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def same(a, b):
+    mine, theirs = a.state_dict(), b.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_round_trip_is_exact(parts, saved):
+    again = read_folder(saved)
+    assert same(parts.unet, again.unet)
+    assert same(parts.vae, again.vae)
+    assert same(parts.text_encoder, again.text_encoder)
+    assert same(parts.upscaler, again.upscaler)
+    assert again.card == parts.card
+    assert again.tokenizer("a red panda 熊猫").input_ids == parts.tokenizer("a red panda 熊猫").input_ids
+    assert not again.unet.training
+
+
+def test_half_precision_is_read_as_float32(parts, tmp_path):
+    save_folder(parts, tmp_path / "half")
+    assert load_file(tmp_path / "half" / UNET)["conv_in.weight"].dtype == torch.float16
+    again = read_folder(tmp_path / "half")
+    assert {p.dtype for p in again.unet.parameters()} == {torch.float32}
+    torch.testing.assert_close(again.unet.conv_in.weight, parts.unet.conv_in.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_files_on_disk_are_what_other_programs_expect(saved):
+    assert all(name.startswith("text_model.") for name in load_file(saved / TEXT))
+    with safe_open(saved / UNET, "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+    scheduler = json.loads((saved / "scheduler" / "scheduler_config.json").read_text())
+    assert {"beta_start", "set_alpha_to_one", "timestep_spacing", "prediction_type"} <= scheduler.keys()
+
+
+def test_saving_replaces_and_leaves_nothing_behind(parts, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    save_folder(parts, tmp_path / "model")
+    assert not (tmp_path / "model" / "old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failed_save_leaves_the_old_folder(tmp_path):
+    broken = random_parts()
+    broken.unet.conv_in.weight.data.mul_(1e9)  # too large for float16
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    with pytest.raises(BadWeights, match=r"conv_in\.weight is not finite in torch\.float16.*float32"):
+        save_folder(broken, tmp_path / "model")
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+
+
+def test_saving_where_no_folder_can_be(parts, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DanqingError, match="choose another place"):
+        save_folder(parts, tmp_path / "file" / "model")
+
+
+def test_old_names_are_read(parts, folder):
+    text = {name.removeprefix("text_model."): value for name, value in load_file(folder / TEXT).items()}
+    save_file({**text, "embeddings.position_ids": torch.arange(16)[None]}, folder / TEXT)
+    assert same(read_folder(folder).text_encoder, parts.text_encoder)
+
+
+def test_old_attention_names_of_the_autoencoder():
+    from danqing.families._diffusers_folder import _vae_key
+
+    assert (
+        _vae_key("encoder.mid_block.attentions.0.query.weight")
+        == "encoder.mid_block.attentions.0.to_q.weight"
+    )
+    assert (
+        _vae_key("decoder.mid_block.attentions.0.proj_attn.bias")
+        == "decoder.mid_block.attentions.0.to_out.0.bias"
+    )
+    assert _vae_key("encoder.conv_in.weight") == "encoder.conv_in.weight"
+
+
+def test_a_card_is_derived_where_none_is(folder):
+    (folder / "card.json").unlink()
+    shutil.rmtree(folder / "upscaler")
+    card = open_painter(str(folder)).card
+    assert (card.name, card.width, card.height, card.grid, card.scale) == ("copy", 32, 32, 16, 1)
+    assert card.can == {Can.WORDS, Can.NEGATIVE, Can.ALPHA}
+
+
+def test_preview_map_travels(parts, tmp_path):
+    from dataclasses import replace
+
+    save_folder(replace(parts, latent_rgb=torch.rand(9, 3)), tmp_path / "model")
+    painter = open_painter(str(tmp_path / "model"))
+    assert painter.latent_rgb.shape == (9, 3)
+
+
+# ---- one fault each
+
+
+def cut(path, to):
+    path.write_bytes(path.read_bytes()[:to])
+
+
+def edit(path, change):
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def configure(path, **fields):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def to_pickle(folder):
+    (folder / UNET).unlink()
+    (folder / "unet" / "diffusion_pytorch_model.bin").touch()
+
+
+def poison(tensors):
+    tensors["conv_in.bias"][0] = float("nan")
+
+
+FAULTS = {
+    "truncated": (lambda f: cut(f / UNET, 5000), "truncated or not safetensors"),
+    "empty": (lambda f: cut(f / UNET, 0), "truncated or not safetensors"),
+    "not safetensors": (lambda f: (f / VAE).write_bytes(b"<html>" * 99), "truncated or not safetensors"),
+    "pickle": (to_pickle, r"diffusion_pytorch_model\.bin' is a pickle.*convert it to safetensors"),
+    "no weights": (
+        lambda f: (f / TEXT).unlink(),
+        r"no diffusion_pytorch_model.safetensors or model.safetensors",
+    ),
+    "nan": (lambda f: edit(f / UNET, poison), r"conv_in\.bias holds NaN"),
+    "missing key": (lambda f: edit(f / UNET, lambda t: t.pop("conv_out.weight")), r"lacks conv_out\.weight"),
+    "unexpected key": (
+        lambda f: edit(f / VAE, lambda t: t.update(extra=torch.zeros(1))),
+        "has extra, which the network does not know",
+    ),
+    "wrong shape": (
+        lambda f: edit(f / UNET, lambda t: t.update({"conv_in.bias": torch.zeros(3)})),
+        r"conv_in\.bias of shape \[3\] for \[16\]",
+    ),
+    "no part": (lambda f: shutil.rmtree(f / "vae"), r"vae/config\.json' is missing"),
+    "no index": (lambda f: (f / "model_index.json").unlink(), r"model_index\.json' is missing"),
+    "broken config": (lambda f: cut(f / "unet" / "config.json", 20), "cannot be read as JSON"),
+    "config is a list": (lambda f: (f / "unet" / "config.json").write_text("[]"), "holds no JSON object"),
+    "unknown block": (
+        lambda f: configure(f / "unet" / "config.json", down_block_types=["Nonsense", "DownBlock2D"]),
+        "describes no known network: Nonsense",
+    ),
+    "another text tower": (
+        lambda f: configure(f / "text_encoder" / "config.json", model_type="t5"),
+        "model_type 't5', not clip_text_model",
+    ),
+    "SDXL": (
+        lambda f: configure(f / "model_index.json", _class_name="StableDiffusionXLPipeline"),
+        r"holds Stable Diffusion XL \(StableDiffusionXLPipeline\)",
+    ),
+    "SD3": (
+        lambda f: configure(f / "model_index.json", _class_name="StableDiffusion3Pipeline"),
+        "holds Stable Diffusion 3",
+    ),
+    "Flux": (lambda f: configure(f / "model_index.json", _class_name="FluxPipeline"), r"holds FLUX\.1"),
+    "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), r"no tokenizer\.json or vocab\.json"),
+    "broken tokenizer": (lambda f: cut(f / "tokenizer" / "tokenizer.json", 50), "tokenizer' cannot be read"),
+    "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), r"scheduler_config\.json' is missing"),
+    "unknown prediction": (
+        lambda f: configure(f / "scheduler" / "scheduler_config.json", prediction_type="flow"),
+        "unknown prediction_type 'flow'",
+    ),
+    "unknown schedule": (
+        lambda f: configure(f / "scheduler" / "scheduler_config.json", beta_schedule="sigmoid"),
+        "unknown beta_schedule 'sigmoid'",
+    ),
+    "card": (
+        lambda f: configure(f / "card.json", width="wide"),
+        r"card\.json': width input should be a valid int",
+    ),
+    "unknown family": (lambda f: configure(f / "card.json", family="gan"), "unknown family 'gan'"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults_are_named_in_one_line(folder, damage, message):
+    damage(folder)
+    with pytest.raises(BadWeights, match=message) as caught:
+        open_painter(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_inpainting_unet_is_recognised(parts, folder):
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel.from_config(parts.unet.config, in_channels=17)
+    configure(folder / "unet" / "config.json", in_channels=17)
+    save_file(unet.state_dict(), folder / UNET)
+    with pytest.raises(
+        BadWeights, match="an inpainting or depth UNet: it takes 17 channels, the vae gives 8"
+    ):
+        open_painter(str(folder))
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "./nowhere"])
+def test_unknown_models(name):
+    with pytest.raises(BadWeights, match=r"unknown model .* or give a folder of weights"):
+        open_painter(name)
+
+
+def test_a_single_file_is_not_a_folder(saved):
+    with pytest.raises(BadWeights, match="is not a folder"):
+        open_painter(str(saved / UNET))
