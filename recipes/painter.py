@@ -1,7 +1,8 @@
 """The shipped painter: `python recipes/painter.py --data stickers-known --parts runs --run runs/painter`.
 
-Data: `danqing data stickers-known --known` in six styles, without the held-out pairs. Needs the autoencoder and the
-CLIP of the other recipes in `--parts`. Continue for as long as there is time: more steps, better pictures.
+Data: `danqing data stickers-known --known` in six styles, without the held-out pairs. Needs the autoencoder
+and the CLIP of the other recipes in `--parts`. Continue for as long as there is time: more steps, better
+pictures.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ if __name__ == "__main__":
         card=CARD,
     )
     objective = DiffusionObjective(painter_of(parts), parts.unet, seen, DiffusionOptions(probes=PROBES))
-    options = TrainOptions(steps=asked.steps or 12000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000)
+    options = TrainOptions(
+        steps=asked.steps or 12000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000
+    )
     Trainer(objective, options, asked.run).train(watch=say)
     objective.export(asked.run / "unet")

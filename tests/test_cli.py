@@ -20,9 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import danqing
+from danqing.apps.paint import paint as app
 from danqing.core.brief import Brief
+from danqing.core.errors import BadWeights
 from danqing.core.picture import Picture
+from danqing.families import _zoo as zoo
 from danqing.interfaces.cli import main as cli
+from danqing.interfaces.cli import progress
 from danqing.interfaces.cli.options import command_line
 from danqing.interfaces.cli.places import slug
 from tests.toy import CARD, Toy, open_painter, write_card
@@ -99,6 +103,39 @@ def test_a_ratio_keeps_the_area_and_tells_its_rounding(ask: Ask) -> None:
     answer = paint(ask, "a cat", "--ar", "4:1", "--out", "a.png")
     assert "ar 4:1 -> 64x16" in answer.err
     assert Picture.open("a.png").image.size == (64, 16)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "notice"),
+    [("1", "--no has no effect at guidance 1"), ("0.5", "towards the words of --no, not away"), ("1.5", "")],
+)
+def test_a_negative_prompt_without_effect_is_told(ask: Ask, guidance: str, notice: str) -> None:
+    answer = paint(ask, "a cat", "--no", "dog", "--guidance", guidance)
+    assert answer.code == 0
+    assert notice in answer.err
+    assert ("--no" in answer.err) == bool(notice)
+    assert "--no" not in paint(ask, "a cat", "--guidance", guidance).err
+
+
+def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(progress.Console, "is_terminal", True)
+    monkeypatch.setattr(
+        progress.Progress, "update", lambda *_, total, completed, **__: shown.append((completed, total))
+    )
+    with progress.painting("toy", "3 pictures") as watch:
+        app("a cat", painter=Toy(), count=3, steps=2, watch=watch)
+    assert shown == [(step, 6) for step in range(1, 7)]
+
+
+def test_a_copy_without_models_says_so(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danqing.families._zoo.shipped", dict)
+    monkeypatch.setattr("danqing.interfaces.cli.models.shipped", dict)
+    told = "unknown model 'stickers': none came with this copy, so give a folder of weights"
+    assert ask("paint", "a cat").err == f"danqing: {told}\n"
+    with pytest.raises(BadWeights, match=told):
+        zoo.open_painter("stickers")
+    assert "no models are shipped" in ask("models").out
 
 
 def test_words_that_did_not_fit_are_told(ask: Ask) -> None:

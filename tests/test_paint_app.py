@@ -12,7 +12,7 @@ import danqing
 from danqing.apps.paint import paint
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief, NotFinite
-from danqing.core.painter import Canvas
+from danqing.core.painter import Canvas, Painter
 from danqing.core.picture import Picture
 from danqing.families.stable_diffusion import random_painter
 from tests.toy import CARD, Toy
@@ -87,14 +87,57 @@ def test_a_painter_without_transparency() -> None:
         paint("a cat", painter=Toy(card, channels=3), background="transparent")
 
 
-def test_a_real_painter_repaints_each_picture_alone() -> None:
-    painter = random_painter("tiny")
-    sheet = paint("一只小猫", painter=painter, seed=5, count=3, steps=2, background="transparent")
-    (alone,) = paint(sheet[2].brief, painter=painter)
-    assert alone.brief == sheet[2].brief
-    one, two = (np.asarray(picture.image).astype(int) for picture in (alone, sheet[2]))
-    assert np.abs(one - two).max() <= 1, "batches may differ in the last bit of a float"
-    assert sheet[0].image.size == (128, 128)
+@pytest.fixture(scope="module")
+def real() -> Painter:
+    return random_painter("tiny")
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m_sde_karras", "unipc"])
+def test_picture_k_of_a_grid_is_the_same_picture_alone_byte_for_byte(real: Painter, sampler: str) -> None:
+    sheet = paint("一只小猫", painter=real, seed=5, count=4, steps=4, sampler=sampler)
+    assert len({picture.image.tobytes() for picture in sheet}) == 4
+    for k, picture in enumerate(sheet):
+        (alone,) = paint("一只小猫", painter=real, seed=5 + k, steps=4, sampler=sampler)
+        assert alone.image.tobytes() == picture.image.tobytes()
+        assert alone.brief == picture.brief
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp"])
+def test_a_saved_picture_repaints_byte_for_byte(real: Painter, tmp_path: Path, name: str) -> None:
+    asked = {"count": 3, "steps": 3, "negative_prompt": "blue", "background": "transparent", "width": 192}
+    third = paint("a cat, 3d style", painter=real, **asked)[2]
+    opened = Picture.open(third.save(tmp_path / name))
+    (again,) = paint(opened.brief, painter=real)
+    assert again.image.size == (192, 128)
+    assert again.image.tobytes() == third.image.tobytes() == opened.image.tobytes()
+    assert again.brief == third.brief
+
+
+def test_a_batch_is_an_opt_in_that_may_round_differently(real: Painter) -> None:
+    """Measured: equal or off by one in a few bytes, as kernels round by batch size."""
+    alone = paint("a cat", painter=real, seed=5, count=3, steps=2)
+    batched = paint("a cat", painter=real, seed=5, count=3, steps=2, batch=2)
+    assert [picture.brief for picture in batched] == [picture.brief for picture in alone]
+    for one, two in zip(alone, batched, strict=True):
+        off = np.abs(np.asarray(one.image).astype(int) - np.asarray(two.image))
+        assert off.max() <= 1
+        assert off.mean() < 1e-2
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (9, [5])])
+def test_steps_are_counted_over_all_pictures(batch: int, sizes: list[int]) -> None:
+    seen: list[Canvas] = []
+    paint("a cat", painter=Toy(), seed=7, count=5, steps=2, batch=batch, watch=seen.append)
+    assert [(canvas.step, canvas.of) for canvas in seen] == [
+        (step, 2 * len(sizes)) for step in range(1, 2 * len(sizes) + 1)
+    ]
+    assert [len(canvas.seeds) for canvas in seen[::2]] == sizes
+    assert [seed for canvas in seen[::2] for seed in canvas.seeds.seeds] == [7, 8, 9, 10, 11]
+
+
+def test_a_batch_of_nothing_is_refused() -> None:
+    with pytest.raises(BadBrief, match="batch 0"):
+        paint("a cat", painter=Toy(), batch=0)
 
 
 def test_pictures_are_enlarged_one_by_one() -> None:

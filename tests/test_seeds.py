@@ -1,4 +1,7 @@
-"""Picture k of a grid is the picture that its own seed paints alone."""
+"""A picture depends on its own seed alone, in a batch of any size, up to the rounding of kernels.
+
+One picture a batch is what the app does; then they are equal byte for byte (test_paint_app).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def paint(painter, brief):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde_karras", "unipc"])
-def test_a_picture_is_the_same_in_a_grid_and_alone(painter, sampler):
+def test_a_picture_is_the_same_in_a_batch_and_alone(painter, sampler):
     """Kernels round by batch size. Measured: up to 9e-6, and up to 8 of 65,536 bytes off by one."""
     brief = Brief.of("a red panda", seed=11, count=4, steps=12, guidance=4, sampler=sampler).settled(
         painter.card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -117,3 +118,14 @@ def test_words_that_do_not_fit_are_reported():
     assert encoder("fourteen bytes!").dropped == ""
     assert encoder("fourteen bytes! and more").dropped == "and more"
     assert encoder("熊猫熊猫熊猫").dropped == "熊猫"  # three tokens each, and room for 14
+
+
+def test_words_that_do_not_fit_are_reported_by_us_alone(caplog):
+    parts = random_parts()
+    theirs = logging.getLogger("transformers")  # which does not propagate
+    theirs.addHandler(caplog.handler)
+    try:
+        assert TextEncoder.of(parts.tokenizer, parts.text_encoder)("a very long prompt " * 9).dropped
+    finally:
+        theirs.removeHandler(caplog.handler)
+    assert caplog.messages == []

@@ -49,8 +49,8 @@ class Conditioning:
 class Canvas:
     """The unfinished pictures on their way through the loop.
 
-    state: what the painter works on [n c h w] (latents, pixels); after the last step, what `finish` turns into pixels.
-    seeds: where further noise comes from. step: how many of `of` steps are done.
+    state: what the painter works on [n c h w] (latents, pixels); after the last step, what `finish` turns
+    into pixels. seeds: where further noise comes from. step: how many of `of` steps are done.
     """
 
     state: Tensor

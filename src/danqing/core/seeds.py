@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 class Seeds:
     """Noise for n pictures, each from a CPU generator of its own in float32.
 
-    Picture k draws from `torch.Generator().manual_seed(seeds[k])` only, so its noise does not depend on the others,
-    on the batch size or on the device.
+    Picture k draws from `torch.Generator().manual_seed(seeds[k])` only, so its noise does not depend on the
+    others, on the batch size or on the device.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:

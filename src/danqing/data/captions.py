@@ -22,14 +22,36 @@ STYLE_WORDS: dict[str, tuple[str, str]] = {
 
 _OPENINGS = ("", "", "{a} ", "{a} ", "{a} cute ", "a picture of {a} ", "an icon of {a} ", "a drawing of {a} ")
 _OPENINGS_ZH = ("", "", "一个", "一只", "一张图，", "可爱的", "画一个", "一只可爱的")
-_STYLED = ("{thing}, {style} style", "{thing}, {style} style", "{thing} in {style} style", "{style} {thing}", "{thing}, {style}")
-_STYLED_ZH = ("{thing}，{style}风格", "{thing}，{style}风格", "{style}风格的{thing}", "{style}{thing}", "{thing} {style}")
+_STYLED = (
+    "{thing}, {style} style",
+    "{thing}, {style} style",
+    "{thing} in {style} style",
+    "{style} {thing}",
+    "{thing}, {style}",
+)
+_STYLED_ZH = (
+    "{thing}，{style}风格",
+    "{thing}，{style}风格",
+    "{style}风格的{thing}",
+    "{style}{thing}",
+    "{thing} {style}",
+)
+
+
+_SAID_WITH_CONSONANT = ("eu", "one-", "ufo", "uni", "use", "uk")  # a unicorn
+_SAID_WITH_VOWEL = ("heir", "honest", "honor", "honour", "hour")  # an hourglass
+
+
+def article(name: str) -> str:
+    """`a` or `an`, by how the word sounds."""
+    word = name.lower()
+    vowel = word.startswith(tuple("aeiou")) and not word.startswith(_SAID_WITH_CONSONANT)
+    return "an" if vowel or word.startswith(_SAID_WITH_VOWEL) else "a"
 
 
 def english(name: str, style: str | None, rng: random.Random) -> str:
     """One of many ways to say it in English."""
-    article = "an" if name[0].lower() in "aeiou" else "a"
-    opening = rng.choice(_OPENINGS).format(a=article)
+    opening = rng.choice(_OPENINGS).format(a=article(name))
     if style is None:
         return opening + name
     return rng.choice(_STYLED).format(thing=opening + name, style=STYLE_WORDS[style][0])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from danqing.core.errors import BadData
@@ -40,26 +41,55 @@ def read_imagefolder(folder: Path, least: int = 2) -> Stickers:
     """All pictures of an imagefolder with `metadata.jsonl` (fields file_name, text).
 
     Raises:
-        BadData: no metadata, fewer than `least` readable pictures, or pictures of different sizes.
+        BadData: no metadata or damaged ones, fewer than `least` readable pictures, or pictures of different
+        sizes.
     """
     index = folder / "metadata.jsonl"
     if not index.is_file():
         raise BadData(f"{str(index)!r} is missing: build the data set first, as with 'danqing data stickers'")
-    rows = [json.loads(line) for line in index.read_text("utf-8").splitlines() if line.strip()]
+    rows = list(_rows(index))
     read = [(picture, row) for row in rows if (picture := _over_white(folder / row["file_name"])) is not None]
     if len(read) < least:
-        raise BadData(f"{str(folder)!r} holds {len(read)} readable pictures of {len(rows)}: at least {least} are needed")
-    sizes = {picture.shape for picture, _ in read}
+        raise BadData(
+            f"{str(folder)!r} holds {len(read)} readable pictures of {len(rows)}: at least {least} are needed"
+        )
+    sizes = sorted({picture.shape[1:] for picture, _ in read})
     if len(sizes) > 1:
-        raise BadData(f"{str(folder)!r} mixes picture sizes {sorted(sizes)}: resize them to one size")
+        found = ", ".join(f"{width} x {height}" for height, width in sizes)
+        raise BadData(f"{str(folder)!r} mixes pictures of {found}: resize them to one size")
     return Stickers(torch.from_numpy(np.stack([p for p, _ in read])), tuple(row for _, row in read))
 
 
-def _over_white(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+def _rows(index: Path) -> Iterator[dict[str, Any]]:
+    """The rows of `metadata.jsonl`.
+
+    Raises:
+        BadData: naming the line that is no JSON object with a `file_name`, or the encoding that is not UTF-8.
+    """
+    try:
+        lines = index.read_text("utf-8").split("\n")  # splitlines would also break at U+2028 inside a caption
+    except UnicodeDecodeError as error:
+        raise BadData(f"{str(index)!r} is not UTF-8 ({error}): save it as UTF-8") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
+            raise BadData(
+                f"{str(index)!r} line {number} is no JSON object with a file_name: mend or remove it"
+            )
+        yield row
+
+
+def _over_white(path: Path) -> NDArray[np.uint8] | None:
     """[4 h w] uint8, colour over white and alpha; None for a file that is no picture."""
     try:
-        rgba = Image.open(path).convert("RGBA")
-    except (OSError, UnidentifiedImageError):
+        with Image.open(path) as image:
+            rgba = image.convert("RGBA")
+    except (OSError, SyntaxError, ValueError):  # Pillow raises any of them for a damaged file
         return None
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     white.alpha_composite(rgba)

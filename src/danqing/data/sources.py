@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def slug(label: str) -> str:
 
 @dataclass(frozen=True)
 class Concept:
-    """A thing to draw. `name` and `name_zh` are the words captions use; `label` and `code` find its drawings."""
+    """A thing to draw. Captions use `name` and `name_zh`; `label` and `code` find its drawings."""
 
     name: str
     name_zh: str
@@ -90,7 +91,8 @@ class Drawings:
         for name in (concept.code, f"{concept.code}-FE0F"):
             path = self.folder / "assets" / f"{name.lower()}.webp"
             if path.exists():
-                return _resized(Image.open(path).convert("RGBA"), size)
+                with Image.open(path) as image:
+                    return _resized(image.convert("RGBA"), size)
         return None
 
     def _vector(self, concept: Concept, size: int) -> Image.Image | None:
@@ -106,7 +108,8 @@ class Drawings:
         left, top = icon.get("left", 0) - (side - width) / 2, icon.get("top", 0) - (side - height) / 2
         head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {side} {side}">'
         data = resvg_py.svg_to_bytes(svg_string=f"{head}{icon['body']}</svg>", width=size, height=size)
-        return Image.open(io.BytesIO(bytes(data))).convert("RGBA")
+        with Image.open(io.BytesIO(bytes(data))) as image:
+            return image.convert("RGBA")
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:
@@ -127,17 +130,22 @@ def unpacked(package: str, cache: Path) -> Path:
     if npm is None:
         raise BadData("npm is not installed: it is needed once, to fetch the drawings (not for painting)")
     cache.mkdir(parents=True, exist_ok=True)
-    command = [npm, "pack", package, "--silent", "--pack-destination", str(cache)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BadData(f"npm could not fetch {package!r}: {done.stderr.strip().splitlines()[-1:]}")
-    archive = cache / done.stdout.strip().splitlines()[-1]
-    draft = folder.with_suffix(".part")
-    with tarfile.open(archive) as tar:
-        tar.extractall(draft, filter="data")
-    (draft / "package").rename(folder)
-    draft.rmdir()
-    archive.unlink()
+    # npm packs into a draft, so that an interrupted fetch leaves nothing that looks finished
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
+    try:
+        command = [npm, "pack", package, "--silent", "--pack-destination", str(draft)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        archives = sorted(draft.glob("*.tgz"))
+        if done.returncode or not archives:
+            said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+            raise BadData(f"npm could not fetch {package!r} ({said}): is there a network?")
+        with tarfile.open(archives[0]) as tar:
+            tar.extractall(draft, filter="data")
+        (draft / "package").rename(folder)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise BadData(f"cannot unpack {package!r} into {str(cache)!r} ({error}): try again") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from danqing.core.errors import BadData, unknown
 from danqing.core.files import replacing
 from danqing.data import captions
 from danqing.data.holdout import held_out
@@ -37,21 +38,26 @@ RENDERED_FROM = "cartoon"  # the set whose drawings the rendered styles start fr
 
 @dataclass(frozen=True)
 class StickerOptions:
-    """What to build. `known_only` keeps the few hundred best-known things; `size` is the side in pixels."""
+    """What to build. `known_only` keeps the 240 best-known things; `size` is the side in pixels."""
 
     size: int = 128
     known_only: bool = False
     styles: tuple[str, ...] = field(default_factory=lambda: tuple(captions.STYLE_WORDS))
 
 
-def build(folder: Path, cache: Path, options: StickerOptions, watch: Callable[[int, int], None] | None = None) -> int:
+def build(
+    folder: Path, cache: Path, options: StickerOptions, watch: Callable[[int, int], None] | None = None
+) -> int:
     """Fetch the drawings, render them all, and write the data set. Returns how many pictures it has.
 
     watch: called with (concepts done, of how many).
 
     Raises:
-        BadData: a package cannot be fetched.
+        BadData: a style is not known, or a package cannot be fetched.
     """
+    for style in options.styles:
+        if style not in captions.STYLE_WORDS:
+            raise BadData(unknown("style", style, captions.STYLE_WORDS))
     concepts = concepts_of(unpacked(EMOJIBASE, cache), known_only=options.known_only)
     sets = [(source, Drawings(unpacked(source.package, cache))) for source in SOURCES]
     rows: list[dict[str, object]] = []
@@ -69,11 +75,21 @@ def build(folder: Path, cache: Path, options: StickerOptions, watch: Callable[[i
 
 
 def concepts_of(emojibase: Path, *, known_only: bool) -> list[Concept]:
-    """The things of the vocabulary, with the plainer words it gives; and all other things unless `known_only`."""
+    """The things of the vocabulary, with the plainer words it gives; unless `known_only` all others too.
+
+    Where two things would have one name, as when the vocabulary calls the locomotive a train, the
+    vocabulary's stays.
+    """
     with resources.as_file(resources.files("danqing.data") / "vocabulary.txt") as path:
         labels, renamed = read_vocabulary(path)
-    known, groups = set(labels), () if known_only else THINGS
-    return [c for c in read_concepts(emojibase, renamed) if c.label in known or c.group in groups]
+    known = set(labels)
+    taken = {slug(renamed.get(label, (label, ""))[0]) for label in known}
+
+    def wanted(concept: Concept) -> bool:
+        other = concept.group in THINGS and slug(concept.name) not in taken
+        return concept.label in known or (other and not known_only)
+
+    return [concept for concept in read_concepts(emojibase, renamed) if wanted(concept)]
 
 
 def _pictures(
@@ -88,12 +104,13 @@ def _pictures(
         if wanted and (picture := drawings.render(concept, options.size)) is not None:
             yield source, source.style, picture
         if renders and (large := drawings.render(concept, max(512, options.size))) is not None:
-            for style in FILTERS.keys() & set(options.styles):
-                yield source, style, _filtered(large, style, concept, options.size)
+            for style in FILTERS:  # not over a set: its order would differ from run to run
+                if style in options.styles:
+                    yield source, style, _filtered(large, style, concept, options.size)
 
 
 def _filtered(picture: Image.Image, style: str, concept: Concept, size: int) -> Image.Image:
-    array = np.asarray(picture, np.float32) / 255
+    array = np.asarray(picture, np.float32) / np.float32(255)
     styled = FILTERS[style](array, zlib.crc32(concept.code.encode()))
     image = Image.fromarray((styled * 255).round().clip(0, 255).astype(np.uint8), "RGBA")
     return image.convert("RGBa").resize((size, size), Image.Resampling.BOX).convert("RGBA")

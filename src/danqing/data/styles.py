@@ -1,7 +1,8 @@
 """Styles made by rendering: real drawings turned into paper-cuts, porcelain painting and ink wash.
 
-Each takes and gives RGBA float arrays [h w 4] in [0, 1] with straight colour, and is deterministic in (picture, seed).
-Lengths are fractions of the picture's side, so that a style looks the same at 128 and 512 pixels.
+Each takes and gives RGBA float arrays [h w 4] in [0, 1] with straight colour, and is deterministic in
+(picture, seed). Lengths are fractions of the picture's side, so that a style looks the same at 128 and 512
+pixels.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ def style_filter(name: str) -> Callable[[Filter], Filter]:
 
 
 @style_filter("paper-cut")
-def paper_cut(picture: Array, seed: int) -> Array:
+def paper_cut(picture: Array, _seed: int) -> Array:
     """剪纸: one sheet of red paper; inner contours and the darkest parts are cut out."""
-    del seed
     side = picture.shape[0]
     edges = _edges(picture, 0.006 * side)
     sheet = picture[..., 3] * _smooth(0.30 - edges, 0.06)
@@ -41,9 +41,8 @@ def paper_cut(picture: Array, seed: int) -> Array:
 
 
 @style_filter("porcelain")
-def porcelain(picture: Array, seed: int) -> Array:
+def porcelain(picture: Array, _seed: int) -> Array:
     """青花: cobalt on white glaze; darkness becomes the strength of the wash, contours a dark line."""
-    del seed
     side = picture.shape[0]
     ink = 0.62 * (1 - _luminance(picture)) ** 1.2 + 0.85 * np.clip(_edges(picture, 0.005 * side) * 1.6, 0, 1)
     ink = np.clip(np.maximum(ink, _outline(picture[..., 3], 0.012 * side)), 0, 1)[..., None]
@@ -80,7 +79,7 @@ def _edges(picture: Array, sigma: float) -> Array:
 
 def _outline(alpha: Array, width: float) -> Array:
     """A band just inside the silhouette, [h w]."""
-    return np.clip(alpha - _eroded(alpha, width), 0, 1)
+    return np.asarray(np.clip(alpha - _eroded(alpha, width), 0, 1), np.float32)
 
 
 def _eroded(alpha: Array, width: float) -> Array:
@@ -89,7 +88,7 @@ def _eroded(alpha: Array, width: float) -> Array:
 
 def _smooth(x: Array, width: float) -> Array:
     """A soft step from 0 to 1 around x = 0."""
-    return np.clip(x / width + 0.5, 0, 1)
+    return np.asarray(np.clip(x / width + 0.5, 0, 1), np.float32)
 
 
 def _flat_colour(colour: tuple[float, float, float], alpha: Array) -> Array:

@@ -23,7 +23,7 @@ from danqing.diffusion.schedule import Level, Schedule
 
 @dataclass(eq=False)
 class DiffusionPainter:
-    """Paints by denoising. All pictures of a request are one batch.
+    """Paints by denoising. All pictures of a canvas are one batch.
 
     text: words -> conditioning of one picture. network: see `guidance.Network`. enlarger: [n c h w] ->
     `card.scale` times larger. latent_rgb: [codec.channels + 1, 3], a linear map (last row: bias) from

@@ -1,7 +1,7 @@
 """`danqing evaluate`: one honest page about a model, with fixed seeds and pairs.
 
-Each figure for painted pictures stands beside the same figure for real ones: what a perfect painter would reach
-under this judge.
+Each figure for painted pictures stands beside the same figure for real ones: what a perfect painter would
+reach under this judge.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,6 +25,8 @@ from danqing.diffusion.codec import Codec
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.evaluation.opinion import Opinion, opinion
 from danqing.nets.judge import Judge
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,36 +59,62 @@ class Evaluator:
     clip: CLIPModel
     tokenizer: CLIPTokenizer
     real: Stickers
+    codec: Codec | None = None
     watch: Callable[[str, int, int], None] = lambda *_: None
 
     def report(self, options: EvaluationOptions) -> Report:
         """Paint, ask the judge and CLIP, compare with the real pictures.
 
+        A data set without held-out pairs gives no figures for them.
+
         Raises:
-            BadData: the real pictures hold none of the things the judge knows.
+            BadData: too few of the real pictures show things and styles that the judge knows.
         """
-        rows = [row for row in self.real.rows if row["style"] in self.judge.config.styles]
-        rows = [row for row in rows if row["concept"] in self.judge.config.concepts]
-        if not rows:
-            raise BadData("the data set holds none of the things the judge knows: build it with 'danqing data stickers'")
-        seen = _drawn([row for row in rows if not row["held_out"]], options.seen, options.seed)
-        unseen = _drawn([row for row in rows if row["held_out"]], options.held_out, options.seed)
-        painted = {
-            "seen": self._painted("seen", [row["text"] for row in seen], options),
-            "held-out": self._painted("held-out", [row["text"] for row in unseen], options),
-            "chinese": self._painted("chinese", [row["text_zh"] for row in seen[: options.chinese]], options),
+        real = self._known()
+        seen = _drawn([row for row in real.rows if not row["held_out"]], options.seen, options.seed)
+        held_out = _drawn([row for row in real.rows if row["held_out"]], options.held_out, options.seed)
+        asked = {
+            "seen": (seen, "text"),
+            "held-out": (held_out, "text"),
+            "chinese": (seen[: options.chinese], "text_zh"),
         }
+        asked = {name: (rows, column) for name, (rows, column) in asked.items() if rows}
+        painted = {
+            name: self._painted(name, [row[column] for row in rows], options)
+            for name, (rows, column) in asked.items()
+        }
+        opinions = {name: self._opinion(painted[name], rows) for name, (rows, _) in asked.items()}
         figures = {"judge's reliability: concept top-1": self.judge.config.reliability}
-        opinions = {name: self._opinion(pictures, group) for (name, pictures), group in
-                    zip(painted.items(), (seen, unseen, seen[: options.chinese]), strict=True)}
-        figures |= self._real_figures(rows)
-        for name, told in opinions.items():
-            figures |= _told(name, told)
-        figures |= self._distances(opinions["seen"].features, rows)
-        agree = opinions["chinese"].labels == opinions["seen"].labels[: len(opinions["chinese"].labels)]
-        figures["English and Chinese agree: concept"] = float(agree[:, 0].float().mean())
-        figures["CLIP score, painted"] = self._clip_score(painted["seen"], [row["text"] for row in seen])
+        if self.codec is not None and held_out:
+            figures |= codec_figures(self.codec, to_unit(real.where(lambda row: row["held_out"]).pictures))
+        figures |= self._compared(opinions, real)
+        figures["CLIP score, painted"] = self._clip_score(painted["seen"], seen)
         return Report(figures, painted)
+
+    def _known(self) -> Stickers:
+        knows = self.judge.config
+        real = self.real.where(lambda row: row["style"] in knows.styles and row["concept"] in knows.concepts)
+        if len(real) < 4 or all(row["held_out"] for row in real.rows):
+            raise BadData(
+                f"too few real pictures ({len(real)}) of things and styles that the judge knows: "
+                "build them with 'danqing data stickers --known'"
+            )
+        return real
+
+    def _compared(self, opinions: dict[str, Opinion], real: Stickers) -> dict[str, float]:
+        """What the judge and CLIP say of the real pictures, and what the judge says of the painted ones."""
+        pixels = to_unit(real.pictures)
+        told = self._opinion(pixels, real.rows)
+        figures = _told("real (trained on)", told)
+        figures["CLIP score, real"] = self._clip_score(pixels, real.rows)
+        for name, painted in opinions.items():
+            figures |= _told(name, painted)
+        figures |= distances(opinions["seen"].features, told.features)
+        if "chinese" in opinions:
+            chinese = opinions["chinese"].labels[:, 0]
+            agree = chinese == opinions["seen"].labels[: len(chinese), 0]
+            figures["English and Chinese agree: concept"] = float(agree.float().mean())
+        return figures
 
     def _painted(self, name: str, prompts: Sequence[str], options: EvaluationOptions) -> Tensor:
         pictures = []
@@ -108,50 +137,45 @@ class Evaluator:
         *_, last = self.painter.steps(brief, words, canvas)
         return self.painter.finish(last)
 
-    def _opinion(self, pictures: Tensor, rows: Sequence[dict[str, str]]) -> Opinion:
+    def _opinion(self, pictures: Tensor, rows: Sequence[Row]) -> Opinion:
         return opinion(self.judge, pictures, [(row["concept"], row["style"]) for row in rows])
 
-    def _pixels(self, rows: Sequence[dict[str, str]]) -> Tensor:
-        index = {row["file_name"]: k for k, row in enumerate(self.real.rows)}
-        return to_unit(self.real.pictures[[index[row["file_name"]] for row in rows]])
-
-    def _real_figures(self, rows: Sequence[dict[str, str]]) -> dict[str, float]:
-        told = self._opinion(self._pixels(rows), rows)
-        score = self._clip_score(self._pixels(rows), [row["text"] for row in rows])
-        return {**_told("real (trained on)", told), "CLIP score, real": score}
-
-    def _distances(self, painted: Tensor, rows: Sequence[dict[str, str]]) -> dict[str, float]:
-        """FID and KID of painted against real pictures, and of two halves of the real ones: the floor."""
-        features = self._opinion(self._pixels(rows), rows).features
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
-        half, other = features[order].chunk(2)
-        return {
-            "FID in judge features": frechet_distance(painted, features),
-            "FID, real against real": frechet_distance(half, other),
-            "KID in judge features": kernel_distance(painted, features),
-            "KID, real against real": kernel_distance(half, other),
-        }
-
     @torch.no_grad()
-    def _clip_score(self, pictures: Tensor, texts: Sequence[str]) -> float:
-        """Mean cosine between pictures and their captions, times 100 (arXiv 2104.08718 without the rescaling)."""
-        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+    def _clip_score(self, pictures: Tensor, rows: Sequence[Row]) -> float:
+        """Mean cosine of pictures and their English captions, times 100 (arXiv 2104.08718, not rescaled)."""
+        texts = [row["text"] for row in rows]
+        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         words = F.normalize(self.clip.get_text_features(**tokens).pooler_output, dim=-1)
-        seen = [self.clip.get_image_features(part[:, :3]).pooler_output for part in pictures.split(64)]
-        return float(100 * (F.normalize(torch.cat(seen), dim=-1) * words).sum(dim=-1).mean())
+        size = (self.clip.config.vision_config.image_size,) * 2
+        parts = [F.interpolate(part, size, mode="area") for part in torch.split(pictures[:, :3], 64)]
+        seen = torch.cat([self.clip.get_image_features(part).pooler_output for part in parts])
+        return float(100 * (F.normalize(seen, dim=-1) * words).sum(dim=-1).mean())
+
+
+def distances(painted: Tensor, real: Tensor) -> dict[str, float]:
+    """FID and KID of painted against real features [n d], and of two halves of the real ones: the floor."""
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
+    half, other = real[order].chunk(2)
+    return {
+        "FID in judge features": frechet_distance(painted, real),
+        "FID, real against real": frechet_distance(half, other),
+        "KID in judge features": kernel_distance(painted, real),
+        "KID, real against real": kernel_distance(half, other),
+    }
 
 
 def codec_figures(codec: Codec, pictures: Tensor) -> dict[str, float]:
     """PSNR (dB, all channels) and SSIM of pictures [n c h w] in [-1, 1] through the codec and back."""
-    made = torch.cat([codec.decode(codec.encode(part)).clamp(-1, 1) for part in pictures.split(16)])
+    parts = torch.split(pictures, 16)
+    made = torch.cat([codec.decode(codec.encode(part)).clamp(-1, 1) for part in parts])
     return {
         "autoencoder PSNR, held-out (dB)": float(psnr(made, pictures).mean()),
         "autoencoder SSIM, held-out": float(ssim(made, pictures).mean()),
     }
 
 
-def _drawn(rows: list[dict[str, str]], count: int, seed: int) -> list[dict[str, str]]:
-    """`count` rows in a fixed random order; where there are fewer, each comes again with another seed."""
+def _drawn(rows: list[Row], count: int, seed: int) -> list[Row]:
+    """`count` rows in a fixed random order; where there are fewer, each comes again, for another seed."""
     order = random.Random(seed).sample(rows, k=len(rows))
     return [order[k % len(order)] for k in range(count)] if order else []
 

@@ -10,9 +10,13 @@ from torch import Tensor
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """FID (arXiv 1706.08500 eq. 6) between two sets of features [n d], in whatever feature space they are.
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)); the last trace is the sum of the roots of the eigenvalues of the
-    symmetric matrix C1^(1/2) C2 C1^(1/2).
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)); the last trace is the sum of the roots of the eigenvalues
+    of the symmetric matrix C1^(1/2) C2 C1^(1/2).
+
+    Raises:
+        ValueError: a set has fewer than two rows.
     """
+    _check_sets(a, b)
     a, b = a.double(), b.double()
     first, second = torch.cov(a.T), torch.cov(b.T)
     values, vectors = torch.linalg.eigh(first)
@@ -24,7 +28,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """KID (arXiv 1801.01401 eq. 4): unbiased squared MMD under the kernel (x.y / d + 1)^3. May be below 0."""
+    """KID (arXiv 1801.01401 eq. 4): unbiased squared MMD under the kernel (x.y / d + 1)^3. May be below 0.
+
+    Raises:
+        ValueError: a set has fewer than two rows.
+    """
+    _check_sets(a, b)
     a, b = a.double(), b.double()
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -43,7 +52,7 @@ def psnr(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(made: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each picture [n] (Wang et al. 2004 eq. 13): 11 x 11 Gaussian window, sigma 1.5."""
+    """Structural similarity of each picture [n] (Wang et al. 2004 eq. 13): an 11 x 11 Gaussian, sigma 1.5."""
     channels = made.shape[1]
     window = _gaussian(11, 1.5).to(made).expand(channels, 1, 11, 11)
 
@@ -57,6 +66,11 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
     score = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     score = score / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     return score.mean(dim=(1, 2, 3))
+
+
+def _check_sets(a: Tensor, b: Tensor) -> None:
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"sets of {len(a)} and {len(b)} features: a distance needs at least two in each")
 
 
 def _gaussian(size: int, sigma: float) -> Tensor:

@@ -30,7 +30,7 @@ def opinion(judge: Judge, pictures: Tensor, pairs: Sequence[Pair]) -> Opinion:
     styles = {name: i for i, name in enumerate(judge.config.styles)}
     concept, style, features = judge.look(pictures)
     wanted = torch.tensor([[concepts[c], styles[s]] for c, s in pairs])
-    ranks = concept.topk(5, dim=1).indices == wanted[:, :1]
+    ranks = concept.topk(min(5, len(concepts)), dim=1).indices == wanted[:, :1]
     labels = torch.stack([concept.argmax(dim=1), style.argmax(dim=1)], dim=1)
     return Opinion(
         top1=float(ranks[:, 0].float().mean()),

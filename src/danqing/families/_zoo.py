@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import danqing.families
 import danqing.zoo
-from danqing.core.errors import BadWeights, unknown
+from danqing.core.errors import BadWeights, shorten, unknown
 from danqing.core.registry import FAMILIES
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ def shipped() -> dict[str, Path]:
     return {card.parent.name: card.parent for root in roots for card in sorted(root.glob("*/card.json"))}
 
 
+def unknown_model(name: str) -> str:
+    """One line for a name that is neither a shipped model nor a folder."""
+    if not shipped():
+        return f"unknown model {shorten(name)!r}: none came with this copy, so give a folder of weights"
+    return f"{unknown('model', name, shipped())}, or give a folder of weights"
+
+
 def open_painter(name: str) -> Painter:
     """The painter of a shipped model, or of a folder of weights.
 
@@ -33,7 +40,7 @@ def open_painter(name: str) -> Painter:
     """
     folder = shipped().get(name, Path(name).expanduser())
     if not folder.exists():
-        raise BadWeights(f"{unknown('model', name, shipped())}, or give a folder of weights")
+        raise BadWeights(unknown_model(name))
     for module in pkgutil.iter_modules(danqing.families.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"danqing.families.{module.name}")  # registers itself

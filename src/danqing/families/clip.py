@@ -1,8 +1,11 @@
 """CLIP: a picture tower and a text tower that meet in one space.
 
-Paper: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, arXiv 2103.00020.
-Differs: small, and bilingual from the start: English and Chinese captions of the same picture are pulled together too.
-Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see NOTICE).
+Paper: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, arXiv
+2103.00020.
+Differs: small, and bilingual from the start: English and Chinese captions of the same picture are pulled
+together too.
+Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
+NOTICE).
 """
 
 from __future__ import annotations
@@ -14,7 +17,12 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 Config = dict[str, Any]
 
 _TOWER_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-_TOWER_STICKER = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 6}
+_TOWER_STICKER = {
+    "hidden_size": 192,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+}
 
 # GELU as in OpenCLIP, not the QuickGELU of OpenAI's weights
 TEXT: dict[str, Config] = {
@@ -23,7 +31,13 @@ TEXT: dict[str, Config] = {
 }
 VISION: dict[str, Config] = {
     "tiny": {**_TOWER_TINY, "image_size": 32, "patch_size": 8, "hidden_act": "gelu", "projection_dim": 32},
-    "sticker": {**_TOWER_STICKER, "image_size": 128, "patch_size": 16, "hidden_act": "gelu", "projection_dim": 192},
+    "sticker": {
+        **_TOWER_STICKER,
+        "image_size": 128,
+        "patch_size": 16,
+        "hidden_act": "gelu",
+        "projection_dim": 192,
+    },
 }
 
 

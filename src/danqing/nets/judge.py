@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from danqing.core.errors import BadWeights, shorten
 from danqing.core.files import replacing
+
+# what reading a folder that is missing, damaged or another network's can raise
+_FOREIGN = (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -53,27 +60,29 @@ class Judge(nn.Module):
         self.config = config
         widths = (16, *config.widths)
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
-        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in pairwise(widths)))
         self.concept = nn.Linear(widths[-1], len(config.concepts))
         self.style = nn.Linear(2 * widths[2], len(config.styles))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Concepts from the deepest features, styles from the mean and spread of shallow ones (texture)."""
-        x = F.relu(self.stem(x))
-        shallow = self.blocks[:2](x)
+        deep, texture = self.features(x)
+        return self.concept(deep), self.style(texture)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the concept is told from [n widths[-1]], and the style [n 2 * widths[1]]."""
+        shallow = self.blocks[:2](F.relu(self.stem(x)))
         texture = torch.cat([shallow.mean(dim=(2, 3)), shallow.std(dim=(2, 3))], dim=1)
-        deep = self.blocks[2:](shallow).mean(dim=(2, 3))
-        return self.concept(F.dropout(deep, 0.2, self.training)), self.style(texture)
+        return self.blocks[2:](shallow).mean(dim=(2, 3)), texture
 
     @torch.no_grad()
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[n c h w] in [-1, 1], on white, any size -> (concept logits, style logits, features [n d])."""
         self.eval()
         parts = []
-        for part in pictures[:, :3].split(64):
-            pixels = F.interpolate(part, size=(self.config.size,) * 2, mode="area")
-            shallow = self.blocks[:2](F.relu(self.stem(pixels)))
-            parts.append((*self(pixels), self.blocks[2:](shallow).mean(dim=(2, 3))))
+        for part in torch.split(pictures[:, :3], 64):
+            deep, texture = self.features(F.interpolate(part, size=(self.config.size,) * 2, mode="area"))
+            parts.append((self.concept(deep), self.style(texture), deep))
         concept, style, features = (torch.cat(column) for column in zip(*parts, strict=True))
         return concept, style, features
 
@@ -85,16 +94,28 @@ class Judge(nn.Module):
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` (fp16)."""
         with replacing(folder / "config.json") as draft:
-            draft.write_text(json.dumps(asdict(self.config), ensure_ascii=False), "utf-8")
+            draft.write_text(json.dumps(asdict(self.config), ensure_ascii=False) + "\n", "utf-8")
         state = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
         with replacing(folder / "model.safetensors") as draft:
             save_file({k: v.contiguous() for k, v in state.items()}, draft)
 
     @classmethod
     def load(cls, folder: Path) -> Judge:
-        """Read what `save` wrote."""
-        values = json.loads((folder / "config.json").read_text("utf-8"))
-        judge = cls(JudgeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}))
-        judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in
-                               load_file(folder / "model.safetensors").items()})
+        """Read what `save` wrote.
+
+        Raises:
+            BadWeights: a file is missing, damaged, not finite, or not a judge's.
+        """
+        try:
+            stored = json.loads((folder / "config.json").read_text("utf-8"))
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+            judge = cls(JudgeConfig(**values))
+            tensors: dict[str, Tensor] = load_file(folder / "model.safetensors")
+            judge.load_state_dict(tensors)  # copies into the network's own float32
+        except _FOREIGN as error:
+            reason = shorten(" ".join(str(error).split()), 120)
+            raise BadWeights(f"{str(folder)!r} holds no whole judge ({reason}): fetch it again") from None
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise BadWeights(f"{str(folder)!r}: {name} holds NaN or infinite values: fetch another copy")
         return judge.eval()

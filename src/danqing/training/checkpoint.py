@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from danqing.core.errors import BadWeights
+from danqing.core.errors import BadWeights, shorten
+
+# what reading another network's or a damaged checkpoint can raise
+_DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, SafetensorError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,9 @@ class Progress:
     seconds: float
 
 
-def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: torch.optim.Optimizer, at: Progress) -> None:
+def save(
+    folder: Path, network: nn.Module, ema: list[Tensor], optimiser: torch.optim.Optimizer, at: Progress
+) -> None:
     """Write weights, EMA, optimiser and progress; the previous checkpoint is replaced in one rename."""
     draft, old = folder.with_suffix(".part"), folder.with_suffix(".old")
     shutil.rmtree(draft, ignore_errors=True)
@@ -39,7 +46,9 @@ def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: torch.o
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[list[Tensor], Progress] | None:
+def load(
+    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[list[Tensor], Progress] | None:
     """Restore what `save` wrote, or None when there is no checkpoint.
 
     A run killed between the two renames of `save` leaves only the previous one, under `.old`: it is used.
@@ -56,11 +65,15 @@ def load(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> 
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         optimiser.load_state_dict(torch.load(folder / "optimiser.pt", weights_only=True))
         ema = load_file(folder / "ema.safetensors")
+        shadow = [ema[str(i)] for i in range(len(ema))]
         progress: dict[str, Any] = json.loads((folder / "progress.json").read_text("utf-8"))
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadWeights(f"checkpoint {str(folder)!r} does not fit this run ({reason}): use another --run") from None
-    return [ema[str(i)] for i in range(len(ema))], Progress(progress["step"], progress["seconds"])
+        at = Progress(int(progress["step"]), float(progress["seconds"]))
+    except _DAMAGED as error:
+        reason = shorten(" ".join(str(error).split()) or type(error).__name__, 120)
+        raise BadWeights(
+            f"checkpoint {str(folder)!r} does not fit this run ({reason}): use another --run"
+        ) from None
+    return shadow, at
 
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:

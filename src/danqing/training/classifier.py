@@ -1,4 +1,4 @@
-"""The judge: a small classifier of concept and style, trained on real pictures only, with strong augmentation.
+"""The judge: a small classifier of concept and style, trained on real pictures only, strongly augmented.
 
 It is never used to train or to steer a painter, so its opinion of painted pictures is an outside one.
 """
@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Generator, Tensor
 
+from danqing.core.errors import BadData
 from danqing.data.augment import Augment
 from danqing.data.dataset import Stickers, to_unit
 from danqing.nets.judge import Judge
@@ -19,27 +20,41 @@ from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
 STRONG = Augment(turn=15, scale=0.22, move=0.1, light=0.25, tint=0.2, erase=0.5)
+DROPOUT = 0.2  # of the features that tell the concept (arXiv 1207.0580)
 
 
 class JudgeObjective(Objective):
-    """Cross-entropy over concepts and over styles, with label smoothing."""
+    """Cross-entropy over concepts and over styles, with label smoothing.
+
+    Raises:
+        BadData: the pictures' side is no multiple of the judge's.
+    """
 
     def __init__(self, judge: Judge, pictures: Stickers, probe: Stickers) -> None:
         super().__init__()
-        self.judge = judge.to(memory_format=torch.channels_last)
-        self._pictures, self._probe = pictures, probe
+        judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.judge, self._pictures, self._probe = judge, pictures, probe
+        side = int(pictures.pictures.shape[-1])
+        self._pooling, rest = divmod(side, judge.config.size)
+        if rest or not self._pooling:
+            raise BadData(
+                f"pictures of {side} pixels are no multiple of the judge's {judge.config.size}: resize them"
+            )
         self._labels = _labels(judge, pictures)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Augmented pictures on white [n 3 s s], some of them blurred, with their labels [n 2]."""
+        """Augmented pictures on white [n 3 s s], some of them blurred, labels [n 2] and a dropout mask."""
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
-        pixels = F.avg_pool2d(to_unit(self._pictures.pictures[picks, :3]), self._pooling())
+        pixels = F.avg_pool2d(to_unit(self._pictures.pictures[picks, :3]), self._pooling)
         blurred = F.interpolate(F.avg_pool2d(pixels, 2), scale_factor=2, mode="bilinear", align_corners=False)
         pixels = torch.where(torch.rand(size, 1, 1, 1, generator=rng) < 0.3, blurred, pixels)
-        return {"pixels": STRONG(pixels, rng), "labels": self._labels[picks]}
+        keep = (torch.rand(size, self.judge.config.widths[-1], generator=rng) >= DROPOUT) / (1 - DROPOUT)
+        return {"pixels": STRONG(pixels, rng), "labels": self._labels[picks], "keep": keep}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        concept, style = self.judge(batch["pixels"].contiguous(memory_format=torch.channels_last))
+        """The two cross-entropies, and their weighted sum."""
+        deep, texture = self.judge.features(batch["pixels"].contiguous(memory_format=torch.channels_last))
+        concept, style = self.judge.concept(deep * batch["keep"]), self.judge.style(texture)
         parts = {
             "concept": F.cross_entropy(concept.float(), batch["labels"][:, 0], label_smoothing=0.1),
             "style": F.cross_entropy(style.float(), batch["labels"][:, 1], label_smoothing=0.1),
@@ -60,9 +75,6 @@ class JudgeObjective(Objective):
     def export(self, folder: Path) -> None:
         """Write weights and the names of concepts and styles."""
         self.judge.save(folder)
-
-    def _pooling(self) -> int:
-        return self._pictures.pictures.shape[-1] // self.judge.config.size
 
 
 def _labels(judge: Judge, pictures: Stickers) -> Tensor:

@@ -1,8 +1,8 @@
 """Training the denoiser of a latent diffusion model (arXiv 2112.10752 eq. 3) with text dropped now and then.
 
-Times are logit-normal (arXiv 2403.03206 section 3.1), since shapes are decided at middle noise, with a uniform share
-so that no time goes untrained. Error in v on a cosine schedule needs no further weight: it is the x_0 error times
-(snr + 1), which treats all middle times alike; `gamma` switches min-SNR on instead.
+Times are logit-normal (arXiv 2403.03206 section 3.1), since shapes are decided at middle noise, with a
+uniform share so that no time goes untrained. Error in v on a cosine schedule needs no further weight: it is
+the x_0 error times (snr + 1), which treats all middle times alike; `gamma` switches min-SNR on instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
 from danqing.data import captions
 from danqing.data.dataset import Stickers, to_unit
-from danqing.diffusion.codec import KLCodec
+from danqing.diffusion.codec import Codec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
@@ -46,17 +46,18 @@ class DiffusionObjective(Objective):
     """
 
     def __init__(
-        self, painter: DiffusionPainter, unet: UNet2DConditionModel, pictures: Stickers, options: DiffusionOptions
+        self,
+        painter: DiffusionPainter,
+        unet: UNet2DConditionModel,
+        pictures: Stickers,
+        options: DiffusionOptions,
     ) -> None:
         super().__init__()
         self.unet = unet.to(memory_format=torch.channels_last)
-        self._painter, self._pictures, self._options = [painter], pictures, options  # a list hides it from nn.Module
-        self._latents = [_encoded(painter.codec, part) for part in (pictures.pictures, pictures.pictures.flip(-1))]
-
-    @property
-    def painter(self) -> DiffusionPainter:
-        """The painter whose network is trained."""
-        return self._painter[0]
+        self.painter = painter
+        self._pictures, self._options = pictures, options
+        both = (pictures.pictures, pictures.pictures.flip(-1))
+        self._latents = [_encoded(painter.codec, part) for part in both]
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Latents, token states of a random caption, times and noise."""
@@ -65,13 +66,17 @@ class DiffusionObjective(Objective):
         latents = torch.where(mirrored.view(-1, 1, 1, 1), self._latents[1][picks], self._latents[0][picks])
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         said = [self._caption(self._pictures.rows[i], words) for i in picks.tolist()]
-        text = self.painter.text
-        assert isinstance(text, TextEncoder)
+        text = self._text()
         ids = text.tokenizer(
             said, padding="max_length", truncation=True, max_length=text.max_length, return_tensors="pt"
         )["input_ids"]
         times = self._times(size, rng)
-        return {"latents": latents, "ids": ids, "t": times, "noise": torch.randn(latents.shape, generator=rng)}
+        noise = torch.randn(latents.shape, generator=rng)
+        return {"latents": latents, "ids": ids, "t": times, "noise": noise}
+
+    def _text(self) -> TextEncoder:
+        assert isinstance(self.painter.text, TextEncoder)
+        return self.painter.text
 
     def _caption(self, row: dict[str, object], words: random.Random) -> str:
         if words.random() < self._options.drop:
@@ -89,10 +94,10 @@ class DiffusionObjective(Objective):
         return (u * steps).long().clamp(max=steps - 1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        text, predicts = self.painter.text, self.painter.prediction
-        assert isinstance(text, TextEncoder)
+        """The squared error of the network's output against its target."""
+        predicts = self.painter.prediction
         with torch.no_grad():
-            states = text.states(batch["ids"])
+            states = self._text().states(batch["ids"])
         alpha, sigma = (part.view(-1, 1, 1, 1) for part in self.painter.schedule.at(batch["t"]))
         noisy = alpha * batch["latents"] + sigma * batch["noise"]
         output = self.unet(noisy, batch["t"], encoder_hidden_states=states).sample
@@ -116,12 +121,9 @@ def paint_pixels(painter: DiffusionPainter, words: str, seeds: Seeds) -> Tensor:
     """Native pictures [n c h w] in [-1, 1] for one prompt, at the defaults of the painter's card."""
     brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).settled(painter.card)
     conditioning = painter.condition(brief)
-    canvas = painter.begin(brief, conditioning, seeds)
-    for canvas in painter.steps(brief, conditioning, canvas):  # noqa: B020 - the last canvas is the finished one
-        pass
-    return painter.finish(canvas)
+    *_, last = painter.steps(brief, conditioning, painter.begin(brief, conditioning, seeds))
+    return painter.finish(last)
 
 
-def _encoded(codec: object, pictures: Tensor) -> Tensor:
-    assert isinstance(codec, KLCodec)
-    return torch.cat([codec.encode(to_unit(part)) for part in pictures.split(32)])
+def _encoded(codec: Codec, pictures: Tensor) -> Tensor:
+    return torch.cat([codec.encode(to_unit(part)) for part in torch.split(pictures, 32)])

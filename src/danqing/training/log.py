@@ -7,12 +7,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from danqing.core.files import replacing
+
 
 class Log:
-    """Averages losses, appends them to a CSV file and tells each line with speed and time left."""
+    """Averages losses, appends them to a CSV file and tells each line with speed and time left.
 
-    def __init__(self, path: Path, steps: int, batch: int, watch: Callable[[str], None] | None) -> None:
+    start: the step a run continues from; lines of later steps, which will run again, are dropped.
+    """
+
+    def __init__(
+        self, path: Path, start: int, steps: int, batch: int, watch: Callable[[str], None] | None
+    ) -> None:
         self._path, self._steps, self._batch, self._watch = path, steps, batch, watch
+        _cut(path, start)
         self._sums: dict[str, float] = {}
         self._count = 0
         self._since = time.monotonic()
@@ -40,10 +48,20 @@ class Log:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not self._path.exists()
         with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
             if fresh:
                 writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+            writer.writerow({**{key: f"{value:.6g}" for key, value in row.items()}, "step": row["step"]})
+
+
+def _cut(path: Path, start: int) -> None:
+    """Keep the header and the lines up to step `start`; half a line of a killed run goes too."""
+    if not path.exists():
+        return
+    header, *lines = path.read_text("utf-8").splitlines(keepends=True) or [""]
+    kept = [line for line in lines if line.endswith("\n") and float(line.split(",")[0]) <= start]
+    with replacing(path) as draft:
+        draft.write_text("".join([header, *kept]), "utf-8", newline="\n")
 
 
 def _clock(seconds: float) -> str:

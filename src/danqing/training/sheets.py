@@ -13,6 +13,8 @@ def sheet_of(pictures: Tensor, columns: int) -> Image.Image:
     colour = ((pictures[:, :3].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
     short = -len(colour) % columns
     blank = torch.full((short, *colour.shape[1:]), 255, dtype=torch.uint8)
-    cells = torch.cat([colour, blank]).unflatten(0, (-1, columns))
+    cells = torch.cat([colour, blank])
+    count, channels, height, width = cells.shape
+    cells = cells.view(count // columns, columns, channels, height, width)
     array = cells.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
     return Image.fromarray(np.ascontiguousarray(array.numpy()))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from tokenizers import Regex
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -17,29 +16,13 @@ _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 def train_tokenizer(captions: Iterable[str], merges: int = 3000, length: int = 48) -> CLIPTokenizer:
     """Learn merges from captions.
 
-    Every byte, inside and at the end of a word, is in the vocabulary, so no text is ever unknown; the end token has
-    the highest id, where CLIP's text tower pools.
+    Every byte, inside and at the end of a word, is in the vocabulary, so no text is ever unknown; the end
+    token has the highest id, where CLIP's text tower pools.
+
+    merges: how many to learn, fewer where the captions repeat too little. length: tokens per text.
     """
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=merges + 2 * len(alphabet),
-        min_frequency=2,
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(captions, trainer)
-    pairs = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    pairs = _learnt(captions, alphabet, merges)
     words = [*alphabet, *(f"{byte}</w>" for byte in alphabet), *("".join(pair) for pair in pairs), START, END]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     return CLIPTokenizer(
@@ -51,3 +34,31 @@ def train_tokenizer(captions: Iterable[str], merges: int = 3000, length: int = 4
         pad_token=END,
         model_max_length=length,
     )
+
+
+def _learnt(captions: Iterable[str], alphabet: list[str], merges: int) -> list[tuple[str, str]]:
+    """Byte pairs in the order in which they were merged, of text cleaned and cut as CLIP's tokenizer does.
+
+    The trainer breaks ties by token id, and gives ids to the ends of words in the order of a hash map,
+    another one each time. Named as special tokens they have fixed ids, so that training repeats exactly.
+    """
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=merges + 2 * len(alphabet),
+        min_frequency=2,
+        initial_alphabet=alphabet,
+        special_tokens=[f"{byte}</w>" for byte in alphabet],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    return [(first, second) for first, second in json.loads(tokenizer.to_str())["model"]["merges"]]

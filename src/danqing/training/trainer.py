@@ -73,6 +73,7 @@ class Trainer:
             weight_decay=options.weight_decay,
             fused=True,
         )
+        self.objective: Objective
         self.objective, self._optimiser = self._accelerator.prepare(objective, optimiser)
         self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
         self._at = Progress(0, 0.0)
@@ -86,7 +87,8 @@ class Trainer:
             NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
         """
         self._resume()
-        log = Log(self.run / "log.csv", self.options.steps, self.options.batch, watch)
+        options = self.options
+        log = Log(self.run / "log.csv", self._at.step, options.steps, options.batch, watch)
         started = time.monotonic() - self._at.seconds
         for step in range(self._at.step, self.options.steps):
             losses = self._step(step)
@@ -112,8 +114,8 @@ class Trainer:
         told = {name: float(value.detach()) for name, value in losses.items()}
         if not (math.isfinite(told["loss"]) and math.isfinite(float(norm))):
             raise NotFinite(
-                f"loss {told['loss']} and gradient {float(norm)} at step {step}: training stopped, the checkpoint "
-                "before it is kept; continue with a lower learning rate"
+                f"loss {told['loss']} and gradient {float(norm)} at step {step}: training stopped and the "
+                "checkpoint before it is kept; continue with a lower learning rate"
             )
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)

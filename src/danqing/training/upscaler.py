@@ -7,9 +7,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Generator, Tensor
 
+from danqing.core.files import replacing
 from danqing.data.dataset import Stickers, to_unit
+from danqing.evaluation.metrics import psnr
 from danqing.nets.upscaler import Upscaler
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
@@ -43,6 +46,7 @@ class UpscalerObjective(Objective):
         return {"large": large, "small": small + blend * (soft - small) + noise}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """L1 and L1 of gradients."""
         difference = self.upscaler(batch["small"]).float() - batch["large"]
         l1 = difference.abs().mean()
         edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
@@ -53,9 +57,9 @@ class UpscalerObjective(Objective):
         """PSNR in dB on the probe pictures over all four channels: (ours, bicubic)."""
         large = to_unit(self._probe.pictures[:count])
         small = F.avg_pool2d(large, self.upscaler.config.scale)
-        ours = torch.cat([self.upscaler(part) for part in small.split(4)])
+        ours = torch.cat([self.upscaler(part) for part in torch.split(small, 4)])
         bicubic = F.interpolate(small, size=large.shape[-2:], mode="bicubic", align_corners=False)
-        first, second = (_psnr(made.clamp(-1, 1), large) for made in (ours, bicubic))
+        first, second = (float(psnr(made.clamp(-1, 1), large).mean()) for made in (ours, bicubic))
         return first, second
 
     @torch.no_grad()
@@ -67,9 +71,7 @@ class UpscalerObjective(Objective):
         return sheet_of(torch.cat([coarse, self.upscaler(small), large]), columns=4)
 
     def export(self, folder: Path) -> None:
-        """Write weights and configuration."""
-        self.upscaler.save(folder)
-
-
-def _psnr(made: Tensor, truth: Tensor) -> float:
-    return float(10 * torch.log10(4 / (made - truth).square().mean(dim=(1, 2, 3))).mean())
+        """Write the weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "model.safetensors") as draft:
+            save_file(self.upscaler.state_dict(), draft)

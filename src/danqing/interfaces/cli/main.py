@@ -32,6 +32,8 @@ class Entry(NamedTuple):
 COMMANDS = {
     "paint": Entry("danqing.interfaces.cli.paint:paint", "Paint pictures from words."),
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
+    "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
+    "evaluate": Entry("danqing.interfaces.cli.evaluate:evaluate", "Measure a model, honestly."),
     "show": Entry("danqing.interfaces.cli.show:show", "Show how a picture was made, and how to repaint it."),
 }
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from danqing.core.card import Card
-from danqing.core.errors import BadBrief, BadWeights, unknown
-from danqing.families._zoo import shipped
+from danqing.core.errors import BadBrief, BadWeights
+from danqing.families import shipped, unknown_model
 
 
 def card_of(model: str) -> Card | None:
@@ -16,10 +16,9 @@ def card_of(model: str) -> Card | None:
     Raises:
         BadBrief: no such model or folder. BadWeights: the card cannot be read.
     """
-    known = shipped()
-    folder = known.get(model, Path(model).expanduser())
+    folder = shipped().get(model, Path(model).expanduser())
     if not folder.exists():
-        raise BadBrief(f"{unknown('model', model, known)}, or give a folder of weights")
+        raise BadBrief(unknown_model(model))
     return read_card(folder) if (folder / "card.json").exists() else None
 
 

@@ -52,6 +52,7 @@ def paint(**options: Any) -> None:
     painter, card = _chosen(brief.model)
     brief = _shaped(brief, ratio, card).settled(card)
     places = places_for(out, brief)
+    _advise(brief)
     pictures = _painted(brief, painter)
     _save(pictures, brief, places)
 
@@ -77,6 +78,14 @@ def _shaped(brief: Brief, ratio: str | None, card: Card) -> Brief:
     width, height = sides_for_ratio(ratio, card, native=brief.native)
     _tell(f"ar {ratio} -> {width}x{height} ({width / height:.2f}:1, on the model's grid)")
     return Brief.of(**{**brief.model_dump(exclude_unset=True), "width": width, "height": height})
+
+
+def _advise(brief: Brief) -> None:
+    assert brief.guidance is not None, "settle the brief first"
+    if brief.negative_prompt.strip() and brief.guidance == 1:
+        _tell("--no has no effect at guidance 1: give more than 1")
+    elif brief.negative_prompt.strip() and brief.guidance < 1:
+        _tell(f"guidance {brief.guidance:g} leads towards the words of --no, not away: give more than 1")
 
 
 def _painted(brief: Brief, painter: Painter | None) -> list[Picture]:

@@ -1,0 +1,49 @@
+"""`danqing evaluate`: measure a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")],
+    model: Annotated[str, typer.Option(help="A shipped model, or a folder of weights.")] = "stickers",
+    seen: Annotated[int, typer.Option(min=2, help="Pictures of pairs the model was trained on.")] = 500,
+    held_out: Annotated[int, typer.Option(min=2, help="Pictures of pairs it never saw.")] = 200,
+    chinese: Annotated[int, typer.Option(min=1, help="Of the seen ones, painted again from Chinese.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes the pairs and every picture.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Also write the first 100 seen pictures here.")] = None,
+) -> None:
+    """Measure a model with an outside judge, on pairs it was trained on and on pairs it never saw.
+
+    One (thing, style) pair in twenty never enters any training. The judge is a classifier of real pictures;
+    its own reliability is the ceiling of every accuracy below it.
+
+    [b]Example[/b]
+
+    danqing evaluate --data my-stickers --sheet sheet.png
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from danqing.data.dataset import read_imagefolder
+    from danqing.evaluation.evaluate import EvaluationOptions
+    from danqing.evaluation.opening import open_evaluator
+    from danqing.training.sheets import sheet_of
+
+    options = EvaluationOptions(seen, held_out, min(chinese, seen), seed)
+    real = read_imagefolder(data)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("painting", total=None)
+
+        def watch(what: str, done: int, of: int) -> None:
+            progress.update(task, description=f"painting {what}", completed=done, total=of)
+
+        report = open_evaluator(model, real, watch).report(options)
+    for name, value in report.figures.items():
+        typer.echo(f"{name:<44} {value:9.4f}")
+    if sheet is not None:
+        sheet_of(report.painted["seen"][:100], columns=10).save(sheet)
