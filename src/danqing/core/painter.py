@@ -30,18 +30,20 @@ class Conditioning:
         return self.tokens.shape[0]
 
     def expand(self, n: int) -> Conditioning:
-        """The same words for n pictures. Only a conditioning of one can be expanded."""
+        """The same words for n pictures. Only a conditioning of one, or of n already, can be expanded."""
         mask = None if self.mask is None else self.mask.expand(n, -1)
         negative = None if self.negative is None else self.negative.expand(n)
         return replace(self, tokens=self.tokens.expand(n, -1, -1), mask=mask, negative=negative)
 
     @staticmethod
     def cat(*parts: Conditioning) -> Conditioning:
-        """One batch of all parts, without their negatives."""
+        """One batch of all parts; their masks and negatives are kept where every part has them."""
         masks = [part.mask for part in parts if part.mask is not None]
+        negatives = [part.negative for part in parts if part.negative is not None]
         return Conditioning(
             tokens=torch.cat([part.tokens for part in parts]),
             mask=torch.cat(masks) if len(masks) == len(parts) else None,
+            negative=Conditioning.cat(*negatives) if len(negatives) == len(parts) else None,
         )
 
 

@@ -18,7 +18,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from danqing.core.brief import Brief
 from danqing.core.errors import BadData
-from danqing.core.painter import Painter
+from danqing.core.painter import Conditioning, Painter
 from danqing.core.seeds import Seeds
 from danqing.data.dataset import Stickers, to_unit
 from danqing.diffusion.codec import Codec
@@ -31,12 +31,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How many pictures of each kind, and how to paint them (None = as the model's card says)."""
+    """How many pictures of each kind, how many at once, and how to paint them (None = as the card says)."""
 
     seen: int = 500
     held_out: int = 200
     chinese: int = 200
     seed: int = 0
+    batch: int = 20
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
@@ -117,24 +118,23 @@ class Evaluator:
         return figures
 
     def _painted(self, name: str, prompts: Sequence[str], options: EvaluationOptions) -> Tensor:
-        pictures = []
-        for k, prompt in enumerate(prompts):
-            pictures.append(self._paint(prompt, options, options.seed + k))
-            self.watch(name, k + 1, len(prompts))
+        pictures: list[Tensor] = []
+        for first in range(0, len(prompts), options.batch):
+            part = prompts[first : first + options.batch]
+            pictures.append(self._paint(part, options, options.seed + first))
+            self.watch(name, first + len(part), len(prompts))
         return torch.cat(pictures)
 
-    def _paint(self, prompt: str, options: EvaluationOptions, seed: int) -> Tensor:
-        brief = Brief(
-            prompt=prompt,
-            seed=seed,
-            native=True,
-            steps=options.steps,
-            guidance=options.guidance,
-            sampler=options.sampler,
-        ).settled(self.painter.card)
-        words = self.painter.condition(brief)
-        canvas = self.painter.begin(brief, words, Seeds([seed]))
-        *_, last = self.painter.steps(brief, words, canvas)
+    def _paint(self, prompts: Sequence[str], options: EvaluationOptions, seed: int) -> Tensor:
+        """Native pictures of several prompts in one batch, with the seeds seed, seed + 1, ..."""
+        fields = {"steps": options.steps, "guidance": options.guidance, "sampler": options.sampler}
+        briefs = [
+            Brief.of(prompt, seed=seed + k, native=True, **fields).settled(self.painter.card)
+            for k, prompt in enumerate(prompts)
+        ]
+        words = Conditioning.cat(*(self.painter.condition(brief) for brief in briefs))
+        canvas = self.painter.begin(briefs[0], words, Seeds.of(seed, len(prompts)))
+        *_, last = self.painter.steps(briefs[0], words, canvas)
         return self.painter.finish(last)
 
     def _opinion(self, pictures: Tensor, rows: Sequence[Row]) -> Opinion:

@@ -42,7 +42,7 @@ class DiffusionOptions:
 class DiffusionObjective(Objective):
     """Trains `painter.network`'s UNet; the text tower and the autoencoder stay frozen.
 
-    The latents of all pictures, and of their mirror images, are computed once.
+    The latents of all pictures, and of their mirror images if those are asked for, are computed once.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class DiffusionObjective(Objective):
         self.unet = unet.to(memory_format=torch.channels_last)
         self.painter = painter
         self._pictures, self._options = pictures, options
-        both = (pictures.pictures, pictures.pictures.flip(-1))
-        self._latents = [_encoded(painter.codec, part) for part in both]
+        views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
+        self._latents = [_encoded(painter.codec, view) for view in views]
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Latents, token states of a random caption, times and noise."""
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
         mirrored = torch.rand(size, generator=rng) < self._options.mirror
-        latents = torch.where(mirrored.view(-1, 1, 1, 1), self._latents[1][picks], self._latents[0][picks])
+        latents = torch.where(mirrored.view(-1, 1, 1, 1), self._latents[-1][picks], self._latents[0][picks])
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         said = [self._caption(self._pictures.rows[i], words) for i in picks.tolist()]
         text = self._text()
