@@ -1,30 +1,29 @@
 """The shipped model from its parts: `python recipes/assemble.py --parts runs --data stickers-known`.
 
 Writes `src/danqing/zoo/stickers` (an ordinary diffusers folder with our card, upscaler and preview map),
-`zoo/clip` and `zoo/judge`, all in half precision. Run it after any recipe; parts not trained again are
-copied as they are.
+`zoo/clip` and `zoo/judge`, all in half precision. Run it after any recipe; parts that `--parts` lacks stay
+as they are shipped.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
+from common import ZOO, arguments
 from danqing.data.dataset import Stickers, read_imagefolder, to_unit
 from danqing.diffusion.codec import KLCodec
-from danqing.families._diffusers_folder import Parts, save_folder
-from danqing.families.stable_diffusion import SCHEDULE, UPSCALERS
+from danqing.families._diffusers_folder import Parts, read_folder, save_folder
+from danqing.families.stable_diffusion import UPSCALERS
 from danqing.nets.upscaler import Upscaler
-from painter import CARD
-
-ZOO = Path(__file__).parents[1] / "src" / "danqing" / "zoo"
+from painter import CARD, fresh
 
 
 def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
@@ -37,31 +36,29 @@ def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
     return torch.linalg.lstsq(rows, small.movedim(1, -1).flatten(0, 2)).solution
 
 
+def assembled(folder: Path, pictures: Stickers) -> Parts:
+    """The shipped parts, each replaced by what a recipe left in `folder`."""
+    parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
+    parts = replace(parts, card=CARD)
+    if (unet := folder / "painter" / "unet").is_dir():
+        parts = replace(parts, unet=UNet2DConditionModel.from_pretrained(unet))
+    if (vae := folder / "autoencoder" / "vae").is_dir():
+        parts = replace(parts, vae=AutoencoderKL.from_pretrained(vae).eval())
+    if (weights := folder / "upscaler" / "upscaler" / "model.safetensors").is_file():
+        upscaler = Upscaler(UPSCALERS["sticker"])
+        upscaler.load_state_dict(load_file(weights))
+        parts = replace(parts, upscaler=upscaler)
+    return replace(parts, latent_rgb=preview_map(KLCodec(parts.vae), pictures))
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", type=Path, default=Path("runs"))
-    parser.add_argument("--data", type=Path, default=Path("stickers-known"))
-    asked = parser.parse_args()
-    clip = asked.parts / "clip" / "clip"
-    vae = AutoencoderKL.from_pretrained(asked.parts / "autoencoder" / "vae").eval()
-    upscaler = Upscaler(UPSCALERS["sticker"])
-    upscaler.load_state_dict(load_file(asked.parts / "upscaler" / "upscaler" / "model.safetensors"))
-    parts = Parts(
-        unet=UNet2DConditionModel.from_pretrained(asked.parts / "painter" / "unet"),
-        vae=vae,
-        text_encoder=CLIPTextModel.from_pretrained(clip),
-        tokenizer=CLIPTokenizer.from_pretrained(clip),
-        scheduler=SCHEDULE,
-        card=CARD,
-        upscaler=upscaler,
-        latent_rgb=preview_map(KLCodec(vae), read_imagefolder(asked.data)),
-    )
+    asked = arguments(__doc__)
     model_card = ZOO / "stickers" / "README.md"
-    text = model_card.read_text("utf-8") if model_card.exists() else ""
-    save_folder(parts, ZOO / "stickers")
+    text = model_card.read_text("utf-8")
+    save_folder(assembled(asked.parts, read_imagefolder(asked.data)), ZOO / "stickers")
     model_card.write_text(text, "utf-8")  # the folder was replaced whole
-    CLIPModel.from_pretrained(clip).half().save_pretrained(ZOO / "clip")
-    CLIPTokenizer.from_pretrained(clip).save_pretrained(ZOO / "clip")
-    shutil.copytree(asked.parts / "judge" / "judge", ZOO / "judge", dirs_exist_ok=True)
+    if (clip := asked.parts / "clip" / "clip").is_dir():
+        CLIPModel.from_pretrained(clip).half().save_pretrained(ZOO / "clip")
+        CLIPTokenizer.from_pretrained(clip).save_pretrained(ZOO / "clip")
+    if (judge := asked.parts / "judge" / "judge").is_dir():
+        shutil.copytree(judge, ZOO / "judge", dirs_exist_ok=True)

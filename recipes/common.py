@@ -9,19 +9,22 @@ import torch
 
 from danqing.data.dataset import Stickers, read_imagefolder
 
+ZOO = Path(__file__).parents[1] / "src" / "danqing" / "zoo"
+
 
 def arguments(text: str | None) -> argparse.Namespace:
     """--data, --run, --steps, --threads; the seed of the initial weights is fixed here."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("stickers"), help="imagefolder to learn from")
     parser.add_argument(
-        "--run", type=Path, required=True, help="folder of the run; an interrupted one continues"
+        "--run", type=Path, default=Path("runs/run"), help="folder of the run; an interrupted one continues"
     )
     parser.add_argument("--steps", type=int, help="instead of the recipe's own number")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 = all cores")
     parser.add_argument(
         "--parts", type=Path, default=Path("runs"), help="where earlier recipes left their weights"
     )
+    parser.add_argument("--further", action="store_true", help="start from the shipped model")
     asked = parser.parse_args()
     if asked.threads:
         torch.set_num_threads(asked.threads)

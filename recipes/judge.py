@@ -1,8 +1,8 @@
 """The judge: `python recipes/judge.py --data stickers --run runs/judge`.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, every picture:
-the judge is never used in training or sampling. Before the last training, four shorter ones with a quarter of the pictures left out tell how far its word can
-be trusted.
+the judge is never used in training or sampling. Before the last training, four shorter ones with a quarter
+of the pictures left out tell how far its word can be trusted.
 """
 
 from __future__ import annotations

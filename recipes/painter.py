@@ -2,18 +2,20 @@
 
 Data: `danqing data stickers-known --known` in six styles, without the held-out pairs. Needs the autoencoder
 and the CLIP of the other recipes in `--parts`. Continue for as long as there is time: more steps, better
-pictures.
+pictures. With `--further` a new run starts from the shipped model.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from common import arguments, read, say
+from common import ZOO, arguments, read, say
 from danqing.core.card import Can, Card
 from danqing.data.captions import STYLE_WORDS
-from danqing.families._diffusers_folder import Parts
+from danqing.families._diffusers_folder import Parts, read_folder
 from danqing.families.stable_diffusion import SCHEDULE, UNETS, painter_of
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions
@@ -37,7 +39,7 @@ PROBES = (
 CARD = Card(
     name="stickers",
     family="stable_diffusion",
-    summary="stickers and icons of 240 things in six styles, on transparent ground",
+    summary="stickers and icons of 120 things in six styles, on transparent ground",
     paper="2112.10752",
     year=2022,
     licence="Apache-2.0",
@@ -52,17 +54,24 @@ CARD = Card(
     styles={style: "/".join(STYLE_WORDS[style]) for style in STYLES},
 )
 
-if __name__ == "__main__":
-    asked = arguments(__doc__)
-    seen, _ = read(asked.data)
-    parts = Parts(
+
+def fresh(folder: Path) -> Parts:
+    """A UNet of random weights, with the autoencoder and the CLIP that earlier recipes left in `folder`."""
+    clip = folder / "clip" / "clip"
+    return Parts(
         unet=UNet2DConditionModel(**UNETS["sticker"]),
-        vae=AutoencoderKL.from_pretrained(asked.parts / "autoencoder" / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(asked.parts / "clip" / "clip"),
-        tokenizer=CLIPTokenizer.from_pretrained(asked.parts / "clip" / "clip"),
+        vae=AutoencoderKL.from_pretrained(folder / "autoencoder" / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(clip),
+        tokenizer=CLIPTokenizer.from_pretrained(clip),
         scheduler=SCHEDULE,
         card=CARD,
     )
+
+
+if __name__ == "__main__":
+    asked = arguments(__doc__)
+    seen, _ = read(asked.data)
+    parts = read_folder(ZOO / "stickers") if asked.further else fresh(asked.parts)
     objective = DiffusionObjective(painter_of(parts), parts.unet, seen, DiffusionOptions(probes=PROBES))
     options = TrainOptions(
         steps=asked.steps or 12000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000

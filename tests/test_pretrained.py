@@ -197,7 +197,11 @@ FAULTS = {
         "holds Stable Diffusion 3",
     ),
     "Flux": (lambda f: configure(f / "model_index.json", _class_name="FluxPipeline"), r"holds FLUX\.1"),
-    "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), r"no tokenizer\.json or vocab\.json"),
+    "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), r"no tokenizer\.json, or vocab\.json"),
+    "no merges": (
+        lambda f: [(f / "tokenizer" / name).unlink() for name in ("tokenizer.json", "merges.txt")],
+        r"vocab\.json with merges\.txt, in",
+    ),
     "broken tokenizer": (lambda f: cut(f / "tokenizer" / "tokenizer.json", 50), "tokenizer' cannot be read"),
     "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), r"scheduler_config\.json' is missing"),
     "unknown prediction": (
@@ -242,6 +246,6 @@ def test_unknown_models(name):
         open_painter(name)
 
 
-def test_a_single_file_is_not_a_folder(saved):
-    with pytest.raises(BadWeights, match="is not a folder"):
+def test_one_part_is_not_a_model(saved):
+    with pytest.raises(BadWeights, match="one part of a diffusers folder.*give the folder"):
         open_painter(str(saved / UNET))

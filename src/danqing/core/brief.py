@@ -47,7 +47,9 @@ class Brief(BaseModel):
     )
     style: Text | None = Field(default=None, description="a style the model knows, such as 3d or paper-cut")
     model: Text = Field(
-        default="stickers", min_length=1, description="a shipped model, or a folder of weights"
+        default="stickers",
+        min_length=1,
+        description="a shipped model, a folder of weights or a .safetensors file",
     )
     seed: int | None = Field(
         default=None, ge=0, le=SEED_MAX, description="number that decides the picture; picture k has seed + k"

@@ -57,6 +57,6 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 FAMILIES: Registry[Callable[[Path], Painter]] = Registry("family", BadWeights)
-"""Family name -> how to open a folder of its weights."""
+"""Family name -> how to open a folder, or a file, of its weights."""
 
 family = FAMILIES.register

@@ -64,7 +64,7 @@ def read_folder(folder: Path) -> Parts:
     """
     _check_index(folder)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    tokenizer = _read_tokenizer(folder / "tokenizer")
+    tokenizer = read_tokenizer(folder / "tokenizer")
     tower = read_module(folder / "text_encoder", _build_text, _text_key)
     vae = read_module(folder / "vae", AutoencoderKL.from_config, _vae_key)
     unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
@@ -138,6 +138,26 @@ def derived_card(
     )
 
 
+def read_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer in a folder.
+
+    Raises:
+        BadWeights: it is not there, not whole or damaged.
+    """
+    # without its files transformers makes an empty tokenizer, or one that knows no merges, and says nothing
+    if not any(
+        all((folder / name).is_file() for name in names)
+        for names in (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    ):
+        raise BadWeights(
+            f"no tokenizer.json, or vocab.json with merges.txt, in {str(folder)!r}: fetch it all again"
+        )
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
+
+
 def _index() -> Config:
     """The model_index.json that diffusers writes for a pipeline without a safety checker."""
     nothing = [None, None]
@@ -200,16 +220,6 @@ def _read_card(path: Path) -> Card | None:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise BadWeights(f"{str(path)!r}: {where} {fault['msg'].lower()}: correct the card") from None
-
-
-def _read_tokenizer(folder: Path) -> CLIPTokenizer:
-    # without either file transformers makes an empty tokenizer and says nothing
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise BadWeights(f"no tokenizer.json or vocab.json in {str(folder)!r}: fetch the whole folder again")
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
-        raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
 
 
 def _build_text(config: Config) -> CLIPTextModel:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from danqing.core.errors import BadWeights, DanqingError
@@ -78,37 +79,79 @@ def find_weights(folder: Path) -> Path:
     for name in _NAMES:
         if (folder / name).is_file():
             return folder / name
-    pickles = [path.name for path in sorted(folder.glob("*")) if path.suffix in _PICKLES]
-    if pickles:
-        raise BadWeights(
-            f"{str(folder / pickles[0])!r} is a pickle, which can run any program when opened: "
-            f"convert it to safetensors"
-        )
+    for path in sorted(folder.glob("*")):
+        refuse_pickle(path)
     raise BadWeights(f"no {_NAMES[0]} or {_NAMES[2]} in {str(folder)!r}: fetch the whole folder again")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, floating ones as float32.
+def refuse_pickle(path: Path) -> None:
+    """Opening a pickle can run any program.
+
+    Raises:
+        BadWeights: the file's name says that it is one.
+    """
+    if path.suffix.lower() in _PICKLES:
+        raise BadWeights(
+            f"{str(path)!r} is a pickle, which can run any program when opened: convert it to safetensors"
+        )
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself: the shapes of its tensors by name, and its metadata."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """The head of a safetensors file, without its tensors.
+
+    Raises:
+        BadWeights: the file is truncated or no safetensors.
+    """
+    with _opened(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return Header(path, shapes, file.metadata() or {})
+
+
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, all or those in `names`, floating ones as float32.
 
     Raises:
         BadWeights: the file is truncated or no safetensors, or a tensor holds NaN or infinite values.
     """
+    with _opened(path) as file:
+        tensors: dict[str, Tensor] = {
+            name: file.get_tensor(name) for name in (file.keys() if names is None else names)
+        }
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensors[name] = tensor.float()
+            if not tensors[name].isfinite().all():
+                raise BadWeights(f"{str(path)!r}: {name} holds NaN or infinite values: fetch another copy")
+    return tensors
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise BadWeights(
             f"{str(path)!r} is truncated or not safetensors ({first_line(error)}): fetch it again"
         ) from None
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point():
-            if not tensor.isfinite().all():
-                raise BadWeights(f"{str(path)!r}: {name} holds NaN or infinite values: fetch another copy")
-            tensors[name] = tensor.float()
-    return tensors
 
 
-def check_keys(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Every wanted tensor is there in its shape, and nothing else.
+def check_keys(
+    path: Path,
+    found: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    so: str = "it does not belong to its config.json",
+) -> None:
+    """Every wanted tensor is there in its shape, and nothing else; `so` is what follows if not.
 
     Raises:
         BadWeights: naming the first that is missing, mis-shaped or unexpected, and how many more there are.
@@ -125,7 +168,7 @@ def check_keys(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Ten
     if faults:
         (first, kind), more = faults[0], len(faults) - 1
         others = f" and {more} other faults" if more else ""
-        raise BadWeights(f"{str(path)!r} {first}{others} ({kind}): it does not belong to its config.json")
+        raise BadWeights(f"{str(path)!r} {first}{others} ({kind}): {so}")
 
 
 def write_module(

@@ -16,7 +16,7 @@ from danqing.core.registry import FAMILIES
 if TYPE_CHECKING:
     from danqing.core.painter import Painter
 
-_DEFAULT_FAMILY = "stable_diffusion"  # of a folder without a card, as other programs write
+_DEFAULT_FAMILY = "stable_diffusion"  # of what has no card: single files, and folders of other programs
 
 
 def shipped() -> dict[str, Path]:
@@ -26,14 +26,15 @@ def shipped() -> dict[str, Path]:
 
 
 def unknown_model(name: str) -> str:
-    """One line for a name that is neither a shipped model nor a folder."""
+    """One line for a name that is neither a shipped model nor a place of weights."""
+    give = "give a folder of weights or a .safetensors file"
     if not shipped():
-        return f"unknown model {shorten(name)!r}: none came with this copy, so give a folder of weights"
-    return f"{unknown('model', name, shipped())}, or give a folder of weights"
+        return f"unknown model {shorten(name)!r}: none came with this copy, so {give}"
+    return f"{unknown('model', name, shipped())}, or {give}"
 
 
 def open_painter(name: str) -> Painter:
-    """The painter of a shipped model, or of a folder of weights.
+    """The painter of a shipped model, of a folder of weights, or of a single file.
 
     Raises:
         BadWeights: no such model, or its files cannot be used.

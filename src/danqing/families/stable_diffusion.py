@@ -28,6 +28,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.families._diffusers_folder import Parts, derived_card, read_folder
 from danqing.families._diffusers_folder import save_folder as save_folder
 from danqing.families._pretrained import Config
+from danqing.families._single_file import read_single_file
 from danqing.families.clip import TEXT
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 
@@ -145,6 +146,15 @@ def painter_of(parts: Parts) -> DiffusionPainter:
 
 
 @family("stable_diffusion")
+def open_weights(place: Path) -> DiffusionPainter:
+    """A painter from a diffusers folder of Stable Diffusion 1 or 2 or of our own, or from an original file.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    return painter_of(read_single_file(place)) if place.is_file() else open_folder(place)
+
+
 def open_folder(folder: Path) -> DiffusionPainter:
     """A painter from an ordinary diffusers folder of Stable Diffusion 1 or 2, or of our own.
 

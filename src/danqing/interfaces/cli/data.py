@@ -18,7 +18,7 @@ def data() -> None:
 @app.command()
 def stickers(
     folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path("stickers"),
-    known: Annotated[bool, typer.Option("--known", help="Only the 240 best-known things.")] = False,
+    known: Annotated[bool, typer.Option("--known", help="Only the 120 best-known things.")] = False,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures in pixels.")] = 128,
     styles: Annotated[str, typer.Option(help="Only these, separated by commas.", show_default="all")] = "",
     cache: Annotated[Path, typer.Option(help="Where fetched packages are kept.")] = Path("packages"),

@@ -11,10 +11,12 @@ from danqing.families import shipped, unknown_model
 
 
 def card_of(model: str) -> Card | None:
-    """The card of a shipped model or a folder of weights, without importing torch; None if it has none.
+    """The card of a shipped model or a folder of weights, without importing torch.
+
+    None if there is none, as in folders of other programs and for a single file.
 
     Raises:
-        BadBrief: no such model or folder. BadWeights: the card cannot be read.
+        BadBrief: no such model, folder or file. BadWeights: the card cannot be read.
     """
     folder = shipped().get(model, Path(model).expanduser())
     if not folder.exists():
@@ -40,7 +42,7 @@ def read_card(folder: Path) -> Card:
 def models() -> None:
     """List the models that came with danqing and what each can paint.
 
-    A folder of weights can be used too: danqing paint "a cat" --model FOLDER
+    A folder of weights, or one file, can be used too: danqing paint "a cat" --model PLACE
     """
     from rich.console import Console
 

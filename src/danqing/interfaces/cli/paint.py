@@ -58,7 +58,7 @@ def paint(**options: Any) -> None:
 
 
 def _chosen(model: str) -> tuple[Painter | None, Card]:
-    """The card, so that a bad request is told at once; a folder without one must be opened to know."""
+    """The card, so that a bad request is told at once; what has none must be opened to know."""
     card = card_of(model)
     if card is not None:
         return None, card

@@ -1,0 +1,139 @@
+"""The names that the original latent diffusion code gives to tensors, beside those of diffusers.
+
+A table maps the name of a module in diffusers or transformers to its original name. It is generated from the
+configuration, and `rename` carries a tensor's name over by the longest entry that covers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+Table = dict[str, str]
+
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_AUTOENCODER_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
+_OPEN_CLIP_BLOCK = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "self_attn": "attn",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+_FUSED = "attn.in_proj_"
+
+
+def rename(table: Table, name: str) -> str:
+    """The original name for the name of a tensor.
+
+    Raises:
+        KeyError: the original code has nothing like it.
+    """
+    head, tail = name, ""
+    while head not in table:
+        head, dot, last = head.rpartition(".")
+        if not dot:
+            raise KeyError(name)
+        tail = f".{last}{tail}"
+    return table[head] + tail
+
+
+def unet_table(config: Mapping[str, Any]) -> Table:
+    """The UNet's modules. The original numbers its blocks through, whatever their level.
+
+    A level is `layers_per_block` residual blocks going down, one more going up, each followed by attention
+    where the level has it. What halves the sides is a block of its own; what doubles them ends a block.
+    """
+    levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
+    table = {
+        "conv_in": "input_blocks.0.0",
+        "time_embedding.linear_1": "time_embed.0",
+        "time_embedding.linear_2": "time_embed.2",
+        "mid_block.attentions.0": "middle_block.1",
+        "conv_norm_out": "out.0",
+        "conv_out": "out.2",
+    }
+    resnets = {f"mid_block.resnets.{k}": f"middle_block.{2 * k}" for k in range(2)}
+    for level, up_type in enumerate(config["up_block_types"]):
+        first = level * (layers + 1)
+        down, up = f"down_blocks.{level}", f"up_blocks.{level}"
+        for layer in range(layers + 1):  # one fewer going down, where the last entry covers nothing
+            resnets[f"{down}.resnets.{layer}"] = f"input_blocks.{first + layer + 1}.0"
+            resnets[f"{up}.resnets.{layer}"] = f"output_blocks.{first + layer}.0"
+            table[f"{down}.attentions.{layer}"] = f"input_blocks.{first + layer + 1}.1"
+            table[f"{up}.attentions.{layer}"] = f"output_blocks.{first + layer}.1"
+        if level < levels - 1:
+            place = 2 if up_type == "CrossAttnUpBlock2D" else 1
+            table[f"{down}.downsamplers.0.conv"] = f"input_blocks.{first + layers + 1}.0.op"
+            table[f"{up}.upsamplers.0.conv"] = f"output_blocks.{first + layers}.{place}.conv"
+    return table | _inside(resnets, _RESNET)
+
+
+def autoencoder_table(config: Mapping[str, Any]) -> Table:
+    """The KL autoencoder's modules. The original counts the decoder's levels from the largest picture."""
+    levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
+    table = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    resnets: Table = {}
+    attentions: Table = {}
+    for half in ("encoder", "decoder"):
+        for ours, theirs in (("conv_in", "conv_in"), ("conv_norm_out", "norm_out"), ("conv_out", "conv_out")):
+            table[f"{half}.{ours}"] = f"{half}.{theirs}"
+        resnets |= {f"{half}.mid_block.resnets.{k}": f"{half}.mid.block_{k + 1}" for k in range(2)}
+        attentions[f"{half}.mid_block.attentions.0"] = f"{half}.mid.attn_1"
+    for level in range(levels):
+        mirrored = levels - 1 - level
+        for layer in range(layers + 1):
+            resnets[f"encoder.down_blocks.{level}.resnets.{layer}"] = f"encoder.down.{level}.block.{layer}"
+            resnets[f"decoder.up_blocks.{level}.resnets.{layer}"] = f"decoder.up.{mirrored}.block.{layer}"
+        table[f"encoder.down_blocks.{level}.downsamplers.0"] = f"encoder.down.{level}.downsample"
+        table[f"decoder.up_blocks.{level}.upsamplers.0"] = f"decoder.up.{mirrored}.upsample"
+    inside = _inside(resnets, {"conv_shortcut": "nin_shortcut"}) | _inside(attentions, _AUTOENCODER_ATTENTION)
+    return table | resnets | inside
+
+
+def clip_table(_layers: int) -> Table:
+    """CLIP's text tower, which both sides have from transformers."""
+    return {name: name for name in ("embeddings", "encoder", "final_layer_norm")}
+
+
+def open_clip_table(layers: int) -> Table:
+    """OpenCLIP's text tower, once its projections are taken apart (see `unfused`)."""
+    blocks = {f"encoder.layers.{k}": f"transformer.resblocks.{k}" for k in range(layers)}
+    return {
+        "embeddings.token_embedding": "token_embedding",
+        "embeddings.position_embedding.weight": "positional_embedding",
+        "final_layer_norm": "ln_final",
+    } | _inside(blocks, _OPEN_CLIP_BLOCK)
+
+
+def unfused(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """OpenCLIP's `attn.in_proj_*` [3d ...] as three `attn.{q,k,v}_proj.*` [d ...]; the rest as it is."""
+    apart: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        head, found, kind = name.rpartition(_FUSED)
+        if not found:
+            apart[name] = tensor
+            continue
+        for letter, third in zip("qkv", tensor.tensor_split(3), strict=True):
+            apart[f"{head}attn.{letter}_proj.{kind}"] = third
+    return apart
+
+
+def _inside(heads: Table, inner: Table) -> Table:
+    """Every head with every inner name."""
+    return {f"{a}.{x}": f"{b}.{y}" for a, b in heads.items() for x, y in inner.items()}

@@ -1,0 +1,159 @@
+"""Original checkpoints: our names against diffusers' converters, and whole files in each other's hands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
+from safetensors.torch import save_file
+
+from danqing.core.brief import Brief
+from danqing.core.seeds import Seeds
+from danqing.families._diffusers_folder import save_folder
+from danqing.families._single_file import read_single_file
+from danqing.families.stable_diffusion import open_weights
+from tests.single_files import SD1, SD2, original, tiny
+
+KINDS = pytest.mark.parametrize("kind", [SD1, SD2], ids=["1", "2"])
+PREDICTS = {SD1.title: "epsilon", SD2.title: "v_prediction"}
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Kind -> (parts, tensors under their original names)."""
+    made = {kind.title: tiny(kind, PREDICTS[kind.title]) for kind in (SD1, SD2)}
+    return {kind.title: (made[kind.title], original(made[kind.title], kind)) for kind in (SD1, SD2)}
+
+
+def assert_same(found, wanted):
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@KINDS
+def test_unet_names(models, kind):
+    """Convolutions (1) and matrices (2) into and out of the attention. Measured: bit-equal, 686 and 684 of them."""
+    parts, tensors = models[kind.title]
+    assert tensors["model.diffusion_model.middle_block.1.proj_in.weight"].ndim == (2 if kind is SD2 else 4)
+    assert_same(convert_ldm_unet_checkpoint(tensors, dict(parts.unet.config)), parts.unet.state_dict())
+
+
+def test_autoencoder_names(models):
+    parts, tensors = models[SD1.title]
+    assert tensors["first_stage_model.encoder.mid.attn_1.q.weight"].shape == (64, 64, 1, 1)
+    assert_same(convert_ldm_vae_checkpoint(tensors, dict(parts.vae.config)), parts.vae.state_dict())
+
+
+def test_clip_names(models):
+    parts, tensors = models[SD1.title]
+    found = convert_ldm_clip_checkpoint(tensors)
+    assert found.pop("text_model.embeddings.position_ids").shape == (1, 77)
+    wanted = parts.text_encoder.state_dict()
+    assert_same(found, {f"text_model.{name}": tensor for name, tensor in wanted.items()})
+
+
+def test_open_clip_names(models):
+    parts, tensors = models[SD2.title]
+    assert tensors["cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight"].shape == (192, 64)
+    found = convert_open_clip_checkpoint(parts.text_encoder, tensors)
+    wanted = parts.text_encoder.state_dict()
+    assert_same(found, {f"text_model.{name}": tensor for name, tensor in wanted.items()})
+
+
+@pytest.fixture(scope="module")
+def places(models, tmp_path_factory):
+    """Kind -> a diffusers folder with the single file of the same weights in it, beside its tokenizer."""
+    made = {}
+    for kind in (SD1, SD2):
+        parts, tensors = models[kind.title]
+        folder = tmp_path_factory.mktemp("models") / "tiny"
+        save_folder(parts, folder, torch.float32)
+        said = {"modelspec.prediction_type": "v"} if kind is SD2 else None
+        save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "a.safetensors", said)
+        made[kind.title] = folder
+    return made
+
+
+@KINDS
+def test_round_trip(models, places, kind):
+    parts, _ = models[kind.title]
+    found = read_single_file(places[kind.title] / "a.safetensors")
+    for part in ("unet", "vae", "text_encoder"):
+        assert_same(getattr(found, part).state_dict(), getattr(parts, part).state_dict())
+        assert not getattr(found, part).training
+    assert found.scheduler == parts.scheduler
+    assert (found.card.name, found.card.width) == ("a", 768 if kind is SD2 else 512)
+    ids = [model.tokenizer("a red panda", padding="max_length").input_ids for model in (found, parts)]
+    assert ids[0] == ids[1]
+
+
+def paint(painter):
+    brief = Brief(
+        prompt="a red panda", negative_prompt="blue", seed=9, width=64, height=64, steps=5, sampler="ddim"
+    ).settled(painter.card)
+    words = painter.condition(brief)
+    canvas = painter.begin(brief, words, Seeds.of(9, 1))
+    *_, canvas = painter.steps(brief, words, canvas)
+    return canvas.state
+
+
+@KINDS
+def test_a_file_paints_what_its_folder_paints(places, kind):
+    folder = places[kind.title]
+    assert torch.equal(paint(open_weights(folder / "a.safetensors")), paint(open_weights(folder)))
+
+
+def test_our_file_in_their_hands(places):
+    """All parts bit-equal; latents measured: see the assertion."""
+    folder = places[SD1.title]
+    theirs = StableDiffusionPipeline.from_single_file(
+        str(folder / "a.safetensors"), config=str(folder), local_files_only=True
+    )
+    theirs.set_progress_bar_config(disable=True)
+    mine = read_single_file(folder / "a.safetensors")
+    for part in ("unet", "vae", "text_encoder"):
+        assert_same(getattr(theirs, part).state_dict(), getattr(mine, part).state_dict())
+    expected = theirs(
+        "a red panda",
+        negative_prompt="blue",
+        height=64,
+        width=64,
+        num_inference_steps=5,
+        guidance_scale=mine.card.guidance,
+        latents=Seeds.of(9, 1).normal(4, 8, 8),
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(paint(open_weights(folder / "a.safetensors")), expected, rtol=0, atol=1e-4)
+
+
+def test_names_without_text_model(models, tmp_path):
+    """As some merges were saved."""
+    parts, tensors = models[SD1.title]
+    short = {name.replace("text_model.", ""): t.contiguous() for name, t in tensors.items()}
+    save_file(short, tmp_path / "a.safetensors")
+    parts.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    found = read_single_file(tmp_path / "a.safetensors")
+    assert_same(found.text_encoder.state_dict(), parts.text_encoder.state_dict())
+
+
+def test_the_last_block_of_open_clip_is_left_out(models, tmp_path):
+    """The 24th of 24. Files made from diffusers folders come without it, and lose nothing else."""
+    head = "cond_stage_model.model."
+    parts, tensors = models[SD2.title]
+    block = {k: t for k, t in tensors.items() if k.startswith(f"{head}transformer.resblocks.2.")}
+    more = {k.replace("resblocks.2.", f"resblocks.{n}."): t for n in range(3, 24) for k, t in block.items()}
+    extra = {f"{head}{name}": torch.ones(2) for name in ("logit_scale", "text_projection", "attn_mask")}
+    (tmp_path / "a.json").write_text('{"prediction_type": "v_prediction"}')
+    parts.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    save_file({k: t.clone() for k, t in (tensors | more | extra).items()}, tmp_path / "a.safetensors")
+    found = read_single_file(tmp_path / "a.safetensors")
+    assert found.text_encoder.config.num_hidden_layers == 23
+    assert replace(found, card=parts.card).scheduler == parts.scheduler

@@ -1,0 +1,99 @@
+"""Tiny models of four levels, and the original naming of their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from danqing.families._diffusers_folder import Parts, derived_card
+from danqing.families._ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET
+from danqing.families._ldm_keys import autoencoder_table, rename, unet_table
+from danqing.families.stable_diffusion import byte_tokenizer
+
+SD1, _, SD2 = KINDS
+LAYERS = 3  # of the text towers
+
+_UNETS: dict[str, Any] = {
+    SD1.title: {"block_out_channels": (32, 64, 96, 96), "attention_head_dim": 8},
+    SD2.title: {
+        "block_out_channels": (64, 128, 128, 128),
+        "attention_head_dim": (1, 2, 2, 2),
+        "use_linear_projection": True,
+        "sample_size": 96,
+    },
+}
+
+
+def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
+    """Random weights in the shape of Stable Diffusion 1 or 2."""
+    tokenizer = byte_tokenizer(77)
+    tokenizer.pad_token = kind.pad
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            **{"sample_size": 64, "layers_per_block": 2, "cross_attention_dim": 64, **_UNETS[kind.title]}
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(32, 32, 32, 64),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            sample_size=512,
+        )
+        tower = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=64,
+                intermediate_size=128,
+                num_hidden_layers=LAYERS,
+                num_attention_heads=1,
+                hidden_act=kind.act,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+    return Parts(
+        unet=unet.eval(),
+        vae=vae.eval(),
+        text_encoder=tower.eval(),
+        tokenizer=tokenizer,
+        scheduler={**SCHEDULER, "prediction_type": prediction},
+        card=derived_card("tiny", unet, vae, None),
+    )
+
+
+def original(parts: Parts, kind=SD1) -> dict[str, Tensor]:
+    """All tensors in their original names and shapes, with what such files hold beside them."""
+    unet, vae, text = parts.unet, parts.vae, parts.text_encoder
+    tensors = _named(unet, UNET, unet_table(unet.config))
+    tensors |= _convolved(_named(vae, AUTOENCODER, autoencoder_table(vae.config)))
+    tensors |= _fused(_named(text, kind.text, kind.table(LAYERS)))
+    return tensors | {
+        "betas": torch.ones(3),
+        "model_ema.decay": torch.ones(1),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+    }
+
+
+def _named(module: torch.nn.Module, head: str, table: dict[str, str]) -> dict[str, Tensor]:
+    named = {head + rename(table, name): tensor for name, tensor in module.state_dict().items()}
+    assert len(named) == len(module.state_dict()), "two tensors under one name"
+    return named
+
+
+def _convolved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: t[:, :, None, None] if ".attn_1." in k and t.ndim == 2 else t for k, t in tensors.items()}
+
+
+def _fused(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """q, k and v of OpenCLIP as one tensor; CLIP-L has `self_attn` and stays as it is."""
+    for name in [name for name in tensors if ".attn.q_proj." in name]:
+        head, kind = name.split("q_proj.")
+        thirds: Iterable[Tensor] = [tensors.pop(f"{head}{letter}_proj.{kind}") for letter in "qkv"]
+        tensors[f"{head}in_proj_{kind}"] = torch.cat(list(thirds))
+    return tensors
