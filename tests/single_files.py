@@ -80,6 +80,37 @@ def original(parts: Parts, kind=SD1) -> dict[str, Tensor]:
     }
 
 
+def full_size(kind) -> tuple[dict[str, Tensor], tuple[Any, Any, Any]]:
+    """The tensors of the published model, without values, and its configs as diffusers' folders have them."""
+    one = kind is SD1
+    unet = {
+        "sample_size": 64 if one else 96,
+        "block_out_channels": (320, 640, 1280, 1280),
+        "attention_head_dim": 8 if one else (5, 10, 20, 20),
+        "cross_attention_dim": 768 if one else 1024,
+        "use_linear_projection": not one,
+    }
+    vae = {
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+    }
+    text = {
+        "hidden_size": 768 if one else 1024,
+        "intermediate_size": 3072 if one else 4096,
+        "num_attention_heads": 12 if one else 16,
+        "num_hidden_layers": 12 if one else 23,
+        "hidden_act": kind.act,
+    }
+    with torch.device("meta"):
+        modules = UNet2DConditionModel(**unet), AutoencoderKL(**vae), CLIPTextModel(CLIPTextConfig(**text))
+    tensors = _named(modules[0], UNET, unet_table(modules[0].config))
+    tensors |= _named(modules[1], AUTOENCODER, autoencoder_table(vae))
+    tensors |= _named(modules[2], kind.text, kind.table(text["num_hidden_layers"]))
+    return tensors, (unet, vae, text)
+
+
 def _named(module: torch.nn.Module, head: str, table: dict[str, str]) -> dict[str, Tensor]:
     named = {head + rename(table, name): tensor for name, tensor in module.state_dict().items()}
     assert len(named) == len(module.state_dict()), "two tensors under one name"

@@ -131,7 +131,8 @@ def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch)
 def test_a_copy_without_models_says_so(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("danqing.families._zoo.shipped", dict)
     monkeypatch.setattr("danqing.interfaces.cli.models.shipped", dict)
-    told = "unknown model 'stickers': none came with this copy, so give a folder of weights or a .safetensors file"
+    told = "unknown model 'stickers': none came with this copy, so give a folder of weights or a .safetensors"
+    told += " file"
     assert ask("paint", "a cat").err == f"danqing: {told}\n"
     with pytest.raises(BadWeights, match=told):
         zoo.open_painter("stickers")

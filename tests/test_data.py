@@ -101,8 +101,8 @@ def test_vocabulary_file(tmp_path):
 
 def test_shipped_vocabulary():
     labels, renamed = read_vocabulary(VOCABULARY)
-    assert len(labels) == len(set(labels)) == 240
-    assert len({slug(name) for name in names()}) == 240
+    assert len(labels) == len(set(labels)) == 120
+    assert len({slug(name) for name in names()}) == 120
     assert all(english and chinese for english, chinese in renamed.values())
 
 

@@ -242,10 +242,10 @@ def test_an_inpainting_unet_is_recognised(parts, folder):
 
 @pytest.mark.parametrize("name", ["no-such-model", "./nowhere"])
 def test_unknown_models(name):
-    with pytest.raises(BadWeights, match=r"unknown model .* or give a folder of weights"):
+    with pytest.raises(BadWeights, match=r"unknown model .* give a folder of weights or a \.safetensors"):
         open_painter(name)
 
 
 def test_one_part_is_not_a_model(saved):
-    with pytest.raises(BadWeights, match="one part of a diffusers folder.*give the folder"):
+    with pytest.raises(BadWeights, match=r"one part of a diffusers folder.*give the folder"):
         open_painter(str(saved / UNET))

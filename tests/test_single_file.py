@@ -110,7 +110,7 @@ def without(head):
 
 
 def put(name, *shape):
-    return edit(lambda t: t.update({name: torch.zeros(*shape)}))
+    return edit(lambda t: t.update({name: torch.zeros(shape)}))
 
 
 def rename_to(name):
@@ -192,7 +192,7 @@ FAULTS = {
     ),
     "no tokenizer": (
         no_tokenizer,
-        r"model\.safetensors' holds no vocabulary.*Stable Diffusion 1 .*tokenizer'.*pip install open_clip_torch",
+        r"model\.safetensors' holds no vocabulary.*Stable Diffusion 1 .*tokenizer'.*install open_clip_torch",
     ),
     "half a tokenizer": (forget("tokenizer.json"), r"no tokenizer\.json, or vocab\.json with merges\.txt"),
     "another tokenizer": (
@@ -239,6 +239,16 @@ def test_the_vocabulary_of_open_clip(open_clip):
     assert len(tokenizer) == 516
     assert tokenizer("熊猫", add_special_tokens=False).input_ids[0] == byte_id("熊".encode()[0])
     assert tokenizer.model_max_length == 77
+
+
+def test_as_many_words_as_clip_has(open_clip):
+    """49408: what the file has more is not used."""
+    letters = [*map(chr, range(33, 127)), *map(chr, range(256, 256 + 68))]
+    ends = [*letters, *(f"{letter}</w>" for letter in letters)]
+    pairs = [f"{a} {b}" for a in letters for b in ends]
+    open_clip.write_bytes(gzip.compress("\n".join(["title", *pairs]).encode()))
+    tokenizer = open_clip_tokenizer()
+    assert (len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id) == (49408, 49406, 49407)
 
 
 def byte_id(byte):

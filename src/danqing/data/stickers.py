@@ -38,7 +38,7 @@ RENDERED_FROM = "cartoon"  # the set whose drawings the rendered styles start fr
 
 @dataclass(frozen=True)
 class StickerOptions:
-    """What to build. `known_only` keeps the 240 best-known things; `size` is the side in pixels."""
+    """What to build. `known_only` keeps the 120 best-known things; `size` is the side in pixels."""
 
     size: int = 128
     known_only: bool = False

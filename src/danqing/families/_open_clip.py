@@ -12,7 +12,7 @@ from danqing.core.errors import BadWeights
 
 _FILE = "bpe_simple_vocab_16e6.txt.gz"
 _BYTES, _MARKS = 256, ("<|startoftext|>", "<|endoftext|>")
-_WORDS = 49152  # of CLIP, without its two marks; the file's last merges are not used
+_WORDS = 49406  # of CLIP, without its two marks; the file's last merges are not used
 _LENGTH = 77
 
 

@@ -10,7 +10,9 @@ import typer
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")],
-    model: Annotated[str, typer.Option(help="A shipped model, or a folder of weights.")] = "stickers",
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a folder of weights or a .safetensors file.")
+    ] = "stickers",
     seen: Annotated[int, typer.Option(min=2, help="Pictures of pairs the model was trained on.")] = 500,
     held_out: Annotated[int, typer.Option(min=2, help="Pictures of pairs it never saw.")] = 200,
     chinese: Annotated[int, typer.Option(min=1, help="Of the seen ones, painted again from Chinese.")] = 200,
