@@ -100,8 +100,7 @@ def refused(argv: Sequence[str]) -> str | None:
     except typer.Exit:  # --help and --version are done
         return None
     except typer.TyperException as error:
-        # a group without a command prints its help and says no more
-        return f"danqing {shlex.join(argv)}: {error.format_message() or 'Missing command.'}"
+        return f"danqing {shlex.join(argv)}: {error.format_message()}"
     return None
 
 
@@ -254,7 +253,7 @@ See `danqing show`, `danqing data`, `danqing evaluate --dta x` and `danqing shew
         ),
         (
             lambda text, _: [": Missing" in (refused(argv) or "") for argv in mentioned(text)],
-            [True, True, False, False],
+            [True, False, False, False],
         ),
         (lambda text, _: missing_names(blocks(text, "python")[0].text), ["danqing.pant"]),
         (
