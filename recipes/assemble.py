@@ -54,7 +54,7 @@ def assembled(folder: Path, pictures: Stickers) -> Parts:
 if __name__ == "__main__":
     asked = arguments(__doc__)
     model_card = ZOO / "stickers" / "README.md"
-    text = model_card.read_text("utf-8")
+    text = model_card.read_text("utf-8") if model_card.exists() else ""
     save_folder(assembled(asked.parts, read_imagefolder(asked.data)), ZOO / "stickers")
     model_card.write_text(text, "utf-8")  # the folder was replaced whole
     if (clip := asked.parts / "clip" / "clip").is_dir():

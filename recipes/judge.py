@@ -39,7 +39,7 @@ if __name__ == "__main__":
     asked = arguments(__doc__)
     pictures = read_imagefolder(asked.data)
     concepts, styles = (tuple(sorted(set(pictures.column(column)))) for column in ("concept", "style"))
-    config, steps, found = JudgeConfig(concepts, styles), asked.steps or 2000, []
+    config, steps, found = JudgeConfig(concepts, styles), asked.steps or 1500, []
     for k in range(FOLDS):
         rest, left_out = (
             pictures.where(lambda row, k=k, out=out: (fold(row) == k) == out) for out in (False, True)
