@@ -1,6 +1,6 @@
 """The shipped CLIP: `python recipes/clip.py --data stickers --run runs/clip`.
 
-Data: `danqing data stickers` (all things, all styles), without the held-out pairs. 900 steps of 128
+Data: `danqing data stickers` (all things, all styles), without the held-out pairs. 600 steps of 128
 pictures, each with an English and a Chinese caption.
 """
 
@@ -32,7 +32,7 @@ if __name__ == "__main__":
     tokenizer = train_tokenizer(corpus(seen.rows))
     objective = ClipObjective(build_clip("sticker", tokenizer), tokenizer, seen, unseen)
     options = TrainOptions(
-        steps=asked.steps or 900, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
+        steps=asked.steps or 600, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
     )
     Trainer(objective, options, asked.run).train(watch=say)
     say(f"held-out picture finds its caption: {objective.eval().recall():.3f}")

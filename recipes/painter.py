@@ -74,7 +74,7 @@ if __name__ == "__main__":
     parts = read_folder(ZOO / "stickers") if asked.further else fresh(asked.parts)
     objective = DiffusionObjective(painter_of(parts), parts.unet, seen, DiffusionOptions(probes=PROBES))
     options = TrainOptions(
-        steps=asked.steps or 12000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000
+        steps=asked.steps or 5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000
     )
     Trainer(objective, options, asked.run).train(watch=say)
     objective.export(asked.run / "unet")

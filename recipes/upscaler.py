@@ -16,7 +16,7 @@ if __name__ == "__main__":
     seen, unseen = (part.where(lambda row: row["style"] != "3d") for part in read(asked.data))
     objective = UpscalerObjective(Upscaler(), seen, unseen)
     options = TrainOptions(
-        steps=asked.steps or 3000, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
+        steps=asked.steps or 500, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
     )
     Trainer(objective, options, asked.run).train(watch=say)
     ours, bicubic = objective.eval().psnr()

@@ -27,7 +27,7 @@ def test_straight_colour_survives_the_painters_format(seed: int) -> None:
     image = rgba(seed)
     (back,) = to_pil(from_pil(image)[None], "transparent")
     then, now = np.asarray(image).astype(int), np.asarray(back).astype(int)
-    seen = then[..., 3] >= 8
+    seen = then[..., 3] >= 16
     assert (now[seen] == then[seen]).all()
     assert (now[~seen] == [255, 255, 255, 0]).all()  # haze is gone, and white: no dark fringe when scaled
 
@@ -38,7 +38,7 @@ def test_a_background_is_what_compositing_gives(seed: int, background: str) -> N
     image = rgba(seed)
     (laid,) = to_pil(from_pil(image)[None], background)
     array = np.array(image)
-    array[array[..., 3] < 8] = 0  # haze is nothing, on any ground
+    array[array[..., 3] < 16] = 0  # haze is nothing, on any ground
     image = Image.fromarray(array)
     truth = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
     assert laid.mode == "RGB"

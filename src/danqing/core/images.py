@@ -18,7 +18,7 @@ from torch import Tensor
 
 from danqing.core.errors import BadBrief, NotFinite
 
-HAZE = 7.5 / 255  # alpha below this is a network's rounding, not a drawing
+HAZE = 15.5 / 255  # alpha below this is the rounding of a network, not a drawing
 _THROUGH = {"F": "L", "La": "LA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}  # to reach RGBA
 _WHOLE = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for 16-bit grey
 
