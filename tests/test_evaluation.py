@@ -298,7 +298,9 @@ class Recorder(Toy):
 
 def test_few_held_out_pairs_come_again_with_new_seeds():
     toy, watched = Recorder(), []
-    options = EvaluationOptions(seen=5, held_out=3, chinese=2, seed=40, steps=2, guidance=3.0, sampler="ddim")
+    options = EvaluationOptions(
+        seen=5, held_out=3, chinese=2, seed=40, batch=1, steps=2, guidance=3.0, sampler="ddim"
+    )
     report = evaluator(toy, watch=lambda *at: watched.append(at)).report(options)
     english, held_out, chinese = toy.asked[:5], toy.asked[5:8], toy.asked[8:]
     assert [seed for _, seed, *_ in toy.asked] == [40, 41, 42, 43, 44, 40, 41, 42, 40, 41]
@@ -315,7 +317,11 @@ def test_few_held_out_pairs_come_again_with_new_seeds():
 
 def test_without_held_out_pairs_there_are_no_figures_of_them():
     real = stickers().where(lambda row: not row["held_out"])
-    figures = evaluator(Recorder(), real, codec=IdentityCodec(4)).report(EvaluationOptions(4, 3, 2)).figures
+    figures = (
+        evaluator(Recorder(), real, codec=IdentityCodec(4))
+        .report(EvaluationOptions(4, 3, 2, batch=1))
+        .figures
+    )
     assert list(figures) == [name for name in FIGURES if "held-out" not in name]
 
 
@@ -338,6 +344,6 @@ def test_too_few_real_pictures(keep):
 def test_pictures_the_judge_does_not_know_are_left_out():
     toy = Recorder()
     known = replace(evaluator(toy), judge=small_judge(concepts=("cat", "owl"), styles=("3d", "flat")))
-    known.report(EvaluationOptions(seen=8, held_out=2, chinese=1))
+    known.report(EvaluationOptions(seen=8, held_out=2, chinese=1, batch=1))
     expected = {f"{name}, {style} style" for name in ("cat", "owl") for style in ("3d", "flat")}
     assert {prompt for prompt, *_ in toy.asked[:8]} == expected
