@@ -2,7 +2,7 @@
 
     import danqing
 
-    danqing.paint("a red panda, 3d style")[0].save("panda.png")
+    danqing.paint("a red apple, 3d style")[0].save("panda.png")
 
 The names below are loaded when they are first used, so that `import danqing` is instant.
 """

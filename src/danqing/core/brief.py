@@ -77,7 +77,7 @@ class Brief(BaseModel):
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         if not self.prompt.strip():
-            raise ValueError("prompt is empty: say what to paint, such as 'a red panda, 3d style'")
+            raise ValueError("prompt is empty: say what to paint, such as 'a red apple, 3d style'")
         if self.seed is not None and self.seed + self.count - 1 > SEED_MAX:
             raise ValueError(
                 f"seed {self.seed} + count {self.count} passes {SEED_MAX}: choose a smaller seed"

@@ -39,9 +39,9 @@ COMMANDS = {
 
 HELP = """丹青 danqing paints pictures from words, on this computer.
 
-danqing paint "a red panda, 3d style"\n
-danqing paint "一只红色的小熊猫" --count 4 --background transparent\n
-danqing show paintings/a-red-panda-3d-style-7.png
+danqing paint "a red apple, 3d style"\n
+danqing paint "一只兔子，剪纸风格" --count 4 --background transparent\n
+danqing show paintings/a-red-apple-3d-style-7.png
 
 `danqing COMMAND --help` tells what each command takes.
 """

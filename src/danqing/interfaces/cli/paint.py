@@ -38,11 +38,11 @@ def paint(**options: Any) -> None:
 
     [b]Examples[/b]
 
-    danqing paint "a red panda, 3d style"
+    danqing paint "a red apple, 3d style"
 
-    danqing paint "一只红色的小熊猫" --count 4 --seed 7 --background transparent
+    danqing paint "一只兔子，剪纸风格" --count 4 --seed 7 --background transparent
 
-    danqing paint "a lighthouse at night" --ar 3:2 --no "people, text" --out lighthouse.webp
+    danqing paint "a sailboat, flat style" --ar 3:2 --no "people, text" --out sailboat.webp
 
     Pictures keep how they were made: see `danqing show FILE`. The same seed paints the same picture.
     """
