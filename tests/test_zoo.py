@@ -41,6 +41,10 @@ def test_the_shipped_weights_are_small():
     assert max(sizes) <= 40 * 2**20
 
 
+def test_no_config_tells_where_it_was_made():
+    assert not [path for path in ZOO.rglob("*.json") if "_name_or_path" in path.read_text("utf-8")]
+
+
 def test_the_card_knows_its_styles(painter):
     for name, words in painter.card.styles.items():
         assert words == "/".join(STYLE_WORDS[name])

@@ -180,7 +180,8 @@ def write_module(
         BadWeights: a value does not fit into `dtype`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(config, folder / "config.json")
+    told = {key: value for key, value in config.items() if key != "_name_or_path"}  # whoever made it, not where
+    write_json(told, folder / "config.json")
     tensors = {}
     for name, tensor in module.state_dict().items():
         stored = tensor.to(dtype) if tensor.is_floating_point() else tensor
