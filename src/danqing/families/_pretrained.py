@@ -180,7 +180,7 @@ def write_module(
         BadWeights: a value does not fit into `dtype`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    told = {key: value for key, value in config.items() if key != "_name_or_path"}  # whoever made it, not where
+    told = {key: value for key, value in config.items() if key != "_name_or_path"}
     write_json(told, folder / "config.json")
     tensors = {}
     for name, tensor in module.state_dict().items():
