@@ -1,7 +1,8 @@
 """The shipped autoencoder: `python recipes/autoencoder.py --data stickers --run runs/autoencoder`.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs. 3,000 steps of 16 crops (the shipped ones stopped at 2,500).
+held-out pairs. 3,000 steps of 16 crops. The shipped weights were stopped at step 2,500, and learned from 240
+things, when the vocabulary had that many.
 """
 
 from __future__ import annotations

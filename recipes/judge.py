@@ -44,7 +44,7 @@ if __name__ == "__main__":
         rest, left_out = (
             pictures.where(lambda row, k=k, out=out: (fold(row) == k) == out) for out in (False, True)
         )
-        concept, style = trained(rest, left_out, config, steps // 2, asked.run / f"fold{k}").accuracy()
+        concept, style = trained(rest, left_out, config, steps // 3, asked.run / f"fold{k}").accuracy()
         say(f"fold {k}: left-out concept top-1 {concept:.3f}, style {style:.3f}, {len(left_out)} pictures")
         found.append((concept, len(left_out)))
     reliability = sum(c * n for c, n in found) / sum(n for _, n in found)

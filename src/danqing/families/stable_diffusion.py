@@ -50,7 +50,7 @@ UNETS: dict[str, Config] = {
         "addition_embed_type": "text",
         "addition_embed_type_num_heads": 2,
     },
-    # 84 training pictures a second on two AVX-512 cores in bf16: the leanest of six tried (recipes/NOTES.md)
+    # 84 training pictures a second on two AVX-512 cores in bf16; five others were timed (recipes/NOTES.md)
     "sticker": {
         "sample_size": 16,
         "in_channels": 8,

@@ -1,7 +1,7 @@
 """The KL autoencoder (arXiv 2112.10752, section 3.1), on RGBA crops, without a discriminator.
 
 loss = L1 + L1 of image gradients + 2 * squared error + kl_weight * KL(q(z|x) || N(0, I)), all means over
-elements; the squared error is what makes flat colours right early. With probability `coarse` the latents
+elements; the squared error weighs flat colours that are wrong. With probability `coarse` the latents
 and the picture are both halved first (arXiv 2502.09509, 2502.14831): latents that survive rescaling are
 smoother, and a diffusion model learns them in fewer steps.
 """
@@ -101,8 +101,8 @@ def lossless_start(autoencoder: AutoencoderKL) -> AutoencoderKL:
 
     Residual branches begin as zero, so that every other convolution lies on one straight path; those are
     orthogonal without bias, where the usual uniform start shrinks the signal 27-fold on its way and drowns
-    it in biases. The posterior begins almost without noise. Reaches in 150 steps what the usual start
-    reaches in 650.
+    it in biases. The posterior begins almost without noise. It reached in 150 steps
+    the loss that took 650 without orthogonality.
     """
     blocks = [block for block in autoencoder.modules() if isinstance(block, ResnetBlock2D)]
     inside = {id(conv) for block in blocks for conv in (block.conv1, block.conv2)}
