@@ -53,7 +53,7 @@ CARD = Card(
     steps=20,
     guidance=4.0,
     sampler="dpmpp_2m",
-    can=frozenset({Can.WORDS, Can.NEGATIVE, Can.ALPHA, Can.ENLARGE}),
+    can=frozenset(Can),
     styles={style: "/".join(STYLE_WORDS[style]) for style in STYLES},
 )
 

@@ -12,17 +12,13 @@ import danqing
 
 ROOT = Path(danqing.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-BESIDE = {
-    "studio",
-    "training",
-    "data",
-    "evaluation",
-}  # they may use each other and all from tuning rightwards
+BESIDE = {"training", "data", "evaluation"}  # these may use each other
 LAYERS = [
     {"interfaces"},
-    BESIDE,
+    {"studio"},
     {"apps"},
     {"tuning"},
+    BESIDE,
     {"families"},
     {"diffusion"},
     {"conditioning"},
@@ -48,8 +44,6 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def allowed(here: str, there: str) -> bool:
-    if here in BESIDE - {"studio"} and there == "apps":
-        return False
     return here == there or RANK[here] < RANK[there] or {here, there} <= BESIDE
 
 

@@ -19,7 +19,12 @@ from danqing.families.clip import build_clip
 from danqing.families.stable_diffusion import AUTOENCODERS, UPSCALERS, painter_of, random_parts
 from danqing.nets.judge import Judge, JudgeConfig
 from danqing.nets.upscaler import Upscaler
-from danqing.training.autoencoder import AutoencoderObjective, lossless_start, normalise_latents
+from danqing.training.autoencoder import (
+    AutoencoderObjective,
+    lossless_start,
+    normalise_latents,
+    widened,
+)
 from danqing.training.classifier import JudgeObjective
 from danqing.training.clip import SCALE_MAX, ClipObjective
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions
@@ -219,8 +224,38 @@ def test_crops_keep_alpha_and_may_permute_colours():
     originals = {tuple(sorted(sums)) for sums in SEEN.pictures[:, :3].long().sum(dim=(2, 3)).tolist()}
     assert {tuple(sorted(sums)) for sums in crops[:, :3].long().sum(dim=(2, 3)).tolist()} <= originals
     assert set(crops[:, 3].unique().tolist()) == {0, 255}
-    halved = [bool(objective.batch(1, step_generator(0, k))["halve"]) for k in range(300)]
-    assert 0.17 < sum(halved) / 300 < 0.33
+    half = [bool(objective.batch(1, step_generator(0, k))["half"]) for k in range(300)]
+    assert 0.17 < sum(half) / 300 < 0.33
+
+
+def test_half_of_the_latents_is_enough_to_compute_but_not_the_same():
+    """With `half` the decoder is deaf to the later channels: their noise changes nothing."""
+    objective = fresh("autoencoder").eval()
+    batch = objective.batch(2, step_generator(0, 0))
+    loss = {}
+    for half in (True, False):
+        for noise in (0.0, 50.0):
+            moved = batch["noise"].clone()
+            moved[:, 4:] += noise
+            given = {**batch, "noise": moved, "half": torch.tensor(half)}
+            loss[half, noise] = float(objective(given)["l1"])
+    assert loss[True, 0.0] == loss[True, 50.0]
+    assert loss[False, 0.0] != loss[False, 50.0]
+
+
+def test_a_widened_autoencoder_computes_the_same_pictures_and_then_hears_its_new_channels():
+    narrow = random_parts("tiny").vae
+    wide = widened(narrow, 12)
+    pixels = torch.rand(2, 4, 32, 32) * 2 - 1
+    with torch.no_grad():
+        first, more = narrow.encode(pixels).latent_dist, wide.encode(pixels).latent_dist
+        torch.testing.assert_close(more.mean[:, :8], first.mean, rtol=0, atol=1e-6)
+        torch.testing.assert_close(more.logvar[:, :8], first.logvar, rtol=0, atol=1e-5)
+        before, after = narrow.decode(first.mean).sample, wide.decode(more.mean).sample
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    assert more.mean[:, 8:].std(dim=(0, 2, 3)).min() > 1e-3
+    (wide.decode(more.mean).sample - pixels).square().mean().backward()
+    assert wide.decoder.conv_in.weight.grad[:, 8:].abs().max() > 0
 
 
 # ---- CLIP

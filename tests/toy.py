@@ -13,7 +13,7 @@ from torch import Tensor
 
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
-from danqing.core.painter import Canvas, Conditioning
+from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.seeds import Seeds
 
 CARD = Card(
@@ -39,9 +39,14 @@ class Toy:
     def __init__(self, card: Card = CARD, channels: int = 4) -> None:
         self.card, self.channels = card, channels
 
-    def condition(self, brief: Brief) -> Conditioning:
+    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
         words = brief.prompt.split()
-        return Conditioning(torch.full((1, 1, 1), float(len(words))), dropped=" ".join(words[8:]))
+        return Conditioning(
+            torch.full((1, 1, 1), float(len(words))),
+            image=given.image,
+            region=given.region,
+            dropped=" ".join(words[8:]),
+        )
 
     def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         assert len(conditioning) == 1

@@ -68,6 +68,18 @@ class Brief(BaseModel):
         default=0.0, ge=0, le=1, description="guidance rescale (arXiv 2305.08891), 0 = off"
     )
     sampler: Text | None = Field(default=None, description="how to walk from noise to picture, such as euler")
+    strength: float | None = Field(
+        default=None, gt=0, le=1, description="how far to leave a given picture: 0.2 touches up, 1 repaints"
+    )
+    tile: bool = Field(default=False, description="a picture that repeats without a seam")
+    stylize: int = Field(
+        default=100, ge=0, le=1000, description="how much of the model's own taste, 100 = as it learned"
+    )
+    chaos: int = Field(default=0, ge=0, le=100, description="how far the pictures of a grid differ")
+    weird: int = Field(default=0, ge=0, le=3000, description="how far to leave the usual look")
+    adapters: dict[str, float] = Field(
+        default_factory=dict, max_length=16, description="what was learned, by name or file, and its weight"
+    )
     background: str = Field(
         default="white",
         pattern=r"^(transparent|white|#[0-9a-fA-F]{6})$",
@@ -171,8 +183,14 @@ def _check_grid(width: int, height: int, grid: int) -> None:
             raise BadBrief(f"{name} {side} is not a multiple of {grid}: use {' or '.join(map(str, near))}")
 
 
-_BOUNDS = ("greater_than_equal", "less_than_equal", "finite_number")  # what is out of them is a number
+_BOUNDS = (
+    "greater_than",
+    "greater_than_equal",
+    "less_than_equal",
+    "finite_number",
+)  # what is out of them is a number
 _FIXES = {  # pydantic's kind of error -> what to say after "field value"
+    "greater_than": "is too small: use more than {gt:g}",
     "greater_than_equal": "is too small: use {ge} or more",
     "less_than_equal": "is too large: use {le} or less",
     "int_parsing": "is not a whole number",

@@ -14,6 +14,10 @@ class Can(StrEnum):
     NEGATIVE = "negative"  # follows a negative prompt
     ALPHA = "alpha"  # paints transparency
     ENLARGE = "enlarge"  # has a learned upscaler of factor `Card.scale`
+    REDRAW = "redraw"  # starts from a given picture
+    INPAINT = "inpaint"  # repaints a part of a given picture
+    TILE = "tile"  # paints pictures that repeat without a seam
+    LEARN = "learn"  # takes adapters, and can learn new ones
 
 
 class Card(BaseModel):

@@ -25,8 +25,16 @@ class Codec(Protocol):
         """Channels of the latents."""
         ...
 
+    @property
+    def pixel_channels(self) -> int:
+        """Channels of the pixels: 3, or 4 with alpha last."""
+        ...
+
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
-        """Pixels to latents: their mean, or a sample with `seeds`."""
+        """Pixels to latents: their mean, or a sample with `seeds`.
+
+        Of pixels with alpha, a codec without it takes the colour, which is laid over white already.
+        """
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -44,11 +52,11 @@ class IdentityCodec:
     factor = 1
 
     def __init__(self, channels: int = 3) -> None:
-        self.channels = channels
+        self.channels = self.pixel_channels = channels
 
     def encode(self, pixels: Tensor, _seeds: Seeds | None = None) -> Tensor:
         """The pixels."""
-        return pixels
+        return pixels[:, : self.channels]
 
     def decode(self, latents: Tensor) -> Tensor:
         """The latents, once known to be finite."""
@@ -65,13 +73,14 @@ class KLCodec:
         self.vae = vae.eval()
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.channels: int = vae.config.latent_channels
+        self.pixel_channels: int = vae.config.in_channels
         self._scale: float = vae.config.scaling_factor
         self._shift: float = vae.config.shift_factor or 0.0
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
         """Pixels to latents: the mean of the posterior, or a sample from it with each picture's own seed."""
-        posterior = self.vae.encode(pixels).latent_dist
+        posterior = self.vae.encode(pixels[:, : self.pixel_channels]).latent_dist
         latents: Tensor = posterior.mean
         if seeds is not None:
             latents = latents + posterior.std * seeds.normal(*latents.shape[1:]).to(latents)

@@ -69,6 +69,25 @@ def guided(network: Network, words: Conditioning, guidance: Guidance) -> Callabl
     return output
 
 
+def keeping(
+    denoise: Callable[[Tensor, Level], Tensor], words: Conditioning
+) -> Callable[[Tensor, Level], Tensor]:
+    """`denoise` that answers with the given picture outside the region to repaint.
+
+    The clean estimates are mixed, not the noisy states, so it holds with every sampler: outside the region
+    the walk heads for the picture itself. With deterministic samplers that is blended latent diffusion (arXiv
+    2206.02779 section 4.1), which noises the picture anew at each level.
+    """
+    if words.image is None or words.region is None:
+        return denoise
+    image, region = words.image, words.region
+
+    def kept(x: Tensor, level: Level) -> Tensor:
+        return image + region * (denoise(x, level) - image)
+
+    return kept
+
+
 def classifier_free(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """Ho and Salimans, arXiv 2207.12598, as Imagen writes it (arXiv 2205.11487 eq. 2): u + w (c - u)."""
     return unconditional + scale * (conditional - unconditional)

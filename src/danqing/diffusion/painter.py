@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from danqing.conditioning.prompt import words
 from danqing.core.brief import Brief
 from danqing.core.card import Card
-from danqing.core.errors import NotFinite
-from danqing.core.painter import Canvas, Conditioning
+from danqing.core.errors import BadBrief, NotFinite
+from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import Codec
-from danqing.diffusion.guidance import Guidance, Network, guided
+from danqing.diffusion.guidance import Guidance, Network, guided, keeping
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, drive
 from danqing.diffusion.schedule import Level, Schedule
+from danqing.nets.tiling import seamless
 
 
 @dataclass(eq=False)
@@ -27,7 +31,10 @@ class DiffusionPainter:
 
     text: words -> conditioning of one picture. network: see `guidance.Network`. enlarger: [n c h w] ->
     `card.scale` times larger. latent_rgb: [codec.channels + 1, 3], a linear map (last row: bias) from
-    latents to RGB in [0, 1] for previews; without it a preview is a full decode.
+    latents to RGB in [0, 1] for previews; without it a preview is a full decode. modules: the networks
+    under their names in a diffusers folder, for adapters and for tiling. beside: a given picture -> further
+    channels [1 k h w] for a network that was trained to repaint a region; without it the region is repainted
+    by keeping what is outside.
     """
 
     card: Card
@@ -38,22 +45,35 @@ class DiffusionPainter:
     codec: Codec
     enlarger: Callable[[Tensor], Tensor] | None = None
     latent_rgb: Tensor | None = None
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    beside: Callable[[Given, Codec], Tensor] | None = None
 
-    def condition(self, brief: Brief) -> Conditioning:
-        """The brief's words with its style, and its negative words inside, for one picture."""
-        return replace(self.text(words(brief, self.card)), negative=self.text(brief.negative_prompt))
+    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+        """The brief's words with its style, its negative words and the given picture, for one picture."""
+        said = self.text(words(brief, self.card))
+        beside = self._beside(brief, given)
+        return replace(
+            said,
+            negative=replace(self.text(brief.negative_prompt), beside=beside),
+            image=None if given.image is None else self.codec.encode(given.image),
+            region=self._region(given),
+            beside=beside,
+        )
 
     def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """Standard normal noise [n channels h w]: signal and noise together have variance 1 at any level.
+        """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
+
+        Noise is standard normal [n channels h w]: signal and noise together have variance 1 at any level.
 
         Raises:
-            BadBrief: an unknown sampler, or steps that the schedule does not have.
+            BadBrief: an unknown sampler, steps that the schedule does not have, or a strength that leaves
+                none of them.
         """
-        assert brief.width is not None, "settle the brief first"
-        assert brief.height is not None, "settle the brief first"
-        shrink = self.codec.factor * (1 if brief.native else self.card.scale)
-        noise = seeds.normal(self.codec.channels, brief.height // shrink, brief.width // shrink)
-        return Canvas(noise.to(conditioning.tokens.device), seeds, step=0, of=len(self._levels(brief)) - 1)
+        state = seeds.normal(self.codec.channels, *self._sides(brief)).to(conditioning.tokens.device)
+        levels = self._levels(brief, conditioning)
+        if conditioning.image is not None:
+            state = levels[0].alpha * conditioning.image + levels[0].sigma * state
+        return Canvas(state, seeds, step=0, of=len(levels) - 1, tile=brief.tile)
 
     def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """One canvas per step. Its state is the estimate of the finished picture, so that a preview is clear.
@@ -62,7 +82,7 @@ class DiffusionPainter:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
         assert brief.sampler is not None, "settle the brief first"
-        levels = self._levels(brief)
+        levels = self._levels(brief, conditioning)
         denoise = self._denoiser(brief, conditioning.expand(len(canvas.seeds)))
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
@@ -87,18 +107,29 @@ class DiffusionPainter:
         Raises:
             NotFinite: the canvas holds NaN or infinite values.
         """
-        return self.codec.decode(canvas.state).clamp(-1, 1)
+        with self._edges(canvas.tile):
+            return self.codec.decode(canvas.state).clamp(-1, 1)
 
     @torch.no_grad()
     def enlarge(self, pixels: Tensor) -> Tensor:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
         return pixels if self.enlarger is None else self.enlarger(pixels).clamp(-1, 1)
 
-    def _levels(self, brief: Brief) -> list[Level]:
+    def _levels(self, brief: Brief, conditioning: Conditioning) -> list[Level]:
         assert brief.sampler is not None, "settle the brief first"
         assert brief.steps is not None, "settle the brief first"
         sampler = SAMPLERS[brief.sampler]
-        return self.schedule.levels(brief.steps, sampler.spacing, sampler.clean_end)
+        levels = self.schedule.levels(brief.steps, sampler.spacing, sampler.clean_end)
+        if conditioning.image is None or brief.strength is None:
+            return levels
+        last = math.floor(brief.steps * brief.strength + 1e-9)
+        if last < 1:
+            least = math.ceil(1 / brief.strength)
+            raise BadBrief(
+                f"strength {brief.strength:g} of {brief.steps} steps is less than one step, which would copy "
+                f"the picture: use {least} steps or more, or a strength of {1 / brief.steps:.2g} or more"
+            )
+        return levels[-last - 1 :]
 
     def _denoiser(self, brief: Brief, conditioning: Conditioning) -> Callable[[Tensor, Level], Tensor]:
         assert brief.guidance is not None, "settle the brief first"
@@ -106,6 +137,29 @@ class DiffusionPainter:
 
         @torch.no_grad()
         def denoise(x: Tensor, level: Level) -> Tensor:
-            return self.prediction.clean(x, output(x, level), level.alpha, level.sigma)
+            with self._edges(brief.tile):
+                return self.prediction.clean(x, output(x, level), level.alpha, level.sigma)
 
-        return denoise
+        return denoise if conditioning.beside is not None else keeping(denoise, conditioning)
+
+    def _sides(self, brief: Brief) -> tuple[int, int]:
+        """Height and width of the state."""
+        assert brief.width is not None, "settle the brief first"
+        assert brief.height is not None, "settle the brief first"
+        shrink = self.codec.factor * (1 if brief.native else self.card.scale)
+        return brief.height // shrink, brief.width // shrink
+
+    def _region(self, given: Given) -> Tensor | None:
+        """The region at the size of the state: a latent that touches it is repainted."""
+        return None if given.region is None else F.max_pool2d(given.region, self.codec.factor)
+
+    def _beside(self, brief: Brief, given: Given) -> Tensor | None:
+        if self.beside is None:
+            return None
+        if given.image is None:  # repaint all of nothing
+            sides = [side * self.codec.factor for side in self._sides(brief)]
+            given = Given(torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides))
+        return self.beside(given, self.codec)
+
+    def _edges(self, tile: bool) -> AbstractContextManager[None]:
+        return seamless(*self.modules.values()) if tile else nullcontext()

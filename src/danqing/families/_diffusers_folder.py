@@ -33,6 +33,7 @@ from danqing.families._pretrained import (
 from danqing.nets.upscaler import Upscaler
 
 _PIPELINE = "StableDiffusionPipeline"
+_PIPELINES = (_PIPELINE, "StableDiffusionInpaintPipeline", "StableDiffusionImg2ImgPipeline")
 _OTHERS = {
     "StableDiffusionXLPipeline": "Stable Diffusion XL",
     "StableDiffusion3Pipeline": "Stable Diffusion 3",
@@ -119,7 +120,7 @@ def derived_card(
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
-    can = {Can.WORDS, Can.NEGATIVE}
+    can = {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT, Can.TILE, Can.LEARN}
     can |= {Can.ALPHA} if vae.config.out_channels == 4 else set()
     can |= {Can.ENLARGE} if upscaler else set()
     return Card(
@@ -182,7 +183,7 @@ def _check_index(folder: Path) -> None:
             f"{str(folder)!r} is not a folder: give an unpacked diffusers folder of Stable Diffusion"
         )
     found = read_json(folder / "model_index.json").get("_class_name")
-    if found != _PIPELINE:
+    if found not in _PIPELINES:
         raise BadWeights(
             f"{str(folder)!r} holds {_OTHERS.get(str(found), 'another model')} ({found}): "
             f"only Stable Diffusion 1 and 2 ({_PIPELINE}) can be opened"
@@ -196,8 +197,8 @@ def _check_fit(folder: Path, parts: Parts) -> None:
         BadWeights: naming the numbers that differ.
     """
     latents, expects = parts.vae.config.latent_channels, parts.unet.config.in_channels
-    if expects != latents:
-        kind = "an inpainting or depth UNet" if expects > latents else "another model's UNet"
+    if expects not in (latents, 2 * latents + 1):  # the latter sees a region and the rest of its picture too
+        kind = "a depth or editing UNet" if expects > latents else "another model's UNet"
         raise BadWeights(
             f"{str(folder / 'unet')!r} is {kind}: it takes {expects} channels, the vae gives {latents}"
         )

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from danqing.conditioning.text import TextEncoder
-from danqing.core.painter import Conditioning
+from danqing.core.painter import Conditioning, Given
 from danqing.core.registry import family
-from danqing.diffusion.codec import KLCodec
+from danqing.diffusion.codec import Codec, KLCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
@@ -53,8 +54,8 @@ UNETS: dict[str, Config] = {
     # 84 training pictures a second on two AVX-512 cores in bf16; five others were timed (recipes/NOTES.md)
     "sticker": {
         "sample_size": 16,
-        "in_channels": 8,
-        "out_channels": 8,
+        "in_channels": 16,
+        "out_channels": 16,
         "block_out_channels": (96, 192, 256),
         "down_block_types": (_DOWN, _DOWN_TEXT, _DOWN),
         "up_block_types": (_UP, _UP_TEXT, _UP),
@@ -84,7 +85,7 @@ AUTOENCODERS: dict[str, Config] = {
     "sticker": {
         "in_channels": 4,
         "out_channels": 4,
-        "latent_channels": 8,
+        "latent_channels": 16,
         "block_out_channels": (32, 64, 96, 128),
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -121,10 +122,22 @@ class Denoiser:
 
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
+        x = x if words.beside is None else torch.cat([x, words.beside], dim=1)
         output: Tensor = self.unet(
             x, t, encoder_hidden_states=words.tokens, encoder_attention_mask=words.mask, return_dict=False
         )[0]
         return output
+
+
+def masked_picture(given: Given, codec: Codec) -> Tensor:
+    """What Stable Diffusion's inpainting networks see besides their latents, [1 1+c h w].
+
+    The region to repaint, and the latents of the picture with that region grey.
+    """
+    assert given.image is not None
+    region = torch.ones_like(given.image[:, :1]) if given.region is None else given.region
+    latents = codec.encode(given.image * (region < 0.5))
+    return torch.cat([F.interpolate(region, latents.shape[-2:]), latents], dim=1)
 
 
 def painter_of(parts: Parts) -> DiffusionPainter:
@@ -142,6 +155,8 @@ def painter_of(parts: Parts) -> DiffusionPainter:
         codec=KLCodec(parts.vae),
         enlarger=parts.upscaler,
         latent_rgb=parts.latent_rgb,
+        modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
+        beside=masked_picture if parts.unet.config.in_channels > parts.vae.config.latent_channels else None,
     )
 
 

@@ -1,9 +1,9 @@
 """The KL autoencoder (arXiv 2112.10752, section 3.1), on RGBA crops, without a discriminator.
 
-loss = L1 + L1 of image gradients + 2 * squared error + kl_weight * KL(q(z|x) || N(0, I)), all means over
-elements; the squared error weighs flat colours that are wrong. With probability `coarse` the latents
-and the picture are both halved first (arXiv 2502.09509, 2502.14831): latents that survive rescaling are
-smoother, and a diffusion model learns them in fewer steps.
+loss = L1 + L1 of image gradients + 5 * squared error + kl_weight * KL(q(z|x) || N(0, I)), all means over
+elements; the squared error weighs flat colours that are wrong. With probability `nested` only the first half
+of the latent channels reaches the decoder (arXiv 2508.00413): what a thing is gathers in those, its fine
+detail in the others, and a diffusion model finds the shape in a few channels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
@@ -35,12 +34,12 @@ class AutoencoderObjective(Objective):
         probe: Stickers,
         crop: int = 64,
         kl_weight: float = 1e-4,
-        coarse: float = 0.25,
+        nested: float = 0.25,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder.to(memory_format=torch.channels_last)
         self._pictures, self._probe = pictures, probe
-        self._crop, self._kl_weight, self._coarse = crop, kl_weight, coarse
+        self._crop, self._kl_weight, self._nested = crop, kl_weight, nested
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Random crops [n 4 c c], mirrored and with permuted colour channels, and noise for the posterior."""
@@ -52,11 +51,11 @@ class AutoencoderObjective(Objective):
             for i, (y, x) in zip(picks.tolist(), corners, strict=True)
         ]
         pixels = to_unit(torch.stack([_shuffled(crop, rng) for crop in crops]))
-        halve = torch.rand((), generator=rng) < self._coarse
+        half = torch.rand((), generator=rng) < self._nested
         config = self.autoencoder.config
         side = self._crop // 2 ** (len(config.block_out_channels) - 1)
         noise = torch.randn(size, config.latent_channels, side, side, generator=rng)
-        return {"pixels": pixels, "noise": noise, "halve": halve}
+        return {"pixels": pixels, "noise": noise, "half": half}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the module's docstring and three of its terms."""
@@ -64,15 +63,16 @@ class AutoencoderObjective(Objective):
         posterior = self.autoencoder.encode(pixels).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         latents = mean + torch.exp(0.5 * logvar) * batch["noise"]
-        if bool(batch["halve"]):
-            latents, pixels = F.avg_pool2d(latents, 2), F.avg_pool2d(pixels, 2)
+        if bool(batch["half"]):
+            first = torch.arange(latents.shape[1], device=latents.device) < latents.shape[1] // 2
+            latents = latents * first[:, None, None]
         painted = self.autoencoder.decode(latents).sample.float()
         difference = painted - pixels
         l1 = difference.abs().mean()
         edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         mse = difference.square().mean()
-        loss = l1 + edges + 2 * mse + self._kl_weight * kl
+        loss = l1 + edges + 5 * mse + self._kl_weight * kl
         return {"loss": loss, "l1": l1.detach(), "mse": mse.detach(), "kl": kl.detach()}
 
     @torch.no_grad()
@@ -118,6 +118,41 @@ def lossless_start(autoencoder: AutoencoderKL) -> AutoencoderKL:
     autoencoder.quant_conv.weight[channels:] *= 0.1
     autoencoder.quant_conv.bias[channels:] = -6.0
     return autoencoder
+
+
+@torch.no_grad()
+def widened(autoencoder: AutoencoderKL, latent_channels: int) -> AutoencoderKL:
+    """A copy with more latent channels, which computes the same pictures until it is trained.
+
+    The encoder reads the picture into the new channels along orthogonal directions, almost without noise; the
+    decoder begins deaf to them. The first channels keep their meaning.
+    """
+    old, new = autoencoder.config.latent_channels, latent_channels
+    wide: AutoencoderKL = AutoencoderKL.from_config({**autoencoder.config, "latent_channels": new})
+    weights = wide.state_dict()
+    for name, value in autoencoder.state_dict().items():
+        if weights[name].shape == value.shape:
+            weights[name].copy_(value)
+    _embed(wide.encoder.conv_out, autoencoder.encoder.conv_out, slice(0, 2 * old), slice(None))
+    nn.init.orthogonal_(wide.encoder.conv_out.weight[2 * old :])
+    moments = [*range(old), *range(new, new + old)]
+    _embed(wide.quant_conv, autoencoder.quant_conv, moments, slice(0, 2 * old))
+    wide.quant_conv.weight[old:new, 2 * old : old + new, 0, 0] = torch.eye(new - old)
+    wide.quant_conv.bias[new + old :] = -6.0
+    _embed(wide.post_quant_conv, autoencoder.post_quant_conv, slice(0, old), slice(0, old))
+    wide.post_quant_conv.weight[old:, old:, 0, 0] = torch.eye(new - old)
+    _embed(wide.decoder.conv_in, autoencoder.decoder.conv_in, slice(None), slice(0, old))
+    return wide
+
+
+def _embed(wide: nn.Conv2d, narrow: nn.Conv2d, outs: slice | list[int], ins: slice) -> None:
+    """Put the weights of `narrow` at those outputs and inputs of `wide`, and zeros elsewhere."""
+    nn.init.zeros_(wide.weight)
+    wide.weight[outs, ins] = narrow.weight
+    assert wide.bias is not None
+    assert narrow.bias is not None
+    nn.init.zeros_(wide.bias)
+    wide.bias[outs] = narrow.bias
 
 
 def _shuffled(crop: Tensor, rng: Generator) -> Tensor:
