@@ -2,7 +2,8 @@
 
 Data: `danqing data stickers-known --known` in six styles, without the held-out pairs. Needs the autoencoder
 and the CLIP of the other recipes in `--parts`. Continue for as long as there is time: more steps, better
-pictures. With `--further` a new run starts from the shipped model.
+pictures. With `--further` a new run starts from the shipped model, with the autoencoder of `--parts` if there
+is one.
 
 The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the present vocabulary; the run was
 stopped and continued with another `--steps` (9,000, 4,200, 5,400, 5,000): the learning rate is no one cosine.
@@ -10,6 +11,7 @@ stopped and continued with another `--steps` (9,000, 4,200, 5,400, 5,000): the l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -20,7 +22,7 @@ from danqing.core.card import Can, Card
 from danqing.data.captions import STYLE_WORDS
 from danqing.families._diffusers_folder import Parts, read_folder
 from danqing.families.stable_diffusion import SCHEDULE, UNETS, painter_of
-from danqing.training.diffusion import DiffusionObjective, DiffusionOptions
+from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
 from danqing.training.trainer import Trainer, TrainOptions
 
 STYLES = ("3d", "flat", "cartoon", "paper-cut", "porcelain", "ink-wash")
@@ -71,10 +73,21 @@ def fresh(folder: Path) -> Parts:
     )
 
 
+def shipped(folder: Path) -> Parts:
+    """The shipped model, with the autoencoder in `folder` if there is a newer one, and a UNet that fits it."""
+    parts, newer = read_folder(ZOO / "stickers"), folder / "autoencoder" / "vae"
+    if not newer.is_dir():
+        return parts
+    vae = AutoencoderKL.from_pretrained(newer)
+    channels = vae.config.latent_channels
+    fits = channels == parts.unet.config.in_channels
+    return replace(parts, vae=vae, unet=parts.unet if fits else widened(parts.unet, channels), latent_rgb=None)
+
+
 if __name__ == "__main__":
     asked = arguments(__doc__)
     seen, _ = read(asked.data)
-    parts = read_folder(ZOO / "stickers") if asked.further else fresh(asked.parts)
+    parts = shipped(asked.parts) if asked.further else fresh(asked.parts)
     objective = DiffusionObjective(painter_of(parts), parts.unet, seen, DiffusionOptions(probes=PROBES))
     options = TrainOptions(
         steps=asked.steps or 5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000

@@ -111,7 +111,7 @@ def test_what_is_no_picture_of_ours_is_refused(tmp_path: Path) -> None:
         ".": "is a folder",
         "plain.png": "holds no danqing brief",
         "other.gif": "is not a PNG, JPEG or WebP",
-        "empty.png": "is not a PNG",
+        "empty.png": "is empty",
         "text.png": "is not a PNG",
         "short.png": "damaged or cut short",
         "large.png": "at most 32 megapixels",

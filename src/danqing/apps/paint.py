@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import danqing
@@ -15,9 +16,9 @@ from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.images import to_pil
 from danqing.core.metadata import Info
-from danqing.core.painter import Canvas, Conditioning, Painter
+from danqing.core.painter import NOTHING, Canvas, Conditioning, Given, Painter
 from danqing.core.picture import Picture
-from danqing.core.seeds import Seeds
+from danqing.core.seeds import Between, Seeds
 from danqing.diffusion.samplers import SAMPLERS
 
 Watch = Callable[[Canvas], object]
@@ -53,12 +54,23 @@ def paint(
         from danqing.families import open_painter  # a caller with a painter of its own needs no weights
 
         painter = open_painter(brief.model)
-    brief = brief.settled(painter.card)
+    return painted(brief.settled(painter.card), painter, watch=watch, batch=batch)
+
+
+def painted(
+    brief: Brief,
+    painter: Painter,
+    given: Given = NOTHING,
+    *,
+    watch: Watch | None = None,
+    batch: int = 1,
+) -> list[Picture]:
+    """What a settled brief asks of an open painter, from given pictures if there are any. See `paint`."""
     start = time.perf_counter()
-    conditioning = painter.condition(brief)
+    conditioning = painter.condition(brief, given)
     native = _native(brief, painter, conditioning, watch, batch)
     # one by one: enlarging a sheet of 64 at once would need gigabytes
-    enlarged = (row if brief.native else painter.enlarge(row) for row in native)
+    enlarged = (row if brief.native else _enlarged(row, painter, brief.tile) for row in native)
     images = [image for row in enlarged for image in to_pil(row, brief.background)]
     info = Info(
         seconds=round((time.perf_counter() - start) / brief.count, 3),
@@ -73,9 +85,7 @@ def _native(
     brief: Brief, painter: Painter, conditioning: Conditioning, watch: Watch | None, batch: int
 ) -> Iterator[Tensor]:
     """The finished pictures in the order of their seeds, each [1 c h w] in [-1, 1] at native size."""
-    assert brief.seed is not None, "settle the brief first"
-    seeds = range(brief.seed, brief.seed + brief.count)
-    parts = [Seeds(seeds[k : k + batch]) for k in range(0, brief.count, batch)]
+    parts = [_seeds(brief, brief.seeds[k : k + batch]) for k in range(0, brief.count, batch)]
     for done, part in enumerate(parts):
         canvas = painter.begin(brief, conditioning, part)
         for canvas in painter.steps(brief, conditioning, canvas):  # noqa: B020  the canvas moves along
@@ -83,6 +93,23 @@ def _native(
                 overall = done * canvas.of + canvas.step
                 watch(replace(canvas, step=overall, of=len(parts) * canvas.of))
         yield from torch.split(painter.finish(canvas), 1)
+
+
+def _seeds(brief: Brief, part: range) -> Seeds:
+    assert brief.seed is not None, "settle the brief first"
+    return Between(brief.seed, part, brief.variation) if brief.variation else Seeds(part)
+
+
+_RIM = 32  # native pixels; more than an upscaler's convolutions reach
+
+
+def _enlarged(pixels: Tensor, painter: Painter, tile: bool) -> Tensor:
+    if not tile:
+        return painter.enlarge(pixels)
+    rim = min(_RIM, *pixels.shape[-2:])
+    large = painter.enlarge(F.pad(pixels, (rim,) * 4, mode="circular"))
+    edge = rim * painter.card.scale
+    return large[..., edge:-edge, edge:-edge]
 
 
 def _gathered(brief: Brief | str, painter: Painter | None, fields: dict[str, object]) -> Brief:

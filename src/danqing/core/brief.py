@@ -9,7 +9,15 @@ from itertools import product
 from math import ceil, floor, log
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
@@ -26,6 +34,17 @@ def _printable(text: str) -> str:
     if bad is not None:
         raise ValueError(f"the control character {bad!r} cannot be painted: leave it out")
     return text
+
+
+def _weighted(value: object) -> object:
+    """Text such as my-cat:0.8,ink -> {"my-cat": 0.8, "ink": 1}, as a command line gives it."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    split = [part.rpartition(":") for part in parts]
+    return {
+        name or part: weight if name else 1.0 for part, (name, _, weight) in zip(parts, split, strict=True)
+    }
 
 
 Side = Annotated[int, Field(ge=8, le=SIDE_MAX)]
@@ -54,6 +73,15 @@ class Brief(BaseModel):
     seed: int | None = Field(
         default=None, ge=0, le=SEED_MAX, description="number that decides the picture; picture k has seed + k"
     )
+    variation: float = Field(
+        default=0.0, ge=0, le=1, description="how far from the seed's picture towards another, 0 = not at all"
+    )
+    variation_seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=SEED_MAX,
+        description="the other seed; picture k has this + k, and the same seed",
+    )
     count: int = Field(default=1, ge=1, le=64, description="how many pictures")
     width: Side | None = Field(default=None, description="width in pixels")
     height: Side | None = Field(default=None, description="height in pixels")
@@ -68,6 +96,8 @@ class Brief(BaseModel):
         default=0.0, ge=0, le=1, description="guidance rescale (arXiv 2305.08891), 0 = off"
     )
     sampler: Text | None = Field(default=None, description="how to walk from noise to picture, such as euler")
+    image: Text | None = Field(default=None, description="the picture to start from")
+    mask: Text | None = Field(default=None, description="a picture of the same size, white where to repaint")
     strength: float | None = Field(
         default=None, gt=0, le=1, description="how far to leave a given picture: 0.2 touches up, 1 repaints"
     )
@@ -77,7 +107,7 @@ class Brief(BaseModel):
     )
     chaos: int = Field(default=0, ge=0, le=100, description="how far the pictures of a grid differ")
     weird: int = Field(default=0, ge=0, le=3000, description="how far to leave the usual look")
-    adapters: dict[str, float] = Field(
+    adapters: Annotated[dict[str, float], BeforeValidator(_weighted)] = Field(
         default_factory=dict, max_length=16, description="what was learned, by name or file, and its weight"
     )
     background: str = Field(
@@ -88,16 +118,17 @@ class Brief(BaseModel):
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        if not self.prompt.strip():
+        if not self.prompt.strip() and self.image is None:
             raise ValueError("prompt is empty: say what to paint, such as 'a red apple, 3d style'")
-        if self.seed is not None and self.seed + self.count - 1 > SEED_MAX:
-            raise ValueError(
-                f"seed {self.seed} + count {self.count} passes {SEED_MAX}: choose a smaller seed"
-            )
+        for name, seed in (("seed", self.seed), ("variation_seed", self.variation_seed)):
+            if seed is not None and seed + self.count - 1 > SEED_MAX:
+                raise ValueError(
+                    f"{name} {seed} + count {self.count} passes {SEED_MAX}: choose a smaller one"
+                )
         return self
 
     @classmethod
-    def of(cls, prompt: str, **fields: object) -> Brief:
+    def of(cls, prompt: str, **fields: object) -> Self:
         """A brief from loose values, with a one-line error instead of a validation report.
 
         Raises:
@@ -106,7 +137,7 @@ class Brief(BaseModel):
         try:
             return cls.model_validate({"prompt": prompt, **fields})
         except ValidationError as error:
-            raise BadBrief(_first_line(error)) from None
+            raise BadBrief(_first_line(error, cls)) from None
 
     def settled(self, card: Card) -> Brief:
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
@@ -121,11 +152,12 @@ class Brief(BaseModel):
         scale = 1 if self.native else card.scale
         width, height = self.width or card.width * scale, self.height or card.height * scale
         _check_grid(width, height, card.grid * scale)
-        seed = secrets.randbelow(SEED_MAX - self.count) if self.seed is None else self.seed
+        other = _seed(self.variation_seed, self.count) if self.variation else None
         return self.model_copy(
             update={
                 "style": _style_name(self.style, card),
-                "seed": seed,
+                "seed": _seed(self.seed, self.count),
+                "variation_seed": other,
                 "width": width,
                 "height": height,
                 "steps": self.steps or card.steps,
@@ -136,8 +168,19 @@ class Brief(BaseModel):
 
     def alone(self, k: int) -> Brief:
         """The brief that paints picture `k` of this one by itself."""
-        assert self.seed is not None, "settle the brief first"
-        return self.model_copy(update={"seed": self.seed + k, "count": 1})
+        name = "variation_seed" if self.variation else "seed"
+        return self.model_copy(update={name: self.seeds[k], "count": 1})
+
+    @property
+    def seeds(self) -> range:
+        """The number that differs from picture to picture: the seed, or in variations the other seed."""
+        first = self.variation_seed if self.variation else self.seed
+        assert first is not None, "settle the brief first"
+        return range(first, first + self.count)
+
+
+def _seed(given: int | None, count: int) -> int:
+    return secrets.randbelow(SEED_MAX - count) if given is None else given
 
 
 def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[int, int]:
@@ -209,12 +252,12 @@ _FIXES = {  # pydantic's kind of error -> what to say after "field value"
 }
 
 
-def _first_line(error: ValidationError) -> str:
+def _first_line(error: ValidationError, form: type[Brief]) -> str:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     text = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        return unknown("field", field, Brief.model_fields)
+        return unknown("field", field, form.model_fields)
     if not field:
         return text
     value = shorten(str(first["input"]) if first["type"] in _BOUNDS else repr(first["input"]))

@@ -17,10 +17,9 @@ from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from danqing.core.errors import BadBrief, NotFinite
+from danqing.core.sources import plain
 
 HAZE = 15.5 / 255  # alpha below this is the rounding of a network, not a drawing
-_THROUGH = {"F": "L", "La": "LA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}  # to reach RGBA
-_WHOLE = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for 16-bit grey
 
 
 def to_pil(pixels: Tensor, background: str = "white") -> list[Image.Image]:
@@ -51,33 +50,53 @@ def from_pil(image: Image.Image) -> Tensor:
 
     Palette, grey, 16-bit grey, CMYK and other colour modes are converted; no alpha means opaque.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode in _WHOLE:  # Pillow would clip these at 255, leaving a white picture
-        grey = np.asarray(image).astype(np.float32) / 257
-        image = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
-    if image.mode in _THROUGH:
-        image = image.convert(_THROUGH[image.mode])
-    unit = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1).float() / 255
+    simple, _ = plain(ImageOps.exif_transpose(image))
+    unit = torch.from_numpy(np.array(simple.convert("RGBA"))).permute(2, 0, 1).float() / 255
     straight, alpha = unit[:3], unit[3:]
     return torch.cat([straight * alpha + (1 - alpha), alpha]) * 2 - 1
+
+
+def mask_from_pil(mask: Image.Image) -> Tensor:
+    """A mask of mode "L" as [1 h w] in [0, 1], 1 is white."""
+    return torch.from_numpy(np.array(mask.convert("L"))).float()[None] / 255
 
 
 def grid(images: Sequence[Image.Image]) -> Image.Image:
     """One near-square sheet of all pictures, in reading order, with thin gutters; transparency is kept."""
     if not images:
         raise ValueError("a grid needs at least one picture")
-    columns = ceil(sqrt(len(images)))
-    rows = ceil(len(images) / columns)
-    width, height = max(image.width for image in images), max(image.height for image in images)
-    gutter = max(2, min(width, height) // 64)
+    size = max(image.width for image in images), max(image.height for image in images)
+    boxes = _cells(len(images), size)
     clear = any(image.has_transparency_data for image in images)
     mode, ground = ("RGBA", (255, 255, 255, 0)) if clear else ("RGB", (255, 255, 255))
-    size = (columns * (width + gutter) - gutter, rows * (height + gutter) - gutter)
-    sheet = Image.new(mode, size, ground)
-    for k, image in enumerate(images):
-        row, column = divmod(k, columns)
-        sheet.paste(image.convert(mode), (column * (width + gutter), row * (height + gutter)))
+    sheet = Image.new(mode, (max(box[2] for box in boxes), max(box[3] for box in boxes)), ground)
+    for image, box in zip(images, boxes, strict=True):
+        sheet.paste(image.convert(mode), box[:2])
     return sheet
+
+
+def cell(sheet: Image.Image, k: int, count: int, size: tuple[int, int]) -> Image.Image:
+    """Picture `k` of the `count` pictures of `size` (width, height) that `grid` made a sheet of.
+
+    Raises:
+        BadBrief: the sheet is not of that size, so it was changed since.
+    """
+    boxes = _cells(count, size)
+    whole = max(box[2] for box in boxes), max(box[3] for box in boxes)
+    if sheet.size != whole:
+        raise BadBrief(
+            f"the grid is {sheet.width}x{sheet.height} and was painted as {whole[0]}x{whole[1]}: "
+            "use the file as danqing saved it"
+        )
+    return sheet.crop(boxes[k])
+
+
+def _cells(count: int, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Where each picture lies in a sheet: left, top, right, bottom."""
+    width, height = size
+    columns, gutter = ceil(sqrt(count)), max(2, min(size) // 64)
+    corners = [(k % columns * (width + gutter), k // columns * (height + gutter)) for k in range(count)]
+    return [(left, top, left + width, top + height) for left, top in corners]
 
 
 def _unit(pixels: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ class Info(BaseModel):
     seconds: float = Field(default=0.0, ge=0, description="how long it took")
     sampler: str = Field(default="", description="the sampler's name in A1111")
     dropped: str = Field(default="", description="words that did not fit the text tower")
-    parent: str | None = Field(default=None, description="the picture it was made from")
+    parent: str | None = Field(default=None, description="the id of the picture it was made from")
+    asked: dict[str, Any] = Field(
+        default_factory=dict, description="what the app was asked besides the brief"
+    )
     versions: dict[str, str] = Field(default_factory=dict, description="danqing and what it ran on")
     unread: tuple[str, ...] = Field(
         default=(), description="keys of the file that this version does not know"
@@ -49,6 +52,9 @@ def write_a1111(brief: Brief, info: Info) -> str:
         "Sampler": info.sampler or brief.sampler,
         "CFG scale": None if brief.guidance is None else f"{brief.guidance:g}",
         "Seed": brief.seed,
+        "Variation seed": brief.variation_seed if brief.variation else None,
+        "Variation seed strength": f"{brief.variation:g}" if brief.variation else None,
+        "Denoising strength": None if brief.strength is None else f"{brief.strength:g}",
         "Size": f"{brief.width}x{brief.height}",
         "Model": PurePath(brief.model).name,
         "Style": brief.style,

@@ -19,12 +19,14 @@ class Given:
     """Pictures that a request starts from, at the painter's native size.
 
     image: [1 c h w] in [-1, 1], in the format of `Painter.finish`. region: [1 1 h w] in [0, 1], 1 where to
-    repaint; None is everywhere. references: pictures whose look or content is wanted, each like `image`.
+    repaint; None is everywhere. references: pictures to mix instead of one `image`, each like it, by their
+    weights.
     """
 
     image: Tensor | None = None
     region: Tensor | None = None
     references: tuple[Tensor, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 NOTHING = Given()

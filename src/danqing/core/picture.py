@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
@@ -17,6 +18,7 @@ from danqing.core.errors import BadPicture
 from danqing.core.files import replacing
 from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
 
+FORMATS = ("PNG", "JPEG", "WebP")  # that danqing writes
 PIXELS_MAX = 32_000_000  # far above what any model paints; a small file can claim far more
 
 _EXIF, _USER_COMMENT, _MAKER_NOTE = 0x8769, 0x9286, 0x927C
@@ -63,7 +65,7 @@ class Picture:
             BadPicture: missing, not PNG, JPEG or WebP, damaged, above 32 megapixels, or without a brief.
         """
         path = Path(path)
-        image, text = _read(path)
+        image, text, _ = decoded(path, FORMATS)
         if text is None:
             raise BadPicture(
                 f"{str(path)!r} holds no danqing brief, or a program stripped it: use the original file"
@@ -127,7 +129,20 @@ def _exif(picture: Picture) -> Image.Exif:
     return exif
 
 
-def _read(path: Path) -> tuple[Image.Image, str | None]:
+class Decoded(NamedTuple):
+    """The first frame of a picture file, the text of our own chunk if it has one, and how many frames."""
+
+    image: Image.Image
+    text: str | None
+    frames: int
+
+
+def decoded(path: Path, formats: tuple[str, ...]) -> Decoded:
+    """What is in a picture file.
+
+    Raises:
+        BadPicture: missing, in none of the `formats`, damaged, or above 32 megapixels.
+    """
     if not path.exists():
         raise BadPicture(f"no picture at {str(path)!r}: check the name")
     if path.is_dir():
@@ -135,9 +150,14 @@ def _read(path: Path) -> tuple[Image.Image, str | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size limit warns; ours, below, is lower
-            return _decode(path)
+            return _decode(path, formats)
     except UnidentifiedImageError:
-        raise BadPicture(f"{str(path)!r} is not a PNG, JPEG or WebP picture: use one of them") from None
+        empty = path.stat().st_size == 0
+        raise BadPicture(
+            f"{str(path)!r} is empty: use the original file"
+            if empty
+            else f"{str(path)!r} is not a {', '.join(formats[:-1])} or {formats[-1]} picture: use one of them"
+        ) from None
     except Image.DecompressionBombError:
         raise BadPicture(
             f"{str(path)!r} is too large: at most {PIXELS_MAX // 1_000_000} megapixels"
@@ -148,12 +168,12 @@ def _read(path: Path) -> tuple[Image.Image, str | None]:
         raise BadPicture(f"{str(path)!r} is damaged or cut short: use the original file") from None
 
 
-def _decode(path: Path) -> tuple[Image.Image, str | None]:
-    with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+def _decode(path: Path, formats: tuple[str, ...]) -> Decoded:
+    with Image.open(path, formats=formats) as image:
         if image.width * image.height > PIXELS_MAX:
             raise Image.DecompressionBombError
         image.load()
-        return image.copy(), _own_text(image)
+        return Decoded(image.copy(), _own_text(image), getattr(image, "n_frames", 1))
 
 
 def _own_text(image: Image.Image) -> str | None:

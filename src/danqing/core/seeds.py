@@ -30,3 +30,36 @@ class Seeds:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise [n, *shape], on the CPU, float32."""
         return torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])
+
+
+class Between(Seeds):
+    """Noise on the way from one seed's to each of others': a variation, where 0 is the seed's own picture.
+
+    Picture k draws slerp(noise of `seed`, noise of `others[k]`, amount).
+    """
+
+    def __init__(self, seed: int, others: Sequence[int], amount: float) -> None:
+        super().__init__([seed] * len(others))
+        self._others, self._amount = Seeds(others), amount
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal noise [n, *shape]."""
+        return slerp(super().normal(*shape), self._others.normal(*shape), self._amount)
+
+
+def slerp(a: Tensor, b: Tensor, amount: float) -> Tensor:
+    """Along the great circle from a to b [n ...], row by row; their lengths are interpolated too.
+
+    With angle w between them, (sin((1 - t) w) a/|a| + sin(t w) b/|b|) / sin w, times (1 - t)|a| + t|b|.
+    Parallel rows are mixed linearly, where the sphere's formula is 0/0; between opposite ones no path is
+    shortest, and the linear one, through 0, is taken too.
+    """
+    flat_a, flat_b = a.flatten(1).double(), b.flatten(1).double()
+    long_a, long_b = flat_a.norm(dim=1, keepdim=True), flat_b.norm(dim=1, keepdim=True)
+    one, two = flat_a / long_a.clamp(min=1e-12), flat_b / long_b.clamp(min=1e-12)
+    angle = torch.acos((one * two).sum(1, keepdim=True).clamp(-1, 1))
+    sine = torch.sin(angle)
+    length = (1 - amount) * long_a + amount * long_b
+    round_ = (torch.sin((1 - amount) * angle) * one + torch.sin(amount * angle) * two) / sine * length
+    straight = (1 - amount) * flat_a + amount * flat_b
+    return torch.where(sine > 1e-6, round_, straight).reshape(a.shape).to(a.dtype)

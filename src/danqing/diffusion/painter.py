@@ -16,7 +16,7 @@ from danqing.core.brief import Brief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
-from danqing.core.seeds import Seeds
+from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.codec import Codec
 from danqing.diffusion.guidance import Guidance, Network, guided, keeping
 from danqing.diffusion.prediction import Prediction
@@ -55,7 +55,7 @@ class DiffusionPainter:
         return replace(
             said,
             negative=replace(self.text(brief.negative_prompt), beside=beside),
-            image=None if given.image is None else self.codec.encode(given.image),
+            image=self._picture(given),
             region=self._region(given),
             beside=beside,
         )
@@ -148,6 +148,17 @@ class DiffusionPainter:
         assert brief.height is not None, "settle the brief first"
         shrink = self.codec.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
+
+    def _picture(self, given: Given) -> Tensor | None:
+        """The given picture as a state; of several, their weighted mean along great circles."""
+        if not given.references:
+            return None if given.image is None else self.codec.encode(given.image)
+        mixed, heard = torch.empty(0), 0.0
+        for picture, weight in zip(given.references, given.weights, strict=True):
+            state = self.codec.encode(picture)
+            heard += weight
+            mixed = slerp(mixed, state, weight / heard) if len(mixed) else state
+        return mixed
 
     def _region(self, given: Given) -> Tensor | None:
         """The region at the size of the state: a latent that touches it is repainted."""

@@ -117,6 +117,24 @@ class DiffusionObjective(Objective):
         self.unet.save_pretrained(folder)
 
 
+@torch.no_grad()
+def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """A copy for latents of more channels: the first ones are denoised as before, the new ones not yet."""
+    old = unet.config.in_channels
+    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels, "out_channels": channels})
+    weights = wide.state_dict()
+    for name, value in unet.state_dict().items():
+        if weights[name].shape == value.shape:
+            weights[name].copy_(value)
+    for conv in (wide.conv_in, wide.conv_out):
+        torch.nn.init.zeros_(conv.weight)
+    wide.conv_in.weight[:, :old] = unet.conv_in.weight
+    wide.conv_out.weight[:old] = unet.conv_out.weight
+    torch.nn.init.zeros_(wide.conv_out.bias)
+    wide.conv_out.bias[:old] = unet.conv_out.bias
+    return wide
+
+
 def paint_pixels(painter: DiffusionPainter, words: str, seeds: Seeds) -> Tensor:
     """Native pictures [n c h w] in [-1, 1] for one prompt, at the defaults of the painter's card."""
     brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).settled(painter.card)

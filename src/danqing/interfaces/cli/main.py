@@ -29,8 +29,26 @@ class Entry(NamedTuple):
     help: str
 
 
+APPS = {  # each made from the form of its app
+    "redraw": "Paint a picture anew from another one and words.",
+    "inpaint": "Repaint a part of a picture, or mend it.",
+    "outpaint": "Paint on beyond a picture's edges.",
+    "zoom": "Zoom out: paint on beyond all four edges.",
+    "pan": "Paint on beyond one edge.",
+    "vary": "Paint variations of a picture, or of a cell of a grid.",
+    "remix": "Paint variations of a picture with other words.",
+    "blend": "Mix two to five pictures into new ones.",
+    "stylize": "Paint a picture again in a style.",
+    "upscale": "Enlarge a picture, or take a cell of a grid.",
+    "edit": "Edit a picture by saying what it shall show.",
+    "describe": "Say four prompts that could have painted a picture.",
+}
+
 COMMANDS = {
     "paint": Entry("danqing.interfaces.cli.paint:paint", "Paint pictures from words."),
+    "imagine": Entry("danqing.interfaces.cli.imagine:imagine", "Paint a grid of four to choose from."),
+    "reroll": Entry("danqing.interfaces.cli.imagine:reroll", "Paint the same words again, with new seeds."),
+    **{name: Entry(f"danqing.interfaces.cli.apps:{name}", help) for name, help in APPS.items()},
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
     "evaluate": Entry("danqing.interfaces.cli.evaluate:evaluate", "Measure a model, honestly."),

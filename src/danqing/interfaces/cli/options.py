@@ -11,10 +11,12 @@ from inspect import Parameter, Signature
 from typing import Annotated, Any, TypeVar, get_args
 
 import typer
+from pydantic.fields import FieldInfo
 
+from danqing.apps.forms import Form
 from danqing.core.brief import Brief
 
-FLAGS = {"negative_prompt": "--no"}  # Midjourney's word; every other field is --field
+FLAGS = {"negative_prompt": "--no", "adapters": "--adapter"}  # every other field is --field
 FIELDS = (  # in the order of the help page
     "count",
     "seed",
@@ -29,9 +31,24 @@ FIELDS = (  # in the order of the help page
     "guidance",
     "sampler",
     "rescale",
+    "tile",
+    "stylize",
+    "chaos",
+    "weird",
+    "variation",
+    "variation_seed",
+    "adapters",
 )
-_UNSET = {"seed": "random", "style": "none", "negative_prompt": "nothing"}  # else the model's card decides
+_UNSET = {  # what happens without it; else the model's card decides
+    "seed": "random",
+    "variation_seed": "random",
+    "style": "none",
+    "negative_prompt": "nothing",
+    "adapters": "none",
+}
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
+
+_QUIET = {"prompt", "mask", "strength"}  # fields of a brief that are options of the apps that name them
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -66,7 +83,17 @@ def option(name: str, *flags: str, kind: type = str, help: str, unset: str) -> P
 
 def brief_options() -> dict[str, Parameter]:
     """An option for every field of a Brief but the prompt."""
-    return {name: _of_field(name) for name in FIELDS}
+    return {name: _of_field(Brief, name) for name in FIELDS}
+
+
+def form_parameters(form: type[Form]) -> list[Parameter]:
+    """What the command of an app takes: its positional fields, its own options, and those of every brief."""
+    taken = {"image", *form.asks, *FIELDS, *(_QUIET - set(form.__annotations__))}
+    own = [name for name, field in form.model_fields.items() if name not in taken and field.description]
+    return [
+        *(_argument(form, name) for name in form.asks),
+        *(_of_field(form, name) for name in [*own, *FIELDS]),
+    ]
 
 
 def command_line(brief: Brief) -> str:
@@ -83,12 +110,39 @@ def command_line(brief: Brief) -> str:
     return shlex.join(words)
 
 
-def _of_field(name: str) -> Parameter:
-    field = Brief.model_fields[name]
-    help = field.description or ""
-    kind = next(part for part in _parts(field.annotation) if part in (bool, *_METAVARS))
-    unset = _UNSET.get(name) or str("the model's" if field.default is None else field.default)
-    return option(name, flag(name), kind=kind, help=help[:1].upper() + help[1:], unset=unset)
+def _of_field(form: type[Brief], name: str) -> Parameter:
+    field = form.model_fields[name]
+    unset = _UNSET.get(name) or (
+        "the model's" if name in FIELDS and field.default is None else _default(field.default)
+    )
+    return option(name, flag(name), kind=_kind(field.annotation), help=_help(field), unset=unset)
+
+
+def _argument(form: type[Form], name: str) -> Parameter:
+    """A positional field: words may come unquoted, and a list of pictures one by one."""
+    field = form.model_fields[name]
+    info = typer.Argument(metavar=name.upper(), help=_help(field), show_default=False)
+    several = name in ("prompt", "images")
+    if field.is_required():
+        kind: Any = list[str] if several else str
+        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info])
+    kind = list[str] | None if several else str | None
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info])
+
+
+def _help(field: FieldInfo) -> str:
+    text = field.description or ""
+    return text[:1].upper() + text[1:]
+
+
+def _default(value: object) -> str:
+    text = ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+    return "none" if text in ("", "None") else text
+
+
+def _kind(annotation: Any) -> type:
+    """The plain type in an annotation; anything that is told in words is text."""
+    return next((part for part in _parts(annotation) if part in (bool, *_METAVARS)), str)
 
 
 def _parts(annotation: Any) -> Iterator[Any]:

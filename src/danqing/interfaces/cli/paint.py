@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from danqing.core.painter import Painter
     from danqing.core.picture import Picture
 
-_PROMPT = Parameter(
+PROMPT = Parameter(
     "prompt",
     Parameter.KEYWORD_ONLY,
     annotation=Annotated[
@@ -28,11 +28,11 @@ _PROMPT = Parameter(
         typer.Argument(metavar="PROMPT", help="What to paint, in English or Chinese.", show_default=False),
     ],
 )
-_AR = option("ar", "--ar", help="Shape W:H, such as 3:2, instead of two sides", unset="the model's")
-_OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg) or a folder/", unset="paintings/ here")
+AR = option("ar", "--ar", help="Shape W:H, such as 3:2, instead of two sides", unset="the model's")
+OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg) or a folder/", unset="paintings/ here")
 
 
-@taking(_PROMPT, _OUT, _AR, *brief_options().values())
+@taking(PROMPT, OUT, AR, *brief_options().values())
 def paint(**options: Any) -> None:
     """Paint pictures from words.
 
@@ -48,13 +48,19 @@ def paint(**options: Any) -> None:
     """
     out, ratio, words = options.pop("out"), options.pop("ar"), options.pop("prompt")
     given = {name: value for name, value in options.items() if value is not None}
-    brief = Brief.of(" ".join(words), **given)
+    paint_brief(Brief.of(" ".join(words), **given), ratio, out)
+
+
+def paint_brief(
+    brief: Brief, ratio: str | None = None, out: str | None = None, *, cells: bool = True
+) -> None:
+    """Paint and save what a brief asks for. cells: save each picture of a grid as well as the grid."""
     painter, card = _chosen(brief.model)
     brief = _shaped(brief, ratio, card).settled(card)
-    places = places_for(out, brief)
+    places = places_for(out, brief.prompt, brief.seeds, transparent=brief.background == "transparent")
     _advise(brief)
     pictures = _painted(brief, painter)
-    _save(pictures, brief, places)
+    _save(pictures, brief, places, cells=cells or brief.count == 1)
 
 
 def _chosen(model: str) -> tuple[Painter | None, Card]:
@@ -96,9 +102,9 @@ def _painted(brief: Brief, painter: Painter | None) -> list[Picture]:
         return app(brief, painter=painter, model=brief.model, watch=watch)
 
 
-def _save(pictures: list[Picture], brief: Brief, places: Places) -> None:
+def _save(pictures: list[Picture], brief: Brief, places: Places, *, cells: bool) -> None:
     info = pictures[0].info
-    for picture, path in zip(pictures, places.pictures, strict=True):
+    for picture, path in zip(pictures, places.pictures, strict=True) if cells else ():
         print(picture.save(path))
     if places.sheet is not None:
         from danqing.core.images import grid

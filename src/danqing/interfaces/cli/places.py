@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief, BadPicture
 from danqing.core.files import check_writable
 from danqing.core.picture import writer
@@ -23,8 +23,8 @@ class Places:
     sheet: Path | None = None
 
 
-def places_for(out: str | None, brief: Brief) -> Places:
-    """The files for a settled brief.
+def places_for(out: str | None, words: str, marks: Sequence[object], *, transparent: bool = False) -> Places:
+    """The files for pictures named after `words` and told apart by their marks, such as their seeds.
 
     out: None is `paintings/` here; a folder (it exists, ends with /, or has no ending) gets names of our own;
     a file is written as named, replacing what was there, and with several pictures becomes their sheet.
@@ -33,23 +33,21 @@ def places_for(out: str | None, brief: Brief) -> Places:
         BadBrief: the ending of `out` is not a picture's, or is JPEG where transparency is asked.
         DanqingError: a place cannot be written.
     """
-    assert brief.seed is not None, "settle the brief first"
     # os.path, not pathlib: it stays calm on ~nobody and on names too long, which check_writable tells better
     place = FOLDER if out is None else Path(os.path.expanduser(out))  # noqa: PTH111
     folder = out is None or out.endswith(("/", "\\")) or place.suffix == "" or os.path.isdir(place)  # noqa: PTH112
-    base = place / f"{slug(brief.prompt)}.png" if folder else place
+    base = place / f"{slug(words)}.png" if folder else place
     try:
-        writer(base, transparent=brief.background == "transparent")
+        writer(base, transparent=transparent)
     except BadPicture as error:
         raise BadBrief(str(error)) from None
     check_writable(base)
-    if brief.count == 1 and not folder:
+    if len(marks) == 1 and not folder:
         return Places((base,))
-    seeds = range(brief.seed, brief.seed + brief.count)
-    singles = tuple(_free(base.with_stem(f"{base.stem}-{seed}")) for seed in seeds)
-    if brief.count == 1:
+    singles = tuple(_free(base.with_stem(f"{base.stem}-{mark}")) for mark in marks)
+    if len(marks) == 1:
         return Places(singles)
-    return Places(singles, _free(base.with_stem(f"{base.stem}-{brief.seed}-grid")) if folder else base)
+    return Places(singles, _free(base.with_stem(f"{base.stem}-{marks[0]}-grid")) if folder else base)
 
 
 def slug(prompt: str, most: int = 48) -> str:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def painting(model: str, what: str) -> Iterator[Callable[[Canvas], None]]:
-    """Yield what to call with each canvas. The bar is gone afterwards, also after Ctrl-C."""
+def painting(model: str, what: str) -> Iterator[Callable[[Canvas | str], None]]:
+    """Yield what to call with each canvas, or with a line about what else is done.
+
+    The bar is gone afterwards, also after Ctrl-C.
+    """
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         console.print(f"painting {what}", soft_wrap=True)
@@ -38,7 +41,10 @@ def painting(model: str, what: str) -> Iterator[Callable[[Canvas], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(f"opening {model}", total=None)
 
-        def watch(canvas: Canvas) -> None:
+        def watch(canvas: Canvas | str) -> None:
+            if isinstance(canvas, str):
+                progress.update(task, description=canvas)
+                return
             done = canvas.step == canvas.of
             text = "finishing" if done else f"painting {what}"
             progress.update(task, description=text, total=canvas.of, completed=canvas.step)

@@ -1,0 +1,159 @@
+"""How well the apps do on the shipped model: `python benchmarks/apps.py inpaint redraw --data stickers-known`.
+
+Real pictures come from the data set; the judge, a classifier that no painter was trained with, says what the
+results show. Pictures are painted at native size. Each figure is a mean over the pictures, with their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+
+import danqing.zoo
+from danqing.apps.edit import edit
+from danqing.apps.inpaint import inpaint
+from danqing.apps.redraw import redraw
+from danqing.core.images import from_pil, to_pil
+from danqing.core.painter import Painter
+from danqing.core.picture import Picture
+from danqing.data.captions import plain
+from danqing.data.dataset import Stickers, read_imagefolder, to_unit
+from danqing.families import open_critic, open_painter
+from danqing.nets.judge import Judge
+
+Figures = dict[str, float]
+RING = 8  # pixels on the inner side of a hole's border
+
+
+def main() -> None:
+    """Run what is named and print a line for each figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="+", choices=sorted(MEASURES))
+    parser.add_argument("--data", type=Path, required=True, help="what 'danqing data stickers' built")
+    parser.add_argument("--count", type=int, help="how many pictures, instead of each measure's own number")
+    parser.add_argument("--sheets", type=Path, help="write before-and-after sheets into this folder")
+    asked = parser.parse_args()
+    bench = Bench(open_painter("stickers"), read_imagefolder(asked.data), asked.sheets)
+    for what in asked.what:
+        measure, count = MEASURES[what]
+        for name, value in measure(bench, asked.count or count).items():
+            print(f"{what:<8} {name:<44} {value:9.4f}", flush=True)
+
+
+class Bench:
+    """The painter, the real pictures, the judge and a place for sheets."""
+
+    def __init__(self, painter: Painter, real: Stickers, sheets: Path | None) -> None:
+        self.painter, self.real, self.sheets = painter, real, sheets
+        self.judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
+        self._rng = random.Random(0)
+
+    def pick(self, count: int, *, held_out: bool) -> list[tuple[Image.Image, dict[str, str]]]:
+        """Pictures (RGBA) with their rows, the same ones every time."""
+        chosen = [k for k, row in enumerate(self.real.rows) if row["held_out"] == held_out]
+        chosen = self._rng.sample(chosen, min(count, len(chosen)))
+        images = to_pil(to_unit(self.real.pictures[chosen]), "transparent")
+        return [(image, self.real.rows[k]) for image, k in zip(images, chosen, strict=True)]
+
+    def labels(self, images: list[Image.Image]) -> list[tuple[str, str]]:
+        """What the judge sees: (concept, style)."""
+        pairs = self.judge.label(torch.stack([from_pil(image) for image in images])).tolist()
+        names = self.judge.config
+        return [(names.concepts[concept], names.styles[style]) for concept, style in pairs]
+
+    def sheet(self, name: str, rows: list[list[Image.Image]]) -> None:
+        """Rows of pictures on white, as one file."""
+        if self.sheets is None:
+            return
+        side = rows[0][0].width
+        whole = Image.new("RGB", (side * max(map(len, rows)), side * len(rows)), "white")
+        for y, row in enumerate(rows):
+            for x, image in enumerate(row):
+                tile = image.convert("RGBA").resize((side, side))
+                whole.paste(tile, (x * side, y * side), tile)
+        self.sheets.mkdir(parents=True, exist_ok=True)
+        whole.save(self.sheets / f"{name}.png")
+
+
+def inpainting(bench: Bench, count: int) -> Figures:
+    """Held-out pictures with a square hole of a quarter of their area, painted back from their captions."""
+    rng, kept, rings, sheet = random.Random(1), [], [], []
+    for image, row in bench.pick(count, held_out=True):
+        side = image.width // 2
+        corner = [rng.randrange(image.width // 8, image.width - side - image.width // 8) for _ in range(2)]
+        box = (corner[0], corner[1], corner[0] + side, corner[1] + side)
+        mask = Image.new("L", image.size)
+        ImageDraw.Draw(mask).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=255)
+        holed = image.copy()
+        holed.paste((0, 0, 0, 0), box)
+        words = plain(row["concept"], row["concept_zh"], row["style"])[0]
+        [done] = inpaint(holed, words, mask=mask, painter=bench.painter, native=True, seed=1)
+        ring = mask.copy()
+        inner = tuple(edge + RING * sign for edge, sign in zip(box, (1, 1, -1, -1), strict=True))
+        ImageDraw.Draw(ring).rectangle((inner[0], inner[1], inner[2] - 1, inner[3] - 1), fill=0)
+        where = from_pil(ring)[0] > 0
+        difference = (from_pil(done.image) - from_pil(image))[:, where]
+        rings.append(float(10 * torch.log10(4 / difference.square().mean().clamp(min=1e-6))))
+        kept.append((done.image, row))
+        sheet.append([image, holed, done.image])
+    bench.sheet("inpaint", sheet)
+    seen = bench.labels([image for image, _ in kept])
+    right = [label[0] == row["concept"] for label, (_, row) in zip(seen, kept, strict=True)]
+    return {"pictures": len(kept), "concept kept": _mean(right), f"PSNR of a {RING} px ring in the hole": _mean(rings)}
+
+
+def redrawing(bench: Bench, count: int) -> Figures:
+    """Seen pictures redrawn at strength 0.5 in another style."""
+    rng, done, sheet = random.Random(2), [], []
+    for image, row in bench.pick(count, held_out=False):
+        style = rng.choice([name for name in bench.painter.card.styles if name != row["style"]])
+        words = plain(row["concept"], row["concept_zh"], style)[0]
+        [picture] = redraw(image, words, painter=bench.painter, strength=0.5, native=True, seed=1)
+        done.append((picture.image, row["concept"], style))
+        sheet.append([image, picture.image])
+    bench.sheet("redraw", sheet)
+    seen = bench.labels([image for image, _, _ in done])
+    pairs = list(zip(seen, done, strict=True))
+    return {
+        "pictures": len(done),
+        "concept kept": _mean([label[0] == concept for label, (_, concept, _) in pairs]),
+        "asked style taken": _mean([label[1] == style for label, (_, _, style) in pairs]),
+    }
+
+
+def editing(bench: Bench, count: int) -> Figures:
+    """Imagic strips from one style towards another: does CLIP's agreement with the words rise with eta?"""
+    critic, rng, rising, rises, sheet = open_critic(), random.Random(3), [], [], []
+    for image, row in bench.pick(count, held_out=False):
+        style = rng.choice([name for name in bench.painter.card.styles if name != row["style"]])
+        words = plain(row["concept"], row["concept_zh"], style)[0]
+        strip = edit(image, words, painter=bench.painter, native=True, seed=1)
+        scores = _scores(critic.score, strip, words)
+        rising.append(scores == sorted(scores))
+        rises.append(scores[-1] - scores[0])
+        sheet.append([image, *(picture.image for picture in strip)])
+    bench.sheet("edit", sheet)
+    return {"strips": len(rising), "CLIP-T rises at every step": _mean(rising), "CLIP-T gained": _mean(rises)}
+
+
+def _scores(score: Callable[..., torch.Tensor], pictures: list[Picture], words: str) -> list[float]:
+    return [float(score(from_pil(picture.image)[None, :3], [words])) for picture in pictures]
+
+
+def _mean(values: list[float] | list[bool]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+MEASURES: dict[str, tuple[Callable[[Bench, int], Figures], int]] = {
+    "inpaint": (inpainting, 50),
+    "redraw": (redrawing, 50),
+    "edit": (editing, 20),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What every app that paints from a picture does around its own idea: open, check, frame, paint, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from danqing.apps.forms import Form
+from danqing.apps.paint import Watch, painted
+from danqing.core.brief import Brief
+from danqing.core.card import Can
+from danqing.core.errors import BadBrief
+from danqing.core.painter import Given, Painter
+from danqing.core.picture import Picture
+from danqing.core.sources import Place, Source, read_source
+from danqing.diffusion.painter import DiffusionPainter
+
+FormT = TypeVar("FormT", bound=Form)
+
+
+def filled(form: type[FormT], image: Place, prompt: str = "", **fields: Any) -> tuple[FormT, Source]:
+    """An app's form from loose values, and the picture it names.
+
+    Raises:
+        BadBrief: a value is out of its range. BadPicture: the picture cannot be read.
+    """
+    source = read_source(image)
+    return form.of(prompt, image=source.name or "picture", **fields), source
+
+
+def opened(form: Form, painter: Painter | None) -> Painter:
+    """The painter of a form.
+
+    Raises:
+        BadBrief: it cannot do what the app needs. BadWeights: it cannot be opened.
+    """
+    if painter is None:
+        from danqing.families import open_painter  # a caller with a painter of its own needs no weights
+
+        painter = open_painter(form.model)
+    form.check(painter.card)
+    return painter
+
+
+def tunable(painter: Painter) -> DiffusionPainter:
+    """The painter as one whose networks can be reached, to learn something.
+
+    Raises:
+        BadBrief: it is of another kind.
+    """
+    if not isinstance(painter, DiffusionPainter):
+        raise BadBrief(f"model {painter.card.name!r} cannot learn: choose a diffusion model with --model")
+    return painter
+
+
+def words_for(form: Form, source: Source) -> str:
+    """The form's words; else those that painted the picture; else none."""
+    return form.prompt or (source.brief.prompt if source.brief else "")
+
+
+@dataclass(frozen=True)
+class Easel:
+    """A painter at work for one request: `form` was asked, by `app`, of the picture `source`."""
+
+    app: str
+    form: Form
+    painter: Painter
+    source: Source
+    watch: Watch | None = None
+
+    def paint(self, brief: Brief, given: Given, after: Callable[[Image.Image], Image.Image]) -> list[Picture]:
+        """The pictures of a settled brief, each changed by `after`, telling where they come from."""
+        pictures = painted(brief, self.painter, given, watch=self.watch)
+        return [self.told(replace(picture, image=after(picture.image))) for picture in pictures]
+
+    def told(self, picture: Picture) -> Picture:
+        """The picture with the app, the id of its parent and what was asked."""
+        told = {"app": self.app, "parent": self.source.id, "asked": self.form.asked()}
+        return replace(picture, info=picture.info.model_copy(update=told))
+
+    def settled(self, width: int, height: int, **changed: Any) -> Brief:
+        """The form's brief for a canvas of that size: transparent where the picture is and the model can."""
+        given = {"background": "transparent"} if self.clear else {}
+        brief = self.form.brief(**{"model": self.painter.card.name, **given, **changed})
+        return brief.model_copy(update={"width": width, "height": height}).settled(self.painter.card)
+
+    @property
+    def clear(self) -> bool:
+        """Whether to paint on transparency: the picture has it, or lies on a canvas with margins."""
+        wished = "background" in self.form.model_fields_set
+        return Can.ALPHA in self.painter.card.can and not wished and self.source.image.mode == "RGBA"

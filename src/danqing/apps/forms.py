@@ -1,0 +1,203 @@
+"""What each app asks for: one model for Python, the command line and servers, readable without torch.
+
+A form is a `Brief` and what the app needs besides; `Form.brief` is what the painter gets to see.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from danqing.core.brief import Brief, Text
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief
+
+_WORDS = Field(
+    default="", max_length=4000, description="what to paint there; the picture's own words if empty"
+)
+
+
+def _split(value: object) -> object:
+    """Text such as 0,0.5,1 -> its parts, as a command line gives it."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_split)]
+
+
+class Form(Brief):
+    """A request to an app. needs: what the painter must be able to do. asks: the positional fields."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset()
+    asks: ClassVar[tuple[str, ...]] = ("image", "prompt")
+
+    image: Text = Field(description="the picture to start from")
+
+    def brief(self, **changed: Any) -> Brief:
+        """The part that the painter reads, as far as it was given or this form has its own default."""
+        mine, plain = type(self).model_fields, Brief.model_fields
+        set_here = {name for name in plain if mine[name].default != plain[name].default}
+        given = {name: getattr(self, name) for name in plain if name in self.model_fields_set | set_here}
+        return Brief.of(**{**given, **changed})
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What tells the pictures of one request apart, in their files' names: their seeds."""
+        assert self.seed is not None, "choose a seed first"
+        return tuple(str(self.seed + k) for k in range(self.count))
+
+    def check(self, card: Card) -> None:
+        """Tell in one line what a model cannot do.
+
+        Raises:
+            BadBrief: the model lacks a skill that the app needs.
+        """
+        lacking = sorted(self.needs - card.can)
+        if lacking:
+            skills = ", ".join(sorted(card.can)) or "nothing"
+            raise BadBrief(
+                f"model {card.name!r} cannot {lacking[0]} (it can: {skills}): choose another --model"
+            )
+
+    def asked(self) -> dict[str, Any]:
+        """The app's own fields as they were given, for the picture's metadata."""
+        return self.model_dump(mode="json", exclude=set(Brief.model_fields), exclude_unset=True)
+
+
+class Redraw(Form):
+    """Paint a picture anew from another one and words (image to image)."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    strength: float = Field(
+        default=0.6, gt=0, le=1, description="how far to leave the picture: 0.2 touches up, 1 repaints"
+    )
+
+
+class Inpaint(Form):
+    """Repaint a part of a picture; the rest stays byte for byte."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
+    prompt: Text = _WORDS
+    mask: Text | None = Field(default=None, description="a picture of the same size, white where to repaint")
+    where: Text | None = Field(default=None, description="words for the part to repaint, instead of a mask")
+    damage: Literal["scratches", "holes"] | None = Field(
+        default=None, description="scratches or holes: find them and mend them, instead of a mask"
+    )
+    feather: int = Field(default=8, ge=0, le=256, description="pixels over which the new part fades in")
+    strength: float = Field(
+        default=1.0, gt=0, le=1, description="how far to leave what was there: 1 forgets it"
+    )
+
+
+class Outpaint(Form):
+    """Paint on beyond a picture's edges; the picture itself stays byte for byte."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
+    prompt: Text = _WORDS
+    left: float = Field(default=0, ge=0, le=4, description="how much to add on the left, 1 = its width again")
+    right: float = Field(default=0, ge=0, le=4, description="how much to add on the right")
+    top: float = Field(default=0, ge=0, le=4, description="how much to add on top, 1 = its height again")
+    bottom: float = Field(default=0, ge=0, le=4, description="how much to add below")
+
+
+class Zoom(Form):
+    """Zoom out: paint on beyond all four edges."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
+    prompt: Text = _WORDS
+    by: float = Field(default=1.5, gt=1, le=4, description="1.5 shows one and a half times as much each way")
+
+
+class Pan(Form):
+    """Move the view: paint on beyond one edge."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
+    asks: ClassVar[tuple[str, ...]] = ("image", "to", "prompt")
+    prompt: Text = _WORDS
+    to: Literal["left", "right", "up", "down"] = Field(description="left, right, up or down")
+    by: float = Field(default=0.5, gt=0, le=2, description="how far, 1 = the whole side again")
+
+
+class Vary(Form):
+    """Paint variations of a picture, or of one cell of a grid."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    asks: ClassVar[tuple[str, ...]] = ("image", "cell")
+    prompt: Text = Field(default="", max_length=4000, description="other words for the variation (remix)")
+    cell: int | None = Field(
+        default=None, ge=1, le=64, description="which cell of a grid, 1 is at the top left"
+    )
+    how: Literal["subtle", "strong"] = Field(default="strong", description="subtle or strong")
+    count: int = Field(default=4, ge=1, le=64, description="how many pictures")
+
+
+class Remix(Vary):
+    """Paint variations of a picture with other words."""
+
+    asks: ClassVar[tuple[str, ...]] = ("image", "prompt")
+    prompt: Text = Field(min_length=1, max_length=4000, description="what the variation shall show")
+
+
+class Blend(Form):
+    """Mix two to five pictures, and words, into new ones."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    asks: ClassVar[tuple[str, ...]] = ("images",)
+    image: Text | None = None  # type: ignore[assignment]
+    images: tuple[Text, ...] = Field(min_length=1, max_length=5, description="the pictures to mix")
+    prompt: Text = Field(default="", max_length=4000, description="words to mix in")
+    weights: Numbers = Field(default=(), description="how much of each picture, such as 2,1")
+    strength: float = Field(default=0.8, gt=0, le=1, description="how far to leave the mixed pictures")
+    count: int = Field(default=4, ge=1, le=64, description="how many pictures")
+
+
+class Stylize(Form):
+    """Paint a picture again in a style, or in the look of another picture."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    prompt: Text = _WORDS
+    like: Text | None = Field(default=None, description="a picture whose style is wanted")
+    strength: float | None = Field(
+        default=None, gt=0, le=1, description="how far to leave the picture; the style's own if not given"
+    )
+
+
+class Upscale(Form):
+    """Enlarge a picture, or take one cell of a grid as it is."""
+
+    asks: ClassVar[tuple[str, ...]] = ("image", "cell")
+    prompt: Text = _WORDS
+    cell: int | None = Field(
+        default=None, ge=1, le=64, description="which cell of a grid, 1 is at the top left"
+    )
+    creative: bool = Field(default=False, description="redraw the picture lightly first, for fresh detail")
+
+
+class Describe(Form):
+    """Four prompts that could have painted a picture."""
+
+    asks: ClassVar[tuple[str, ...]] = ("image",)
+    prompt: Text = ""
+    language: Literal["en", "zh"] = Field(default="en", description="en or zh")
+    captioner: Text | None = Field(
+        default=None, description="a folder of a captioning model of transformers, instead of CLIP"
+    )
+
+
+class Edit(Form):
+    """Edit a picture by saying what it shall show (Imagic); gives a strip from the old to the new."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.LEARN, Can.WORDS})
+    etas: Numbers = Field(
+        min_length=1,
+        max_length=16,
+        default=(0.0, 0.4, 0.6, 0.8, 1.0),
+        description="how far from the picture to the words, such as 0,0.5,1",
+    )
+    fast: bool = Field(default=False, description="in seconds, without learning: invert and swap the words")
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """One picture for every eta."""
+        return ("fast",) if self.fast else tuple(f"eta{eta:g}" for eta in self.etas)

@@ -1,0 +1,86 @@
+"""Repaint a part of a picture. What is outside of it stays byte for byte, however often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from danqing.apps.easel import Easel, filled, opened, words_for
+from danqing.apps.forms import Form, Inpaint
+from danqing.apps.frame import Frame, checked_mask, composite, feathered
+from danqing.apps.paint import Watch
+from danqing.apps.where import holes, region_of, scratches
+from danqing.core.errors import BadBrief
+from danqing.core.images import from_pil, mask_from_pil
+from danqing.core.painter import Given, Painter
+from danqing.core.picture import Picture
+from danqing.core.sources import Place, read_source
+
+_DAMAGE: dict[str, Callable[[Image.Image], Image.Image]] = {"scratches": scratches, "holes": holes}
+
+
+def inpaint(
+    image: Place,
+    prompt: str = "",
+    *,
+    mask: Place | None = None,
+    painter: Painter | None = None,
+    watch: Watch | None = None,
+    **fields: Any,
+) -> list[Picture]:
+    """`image` with its masked part painted anew; see `forms.Inpaint` for the fields.
+
+    mask: of the picture's size, white (or transparent, if it has transparency) where to repaint. Instead of
+    it `where` takes words for the part, and `damage` finds scratches or holes. Without a prompt the part is
+    mended with the picture's own words, or with none.
+
+    Raises:
+        BadBrief: it cannot be painted as asked, or the mask is empty, full or of another size.
+        BadPicture: a picture cannot be read.
+    """
+    named = None if mask is None else read_source(mask)
+    told = {} if named is None else {"mask": named.name or "mask"}
+    form, source = filled(Inpaint, image, prompt, **told, **fields)
+    region = checked_mask(_region(form, source.image, named and named.image), source.image.size, _name(form))
+    easel = Easel("inpaint", form, opened(form, painter), source, watch)
+    brief = {"prompt": words_for(form, source)}
+    return repainted(easel, source.image, region, feathered(region, form.feather), **brief)
+
+
+def repainted(
+    easel: Easel, image: Image.Image, region: Image.Image, cover: Image.Image, **changed: Any
+) -> list[Picture]:
+    """`image` repainted in its region, and laid over it by `cover`; both "L" and of its size, 0 = keep."""
+    card = easel.painter.card
+    frame = Frame.close(region, easel.form, card)
+    brief = easel.settled(frame.width, frame.height, **changed)
+    scale = 1 if brief.native else card.scale
+    given = Given(
+        image=from_pil(frame.cut(image, scale))[None], region=mask_from_pil(frame.region(region, scale))[None]
+    )
+    pictures = easel.paint(brief, given, lambda painted: painted)
+    return [
+        replace(picture, image=composite(image, frame.laid(picture.image, image.size), cover))
+        for picture in pictures
+    ]
+
+
+def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Image.Image:
+    ways = [way for way in (form.mask, form.where, form.damage) if way is not None]
+    if len(ways) != 1:
+        raise BadBrief(
+            f"{len(ways)} ways to say what to repaint: give one of a mask, words (where) or damage"
+        )
+    if mask is not None:
+        return mask
+    if form.where is not None:
+        return region_of(image, form.where)
+    assert form.damage is not None
+    return _DAMAGE[form.damage](image)
+
+
+def _name(form: Form) -> str:
+    return repr(form.mask) if form.mask is not None else "found"

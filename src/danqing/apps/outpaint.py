@@ -1,0 +1,147 @@
+"""Paint on beyond a picture's edges: a larger canvas, a mask, and inpainting.
+
+What is new is first filled with the picture's own mirror image, fades from that into what is painted, and is
+added in rounds of at most half a side, so that each round sees enough of what is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from danqing.apps.easel import Easel, filled, opened, words_for
+from danqing.apps.forms import Outpaint, Pan, Zoom
+from danqing.apps.inpaint import repainted
+from danqing.apps.paint import Watch
+from danqing.core.errors import BadBrief
+from danqing.core.painter import Painter
+from danqing.core.picture import PIXELS_MAX, Picture
+from danqing.core.sources import Place
+
+_ROUND = 0.5  # of a side, at most, in one round
+_FADE = 32  # pixels from the mirror image to what is painted
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Pixels to add."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def of(cls, size: tuple[int, int], left: float, top: float, right: float, bottom: float) -> Sides:
+        """From shares of the picture's width and height."""
+        width, height = size
+        return cls(round(left * width), round(top * height), round(right * width), round(bottom * height))
+
+    def round(self, size: tuple[int, int]) -> Sides:
+        """As much of it as one round may add to a picture of this size."""
+        wide, high = (max(1, int(side * _ROUND)) for side in size)
+        return Sides(min(self.left, wide), min(self.top, high), min(self.right, wide), min(self.bottom, high))
+
+    def less(self, other: Sides) -> Sides:
+        """What is left to add."""
+        return Sides(
+            self.left - other.left, self.top - other.top, self.right - other.right, self.bottom - other.bottom
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to add."""
+        return bool(self.left or self.top or self.right or self.bottom)
+
+
+def outpaint(
+    image: Place,
+    prompt: str = "",
+    *,
+    painter: Painter | None = None,
+    watch: Watch | None = None,
+    **fields: Any,
+) -> list[Picture]:
+    """`image` with more around it; see `forms.Outpaint` for the fields.
+
+    Raises:
+        BadBrief: nothing is to be added, or too much. BadPicture: the picture cannot be read.
+    """
+    form, source = filled(Outpaint, image, prompt, **fields)
+    easel = Easel("outpaint", form, opened(form, painter), source, watch)
+    return extended(easel, Sides.of(source.image.size, form.left, form.top, form.right, form.bottom))
+
+
+def zoom(
+    image: Place,
+    prompt: str = "",
+    *,
+    painter: Painter | None = None,
+    watch: Watch | None = None,
+    **fields: Any,
+) -> list[Picture]:
+    """`image` from further away: `by` times as wide and as high, the picture itself in the middle."""
+    form, source = filled(Zoom, image, prompt, **fields)
+    easel = Easel("zoom", form, opened(form, painter), source, watch)
+    return extended(easel, Sides.of(source.image.size, *((form.by - 1) / 2,) * 4))
+
+
+def pan(
+    image: Place,
+    to: str,
+    prompt: str = "",
+    *,
+    painter: Painter | None = None,
+    watch: Watch | None = None,
+    **fields: Any,
+) -> list[Picture]:
+    """`image` with more of what lies `to` the left, right, up or down."""
+    form, source = filled(Pan, image, prompt, to=to, **fields)
+    easel = Easel("pan", form, opened(form, painter), source, watch)
+    shares = {"left": 0.0, "up": 0.0, "right": 0.0, "down": 0.0, form.to: form.by}
+    return extended(easel, Sides.of(source.image.size, *shares.values()))
+
+
+def extended(easel: Easel, sides: Sides) -> list[Picture]:
+    """The easel's picture with `sides` added.
+
+    Raises:
+        BadBrief: there is nothing to add, or the result passes 32 megapixels.
+    """
+    image = easel.source.image
+    width, height = image.width + sides.left + sides.right, image.height + sides.top + sides.bottom
+    if not sides.any:
+        raise BadBrief("nothing to add: give left, right, top or bottom, such as right 0.5")
+    if width * height > PIXELS_MAX:
+        raise BadBrief(f"{width}x{height} is above {PIXELS_MAX // 1_000_000} megapixels: add less")
+    card = easel.painter.card
+    first = easel.form.brief(prompt=words_for(easel.form, easel.source)).settled(card)
+    assert first.seed is not None
+    seeds = range(first.seed, first.seed + first.count)
+    return [_extended(easel, sides, prompt=first.prompt, seed=seed, count=1) for seed in seeds]
+
+
+def _extended(easel: Easel, sides: Sides, **changed: Any) -> Picture:
+    image = easel.source.image
+    while True:
+        now = sides.round(image.size)
+        canvas, region, cover = _canvas(image, now)
+        [picture] = repainted(easel, canvas, region, cover, **changed)
+        image, sides = picture.image, sides.less(now)
+        if not sides.any:
+            return picture
+
+
+def _canvas(image: Image.Image, add: Sides) -> tuple[Image.Image, Image.Image, Image.Image]:
+    """The picture with its mirror image around it, the region that is new, and how the new fades in."""
+    around = ((add.top, add.bottom), (add.left, add.right))
+    mirrored = Image.fromarray(np.pad(np.asarray(image), (*around, (0, 0)), mode="symmetric"))
+    across = np.pad(np.zeros(image.width), around[1], mode="linear_ramp", end_values=(add.left, add.right))
+    down = np.pad(np.zeros(image.height), around[0], mode="linear_ramp", end_values=(add.top, add.bottom))
+    distance = np.maximum(across[None, :], down[:, None])
+    region = Image.fromarray(((distance > 0) * 255).astype(np.uint8))
+    cover = Image.fromarray((distance / _FADE * 255).clip(0, 255).astype(np.uint8))
+    return mirrored, region, cover

@@ -1,0 +1,66 @@
+"""Variations of a picture or of one cell of a grid.
+
+A variation starts from the picture and from noise between the parent's own and a new one (slerp), so it is
+the same for the same parent, button and seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from danqing.apps.easel import Easel, filled, opened, words_for
+from danqing.apps.forms import Vary
+from danqing.apps.paint import Watch
+from danqing.apps.redraw import from_picture
+from danqing.core.errors import BadBrief
+from danqing.core.images import cell
+from danqing.core.painter import Painter
+from danqing.core.picture import Picture
+from danqing.core.sources import Place, Source
+
+STRENGTHS = {"subtle": 0.35, "strong": 0.7}  # how far to leave the picture
+VARIATIONS = {"subtle": 0.15, "strong": 0.5}  # and its noise
+
+
+def vary(
+    image: Place, *, painter: Painter | None = None, watch: Watch | None = None, **fields: Any
+) -> list[Picture]:
+    """Pictures like `image`; see `forms.Vary` for the fields. With a prompt it is a remix.
+
+    Raises:
+        BadBrief: no such cell, or a picture that no words are known of. BadPicture: it cannot be read.
+    """
+    form, source = filled(Vary, image, fields.pop("prompt", ""), **fields)
+    source = source if form.cell is None else cell_of(source, form.cell)
+    easel = Easel("vary", form, opened(form, painter), source, watch)
+    prompt = words_for(form, source)
+    if not prompt:
+        raise BadBrief(
+            f"{source.name!r} does not say its words: give a prompt, or ask danqing to describe it"
+        )
+    strength = form.strength or STRENGTHS[form.how]
+    style = form.style or (source.brief.style if source.brief and not form.prompt else None)
+    return from_picture(easel, prompt=prompt, strength=strength, style=style, **_noise(form, source))
+
+
+def _noise(form: Vary, source: Source) -> dict[str, object]:
+    """Noise between the parent's own, where that is known, and that of new seeds."""
+    if source.brief is None or source.brief.seed is None:
+        return {}
+    return {"seed": source.brief.seed, "variation": VARIATIONS[form.how], "variation_seed": form.seed}
+
+
+def cell_of(source: Source, number: int) -> Source:
+    """Cell `number` (1 is at the top left) of a grid that danqing painted, pixel for pixel.
+
+    Raises:
+        BadBrief: the picture is not a grid, or has fewer cells.
+    """
+    brief = source.brief
+    if brief is None or brief.count < 2 or brief.width is None or brief.height is None:
+        raise BadBrief(f"{source.name!r} is not a grid that danqing painted: leave the cell out")
+    if number > brief.count:
+        raise BadBrief(f"cell {number} of {source.name!r}: choose from 1 to {brief.count}")
+    image = cell(source.image, number - 1, brief.count, (brief.width, brief.height))
+    return replace(source, image=image, brief=brief.alone(number - 1))

@@ -1,0 +1,112 @@
+"""Reading any picture that someone wants painted on, and saying what had to be changed to use it.
+
+`Picture.open` reads what danqing made, with its brief. This reads anything, from a path, from PIL, or from a
+`Picture`, as plain 8-bit RGB or RGBA that stands upright.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadPicture
+from danqing.core.metadata import read_json
+from danqing.core.picture import Picture, decoded
+
+FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")
+SIDE_MIN = 8  # pixels; less holds nothing to see
+
+Place = str | Path | Image.Image | Picture
+"""What a picture can be given as."""
+
+_WHOLE = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for 16-bit grey
+_PLAIN = ("RGB", "RGBA", "L", "LA", "1")
+_THROUGH = {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "La": "LA"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to start from.
+
+    image: RGB, or RGBA where it has transparency. name: what it was given as, "" for one without a file.
+    notes: what was converted, one line each. brief: what painted it, where it says so.
+    """
+
+    image: Image.Image
+    name: str
+    notes: tuple[str, ...] = ()
+    brief: Brief | None = None
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that are the same for the same pixels, whatever the file."""
+        return picture_id(self.image)
+
+
+def picture_id(image: Image.Image) -> str:
+    """Sixteen hexadecimal digits of the pixels' SHA-256."""
+    head = f"{image.mode} {image.width} {image.height} ".encode()
+    return hashlib.sha256(head + image.tobytes()).hexdigest()[:16]
+
+
+def read_source(place: Place) -> Source:
+    """A picture from a path, from PIL or from a `Picture`.
+
+    Grey, palette, 16-bit and CMYK pictures become RGB, one turned by its EXIF is turned upright, of an
+    animation the first frame is taken; `notes` tell.
+
+    Raises:
+        BadPicture: missing, not a picture, damaged, above 32 megapixels or smaller than 8 pixels.
+    """
+    if isinstance(place, Picture):
+        return Source(_upright(place.image, "the picture", 1)[0], "", brief=place.brief)
+    if isinstance(place, Image.Image):
+        image, notes = _upright(place, "the picture", getattr(place, "n_frames", 1))
+        return Source(image, "", notes)
+    found = decoded(Path(place), FORMATS)
+    image, notes = _upright(found.image, repr(str(place)), found.frames)
+    return Source(image, str(place), notes, _brief(found.text))
+
+
+def _brief(text: str | None) -> Brief | None:
+    if text is None:
+        return None
+    try:
+        return read_json(text)[0]
+    except BadPicture:  # a picture to start from need not know how it came to be
+        return None
+
+
+def _upright(image: Image.Image, name: str, frames: int) -> tuple[Image.Image, tuple[str, ...]]:
+    if min(image.size) < SIDE_MIN:
+        raise BadPicture(
+            f"{name} is {image.width}x{image.height} pixels: use one of at least {SIDE_MIN}x{SIDE_MIN}"
+        )
+    notes = []
+    if frames > 1:
+        notes.append(f"{name} is animated: its first frame is used")
+    turned = ImageOps.exif_transpose(image)
+    if turned.size != image.size or turned.tobytes() != image.tobytes():
+        notes.append(f"{name} is turned upright as its EXIF says")
+    simple, note = plain(turned)
+    return simple, (*notes, *(f"{name} {what}" for what in note))
+
+
+def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The picture as RGB, or as RGBA if it has transparency, of 8 bits; and what was done, if anything.
+
+    Palette, 16-bit grey, CMYK and other colour modes are converted.
+    """
+    before = image.mode
+    if before in _WHOLE:  # Pillow would clip these at 255, leaving a white picture
+        image = image.convert("F").point(lambda value: value / 257).convert("L")
+    if before == "F":
+        image = image.convert("L")
+    image = image.convert(_THROUGH.get(image.mode, image.mode))
+    simple = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    told = "16-bit grey" if before in _WHOLE else before
+    return simple, [] if before in _PLAIN else [f"is converted from {told} to {simple.mode}"]

@@ -1,0 +1,272 @@
+"""Every app on every painter that can: what comes out, and what must not change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from danqing.apps.frame import checked_mask, composite, feathered
+from danqing.apps.inpaint import inpaint
+from danqing.apps.outpaint import outpaint, pan, zoom
+from danqing.apps.redraw import redraw
+from danqing.apps.vary import vary
+from danqing.core.brief import Brief
+from danqing.core.card import Can
+from danqing.core.errors import BadBrief, BadPicture
+from danqing.core.images import grid
+from danqing.core.painter import Given
+from danqing.core.picture import Picture
+from danqing.core.seeds import Seeds
+from danqing.core.sources import picture_id
+from danqing.families.stable_diffusion import random_painter
+
+QUICK = {"steps": 4, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def painter():
+    return random_painter("tiny")
+
+
+def drawing(size=(96, 96), mode="RGBA", seed=0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+    if mode == "RGBA":
+        alpha = Image.new("L", size)
+        ImageDraw.Draw(alpha).ellipse((4, 4, size[0] - 4, size[1] - 4), fill=255)
+        image.putalpha(alpha)
+    return image
+
+
+def mask_of(size, box) -> Image.Image:
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).rectangle(box, fill=255)
+    return mask
+
+
+def bytes_of(image: Image.Image) -> np.ndarray:
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (160, 90), (50, 130), (33, 47)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_redraw_keeps_the_shape_of_any_picture(painter, size, mode):
+    [picture] = redraw(drawing(size, mode), "a cat", painter=painter, **QUICK)
+    wide, high = picture.image.size
+    assert abs(wide / high - size[0] / size[1]) < 0.06 * size[0] / size[1]
+    assert max(wide, high) == painter.card.width * painter.card.scale
+    assert (picture.image.mode == "RGBA") == (mode == "RGBA")
+    assert (picture.info.app, picture.brief.strength) == ("redraw", 0.6)
+    assert picture.info.parent == picture_id(drawing(size, mode))
+
+
+def test_less_strength_stays_nearer(painter):
+    """In latents, since a random autoencoder does not give back what it was given."""
+    given = Given(image=torch.rand(1, 4, 32, 32) * 2 - 1)
+    far = []
+    for strength in (0.1, 0.4, 1.0):
+        brief = Brief(prompt="a cat", image="x", seed=3, steps=20, strength=strength, guidance=1, native=True)
+        brief = brief.settled(painter.card)
+        words = painter.condition(brief, given)
+        *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([3])))
+        assert last.of == round(20 * strength)
+        far.append(float((last.state - words.image).norm()))
+    assert far == sorted(far)
+    assert far[0] < far[-1] / 2
+
+
+def test_a_strength_of_less_than_one_step_is_an_error_not_a_copy(painter):
+    with pytest.raises(BadBrief, match=r"strength 0.2 of 4 steps .* use 5 steps or more"):
+        redraw(drawing(), "a cat", painter=painter, strength=0.2, **QUICK)
+    with pytest.raises(BadBrief, match="strength 0 is too small"):
+        redraw(drawing(), "a cat", painter=painter, strength=0, **QUICK)
+
+
+@settings(max_examples=12)
+@given(
+    mode=st.sampled_from(["RGB", "RGBA"]),
+    size=st.tuples(st.integers(24, 120), st.integers(24, 120)),
+    box=st.tuples(*(st.integers(0, 10) for _ in range(2)), *(st.integers(11, 22) for _ in range(2))),
+    feather=st.sampled_from([0, 4, 8]),
+)
+def test_what_is_not_masked_stays_byte_for_byte(painter, mode, size, box, feather):
+    image, mask = drawing(size, mode), mask_of(size, box)
+    [picture] = inpaint(image, "a cat", mask=mask, painter=painter, feather=feather, steps=2, seed=1)
+    kept = bytes_of(mask) == 0
+    assert picture.image.size == size
+    assert picture.image.mode == mode
+    assert (bytes_of(picture.image)[kept] == bytes_of(image)[kept]).all()
+
+
+def test_ten_edits_in_a_row_leave_the_rest_alone(painter):
+    image = first = drawing((96, 96))
+    touched = np.zeros((96, 96), bool)
+    for k in range(10):
+        mask = mask_of(image.size, (4 * k, 30, 4 * k + 12, 60))
+        touched |= bytes_of(mask) > 0
+        image = inpaint(image, "a cat", mask=mask, painter=painter, steps=2, seed=k)[0].image
+    assert (bytes_of(image)[~touched] == bytes_of(first)[~touched]).all()
+    assert (bytes_of(image)[touched] != bytes_of(first)[touched]).any()
+
+
+def test_a_large_picture_is_worked_on_around_its_region(painter):
+    image = drawing((900, 700), "RGB")
+    mask = mask_of(image.size, (600, 500, 660, 560))
+    [picture] = inpaint(image, "a cat", mask=mask, painter=painter, **QUICK)
+    changed = (bytes_of(picture.image) != bytes_of(image)).any(-1)
+    assert changed[505:555, 605:655].mean() > 0.9
+    assert not changed[bytes_of(mask) == 0].any()
+
+
+def test_masks_that_cannot_be_meant_are_refused(painter):
+    image = drawing((64, 64))
+    for mask, said in {
+        "size": (mask_of((32, 32), (0, 0, 9, 9)), "is 32x32, the picture 64x64"),
+        "empty": (Image.new("L", (64, 64)), "is empty"),
+        "full": (Image.new("L", (64, 64), 255), "covers the whole picture"),
+    }.values():
+        with pytest.raises(BadBrief, match=said):
+            inpaint(image, "a cat", mask=mask, painter=painter, **QUICK)
+    with pytest.raises(BadBrief, match="0 ways"):
+        inpaint(image, "a cat", painter=painter, **QUICK)
+    clear = Image.new("RGBA", (64, 64), "black")
+    clear.paste((0, 0, 0, 0), (8, 8, 24, 24))
+    assert checked_mask(clear, (64, 64), "m").getbbox() == (8, 8, 24, 24)
+
+
+@pytest.mark.parametrize("sides", [{"right": 0.5}, {"left": 0.3, "bottom": 0.7}, {"top": 1.2}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_outpainting_keeps_the_picture_and_adds_what_was_asked(painter, sides, mode):
+    image = drawing((60, 40), mode)
+    [picture] = outpaint(image, "a cat", painter=painter, steps=2, seed=1, **sides)
+    left, top = round(sides.get("left", 0) * 60), round(sides.get("top", 0) * 40)
+    right, bottom = round(sides.get("right", 0) * 60), round(sides.get("bottom", 0) * 40)
+    assert picture.image.size == (60 + left + right, 40 + top + bottom)
+    inside = picture.image.crop((left, top, left + 60, top + 40))
+    assert (bytes_of(inside) == bytes_of(image)).all()
+
+
+def test_zoom_and_pan_are_outpainting(painter):
+    image = drawing((64, 64))
+    assert zoom(image, "a cat", painter=painter, by=2, **QUICK)[0].image.size == (128, 128)
+    panned = pan(image, "left", "a cat", painter=painter, **QUICK)[0].image
+    assert panned.size == (96, 64)
+    assert (bytes_of(panned.crop((32, 0, 96, 64))) == bytes_of(image)).all()
+    with pytest.raises(BadBrief, match="nothing to add"):
+        outpaint(image, "a cat", painter=painter, **QUICK)
+
+
+def test_no_seam_shows_where_new_meets_old(painter):
+    """The step across the border is no larger than the 99th percentile of the steps inside the picture."""
+    x = np.linspace(0, 6, 128)
+    smooth = (127 + 100 * np.sin(x)[None, :] * np.cos(x)[:, None])[..., None].repeat(3, -1)
+    image = Image.fromarray(smooth.astype(np.uint8))
+    [picture] = outpaint(image, "a cat", painter=painter, right=0.5, left=0.5, **QUICK)
+    wide = bytes_of(picture.image).astype(float)
+    inner = np.abs(np.diff(smooth.astype(np.uint8).astype(float), axis=1))
+    for border in (64, 64 + 128):
+        across = np.abs(wide[:, border] - wide[:, border - 1])
+        assert np.median(across) <= np.percentile(inner, 99)
+
+
+def test_a_variation_is_the_same_for_the_same_button_and_knows_its_parent(painter):
+    from danqing.apps.paint import paint
+
+    four = paint("a cat", painter=painter, count=4, seed=5, steps=3)
+    sheet = Picture(grid([p.image for p in four]), four[0].brief.model_copy(update={"count": 4}))
+    for how in ("subtle", "strong"):
+        one, again = (vary(sheet, cell=2, how=how, painter=painter, seed=9, count=2) for _ in range(2))
+        assert [p.image.tobytes() for p in one] == [p.image.tobytes() for p in again]
+        assert one[0].image.tobytes() != one[1].image.tobytes()
+        assert one[0].info.parent == picture_id(four[1].image)
+        assert one[0].brief.prompt == "a cat"
+    subtle = vary(sheet, cell=2, how="subtle", painter=painter, seed=9, count=1)[0].image
+    strong = vary(sheet, cell=2, how="strong", painter=painter, seed=9, count=1)[0].image
+    parent = bytes_of(four[1].image).astype(float)
+    assert np.abs(bytes_of(subtle) - parent).mean() != np.abs(bytes_of(strong) - parent).mean()
+    with pytest.raises(BadBrief, match="cell 7"):
+        vary(sheet, cell=7, painter=painter)
+    with pytest.raises(BadBrief, match="is not a grid"):
+        vary(four[0], cell=1, painter=painter)
+
+
+def test_a_model_that_cannot_is_told_in_one_line(painter):
+    from dataclasses import replace
+
+    card = painter.card.model_copy(update={"can": frozenset({Can.WORDS})})
+    with pytest.raises(BadBrief, match="cannot redraw"):
+        redraw(drawing(), "a cat", painter=replace(painter, card=card))
+
+
+def test_what_cannot_be_read_is_told(painter, tmp_path):
+    with pytest.raises(BadPicture, match="no picture"):
+        redraw(tmp_path / "none.png", "a cat", painter=painter)
+
+
+def test_an_app_tells_what_was_asked_and_can_be_read_again(painter, tmp_path):
+    image = drawing()
+    image.save(tmp_path / "in.png")
+    [picture] = inpaint(
+        tmp_path / "in.png",
+        "a cat",
+        mask=mask_of(image.size, (9, 9, 40, 40)),
+        painter=painter,
+        feather=3,
+        **QUICK,
+    )
+    again = Picture.open(picture.save(tmp_path / "out.png"))
+    assert again.info.app == "inpaint"
+    assert again.info.asked == {"feather": 3}
+    assert again.brief.image == str(tmp_path / "in.png")
+    assert isinstance(again.brief, Brief)
+
+
+def test_tiles_meet_at_their_edges(painter):
+    """Rolled by half, a tile has no larger step where its edges met than inside; without `tile` it may."""
+    from danqing.apps.paint import paint
+
+    [picture] = paint("a cat", painter=painter, tile=True, seed=1, steps=3)
+    plane = bytes_of(picture.image).astype(float)
+    assert steps_at_edges(plane) <= np.percentile(np.abs(np.diff(plane, axis=0)), 99)
+    rolled = paint_rolled(painter)
+    torch.testing.assert_close(rolled[0], rolled[1], rtol=0, atol=2e-4)
+
+
+def steps_at_edges(plane: np.ndarray) -> float:
+    down, across = np.abs(plane[0] - plane[-1]), np.abs(plane[:, 0] - plane[:, -1])
+    return max(np.median(down), np.median(across))
+
+
+def paint_rolled(painter) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tile from rolled noise, and the tile rolled: a seamless painter knows no edge."""
+    from dataclasses import replace
+
+    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).settled(painter.card)
+    words = painter.condition(brief)
+    blank = painter.begin(brief, words, Seeds([1]))
+    side = blank.state.shape[-1] // 2
+    moved = replace(blank, state=blank.state.roll((side, side), (2, 3)))
+    pixels = []
+    for canvas in (blank, moved):
+        *_, last = painter.steps(brief, words, canvas)
+        pixels.append(painter.finish(last))
+    half = pixels[0].shape[-1] // 2
+    return pixels[0].roll((half, half), (2, 3)), pixels[1]
+
+
+def test_a_composite_keeps_bytes_and_a_feather_stays_inside():
+    image, new = drawing((40, 30)), drawing((40, 30), seed=1)
+    mask = mask_of((40, 30), (10, 5, 30, 20))
+    soft = feathered(mask, 6)
+    assert (bytes_of(soft)[bytes_of(mask) == 0] == 0).all()
+    assert bytes_of(soft).max() == 255
+    done = composite(image, new, soft)
+    kept = bytes_of(soft) == 0
+    assert (bytes_of(done)[kept] == bytes_of(image)[kept]).all()
+    full = bytes_of(soft) == 255
+    opaque = full & (bytes_of(new)[..., 3] == 255)
+    assert (bytes_of(done)[opaque] == bytes_of(new)[opaque]).all()

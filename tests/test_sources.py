@@ -1,0 +1,101 @@
+"""Any picture that someone may give, and what is said of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadPicture
+from danqing.core.picture import Picture
+from danqing.core.sources import picture_id, read_source
+
+
+def gradient(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
+    x = np.linspace(0, 255, size[0] * size[1] * 3).reshape(size[1], size[0], 3).astype(np.uint8)
+    return Image.fromarray(x).convert(mode)
+
+
+def saved(image: Image.Image, path, **options):
+    image.save(path, **options)
+    return path
+
+
+def test_plain_pictures_are_read_byte_for_byte_and_silently(tmp_path):
+    for mode in ("RGB", "RGBA", "L", "LA", "1"):
+        source = read_source(saved(gradient(mode), tmp_path / f"{mode}.png"))
+        assert source.notes == ()
+        assert source.image.mode == ("RGBA" if "A" in mode else "RGB")
+        assert source.image.tobytes() == gradient(mode).convert(source.image.mode).tobytes()
+        assert source.name.endswith(f"{mode}.png")
+
+
+def test_what_is_converted_is_said(tmp_path):
+    cmyk = read_source(saved(gradient("CMYK"), tmp_path / "a.tiff"))
+    assert (cmyk.image.mode, "from CMYK to RGB" in cmyk.notes[0]) == ("RGB", True)
+    palette = gradient("P")
+    palette.info["transparency"] = 0
+    read = read_source(saved(palette, tmp_path / "p.png", transparency=0))
+    assert (read.image.mode, "from P to RGBA" in read.notes[0]) == ("RGBA", True)
+
+
+def test_sixteen_bits_keep_their_greys(tmp_path):
+    deep = np.linspace(0, 65535, 16 * 16).reshape(16, 16).astype(np.uint16)
+    source = read_source(saved(Image.fromarray(deep), tmp_path / "deep.png"))
+    got = np.asarray(source.image)[..., 0].astype(float)
+    assert np.abs(got - deep / 257).max() <= 1
+    assert "16-bit grey" in source.notes[0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_stands_upright(tmp_path, orientation):
+    image = gradient()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = read_source(saved(image, tmp_path / "photo.png", exif=exif))
+    assert turned.image.size == ((24, 16) if orientation < 5 else (16, 24))
+    assert bool(turned.notes) == (orientation != 1)
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    source = read_source(tmp_path / "moving.gif")
+    assert source.image.getpixel((8, 8)) == (255, 0, 0)
+    assert any("animated" in note for note in source.notes)
+
+
+def test_what_is_no_picture_is_one_line(tmp_path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("<html>")
+    whole = saved(gradient(size=(64, 64)), tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    saved(gradient(size=(7, 30)), tmp_path / "small.png")
+    saved(Image.new("1", (8000, 8000)), tmp_path / "large.png")
+    for name, said in {
+        "none.png": "no picture",
+        "empty.png": "is empty",
+        "text.png": "is not a PNG",
+        "cut.png": "damaged or cut short",
+        "small.png": "7x30",
+        "large.png": "at most 32 megapixels",
+    }.items():
+        with pytest.raises(BadPicture, match=said) as error:
+            read_source(tmp_path / name)
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_danqing_picture_brings_its_brief(tmp_path):
+    brief = Brief(prompt="a cat", seed=1, width=24, height=16, steps=2, guidance=1.0, sampler="ddim")
+    path = Picture(gradient(), brief).save(tmp_path / "cat.png")
+    assert read_source(path).brief == brief
+    assert read_source(Picture.open(path)).brief == brief
+    assert read_source(gradient()).brief is None
+
+
+def test_the_id_is_of_the_pixels(tmp_path):
+    png, webp = saved(gradient(), tmp_path / "a.png"), saved(gradient(), tmp_path / "b.webp", lossless=True)
+    assert read_source(png).id == read_source(webp).id == picture_id(gradient())
+    assert picture_id(gradient(size=(16, 24))) != picture_id(gradient(size=(24, 16)))
