@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import danqing
+from danqing.conditioning.parameters import MAPPING_VERSION
+from danqing.conditioning.prompt import spoken
+from danqing.conditioning.wildcards import choose
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.images import to_pil
@@ -54,35 +58,73 @@ def paint(
 
         painter = open_painter(brief.model)
     brief = brief.settled(painter.card)
+    told = [spoken(brief.alone(k)) for k in range(brief.count)]
     start = time.perf_counter()
-    conditioning = painter.condition(brief)
-    native = _native(brief, painter, conditioning, watch, batch)
+    sittings = _sittings(told, painter, batch)
+    native = _native(sittings, painter, watch)
     # one by one: enlarging a sheet of 64 at once would need gigabytes
     enlarged = (row if brief.native else painter.enlarge(row) for row in native)
     images = [image for row in enlarged for image in to_pil(row, brief.background)]
     info = Info(
         seconds=round((time.perf_counter() - start) / brief.count, 3),
         sampler=SAMPLERS[brief.sampler].title if brief.sampler else "",
-        dropped=conditioning.dropped,
+        mapping=MAPPING_VERSION,
         versions={"danqing": danqing.__version__, "torch": torch.__version__},
     )
-    return [Picture(image, brief.alone(k), info) for k, image in enumerate(images)]
+    dropped = [sitting.words.dropped for sitting in sittings for _ in sitting.seeds.seeds]
+    return [
+        Picture(image, _signed(brief.alone(k), told[k]), _informed(info, brief.alone(k), dropped[k]))
+        for k, image in enumerate(images)
+    ]
 
 
-def _native(
-    brief: Brief, painter: Painter, conditioning: Conditioning, watch: Watch | None, batch: int
-) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class _Sitting:
+    """Pictures that go through the network at once, as they are told the same words."""
+
+    brief: Brief
+    words: Conditioning
+    seeds: Seeds
+
+
+def _sittings(told: Sequence[Brief], painter: Painter, batch: int) -> list[_Sitting]:
+    """All pictures in the order of their seeds, `batch` at a time; the same words are encoded once."""
+    encoded: dict[str, Conditioning] = {}
+    made = []
+    for key, alike in groupby(told, key=_key):
+        briefs = list(alike)
+        if key not in encoded:
+            encoded[key] = painter.condition(briefs[0])
+        seeds = [brief.seed for brief in briefs if brief.seed is not None]
+        parts = [Seeds(seeds[k : k + batch]) for k in range(0, len(seeds), batch)]
+        made += [_Sitting(briefs[0], encoded[key], part) for part in parts]
+    return made
+
+
+def _key(brief: Brief) -> str:
+    return brief.model_dump_json(exclude={"seed"})
+
+
+def _native(sittings: Sequence[_Sitting], painter: Painter, watch: Watch | None) -> Iterator[Tensor]:
     """The finished pictures in the order of their seeds, each [1 c h w] in [-1, 1] at native size."""
-    assert brief.seed is not None, "settle the brief first"
-    seeds = range(brief.seed, brief.seed + brief.count)
-    parts = [Seeds(seeds[k : k + batch]) for k in range(0, brief.count, batch)]
-    for done, part in enumerate(parts):
-        canvas = painter.begin(brief, conditioning, part)
-        for canvas in painter.steps(brief, conditioning, canvas):  # noqa: B020  the canvas moves along
+    for done, sitting in enumerate(sittings):
+        canvas = painter.begin(sitting.brief, sitting.words, sitting.seeds)
+        for canvas in painter.steps(sitting.brief, sitting.words, canvas):  # noqa: B020  the canvas moves along
             if watch:
                 overall = done * canvas.of + canvas.step
-                watch(replace(canvas, step=overall, of=len(parts) * canvas.of))
+                watch(replace(canvas, step=overall, of=len(sittings) * canvas.of))
         yield from torch.split(painter.finish(canvas), 1)
+
+
+def _signed(brief: Brief, told: Brief) -> Brief:
+    """The brief that paints the picture again: with its wildcards, and with the adapters it names."""
+    return brief.model_copy(update={"adapters": told.adapters})
+
+
+def _informed(info: Info, brief: Brief, dropped: str) -> Info:
+    assert brief.seed is not None, "settle the brief first"
+    words = choose(brief.prompt, brief.seed)
+    return info.model_copy(update={"dropped": dropped, "chosen": "" if words == brief.prompt else words})
 
 
 def _gathered(brief: Brief | str, painter: Painter | None, fields: dict[str, object]) -> Brief:

@@ -23,6 +23,7 @@ class Role(NamedTuple):
 
     @property
     def depth(self) -> int:
+        """How many brackets deeper it leads."""
         return (self.enters is not None) - self.pops
 
 

@@ -1,4 +1,4 @@
-"""The language of prompts, as people know it from A1111 and Midjourney, read into plain data.
+r"""The language of prompts, as people know it from A1111 and Midjourney, read into plain data.
 
     (word:1.2) (word) [word]     weigh by 1.2, by 1.1, by 1 / 1.1; inside each other they multiply
     [a:b:0.5] [a:0.5] [a::0.5]   a, then b after half of the steps; a from there on; a until there
@@ -7,7 +7,7 @@
     a BREAK b                    b is encoded by itself, and the network sees both
     a::2 b::-1                   predictions of several parts, in shares that are divided by their sum
     a AND b:0.5                  predictions of several parts, whose pulls are added (arXiv 2206.01714)
-    \\( \\[ \\: \\\\ \\AND ...         the character or the word itself
+    \( \[ \: \| \\ \AND ...      the character or the word itself
 
 What a request means is decided in this order, each stage seeing what the one before it left: parameters at
 the end (`parameters`), wildcards by the picture's seed (`wildcards`), references to adapters (`references`),
@@ -36,7 +36,7 @@ from danqing.core.errors import BadBrief, shorten
 WEIGHT_MAX = 1000.0
 
 _ESCAPED = re.compile(r"[()\[\]{}<>|:\\]|\b(?:AND|BREAK)\b")
-_SPECIAL = re.compile(r"(\\(?:AND|BREAK|[()\[\]{}<>|:\\-])|\b(?:AND|BREAK)\b|[()\[\]:|])")
+_SPECIAL = re.compile(r"(\\(?:AND|BREAK|[()\[\]{}<>|:\\])|\b(?:AND|BREAK)\b|[()\[\]:|])")
 _SHARE = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?![\w.])")
 
 
@@ -79,9 +79,8 @@ class Prompt:
         if not self.blend:
             return given
         if sum(given) <= 0:
-            raise BadBrief(
-                f"the weights of {shorten(render(self))!r} sum to {sum(given):g}: make them sum to more than 0"
-            )
+            said = shorten(render(self))
+            raise BadBrief(f"the weights of {said!r} sum to {sum(given):g}: make the sum more than 0")
         return tuple(weight / sum(given) for weight in given)
 
     @property

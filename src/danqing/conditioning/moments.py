@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import floor, gcd
+from typing import NamedTuple
 
 STEPS_MAX = 1000  # no brief has more
 
 
-@dataclass(frozen=True)
-class When:
+class When(NamedTuple):
     """The steps at which words are said: an interval, given in shares of all steps and in steps, and a turn.
 
     since_share, until_share: in [0, 1]. since_step, until_step: in [0, 1000]. Both starts and both ends hold.
@@ -105,10 +104,10 @@ def _taking_turns(when: When, one: When, other: When) -> When:
     common = gcd(one.turns, other.turns)
     apart, remainder = divmod(other.turn - one.turn, common)
     if remainder:
-        return replace(when, until_step=0)
+        return when._replace(until_step=0)
     rest = other.turns // common
     turn = one.turn + one.turns * (apart * pow(one.turns // common, -1, rest) % rest)
     if one.turns * rest <= STEPS_MAX:
-        return replace(when, turn=turn, turns=one.turns * rest)
+        return when._replace(turn=turn, turns=one.turns * rest)
     # no brief has a second turn
-    return replace(when, since_step=max(when.since_step, turn), until_step=min(when.until_step, turn + 1))
+    return when._replace(since_step=max(when.since_step, turn), until_step=min(when.until_step, turn + 1))

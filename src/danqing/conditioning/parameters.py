@@ -20,7 +20,7 @@ MAPPING_VERSION = 1
 QUALITIES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 # phones turn -- into a dash; with a space before it and a letter behind it that is no punctuation
-_DASHES = re.compile(r"(?:(?<=\s)|^)(?:--|[—–]{1,2})(?=[A-Za-z])")
+_DASHES = re.compile(r"(?:(?<=\s)|^)(?P<escapes>\\*)(?:--|[—–]{1,2})(?=[A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class Parameters:
 
 
 def split(text: str) -> tuple[str, Parameters]:
-    """The words of a prompt, and the parameters at its end.
+    """The words of a prompt, and the parameters at its end; behind a backslash, -- is a word.
 
     Raises:
         BadBrief: an unknown parameter, one without its value or with a wrong one, or words after it.
     """
-    words, *given = _DASHES.split(text)
+    starts = [match for match in _DASHES.finditer(text) if not match["escapes"]]
+    ends = [match.start() for match in starts] + [len(text)]
+    given = [text[match.end() : end] for match, end in zip(starts, ends[1:], strict=True)]
     found: dict[str, Any] = {}
     notes = []
     for each in given:
@@ -57,6 +59,7 @@ def split(text: str) -> tuple[str, Parameters]:
         if name in found:
             notes.append(f"--{name} is given more than once: the last one counts")
         found[name] = value
+    words = _DASHES.sub(lambda match: match[0].removeprefix("\\"), text[: ends[0]])
     return words.strip(), Parameters(**found, notes=tuple(notes))
 
 
@@ -65,7 +68,12 @@ def render(words: str, parameters: Parameters) -> str:
     given = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
     del given["notes"]
     said = [f"--{name} {_text(value)}".strip() for name, value in given.items() if value is not None]
-    return " ".join([words, *said]).strip()
+    return " ".join([literal(words), *said]).strip()
+
+
+def literal(words: str) -> str:
+    """`words` written so that `split` finds no parameter in them."""
+    return _DASHES.sub(r"\\\g<0>", words)
 
 
 def brief_fields(parameters: Parameters, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:

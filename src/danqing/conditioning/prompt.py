@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from danqing.conditioning.grammar import Chunk, Part, Prompt, Span, parse
 from danqing.conditioning.references import take
@@ -25,8 +26,8 @@ def spoken(brief: Brief) -> Brief:
     assert brief.seed is not None, "settle the brief first"
     prompt, found = take(choose(brief.prompt, brief.seed))
     parse(prompt).weights  # noqa: B018  told now, before a model is opened
-    told = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
-    if found:  # only what comes from outside is checked again
+    told: dict[str, Any] = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
+    if found:  # the words may name more than a brief takes
         told["adapters"] = Brief.of(brief.prompt, adapters={**brief.adapters, **found}).adapters
     return brief.model_copy(update=told)
 

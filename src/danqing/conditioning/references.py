@@ -15,8 +15,8 @@ _REFERENCE = re.compile(
 def take(text: str) -> tuple[str, dict[str, float]]:
     """The words that are left, and what they referred to: name -> weight, 1 where none is given.
 
-    A learned word is spelled <name>, so that stays among the words; <lora:name:0.8> is no word and goes. Of two
-    references to the same name the last one counts.
+    A learned word is spelled <name>, so that stays among the words; <lora:name:0.8> is no word and goes. Of
+    two references to the same name the last one counts.
     """
     found: dict[str, float] = {}
 

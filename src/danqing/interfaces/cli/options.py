@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
+from danqing.conditioning.parameters import literal
 from danqing.core.brief import Brief
 
 FLAGS = {"negative_prompt": "--no"}  # Midjourney's word; every other field is --field
@@ -29,6 +30,10 @@ FIELDS = (  # in the order of the help page
     "guidance",
     "sampler",
     "rescale",
+    "stylize",
+    "chaos",
+    "weird",
+    "tile",
 )
 _UNSET = {"seed": "random", "style": "none", "negative_prompt": "nothing"}  # else the model's card decides
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
@@ -79,7 +84,8 @@ def command_line(brief: Brief) -> str:
         elif value != Brief.model_fields[name].default:
             # a value that starts with a dash must be glued to its option
             words += [f"{flag(name)}={value}"] if str(value).startswith("-") else [flag(name), str(value)]
-    words += ["--", brief.prompt] if brief.prompt.startswith("-") else [brief.prompt]
+    prompt = literal(brief.prompt)
+    words += ["--", prompt] if prompt.startswith("-") else [prompt]
     return shlex.join(words)
 
 
