@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from danqing.conditioning.grammar import render
 from danqing.conditioning.prompt import words
 from danqing.core.brief import Brief
 from danqing.core.card import Card
@@ -37,7 +38,12 @@ CARD = Card(
         ("a 猫", "paper-cut", "a 猫，剪纸风格"),
         ("一只猫", "pixel", "一只猫，pixel art风格"),
         ("a cat", "pixel", "a cat, pixel art style"),
+        ("(a cat:1.2)", "3d", "(a cat:1.2), 3D style"),
+        ("a (cat:1.2) [and:0.5]", "3d", "a (cat:1.2) [and:0.5], 3D style"),
+        ("a cat::2 rain::-1", "3d", "a cat, 3D style::2 rain, 3D style::-1"),
+        ("a cat AND rain :0.5", "3d", "a cat, 3D style AND rain, 3D style :0.5"),
+        ("a cat BREAK rain", "3d", "a cat BREAK rain, 3D style"),
     ],
 )
 def test_words(prompt, style, expected):
-    assert words(Brief.of(prompt, style=style), CARD) == expected
+    assert render(words(Brief.of(prompt, style=style), CARD)) == expected

@@ -9,7 +9,7 @@ from danqing.apps.describe import words_of
 from danqing.apps.easel import Easel, opened
 from danqing.apps.forms import Blend
 from danqing.apps.frame import Frame
-from danqing.apps.paint import Watch
+from danqing.apps.sittings import Watch
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
 from danqing.core.painter import Given, Painter

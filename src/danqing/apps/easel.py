@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from danqing.apps.forms import Form
-from danqing.apps.paint import Watch, painted
+from danqing.apps.sittings import Watch, painted
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief

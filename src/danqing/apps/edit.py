@@ -15,7 +15,7 @@ from danqing.apps.describe import words_of
 from danqing.apps.easel import Easel, filled, opened, tunable
 from danqing.apps.forms import Edit
 from danqing.apps.frame import Frame
-from danqing.apps.paint import Watch, painted, pictures_of
+from danqing.apps.sittings import Watch, painted, pictures_of
 from danqing.core.brief import Brief
 from danqing.core.images import from_pil
 from danqing.core.painter import Painter

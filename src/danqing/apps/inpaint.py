@@ -11,7 +11,7 @@ from PIL import Image
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Form, Inpaint
 from danqing.apps.frame import Frame, checked_mask, composite, feathered
-from danqing.apps.paint import Watch
+from danqing.apps.sittings import Watch
 from danqing.apps.where import holes, region_of, scratches
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, mask_from_pil

@@ -15,7 +15,7 @@ from PIL import Image
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Outpaint, Pan, Zoom
 from danqing.apps.inpaint import repainted
-from danqing.apps.paint import Watch
+from danqing.apps.sittings import Watch
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import PIXELS_MAX, Picture

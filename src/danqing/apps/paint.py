@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
-
-import danqing
+from danqing.apps.sittings import Watch, painted
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
-from danqing.core.images import to_pil
-from danqing.core.metadata import Info
-from danqing.core.painter import NOTHING, Canvas, Conditioning, Given, Painter
+from danqing.core.painter import Painter
 from danqing.core.picture import Picture
-from danqing.core.seeds import Between, Seeds
 from danqing.diffusion.samplers import SAMPLERS
-
-Watch = Callable[[Canvas], object]
 
 
 def paint(
@@ -55,61 +43,6 @@ def paint(
 
         painter = open_painter(brief.model)
     return painted(brief.settled(painter.card), painter, watch=watch, batch=batch)
-
-
-def painted(
-    brief: Brief,
-    painter: Painter,
-    given: Given = NOTHING,
-    *,
-    watch: Watch | None = None,
-    batch: int = 1,
-) -> list[Picture]:
-    """What a settled brief asks of an open painter, from given pictures if there are any. See `paint`."""
-    start = time.perf_counter()
-    conditioning = painter.condition(brief, given)
-    native = _native(brief, painter, conditioning, watch, batch)
-    # one by one: enlarging a sheet of 64 at once would need gigabytes
-    enlarged = (row if brief.native else _enlarged(row, painter, brief.tile) for row in native)
-    images = [image for row in enlarged for image in to_pil(row, brief.background)]
-    info = Info(
-        seconds=round((time.perf_counter() - start) / brief.count, 3),
-        sampler=SAMPLERS[brief.sampler].title if brief.sampler else "",
-        dropped=conditioning.dropped,
-        versions={"danqing": danqing.__version__, "torch": torch.__version__},
-    )
-    return [Picture(image, brief.alone(k), info) for k, image in enumerate(images)]
-
-
-def _native(
-    brief: Brief, painter: Painter, conditioning: Conditioning, watch: Watch | None, batch: int
-) -> Iterator[Tensor]:
-    """The finished pictures in the order of their seeds, each [1 c h w] in [-1, 1] at native size."""
-    parts = [_seeds(brief, brief.seeds[k : k + batch]) for k in range(0, brief.count, batch)]
-    for done, part in enumerate(parts):
-        canvas = painter.begin(brief, conditioning, part)
-        for canvas in painter.steps(brief, conditioning, canvas):  # noqa: B020  the canvas moves along
-            if watch:
-                overall = done * canvas.of + canvas.step
-                watch(replace(canvas, step=overall, of=len(parts) * canvas.of))
-        yield from torch.split(painter.finish(canvas), 1)
-
-
-def _seeds(brief: Brief, part: range) -> Seeds:
-    assert brief.seed is not None, "settle the brief first"
-    return Between(brief.seed, part, brief.variation) if brief.variation else Seeds(part)
-
-
-_RIM = 32  # native pixels; more than an upscaler's convolutions reach
-
-
-def _enlarged(pixels: Tensor, painter: Painter, tile: bool) -> Tensor:
-    if not tile:
-        return painter.enlarge(pixels)
-    rim = min(_RIM, *pixels.shape[-2:])
-    large = painter.enlarge(F.pad(pixels, (rim,) * 4, mode="circular"))
-    edge = rim * painter.card.scale
-    return large[..., edge:-edge, edge:-edge]
 
 
 def _gathered(brief: Brief | str, painter: Painter | None, fields: dict[str, object]) -> Brief:

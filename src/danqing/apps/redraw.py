@@ -7,7 +7,7 @@ from typing import Any
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Redraw
 from danqing.apps.frame import Frame
-from danqing.apps.paint import Watch
+from danqing.apps.sittings import Watch
 from danqing.core.images import from_pil
 from danqing.core.painter import Given, Painter
 from danqing.core.picture import Picture

@@ -8,7 +8,7 @@ from danqing.apps.describe import thing_in
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Stylize
 from danqing.apps.looking import open_looker
-from danqing.apps.paint import Watch
+from danqing.apps.sittings import Watch
 from danqing.apps.redraw import from_picture
 from danqing.apps.styles import style_like, style_pack, styled
 from danqing.core.errors import BadBrief

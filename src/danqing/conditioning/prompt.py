@@ -1,30 +1,75 @@
-"""The words a text encoder sees, from a brief: plain text in, plain text out."""
+"""From a brief to the words that a text encoder sees."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
+from danqing.conditioning.grammar import Chunk, Part, Prompt, Span, parse
+from danqing.conditioning.references import take
+from danqing.conditioning.wildcards import choose
 from danqing.core.brief import Brief
 from danqing.core.card import Card
 
 _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
-def words(brief: Brief, card: Card) -> str:
-    """The prompt, and the brief's style in the prompt's language unless the prompt already says it.
+def spoken(brief: Brief) -> Brief:
+    """What the picture of `brief.seed` is told: wildcards chosen, references to adapters among `adapters`.
 
-    A style that the card calls "ink/水墨" makes "a cat, ink style" of "a cat" and "猫，水墨风格" of "猫".
+    The words' own weight of an adapter goes before the one in `brief.adapters`.
+
+    Raises:
+        BadBrief: more adapters than a brief takes, or parts whose weights sum to 0 or less.
     """
-    prompt = brief.prompt.strip()
-    if brief.style is None:
+    assert brief.seed is not None, "settle the brief first"
+    prompt, found = take(choose(brief.prompt, brief.seed))
+    parse(prompt).weights  # noqa: B018  told now, before a model is opened
+    told: dict[str, Any] = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
+    if found:  # the words may name more than a brief takes
+        told["adapters"] = Brief.of(brief.prompt, adapters={**brief.adapters, **found}).adapters
+    return brief.model_copy(update=told)
+
+
+def words(brief: Brief, card: Card) -> Prompt:
+    """What `brief` says, and in each part its style, unless the prompt already names it.
+
+    A style that the card calls "ink/水墨" makes "a cat, ink style" of "a cat" and "猫，水墨风格" of "猫". In
+    every part, so that it counts as much as in a prompt of one part when the weights sum to 1.
+    """
+    prompt, ending = parse(brief.prompt), _style(brief, card)
+    if not ending:
         return prompt
-    english, _, chinese = card.styles[brief.style].partition("/")
-    styled_en, styled_zh = f"{english.strip()} style", f"{(chinese or english).strip()}风格"
-    if styled_en.casefold() in prompt.casefold() or styled_zh.casefold() in prompt.casefold():
-        return prompt
-    return f"{prompt}，{styled_zh}" if is_chinese(prompt) else f"{prompt}, {styled_en}"
+    return replace(prompt, parts=tuple(_ended(part, ending) for part in prompt.parts))
+
+
+def unwanted(brief: Brief) -> Prompt:
+    """What `brief` wants to keep out: weights and schedules, but a single part."""
+    return parse(brief.negative_prompt, whole=True)
 
 
 def is_chinese(text: str) -> bool:
     """Whether `text` holds a Chinese character."""
     return _CJK.search(text) is not None
+
+
+def _style(brief: Brief, card: Card) -> str:
+    if brief.style is None:
+        return ""
+    english, _, chinese = card.styles[brief.style].partition("/")
+    styled_en, styled_zh = f"{english.strip()} style", f"{(chinese or english).strip()}风格"
+    if styled_en.casefold() in brief.prompt.casefold() or styled_zh.casefold() in brief.prompt.casefold():
+        return ""
+    return f"，{styled_zh}" if is_chinese(brief.prompt) else f", {styled_en}"
+
+
+def _ended(part: Part, ending: str) -> Part:
+    *chunks, last = part.chunks
+    return replace(part, chunks=(*chunks, _joined(last, ending)))
+
+
+def _joined(chunk: Chunk, ending: str) -> Chunk:
+    if chunk and chunk[-1] == Span(chunk[-1].text):  # so that a plain prompt stays one span
+        return (*chunk[:-1], Span(chunk[-1].text + ending))
+    return (*chunk, Span(ending))

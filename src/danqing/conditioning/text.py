@@ -6,12 +6,13 @@ unmasked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
+from danqing.conditioning.grammar import Chunk, text_of
 from danqing.core.painter import Conditioning
 
 
@@ -46,6 +47,31 @@ class TextEncoder:
         ).input_ids
         return Conditioning(tokens=self.states(ids.to(self.model.device)), dropped=self.tail(words))
 
+    def weighted(self, chunk: Chunk) -> Conditioning:
+        """Token states [1 L D] of words that have weights.
+
+        As in A1111 each state is multiplied by the weight of its word, and then all are scaled back together.
+        A1111 restores the mean of all numbers; we restore the mean length of a state, because after a layer
+        norm that centres, the mean of numbers is zero and its quotient means nothing.
+        """
+        words = self(text_of(chunk))
+        weights = self._weights(chunk).to(words.tokens)
+        return replace(words, tokens=weighed(words.tokens, weights))
+
+    def _weights(self, chunk: Chunk) -> Tensor:
+        """The weight of each token's first character [1 L]; 1 for begin, end and pad."""
+        of_character = [span.weight for span in chunk for _ in span.text]
+        tokens = self.tokenizer(
+            text_of(chunk),
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_length,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+        )
+        pairs = zip(tokens.offset_mapping, tokens.special_tokens_mask, strict=True)
+        return torch.tensor([[1.0 if special else of_character[start] for (start, _), special in pairs]])
+
     def states(self, ids: Tensor) -> Tensor:
         """Ids [n L] -> normalised states [n L D] of the last layer, or of the one `clip_skip` before it."""
         output = self.model(input_ids=ids, output_hidden_states=self.clip_skip > 0)
@@ -62,3 +88,10 @@ class TextEncoder:
         tokens = self.tokenizer(words, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         starts = [start for start, _ in tokens.offset_mapping[room:]]
         return words[starts[0] :] if starts else ""
+
+
+def weighed(states: Tensor, weights: Tensor) -> Tensor:
+    """States [n l d] times weights [n l], scaled so that the mean length of a state is as before."""
+    heavier = states * weights[..., None]
+    before, after = (each.norm(dim=-1).mean((-1,), keepdim=True)[..., None] for each in (states, heavier))
+    return torch.where(after > 0, heavier * (before / after), heavier)

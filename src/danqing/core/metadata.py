@@ -27,6 +27,8 @@ class Info(BaseModel):
     seconds: float = Field(default=0.0, ge=0, description="how long it took")
     sampler: str = Field(default="", description="the sampler's name in A1111")
     dropped: str = Field(default="", description="words that did not fit the text tower")
+    chosen: str = Field(default="", description="the prompt with its wildcards chosen, where it has any")
+    mapping: int = Field(default=0, ge=0, description="version of what stylize, chaos and the like mean")
     parent: str | None = Field(default=None, description="the id of the picture it was made from")
     asked: dict[str, Any] = Field(
         default_factory=dict, description="what the app was asked besides the brief"
@@ -44,7 +46,7 @@ def write_a1111(brief: Brief, info: Info) -> str:
     second "Negative prompt:" is broken up with a space, and a value that cannot be told is left out; our JSON
     has both, verbatim.
     """
-    lines = [_unmarked(brief.prompt)]
+    lines = [_unmarked(info.chosen or brief.prompt)]  # others choose by other dice
     if brief.negative_prompt.strip():
         lines.append(f"Negative prompt: {_unmarked(brief.negative_prompt)}")
     pairs = {

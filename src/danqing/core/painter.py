@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from math import lcm
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,6 +40,10 @@ class Conditioning:
     image [n c h w] is a given picture as the painter's own state, region [n 1 h w] where to repaint it, 1 =
     yes, and beside [n k h w] what a network trained to repaint sees next to its canvas. `dropped` are the
     words that did not fit the text tower; they are reported, never lost in silence.
+
+    weight [n] is how much the prediction from these tokens counts, None is 1; `others` are further parts of
+    the same words, each with its weight. `later` are pairs of a step and what holds from that step on. Both
+    have tokens, mask and weight only, and `later` its own others and negative; see `parts` and `at`.
     """
 
     tokens: Tensor
@@ -48,34 +53,101 @@ class Conditioning:
     region: Tensor | None = None
     beside: Tensor | None = None
     dropped: str = ""
+    weight: Tensor | None = None
+    others: tuple[Conditioning, ...] = ()
+    later: tuple[tuple[int, Conditioning], ...] = ()
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
-    def expand(self, n: int) -> Conditioning:
-        """The same words for n pictures. Only a conditioning of one, or of n already, can be expanded."""
+    @property
+    def weights(self) -> Tensor:
+        """`weight`, with 1 for None: [n]."""
+        return torch.ones(len(self), device=self.tokens.device) if self.weight is None else self.weight
+
+    @property
+    def parts(self) -> tuple[Conditioning, ...]:
+        """The part itself and the others, each with the given pictures and nothing else."""
+        given: dict[str, Any] = {"image": self.image, "region": self.region, "beside": self.beside}
+        alone: dict[str, Any] = {"negative": None, "others": (), "later": ()}
+        return tuple(replace(part, **given, **alone) for part in (self, *self.others))
+
+    @property
+    def moments(self) -> tuple[tuple[int, Conditioning], ...]:
+        """The first steps of all that is said one after the other, and what holds from there, in order."""
+        return ((0, replace(self, later=())), *((start, self.at(start)) for start, _ in self.later))
+
+    def at(self, step: int) -> Conditioning:
+        """What holds at a step, counted from 0, with the given pictures."""
+        now = next((words for start, words in reversed(self.later) if start <= step), None)
+        if now is None:
+            return replace(self, later=())
+        negative = None if now.negative is None else replace(now.negative, beside=self.beside)
+        return replace(now, negative=negative, image=self.image, region=self.region, beside=self.beside)
+
+    def each(self, change: Callable[[Conditioning], Conditioning]) -> Conditioning:
+        """`change` done to every part at every moment; it sees one part, and must leave others and later."""
         return replace(
-            self,
-            tokens=self.tokens.expand(n, -1, -1),
-            mask=_expanded(self.mask, n),
-            negative=None if self.negative is None else self.negative.expand(n),
-            image=_expanded(self.image, n),
-            region=_expanded(self.region, n),
-            beside=_expanded(self.beside, n),
+            change(self),
+            others=tuple(change(other) for other in self.others),
+            later=tuple((start, words.each(change)) for start, words in self.later),
         )
 
+    def expand(self, n: int) -> Conditioning:
+        """The same words for n pictures. Only a conditioning of one, or of n already, can be expanded."""
+
+        def expanded(part: Conditioning) -> Conditioning:
+            return replace(
+                part,
+                tokens=part.tokens.expand(n, -1, -1),
+                mask=_expanded(part.mask, n),
+                negative=None if part.negative is None else part.negative.expand(n),
+                image=_expanded(part.image, n),
+                region=_expanded(part.region, n),
+                beside=_expanded(part.beside, n),
+                weight=_expanded(part.weight, n),
+            )
+
+        return self.each(expanded)
+
     @staticmethod
-    def cat(*parts: Conditioning) -> Conditioning:
-        """One batch of all parts; what else than tokens they have is kept where every part has it."""
-        negatives = [part.negative for part in parts if part.negative is not None]
-        return Conditioning(
-            tokens=torch.cat([part.tokens for part in parts]),
-            mask=_joined([part.mask for part in parts]),
-            negative=Conditioning.cat(*negatives) if len(negatives) == len(parts) else None,
-            image=_joined([part.image for part in parts]),
-            region=_joined([part.region for part in parts]),
-            beside=_joined([part.beside for part in parts]),
-        )
+    def cat(*rows: Conditioning) -> Conditioning:
+        """One batch of all rows; what else than words they have is kept where every row has it.
+
+        A row with fewer parts than another gets parts that count nothing, and one that changes less often
+        says the same again.
+        """
+        starts = sorted({start for row in rows for start, _ in row.later})
+        later = tuple((start, Conditioning.cat(*(row.at(start) for row in rows))) for start in starts)
+        most = max(len(row.others) for row in rows)
+        others = tuple(_cat([_other(row, k) for row in rows]) for k in range(most))
+        negatives = [row.negative for row in rows if row.negative is not None]
+        negative = Conditioning.cat(*negatives) if len(negatives) == len(rows) else None
+        return replace(_cat(rows), negative=negative, others=others, later=later)
+
+
+def _cat(rows: Sequence[Conditioning]) -> Conditioning:
+    length = lcm(*(row.tokens.shape[1] for row in rows))
+    weighted = any(row.weight is not None for row in rows)
+    return Conditioning(
+        tokens=torch.cat([_repeated(row.tokens, length) for row in rows]),
+        mask=_joined([None if row.mask is None else _repeated(row.mask, length) for row in rows]),
+        image=_joined([row.image for row in rows]),
+        region=_joined([row.region for row in rows]),
+        beside=_joined([row.beside for row in rows]),
+        weight=torch.cat([row.weights for row in rows]) if weighted else None,
+    )
+
+
+def _other(row: Conditioning, k: int) -> Conditioning:
+    if k < len(row.others):
+        return row.others[k]
+    return Conditioning(row.tokens, row.mask, weight=torch.zeros(len(row), device=row.tokens.device))
+
+
+def _repeated(tensor: Tensor, length: int) -> Tensor:
+    # attention to tokens is the same when all of them are said twice, so lengths meet without padding
+    return torch.cat([tensor] * (length // tensor.shape[1]), dim=1)
 
 
 def _expanded(tensor: Tensor | None, n: int) -> Tensor | None:

@@ -8,7 +8,8 @@ estimates is the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,30 +44,66 @@ class Guidance:
 def guided(network: Network, words: Conditioning, guidance: Guidance) -> Callable[[Tensor, Level], Tensor]:
     """The network led by `words` and away from their negative: (x [n c h w], level) -> output [n c h w].
 
-    Where both answers are needed they come from one call with 2n rows.
+    With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11.
+    All answers that are needed come from one call with n rows for each.
 
     Raises:
-        ValueError: a scale other than 1 needs `words.negative`.
+        ValueError: a scale other than 1, or weights that do not sum to 1, need `words.negative`.
     """
-    without = words.negative
-    if guidance.scale != 1 and without is None:
+    without, parts = words.negative, words.parts
+    weights = [part.weight for part in parts]
+    whole = _is_whole(parts)
+    if without is None and not (guidance.scale == 1 and whole):
         raise ValueError(
             f"guidance {guidance.scale} needs a negative conditioning, if only of the empty prompt"
         )
 
     def output(x: Tensor, level: Level) -> Tensor:
         scale = guidance.scale_at(level)
-        t = torch.full((len(x),), level.t, device=x.device)
-        if scale == 1 or without is None:
-            return network(x, t, words)
-        if scale == 0:
-            return network(x, t, without)
-        pair = network(torch.cat([x, x]), torch.cat([t, t]), Conditioning.cat(without, words))
-        unconditional, conditional = pair.chunk(2)
+        if scale == 0 and without is not None:
+            return _asked(network, x, level, [without])[0]
+        if without is None or (scale == 1 and whole):
+            return composed(_asked(network, x, level, parts), weights)
+        unconditional, *answers = _asked(network, x, level, [without, *parts])
+        conditional = composed(answers, weights, None if whole else unconditional)
         mixed = classifier_free(conditional, unconditional, scale)
         return rescaled(mixed, conditional, guidance.rescale)
 
     return output
+
+
+def guided_along(
+    network: Network, words: Conditioning, guidance: Guidance, levels: Sequence[Level]
+) -> Callable[[Tensor, Level], Tensor]:
+    """`guided` by what `words` say at each level of a walk along `levels`.
+
+    A level belongs to the step that starts at it, and one between two levels to the step it lies in, so words
+    are a function of the noise and no sampler needs to know of them.
+    """
+    outputs = [(start, guided(network, moment, guidance)) for start, moment in words.moments]
+    starts = [level.log_snr for level in levels[:-1]]
+
+    def output(x: Tensor, level: Level) -> Tensor:
+        step = bisect_right(starts, level.log_snr) - 1
+        return next(say for start, say in reversed(outputs) if start <= max(step, 0))(x, level)
+
+    return output
+
+
+def _asked(network: Network, x: Tensor, level: Level, rows: Sequence[Conditioning]) -> Sequence[Tensor]:
+    """The network's answers to the same x for each of `rows`, in one call."""
+    t = torch.full((len(x) * len(rows),), level.t, device=x.device)
+    if len(rows) == 1:
+        return [network(x, t, rows[0])]
+    return network(torch.cat([x] * len(rows)), t, Conditioning.cat(*rows)).chunk(len(rows))
+
+
+def _is_whole(parts: Sequence[Conditioning]) -> bool:
+    """Whether the weights sum to 1, so that nothing without words is needed to compose the parts."""
+    if len(parts) == 1 and parts[0].weight is None:
+        return True
+    total = torch.stack([part.weights for part in parts]).sum(0)
+    return torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
 def keeping(
@@ -86,6 +123,24 @@ def keeping(
         return image + region * (denoise(x, level) - image)
 
     return kept
+
+
+def composed(
+    answers: Sequence[Tensor], weights: Sequence[Tensor | None], unconditional: Tensor | None = None
+) -> Tensor:
+    """The sum u + sum_i l_i (c_i - u) of answers c_i [n c h w] with weights l_i [n], None being 1.
+
+    Without u it is sum_i l_i c_i, which is the same where the weights sum to 1.
+    """
+    if len(answers) == 1 and weights[0] is None:
+        return answers[0]
+    base = torch.zeros_like(answers[0]) if unconditional is None else unconditional
+    shape = (-1, *(1,) * (base.ndim - 1))
+    pulls = (
+        (1 if weight is None else weight.to(base).view(shape)) * (answer - base)
+        for answer, weight in zip(answers, weights, strict=True)
+    )
+    return torch.stack([base, *pulls]).sum(0)
 
 
 def classifier_free(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

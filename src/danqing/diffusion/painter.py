@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from danqing.conditioning.prompt import words
+from danqing.conditioning.encode import Encoder, encode
+from danqing.conditioning.prompt import unwanted, words
+from danqing.conditioning.taste import stylized, tasted
 from danqing.core.brief import Brief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.codec import Codec
-from danqing.diffusion.guidance import Guidance, Network, guided, keeping
+from danqing.diffusion.guidance import Guidance, Network, guided_along, keeping
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, drive
 from danqing.diffusion.schedule import Level, Schedule
@@ -38,7 +40,7 @@ class DiffusionPainter:
     """
 
     card: Card
-    text: Callable[[str], Conditioning]
+    text: Encoder
     network: Network
     prediction: Prediction
     schedule: Schedule
@@ -49,13 +51,19 @@ class DiffusionPainter:
     beside: Callable[[Given, Codec], Tensor] | None = None
 
     def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
-        """The brief's words with its style, its negative words and the given picture, for one picture."""
-        said = self.text(words(brief, self.card))
+        """The brief's words with its style, its negative words and the given picture, for one picture.
+
+        Raises:
+            BadBrief: words or steps that this painter cannot follow; see `begin`.
+        """
+        image = self._picture(given)
+        steps = len(self._levels(brief, image is not None)) - 1
+        said = encode(self.text, words(brief, self.card), unwanted(brief), steps)
         beside = self._beside(brief, given)
         return replace(
             said,
-            negative=replace(self.text(brief.negative_prompt), beside=beside),
-            image=self._picture(given),
+            negative=None if said.negative is None else replace(said.negative, beside=beside),
+            image=image,
             region=self._region(given),
             beside=beside,
         )
@@ -70,7 +78,7 @@ class DiffusionPainter:
                 none of them.
         """
         state = seeds.normal(self.codec.channels, *self._sides(brief)).to(conditioning.tokens.device)
-        levels = self._levels(brief, conditioning)
+        levels = self._levels(brief, conditioning.image is not None)
         if conditioning.image is not None:
             state = levels[0].alpha * conditioning.image + levels[0].sigma * state
         return Canvas(state, seeds, step=0, of=len(levels) - 1, tile=brief.tile)
@@ -82,8 +90,9 @@ class DiffusionPainter:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
         assert brief.sampler is not None, "settle the brief first"
-        levels = self._levels(brief, conditioning)
-        denoise = self._denoiser(brief, conditioning.expand(len(canvas.seeds)))
+        levels = self._levels(brief, conditioning.image is not None)
+        said = tasted(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
+        denoise = self._denoiser(brief, said, levels)
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
             if not x.isfinite().all():
@@ -115,12 +124,12 @@ class DiffusionPainter:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
         return pixels if self.enlarger is None else self.enlarger(pixels).clamp(-1, 1)
 
-    def _levels(self, brief: Brief, conditioning: Conditioning) -> list[Level]:
+    def _levels(self, brief: Brief, redraws: bool) -> list[Level]:
         assert brief.sampler is not None, "settle the brief first"
         assert brief.steps is not None, "settle the brief first"
         sampler = SAMPLERS[brief.sampler]
         levels = self.schedule.levels(brief.steps, sampler.spacing, sampler.clean_end)
-        if conditioning.image is None or brief.strength is None:
+        if not redraws or brief.strength is None:
             return levels
         last = math.floor(brief.steps * brief.strength + 1e-9)
         if last < 1:
@@ -131,9 +140,12 @@ class DiffusionPainter:
             )
         return levels[-last - 1 :]
 
-    def _denoiser(self, brief: Brief, conditioning: Conditioning) -> Callable[[Tensor, Level], Tensor]:
+    def _denoiser(
+        self, brief: Brief, conditioning: Conditioning, levels: Sequence[Level]
+    ) -> Callable[[Tensor, Level], Tensor]:
         assert brief.guidance is not None, "settle the brief first"
-        output = guided(self.network, conditioning, Guidance(brief.guidance, brief.rescale))
+        guidance = Guidance(stylized(brief.guidance, brief.stylize), brief.rescale)
+        output = guided_along(self.network, conditioning, guidance, levels)
 
         @torch.no_grad()
         def denoise(x: Tensor, level: Level) -> Tensor:

@@ -18,14 +18,13 @@ from danqing.apps.forms import Form
 from danqing.core.sources import read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import form_parameters, taking
-from danqing.interfaces.cli.paint import OUT
+from danqing.interfaces.cli.paint import OUT, SEEDS
 from danqing.interfaces.cli.places import Places, places_for
 from danqing.interfaces.cli.progress import painting
 
 if TYPE_CHECKING:
     from danqing.core.picture import Picture
 
-_SEED_MAX = 2**31  # of the seeds we draw: short enough to type
 
 
 class App(NamedTuple):
@@ -114,7 +113,7 @@ def _command(name: str, app: App) -> Callable[..., None]:
 def _filled(form: type[Form], options: dict[str, Any]) -> Form:
     given = {name: value for name, value in options.items() if value not in (None, [], False)}
     prompt = given.pop("prompt", "")
-    given.setdefault("seed", secrets.randbelow(_SEED_MAX))  # known now, since it names the files
+    given.setdefault("seed", secrets.randbelow(SEEDS))  # known now, since it names the files
     return form.of(" ".join(prompt) if isinstance(prompt, list) else prompt, **given)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any
 
 import typer
 
-from danqing.core.brief import Brief
 from danqing.core.errors import BadPicture
 from danqing.core.sources import read_source
 from danqing.interfaces.cli.options import brief_options, taking
-from danqing.interfaces.cli.paint import AR, OUT, PROMPT, paint_brief
+from danqing.interfaces.cli.paint import AR, OUT, PROMPT, SEEDS, paint_brief, paint_words
 
 FOUR = 4
+_AFRESH = {"variation": 0.0, "variation_seed": None, "image": None, "mask": None, "strength": None}
 
 
 @taking(PROMPT, OUT, AR, *brief_options().values())
@@ -30,8 +31,8 @@ def imagine(**options: Any) -> None:
     danqing reroll paintings/a-fox-3d-style-7-grid.png
     """
     out, ratio, words = options.pop("out"), options.pop("ar"), options.pop("prompt")
-    given = {name: value for name, value in options.items() if value is not None}
-    paint_brief(Brief.of(" ".join(words), **{"count": FOUR, **given}), ratio, out, cells=False)
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    paint_words(" ".join(words), ratio, out, cells=False, **{"count": FOUR, **given})
 
 
 def reroll(
@@ -47,12 +48,4 @@ def reroll(
     brief = read_source(picture).brief
     if brief is None:
         raise BadPicture(f"{picture!r} does not say how it was painted: use a file as danqing saved it")
-    again = {
-        "seed": None,
-        "variation": 0.0,
-        "variation_seed": None,
-        "image": None,
-        "mask": None,
-        "strength": None,
-    }
-    paint_brief(brief.model_copy(update=again), out=out, cells=False)
+    paint_brief(brief.model_copy(update={**_AFRESH, "seed": secrets.randbelow(SEEDS)}), None, out, cells=False)

@@ -14,6 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from danqing.apps.forms import Form
+from danqing.conditioning.parameters import literal
 from danqing.core.brief import Brief
 
 FLAGS = {"negative_prompt": "--no", "adapters": "--adapter"}  # every other field is --field
@@ -106,7 +107,8 @@ def command_line(brief: Brief) -> str:
         elif value != Brief.model_fields[name].default:
             # a value that starts with a dash must be glued to its option
             words += [f"{flag(name)}={value}"] if str(value).startswith("-") else [flag(name), str(value)]
-    words += ["--", brief.prompt] if brief.prompt.startswith("-") else [brief.prompt]
+    prompt = literal(brief.prompt)
+    words += ["--", prompt] if prompt.startswith("-") else [prompt]
     return shlex.join(words)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from inspect import Parameter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from danqing.core.brief import Brief, sides_for_ratio
-from danqing.core.errors import BadBrief, shorten
+from danqing.conditioning.parameters import Parameters, brief_fields, split
+from danqing.conditioning.prompt import spoken
+from danqing.core.brief import Brief
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import brief_options, option, taking
 from danqing.interfaces.cli.places import Places, places_for
@@ -29,6 +31,7 @@ PROMPT = Parameter(
     ],
 )
 AR = option("ar", "--ar", help="Shape W:H, such as 3:2, instead of two sides", unset="the model's")
+SEEDS = 2**31  # of the seeds drawn before the app is loaded: short enough to type
 OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg) or a folder/", unset="paintings/ here")
 
 
@@ -44,21 +47,33 @@ def paint(**options: Any) -> None:
 
     danqing paint "a sailboat, flat style" --ar 3:2 --no "people, text" --out sailboat.webp
 
+    danqing paint "a (red:1.3) fox in {snow|rain} --ar 3:2 --chaos 20 --no people" --count 4
+
     Pictures keep how they were made: see `danqing show FILE`. The same seed paints the same picture.
     """
-    out, ratio, words = options.pop("out"), options.pop("ar"), options.pop("prompt")
-    given = {name: value for name, value in options.items() if value is not None}
-    paint_brief(Brief.of(" ".join(words), **given), ratio, out)
+    out, ratio, said = options.pop("out"), options.pop("ar"), options.pop("prompt")
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    paint_words(" ".join(said), ratio, out, **given)
 
 
-def paint_brief(
-    brief: Brief, ratio: str | None = None, out: str | None = None, *, cells: bool = True
+def paint_words(
+    said: str, ratio: str | None, out: str | None, *, cells: bool = True, **given: object
 ) -> None:
-    """Paint and save what a brief asks for. cells: save each picture of a grid as well as the grid."""
+    """Paint and save what words with parameters ask for. cells: save each picture of a grid, not it alone."""
+    words, asked = split(said)
+    asked = asked if ratio is None else replace(asked, ar=ratio)
+    brief = Brief.of(words, **given)
     painter, card = _chosen(brief.model)
-    brief = _shaped(brief, ratio, card).settled(card)
+    brief = _asked(brief, asked, card).settled(card)
+    _advise(brief, asked)
+    paint_brief(brief, painter, out, cells=cells)
+
+
+def paint_brief(brief: Brief, painter: Painter | None, out: str | None, *, cells: bool = True) -> None:
+    """Paint and save what a settled brief asks for. painter: None opens its model."""
+    for k in range(brief.count):
+        spoken(brief.alone(k))  # what cannot be said is told at once
     places = places_for(out, brief.prompt, brief.seeds, transparent=brief.background == "transparent")
-    _advise(brief)
     pictures = _painted(brief, painter)
     _save(pictures, brief, places, cells=cells or brief.count == 1)
 
@@ -74,20 +89,21 @@ def _chosen(model: str) -> tuple[Painter | None, Card]:
     return painter, painter.card
 
 
-def _shaped(brief: Brief, ratio: str | None, card: Card) -> Brief:
-    if ratio is None:
-        return brief
-    if brief.width or brief.height:
-        raise BadBrief(
-            f"--ar {shorten(ratio)!r} and --width or --height say the same thing: give one of them"
-        )
-    width, height = sides_for_ratio(ratio, card, native=brief.native)
-    _tell(f"ar {ratio} -> {width}x{height} ({width / height:.2f}:1, on the model's grid)")
-    return Brief.of(**{**brief.model_dump(exclude_unset=True), "width": width, "height": height})
+def _asked(brief: Brief, asked: Parameters, card: Card) -> Brief:
+    """The brief with what the parameters ask for; an option of the command line goes before a parameter."""
+    made = Brief.of(**brief_fields(asked, card, brief.model_dump(exclude_unset=True)))
+    if asked.ar is not None and made.width and made.height:
+        ratio = made.width / made.height
+        _tell(f"ar {asked.ar} -> {made.width}x{made.height} ({ratio:.2f}:1, on the model's grid)")
+    return made
 
 
-def _advise(brief: Brief) -> None:
+def _advise(brief: Brief, asked: Parameters) -> None:
     assert brief.guidance is not None, "settle the brief first"
+    for note in asked.notes:
+        _tell(note)
+    if asked.iw is not None or asked.sref is not None:
+        _tell("--iw and --sref have no effect here: they need a picture as an example")
     if brief.negative_prompt.strip() and brief.guidance == 1:
         _tell("--no has no effect at guidance 1: give more than 1")
     elif brief.negative_prompt.strip() and brief.guidance < 1:

@@ -1,0 +1,99 @@
+"""What brackets in a prompt do: which are partners, and what they mean for the words between them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from danqing.conditioning.moments import ALWAYS, When, in_turn, since, until
+
+STRONGER = 1.1  # what round brackets do without a number, and square ones undo
+
+NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*")
+_PARTNER = {")": "(", "]": "["}
+
+
+class Role(NamedTuple):
+    """What a token does that is not a word: it leaves `pops` brackets, and then enters one."""
+
+    pops: int = 0
+    enters: tuple[float, When] | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many brackets deeper it leads."""
+        return (self.enters is not None) - self.pops
+
+
+SKIPPED, _CLOSES = Role(), Role(pops=1)
+
+Roles = dict[int, Role]
+
+
+def _opens(weight: float = 1.0, when: When = ALWAYS) -> Role:
+    return Role(enters=(weight, when))
+
+
+_STRONGER, _WEAKER = _opens(STRONGER), _opens(1 / STRONGER)
+
+
+def _turns(when: When) -> Role:
+    return Role(pops=1, enters=(1.0, when))
+
+
+def roles_of(tokens: Sequence[str]) -> Roles:
+    """The roles of the brackets that have a partner, and of what divides their inside, by position."""
+    roles: Roles = {}
+    waiting: list[int] = []  # brackets not yet closed, and marks that may divide one
+    opened = Counter[str]()
+    for end, token in enumerate(tokens):
+        if token in "([:|":
+            waiting.append(end)
+            opened[token] += 1
+        elif token in _PARTNER and opened[_PARTNER[token]]:
+            marks = []
+            while tokens[start := waiting.pop()] != _PARTNER[token]:
+                opened[tokens[start]] -= 1
+                if tokens[start] in ":|":
+                    marks.append(start)
+            opened[_PARTNER[token]] -= 1
+            roles.update(_READ[token](tokens, start, end, marks[::-1]))
+    return roles
+
+
+def _round(tokens: Sequence[str], start: int, end: int, marks: list[int]) -> Roles:
+    """(words) or (words:1.2)."""
+    amount = _amount(tokens, end, marks)
+    if amount is None:
+        return {start: _STRONGER, end: _CLOSES}
+    return {start: _opens(float(amount)), end - 2: SKIPPED, end - 1: SKIPPED, end: _CLOSES}
+
+
+def _square(tokens: Sequence[str], start: int, end: int, marks: list[int]) -> Roles:
+    """[words], [before:after:0.5], [after:0.5] or [one|other]."""
+    amount = _amount(tokens, end, marks)
+    colons = [mark for mark in marks if tokens[mark] == ":"]
+    bars = [mark for mark in marks if tokens[mark] == "|"]
+    if amount is not None and len(colons) <= 2:
+        silent: Roles = {end - 2: SKIPPED, end - 1: SKIPPED, end: _CLOSES}
+        if len(colons) == 1:
+            return {start: _opens(when=since(amount)), **silent}
+        return {start: _opens(when=until(amount)), colons[0]: _turns(since(amount)), **silent}
+    if bars:
+        turns = [in_turn(k, len(bars) + 1) for k in range(len(bars) + 1)]
+        others = {bar: _turns(turn) for bar, turn in zip(bars, turns[1:], strict=True)}
+        return {start: _opens(when=turns[0]), **others, end: _CLOSES}
+    return {start: _WEAKER, end: _CLOSES}
+
+
+_READ = {")": _round, "]": _square}
+
+
+def _amount(tokens: Sequence[str], end: int, marks: list[int]) -> str | None:
+    """The number between the last colon of a bracket and its end."""
+    if not marks or marks[-1] != end - 2 or tokens[end - 2] != ":":
+        return None
+    found = NUMBER.fullmatch(tokens[end - 1])
+    return found[1] if found else None

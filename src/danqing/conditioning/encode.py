@@ -1,0 +1,89 @@
+"""A parsed prompt through a text encoder, into what a painter is conditioned on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from danqing.conditioning.grammar import Chunk, Part, Prompt, is_weighted, text_of
+from danqing.core.errors import BadBrief, shorten
+from danqing.core.painter import Conditioning
+
+Encoder = Callable[[str], Conditioning]
+"""Plain words -> the conditioning of one picture, its tokens [1 l d]."""
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """An `Encoder` that can weigh words."""
+
+    def weighted(self, chunk: Chunk) -> Conditioning:
+        """A chunk with weights -> the conditioning of one picture."""
+        ...
+
+
+def encode(text: Encoder, wanted: Prompt, unwanted: Prompt, steps: int) -> Conditioning:
+    """What is wanted, with what is not inside, at each of `steps` steps; for one picture.
+
+    The same words are encoded once, and a prompt of plain words is exactly what `text` makes of them.
+
+    Raises:
+        BadBrief: weights for an encoder that knows none, or parts whose weights sum to 0 or less.
+    """
+
+    @cache
+    def of_part(part: Part) -> Conditioning:
+        return _part(text, part)
+
+    def at(step: int) -> Conditioning:
+        negative = _whole(of_part, unwanted.at(step, steps))
+        return replace(_whole(of_part, wanted.at(step, steps)), negative=negative)
+
+    starts = [0]
+    for step in range(1, steps if wanted.scheduled or unwanted.scheduled else 1):
+        if any(prompt.at(step, steps) != prompt.at(step - 1, steps) for prompt in (wanted, unwanted)):
+            starts.append(step)
+    first, *later = map(at, starts)
+    dropped = _told(words.dropped for words in (first, *later))
+    return replace(first, later=tuple(zip(starts[1:], later, strict=True)), dropped=dropped)
+
+
+def _whole(of_part: Callable[[Part], Conditioning], prompt: Prompt) -> Conditioning:
+    weights = prompt.weights
+    made = [of_part(replace(part, weight=1.0)) for part in prompt.parts]
+    if weights == (1.0,):
+        return made[0]
+    first, *others = (
+        replace(part, weight=torch.tensor([weight], device=part.tokens.device))
+        for part, weight in zip(made, weights, strict=True)
+    )
+    return replace(first, others=tuple(others), dropped=_told(part.dropped for part in made))
+
+
+def _part(text: Encoder, part: Part) -> Conditioning:
+    """Chunks one after the other along the tokens, [1 l d] with the l of all of them."""
+    made = [_chunk(text, chunk) for chunk in part.chunks]
+    if len(made) == 1:
+        return made[0]
+    masks = [words.mask for words in made if words.mask is not None]
+    return Conditioning(
+        tokens=torch.cat([words.tokens for words in made], dim=1),
+        mask=torch.cat(masks, dim=1) if masks else None,
+        dropped=_told(words.dropped for words in made),
+    )
+
+
+def _chunk(text: Encoder, chunk: Chunk) -> Conditioning:
+    if not is_weighted(chunk):
+        return text(text_of(chunk))
+    if not isinstance(text, Weighing):
+        raise BadBrief(f"this model cannot weigh words: write {shorten(text_of(chunk))!r} without brackets")
+    return text.weighted(chunk)
+
+
+def _told(dropped: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(words for words in dropped if words))

@@ -1,0 +1,235 @@
+r"""The language of prompts, as people know it from A1111 and Midjourney, read into plain data.
+
+    (word:1.2) (word) [word]     weigh by 1.2, by 1.1, by 1 / 1.1; inside each other they multiply
+    [a:b:0.5] [a:0.5] [a::0.5]   a, then b after half of the steps; a from there on; a until there
+    [a:b:7]                      a whole number of 1 or more counts steps: b after seven
+    [a|b|c]                      one after the other, a step each
+    a BREAK b                    b is encoded by itself, and the network sees both
+    a::2 b::-1                   predictions of several parts, in shares that are divided by their sum
+    a AND b:0.5                  predictions of several parts, whose pulls are added (arXiv 2206.01714)
+    \( \[ \: \| \\ \AND ...      the character or the word itself
+
+What a request means is decided in this order, each stage seeing what the one before it left: parameters at
+the end (`parameters`), wildcards by the picture's seed (`wildcards`), references to adapters (`references`),
+and then, here, parts, chunks between BREAKs, and inside of them weights and schedules.
+
+Nothing is an error here: a bracket without its partner, a weight that is no number and a lone backslash are
+ordinary characters. A bracket closes the nearest open one of its kind, and what was opened in between is
+ordinary. AND and :: divide only outside of brackets.
+
+One pass pairs the brackets, with a stack of its own, and one builds the spans: time is linear, and depth is
+free. What comes out is flat: a span knows its whole weight and all of its steps, however deep it stood.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import dropwhile, groupby
+from typing import NamedTuple
+
+from danqing.conditioning.brackets import NUMBER, SKIPPED, STRONGER, Roles, roles_of
+from danqing.conditioning.moments import ALWAYS, When, decimal
+from danqing.core.errors import BadBrief, shorten
+
+WEIGHT_MAX = 1000.0
+
+_ESCAPED = re.compile(r"[()\[\]{}<>|:\\]|\b(?:AND|BREAK)\b")
+_SPECIAL = re.compile(r"(\\(?:AND|BREAK|[()\[\]{}<>|:\\])|\b(?:AND|BREAK)\b|[()\[\]:|])")
+_SHARE = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?![\w.])")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words of one weight, in [-1000, 1000], said at the steps `when`."""
+
+    text: str
+    weight: float = 1.0
+    when: When = ALWAYS
+
+
+Chunk = tuple[Span, ...]
+"""Words that are encoded together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Words that give one prediction: at least one chunk, and how much the prediction counts."""
+
+    chunks: tuple[Chunk, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """At least one part. `blend`: the weights are shares of one whole (::), not pulls to be added (AND)."""
+
+    parts: tuple[Part, ...]
+    blend: bool = False
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """How much the prediction of each part counts; those of a blend sum to 1.
+
+        Raises:
+            BadBrief: the weights of a blend sum to 0 or less.
+        """
+        given = tuple(part.weight for part in self.parts)
+        if not self.blend:
+            return given
+        if sum(given) <= 0:
+            said = shorten(render(self))
+            raise BadBrief(f"the weights of {said!r} sum to {sum(given):g}: make the sum more than 0")
+        return tuple(weight / sum(given) for weight in given)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the words change on the way."""
+        return any(span.when != ALWAYS for part in self.parts for chunk in part.chunks for span in chunk)
+
+    def at(self, step: int, of: int) -> Prompt:
+        """What is said at step `step`, counted from 0, of `of` steps."""
+        if not self.scheduled:
+            return self
+        return replace(self, parts=tuple(_part_at(part, step, of) for part in self.parts))
+
+
+def text_of(chunk: Chunk) -> str:
+    """The words of a chunk, without their weights."""
+    return "".join(span.text for span in chunk)
+
+
+def is_weighted(chunk: Chunk) -> bool:
+    """Whether some words of a chunk have another weight than 1."""
+    return any(span.weight != 1 for span in chunk)
+
+
+def parse(text: str, *, whole: bool = False) -> Prompt:
+    """What `text` says. Never raises: any text says something.
+
+    whole: it is a single part, with AND and :: as ordinary words, as in a negative prompt.
+    """
+    tokens = [token for token in _SPECIAL.split(text) if token]
+    roles = roles_of(tokens)
+    cuts = [] if whole else list(_cuts(tokens, roles))
+    added, blend = any(cut.share is None for cut in cuts), any(cut.share is not None for cut in cuts)
+    parts, start = [], 0
+    for end, after, share in (*cuts, _Cut(len(tokens), len(tokens))):
+        pull = _pull(tokens[start:end][-2:]) if added and share is None else None
+        chunks = _chunks(tokens, roles, range(start, end if pull is None else end - 2))
+        weight = next((given for given in (share, pull) if given is not None), 1.0)
+        parts += [Part(chunks, weight)] if chunks else []
+        start = after
+    return Prompt(tuple(parts), blend) if parts else Prompt((Part(((),)),))
+
+
+def render(prompt: Prompt) -> str:
+    """The text that says `prompt`, always the same one: what `parse` reads back as an equal prompt."""
+    texts = [" BREAK ".join(map(_rendered, part.chunks)) for part in prompt.parts]
+    weights = [part.weight for part in prompt.parts]
+    if prompt.blend:
+        return " ".join(f"{text}::{decimal(weight)}" for text, weight in zip(texts, weights, strict=True))
+    if weights == [1.0]:
+        return texts[0]
+    pulls = ["" if weight == 1 else f" :{decimal(weight)}" for weight in weights]
+    alone = "AND " if len(texts) == 1 else ""
+    return alone + " AND ".join(map("".join, zip(texts, pulls, strict=True)))
+
+
+class _Cut(NamedTuple):
+    """A part ends before token `end`, the next begins at `after`. share: what :: gives it; None is AND."""
+
+    end: int
+    after: int
+    share: float | None = None
+
+
+def _cuts(tokens: list[str], roles: Roles) -> Iterator[_Cut]:
+    """Where parts end. A number right after :: is taken away from the words that follow it."""
+    depth = after = 0
+    for i, token in enumerate(tokens):
+        depth += roles.get(i, SKIPPED).depth
+        if depth or i < after:
+            continue
+        if token == "AND":
+            after = i + 1
+            yield _Cut(i, after)
+        elif token == ":" and tokens[i + 1 : i + 2] == [":"]:
+            after = i + 2
+            found = _SHARE.match(tokens[after]) if after < len(tokens) else None
+            if found:
+                tokens[after] = tokens[after][found.end() :]
+            yield _Cut(i, after, _clamped(float(found[1]), 6) if found else 1.0)
+
+
+def _pull(ending: Sequence[str]) -> float | None:
+    """The weight that the last two tokens of a part give it: the 0.5 of "a fox :0.5"."""
+    if len(ending) < 2 or ending[0] != ":":
+        return None
+    found = NUMBER.fullmatch(ending[1])
+    return _clamped(float(found[1]), 6) if found else None
+
+
+def _chunks(tokens: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, ...]:
+    chunks: list[list[Span]] = [[]]
+    stack = [(1.0, ALWAYS)]
+    for i in where:
+        role, token = roles.get(i), tokens[i]
+        if role is not None:
+            del stack[len(stack) - role.pops :]
+            if role.enters:
+                (weight, when), (factor, moment) = stack[-1], role.enters
+                stack.append((_clamped(weight * _clamped(factor)), when.both(moment)))
+        elif token == "BREAK":
+            chunks.append([])
+        else:
+            weight, when = stack[-1]
+            chunks[-1].append(Span(_unescaped(token), _clamped(weight, 6), when))
+    return tuple(chunk for chunk in map(_tidied, chunks) if chunk)
+
+
+def _tidied(spans: Iterable[Span]) -> Chunk:
+    """The spans that are ever said, neighbours alike joined, without space around the whole."""
+    said = (span for span in spans if span.text and not span.when.never)
+    joined = [
+        Span("".join(span.text for span in alike), *kind)
+        for kind, alike in groupby(said, key=lambda span: (span.weight, span.when))
+    ]
+    from_end = list(dropwhile(_is_blank, reversed(list(dropwhile(_is_blank, joined)))))
+    if from_end:
+        from_end[0] = replace(from_end[0], text=from_end[0].text.rstrip())
+        from_end[-1] = replace(from_end[-1], text=from_end[-1].text.lstrip())
+    return tuple(reversed(from_end))
+
+
+def _is_blank(span: Span) -> bool:
+    return not span.text.strip()
+
+
+def _part_at(part: Part, step: int, of: int) -> Part:
+    said = [
+        _tidied(Span(span.text, span.weight) for span in chunk if span.when.holds(step, of))
+        for chunk in part.chunks
+    ]
+    return replace(part, chunks=tuple(chunk for chunk in said if chunk) or ((),))
+
+
+def _rendered(chunk: Chunk) -> str:
+    return "".join(span.when.around(_weighted(span)) for span in chunk)
+
+
+def _weighted(span: Span) -> str:
+    text = _ESCAPED.sub(r"\\\g<0>", span.text)
+    if span.weight == 1:
+        return text
+    return f"({text})" if span.weight == STRONGER else f"({text}:{decimal(span.weight)})"
+
+
+def _unescaped(token: str) -> str:
+    return token[1:] if token.startswith("\\") and _SPECIAL.fullmatch(token) else token
+
+
+def _clamped(weight: float, places: int | None = None) -> float:
+    weight = max(-WEIGHT_MAX, min(WEIGHT_MAX, weight))
+    return weight if places is None else round(weight, places) + 0.0  # no -0.0

@@ -1,0 +1,113 @@
+"""When words are said on the way from noise to picture, in steps counted from 0."""
+
+from __future__ import annotations
+
+from math import floor, gcd
+from typing import NamedTuple
+
+STEPS_MAX = 1000  # no brief has more
+
+
+class When(NamedTuple):
+    """The steps at which words are said: an interval, given in shares of all steps and in steps, and a turn.
+
+    since_share, until_share: in [0, 1]. since_step, until_step: in [0, 1000]. Both starts and both ends hold.
+    turn: of every `turns` steps only this one, in [0, turns).
+    """
+
+    since_share: float = 0.0
+    since_step: int = 0
+    until_share: float = 1.0
+    until_step: int = STEPS_MAX
+    turn: int = 0
+    turns: int = 1
+
+    @property
+    def never(self) -> bool:
+        """Whether no number of steps makes it hold."""
+        return self.since_share >= self.until_share or self.since_step >= self.until_step
+
+    def holds(self, step: int, of: int) -> bool:
+        """Whether the words are said at step `step` of `of` steps."""
+        first = max(_steps(self.since_share, of), self.since_step)
+        last = min(_steps(self.until_share, of), self.until_step)
+        return first <= step < last and step % self.turns == self.turn
+
+    def both(self, other: When) -> When:
+        """When this and the other hold."""
+        if self is ALWAYS or other is ALWAYS:  # most words, and deep nests of them
+            return other if self is ALWAYS else self
+        return _taking_turns(
+            When(
+                max(self.since_share, other.since_share),
+                max(self.since_step, other.since_step),
+                min(self.until_share, other.until_share),
+                min(self.until_step, other.until_step),
+            ),
+            self,
+            other,
+        )
+
+    def around(self, body: str) -> str:
+        """The prompt that says `body` then."""
+        if self.turns > 1:
+            body = f"[{'|' * self.turn}{body}{'|' * (self.turns - 1 - self.turn)}]"
+        edges = {
+            ":": (self.since_share, self.since_step),
+            "::": (self.until_share % 1, self.until_step % STEPS_MAX),
+        }
+        for sign, (share, step) in edges.items():
+            body = f"[{body}{sign}{decimal(share)}]" if share else body
+            body = f"[{body}{sign}{step}]" if step else body
+        return body
+
+
+ALWAYS = When()
+
+
+def since(amount: str) -> When:
+    """From that amount on: a whole number of 1 or more is steps, any other number a share of them."""
+    share, step = _amount(amount)
+    return When(since_share=share) if step is None else When(since_step=step)
+
+
+def until(amount: str) -> When:
+    """Until that amount; see `since`."""
+    share, step = _amount(amount)
+    return When(until_share=share) if step is None else When(until_step=step)
+
+
+def in_turn(turn: int, turns: int) -> When:
+    """Step `turn` of every `turns` steps."""
+    return _taking_turns(ALWAYS, When(turn=turn, turns=turns), ALWAYS)
+
+
+def decimal(number: float) -> str:
+    """A number with at most six places, without an exponent."""
+    text = f"{number:.6f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _amount(text: str) -> tuple[float, int | None]:
+    number = float(text)  # may be as long as the prompt, which int() refuses
+    if number >= 1 and "." not in text:
+        return 0.0, int(min(number, STEPS_MAX))
+    return round(min(max(number, 0.0), 1.0), 6), None
+
+
+def _steps(share: float, of: int) -> int:
+    return floor(share * of + 1e-9)  # 0.29 of 100 steps is 29 of them
+
+
+def _taking_turns(when: When, one: When, other: When) -> When:
+    """`when` at the steps that are the turn of both, by the Chinese remainder theorem."""
+    common = gcd(one.turns, other.turns)
+    apart, remainder = divmod(other.turn - one.turn, common)
+    if remainder:
+        return when._replace(until_step=0)
+    rest = other.turns // common
+    turn = one.turn + one.turns * (apart * pow(one.turns // common, -1, rest) % rest)
+    if one.turns * rest <= STEPS_MAX:
+        return when._replace(turn=turn, turns=one.turns * rest)
+    # no brief has a second turn
+    return when._replace(since_step=max(when.since_step, turn), until_step=min(when.until_step, turn + 1))

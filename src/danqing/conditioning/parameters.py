@@ -1,0 +1,216 @@
+"""Midjourney's parameters at the end of a prompt: "a fox --ar 3:2 --no people, text".
+
+What each one means here is ours, as nobody has published what it means there; MAPPING_VERSION counts the
+changes and is written into every picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from danqing.conditioning.moments import decimal
+from danqing.core.brief import sides_for_ratio
+from danqing.core.card import Card
+from danqing.core.errors import BadBrief, shorten, unknown
+
+MAPPING_VERSION = 1
+QUALITIES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+# phones turn -- into a dash; with a space before it and a letter behind it that is no punctuation
+_DASHES = re.compile(r"(?:(?<=\s)|^)(?P<escapes>\\*)(?:--|[—–]{1,2})(?=[A-Za-z])")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the parameters of a prompt ask for, None where they say nothing. notes: what to tell the user."""
+
+    ar: str | None = None
+    seed: int | None = None
+    no: str | None = None
+    stylize: int | None = None
+    chaos: int | None = None
+    weird: int | None = None
+    tile: bool | None = None
+    quality: float | None = None
+    repeat: int | None = None
+    style: str | None = None
+    steps: int | None = None
+    iw: float | None = None
+    sref: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def split(text: str) -> tuple[str, Parameters]:
+    """The words of a prompt, and the parameters at its end; behind a backslash, -- is a word.
+
+    Raises:
+        BadBrief: an unknown parameter, one without its value or with a wrong one, or words after it.
+    """
+    starts = [match for match in _DASHES.finditer(text) if not match["escapes"]]
+    ends = [match.start() for match in starts] + [len(text)]
+    given = [text[match.end() : end] for match, end in zip(starts, ends[1:], strict=True)]
+    found: dict[str, Any] = {}
+    notes = []
+    for each in given:
+        name, value = _read(each)
+        if name in found:
+            notes.append(f"--{name} is given more than once: the last one counts")
+        found[name] = value
+    words = _DASHES.sub(lambda match: match[0].removeprefix("\\"), text[: ends[0]])
+    return words.strip(), Parameters(**found, notes=tuple(notes))
+
+
+def render(words: str, parameters: Parameters) -> str:
+    """The prompt that says both: what `split` takes apart again."""
+    given = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
+    del given["notes"]
+    said = [f"--{name} {_text(value)}".strip() for name, value in given.items() if value is not None]
+    return " ".join([literal(words), *said]).strip()
+
+
+def literal(words: str) -> str:
+    """`words` written so that `split` finds no parameter in them."""
+    return _DASHES.sub(r"\\\g<0>", words)
+
+
+def brief_fields(parameters: Parameters, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` fields of a brief, and below them what the parameters ask for of the model of `card`.
+
+    A field that is given goes before a parameter; `quality` and `repeat` multiply.
+
+    Raises:
+        BadBrief: a ratio that cannot be painted.
+    """
+    made = dict(given)
+    for name, means in _MEANINGS.items():
+        value = getattr(parameters, name)
+        if value is not None:
+            made.update(means(value, card, made))
+    return made
+
+
+def _words(text: str) -> str:
+    if not text:
+        raise ValueError("a value")
+    return text
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
+        raise ValueError("a whole number")
+    return int(text)
+
+
+def _decimal(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{0,6})?|\.[0-9]{1,6}", text):
+        raise ValueError("a number such as 0.5")
+    return float(text)
+
+
+def _image_weight(text: str) -> float:
+    if _decimal(text) > 3:
+        raise ValueError("a number from 0 to 3")
+    return _decimal(text)
+
+
+def _quality(text: str) -> float:
+    if _decimal(text) not in QUALITIES:
+        raise ValueError(f"one of {', '.join(map(decimal, QUALITIES))}")
+    return _decimal(text)
+
+
+class _Parameter(NamedTuple):
+    """read: text -> value; its ValueError says what is needed. words: how many it takes, None for all."""
+
+    read: Callable[[str], Any]
+    words: int | None = 1
+
+
+_TABLE = {
+    "ar": _Parameter(_words),
+    "seed": _Parameter(_whole),
+    "no": _Parameter(_words, words=None),
+    "stylize": _Parameter(_whole),
+    "chaos": _Parameter(_whole),
+    "weird": _Parameter(_whole),
+    "tile": _Parameter(lambda _: True, words=0),
+    "quality": _Parameter(_quality),
+    "repeat": _Parameter(_whole),
+    "style": _Parameter(_words, words=None),
+    "steps": _Parameter(_whole),
+    "iw": _Parameter(_image_weight),
+    "sref": _Parameter(_words, words=None),
+}
+_SHORT = {"s": "stylize", "c": "chaos", "w": "weird", "q": "quality", "r": "repeat"}
+
+
+def _read(text: str) -> tuple[str, Any]:
+    """Name and value of one parameter, such as "ar 3:2 "."""
+    said, *words = text.split()
+    letters = re.match("[A-Za-z]+", said)
+    short = letters[0].lower() if letters else said
+    name = _SHORT.get(short, short)
+    if name not in _TABLE:
+        raise BadBrief(unknown("parameter", f"--{said}", (f"--{known}" for known in (*_TABLE, *_SHORT))))
+    if short != said.lower():
+        raise BadBrief(f"--{shorten(said)} is run together: put a space after --{short}")
+    read, most = _TABLE[name]
+    value, after = " ".join(words[:most]), "" if most is None else " ".join(words[most:])
+    if after:
+        raise BadBrief(
+            f"{shorten(after)!r} stands behind --{said}: put the words first and the parameters last"
+        )
+    try:
+        return name, read(value)
+    except ValueError as needed:
+        raise BadBrief(f"--{said} {shorten(value)!r} is not understood: it needs {needed}") from None
+
+
+def _text(value: object) -> str:
+    if value is True:
+        return ""
+    return decimal(value) if isinstance(value, float) else str(value)
+
+
+_Meaning = Callable[[Any, Card, Mapping[str, Any]], dict[str, Any]]
+
+
+def _as(field: str) -> _Meaning:
+    return lambda value, _, given: {field: given.get(field, value)}
+
+
+def _sides(ratio: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+    if given.get("width") or given.get("height"):
+        raise BadBrief(
+            f"--ar {shorten(ratio)!r} and --width or --height say the same thing: give one of them"
+        )
+    width, height = sides_for_ratio(ratio, card, native=bool(given.get("native")))
+    return {"width": width, "height": height}
+
+
+def _more_steps(quality: float, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"steps": max(1, round(quality * (given.get("steps") or card.steps)))}
+
+
+def _more_pictures(times: int, _: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"count": times * given.get("count", 1)}
+
+
+# in this order: quality multiplies the steps that were asked for. What gives a picture as an example (iw,
+# sref) is no field of a brief
+_MEANINGS: dict[str, _Meaning] = {
+    "ar": _sides,
+    "seed": _as("seed"),
+    "no": _as("negative_prompt"),
+    "stylize": _as("stylize"),
+    "chaos": _as("chaos"),
+    "weird": _as("weird"),
+    "tile": _as("tile"),
+    "style": _as("style"),
+    "steps": _as("steps"),
+    "quality": _more_steps,
+    "repeat": _more_pictures,
+}

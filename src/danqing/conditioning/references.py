@@ -1,0 +1,29 @@
+"""References to what was learned: <name>, <name:0.8> and A1111's <lora:name:0.8>."""
+
+from __future__ import annotations
+
+import re
+
+_REFERENCE = re.compile(
+    r"\\."  # what stands behind a backslash is ordinary
+    r"|<(?P<lora>lora:\s*)?(?P<name>(?(lora)[^<>:]+|[^\W\d][\w./-]*))"
+    r"(?::\s*(?P<weight>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*)?>",
+    re.DOTALL,
+)
+
+
+def take(text: str) -> tuple[str, dict[str, float]]:
+    """The words that are left, and what they referred to: name -> weight, 1 where none is given.
+
+    A learned word is spelled <name>, so that stays among the words; <lora:name:0.8> is no word and goes. Of
+    two references to the same name the last one counts.
+    """
+    found: dict[str, float] = {}
+
+    def replaced(match: re.Match[str]) -> str:
+        if match["name"] is None:
+            return match[0]
+        found[match["name"].strip()] = float(match["weight"] or 1)
+        return "" if match["lora"] else f"<{match['name']}>"
+
+    return _REFERENCE.sub(replaced, text), found
