@@ -22,8 +22,9 @@ class Adapter:
     """Changes to layers, learned words, or both.
 
     name: how people ask for it: in a brief's `adapters`, and as `<name>` in its prompt. trigger: the words
-    that the model learned for it, which `spoken` puts in the place of `<name>`; empty for none. kind: what it is one of, such as "cat". base: the card's name of the model it was learned on, and shapes
-    the `fingerprint` of that model; both empty where a file does not tell.
+    that the model learned for it, which `spoken` puts in the place of `<name>`; empty for none. kind: what it
+    is one of, such as "cat". base: the card's name of the model it was learned on, and shapes the
+    `fingerprint` of that model; both empty where a file does not tell.
 
     factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat`. words: what to
     write -> vectors [v d].

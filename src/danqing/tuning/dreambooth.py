@@ -59,8 +59,8 @@ class SubjectObjective(Objective):
 
     DreamBooth eq. 2: the error on the subject, and lambda times the error on the painter's own earlier
     pictures of its kind, in one batch. Without `prior`, or with lambda 0, there is only the first. Token
-    states are computed once unless the adapter changes them. `painted` are the pictures of the last sheet, one
-    for each of `probes`.
+    states are computed once unless the adapter changes them. `painted` are the pictures of the last sheet,
+    one for each of `probes`.
     """
 
     def __init__(

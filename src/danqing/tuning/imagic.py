@@ -59,7 +59,7 @@ class Edit:
 
     @property
     def distance(self) -> float:
-        """How far (a) moved the token states, relative to their length; far ones mean the sentence no more."""
+        """How far (a) moved the token states, relative to their length; far ones lose the sentence."""
         moved, length = (self.optimised - self.target.tokens).norm(), self.target.tokens.norm()
         return float(moved / length)
 

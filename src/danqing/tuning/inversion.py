@@ -31,10 +31,10 @@ def invert(
 ) -> Tensor:
     """Latents [n c h w] at the last of `levels` -> what DDIM paints them from, starting at the first.
 
-    words: for n pictures; their guidance is 1. levels: noisiest first, as of `Schedule.levels`. A step back asks
-    the network where it starts, about the time where it leads, as diffusers' `DDIMInverseScheduler` does. mend:
-    how often to ask again where it led, and to move by what DDIM then misses: each costs a question more, and
-    the way back comes closer.
+    words: for n pictures; their guidance is 1. levels: noisiest first, as of `Schedule.levels`. A step back
+    asks the network where it starts, about the time where it leads, as diffusers' `DDIMInverseScheduler`
+    does. mend: how often to ask again where it led, and to move by what DDIM then misses: each costs a
+    question more, and the way back comes closer.
 
     Raises:
         NotFinite: the network gave NaN or infinite values.

@@ -71,14 +71,18 @@ class Monitor:
     def __call__(self, step: int) -> None:
         """Look at the pictures painted after `step` steps. A step looked at again is written once."""
         seen = self._clip.pictures(self._objective.painted)
-        now = Scores(step, float((seen @ self._subject.T).mean()), float((seen * self._words).sum(-1).mean()))
+        likeness, obedience = (
+            float((seen @ self._subject.T).mean()),
+            float((seen * self._words).sum(-1).mean()),
+        )
+        now = Scores(step, round(likeness, 6), round(obedience, 6))
         before = [scores for scores in read_scores(self._path) if scores.step < step]
         if now.compromise >= max((scores.compromise for scores in before), default=0.0):
             write_adapter(self._objective.adapter.detached(), self.best)
         with replacing(self._path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("step", "clip_i", "clip_t"))
-            writer.writerows((s.step, f"{s.clip_i:.6f}", f"{s.clip_t:.6f}") for s in [*before, now])
+            writer.writerows((s.step, s.clip_i, s.clip_t) for s in [*before, now])
 
 
 def read_scores(path: Path) -> list[Scores]:
