@@ -18,10 +18,12 @@ from torch import Generator, Tensor
 
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
+from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
 from danqing.data import captions
 from danqing.data.dataset import Stickers, to_unit
 from danqing.diffusion.codec import Codec
+from danqing.diffusion.loss import denoising_error
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
@@ -95,16 +97,11 @@ class DiffusionObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The squared error of the network's output against its target."""
-        predicts = self.painter.prediction
         with torch.no_grad():
-            states = self._text().states(batch["ids"])
-        alpha, sigma = (part.view(-1, 1, 1, 1) for part in self.painter.schedule.at(batch["t"]))
-        noisy = alpha * batch["latents"] + sigma * batch["noise"]
-        output = self.unet(noisy, batch["t"], encoder_hidden_states=states).sample
-        target = predicts.target(batch["latents"], batch["noise"], alpha, sigma)
-        error = (output.float() - target).square().mean(dim=(1, 2, 3))
-        if self._options.gamma is not None:
-            error = error * predicts.min_snr_weight((alpha / sigma).square().flatten(), self._options.gamma)
+            words = Conditioning(self._text().states(batch["ids"]))
+        error = denoising_error(
+            self.painter, batch["latents"], words, batch["t"], batch["noise"], self._options.gamma
+        )
         return {"loss": error.mean()}
 
     def sheet(self) -> Image.Image:

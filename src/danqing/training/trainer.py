@@ -78,10 +78,13 @@ class Trainer:
         self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
         self._at = Progress(0, 0.0)
 
-    def train(self, watch: Callable[[str], None] | None = None) -> Objective:
+    def train(
+        self, watch: Callable[[str], None] | None = None, look: Callable[[int], None] | None = None
+    ) -> Objective:
         """Run to the last step; returns the objective holding its EMA weights.
 
-        watch: called with each line of progress.
+        watch: called with each line of progress. look: called with the step after each sheet, with the EMA
+        weights in place.
 
         Raises:
             NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
@@ -95,7 +98,7 @@ class Trainer:
             self._at = Progress(step + 1, time.monotonic() - started)
             log.add(step + 1, losses, every=self.options.log_every)
             if self._due(step + 1, self.options.sheet_every):
-                self._sheet(step + 1)
+                self._sheet(step + 1, look)
             if self._due(step + 1, self.options.save_every):
                 self._save()
         self._ema.copy_to(self._trained())
@@ -139,9 +142,11 @@ class Trainer:
         shadow: list[Tensor] = self._ema.shadow_params
         checkpoint.save(self.run / "checkpoint", self.objective, shadow, self._optimiser, self._at)
 
-    def _sheet(self, step: int) -> None:
+    def _sheet(self, step: int, look: Callable[[int], None] | None) -> None:
         with self.averaged(), torch.no_grad():
             picture = self.objective.eval().sheet()
+            if look is not None:
+                look(step)
         with replacing(self.run / "sheets" / f"{step:07d}.png") as draft:
             picture.save(draft, "PNG")
 

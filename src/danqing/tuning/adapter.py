@@ -1,0 +1,139 @@
+"""What was learned, apart from the model it was learned on; how to put it on, and how to ask for it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.tuning.lora import Factors, adding, fitted, layers_of
+from danqing.tuning.textual_inversion import speaking
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """Changes to layers, learned words, or both.
+
+    name: how people ask for it: in a brief's `adapters`, and as `<name>` in its prompt. trigger: the words
+    that the model learned for it, which `spoken` puts in the place of `<name>`; empty for none. kind: what it
+    is one of, such as "cat". base: the card's name of the model it was learned on, and shapes the
+    `fingerprint` of that model; both empty where a file does not tell.
+
+    factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat`. words: what to
+    write -> vectors [v d].
+    """
+
+    name: str
+    factors: Mapping[str, Factors] = field(default_factory=dict)
+    words: Mapping[str, Tensor] = field(default_factory=dict)
+    trigger: str = ""
+    kind: str = ""
+    base: str = ""
+    shapes: str = ""
+
+    def tensors(self) -> list[Tensor]:
+        """All that was learned, in a fixed order."""
+        pairs = [tensor for change in self.factors.values() for tensor in (change.down, change.up)]
+        return [*pairs, *self.words.values()]
+
+    def detached(self) -> Adapter:
+        """A copy on the CPU that no training goes on changing."""
+        factors = {
+            name: Factors(_settled(change.down), _settled(change.up), change.alpha)
+            for name, change in self.factors.items()
+        }
+        return replace(self, factors=factors, words={word: _settled(v) for word, v in self.words.items()})
+
+
+def _settled(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone()
+
+
+@contextmanager
+def attached(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> Iterator[DiffusionPainter]:
+    """Within the block the painter has learned `adapters`, each as strongly as its weight says.
+
+    Weights add up and may be negative; 0 is exactly nothing. However the block ends, the painter is
+    bit-identical afterwards. It is one painter: nobody else may paint with it meanwhile.
+
+    Raises:
+        BadWeights: an adapter is for another model; nothing was attached then.
+    """
+    changes = [
+        (layer, factors, weight)
+        for adapter, weight in adapters.items()
+        for _, layer, factors in fitted(painter.modules, adapter.factors, adapter.name)
+        if weight != 0
+    ]
+    words = {
+        word: v for adapter, weight in adapters.items() if weight != 0 for word, v in adapter.words.items()
+    }
+    with ExitStack() as stack:
+        stack.enter_context(speaking(painter, words))
+        for layer, factors, weight in changes:
+            stack.callback(layer.register_forward_hook(adding(factors, weight)).remove)
+        yield painter
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many layers an adapter changes, of how many in the networks that it touches."""
+
+    changed: int
+    layers: int
+
+
+def coverage(painter: DiffusionPainter, adapter: Adapter) -> Coverage:
+    """How much of the painter the adapter changes.
+
+    Raises:
+        BadWeights: it is for another model, naming the first layer that does not fit.
+    """
+    changed = [name for name, *_ in fitted(painter.modules, adapter.factors, adapter.name)]
+    touched = {name.partition(".")[0] for name in changed}
+    networks = {name: module for name, module in painter.modules.items() if name in touched}
+    return Coverage(len(changed), len(layers_of(networks)))
+
+
+def named_as(painter: DiffusionPainter, adapter: Adapter) -> Adapter:
+    """The adapter with the painter's own names and shapes of layers, as a file in our dialect needs them.
+
+    Raises:
+        BadWeights: it is for another model.
+    """
+    named = {name: change for name, _, change in fitted(painter.modules, adapter.factors, adapter.name)}
+    return replace(adapter, factors=named)
+
+
+def spoken(prompt: str, adapters: Iterable[Adapter]) -> str:
+    """The prompt with the words that the model learned in the place of each `<name>`.
+
+    They are set apart from letters beside them: "一只<my-cat>" becomes "一只 wth cat".
+    """
+    for adapter in adapters:
+        pattern = re.compile(rf"(?P<before>\w?)<{re.escape(adapter.name)}>(?P<after>\w?)", re.IGNORECASE)
+        prompt = pattern.sub(partial(_set_apart, adapter.trigger), prompt)
+    return prompt
+
+
+def _set_apart(trigger: str, found: re.Match[str]) -> str:
+    before, after = found["before"], found["after"]
+    return f"{before}{' ' if before else ''}{trigger}{' ' if after else ''}{after}"
+
+
+def fingerprint(networks: Mapping[str, nn.Module], *, values: bool = False) -> str:
+    """Sixteen hex digits of the shapes of all networks, and with `values` of every bit in them."""
+    digest = hashlib.sha256()
+    for network, module in sorted(networks.items()):
+        for name, tensor in module.state_dict().items():
+            digest.update(f"{network}.{name} {tuple(tensor.shape)}\n".encode())
+            if values:
+                digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,219 @@
+"""Learning a subject from a few pictures while keeping what else the model knows.
+
+Papers: DreamBooth, Ruiz et al., arXiv 2208.12242; with low-rank changes, LoRA, arXiv 2106.09685. The same
+loss without its second term learns words (textual inversion, Gal et al., arXiv 2208.01618 eq. 2).
+Differs from DreamBooth: min-SNR weights, if any, are on both terms; times are stratified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadData
+from danqing.core.files import replacing
+from danqing.core.images import from_pil
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import Seeds
+from danqing.diffusion.loss import denoising_error, stratified_times
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.families._pretrained import read_tensors
+from danqing.training.diffusion import paint_pixels
+from danqing.training.objective import Batch, Objective
+from danqing.training.sheets import sheet_of
+from danqing.tuning.adapter import Adapter, fingerprint
+from danqing.tuning.adapter_files import write_adapter
+from danqing.tuning.textual_inversion import text_encoder
+
+_AT_ONCE = 8  # prior pictures painted in one batch
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Latents [n c h w] of pictures, and sentences that each tell what any of them shows."""
+
+    latents: Tensor
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """prior_weight: the paper's lambda. gamma: min-SNR (arXiv 2303.09556), None for none."""
+
+    prior_weight: float = 1.0
+    gamma: float | None = None
+
+
+class SubjectObjective(Objective):
+    """Trains the factors and words of an adapter that is attached to the painter, and nothing else.
+
+    DreamBooth eq. 2: the error on the subject, and lambda times the error on the painter's own earlier
+    pictures of its kind, in one batch. Without `prior`, or with lambda 0, there is only the first. Token
+    states are computed once unless the adapter changes them. `painted` are the pictures of the last sheet,
+    one for each of `probes`.
+    """
+
+    def __init__(
+        self,
+        painter: DiffusionPainter,
+        adapter: Adapter,
+        subject: Shots,
+        prior: Shots | None,
+        probes: Sequence[str],
+        options: LossOptions,
+    ) -> None:
+        super().__init__()
+        self.painter, self.adapter, self.options = painter, adapter, options
+        self.learned = nn.ParameterList(adapter.tensors())
+        self.painted = torch.empty(0)
+        self._probes = tuple(probes)
+        self._shots = [subject] + ([prior] if prior is not None and options.prior_weight > 0 else [])
+        self._ids = self._tokenised([sentence for shots in self._shots for sentence in shots.said])
+        changes_text = bool(adapter.words) or any(name.startswith("text") for name in adapter.factors)
+        with torch.no_grad():
+            self._states = None if changes_text else text_encoder(painter).states(self._ids)
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """`size` pictures of the subject, then as many of its kind, each with sentence, time and noise."""
+        parts, before = [], 0
+        for shots in self._shots:
+            parts.append(self._drawn(shots, before, size, rng))
+            before += len(shots.said)
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    def _drawn(self, shots: Shots, before: int, size: int, rng: Generator) -> Batch:
+        """A share of a batch; `before` sentences belong to other shots."""
+        latents = shots.latents[torch.randint(len(shots.latents), (size,), generator=rng)]
+        said = torch.randint(len(shots.said), (size,), generator=rng) + before
+        times = stratified_times(size, len(self.painter.schedule), rng)
+        noise = torch.randn(latents.shape, generator=rng)
+        return {"latents": latents, "said": said, "t": times, "noise": noise}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """`subject` and, where there is one, `prior` are the two terms."""
+        here = {key: value.to(self._ids.device) for key, value in batch.items()}
+        states = text_encoder(self.painter).states(self._ids) if self._states is None else self._states
+        words = Conditioning(states[here["said"]])
+        error = denoising_error(
+            self.painter, here["latents"], words, here["t"], here["noise"], self.options.gamma
+        )
+        terms = [term.mean() for term in error.chunk(len(self._shots))]
+        if len(terms) == 1:
+            return {"loss": terms[0]}
+        loss = terms[0] + self.options.prior_weight * terms[1]
+        return {"loss": loss, "subject": terms[0], "prior": terms[1]}
+
+    def sheet(self) -> Image.Image:
+        """The probes by the painter as it is now, at the defaults of its card, always with the same seeds."""
+        pictures = [paint_pixels(self.painter, probe, Seeds([k])) for k, probe in enumerate(self._probes)]
+        self.painted = torch.cat(pictures)
+        return sheet_of(self.painted, columns=4)
+
+    def export(self, folder: Path) -> None:
+        """Write the adapter as it is now."""
+        write_adapter(self.adapter.detached(), folder / f"{self.adapter.name}.safetensors")
+
+    def _tokenised(self, sentences: list[str]) -> Tensor:
+        text = text_encoder(self.painter)
+        ids: Tensor = text.tokenizer(
+            sentences, padding="max_length", truncation=True, max_length=text.max_length, return_tensors="pt"
+        ).input_ids
+        return ids.to(text.model.device)
+
+
+@contextmanager
+def frozen(painter: DiffusionPainter) -> Iterator[None]:
+    """Within the block no weight of the painter asks for a gradient."""
+    weights = [weight for module in painter.modules.values() for weight in module.parameters()]
+    asked = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for weight, wanted in zip(weights, asked, strict=True):
+            weight.requires_grad_(wanted)
+
+
+def subject_pictures(images: Sequence[Image.Image], painter: DiffusionPainter) -> Tensor:
+    """Pictures [n 4 h w] in [-1, 1] at the painter's native size, turned the way their EXIF says.
+
+    What is transparent somewhere is padded with nothing to the native shape; what is not, is cropped to it.
+
+    Raises:
+        BadData: fewer than two different pictures.
+    """
+    height, width = painter.card.height, painter.card.width
+    pictures = torch.stack([_sized(from_pil(image), height, width) for image in images] or [torch.empty(0)])
+    different = len(torch.unique(pictures.flatten(1), dim=0)) if images else 0
+    if different < 2:
+        raise BadData(
+            f"{different} different pictures are too few to learn a subject: give 2 or more, best 4"
+        )
+    return pictures
+
+
+def _sized(picture: Tensor, height: int, width: int) -> Tensor:
+    """[4 h w] -> [4 height width], its middle."""
+    h, w = picture.shape[1:]
+    clear = bool((picture[3] < 1).any())
+    scale = (min if clear else max)(height / h, width / w)
+    sides = max(1, round(h * scale)), max(1, round(w * scale))
+    scaled = F.interpolate(picture[None], sides, mode="bilinear", antialias=True)[0]
+    top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+    around = (left, width - sides[1] - left, top, height - sides[0] - top)  # negative crops
+    colour, alpha = (
+        F.pad(scaled[:3], around, value=1.0),
+        F.pad(scaled[3:], around, value=-1.0 if clear else 1),
+    )
+    return torch.cat([colour, alpha])
+
+
+def encoded(painter: DiffusionPainter, pictures: Tensor, mirror: bool) -> Tensor:
+    """Latents of pictures [n c h w], and of their mirror images too if asked for."""
+    views = torch.cat([pictures, pictures.flip(-1)]) if mirror else pictures
+    return torch.cat([painter.codec.encode(part) for part in torch.split(views, _AT_ONCE)])
+
+
+def prior_latents(
+    painter: DiffusionPainter,
+    words: str,
+    count: int,
+    seed: int,
+    folder: Path,
+    watch: Callable[[str], None] | None = None,
+) -> Tensor:
+    """What the painter itself paints for `words` by default, as latents [count c h w]; kept in `folder`.
+
+    The file's name tells the painter's weights, the words and all settings: what changes any of them paints
+    anew.
+
+    Raises:
+        NotFinite: the numbers broke down.
+    """
+    brief = Brief.of(words, seed=seed, native=True).settled(painter.card)
+    asked = f"{fingerprint(painter.modules, values=True)} {painter.card} {brief.model_dump_json()} {count}"
+    path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.safetensors"
+    if path.is_file():
+        return read_tensors(path)["latents"]
+    conditioning, done = painter.condition(brief), []
+    for first in range(seed, seed + count, _AT_ONCE):
+        seeds = Seeds.of(first, min(_AT_ONCE, seed + count - first))
+        *_, last = painter.steps(brief, conditioning, painter.begin(brief, conditioning, seeds))
+        done.append(last.state.cpu())
+        if watch is not None:
+            watch(f"painting {words!r} to remember it by: {first - seed + len(seeds)}/{count}")
+    latents = torch.cat(done)
+    with replacing(path) as draft:
+        save_file({"latents": latents}, draft)
+    return latents

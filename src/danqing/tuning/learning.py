@@ -1,0 +1,202 @@
+"""Learn a subject from a few pictures: one call, three methods, one trainer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from danqing.core.errors import BadBrief, BadData
+from danqing.core.files import replacing
+from danqing.core.registry import Registry
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.training.trainer import Trainer, TrainOptions
+from danqing.tuning.adapter import Adapter, attached, fingerprint
+from danqing.tuning.adapter_files import read_adapter
+from danqing.tuning.dreambooth import (
+    LossOptions,
+    Shots,
+    SubjectObjective,
+    encoded,
+    frozen,
+    prior_latents,
+)
+from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, fresh
+from danqing.tuning.monitor import Clip, Monitor
+from danqing.tuning.rare_token import rare_token
+from danqing.tuning.textual_inversion import first_vectors, text_encoder
+
+Watch = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """What to learn and how. Periods are in steps.
+
+    name: people will write `<name>`. kind: what the subject is one of, in a word or two, such as "cat".
+    method: a name in `METHODS`. lr: None for what suits the method. prior_weight: DreamBooth's lambda, 0 for
+    no prior; prior_count: how many pictures of the kind to paint for it. batch: pictures of the subject in a
+    step, and as many of its kind. vectors: of a learned word. text, convs: change the text tower, the
+    convolutions of the UNet too. avoid: words that must not become the rare token. sentences: around the
+    subject. keep_best: give the adapter of the step that CLIP likes best, not the last.
+    """
+
+    name: str
+    kind: str
+    method: str = "dreambooth"
+    steps: int = 300
+    lr: float | None = None
+    rank: int = 8
+    prior_weight: float = 1.0
+    prior_count: int = 24
+    batch: int = 4
+    vectors: int = 2
+    text: bool = False
+    convs: bool = False
+    mirror: bool = False
+    gamma: float | None = None
+    seed: int = 0
+    precision: str = "no"
+    avoid: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ("{}", "a {}", "a picture of a {}")
+    look_every: int = 100
+    keep_best: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a subject is learned: an adapter to train, how fast, and whether with a prior."""
+
+    begin: Callable[[DiffusionPainter, LearnOptions], Adapter]
+    lr: float
+    prior: bool
+
+
+METHODS: Registry[Method] = Registry("method", BadBrief)
+
+
+def _dreambooth(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
+    """Low-rank changes, with a rare token before the kind: "wth cat"."""
+    endings = {
+        "unet": ATTENTION + (RESNETS if options.convs else ()),
+        "text_encoder": TEXT if options.text else (),
+    }
+    avoid = (*options.avoid, options.kind, *painter.card.styles.values(), *options.sentences)
+    token = rare_token(text_encoder(painter).tokenizer, avoid)
+    factors = fresh(painter.modules, endings, options.rank, options.seed)
+    return Adapter(options.name, factors=factors, trigger=f"{token} {options.kind}")
+
+
+def _textual_inversion(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
+    """A new word `<name>` that begins as the kind."""
+    word = f"<{options.name}>"
+    vectors = first_vectors(painter, options.kind, options.vectors)
+    return Adapter(options.name, words={word: vectors}, trigger=word)
+
+
+def _both(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
+    """A new word, and low-rank changes."""
+    word, changes = _textual_inversion(painter, options), _dreambooth(painter, options)
+    return Adapter(options.name, factors=changes.factors, words=word.words, trigger=word.trigger)
+
+
+METHODS.register("dreambooth")(Method(_dreambooth, lr=1e-3, prior=True))
+METHODS.register("textual-inversion")(Method(_textual_inversion, lr=5e-3, prior=False))
+METHODS.register("both")(Method(_both, lr=1e-3, prior=True))
+
+
+def learn(
+    painter: DiffusionPainter,
+    pictures: Tensor,
+    options: LearnOptions,
+    run: Path,
+    clip: Clip | None = None,
+    watch: Watch | None = None,
+) -> Adapter:
+    """Learn a subject from pictures [n c h w] in [-1, 1] (see `dreambooth.subject_pictures`).
+
+    run: a folder for checkpoints, sheets and logs; a second call continues there, bit-equal. clip: scores the
+    sheets (`monitor.Monitor`). watch: called with each line of progress; what it raises stops the learning.
+    However it ends, the painter is bit-identical afterwards.
+
+    Raises:
+        BadBrief: an unknown method, or no rare token. BadData: fewer than two pictures, or a run folder of
+        something else. NotFinite: the numbers broke down; the last good checkpoint stays.
+    """
+    if len(pictures) < 2:
+        raise BadData(f"{len(pictures)} pictures are too few to learn a subject: give 2 or more, best 4")
+    if options.keep_best and clip is None:
+        raise BadBrief("keep_best needs a CLIP to tell what is best: give one, or leave keep_best out")
+    method = METHODS[options.method]
+    _claim(run, painter, pictures, options)
+    prior = _prior(painter, options, run, watch) if method.prior and options.prior_weight > 0 else None
+    begun = method.begin(painter, options)
+    subject = Shots(encoded(painter, pictures, options.mirror), _sentences(options, begun.trigger))
+    probes, plain = (_probes(painter, thing) for thing in (begun.trigger, options.kind))
+    with frozen(painter), attached(painter, {begun: 1.0}):
+        loss = LossOptions(options.prior_weight, options.gamma)
+        objective = SubjectObjective(painter, begun, subject, prior, probes, loss)
+        monitor = None if clip is None else Monitor(objective, clip, pictures, plain, run)
+        Trainer(objective, _pace(options, method), run).train(watch, monitor)
+    if options.keep_best and monitor is not None and monitor.best.is_file():
+        return _described(read_adapter(monitor.best), painter, options)
+    return _described(begun.detached(), painter, options)
+
+
+def _described(adapter: Adapter, painter: DiffusionPainter, options: LearnOptions) -> Adapter:
+    shapes = fingerprint(painter.modules)
+    return replace(adapter, kind=options.kind, base=painter.card.name, shapes=shapes)
+
+
+def _pace(options: LearnOptions, method: Method) -> TrainOptions:
+    """No average of the weights: over so few steps it would only lag behind."""
+    return TrainOptions(
+        steps=options.steps,
+        batch=options.batch,
+        lr=options.lr or method.lr,
+        warmup=min(20, options.steps // 10),
+        weight_decay=0.0,
+        ema=0.0,
+        precision=options.precision,
+        seed=options.seed,
+        save_every=50,
+        sheet_every=options.look_every,
+        log_every=10,
+    )
+
+
+def _prior(painter: DiffusionPainter, options: LearnOptions, run: Path, watch: Watch | None) -> Shots:
+    words = _sentences(options, options.kind)
+    return Shots(
+        prior_latents(painter, words[0], options.prior_count, options.seed, run / "prior", watch), words
+    )
+
+
+def _sentences(options: LearnOptions, thing: str) -> tuple[str, ...]:
+    return tuple(sentence.format(thing) for sentence in options.sentences)
+
+
+def _probes(painter: DiffusionPainter, thing: str) -> list[str]:
+    """What sheets show: the thing as it was learned, and in up to three styles that it was perhaps not."""
+    styles = [words.split("/")[0].strip() for words in list(painter.card.styles.values())[:3]]
+    return [f"a {thing}", *(f"a {thing}, {style} style" for style in styles)]
+
+
+def _claim(run: Path, painter: DiffusionPainter, pictures: Tensor, options: LearnOptions) -> None:
+    """Note in the run folder what is learned there.
+
+    Raises:
+        BadData: something else was.
+    """
+    seen = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()[:16]
+    told = (
+        f"{options}\npictures {seen}, model {painter.card.name} {fingerprint(painter.modules, values=True)}\n"
+    )
+    note = run / "learning.txt"
+    if note.is_file() and note.read_text("utf-8") != told:
+        raise BadData(f"{str(run)!r} holds another run, of other pictures or options: use another folder")
+    with replacing(note) as draft:
+        draft.write_text(told, "utf-8")

@@ -1,0 +1,148 @@
+"""Low-rank changes to a network's layers (LoRA, Hu et al., arXiv 2106.09685), put on by hooks.
+
+Eq. 3: the layer x -> W x becomes x -> W x + alpha / r * up (down x). A convolution's `down` has its kernel,
+stride and padding, and its `up` is 1 x 1. W itself is never touched, so that taking a change off leaves every
+bit as it was, and several changes simply add up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from danqing.core.errors import BadWeights
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+RESNETS = ("conv1", "conv2")
+TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+Layer = nn.Linear | nn.Conv2d
+Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """The change of one layer.
+
+    down: [r in], or [r in k k] of a convolution. up: [out r], or [out r 1 1]. alpha: the change is scaled by
+    alpha / r.
+    """
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        """The r of the paper."""
+        return self.down.shape[0]
+
+    def __call__(self, layer: Layer, x: Tensor) -> Tensor:
+        """What is added to the layer's output for its input x."""
+        down, up = self.down.to(x), self.up.to(x)
+        if isinstance(layer, nn.Linear):
+            change = F.linear(F.linear(x, down), up)
+        else:  # its own padding mode too, which a seamless picture changes
+            change = F.conv2d(layer._conv_forward(x, down, None), up)
+        return change * (self.alpha / self.rank)
+
+    def shaped(self, layer: Layer) -> Factors:
+        """The same factors in the layer's number of dimensions: a 1 x 1 convolution is a linear layer."""
+        extra = layer.weight.ndim - self.down.ndim
+        if extra == 2:
+            return Factors(self.down[..., None, None], self.up[..., None, None], self.alpha)
+        if extra == -2 and self.down.shape[2:] == (1, 1):
+            return Factors(self.down[..., 0, 0], self.up[..., 0, 0], self.alpha)
+        return self
+
+    def fits(self, layer: Layer) -> bool:
+        """Whether the change has the shape of the layer's weight."""
+        return self.changes() == tuple(layer.weight.shape) and self.up.shape[1] == self.rank
+
+    def changes(self) -> tuple[int, ...]:
+        """The shape of the weight that is changed."""
+        return (self.up.shape[0], *self.down.shape[1:])
+
+
+def flat(name: str) -> str:
+    """`unet.mid_block.attentions.0` -> `unet.mid_block_attentions_0`, as kohya's files name layers."""
+    network, _, path = name.partition(".")
+    return f"{network}.{path.replace('.', '_')}"
+
+
+def layers_of(networks: Mapping[str, nn.Module]) -> dict[str, Layer]:
+    """All layers that can be changed, by network and path: `unet.mid_block.attentions.0.proj_in`."""
+    return {
+        f"{network}.{path}": layer
+        for network, module in networks.items()
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    }
+
+
+def fitted(
+    networks: Mapping[str, nn.Module], factors: Mapping[str, Factors], whose: str
+) -> Iterator[tuple[str, Layer, Factors]]:
+    """The layer's own name, the layer and the factors in its shape, for each of `factors`.
+
+    Raises:
+        BadWeights: naming the first layer that is missing or has another shape, and both shapes.
+    """
+    known = {flat(name): (name, layer) for name, layer in layers_of(networks).items()}
+    for wanted, change in factors.items():
+        if flat(wanted) not in known:
+            raise BadWeights(
+                f"adapter {whose!r} is for another model: it changes {wanted} of shape "
+                f"{list(change.changes())}, which this model lacks"
+            )
+        name, layer = known[flat(wanted)]
+        shaped = change.shaped(layer)
+        if not shaped.fits(layer):
+            raise BadWeights(
+                f"adapter {whose!r} is for another model: it changes {name} of shape "
+                f"{list(shaped.changes())}, this model's is {list(layer.weight.shape)}"
+            )
+        yield name, layer, shaped
+
+
+def adding(factors: Factors, weight: float) -> Hook:
+    """A forward hook that adds `weight` times the change."""
+
+    def add(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        return output + weight * factors(layer, args[0])
+
+    return add
+
+
+def fresh(
+    networks: Mapping[str, nn.Module], endings: Mapping[str, tuple[str, ...]], rank: int, seed: int
+) -> dict[str, Factors]:
+    """Factors to be trained, which change nothing yet: `down` random, `up` zero, alpha = rank.
+
+    endings: network name -> how the paths of the wanted layers end, such as `ATTENTION`. The rank is at most
+    the smaller side of a layer.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    made = {}
+    for name, layer in layers_of(networks).items():
+        network, _, path = name.partition(".")
+        if any(f".{path}".endswith(f".{ending}") for ending in endings.get(network, ())):
+            made[name] = _fresh_factors(layer, rank, rng)
+    return made
+
+
+def _fresh_factors(layer: Layer, rank: int, rng: torch.Generator) -> Factors:
+    out, *inner = layer.weight.shape
+    rank = min(rank, out, math.prod(inner))
+    bound = 1 / math.sqrt(math.prod(inner))
+    down = (torch.rand(rank, *inner, generator=rng) * 2 - 1) * bound
+    up = torch.zeros(out, rank, *(1,) * (len(inner) - 1))
+    device = layer.weight.device
+    return Factors(nn.Parameter(down.to(device)), nn.Parameter(up.to(device)), float(rank))

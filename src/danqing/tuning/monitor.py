@@ -1,0 +1,94 @@
+"""How alike and how obedient pictures are while a subject is learned: too long, and all are of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
+
+from danqing.core.files import replacing
+from danqing.tuning.adapter_files import write_adapter
+from danqing.tuning.dreambooth import SubjectObjective
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A CLIP with its tokenizer, which sees pictures in [-1, 1]."""
+
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+
+    @torch.no_grad()
+    def pictures(self, pixels: Tensor) -> Tensor:
+        """Pictures [n c h w] -> unit vectors [n d]; alpha is left out."""
+        size = (self.model.config.vision_config.image_size,) * 2
+        seen = F.interpolate(pixels[:, :3], size, mode="area")
+        return F.normalize(self.model.get_image_features(seen).pooler_output, dim=-1)
+
+    @torch.no_grad()
+    def words(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> unit vectors [n d]."""
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        return F.normalize(self.model.get_text_features(**tokens).pooler_output, dim=-1)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of the pictures painted after `step` steps: mean cosines in [-1, 1] (arXiv 2208.12242 section 4.1).
+
+    clip_i: to the pictures of the subject. clip_t: to the words, with the kind in the place of the subject.
+    """
+
+    step: int
+    clip_i: float
+    clip_t: float
+
+    @property
+    def compromise(self) -> float:
+        """Their product, which neither can carry alone; 0 where one is negative."""
+        return max(self.clip_i, 0) * max(self.clip_t, 0)
+
+
+class Monitor:
+    """Scores the pictures of each sheet into `scores.csv`, and keeps the best adapter in `best.safetensors`.
+
+    subject: the pictures [n c h w] in [-1, 1]. plain: what each probe would be called without the subject.
+    """
+
+    def __init__(
+        self, objective: SubjectObjective, clip: Clip, subject: Tensor, plain: Sequence[str], run: Path
+    ) -> None:
+        self.best = run / "best.safetensors"
+        self._objective, self._clip, self._path = objective, clip, run / "scores.csv"
+        self._subject, self._words = clip.pictures(subject), clip.words(plain)
+
+    def __call__(self, step: int) -> None:
+        """Look at the pictures painted after `step` steps. A step looked at again is written once."""
+        seen = self._clip.pictures(self._objective.painted)
+        likeness, obedience = (
+            float((seen @ self._subject.T).mean()),
+            float((seen * self._words).sum(-1).mean()),
+        )
+        now = Scores(step, round(likeness, 6), round(obedience, 6))
+        before = [scores for scores in read_scores(self._path) if scores.step < step]
+        if now.compromise >= max((scores.compromise for scores in before), default=0.0):
+            write_adapter(self._objective.adapter.detached(), self.best)
+        with replacing(self._path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("step", "clip_i", "clip_t"))
+            writer.writerows((s.step, s.clip_i, s.clip_t) for s in [*before, now])
+
+
+def read_scores(path: Path) -> list[Scores]:
+    """The scores in a file that a `Monitor` wrote; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        return [Scores(int(row["step"]), float(row["clip_i"]), float(row["clip_t"])) for row in rows]

@@ -1,0 +1,42 @@
+"""A word that means nothing to a text tower yet, to bind a subject to (arXiv 2208.12242 section 3.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from transformers import PreTrainedTokenizerBase
+
+from danqing.core.errors import BadBrief
+
+_SHORT = re.compile(r"([a-z]{1,3})</w>")
+_VOWELS = set("aeiouy")
+_SELDOM = "zqxjkvbpygfwmucldrhsnioate"  # English letters, the rarest first
+
+
+def rare_token(tokenizer: PreTrainedTokenizerBase, avoid: Iterable[str] = ()) -> str:
+    """One to three letters that are a single token, rare, and no word in `avoid` (phrases are split).
+
+    Byte pairs are merged in the order of how often they occur, so a high id is a rare token. Without a vowel
+    it is hardly a word. Where all pairs are words, or none were merged, it is the rarest single letter.
+
+    Raises:
+        BadBrief: the tokenizer has none.
+    """
+    words = set(re.findall(r"[a-z]+", " ".join(avoid).lower()))
+    found = {
+        match[1]: index
+        for token, index in tokenizer.get_vocab().items()
+        if (match := _SHORT.fullmatch(token)) and match[1] not in words
+    }
+    for text in sorted(found, key=lambda text: _rarity(text, found[text]), reverse=True):
+        if tokenizer(text, add_special_tokens=False).input_ids == [found[text]]:
+            return text
+    raise BadBrief("this model's tokenizer has no rare token: choose the method textual-inversion")
+
+
+def _rarity(text: str, index: int) -> tuple[bool, int]:
+    """Pairs without a vowel first, by id; then single letters; then what may be words, by id."""
+    if len(text) == 1:
+        return False, 10**9 - _SELDOM.index(text)
+    return not set(text) & _VOWELS, index

@@ -1,0 +1,113 @@
+"""Learned words: vectors that the text tower reads in place of `<name>` (Gal et al., arXiv 2208.01618).
+
+While words are known, the text encoder has a copy of its tokenizer with v further tokens for each, and an
+embedding with their rows after its own: the ids and rows that diffusers' `load_textual_inversion` gives them.
+Afterwards both are the very objects they were.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from tokenizers import normalizers
+from torch import Tensor, nn
+from transformers import AddedToken, PreTrainedTokenizerBase
+
+from danqing.conditioning.text import TextEncoder
+from danqing.core.errors import BadWeights
+from danqing.diffusion.painter import DiffusionPainter
+
+_PRIVATE = 0xF0000  # characters that nobody writes: each stands for one vector between text and id
+
+
+@contextmanager
+def speaking(painter: DiffusionPainter, words: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within the block the painter understands `words`: what to write, such as `<my-cat>` -> vectors [v d].
+
+    Raises:
+        BadWeights: the painter reads no such vectors, or vectors of another width.
+    """
+    if not words:
+        yield
+        return
+    text = text_encoder(painter)
+    known: nn.Embedding | _Rows = text.model.get_input_embeddings()
+    for word, vectors in words.items():
+        _check_width(word, vectors, known)
+    try:
+        text.model.set_input_embeddings(_Rows(known, len(text.tokenizer), tuple(words.values())))
+        painter.text = replace(text, tokenizer=_extended(text.tokenizer, words))
+        yield
+    finally:
+        painter.text = text
+        text.model.set_input_embeddings(known)
+
+
+def text_encoder(painter: DiffusionPainter) -> TextEncoder:
+    """The painter's text encoder.
+
+    Raises:
+        BadWeights: the painter reads words in another way.
+    """
+    if not isinstance(painter.text, TextEncoder):
+        raise BadWeights(f"model {painter.card.name!r} cannot learn words: choose the method dreambooth")
+    return painter.text
+
+
+def first_vectors(painter: DiffusionPainter, kind: str, count: int) -> nn.Parameter:
+    """Vectors [count d] to start learning from: those of the words `kind`, the last one repeated."""
+    text = text_encoder(painter)
+    ids = text.tokenizer(kind, add_special_tokens=False).input_ids[:count]
+    ids += ids[-1:] * (count - len(ids))
+    rows: Tensor = text.model.get_input_embeddings().weight[ids]
+    return nn.Parameter(rows.detach().float().clone())
+
+
+class _Rows(nn.Module):
+    """An embedding with further rows, for ids from `first` on."""
+
+    def __init__(self, known: nn.Embedding | _Rows, first: int, learned: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.known: nn.Embedding | _Rows
+        self.known, self.first = known, first
+        self._learned = learned  # in a tuple, they are not among the tower's own parameters
+
+    @property
+    def weight(self) -> Tensor:
+        """The rows that are not learned [tokens d]."""
+        return self.known.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids [n L] -> rows [n L d]; those of the known embedding are its own, bit for bit."""
+        known: Tensor = self.known(ids.clamp(max=self.first - 1))
+        learned = torch.cat([vectors.to(known) for vectors in self._learned])
+        rows = F.embedding((ids - self.first).clamp(min=0), learned)
+        return torch.where((ids >= self.first).unsqueeze(-1), rows, known)
+
+
+def _extended(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, Tensor]) -> PreTrainedTokenizerBase:
+    """A copy of the tokenizer that makes one token of each vector, in the order of `words`."""
+    extended = copy.deepcopy(tokenizer)
+    backend = extended.backend_tokenizer
+    known, steps = len(extended), [backend.normalizer] if backend.normalizer is not None else []
+    for word, vectors in words.items():
+        marks = [chr(_PRIVATE + known + k) for k in range(len(vectors))]
+        extended.add_tokens([AddedToken(mark, normalized=True) for mark in marks])
+        steps.append(normalizers.Replace(word.lower(), "".join(marks)))
+        known += len(marks)
+    backend.normalizer = normalizers.Sequence(steps)
+    return extended
+
+
+def _check_width(word: str, vectors: Tensor, known: nn.Embedding | _Rows) -> None:
+    width = known.weight.shape[-1]
+    if vectors.ndim != 2 or vectors.shape[1] != width:
+        raise BadWeights(
+            f"the learned word {word!r} is for another model: its vectors have shape {list(vectors.shape)}, "
+            f"this model reads [any {width}]"
+        )

@@ -1,0 +1,55 @@
+"""Adapters of random numbers that do change pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from danqing.core.brief import Brief
+from danqing.core.seeds import Seeds
+from danqing.tuning.adapter import Adapter
+from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, Factors, fresh
+
+
+def random_adapter(painter, name="thing", rank=4, alpha=2.0, seed=0, text=True, scale=0.3):
+    endings = {"unet": ATTENTION + RESNETS, "text_encoder": TEXT if text else ()}
+    rng = torch.Generator().manual_seed(seed)
+    factors = {
+        layer: Factors(
+            change.down.detach().clone(), scale * torch.randn(change.up.shape, generator=rng), alpha
+        )
+        for layer, change in fresh(painter.modules, endings, rank, seed).items()
+    }
+    return Adapter(name, factors=factors)
+
+
+def scaled(adapter, weight):
+    """The same with the weight inside."""
+    factors = {k: Factors(v.down, v.up * weight, v.alpha) for k, v in adapter.factors.items()}
+    return replace(adapter, factors=factors)
+
+
+def output(painter, prompt="a cat"):
+    """What the network says of fixed noise for a prompt."""
+    words = painter.text(prompt)
+    x = Seeds([5]).normal(painter.codec.channels, 4, 4)
+    with torch.no_grad():
+        return painter.network(x, torch.full((1,), 500.0), words)
+
+
+def bits(painter):
+    """A copy of everything in the painter's networks."""
+    return {
+        f"{network}.{name}": value.clone()
+        for network, module in painter.modules.items()
+        for name, value in module.state_dict().items()
+    }
+
+
+def same_bits(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def settled(painter, prompt="a cat", **fields):
+    return Brief.of(prompt, seed=1, steps=2, native=True, **fields).settled(painter.card)
