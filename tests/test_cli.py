@@ -21,6 +21,7 @@ from PIL import Image
 
 import danqing
 from danqing.apps.paint import paint as app
+from danqing.conditioning.parameters import MAPPING_VERSION
 from danqing.core.brief import Brief
 from danqing.core.errors import BadWeights
 from danqing.core.picture import Picture
@@ -117,6 +118,50 @@ def test_a_negative_prompt_without_effect_is_told(ask: Ask, guidance: str, notic
     assert "--no" not in paint(ask, "a cat", "--guidance", guidance).err
 
 
+def test_parameters_may_stand_in_the_prompt(ask: Ask) -> None:
+    answer = paint(ask, "a fox —ar 4:1 --no people, text --seed 7 --c 5 --q 2 --tile", "--out", "a.png")
+    assert answer.code == 0, answer.err
+    assert "ar 4:1 -> 64x16" in answer.err
+    picture = Picture.open("a.png")
+    brief = picture.brief
+    assert (brief.prompt, brief.negative_prompt, brief.seed) == ("a fox", "people, text", 7)
+    assert (brief.width, brief.height, brief.steps, brief.chaos, brief.tile) == (64, 16, 6, 5, True)
+    assert picture.info.mapping == MAPPING_VERSION
+
+
+def test_an_option_goes_before_a_parameter_and_doubles_are_told(ask: Ask) -> None:
+    answer = paint(
+        ask, "a fox --seed 1 --seed 2 --ar 2:1 --sref b", "--seed", "9", "--ar", "4:1", "--out", "a.png"
+    )
+    assert "--seed is given more than once" in answer.err
+    assert "--sref have no effect" in answer.err
+    brief = Picture.open("a.png").brief
+    assert (brief.seed, brief.width, brief.height) == (9, 64, 16)
+
+
+def test_wildcards_choose_and_show_tells_what(ask: Ask) -> None:
+    answer = paint(ask, "a {red|blue} fox --repeat 6", "--seed", "1", "--out", "x/")
+    files = answer.out.split()
+    assert len(files) == 7
+    chosen = {Picture.open(file).info.chosen for file in files[:6]}
+    assert chosen == {"a red fox", "a blue fox"}
+    shown = ask("show", files[0]).out
+    assert "chosen" in shown
+    command = shlex.split(shown.splitlines()[-1])
+    assert command[-1] == "a {red|blue} fox"
+    assert ask(*command[1:], "--out", "b.png").code == 0
+    assert Picture.open("b.png").image.tobytes() == Picture.open(files[0]).image.tobytes()
+
+
+def test_a_prompt_with_dashes_survives_its_command_line(ask: Ask) -> None:
+    paint(ask, r"a \--tile fox", "--seed", "1", "--out", "a.png", "--stylize", "7")
+    assert Picture.open("a.png").brief.prompt == "a --tile fox"
+    command = shlex.split(ask("show", "a.png").out.splitlines()[-1])
+    assert ask(*command[1:], "--out", "b.png").code == 0
+    assert Picture.open("b.png").brief == Picture.open("a.png").brief
+    assert Picture.open("b.png").brief.stylize == 7
+
+
 def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[int, int]] = []
     monkeypatch.setattr(progress.Console, "is_terminal", True)
@@ -168,6 +213,16 @@ BAD = [
     ("paint cat --model toy --background red", "transparent, white or #rrggbb"),
     ("paint cat --model toy --sampler eulr", "unknown sampler 'eulr': did you mean 'euler'?"),
     ("paint cat --model nowhere", "unknown model 'nowhere'"),
+    ("paint 'cat --ar16:9' --model toy", "put a space after --ar"),
+    ("paint 'cat --ar 3:2 dog' --model toy", "'dog' stands behind --ar"),
+    ("paint 'cat --stlye 3d' --model toy", "unknown parameter '--stlye': did you mean '--style'?"),
+    ("paint 'cat --seed x' --model toy", "--seed 'x' is not understood"),
+    ("paint 'cat --chaos 101' --model toy", "chaos 101 is too large"),
+    ("paint 'cat --ar 3:2' --width 32 --model toy", "give one of them"),
+    ("paint 'cat --seed 1 --q 3' --model toy", "one of 0.25, 0.5, 1, 2, 4"),
+    ("paint 'cat::1 dog::-1' --model toy", "make the sum more than 0"),
+    ("paint ' --tile' --model toy", "prompt is empty"),
+    ("paint cat --chaos 1.5 --model toy", "chaos '1.5' is not a whole number"),
     ("paint cat --model toy --stpes 3", "--steps"),
     ("paint cat --model toy --out a.gif", "end the name with .png"),
     ("paint cat --model toy --out a.jpg --background transparent", "JPEG has no transparency"),

@@ -1,0 +1,58 @@
+"""docs/prompt-language.md: every prompt on the page is run, and says what the page claims."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from danqing.apps.paint import paint
+from danqing.conditioning.grammar import parse, render
+from danqing.conditioning.parameters import _SHORT, _TABLE, brief_fields, split
+from danqing.conditioning.prompt import spoken, words
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief
+from danqing.families.stable_diffusion import random_painter
+from tests.toy import CARD
+
+PAGE = (Path(__file__).parent.parent / "docs" / "prompt-language.md").read_text("utf-8")
+
+
+def lines(kind: str) -> list[str]:
+    boxes = re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return [line for box in boxes for line in box.splitlines()]
+
+
+def told(line: str) -> Brief:
+    text, asked = split(line)
+    brief = Brief.of(text, **{"seed": 7, **brief_fields(asked, CARD, {})}).settled(CARD)
+    return spoken(brief)
+
+
+@pytest.mark.parametrize("line", lines("prompt"))
+def test_every_prompt_is_read(line):
+    sides = line.split("  =  ")
+    said = [words(told(side), CARD) for side in sides]
+    for prompt in said:
+        assert parse(render(prompt)) == prompt
+    assert len({(prompt.weights, *(part.chunks for part in prompt.parts)) for prompt in said}) == 1
+
+
+@pytest.mark.parametrize("line", lines("refused"))
+def test_what_is_refused_is_refused(line):
+    with pytest.raises(BadBrief):
+        told(line)
+
+
+def test_the_table_names_every_parameter():
+    named = set(re.findall(r"`--(\w+)", "".join(re.findall(r"^\| `--.*?\|", PAGE, re.MULTILINE))))
+    assert named == {*_TABLE, *_SHORT}
+
+
+def test_the_whole_language_paints():
+    """One picture of all prompts at once, with the tiny painter."""
+    line = "; ".join(line for line in lines("prompt") if "--" not in line and "  =  " not in line)
+    (picture,) = paint(Brief.of(line, seed=1, steps=3, native=True), painter=random_painter())
+    assert picture.image.size == (32, 32)
+    assert "{" not in picture.info.chosen

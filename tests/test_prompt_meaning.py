@@ -1,0 +1,450 @@
+"""What weights, parts, chunks, schedules and tastes do to the numbers, each against its formula."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from danqing.apps.paint import paint
+from danqing.conditioning.encode import encode
+from danqing.conditioning.grammar import parse
+from danqing.conditioning.taste import stylized, tasted, turned
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief
+from danqing.core.painter import Conditioning, Given
+from danqing.core.seeds import Seeds
+from danqing.diffusion.guidance import Guidance, composed, guided, guided_along
+from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.schedule import CLEAN, Level
+from danqing.families.stable_diffusion import random_painter
+from tests.toy import Toy
+
+LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
+
+
+@pytest.fixture(scope="module")
+def painter():
+    return random_painter()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def brief_of(painter, prompt, **fields):
+    return Brief.of(prompt, **{"seed": 1, "steps": 4, "native": True, **fields}).settled(painter.card)
+
+
+def condition(painter, prompt, **fields):
+    return painter.condition(brief_of(painter, prompt, **fields))
+
+
+def tokens(painter, prompt, **fields):
+    return condition(painter, prompt, **fields).tokens
+
+
+# weights and chunks
+
+
+@pytest.mark.parametrize(
+    ("prompt", "plain"),
+    [("a cat", "a cat"), ("  a (cat:1) [|]", "a cat"), (r"\(a\)", "(a)"), ("([cat])", "cat"), ("a::3", "a")],
+)
+def test_a_weight_of_one_is_exactly_the_plain_prompt(painter, prompt, plain):
+    said = condition(painter, prompt)
+    assert torch.equal(said.tokens, painter.text(plain).tokens)
+    assert torch.equal(said.negative.tokens, painter.text("").tokens)
+    assert (said.weight, said.others, said.later) == (None, (), ())
+
+
+def test_weights_multiply_states_and_keep_their_mean_length(painter):
+    """A token of the tiny tokenizer is a byte: begin, a, c, a, t, b, end, ..."""
+    states = painter.text("a cat b").tokens
+    weights = torch.ones(16)
+    weights[2:5] = -1.5
+    heavier = states * weights[:, None]
+    expected = heavier * (states.square().sum(-1).sqrt().mean() / heavier.square().sum(-1).sqrt().mean())
+    torch.testing.assert_close(tokens(painter, "a (cat:-1.5) b"), expected, rtol=0, atol=1e-5)
+
+
+def test_a_character_of_many_bytes_has_one_weight(painter):
+    plain, heavy = painter.text("猫ab").tokens, tokens(painter, "(猫:2)ab")
+    ratios = (heavy / plain)[0].mean(-1)
+    torch.testing.assert_close(ratios / ratios[0], torch.tensor([1.0, 2, 2, 2, *[1] * 12]))
+
+
+def test_the_negative_prompt_has_weights(painter):
+    said = condition(painter, "a", negative_prompt="(blue:1.5) AND b::2")
+    assert torch.equal(
+        said.negative.tokens,
+        painter.text.weighted(parse("(blue:1.5) \\AND b\\::2").parts[0].chunks[0]).tokens,
+    )
+    assert not torch.equal(said.negative.tokens, tokens(painter, "blue AND b::2"))
+
+
+def test_chunks_are_encoded_alone_and_stand_side_by_side(painter):
+    expected = torch.cat([painter.text("a cat").tokens, tokens(painter, "(b:2)")], dim=1)
+    assert torch.equal(tokens(painter, "a cat BREAK (b:2)"), expected)
+
+
+def test_words_that_do_not_fit_are_told_wherever_they_stand(painter):
+    long = "abcdefghijklmnopqrst"
+    for prompt in (long, f"a BREAK ({long}:1.2)", f"a AND {long}", f"[a:{long}:0.5]"):
+        assert condition(painter, prompt).dropped == "opqrst"
+    assert condition(painter, f"{long}1 AND {long}2").dropped == "opqrst1; opqrst2"
+
+
+def test_an_encoder_without_weights_says_so():
+    def plain(words):
+        return Conditioning(torch.full((1, 1, 1), float(len(words))))
+
+    with pytest.raises(BadBrief, match="cannot weigh words: write 'a cat' without brackets"):
+        encode(plain, parse("a (cat)"), parse(""), 4)
+    assert encode(plain, parse("a cat BREAK b"), parse(""), 4).tokens.flatten().tolist() == [5, 1]
+
+
+# parts
+
+
+def answer(painter, words, x, scale=3.0):
+    with torch.no_grad():
+        return guided(painter.network, words, Guidance(scale))(x, LEVEL)
+
+
+def alone(painter, prompt, x):
+    return answer(painter, condition(painter, prompt), x, 1.0)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_equal_shares_are_the_mean(painter, x, scale):
+    a, b = (answer(painter, condition(painter, prompt), x, scale) for prompt in ("cat", "dog"))
+    both = answer(painter, condition(painter, "cat::1 dog::1"), x, scale)
+    torch.testing.assert_close(both, (a + b) / 2, rtol=0, atol=1e-5)
+
+
+def test_added_parts_are_equation_11(painter, x):
+    """Liu et al., arXiv 2206.01714."""
+    u, a, b = (alone(painter, prompt, x) for prompt in ("(blue)", "cat", "dog"))
+    said = condition(painter, "cat AND dog :-0.5", negative_prompt="(blue)")
+    expected = u + 3.0 * (1.0 * (a - u) - 0.5 * (b - u))
+    torch.testing.assert_close(answer(painter, said, x), expected, rtol=0, atol=1e-5)
+    one = u + 0.5 * (a - u)
+    torch.testing.assert_close(
+        answer(painter, condition(painter, "AND cat :0.5", negative_prompt="(blue)"), x, 1.0),
+        one,
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+def test_equal_parts_that_add_up_to_one_are_the_plain_prompt(painter, x):
+    plain = answer(painter, condition(painter, "cat"), x)
+    for prompt in ("cat :0.5 AND cat :0.5", "cat::1 cat::2", "cat :3 AND cat :-2"):
+        torch.testing.assert_close(answer(painter, condition(painter, prompt), x), plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "scale", "rows"),
+    [("a", 3.0, 2), ("a AND b", 3.0, 3), ("a::1 b::2", 1.0, 2), ("a AND b", 1.0, 3), ("a AND b", 0.0, 1)],
+)
+def test_all_parts_are_asked_in_one_call(painter, x, prompt, scale, rows):
+    seen = []
+
+    def network(x, t, words):
+        assert len(x) == len(t) == len(words)
+        seen.append(len(x))
+        return x
+
+    guided(network, condition(painter, prompt), Guidance(scale))(x, LEVEL)
+    assert seen == [rows]
+
+
+def test_parts_that_do_not_add_up_to_one_need_a_negative(painter):
+    words = replace(condition(painter, "a AND b"), negative=None)
+    with pytest.raises(ValueError, match="needs a negative"):
+        guided(painter.network, words, Guidance(1.0))
+    guided(painter.network, replace(condition(painter, "a::1 b"), negative=None), Guidance(1.0))
+
+
+def attention(x, _t, words):
+    """A network that is cross-attention and nothing else."""
+    scores = x.flatten(2).mean(1, keepdim=True)[..., :1] * words.tokens.sum(-1)[:, None]
+    return x * (scores.softmax(-1) @ words.tokens).mean((1, 2)).view(-1, 1, 1, 1)
+
+
+def test_parts_of_different_length_meet_without_padding(painter, x):
+    short, long = condition(painter, "a"), condition(painter, "b BREAK c BREAK d")
+    assert (short.tokens.shape[1], long.tokens.shape[1]) == (16, 48)
+    u = guided(attention, replace(short.negative, negative=None), Guidance(1.0))(x, LEVEL)
+    c = guided(attention, replace(long, negative=None), Guidance(1.0))(x, LEVEL)
+    torch.testing.assert_close(guided(attention, long, Guidance(3.0))(x, LEVEL), u + 3 * (c - u))
+
+
+def test_a_batch_of_different_prompts_answers_as_each_alone(painter, x):
+    prompts = ["cat", "a AND b :0.5", "[a:b BREAK c:0.5]", "a::2 [b|c] d::3"]
+    rows = [condition(painter, prompt) for prompt in prompts]
+    together, sheet = Conditioning.cat(*rows), x.expand(4, -1, -1, -1)
+    assert len(together) == 4
+    for step in range(4):
+        both = guided(attention, together.at(step), Guidance(3.0))(sheet, LEVEL)
+        for k, row in enumerate(rows):
+            single = guided(attention, row.at(step), Guidance(3.0))(x, LEVEL)
+            torch.testing.assert_close(both[k : k + 1], single)
+    wide = rows[3].expand(3)
+    assert [len(part) for _, moment in wide.moments for part in (*moment.parts, moment.negative)] == [3] * 12
+
+
+def test_composed_without_words_is_the_same_when_weights_sum_to_one():
+    a, b, u = torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    weights = [torch.tensor([0.3, 2.0]), torch.tensor([0.7, -1.0])]
+    torch.testing.assert_close(composed([a, b], weights), composed([a, b], weights, u), rtol=1e-5, atol=1e-5)
+    assert composed([a], [None], u) is a
+
+
+# schedules
+
+
+def finished(painter, brief, seeds=(1,)):
+    words = painter.condition(brief)
+    *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds(seeds)))
+    return last.state
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "euler_ancestral"])
+def test_a_schedule_paints_with_one_then_the_other(painter, sampler):
+    """By hand through the coroutine: the first two of four questions with one prompt, then the other."""
+    brief = brief_of(painter, "[cat:dog:0.5] (x:2)", sampler=sampler)
+    one, other = (
+        guided(painter.network, condition(painter, prompt, sampler=sampler), Guidance(brief.guidance))
+        for prompt in ("cat (x:2)", "dog (x:2)")
+    )
+    asked = 0
+
+    @torch.no_grad()
+    def denoise(x, level):
+        nonlocal asked
+        asked += 1
+        return painter.prediction.clean(x, (one if asked <= 2 else other)(x, level), level.alpha, level.sigma)
+
+    begun = painter.begin(brief, painter.condition(brief), Seeds([1]))
+    entry = SAMPLERS[sampler]
+    levels = painter.schedule.levels(4, entry.spacing, entry.clean_end)
+    *_, (expected, _) = drive(entry.walk(begun.state, levels, begun.seeds), denoise)
+    assert torch.equal(finished(painter, brief), expected)
+
+
+def test_words_are_a_function_of_the_level(painter, x):
+    """Also of levels between two steps, and of trials that look ahead."""
+    words = condition(painter, "[cat:dog:2]")
+    levels = [Level(math.cos(a), math.sin(a), a) for a in (1.5, 1.2, 0.9, 0.6)] + [CLEAN]
+    seen = []
+
+    def network(x, _t, words):
+        seen.append(words.tokens)
+        return x
+
+    ask = guided_along(network, replace(words, negative=None), Guidance(1.0), levels)
+    for angle in (1.55, 1.5, 1.0, 0.9, 0.7, 0.1):
+        ask(x, Level(math.cos(angle), math.sin(angle), angle))
+    ask(x, CLEAN)
+    cat, dog = tokens(painter, "cat"), tokens(painter, "dog")
+    assert [torch.equal(said, cat) for said in seen] == [True] * 3 + [False] * 4
+    assert all(torch.equal(said, dog) for said in seen[3:])
+
+
+def test_the_same_words_are_encoded_once():
+    calls = []
+
+    def text(words):
+        calls.append(words)
+        return Conditioning(torch.zeros(1, 1, 1))
+
+    encode(text, parse("[a|b] AND c"), parse("[|x]"), 10)
+    assert sorted(calls) == ["", "a", "b", "c", "x"]
+
+
+def test_a_schedule_counts_the_steps_that_are_left_for_a_given_picture(painter):
+    given = Given(torch.zeros(1, 4, 32, 32))
+    brief = brief_of(painter, "[cat:dog:0.5]", steps=8, strength=0.5)
+    assert [start for start, _ in painter.condition(brief, given).later] == [2]
+
+
+def test_given_pictures_stand_beside_every_part_at_every_moment(painter):
+    given = Given(torch.zeros(1, 4, 32, 32), torch.ones(1, 1, 32, 32))
+    seen = []
+
+    def network(x, _t, words):
+        seen.append(words.beside)
+        return x
+
+    looking = replace(painter, network=network, beside=lambda *_: torch.ones(1, 5, 4, 4))
+    brief = brief_of(painter, "[a:b:0.5] AND c::2", negative_prompt="[d|e]", strength=1.0)
+    words = looking.condition(brief, given)
+    for _ in looking.steps(brief, words, looking.begin(brief, words, Seeds([1]))):
+        pass
+    assert len(seen) == 4
+    assert all(beside is not None and len(beside) == 3 for beside in seen)
+    for _, moment in words.moments:
+        for part in moment.parts:
+            assert (part.image, part.region) == (words.image, words.region)
+            assert part.image is not None
+
+
+def test_outside_a_region_the_given_picture_stays_whatever_is_said(painter):
+    region = torch.zeros(1, 1, 32, 32)
+    region[..., :16] = 1
+    picture = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    brief = brief_of(painter, "[a:b:0.5] AND c::2", strength=1.0)
+    words = painter.condition(brief, Given(picture, region))
+    *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([1])))
+    torch.testing.assert_close(last.state[..., 2:], words.image[..., 2:], rtol=0, atol=1e-5)
+    assert not torch.allclose(last.state[..., :2], words.image[..., :2], atol=1e-2)
+
+
+# tastes
+
+
+def test_no_taste_is_exactly_nothing(painter):
+    words = condition(painter, "a AND b").expand(2)
+    assert tasted(words, brief_of(painter, "a"), [1, 2]) is words
+    assert stylized(3.7, 100) == 3.7
+    plain = finished(painter, brief_of(painter, "a cat"))
+    assert torch.equal(plain, finished(painter, brief_of(painter, "a cat", chaos=0, weird=0, stylize=100)))
+    for field in ({"chaos": 1}, {"weird": 1}, {"stylize": 101}):
+        assert not torch.equal(plain, finished(painter, brief_of(painter, "a cat", **field)))
+
+
+def test_stylize_grows_with_its_number():
+    values = [stylized(4.0, stylize) for stylize in range(1001)]
+    assert values == sorted(values)
+    assert len(set(values)) == 1001
+    assert (values[0], values[-1]) == pytest.approx((2.4, 6.4))
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 2])
+def test_turning_keeps_lengths_and_turns_by_the_angle(angle):
+    states, towards = torch.randn(
+        2, 3, 5, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
+    states[0, 0] = 0
+    made = turned(states, towards, angle)
+    torch.testing.assert_close(made.norm(dim=-1), states.norm(dim=-1))
+    cosines = torch.cosine_similarity(made, states, dim=-1)
+    torch.testing.assert_close(cosines[1:], torch.full_like(cosines[1:], math.cos(angle)))
+    assert made.isfinite().all()
+
+
+def test_weird_turns_all_pictures_one_way_and_chaos_each_its_own(painter):
+    words = condition(painter, "cat").expand(2)
+    odd = tasted(words, brief_of(painter, "cat", weird=3000), [1, 2]).tokens
+    assert torch.equal(odd[0], odd[1])
+    wild = tasted(words, brief_of(painter, "cat", chaos=100), [1, 2])
+    assert not torch.allclose(wild.tokens[0], wild.tokens[1])
+    for made in (odd, wild.tokens):
+        torch.testing.assert_close(made.norm(dim=-1), words.tokens.norm(dim=-1), rtol=1e-5, atol=0)
+    assert wild.weight.unique().numel() == 2
+    assert (wild.weight - 1).abs().max() <= 0.25
+    assert torch.equal(wild.negative.tokens, words.negative.tokens)
+
+
+def test_chaos_draws_nothing_that_the_noise_draws(painter):
+    words = condition(painter, "cat")
+    made = tasted(words, brief_of(painter, "cat", chaos=100), [7]).tokens
+    noise = Seeds([7]).normal(*words.tokens.shape[1:])
+    assert not torch.allclose(made, turned(words.tokens, noise, math.pi / 4))
+
+
+def test_more_chaos_more_difference(painter):
+    def spread(chaos):
+        brief = brief_of(painter, "cat", chaos=chaos)
+        words = tasted(painter.condition(brief).expand(6), brief, range(6)).tokens
+        return (words - words[0]).square().mean().item()
+
+    spreads = [spread(chaos) for chaos in (0, 10, 50, 100)]
+    assert spreads[0] == 0
+    assert spreads == sorted(spreads)
+    assert len(set(spreads)) == 4
+
+
+# the app
+
+
+WILD = "{cat|dog} (in:1.2) [snow:rain:0.5] AND {a|b|c}"
+
+
+@pytest.mark.parametrize("fields", [{}, {"chaos": 40, "weird": 500, "stylize": 300}])
+def test_a_cell_of_a_grid_is_the_picture_alone_byte_for_byte(painter, tmp_path, fields):
+    asked = {"steps": 2, "native": True, "negative_prompt": "{x|y}", **fields}
+    sheet = paint(WILD, painter=painter, seed=5, count=4, **asked)
+    assert len({picture.info.chosen for picture in sheet}) > 1
+    for k, picture in enumerate(sheet):
+        (again,) = paint(WILD, painter=painter, seed=5 + k, **asked)
+        assert again.image.tobytes() == picture.image.tobytes()
+        assert again.brief == picture.brief
+        assert picture.brief.prompt == WILD, "it paints the same again"
+        assert again.info.chosen == picture.info.chosen
+    opened = type(picture).open(picture.save(tmp_path / "a.png"))
+    assert opened.brief == picture.brief
+    assert (opened.info.chosen, opened.info.mapping) == (picture.info.chosen, 1)
+    assert picture.info.chosen in opened.image.info.get("parameters", picture.info.chosen)
+
+
+class Listening(Toy):
+    """Remembers which briefs it was asked to condition and to paint."""
+
+    def __init__(self):
+        super().__init__()
+        self.conditioned, self.painted = [], []
+
+    def condition(self, brief, *given):
+        self.conditioned.append(brief)
+        return super().condition(brief, *given)
+
+    def begin(self, brief, conditioning, seeds):
+        self.painted += [(brief.prompt, seed) for seed in seeds.seeds]
+        return super().begin(brief, conditioning, seeds)
+
+
+def test_equal_words_are_conditioned_once_and_pictures_stay_in_order():
+    toy = Listening()
+    pictures = paint("a {red|blue} fox", painter=toy, seed=1, count=8)
+    assert sorted(brief.prompt for brief in toy.conditioned) == ["a blue fox", "a red fox"]
+    assert [seed for _, seed in toy.painted] == list(range(1, 9))
+    assert [picture.info.chosen for picture in pictures] == [prompt for prompt, _ in toy.painted]
+    assert paint("a red fox", painter=toy, seed=1)[0].info.chosen == ""
+
+
+def test_a_batch_holds_pictures_of_the_same_words_only():
+    class Batching(Listening):
+        def begin(self, brief, conditioning, seeds):
+            self.painted.append(seeds.seeds)
+            return Toy.begin(self, brief, conditioning, seeds)
+
+    toy = Batching()
+    paint("a fox", painter=toy, seed=1, count=5, batch=4)
+    assert toy.painted == [(1, 2, 3, 4), (5,)]
+    toy.painted.clear()
+    paint("{a|b} fox", painter=toy, seed=1, count=8, batch=8)
+    assert [seed for seeds in toy.painted for seed in seeds] == list(range(1, 9))
+    assert len(toy.painted) > 1
+
+
+def test_references_join_the_adapters():
+    toy = Listening()
+    (picture,) = paint("a <sks:0.5> fox <lora:ink:0.8>", painter=toy, seed=1, adapters={"sks": 1.0, "x": 2.0})
+    assert toy.conditioned[0].prompt == "a <sks> fox "
+    assert picture.brief.adapters == {"sks": 0.5, "x": 2.0, "ink": 0.8}
+    assert paint(picture.brief, painter=toy)[0].brief == picture.brief
+    with pytest.raises(BadBrief, match="adapters"):
+        paint("".join(f"<lora:{k}:1>" for k in range(17)) + "a", painter=toy)
+
+
+def test_shares_that_sum_to_nothing_are_refused_before_painting():
+    toy = Listening()
+    with pytest.raises(BadBrief, match="make the sum more than 0"):
+        paint("{cat|dog::-2 fox}", painter=toy, seed=1, count=8)
+    assert toy.painted == []
