@@ -50,7 +50,7 @@ def latents():
 
 @each_config
 def test_there_and_back(config):
-    """Measured: 6e-6 with mending, and more than 0.01 without."""
+    """Measured: 3e-6 when mended three times, 5e-5 to 6e-4 once, 0.015 to 0.14 without."""
     painter = linear(config)
     brief = settled(painter, sampler="ddim").model_copy(update={"steps": 50, "guidance": 1.0})
     levels, words = painter.schedule.levels(50), WORDS.expand(2)
@@ -60,14 +60,14 @@ def test_there_and_back(config):
         *_, last = painter.steps(brief, words, Canvas(noise, Seeds([1, 2]), 0, 50))
         return last.state
 
-    torch.testing.assert_close(back(12), latents(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(back(3), latents(), rtol=0, atol=1e-4)
     assert (back(0) - latents()).abs().max() > 1e-2
 
 
 @each_config
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_against_diffusers(config, spacing):
-    """`DDIMInverseScheduler` with 20 steps. Measured: 1e-6."""
+    """`DDIMInverseScheduler` with 20 steps. Measured: 1.2e-5."""
     config = {**config, "timestep_spacing": spacing}
     painter = linear(config)
     theirs = DDIMInverseScheduler.from_config(config)

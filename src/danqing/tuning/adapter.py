@@ -118,14 +118,15 @@ def spoken(prompt: str, adapters: Iterable[Adapter]) -> str:
     They are set apart from letters beside them: "一只<my-cat>" becomes "一只 wth cat".
     """
     for adapter in adapters:
-        pattern = re.compile(rf"(?P<before>\w?)<{re.escape(adapter.name)}>(?P<after>\w?)", re.IGNORECASE)
+        pattern = re.compile(f"<{re.escape(adapter.name)}>", re.IGNORECASE)
         prompt = pattern.sub(partial(_set_apart, adapter.trigger), prompt)
     return prompt
 
 
 def _set_apart(trigger: str, found: re.Match[str]) -> str:
-    before, after = found["before"], found["after"]
-    return f"{before}{' ' if before else ''}{trigger}{' ' if after else ''}{after}"
+    before, after = found.string[: found.start()], found.string[found.end() :]
+    left = " " if re.search(r"[\w>]$", before) else ""
+    return left + trigger + (" " if re.match(r"\w", after) else "")
 
 
 def fingerprint(networks: Mapping[str, nn.Module], *, values: bool = False) -> str:

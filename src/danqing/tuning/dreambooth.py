@@ -202,7 +202,9 @@ def prior_latents(
         NotFinite: the numbers broke down.
     """
     brief = Brief.of(words, seed=seed, native=True).settled(painter.card)
-    asked = f"{fingerprint(painter.modules, values=True)} {painter.card} {brief.model_dump_json()} {count}"
+    asked = (
+        f"{painter.card.name} {fingerprint(painter.modules, values=True)} {brief.model_dump_json()} {count}"
+    )
     path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.safetensors"
     if path.is_file():
         return read_tensors(path)["latents"]
