@@ -1,4 +1,4 @@
-"""How well the apps do on the shipped model: `python benchmarks/apps.py inpaint redraw --data stickers-known`.
+"""How well the apps do on the shipped model: `python benchmarks/apps.py inpaint redraw --data stickers`.
 
 Real pictures come from the data set; the judge, a classifier that no painter was trained with, says what the
 results show. Pictures are painted at native size. Each figure is a mean over the pictures, with their number.
@@ -32,7 +32,9 @@ RING = 8  # pixels on the inner side of a hole's border
 
 def main() -> None:
     """Run what is named and print a line for each figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="+", choices=sorted(MEASURES))
     parser.add_argument("--data", type=Path, required=True, help="what 'danqing data stickers' built")
     parser.add_argument("--count", type=int, help="how many pictures, instead of each measure's own number")
@@ -104,7 +106,11 @@ def inpainting(bench: Bench, count: int) -> Figures:
     bench.sheet("inpaint", sheet)
     seen = bench.labels([image for image, _ in kept])
     right = [label[0] == row["concept"] for label, (_, row) in zip(seen, kept, strict=True)]
-    return {"pictures": len(kept), "concept kept": _mean(right), f"PSNR of a {RING} px ring in the hole": _mean(rings)}
+    return {
+        "pictures": len(kept),
+        "concept kept": _mean(right),
+        f"PSNR of a {RING} px ring in the hole": _mean(rings),
+    }
 
 
 def redrawing(bench: Bench, count: int) -> Figures:

@@ -74,14 +74,16 @@ def fresh(folder: Path) -> Parts:
 
 
 def shipped(folder: Path) -> Parts:
-    """The shipped model, with the autoencoder in `folder` if there is a newer one, and a UNet that fits it."""
+    """The shipped model, with a newer autoencoder of `folder` if it has one, and a UNet that fits it."""
     parts, newer = read_folder(ZOO / "stickers"), folder / "autoencoder" / "vae"
     if not newer.is_dir():
         return parts
     vae = AutoencoderKL.from_pretrained(newer)
     channels = vae.config.latent_channels
     fits = channels == parts.unet.config.in_channels
-    return replace(parts, vae=vae, unet=parts.unet if fits else widened(parts.unet, channels), latent_rgb=None)
+    return replace(
+        parts, vae=vae, unet=parts.unet if fits else widened(parts.unet, channels), latent_rgb=None
+    )
 
 
 if __name__ == "__main__":

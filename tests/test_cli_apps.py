@@ -129,7 +129,7 @@ def test_conversions_are_told(ask):
 
 
 @pytest.mark.parametrize("name", sorted(APPS))
-def test_every_command_has_a_help_page_with_an_example(ask, capfd, name):
+def test_every_command_has_a_help_page_with_an_example(capfd, name):
     assert cli.run([name, "--help"]) == 0
     page = capfd.readouterr().out
     assert f"danqing {name}" in page

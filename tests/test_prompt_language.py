@@ -14,6 +14,9 @@ from danqing.conditioning.prompt import spoken, words
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.families.stable_diffusion import random_painter
+from danqing.tuning.adapter import Adapter
+from danqing.tuning.adapter_files import write_adapter
+from danqing.tuning.lora import ATTENTION, fresh
 from tests.toy import CARD
 
 PAGE = (Path(__file__).parent.parent / "docs" / "prompt-language.md").read_text("utf-8")
@@ -50,9 +53,16 @@ def test_the_table_names_every_parameter():
     assert named == {*_TABLE, *_SHORT}
 
 
-def test_the_whole_language_paints():
-    """One picture of all prompts at once, with the tiny painter."""
+def test_the_whole_language_paints(tmp_path, monkeypatch):
+    """One picture of all prompts at once, with the tiny painter and adapters of those names."""
+    monkeypatch.chdir(tmp_path)
     line = "; ".join(line for line in lines("prompt") if "--" not in line and "  =  " not in line)
-    (picture,) = paint(Brief.of(line, seed=1, steps=3, native=True), painter=random_painter())
+    brief, painter = Brief.of(line, seed=1, steps=3, native=True), random_painter()
+    for name in spoken(brief).adapters:
+        factors = fresh(painter.modules, {"unet": ATTENTION}, rank=1, seed=0)
+        write_adapter(
+            Adapter(name, factors=factors, trigger="wth cat"), Path("adapters", f"{name}.safetensors")
+        )
+    (picture,) = paint(brief, painter=painter)
     assert picture.image.size == (32, 32)
     assert "{" not in picture.info.chosen

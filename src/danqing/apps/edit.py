@@ -1,8 +1,8 @@
 """Edit a picture by saying what it shall show, without a mask.
 
 Imagic (arXiv 2210.09276) learns the picture for a minute and then paints a strip from it to the words; `fast`
-runs the sampler backwards and paints again with other words, in seconds. The model is the same afterwards, bit
-for bit, also after Ctrl-C.
+runs the sampler backwards and paints again with other words, in seconds. The model is the same afterwards,
+bit for bit, also after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def inpaint(
     named = None if mask is None else read_source(mask)
     told = {} if named is None else {"mask": named.name or "mask"}
     form, source = filled(Inpaint, image, prompt, **told, **fields)
-    region = checked_mask(_region(form, source.image, named and named.image), source.image.size, _name(form))
+    found = _region(form, source.image, None if named is None else named.image)
+    region = checked_mask(found, source.image.size, _name(form))
     easel = Easel("inpaint", form, opened(form, painter), source, watch)
     brief = {"prompt": words_for(form, source)}
     return repainted(easel, source.image, region, feathered(region, form.feather), **brief)

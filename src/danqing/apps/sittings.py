@@ -37,10 +37,10 @@ _RIM = 32  # native pixels; more than an upscaler's convolutions reach
 
 @dataclass(frozen=True)
 class Sitting:
-    """Pictures that go through the network at once, as they are told the same words."""
+    """Pictures that are told the same words; `parts` go through the network at once."""
 
     brief: Brief
-    seeds: Seeds
+    parts: tuple[Seeds, ...]
 
 
 def painted(
@@ -56,12 +56,15 @@ def painted(
     start = time.perf_counter()
     told = [spoken(brief.alone(k)) for k in range(brief.count)]
     sittings = _sittings(told, batch)
-    native, dropped = [], []
-    for done, sitting in enumerate(sittings):
+    counted = _counted(watch, sum(len(sitting.parts) for sitting in sittings))
+    native: list[Tensor] = []
+    dropped: list[str] = []
+    for sitting in sittings:
         with _wearing(painter, sitting.brief) as dressed:
             said = painter.condition(dressed, given) if words is None else words
-            native += _native(replace(sitting, brief=dressed), painter, said, _counted(watch, done, len(sittings)))
-        dropped += [said.dropped] * len(sitting.seeds)
+            for seeds in sitting.parts:
+                native += _native(painter, dressed, said, seeds, counted)
+                dropped += [said.dropped] * len(seeds)
     pictures = pictures_of(brief, painter, native)
     seconds = round((time.perf_counter() - start) / brief.count, 3)
     return [
@@ -91,8 +94,8 @@ def _sittings(told: Sequence[Brief], batch: int) -> list[Sitting]:
     for _, alike in groupby(told, key=_key):
         briefs = list(alike)
         numbers = [brief.seeds[0] for brief in briefs]
-        parts = [numbers[k : k + batch] for k in range(0, len(numbers), batch)]
-        made += [Sitting(briefs[0], _seeds(briefs[0], part)) for part in parts]
+        parts = (numbers[k : k + batch] for k in range(0, len(numbers), batch))
+        made.append(Sitting(briefs[0], tuple(_seeds(briefs[0], part) for part in parts)))
     return made
 
 
@@ -116,30 +119,33 @@ def _wearing(painter: Painter, brief: Brief) -> Iterator[Brief]:
         yield brief
         return
     if not isinstance(painter, DiffusionPainter):
-        raise BadBrief(f"model {painter.card.name!r} takes no adapters: leave {', '.join(brief.adapters)} out")
+        raise BadBrief(
+            f"model {painter.card.name!r} takes no adapters: leave {', '.join(brief.adapters)} out"
+        )
     adapters = {find_adapter(name): weight for name, weight in brief.adapters.items()}
     with attached(painter, adapters):
         yield brief.model_copy(update={"prompt": by_its_trigger(brief.prompt, adapters)})
 
 
-def _native(sitting: Sitting, painter: Painter, words: Conditioning, watch: Watch | None) -> list[Tensor]:
-    """The finished pictures of a sitting, each [1 c h w] in [-1, 1] at native size."""
-    canvas = painter.begin(sitting.brief, words, sitting.seeds)
-    for canvas in painter.steps(sitting.brief, words, canvas):  # noqa: B020  the canvas moves along
-        if watch:
-            watch(canvas)
+def _native(painter: Painter, brief: Brief, words: Conditioning, seeds: Seeds, watch: Watch) -> list[Tensor]:
+    """The finished pictures of these seeds, each [1 c h w] in [-1, 1] at native size."""
+    canvas = painter.begin(brief, words, seeds)
+    for canvas in painter.steps(brief, words, canvas):  # noqa: B020  the canvas moves along
+        watch(canvas)
     return list(torch.split(painter.finish(canvas), 1))
 
 
-def _counted(watch: Watch | None, done: int, of: int) -> Watch | None:
-    """`watch` with steps counted over all sittings, of which `done` are done."""
-    if watch is None:
-        return None
+def _counted(watch: Watch | None, parts: int) -> Watch:
+    """`watch` with steps counted over all parts, each of which takes as many."""
+    done = 0
 
     def overall(canvas: Canvas | str) -> object:
-        if isinstance(canvas, Canvas):
-            canvas = replace(canvas, step=done * canvas.of + canvas.step, of=of * canvas.of)
-        return watch(canvas)
+        nonlocal done
+        if watch is None or isinstance(canvas, str):
+            return watch and watch(canvas)
+        moved = replace(canvas, step=done * canvas.of + canvas.step, of=parts * canvas.of)
+        done += canvas.step == canvas.of
+        return watch(moved)
 
     return overall
 

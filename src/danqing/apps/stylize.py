@@ -1,4 +1,4 @@
-"""Paint a picture again in a style: one that the model knows, a style pack, or the look of another picture."""
+"""Paint a picture again in a style: one the model knows, a style pack, or the look of another picture."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from danqing.apps.describe import thing_in
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Stylize
 from danqing.apps.looking import open_looker
-from danqing.apps.sittings import Watch
 from danqing.apps.redraw import from_picture
+from danqing.apps.sittings import Watch
 from danqing.apps.styles import style_like, style_pack, styled
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter

@@ -11,8 +11,8 @@ from typing import Any
 
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Vary
-from danqing.apps.sittings import Watch
 from danqing.apps.redraw import from_picture
+from danqing.apps.sittings import Watch
 from danqing.core.errors import BadBrief
 from danqing.core.images import cell
 from danqing.core.painter import Painter

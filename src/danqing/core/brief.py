@@ -123,7 +123,7 @@ class Brief(BaseModel):
         for name, seed in (("seed", self.seed), ("variation_seed", self.variation_seed)):
             if seed is not None and seed + self.count - 1 > SEED_MAX:
                 raise ValueError(
-                    f"{name} {seed} + count {self.count} passes {SEED_MAX}: choose a smaller one"
+                    f"{name} {seed} + count {self.count} passes {SEED_MAX}: choose a smaller seed"
                 )
         return self
 

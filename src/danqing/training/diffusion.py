@@ -118,7 +118,9 @@ class DiffusionObjective(Objective):
 def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
     """A copy for latents of more channels: the first ones are denoised as before, the new ones not yet."""
     old = unet.config.in_channels
-    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels, "out_channels": channels})
+    wide = UNet2DConditionModel.from_config(
+        {**unet.config, "in_channels": channels, "out_channels": channels}
+    )
     weights = wide.state_dict()
     for name, value in unet.state_dict().items():
         if weights[name].shape == value.shape:

@@ -24,7 +24,7 @@ from danqing.tuning.adapter import Adapter, attached
 from danqing.tuning.dreambooth import frozen
 from danqing.tuning.lora import ATTENTION, RESNETS, fresh
 
-Watch = Callable[[str], None]
+Watch = Callable[[str], object]
 Loss = Callable[[Generator], Tensor]
 ETA_MAX = 1.5  # beyond it pictures fall apart
 

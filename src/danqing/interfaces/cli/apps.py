@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from danqing.core.picture import Picture
 
 
-
 class App(NamedTuple):
     """Where an app's function lives ("module:attribute"), its form, and lines for its help page.
 

@@ -48,4 +48,6 @@ def reroll(
     brief = read_source(picture).brief
     if brief is None:
         raise BadPicture(f"{picture!r} does not say how it was painted: use a file as danqing saved it")
-    paint_brief(brief.model_copy(update={**_AFRESH, "seed": secrets.randbelow(SEEDS)}), None, out, cells=False)
+    paint_brief(
+        brief.model_copy(update={**_AFRESH, "seed": secrets.randbelow(SEEDS)}), None, out, cells=False
+    )

@@ -14,7 +14,9 @@ def learn(
     kind: Annotated[str, typer.Option("--class", help="What it is one of, such as cat.")],
     model: Annotated[str, typer.Option(help="A shipped model, a folder of weights or a file.")] = "stickers",
     method: Annotated[str, typer.Option(help="dreambooth, textual-inversion or both.")] = "dreambooth",
-    steps: Annotated[int, typer.Option(min=1, help="More is more alike, and in the end less obedient.")] = 300,
+    steps: Annotated[
+        int, typer.Option(min=1, help="More is more alike, and in the end less obedient.")
+    ] = 300,
     rank: Annotated[int, typer.Option(min=1, max=256, help="Size of what is learned.")] = 8,
     prior: Annotated[int, typer.Option(min=0, help="Pictures of the class to hold on to, 0 = none.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Fixes all that is random.")] = 0,
