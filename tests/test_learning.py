@@ -40,7 +40,15 @@ from tests.tiny import stickers
 
 PICTURES = to_unit(stickers().pictures[:4])
 QUICK = LearnOptions(
-    "my-cat", "cat", steps=4, batch=2, prior_count=3, look_every=2, sentences=("{}", "a {}"), rank=2
+    "my-cat",
+    "cat",
+    steps=4,
+    batch=2,
+    prior_count=3,
+    look_every=2,
+    sentences=("{}", "a {}"),
+    rank=2,
+    convs=False,
 )
 
 

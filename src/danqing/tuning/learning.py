@@ -47,7 +47,7 @@ class LearnOptions:
     name: str
     kind: str
     method: str = "dreambooth"
-    steps: int = 300
+    steps: int = 200
     lr: float | None = None
     rank: int = 8
     prior_weight: float = 1.0
@@ -55,7 +55,7 @@ class LearnOptions:
     batch: int = 4
     vectors: int = 2
     text: bool = False
-    convs: bool = False
+    convs: bool = True
     mirror: bool = False
     gamma: float | None = None
     seed: int = 0
