@@ -11,6 +11,7 @@ import torch
 from danqing.apps.paint import paint
 from danqing.conditioning.encode import encode
 from danqing.conditioning.grammar import parse
+from danqing.conditioning.prompt import spoken
 from danqing.conditioning.taste import stylized, tasted, turned
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief

@@ -57,11 +57,13 @@ def painted(
     told = [spoken(brief.alone(k)) for k in range(brief.count)]
     sittings = _sittings(told, batch)
     counted = _counted(watch, sum(len(sitting.parts) for sitting in sittings))
+    encoded: dict[str, Conditioning] = {}  # the same words are encoded once
     native: list[Tensor] = []
     dropped: list[str] = []
     for sitting in sittings:
         with _wearing(painter, sitting.brief) as dressed:
-            said = painter.condition(dressed, given) if words is None else words
+            said = words or encoded.get(_key(dressed)) or painter.condition(dressed, given)
+            encoded[_key(dressed)] = said
             for seeds in sitting.parts:
                 native += _native(painter, dressed, said, seeds, counted)
                 dropped += [said.dropped] * len(seeds)
