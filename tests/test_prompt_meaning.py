@@ -122,9 +122,10 @@ def alone(painter, prompt, x):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
 def test_equal_shares_are_the_mean(painter, x, scale):
+    """Measured: 1.2e-7."""
     a, b = (answer(painter, condition(painter, prompt), x, scale) for prompt in ("cat", "dog"))
     both = answer(painter, condition(painter, "cat::1 dog::1"), x, scale)
-    torch.testing.assert_close(both, (a + b) / 2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(both, (a + b) / 2, rtol=0, atol=1e-6)
 
 
 def test_added_parts_are_equation_11(painter, x):
@@ -143,9 +144,10 @@ def test_added_parts_are_equation_11(painter, x):
 
 
 def test_equal_parts_that_add_up_to_one_are_the_plain_prompt(painter, x):
+    """Measured: 3.6e-7."""
     plain = answer(painter, condition(painter, "cat"), x)
     for prompt in ("cat :0.5 AND cat :0.5", "cat::1 cat::2", "cat :3 AND cat :-2"):
-        torch.testing.assert_close(answer(painter, condition(painter, prompt), x), plain, rtol=0, atol=1e-5)
+        torch.testing.assert_close(answer(painter, condition(painter, prompt), x), plain, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +357,7 @@ def test_weird_turns_all_pictures_one_way_and_chaos_each_its_own(painter):
 def test_chaos_draws_nothing_that_the_noise_draws(painter):
     words = condition(painter, "cat")
     made = tasted(words, brief_of(painter, "cat", chaos=100), [7]).tokens
-    noise = Seeds([7]).normal(*words.tokens.shape[1:])
+    noise = Seeds([7]).normal(1, words.tokens.shape[-1])
     assert not torch.allclose(made, turned(words.tokens, noise, math.pi / 4))
 
 

@@ -63,7 +63,9 @@ def turned(states: Tensor, towards: Tensor, angle: float) -> Tensor:
 
 
 def _chaotic(part: Conditioning, amount: float, seeds: Sequence[int]) -> Conditioning:
-    directions = torch.stack([torch.randn(part.tokens.shape[1:], generator=_chance(seed)) for seed in seeds])
+    # one direction for all tokens of a picture: attention would average many of them away
+    shape = (1, part.tokens.shape[-1])
+    directions = torch.stack([torch.randn(shape, generator=_chance(seed)) for seed in seeds])
     return replace(part, tokens=turned(part.tokens, directions.to(part.tokens), amount * CHAOS_ANGLE))
 
 

@@ -146,7 +146,8 @@ def _other(row: Conditioning, k: int) -> Conditioning:
 
 
 def _repeated(tensor: Tensor, length: int) -> Tensor:
-    # attention to tokens is the same when all of them are said twice, so lengths meet without padding
+    # attention to tokens is the same when all of them are said twice, so lengths meet without padding (a
+    # network that also pools them with a token of its own sees that one count less)
     return torch.cat([tensor] * (length // tensor.shape[1]), dim=1)
 
 
