@@ -12,6 +12,7 @@ from math import ceil, sqrt
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
@@ -60,6 +61,14 @@ def from_pil(image: Image.Image) -> Tensor:
     unit = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1).float() / 255
     straight, alpha = unit[:3], unit[3:]
     return torch.cat([straight * alpha + (1 - alpha), alpha]) * 2 - 1
+
+
+def squared(pixels: Tensor) -> Tensor:
+    """Pictures [n c h w] in the middle of a square with white, opaque margins."""
+    height, width = pixels.shape[-2:]
+    down, right = max(0, width - height), max(0, height - width)
+    margins = (right // 2, right - right // 2, down // 2, down - down // 2)
+    return F.pad(pixels, margins, value=1.0) if any(margins) else pixels
 
 
 def grid(images: Sequence[Image.Image]) -> Image.Image:
