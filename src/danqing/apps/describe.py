@@ -31,7 +31,7 @@ def describe(
     model has learned. Each prompt names another thing, in the style that suits it best.
     """
     names = list(things(language) if vocabulary is None else vocabulary)
-    spoken = list(styles(card, language).values()) or [""]
+    spoken = list(spoken_styles(card, language).values()) or [""]
     best, likely = joint(picture, looker, names, spoken, language)
     order = likely.flatten().argsort(descending=True).tolist()
     pairs = [divmod(k, len(spoken)) for k in order]
@@ -44,7 +44,7 @@ def describe(
 def joint(
     picture: Image.Image, looker: Looker, names: Sequence[str], spoken: Sequence[str], language: str
 ) -> tuple[list[str], Tensor]:
-    """The likeliest `AMONG` of `names`, and how likely each is in each of the styles `spoken`, [names styles].
+    """The likeliest `AMONG` of `names`, and how likely each is in each style, [names styles].
 
     All names by themselves first, then these in every style: a tenth of the texts that all pairs would be.
     """
@@ -56,7 +56,7 @@ def joint(
 
 
 def prompt(name: str, style: str, language: str = "en") -> str:
-    """ "a cat, paper-cut style" of "cat" and "paper-cut", and "猫，剪纸风格" of "猫" and "剪纸"."""
+    """Words as the model has learned to read them: "a cat, paper-cut style", "猫，剪纸风格"."""
     if language == "zh":
         return f"{name}，{style}风格" if style else name
     plural = name.endswith("s") and not name.endswith(("ss", "us"))
@@ -64,7 +64,7 @@ def prompt(name: str, style: str, language: str = "en") -> str:
     return f"{thing}, {style} style" if style else thing
 
 
-def styles(card: Card, language: str = "en") -> dict[str, str]:
+def spoken_styles(card: Card, language: str = "en") -> dict[str, str]:
     """The styles of a card: name -> words for it in `language`."""
     spoken = {name: [word.strip() for word in words.split("/")] for name, words in card.styles.items()}
     return {name: words[-1 if language == "zh" else 0] for name, words in spoken.items()}

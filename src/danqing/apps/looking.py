@@ -24,7 +24,7 @@ class Looker(Protocol):
     """Anything that tells which words a picture answers to, as a `Critic` does by itself."""
 
     def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
-        """How likely each label is the right one for pictures [n c h w] in [-1, 1]: [n labels], rows sum to 1."""
+        """How likely each label is the right one for pictures [n c h w] in [-1, 1]: [n labels], sums 1."""
         ...
 
 
@@ -52,7 +52,7 @@ class Expert:
 
     def _thing(self, label: str) -> str | None:
         """The thing that `label` names: "a teddy bear" names no bear, and 猫头鹰 no 猫."""
-        said = [name for name in self.names if _names(label, name)]
+        said = [name for name in self.names if mentions(label, name)]
         return self.names[max(said, key=len)] if said else None
 
 
@@ -70,12 +70,13 @@ def open_looker(place: str | Path | None = None) -> Looker:
     return Expert(critic, Judge.load(shipped_part("judge")), names)
 
 
+def mentions(text: str, name: str) -> bool:
+    """Whether `text` holds `name`: as whole words where they are written with spaces."""
+    if name.isascii():
+        return re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE) is not None
+    return name in text
+
+
 def seen(picture: Image.Image) -> Tensor:
     """A picture on white, [1 3 h w] in [-1, 1]."""
     return from_pil(picture)[None, :3]
-
-
-def _names(label: str, name: str) -> bool:
-    if name.isascii():
-        return re.search(rf"\b{re.escape(name)}\b", label, re.IGNORECASE) is not None
-    return name in label

@@ -84,6 +84,7 @@ class Sight:
         """Pictures [n 3 h w] in [-1, 1] as the tower wants them; what is not square gets white margins."""
         smooth = self.resize != "area"
         square = F.interpolate(squared(pixels), (self.side,) * 2, mode=self.resize, antialias=smooth)
+        square = square.clamp(-1, 1) if smooth else square  # bicubic overshoots, which bytes could not
         mean, deviation = (torch.tensor(v).view(1, -1, 1, 1).to(square) for v in (self.mean, self.deviation))
         return (square - (2 * mean - 1)) / (2 * deviation)
 
