@@ -19,7 +19,7 @@ from danqing.diffusion.codec import IdentityCodec
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, codec_figures
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.evaluation.opinion import opinion
-from danqing.families.clip import build_clip
+from danqing.families.clip import Critic, build_clip
 from danqing.families.stable_diffusion import byte_tokenizer, random_painter
 from danqing.nets.judge import Judge, JudgeConfig
 from tests.tiny import CONCEPTS, STYLES, stickers
@@ -238,7 +238,7 @@ def evaluator(painter, real=None, **fields):
     torch.manual_seed(0)
     clip = build_clip("tiny", tokenizer).eval()
     real = stickers() if real is None else real
-    return Evaluator(painter, small_judge(), clip, tokenizer, real, **fields)
+    return Evaluator(painter, small_judge(), Critic.of(clip, tokenizer), real, **fields)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from PIL import Image
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Form, Inpaint
 from danqing.apps.frame import Frame, checked_mask, composite, feathered
+from danqing.apps.looking import open_looker
 from danqing.apps.sittings import Watch
 from danqing.apps.where import holes, region_of, scratches
 from danqing.core.errors import BadBrief
@@ -78,7 +79,7 @@ def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Imag
     if mask is not None:
         return mask
     if form.where is not None:
-        return region_of(image, form.where)
+        return region_of(image, form.where, open_looker())
     assert form.damage is not None
     return _DAMAGE[form.damage](image)
 

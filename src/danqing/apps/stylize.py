@@ -10,7 +10,7 @@ from danqing.apps.forms import Stylize
 from danqing.apps.looking import open_looker
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
-from danqing.apps.styles import style_like, style_pack, styled
+from danqing.apps.styles import pack_of, style_like, styled
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
@@ -41,7 +41,7 @@ def stylize(
     form, source = filled(Stylize, image, prompt, **told, **fields)
     easel = Easel("stylize", form, opened(form, painter), source, watch)
     card = easel.painter.card
-    pack = style_pack(style if other is None else style_like(other.image, open_looker(), card))
+    pack = pack_of(style if other is None else style_like(other.image, open_looker(), card))
     words, negative, known = styled(prompt or thing_in(source, card), pack, card)
     wanted = ", ".join(part for part in (form.negative_prompt, negative) if part)
     strength = form.strength or pack.strength

@@ -12,6 +12,7 @@ from math import ceil, sqrt
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
@@ -59,6 +60,14 @@ def from_pil(image: Image.Image) -> Tensor:
 def mask_from_pil(mask: Image.Image) -> Tensor:
     """A mask of mode "L" as [1 h w] in [0, 1], 1 is white."""
     return torch.from_numpy(np.array(mask.convert("L"))).float()[None] / 255
+
+
+def squared(pixels: Tensor) -> Tensor:
+    """Pictures [n c h w] in the middle of a square with white, opaque margins."""
+    height, width = pixels.shape[-2:]
+    down, right = max(0, width - height), max(0, height - width)
+    margins = (right // 2, right - right // 2, down // 2, down - down // 2)
+    return F.pad(pixels, margins, value=1.0) if any(margins) else pixels
 
 
 def grid(images: Sequence[Image.Image]) -> Image.Image:

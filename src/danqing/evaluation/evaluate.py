@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
 
 from danqing.core.brief import Brief
 from danqing.core.errors import BadData
@@ -24,6 +22,7 @@ from danqing.data.dataset import Stickers, to_unit
 from danqing.diffusion.codec import Codec
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.evaluation.opinion import Opinion, opinion
+from danqing.families.clip import Critic
 from danqing.nets.judge import Judge
 
 Row = dict[str, Any]
@@ -57,8 +56,7 @@ class Evaluator:
 
     painter: Painter
     judge: Judge
-    clip: CLIPModel
-    tokenizer: CLIPTokenizer
+    critic: Critic
     real: Stickers
     codec: Codec | None = None
     watch: Callable[[str, int, int], None] = lambda *_: None
@@ -140,16 +138,10 @@ class Evaluator:
     def _opinion(self, pictures: Tensor, rows: Sequence[Row]) -> Opinion:
         return opinion(self.judge, pictures, [(row["concept"], row["style"]) for row in rows])
 
-    @torch.no_grad()
     def _clip_score(self, pictures: Tensor, rows: Sequence[Row]) -> float:
         """Mean cosine of pictures and their English captions, times 100 (arXiv 2104.08718, not rescaled)."""
-        texts = [row["text"] for row in rows]
-        tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        words = F.normalize(self.clip.get_text_features(**tokens).pooler_output, dim=-1)
-        size = (self.clip.config.vision_config.image_size,) * 2
-        parts = [F.interpolate(part, size, mode="area") for part in torch.split(pictures[:, :3], 64)]
-        seen = torch.cat([self.clip.get_image_features(part).pooler_output for part in parts])
-        return float(100 * (F.normalize(seen, dim=-1) * words).sum(dim=-1).mean())
+        words = self.critic.words([row["text"] for row in rows])
+        return float(100 * (self.critic.pictures(pictures) * words).sum(dim=-1).mean())
 
 
 def distances(painted: Tensor, real: Tensor) -> dict[str, float]:

@@ -15,6 +15,7 @@ from danqing.core.registry import FAMILIES
 
 if TYPE_CHECKING:
     from danqing.core.painter import Painter
+    from danqing.families.clip import Critic
 
 _DEFAULT_FAMILY = "stable_diffusion"  # of what has no card: single files, and folders of other programs
 
@@ -46,6 +47,29 @@ def open_painter(name: str) -> Painter:
         if not module.name.startswith("_"):
             importlib.import_module(f"danqing.families.{module.name}")  # registers itself
     return FAMILIES[_family_of(folder)](folder)
+
+
+def open_critic(place: str | Path | None = None) -> Critic:
+    """CLIP as one who looks: the shipped one, or a folder of CLIP's weights in the format of transformers.
+
+    Raises:
+        BadWeights: there is no such folder, or its files cannot be used.
+    """
+    from danqing.families.clip import read_critic
+
+    return read_critic(shipped_part("clip") if place is None else Path(place).expanduser())
+
+
+def shipped_part(name: str) -> Path:
+    """The folder of shipped weights that do not paint by themselves.
+
+    Raises:
+        BadWeights: this copy came without them.
+    """
+    folder = Path(danqing.zoo.__path__[0]) / name
+    if not folder.is_dir():
+        raise BadWeights(f"{str(folder)!r} is missing: install danqing again, with its weights")
+    return folder
 
 
 def _family_of(folder: Path) -> str:

@@ -10,11 +10,22 @@ NOTICE).
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-Config = dict[str, Any]
+from danqing.core.errors import BadWeights, shorten
+from danqing.core.images import squared
+from danqing.families._diffusers_folder import read_tokenizer
+from danqing.families._pretrained import Config, first_line, read_json, read_module
+
+T = TypeVar("T")
 
 _TOWER_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _TOWER_STICKER = {
@@ -55,3 +66,124 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
         projection_dim=TEXT[preset]["projection_dim"],
     )
     return CLIPModel(config)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How a picture tower wants its pixels: a square side, and the mean and deviation of values in [0, 1].
+
+    resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic.
+    """
+
+    side: int
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    deviation: tuple[float, ...] = (0.5, 0.5, 0.5)
+    resize: str = "area"
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Pictures [n 3 h w] in [-1, 1] as the tower wants them; what is not square gets white margins."""
+        smooth = self.resize != "area"
+        square = F.interpolate(squared(pixels), (self.side,) * 2, mode=self.resize, antialias=smooth)
+        square = square.clamp(-1, 1) if smooth else square  # bicubic overshoots, which bytes could not
+        mean, deviation = (torch.tensor(v).view(1, -1, 1, 1).to(square) for v in (self.mean, self.deviation))
+        return (square - (2 * mean - 1)) / (2 * deviation)
+
+
+@dataclass(frozen=True)
+class Critic:
+    """CLIP as one who looks: it tells how well words and pictures belong together.
+
+    Pictures are [n c h w] in [-1, 1] of any size; with transparency, colour lies over white already and alpha
+    is left aside. batch: how many of them the tower sees at once. Gradients flow to pixels, never to weights.
+    """
+
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+    sight: Sight
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+
+    @classmethod
+    def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> Critic:
+        """A critic that looks at pictures as our own towers do."""
+        return cls(model, tokenizer, Sight(model.config.vision_config.image_size))
+
+    @property
+    def scale(self) -> float:
+        """What the cosines are multiplied with before a softmax (arXiv 2103.00020 section 2.3)."""
+        return float(self.model.logit_scale.exp())
+
+    def pictures(self, pixels: Tensor) -> Tensor:
+        """Pictures -> embeddings [n d] of length 1."""
+        parts = torch.split(pixels[:, :3], self.batch)
+        seen = [self.model.get_image_features(self.sight(part)).pooler_output for part in parts]
+        return F.normalize(torch.cat(seen), dim=-1)
+
+    def words(self, texts: Sequence[str]) -> Tensor:
+        """Texts, cut to what the tower can read -> embeddings [n d] of length 1."""
+        read = [
+            self.model.get_text_features(**self._tokens(part)).pooler_output
+            for part in _chunks(texts, 8 * self.batch)  # a text is far shorter than a picture
+        ]
+        return F.normalize(torch.cat(read), dim=-1)
+
+    def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
+        """Cosines in [-1, 1] of every picture with every text, [n texts]."""
+        return self.pictures(pixels) @ self.words(texts).T
+
+    def rank(self, pixels: Tensor, text: str) -> list[int]:
+        """The pictures' numbers, the one that answers best to `text` first."""
+        order: list[int] = self.score(pixels, [text])[:, 0].argsort(descending=True, stable=True).tolist()
+        return order
+
+    def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
+        """How likely each label is the right one for each picture: [n labels], rows sum to 1."""
+        return (self.scale * self.score(pixels, labels)).softmax(dim=-1)
+
+    def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        longest = min(self.tokenizer.model_max_length, self.model.config.text_config.max_position_embeddings)
+        tokens = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
+        return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+
+def read_critic(folder: Path) -> Critic:
+    """A critic from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
+
+    How the tower wants its pixels is read from preprocessor_config.json; without it, as ours do.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind != "clip":
+        raise BadWeights(f"{str(folder)!r} holds a {shorten(str(kind))!r}: a critic needs a 'clip'")
+    model = read_module(folder, lambda config: CLIPModel(CLIPConfig.from_dict(config)), _without_positions)
+    side = model.config.vision_config.image_size
+    told = folder / "preprocessor_config.json"
+    sight = _read_sight(told, side) if told.is_file() else Sight(side)
+    return Critic(model, read_tokenizer(folder), sight)
+
+
+def _read_sight(path: Path, side: int) -> Sight:
+    told = read_json(path)
+    try:
+        mean, deviation = (tuple(map(float, told[name])) for name in ("image_mean", "image_std"))
+        if len(mean) != 3 or len(deviation) != 3 or min(deviation) <= 0:
+            raise ValueError(f"mean {mean} and deviation {deviation}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadWeights(
+            f"{str(path)!r} needs image_mean and image_std, three numbers each ({first_line(error)})"
+        ) from None
+    return Sight(side, mean, deviation, "bicubic")
+
+
+def _without_positions(name: str) -> str | None:
+    return None if name.endswith(".position_ids") else name  # a mere count, kept by older versions
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    yield from (items[k : k + size] for k in range(0, len(items), size))

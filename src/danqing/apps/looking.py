@@ -1,0 +1,82 @@
+"""Who looks at pictures for the other apps: CLIP, helped by the judge with the things it knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Protocol
+
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Tensor
+
+from danqing.core.images import from_pil, squared
+from danqing.data.vocabulary import vocabulary
+from danqing.families import open_critic, shipped_part
+from danqing.families.clip import Critic
+from danqing.nets.judge import Judge
+
+
+class Looker(Protocol):
+    """Anything that tells which words a picture answers to, as a `Critic` does by itself."""
+
+    def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
+        """How likely each label is the right one for pictures [n c h w] in [-1, 1]: [n labels], sums 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class Expert:
+    """CLIP and the judge together: a product of experts (Hinton 2002, eq. 1).
+
+    A label that names a thing the judge knows has both their probabilities, multiplied; of other labels the
+    judge has no opinion. names: what a thing may be called -> what the judge calls it.
+    """
+
+    critic: Critic
+    judge: Judge
+    names: Mapping[str, str]
+
+    def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
+        """Like `Critic.classify`, [n labels]."""
+        concepts = self.judge.config.concepts
+        concept, _, _ = self.judge.look(squared(pixels))
+        opinion = F.pad(concept.log_softmax(dim=-1), (0, 1), value=-log(len(concepts)))  # last: no opinion
+        things = [self._thing(label) for label in labels]
+        columns = [concepts.index(thing) if thing in concepts else len(concepts) for thing in things]
+        read = self.critic.scale * self.critic.score(pixels, labels)
+        return (read + opinion[:, columns]).softmax(dim=-1)
+
+    def _thing(self, label: str) -> str | None:
+        """The thing that `label` names: "a teddy bear" names no bear, and 猫头鹰 no 猫."""
+        said = [name for name in self.names if mentions(label, name)]
+        return self.names[max(said, key=len)] if said else None
+
+
+def open_looker(place: str | Path | None = None) -> Looker:
+    """The shipped CLIP with the shipped judge; or CLIP's weights in the folder `place`, by themselves.
+
+    Raises:
+        BadWeights: the weights are not there or cannot be used.
+    """
+    critic = open_critic(place)
+    if place is not None:
+        return critic
+    words = vocabulary()
+    names = {**{name: name for name in words}, **{chinese: name for name, chinese in words.items()}}
+    return Expert(critic, Judge.load(shipped_part("judge")), names)
+
+
+def mentions(text: str, name: str) -> bool:
+    """Whether `text` holds `name`: as whole words where they are written with spaces."""
+    if name.isascii():
+        return re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE) is not None
+    return name in text
+
+
+def seen(picture: Image.Image) -> Tensor:
+    """A picture on white, [1 3 h w] in [-1, 1]."""
+    return from_pil(picture)[None, :3]

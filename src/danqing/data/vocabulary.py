@@ -1,0 +1,19 @@
+"""The things that the shipped model has learned to draw, by name."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from danqing.data.sources import read_vocabulary
+
+
+def vocabulary() -> dict[str, str]:
+    """The best-known things in the file's order: English name -> Chinese name."""
+    with resources.as_file(resources.files("danqing.data") / "vocabulary.txt") as path:
+        _, names = read_vocabulary(path)
+    return dict(names.values())
+
+
+def things(language: str = "en") -> list[str]:
+    """The names of the best-known things in English ("en") or Chinese ("zh")."""
+    return list(vocabulary() if language == "en" else vocabulary().values())
