@@ -16,6 +16,12 @@ from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.apps import APPS
 
 
+def loaded(path: str) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image.copy()
+
+
 class Answer(NamedTuple):
     code: int
     out: str
@@ -52,14 +58,14 @@ def test_redraw_names_its_picture_after_the_source_and_the_seed(ask):
     assert (answer.code, answer.out) == (0, "paintings/in-redraw-4.png\n")
     picture = Picture.open("paintings/in-redraw-4.png")
     assert (picture.brief.prompt, picture.brief.image, picture.brief.strength) == ("a cat", "in.png", 0.5)
-    assert picture.info.parent == picture_id(Image.open("in.png"))
+    assert picture.info.parent == picture_id(loaded("in.png"))
 
 
 def test_inpaint_writes_where_told(ask):
     answer = ask("inpaint", "in.png", "a cat", "--mask", "mask.png", "--feather", "2", "-o", "out.webp")
     assert (answer.code, answer.out) == (0, "out.webp\n")
-    done, before = np.asarray(Image.open("out.webp").convert("RGB")), np.asarray(Image.open("in.png"))
-    kept = np.asarray(Image.open("mask.png")) == 0
+    done, before = np.asarray(loaded("out.webp").convert("RGB")), np.asarray(loaded("in.png"))
+    kept = np.asarray(loaded("mask.png")) == 0
     assert (done[kept] == before[kept]).all()
 
 
@@ -74,7 +80,7 @@ def test_a_grid_its_cells_and_its_buttons(ask):
     assert cell.brief.seed == 9
     alone = ask("paint", "a cat", "--seed", "9", "-o", "alone.png")
     assert alone.code == 0
-    assert Image.open("alone.png").tobytes() == cell.image.tobytes()
+    assert loaded("alone.png").tobytes() == cell.image.tobytes()
     varied = ask("vary", "paintings/a-cat-7-grid.png", "3", "--count", "2", "--seed", "1")
     assert varied.code == 0, varied.err
     names = varied.out.split()
@@ -88,8 +94,8 @@ def test_a_grid_its_cells_and_its_buttons(ask):
 
 
 def test_zoom_pan_and_remix(ask):
-    assert Image.open(ask("zoom", "in.png", "a cat", "--by", "2").out.strip()).size == (128, 128)
-    assert Image.open(ask("pan", "in.png", "left", "a cat").out.strip()).size == (96, 64)
+    assert loaded(ask("zoom", "in.png", "a cat", "--by", "2").out.strip()).size == (128, 128)
+    assert loaded(ask("pan", "in.png", "left", "a cat").out.strip()).size == (96, 64)
     remixed = ask("remix", "in.png", "a dog", "--count", "1")
     assert Picture.open(remixed.out.strip()).brief.prompt == "a dog"
 
@@ -124,7 +130,7 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(ask, argv, code, said):
 
 
 def test_conversions_are_told(ask):
-    Image.open("in.png").convert("CMYK").save("in.tiff")
+    loaded("in.png").convert("CMYK").save("in.tiff")
     assert "converted from CMYK to RGB" in ask("redraw", "in.tiff", "a cat").err
 
 

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from danqing.core.brief import Brief, Text
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
+from danqing.core.request import Request
 
 _WORDS = Field(
     default="", max_length=4000, description="what to paint there; the picture's own words if empty"
@@ -144,7 +145,7 @@ class Blend(Form):
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
     asks: ClassVar[tuple[str, ...]] = ("images",)
-    image: Text | None = None  # type: ignore[assignment]
+    image: Text = ""  # nothing is painted over: the pictures are mixed
     images: tuple[Text, ...] = Field(min_length=1, max_length=5, description="the pictures to mix")
     prompt: Text = Field(default="", max_length=4000, description="words to mix in")
     weights: Numbers = Field(default=(), description="how much of each picture, such as 2,1")
@@ -201,3 +202,19 @@ class Edit(Form):
     def marks(self) -> tuple[str, ...]:
         """One picture for every eta."""
         return ("fast",) if self.fast else tuple(f"eta{eta:g}" for eta in self.etas)
+
+
+class Learn(Request):
+    """Teach a model a subject from a few pictures, to paint it anywhere."""
+
+    asks: ClassVar[tuple[str, ...]] = ("name", "images")
+
+    name: Text = Field(min_length=1, description="how you will call it: <NAME> in a prompt")
+    images: tuple[Text, ...] = Field(min_length=1, description="three to five pictures, or a folder of them")
+    kind: Text = Field(default="thing", min_length=1, description="what it is one of, such as cat")
+    model: Text = Field(default="stickers", description="a shipped model, a folder of weights or a file")
+    method: Text = Field(default="dreambooth", description="dreambooth, textual-inversion or both")
+    steps: int = Field(default=200, ge=1, le=100_000, description="more is more alike, then less obedient")
+    rank: int = Field(default=8, ge=1, le=256, description="size of what is learned")
+    prior: int = Field(default=24, ge=0, le=1000, description="pictures of its kind to hold on to, 0 = none")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="fixes all that is random")

@@ -144,11 +144,12 @@ def checked_mask(mask: Image.Image, size: tuple[int, int], name: str) -> Image.I
         raise BadBrief(
             f"mask {name} is {mask.width}x{mask.height}, the picture {size[0]}x{size[1]}: make them the same"
         )
-    low = mask.getchannel("A").getextrema()[0] if "A" in mask.getbands() else 255
-    grey = ImageChops.invert(mask.getchannel("A")) if low < 255 else mask.convert("L")
+    grey = ImageChops.invert(mask.getchannel("A")) if "A" in mask.getbands() else Image.new("L", size)
+    if grey.getbbox() is None:  # opaque, so its brightness counts
+        grey = mask.convert("L")
     if grey.getbbox() is None:
         raise BadBrief(f"mask {name} is empty: paint white, or transparent, what shall be repainted")
-    if grey.getextrema()[0] == 255:
+    if np.asarray(grey).min() == 255:
         raise BadBrief(f"mask {name} covers the whole picture: use redraw, or leave black what shall stay")
     return grey
 

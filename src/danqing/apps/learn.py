@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from danqing.apps.easel import tunable
+from danqing.apps.forms import Learn
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
-from danqing.core.sources import Place, read_source
+from danqing.core.sources import read_source
+from danqing.data.vocabulary import things
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.dreambooth import subject_pictures
 from danqing.tuning.learning import METHODS, LearnOptions
@@ -19,14 +21,13 @@ FOLDER = Path("adapters")
 
 
 def learn(
-    options: LearnOptions,
-    images: Sequence[Place],
+    form: Learn,
     *,
-    painter: Painter,
+    painter: Painter | None = None,
     folder: Path = FOLDER,
-    watch: Callable[[str], None] | None = None,
+    watch: Callable[[str], object] | None = None,
 ) -> Path:
-    """Learn what `options` names from `images` (or folders of them); gives the adapter's file in `folder`.
+    """Learn what `form` names from its pictures, or folders of them; gives the adapter's file in `folder`.
 
     Checkpoints, sheets and scores are in `folder/NAME/`; a run that was stopped continues there. The painter
     is the same afterwards, bit for bit.
@@ -35,22 +36,41 @@ def learn(
         BadBrief: an unknown method, or a name that cannot be written as `<name>`.
         BadData: fewer than two different pictures. BadPicture: one of them cannot be read.
     """
-    METHODS[options.method]
-    if not options.name.replace("-", "").replace("_", "").isalnum():
-        raise BadBrief(f"name {options.name!r}: use letters, digits and dashes, such as my-cat")
-    seen = [read_source(place).image for place in _files(images)]
+    METHODS[form.method]
+    if not form.name.replace("-", "").replace("_", "").isalnum():
+        raise BadBrief(f"name {form.name!r}: use letters, digits and dashes, such as my-cat")
+    if painter is None:
+        from danqing.families import open_painter  # a caller with a painter of its own needs no weights
+
+        painter = open_painter(form.model)
     model = tunable(painter)
-    run = folder / options.name
-    adapter = learned(model, subject_pictures(seen, model), options, run, watch=watch)
-    path = folder / f"{options.name}.safetensors"
-    write_adapter(replace(adapter, name=options.name), path)
+    seen = subject_pictures([read_source(place).image for place in _files(form)], model)
+    adapter = learned(model, seen, _options(form), folder / form.name, watch=watch)
+    path = folder / f"{form.name}.safetensors"
+    write_adapter(replace(adapter, name=form.name), path)
     return path
 
 
-def _files(images: Sequence[Place]) -> list[Place]:
+def _options(form: Learn) -> LearnOptions:
+    return LearnOptions(
+        name=form.name,
+        kind=form.kind,
+        method=form.method,
+        steps=form.steps,
+        rank=form.rank,
+        seed=form.seed,
+        prior_count=form.prior,
+        prior_weight=1.0 if form.prior else 0.0,
+        avoid=tuple(things()),
+    )
+
+
+def _files(form: Learn) -> list[Path]:
     """The pictures, with folders replaced by the files in them."""
-    found: list[Place] = []
-    for place in images:
-        inside = isinstance(place, str | Path) and Path(place).is_dir()
-        found += sorted(path for path in Path(str(place)).iterdir() if path.is_file()) if inside else [place]
-    return found
+    places = [Path(place) for place in form.images]
+    inside = {
+        place: sorted(file for file in place.iterdir() if file.is_file())
+        for place in places
+        if place.is_dir()
+    }
+    return [file for place in places for file in inside.get(place, [place])]

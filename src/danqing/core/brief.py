@@ -11,16 +11,14 @@ from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
+from danqing.core.request import Request
 
 SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
 SIDE_MAX = 2048
@@ -51,14 +49,12 @@ Side = Annotated[int, Field(ge=8, le=SIDE_MAX)]
 Text = Annotated[str, AfterValidator(_printable)]
 
 
-class Brief(BaseModel):
+class Brief(Request):
     """What to paint. Frozen; a field left at None is decided by the model's card in `settled`.
 
     Sizes are pixels of the finished picture. Picture k of `count` has the seed `seed + k`, and a brief with
     that seed and `count=1` paints the same picture alone.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     prompt: Text = Field(max_length=PROMPT_MAX, description="what to paint, in English or Chinese")
     negative_prompt: Text = Field(
@@ -134,10 +130,7 @@ class Brief(BaseModel):
         Raises:
             BadBrief: naming the field, the value and what is allowed.
         """
-        try:
-            return cls.model_validate({"prompt": prompt, **fields})
-        except ValidationError as error:
-            raise BadBrief(_first_line(error, cls)) from None
+        return cls.of_values(prompt=prompt, **fields)
 
     def settled(self, card: Card) -> Brief:
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
@@ -224,44 +217,3 @@ def _check_grid(width: int, height: int, grid: int) -> None:
         if side % grid:
             near = [n for n in (side // grid * grid, side // grid * grid + grid) if 0 < n <= SIDE_MAX]
             raise BadBrief(f"{name} {side} is not a multiple of {grid}: use {' or '.join(map(str, near))}")
-
-
-_BOUNDS = (
-    "greater_than",
-    "greater_than_equal",
-    "less_than_equal",
-    "finite_number",
-)  # what is out of them is a number
-_FIXES = {  # pydantic's kind of error -> what to say after "field value"
-    "greater_than": "is too small: use more than {gt:g}",
-    "greater_than_equal": "is too small: use {ge} or more",
-    "less_than_equal": "is too large: use {le} or less",
-    "int_parsing": "is not a whole number",
-    "int_from_float": "is not a whole number",
-    "int_parsing_size": "is too large",
-    "int_type": "is not a whole number",
-    "float_parsing": "is not a number",
-    "float_type": "is not a number",
-    "finite_number": "is not a finite number",
-    "bool_parsing": "is not true or false",
-    "string_type": "is not text",
-    "string_unicode": "is not valid text (UTF-8)",
-    "string_too_long": "is too long: use {max_length} characters or fewer",
-    "string_too_short": "is empty",
-    "string_pattern_mismatch": "is not one of: transparent, white or #rrggbb",
-}
-
-
-def _first_line(error: ValidationError, form: type[Brief]) -> str:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    text = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return unknown("field", field, form.model_fields)
-    if not field:
-        return text
-    value = shorten(str(first["input"]) if first["type"] in _BOUNDS else repr(first["input"]))
-    if first["type"] in _FIXES:
-        hint = ", or leave it out for a random one" if field == "seed" else ""
-        return f"{field} {value} {_FIXES[first['type']].format(**first.get('ctx', {}))}{hint}"
-    return f"{field} {value}: {text[:1].lower()}{text[1:]}"

@@ -17,7 +17,7 @@ class Log:
     """
 
     def __init__(
-        self, path: Path, start: int, steps: int, batch: int, watch: Callable[[str], None] | None
+        self, path: Path, start: int, steps: int, batch: int, watch: Callable[[str], object] | None
     ) -> None:
         self._path, self._steps, self._batch, self._watch = path, steps, batch, watch
         _cut(path, start)

@@ -79,7 +79,7 @@ class Trainer:
         self._at = Progress(0, 0.0)
 
     def train(
-        self, watch: Callable[[str], None] | None = None, look: Callable[[int], None] | None = None
+        self, watch: Callable[[str], object] | None = None, look: Callable[[int], None] | None = None
     ) -> Objective:
         """Run to the last step; returns the objective holding its EMA weights.
 

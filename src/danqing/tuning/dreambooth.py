@@ -191,7 +191,7 @@ def prior_latents(
     count: int,
     seed: int,
     folder: Path,
-    watch: Callable[[str], None] | None = None,
+    watch: Callable[[str], object] | None = None,
 ) -> Tensor:
     """What the painter itself paints for `words` by default, as latents [count c h w]; kept in `folder`.
 

@@ -29,7 +29,7 @@ from danqing.tuning.monitor import Clip, Monitor
 from danqing.tuning.rare_token import rare_token
 from danqing.tuning.textual_inversion import first_vectors, text_encoder
 
-Watch = Callable[[str], None]
+Watch = Callable[[str], object]
 
 
 @dataclass(frozen=True)

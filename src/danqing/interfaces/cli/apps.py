@@ -119,7 +119,7 @@ def _filled(form: type[Form], options: dict[str, Any]) -> Form:
 def _check(form: Form) -> None:
     """Say now what is wrong with the pictures or the model, and what will be converted."""
     for place in (form.image, form.mask, *getattr(form, "images", ()), getattr(form, "like", None)):
-        if place is not None:
+        if place:
             for note in read_source(place).notes:
                 _tell(note)
     card = card_of(form.model)

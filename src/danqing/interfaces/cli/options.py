@@ -13,11 +13,16 @@ from typing import Annotated, Any, TypeVar, get_args
 import typer
 from pydantic.fields import FieldInfo
 
-from danqing.apps.forms import Form
+from danqing.apps.forms import Form, Learn
 from danqing.conditioning.parameters import literal
 from danqing.core.brief import Brief
+from danqing.core.request import Request
 
-FLAGS = {"negative_prompt": "--no", "adapters": "--adapter"}  # every other field is --field
+FLAGS = {
+    "negative_prompt": "--no",
+    "adapters": "--adapter",
+    "kind": "--class",
+}  # every other field is --field
 FIELDS = (  # in the order of the help page
     "count",
     "seed",
@@ -112,7 +117,13 @@ def command_line(brief: Brief) -> str:
     return shlex.join(words)
 
 
-def _of_field(form: type[Brief], name: str) -> Parameter:
+def own_parameters(form: type[Learn]) -> list[Parameter]:
+    """What a command takes that is not about one picture: positional fields and options, all its own."""
+    rest = [name for name in form.model_fields if name not in form.asks]
+    return [*(_argument(form, name) for name in form.asks), *(_of_field(form, name) for name in rest)]
+
+
+def _of_field(form: type[Request], name: str) -> Parameter:
     field = form.model_fields[name]
     unset = _UNSET.get(name) or (
         "the model's" if name in FIELDS and field.default is None else _default(field.default)
@@ -120,7 +131,7 @@ def _of_field(form: type[Brief], name: str) -> Parameter:
     return option(name, flag(name), kind=_kind(field.annotation), help=_help(field), unset=unset)
 
 
-def _argument(form: type[Form], name: str) -> Parameter:
+def _argument(form: type[Request], name: str) -> Parameter:
     """A positional field: words may come unquoted, and a list of pictures one by one."""
     field = form.model_fields[name]
     info = typer.Argument(metavar=name.upper(), help=_help(field), show_default=False)

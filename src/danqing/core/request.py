@@ -1,0 +1,68 @@
+"""Validated requests, and one line for what is wrong with one."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from danqing.core.errors import BadBrief, shorten, unknown
+
+
+class Request(BaseModel):
+    """Something asked of danqing: frozen, with known fields only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def of_values(cls, **fields: object) -> Self:
+        """A request from loose values, with a one-line error instead of a validation report.
+
+        Raises:
+            BadBrief: naming the field, the value and what is allowed.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise BadBrief(_first_line(error, cls)) from None
+
+
+_BOUNDS = (
+    "greater_than",
+    "greater_than_equal",
+    "less_than_equal",
+    "finite_number",
+)  # what is out of them is a number
+_FIXES = {  # pydantic's kind of error -> what to say after "field value"
+    "greater_than": "is too small: use more than {gt:g}",
+    "greater_than_equal": "is too small: use {ge} or more",
+    "less_than_equal": "is too large: use {le} or less",
+    "int_parsing": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "int_parsing_size": "is too large",
+    "int_type": "is not a whole number",
+    "float_parsing": "is not a number",
+    "float_type": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool_parsing": "is not true or false",
+    "string_type": "is not text",
+    "string_unicode": "is not valid text (UTF-8)",
+    "string_too_long": "is too long: use {max_length} characters or fewer",
+    "string_too_short": "is empty",
+    "string_pattern_mismatch": "is not one of: transparent, white or #rrggbb",
+}
+
+
+def _first_line(error: ValidationError, form: type[Request]) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    text = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return unknown("field", field, form.model_fields)
+    if not field:
+        return text
+    value = shorten(str(first["input"]) if first["type"] in _BOUNDS else repr(first["input"]))
+    if first["type"] in _FIXES:
+        hint = ", or leave it out for a random one" if field == "seed" else ""
+        return f"{field} {value} {_FIXES[first['type']].format(**first.get('ctx', {}))}{hint}"
+    return f"{field} {value}: {text[:1].lower()}{text[1:]}"
