@@ -236,7 +236,7 @@ BROKEN = [
     (f"paint cat --model toy --out {'long' * 70}.png", "cannot write"),
     ("paint cat --model torn", "is not a model's card"),
     ("show missing.png", "no picture at 'missing.png'"),
-    ("show file", "is not a PNG"),
+    ("show file", "is empty"),
     ("show plain.png", "holds no danqing brief"),
 ]
 

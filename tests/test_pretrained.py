@@ -6,11 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from danqing.apps.inpaint import inpaint
+from danqing.apps.paint import paint
 from danqing.core.card import Can
 from danqing.core.errors import BadWeights, DanqingError
 from danqing.families import open_painter
@@ -228,16 +232,26 @@ def test_faults_are_named_in_one_line(folder, damage, message):
     assert "\n" not in str(caught.value)
 
 
-def test_an_inpainting_unet_is_recognised(parts, folder):
+def test_a_depth_unet_is_refused_and_an_inpainting_unet_paints(parts, folder):
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel.from_config(parts.unet.config, in_channels=17)
-    configure(folder / "unet" / "config.json", in_channels=17)
-    save_file(unet.state_dict(), folder / UNET)
-    with pytest.raises(
-        BadWeights, match="an inpainting or depth UNet: it takes 17 channels, the vae gives 8"
-    ):
-        open_painter(str(folder))
+    for channels in (9, 17):
+        unet = UNet2DConditionModel.from_config(parts.unet.config, in_channels=channels)
+        configure(folder / "unet" / "config.json", in_channels=channels)
+        save_file(unet.state_dict(), folder / UNET)
+        if channels == 9:
+            with pytest.raises(
+                BadWeights, match="a depth or editing UNet: it takes 9 channels, the vae gives 8"
+            ):
+                open_painter(str(folder))
+    painter = open_painter(str(folder))
+    [plain] = paint("a cat", painter=painter, steps=2, seed=1, native=True)
+    assert plain.image.size == (32, 32)
+    before, mask = Image.new("RGB", (128, 128), "red"), Image.new("L", (128, 128))
+    mask.paste(255, (32, 32, 96, 96))
+    [done] = inpaint(before, "a cat", mask=mask, painter=painter, steps=2, seed=1)
+    kept = np.asarray(mask) == 0
+    assert (np.asarray(done.image)[kept] == np.asarray(before)[kept]).all()
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "./nowhere"])

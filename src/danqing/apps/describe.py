@@ -1,4 +1,4 @@
-"""Prompts that would paint a given picture."""
+"""Prompts that would paint a given picture, and the style it looks like."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from danqing.apps.forms import Describe
 from danqing.apps.looking import Looker, open_looker, seen
 from danqing.apps.sittings import Watch
 from danqing.core.card import Card
-from danqing.core.errors import BadWeights
+from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import Painter
 from danqing.core.sources import Place, Source
 from danqing.data.captions import article
@@ -83,6 +83,19 @@ def prompts_for(
     ranked = [pair for pair in pairs if first[pair[0]] == pair]
     ranked += [pair for pair in pairs if first[pair[0]] != pair]
     return [prompt(best[thing], spoken[style], language) for thing, style in ranked[:COUNT]]
+
+
+def style_like(picture: Image.Image, looker: Looker, card: Card) -> str:
+    """The style of `card` that a picture looks most like, whatever of the things it knows it may show.
+
+    Raises:
+        BadBrief: the model has learned no styles.
+    """
+    spoken = spoken_styles(card)
+    if not spoken:
+        raise BadBrief(f"{card.name!r} has learned no styles to choose from: name one in words")
+    _, likely = joint(picture, looker, things(), list(spoken.values()), "en")
+    return list(spoken)[int(likely.sum(dim=0).argmax())]
 
 
 def joint(

@@ -1,4 +1,4 @@
-"""Styles by name and by picture: packs of words for any model, or the style that a model has learned."""
+"""Styles by name: packs of words for any model, or the style that a model has learned. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from danqing.apps.describe import joint, spoken_styles
-from danqing.apps.looking import Looker, mentions
 from danqing.conditioning.prompt import is_chinese
 from danqing.core.brief import PROMPT_MAX
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
-from danqing.data.vocabulary import things
 
 OWN = Path("styles")  # a folder of the user's packs, where danqing is started
 
@@ -111,18 +107,5 @@ def styled(prompt: str, pack: StylePack, card: Card) -> tuple[str, str, str | No
     chinese = is_chinese(prompt)
     words, comma = (pack.words_zh, "，") if chinese else (pack.words, ", ")
     negative = (pack.negative_zh if chinese else pack.negative) if Can.NEGATIVE in card.can else ""
-    said = prompt if mentions(prompt, words) else f"{prompt.strip()}{comma}{words}"
+    said = prompt if words.casefold() in prompt.casefold() else f"{prompt.strip()}{comma}{words}"
     return said, negative, None
-
-
-def style_like(picture: Image.Image, looker: Looker, card: Card) -> str:
-    """The style of `card` that a picture looks most like, whatever of the things it knows it may show.
-
-    Raises:
-        BadBrief: the model has learned no styles.
-    """
-    spoken = spoken_styles(card)
-    if not spoken:
-        raise BadBrief(f"{card.name!r} has learned no styles to choose from: name one in words")
-    _, likely = joint(picture, looker, things(), list(spoken.values()), "en")
-    return list(spoken)[int(likely.sum(dim=0).argmax())]

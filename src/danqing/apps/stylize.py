@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from danqing.apps.describe import thing_in
+from danqing.apps.describe import style_like, thing_in
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Stylize
 from danqing.apps.looking import open_looker
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
-from danqing.apps.styles import pack_of, style_like, styled
+from danqing.apps.styles import pack_of, styled
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture

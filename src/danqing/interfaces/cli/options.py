@@ -102,19 +102,46 @@ def form_parameters(form: type[Form]) -> list[Parameter]:
     ]
 
 
-def command_line(brief: Brief) -> str:
-    """The shell command that paints `brief`, settled or not."""
-    words = ["danqing", "paint"]
-    for name in FIELDS:
-        value = getattr(brief, name)
-        if value is True:
-            words.append(flag(name))
-        elif value != Brief.model_fields[name].default:
-            # a value that starts with a dash must be glued to its option
-            words += [f"{flag(name)}={value}"] if str(value).startswith("-") else [flag(name), str(value)]
-    prompt = literal(brief.prompt)
-    words += ["--", prompt] if prompt.startswith("-") else [prompt]
+def command_line(brief: Brief, app: str = "paint", form: type[Form] | None = None, **asked: Any) -> str:
+    """The shell command that paints `brief`, settled or not; or that asks an app of that form for it."""
+    values = {**brief.model_dump(), **asked}
+    if form is None:  # only `paint` reads parameters in its prompt
+        values["prompt"] = literal(brief.prompt)
+    positional = ("prompt",) if form is None else form.asks
+    model = form or Brief
+    options = [name for name in [*asked, *FIELDS] if name not in positional]
+    options += ["mask", "strength"] if form else []
+    words = ["danqing", app]
+    for name in dict.fromkeys(options):
+        words += _told(name, values[name], model.model_fields[name].get_default(call_default_factory=True))
+    said = [part for name in positional for part in _parts_of(values.get(name))]
+    if brief.prompt and "prompt" not in positional:
+        said += ["--prompt", brief.prompt] if form and "prompt" in form.__annotations__ else []
+    words += ["--", *said] if any(part.startswith("-") for part in said) else said
     return shlex.join(words)
+
+
+def _told(name: str, value: Any, default: object) -> list[str]:
+    """One option of a command line; nothing for what would be so without it."""
+    if value in (None, default):
+        return []
+    if value is True:
+        return [flag(name)]
+    text = _text(value)
+    # a value that starts with a dash must be glued to its option
+    return [f"{flag(name)}={text}"] if text.startswith("-") else [flag(name), text]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{weight:g}" for name, weight in value.items())
+    return ",".join(f"{part:g}" for part in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _parts_of(value: Any) -> list[str]:
+    if isinstance(value, list | tuple):
+        return [str(part) for part in value]
+    return [] if value is None else [str(value)]
 
 
 def own_parameters(form: type[Learn]) -> list[Parameter]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from danqing.core.picture import Picture
+from danqing.interfaces.cli.apps import APPS
 from danqing.interfaces.cli.options import command_line
 
 
@@ -26,7 +27,9 @@ def show(
     for label, value in _rows(opened).items():
         table.add_row(Text(label, style="bold"), Text(_printable(value)))
     Console(highlight=False).print(table)
-    print(f"\n{command_line(opened.brief)}")
+    app = APPS.get(opened.info.app)
+    asked = (opened.info.app, app.form) if app else ()
+    print(f"\n{command_line(opened.brief, *asked, **(opened.info.asked if app else {}))}")
 
 
 def _rows(picture: Picture) -> dict[str, str]:
