@@ -79,7 +79,7 @@ class DiffusionPainter:
         """
         state = seeds.normal(self.codec.channels, *self._sides(brief)).to(conditioning.tokens.device)
         levels = self._levels(brief, conditioning.image is not None)
-        if conditioning.image is not None:
+        if conditioning.image is not None and brief.strength not in (None, 1):  # 1 keeps nothing of it
             state = levels[0].alpha * conditioning.image + levels[0].sigma * state
         return Canvas(state, seeds, step=0, of=len(levels) - 1, tile=brief.tile)
 
