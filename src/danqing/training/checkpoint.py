@@ -7,7 +7,7 @@ import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -28,9 +28,19 @@ class Progress:
     seconds: float
 
 
-def save(
-    folder: Path, network: nn.Module, ema: list[Tensor], optimiser: torch.optim.Optimizer, at: Progress
-) -> None:
+class Stateful(Protocol):
+    """An optimiser, or what stands for several."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go back to what `state_dict` gave."""
+        ...
+
+
+def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: Stateful, at: Progress) -> None:
     """Write weights, EMA, optimiser and progress; the previous checkpoint is replaced in one rename."""
     draft, old = folder.with_suffix(".part"), folder.with_suffix(".old")
     shutil.rmtree(draft, ignore_errors=True)
@@ -46,9 +56,7 @@ def save(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(
-    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[list[Tensor], Progress] | None:
+def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Tensor], Progress] | None:
     """Restore what `save` wrote, or None when there is no checkpoint.
 
     A run killed between the two renames of `save` leaves only the previous one, under `.old`: it is used.

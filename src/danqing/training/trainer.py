@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,22 +14,18 @@ from diffusers.training_utils import EMAModel
 from torch import Generator, Tensor
 
 from danqing.core.errors import NotFinite
-from danqing.core.files import replacing
 from danqing.training import checkpoint
-from danqing.training.checkpoint import Progress
-from danqing.training.log import Log
 from danqing.training.objective import Objective
+from danqing.training.run import Run, RunOptions
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(RunOptions):
     """How long and how fast to train.
 
-    lr falls from its peak to a tenth along half a cosine after a linear warm-up. Periods are in steps.
+    lr falls from its peak to a tenth along half a cosine after a linear warm-up.
     """
 
-    steps: int
-    batch: int = 32
     lr: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.01
@@ -38,10 +33,6 @@ class TrainOptions:
     clip: float = 1.0
     ema: float = 0.999
     precision: str = "bf16"
-    seed: int = 0
-    save_every: int = 500
-    sheet_every: int = 500
-    log_every: int = 50
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
@@ -57,14 +48,12 @@ def step_generator(seed: int, step: int) -> Generator:
     return Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
-class Trainer:
-    """Trains an objective in a run folder; a second call continues where the first stopped, bit-equal.
-
-    The folder holds `checkpoint/`, `log.csv` and `sheets/`.
-    """
+class Trainer(Run):
+    """Trains an objective in a run folder; a second call continues where the first stopped, bit-equal."""
 
     def __init__(self, objective: Objective, options: TrainOptions, run: Path) -> None:
-        self.options, self.run = options, run
+        super().__init__(options, run)
+        self.options = options
         self._accelerator = Accelerator(mixed_precision=options.precision)
         optimiser = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
@@ -76,7 +65,6 @@ class Trainer:
         self.objective: Objective
         self.objective, self._optimiser = self._accelerator.prepare(objective, optimiser)
         self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
-        self._at = Progress(0, 0.0)
 
     def train(
         self, watch: Callable[[str], object] | None = None, look: Callable[[int], None] | None = None
@@ -89,18 +77,7 @@ class Trainer:
         Raises:
             NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
         """
-        self._resume()
-        options = self.options
-        log = Log(self.run / "log.csv", self._at.step, options.steps, options.batch, watch)
-        started = time.monotonic() - self._at.seconds
-        for step in range(self._at.step, self.options.steps):
-            losses = self._step(step)
-            self._at = Progress(step + 1, time.monotonic() - started)
-            log.add(step + 1, losses, every=self.options.log_every)
-            if self._due(step + 1, self.options.sheet_every):
-                self._sheet(step + 1, look)
-            if self._due(step + 1, self.options.save_every):
-                self._save()
+        self._loop(watch, look)
         self._ema.copy_to(self._trained())
         return self.objective
 
@@ -128,9 +105,6 @@ class Trainer:
     def _trained(self) -> list[torch.nn.Parameter]:
         return [p for p in self.objective.parameters() if p.requires_grad]
 
-    def _due(self, step: int, every: int) -> bool:
-        return step % every == 0 or step == self.options.steps
-
     def _resume(self) -> None:
         found = checkpoint.load(self.run / "checkpoint", self.objective, self._optimiser)
         if found is not None:
@@ -142,20 +116,12 @@ class Trainer:
         shadow: list[Tensor] = self._ema.shadow_params
         checkpoint.save(self.run / "checkpoint", self.objective, shadow, self._optimiser, self._at)
 
-    def _sheet(self, step: int, look: Callable[[int], None] | None) -> None:
-        with self.averaged(), torch.no_grad():
-            picture = self.objective.eval().sheet()
-            if look is not None:
-                look(step)
-        with replacing(self.run / "sheets" / f"{step:07d}.png") as draft:
-            picture.save(draft, "PNG")
-
     @contextmanager
     def averaged(self) -> Iterator[Objective]:
         """The objective with its EMA weights in place; the trained ones come back afterwards."""
         self._ema.store(self._trained())
         self._ema.copy_to(self._trained())
         try:
-            yield self.objective
+            yield self.objective.eval()
         finally:
             self._ema.restore(self._trained())

@@ -1,0 +1,205 @@
+"""The generator of StyleGAN 2: a latent becomes a style w, and styles lead a synthesis from a constant.
+
+Papers: Karras et al., A Style-Based Generator Architecture, arXiv 1812.04948; with demodulation and skips of
+arXiv 1912.04958 and the shallow mapping network of ADA, arXiv 2006.06676. Differs: a label joins the latent as
+a sum of embeddings, so that names can be mixed; any number of channels, alpha among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Generator, Tensor, nn
+
+from danqing.nets.latent import Drawn, LatentGenerator, halvings, normal
+from danqing.nets.stylegan.filters import doubled
+from danqing.nets.stylegan.layers import EqualLinear, ModulatedConv, leaky, unit
+
+_MEAN_DECAY = 0.995  # of the mean style
+
+
+@dataclass(frozen=True)
+class StyleConfig:
+    """latent: numbers of z. style: numbers of w. depth: layers from z to w.
+
+    At a side of s pixels there are min(width, base // s) channels. group: how many pictures the discriminator
+    compares. mixing: share of the training pictures with two styles.
+
+    Raises:
+        ValueError: the side is no power of two.
+    """
+
+    size: int = 64
+    channels: int = 4
+    latent: int = 128
+    style: int = 128
+    depth: int = 2
+    width: int = 256
+    base: int = 2048
+    group: int = 4
+    mixing: float = 0.9
+    labels: int = 0
+
+    def __post_init__(self) -> None:
+        halvings(self.size)
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at 4 x 4 pixels, 8 x 8, ... up to the side."""
+        return [min(self.width, self.base // (4 * 2**k)) for k in range(halvings(self.size) + 1)]
+
+
+class Mapping(nn.Module):
+    """z [n latent] and a label [n k] -> w [n style]."""
+
+    def __init__(self, config: StyleConfig) -> None:
+        super().__init__()
+        labelled = config.labels > 0
+        self.told = EqualLinear(config.labels, config.latent, bias=False) if labelled else None
+        widths = [config.latent * (1 + labelled), *[config.style] * config.depth]
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.layers = nn.ModuleList(EqualLinear(a, b, rate=0.01) for a, b in pairs)
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        """Both are brought to length 1 (times the root of their number) first."""
+        x = unit(z)
+        if self.told is not None:
+            x = torch.cat([x, unit(self.told(label))], dim=1)
+        for layer in self.layers:
+            x = leaky(layer(x))
+        return x
+
+
+class StyleLayer(nn.Module):
+    """A modulated convolution, noise of a learned strength, a bias and a leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, style: int, *, up: bool) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, outputs, 3, style, up=up)
+        self.strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(outputs, 1, 1))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        """noise: [n 1 h w] of the result's size."""
+        x = self.conv(x, w)
+        x = x if noise is None else x + self.strength * noise
+        return leaky(x + self.bias)
+
+
+class ToPixels(nn.Module):
+    """Features -> what they add to the picture."""
+
+    def __init__(self, inputs: int, channels: int, style: int) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, channels, 1, style, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """[n inputs h w] -> [n channels h w]."""
+        pixels: Tensor = self.conv(x, w) + self.bias
+        return pixels
+
+
+class Synthesis(nn.Module):
+    """Styles ws [n rows style] and noise -> pictures: from a constant of 4 x 4, each size adds to the last."""
+
+    def __init__(self, config: StyleConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.start = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        pairs = list(zip([widths[0], *widths[:-1]], widths, strict=True))
+        layers = [StyleLayer(widths[0], widths[0], config.style, up=False)]
+        for before, after in pairs[1:]:
+            layers += [StyleLayer(a, after, config.style, up=a is before) for a in (before, after)]
+        self.layers = nn.ModuleList(layers)
+        self.pixels = nn.ModuleList(ToPixels(width, config.channels, config.style) for width in widths)
+
+    @property
+    def rows(self) -> int:
+        """How many styles it takes: one for each layer, and the last one's pixels."""
+        return len(self.layers) + 1
+
+    @property
+    def sides(self) -> list[int]:
+        """The side of each layer's noise."""
+        return [4 * 2 ** ((k + 1) // 2) for k in range(len(self.layers))]
+
+    def forward(self, ws: Tensor, noise: list[Tensor] | None = None) -> Tensor:
+        """noise: [n 1 side side] for each of `sides`; None is none at all. Not clipped."""
+        given = noise or [None] * len(self.layers)
+        x = self.layers[0](self.start.expand(len(ws), -1, -1, -1), ws[:, 0], given[0])
+        picture: Tensor = self.pixels[0](x, ws[:, 1])
+        for k, pixels in enumerate(self.pixels[1:], start=1):
+            for row in (2 * k - 1, 2 * k):
+                x = self.layers[row](x, ws[:, row], given[row])
+            picture = doubled(picture) + pixels(x, ws[:, 2 * k + 1])
+        return picture
+
+
+class StyleGenerator(LatentGenerator):
+    """z, a label and noise -> pictures [n c size size], in about [-1, 1]."""
+
+    mean: Tensor
+
+    def __init__(self, config: StyleConfig) -> None:
+        super().__init__()
+        self.config, self.size, self.labels = config, config.size, config.labels
+        self.mapping = Mapping(config)
+        self.synthesis = Synthesis(config)
+        self.register_buffer("mean", torch.zeros(config.style))
+
+    def draw(self, n: int, rng: Generator) -> Drawn:
+        """Two latents, the row from which on the second one leads, and noise."""
+        rows = self.synthesis.rows
+        cut = torch.randint(1, rows, (n,), generator=rng)
+        mixed = torch.rand(n, generator=rng) < self.config.mixing
+        drawn = {name: normal(n, self.config.latent, rng) for name in ("z", "other")}
+        noise = {f"noise{k}": shape for k, shape in enumerate(self.noise_of(n, rng))}
+        return {**drawn, "cut": torch.where(mixed, cut, rows), **noise}
+
+    def noise_of(self, n: int, rng: Generator) -> list[Tensor]:
+        """Standard normal noise for each layer."""
+        return [torch.randn(n, 1, side, side, generator=rng) for side in self.synthesis.sides]
+
+    def forward(self, drawn: Drawn, label: Tensor) -> Tensor:
+        """See `LatentGenerator.forward`; in training some pictures have two styles."""
+        noise = [drawn[f"noise{k}"] for k in range(len(self.synthesis.sides))]
+        pictures: Tensor = self.synthesis(self.styles(drawn, label), noise)
+        return pictures
+
+    def styles(self, drawn: Drawn, label: Tensor) -> Tensor:
+        """ws [n rows style]; in training mixed, and counted into the mean style."""
+        w = self.mapping(drawn["z"], label)
+        if not self.training:
+            return self.rows(w)
+        self.mean.lerp_(w.detach().mean(dim=0), 1 - _MEAN_DECAY)
+        return mixed(self.rows(w), self.rows(self.mapping(drawn["other"], label)), drawn["cut"])
+
+    def rows(self, w: Tensor) -> Tensor:
+        """One style for all rows: [n style] -> [n rows style]."""
+        return w[:, None].expand(-1, self.synthesis.rows, -1)
+
+    def truncated(self, w: Tensor, psi: float) -> Tensor:
+        """w [... style] on its way from the mean style: 1 is w itself, 0 the mean (arXiv 1812.04948 app. B)."""
+        return w if psi == 1 else self.mean + psi * (w - self.mean)
+
+    def check_batch(self, n: int) -> None:
+        """Each picture is painted alone: any batch will do."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """From what `to_config` gave."""
+        return cls(StyleConfig(**config))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values, for `config.json`."""
+        return asdict(self.config)
+
+
+def mixed(ws: Tensor, others: Tensor, cut: Tensor | int) -> Tensor:
+    """Rows of `ws` [n rows d], and from row `cut` on those of `others`; cut: a number, or one for each [n]."""
+    cuts = torch.as_tensor(cut, device=ws.device).view(-1, 1, 1)
+    rows = torch.arange(ws.shape[1], device=ws.device).view(1, -1, 1)
+    return torch.where(rows < cuts, ws, others)

@@ -1,0 +1,89 @@
+"""A run: steps counted in a folder, where an interrupted one goes on bit-equal."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+
+from danqing.core.files import replacing
+from danqing.training.checkpoint import Progress
+from danqing.training.log import Log
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How long to train, and how often to write what. Periods are in steps, `batch` in pictures."""
+
+    steps: int
+    batch: int = 32
+    seed: int = 0
+    save_every: int = 500
+    sheet_every: int = 500
+    log_every: int = 50
+
+
+class Shows(Protocol):
+    """A network that can show on a picture how well it does."""
+
+    def sheet(self) -> Image.Image:
+        """The same inputs every time."""
+        ...
+
+
+class Run(ABC):
+    """The loop of a training in a folder, which holds `checkpoint/`, `log.csv` and `sheets/`."""
+
+    def __init__(self, pace: RunOptions, folder: Path) -> None:
+        self.run = folder
+        self._pace = pace
+        self._at = Progress(0, 0.0)
+
+    def _loop(self, watch: Callable[[str], object] | None, look: Callable[[int], None] | None) -> None:
+        """From the last checkpoint to the last step; `watch` and `look` as in `Trainer.train`."""
+        self._resume()
+        pace = self._pace
+        log = Log(self.run / "log.csv", self._at.step, pace.steps, pace.batch, watch)
+        started = time.monotonic() - self._at.seconds
+        for step in range(self._at.step, pace.steps):
+            losses = self._step(step)
+            self._at = Progress(step + 1, time.monotonic() - started)
+            log.add(step + 1, losses, every=pace.log_every)
+            if self._due(step + 1, pace.sheet_every):
+                self._sheet(step + 1, look)
+            if self._due(step + 1, pace.save_every):
+                self._save()
+
+    @abstractmethod
+    def averaged(self) -> AbstractContextManager[Shows]:
+        """What is trained with its averaged weights in place; the trained ones come back afterwards."""
+
+    @abstractmethod
+    def _step(self, step: int) -> dict[str, float]:
+        """Learn from one batch, a function of the weights, the seed and `step` alone; the losses to log."""
+
+    @abstractmethod
+    def _resume(self) -> None:
+        """Go back to the last checkpoint, if there is one."""
+
+    @abstractmethod
+    def _save(self) -> None:
+        """Write a checkpoint."""
+
+    def _due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step == self._pace.steps
+
+    def _sheet(self, step: int, look: Callable[[int], None] | None) -> None:
+        with self.averaged() as trained, torch.no_grad():
+            picture = trained.sheet()
+            if look is not None:
+                look(step)
+        with replacing(self.run / "sheets" / f"{step:07d}.png") as draft:
+            picture.save(draft, "PNG")
