@@ -8,6 +8,7 @@ a sum of embeddings, so that names can be mixed; any number of channels, alpha a
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -59,8 +60,7 @@ class Mapping(nn.Module):
         labelled = config.labels > 0
         self.told = EqualLinear(config.labels, config.latent, bias=False) if labelled else None
         widths = [config.latent * (1 + labelled), *[config.style] * config.depth]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nn.ModuleList(EqualLinear(a, b, rate=0.01) for a, b in pairs)
+        self.layers = nn.ModuleList(EqualLinear(a, b, rate=0.01) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """Both are brought to length 1 (times the root of their number) first."""
@@ -109,10 +109,10 @@ class Synthesis(nn.Module):
         super().__init__()
         widths = config.widths
         self.start = nn.Parameter(torch.randn(1, widths[0], 4, 4))
-        pairs = list(zip([widths[0], *widths[:-1]], widths, strict=True))
         layers = [StyleLayer(widths[0], widths[0], config.style, up=False)]
-        for before, after in pairs[1:]:
-            layers += [StyleLayer(a, after, config.style, up=a is before) for a in (before, after)]
+        for before, after in pairwise(widths):
+            layers.append(StyleLayer(before, after, config.style, up=True))
+            layers.append(StyleLayer(after, after, config.style, up=False))
         self.layers = nn.ModuleList(layers)
         self.pixels = nn.ModuleList(ToPixels(width, config.channels, config.style) for width in widths)
 

@@ -1,0 +1,164 @@
+"""The trainer of a duel: two optimisers, an average that copies buffers, and a look-out for the two usual ends.
+
+It shares its loop, checkpoints, log and sheets with the other trainer (`training.run`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from danqing.core.errors import NotFinite
+from danqing.nets.latent import LatentGenerator
+from danqing.training import checkpoint
+from danqing.training.duel import Duel
+from danqing.training.run import Run, RunOptions
+from danqing.training.trainer import step_generator
+
+_PATIENCE = 100  # steps after which a sign is told
+_CERTAIN = 1e-3  # a discriminator with a smaller loss teaches nothing
+_ALIKE = 0.05  # of the spread of real pictures
+_LEAKING = 0.8  # augmentation that a generator begins to paint
+
+
+@dataclass(frozen=True)
+class AdversarialOptions(RunOptions):
+    """Learning rates of generator and discriminator, and Adam's betas.
+
+    The defaults are StyleGAN's; DCGAN's are 2e-4 and (0.5, 0.999).
+    """
+
+    lr: float = 2.5e-3
+    lr_discriminator: float = 2.5e-3
+    betas: tuple[float, float] = (0.0, 0.99)
+
+
+class AdversarialTrainer(Run):
+    """Trains a duel in a run folder; a second call continues where the first stopped, bit-equal.
+
+    Raises:
+        BadData: the networks cannot learn from batches of that size.
+    """
+
+    def __init__(self, duel: Duel, options: AdversarialOptions, run: Path) -> None:
+        super().__init__(options, run)
+        duel.generator.check_batch(options.batch)
+        duel.discriminator.check_batch(options.batch)
+        self.options = options
+        self.duel = duel.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._optimisers = _Two(
+            Adam(duel.generator.parameters(), options.lr, options.betas, eps=1e-8),
+            Adam(duel.discriminator.parameters(), options.lr_discriminator, options.betas, eps=1e-8),
+        )
+        self._signs = Signs()
+        self._watch: Callable[[str], object] | None = None
+
+    def train(
+        self, watch: Callable[[str], object] | None = None, look: Callable[[int], None] | None = None
+    ) -> LatentGenerator:
+        """Run to the last step; returns the averaged generator.
+
+        watch: called with each line of progress, and with what looks wrong. look: called with the step after
+        each sheet.
+
+        Raises:
+            NotFinite: a loss or a gradient is NaN or infinite; the last good checkpoint stays.
+        """
+        self._watch = watch
+        self._loop(watch, look)
+        return self.duel.average
+
+    @contextmanager
+    def averaged(self) -> Iterator[Duel]:
+        """The duel: its average stands beside the generator that is trained, so nothing need be exchanged."""
+        yield self.duel
+
+    def _step(self, step: int) -> dict[str, float]:
+        duel, size, rng = self.duel, self.options.batch, step_generator(self.options.seed, step)
+        duel.generator.train()
+        duel.discriminator.train()
+        told = self._learned(self._optimisers.discriminator, duel.discriminator_losses(size, rng, step), step)
+        with duel.frozen():
+            told |= self._learned(self._optimisers.generator, duel.generator_losses(size, rng, step), step)
+        duel.follow((step + 1) * size, size)
+        for line in self._signs.of(told):
+            if self._watch is not None:
+                self._watch(f"step {step + 1}: {line}")
+        return told
+
+    def _learned(self, optimiser: Adam, losses: dict[str, Tensor], step: int) -> dict[str, float]:
+        """One step down `loss`; the other losses as numbers."""
+        loss = losses.pop("loss")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not (math.isfinite(float(loss.detach())) and math.isfinite(float(norm))):
+            raise NotFinite(
+                f"loss {float(loss.detach())} and gradient {float(norm)} at step {step}: training stopped and "
+                "the checkpoint before it is kept; continue with a lower learning rate"
+            )
+        optimiser.step()
+        return {name: float(value) for name, value in losses.items()}
+
+    def _resume(self) -> None:
+        found = checkpoint.load(self.run / "checkpoint", self.duel, self._optimisers)
+        if found is not None:
+            _, self._at = found
+
+    def _save(self) -> None:
+        average = list(self.duel.average.parameters())
+        checkpoint.save(self.run / "checkpoint", self.duel, average, self._optimisers, self._at)
+
+
+class Signs:
+    """Counts the steps for which something has looked wrong, and tells it when that has lasted."""
+
+    def __init__(self) -> None:
+        self._lasting = {"certain": 0, "alike": 0, "leaking": 0}
+
+    def of(self, told: dict[str, float]) -> Iterator[str]:
+        """The lines to say after a step with these losses: once for as long as a sign lasts."""
+        now = {
+            "certain": told["discriminator"] < _CERTAIN,
+            "alike": told["spread"] < _ALIKE,
+            "leaking": told["augmented"] > _LEAKING,
+        }
+        for sign, seen in now.items():
+            self._lasting[sign] = self._lasting[sign] + 1 if seen else 0
+            if self._lasting[sign] == _PATIENCE:
+                yield _SAID[sign]
+
+
+_SAID = {
+    "certain": f"the discriminator has been sure for {_PATIENCE} steps, so the generator learns nothing: "
+    "lower its learning rate or raise r1",
+    "alike": f"the painted pictures have been nearly the same for {_PATIENCE} steps (mode collapse): go back "
+    "to an earlier run and raise r1 or the batch",
+    "leaking": "augmentation is so strong that it begins to show in what is painted: use more pictures",
+}
+
+
+@dataclass(frozen=True)
+class _Two:
+    """Two optimisers in one checkpoint."""
+
+    generator: Adam
+    discriminator: Adam
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both states by name."""
+        return {"generator": self.generator.state_dict(), "discriminator": self.discriminator.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Both go back to theirs."""
+        self.generator.load_state_dict(state_dict["generator"])
+        self.discriminator.load_state_dict(state_dict["discriminator"])
