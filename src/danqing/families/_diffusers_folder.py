@@ -77,7 +77,7 @@ def read_folder(folder: Path) -> Parts:
         text_encoder=tower,
         tokenizer=tokenizer,
         scheduler=scheduler,
-        card=_read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger),
+        card=read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger),
         upscaler=enlarger,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
     )
@@ -212,7 +212,12 @@ def _check_fit(folder: Path, parts: Parts) -> None:
         raise BadWeights(f"{str(folder / 'tokenizer')!r} has {tokens} tokens, the text encoder knows {rows}")
 
 
-def _read_card(path: Path) -> Card | None:
+def read_card(path: Path) -> Card | None:
+    """The card in a file; None where there is no such file.
+
+    Raises:
+        BadWeights: it is damaged, naming the field.
+    """
     if not path.is_file():
         return None
     try:

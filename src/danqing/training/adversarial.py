@@ -115,8 +115,8 @@ class AdversarialTrainer(Run):
             _, self._at = found
 
     def _save(self) -> None:
-        average = list(self.duel.average.parameters())
-        checkpoint.save(self.run / "checkpoint", self.duel, average, self._optimisers, self._at)
+        # the average is a part of the duel
+        checkpoint.save(self.run / "checkpoint", self.duel, [], self._optimisers, self._at)
 
 
 class Signs:

@@ -47,5 +47,5 @@ def spread(painted: Tensor, real: Tensor) -> float:
 
     The mean squared distance of two pictures is twice the variance, so it is a ratio of variances.
     """
-    one, other = (pictures.var(dim=0).mean() for pictures in (painted, real))
+    one, other = (pictures.var(dim=0, correction=0).mean() for pictures in (painted, real))
     return float(one / other.clamp(min=1e-12))

@@ -1,0 +1,145 @@
+"""What painters from a latent vector share: how they begin and finish, and their folder.
+
+A folder holds card.json, config.json (the generator's, and the names it knows) and model.safetensors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from danqing.core.brief import Brief
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief, BadWeights, NotFinite
+from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.seeds import Seeds
+from danqing.families._diffusers_folder import read_card
+from danqing.families._names import Names
+from danqing.families._pretrained import (
+    Config,
+    read_json,
+    read_module,
+    replacing_folder,
+    write_json,
+    write_module,
+)
+from danqing.nets.gan import GanGenerator
+from danqing.nets.stylegan import StyleGenerator
+
+Network = TypeVar("Network", GanGenerator, StyleGenerator)
+_STEM = "model"
+
+
+@dataclass(eq=False)
+class LatentPainter(ABC, Generic[Network]):
+    """Paints a square picture of one size in one pass from a latent z. Guidance and sampler mean nothing here.
+
+    names: the words that its labels stand for.
+    """
+
+    card: Card
+    generator: Network
+    names: Names
+
+    def __post_init__(self) -> None:
+        self.generator.eval().requires_grad_(False)
+
+    @abstractmethod
+    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+        """See `Painter.condition`."""
+
+    @abstractmethod
+    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+        """See `Painter.steps`."""
+
+    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+        """z, standard normal, as a state [n latent 1 1].
+
+        Raises:
+            BadBrief: another size than the network's.
+        """
+        side = self.generator.size
+        if (brief.width, brief.height) != (side, side):
+            raise BadBrief(
+                f"model {self.card.name!r} paints {side}x{side} only, not {brief.width}x{brief.height}: "
+                "leave the size out"
+            )
+        z = seeds.normal(self.generator.config.latent)
+        return Canvas(z[:, :, None, None].to(conditioning.tokens), seeds, 0, self._count(brief, conditioning))
+
+    def preview(self, canvas: Canvas) -> Tensor:
+        """The picture as it is, [n 3 h w] in [0, 1]; white before the first step."""
+        if canvas.step == 0:
+            return torch.ones(len(canvas.state), 3, self.generator.size, self.generator.size)
+        return (canvas.state[:, :3] + 1).div(2).clamp(0, 1)
+
+    def finish(self, canvas: Canvas) -> Tensor:
+        """The pictures [n c h w], clipped to [-1, 1].
+
+        Raises:
+            NotFinite: the canvas holds NaN or infinite values.
+        """
+        if not canvas.state.isfinite().all():
+            raise NotFinite(f"step {canvas.step} of {canvas.of} gave NaN or infinite values: check the weights")
+        return canvas.state.clamp(-1, 1)
+
+    def enlarge(self, pixels: Tensor) -> Tensor:
+        """There is no learned upscaler: the pictures themselves."""
+        return pixels
+
+    def _count(self, _brief: Brief, _conditioning: Conditioning) -> int:
+        """How many steps there will be."""
+        return 1
+
+    def _painted(self, canvas: Canvas, pixels: Tensor) -> Canvas:
+        """The canvas one step on."""
+        moved = replace(canvas, state=pixels, step=canvas.step + 1)
+        self.finish(moved)  # tells NaN with the step at which it came
+        return moved
+
+
+def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **told: Any) -> Card:
+    """A card with what follows from the network."""
+    alpha = {Can.ALPHA} if generator.config.channels == 4 else set()
+    words = {Can.WORDS} if generator.labels else set()
+    side = generator.size
+    facts: dict[str, Any] = {"can": alpha | words, "steps": 1, "guidance": 1.0, "licence": "Apache-2.0", **told}
+    return Card(name=name, family=family, width=side, height=side, grid=side, **facts)
+
+
+def read_latent(
+    folder: Path, build: Callable[[Config], Network], derived: Callable[[str, Network], Card]
+) -> tuple[Card, Network, Names]:
+    """What `save_latent` wrote; `derived` makes a card of the folder's name where none was written.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    entries = read_json(folder / "config.json").get("names", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise BadWeights(f"{str(folder / 'config.json')!r}: names is no list of words: fetch it again")
+    network = read_module(folder, lambda config: build({k: v for k, v in config.items() if k != "names"}))
+    if len(entries) != network.labels:
+        raise BadWeights(
+            f"{str(folder / 'config.json')!r} has {len(entries)} names, the network knows {network.labels}"
+        )
+    card = read_card(folder / "card.json") or derived(folder.name, network)
+    return card, network, Names(tuple(entries))
+
+
+def save_latent(painter: LatentPainter[Any], folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the painter's folder, whole or not at all.
+
+    Raises:
+        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+    """
+    config = {**painter.generator.to_config(), "names": list(painter.names.entries)}
+    with replacing_folder(folder) as draft:
+        write_module(painter.generator, config, draft, _STEM, dtype)
+        write_json(painter.card.model_dump(mode="json"), draft / "card.json")

@@ -1,0 +1,84 @@
+"""GAN: one pass from a latent vector to a picture, learned against a discriminator that tells it from real.
+
+Papers: Goodfellow et al., Generative Adversarial Nets, arXiv 1406.2661; DCGAN, arXiv 1511.06434.
+Differs: paints by name, as the networks know labels (see `nets.gan`); `--variation` walks between latents.
+Licences: code Apache-2.0; weights are whoever trained them's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from danqing.conditioning.encode import encode
+from danqing.conditioning.prompt import unwanted, words
+from danqing.core.brief import Brief
+from danqing.core.card import Card
+from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.registry import family
+from danqing.families._latent import LatentPainter, card_of, read_latent
+from danqing.families._latent import save_latent as save_latent
+from danqing.families._names import Names, label_of
+from danqing.nets.gan import GanConfig, GanDiscriminator, GanGenerator
+
+PRESETS: dict[str, GanConfig] = {
+    "tiny": GanConfig(size=16, latent=8, width=4),
+    "tiny-mlp": GanConfig(kind="mlp", size=16, latent=8, width=20),
+    "sticker": GanConfig(size=32, latent=64, width=48),
+    "sticker-mlp": GanConfig(kind="mlp", size=32, latent=100, width=1200),
+}
+
+
+@dataclass(eq=False)
+class GanPainter(LatentPainter[GanGenerator]):
+    """One canvas for each picture."""
+
+    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:  # noqa: ARG002  its card cannot
+        """The names that the words say; what names nothing is told as dropped."""
+        return encode(self.names, words(brief, self.card), unwanted(brief), steps=1)
+
+    @torch.no_grad()
+    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:  # noqa: ARG002
+        """The picture.
+
+        Raises:
+            NotFinite: the network gave NaN or infinite values.
+        """
+        label = label_of(conditioning.expand(len(canvas.seeds)), len(self.names))
+        yield self._painted(canvas, self.generator({"z": canvas.state.flatten(1)}, label))
+
+
+@family("gan")
+def open_weights(folder: Path) -> GanPainter:
+    """A painter from a folder.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    return GanPainter(*read_latent(folder, GanGenerator.from_config, gan_card))
+
+
+def gan_card(name: str, generator: GanGenerator) -> Card:
+    """What can be said of a model from its network alone."""
+    side, kind = generator.size, generator.config.kind
+    told = f"a {kind.upper()} for pictures of {side} x {side}"
+    return card_of(name, "gan", generator, summary=told, paper="1406.2661", year=2014)
+
+
+def fresh_networks(
+    preset: str, names: Names = Names(), seed: int = 0
+) -> tuple[GanGenerator, GanDiscriminator]:
+    """Both networks with random weights, the same for the same seed: to train."""
+    config = replace(PRESETS[preset], labels=len(names))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GanGenerator(config), GanDiscriminator(config)
+
+
+def random_painter(preset: str = "tiny", names: Names = Names(), seed: int = 0) -> GanPainter:
+    """A painter with random weights, for tests."""
+    generator, _ = fresh_networks(preset, names, seed)
+    return GanPainter(gan_card(preset, generator), generator, names)
