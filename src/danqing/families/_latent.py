@@ -86,7 +86,9 @@ class LatentPainter(ABC, Generic[Network]):
             NotFinite: the canvas holds NaN or infinite values.
         """
         if not canvas.state.isfinite().all():
-            raise NotFinite(f"step {canvas.step} of {canvas.of} gave NaN or infinite values: check the weights")
+            raise NotFinite(
+                f"step {canvas.step} of {canvas.of} gave NaN or infinite values: check the weights"
+            )
         return canvas.state.clamp(-1, 1)
 
     def enlarge(self, pixels: Tensor) -> Tensor:
@@ -109,7 +111,13 @@ def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **
     alpha = {Can.ALPHA} if generator.config.channels == 4 else set()
     words = {Can.WORDS} if generator.labels else set()
     side = generator.size
-    facts: dict[str, Any] = {"can": alpha | words, "steps": 1, "guidance": 1.0, "licence": "Apache-2.0", **told}
+    facts: dict[str, Any] = {
+        "can": alpha | words,
+        "steps": 1,
+        "guidance": 1.0,
+        "licence": "Apache-2.0",
+        **told,
+    }
     return Card(name=name, family=family, width=side, height=side, grid=side, **facts)
 
 

@@ -56,6 +56,9 @@ class Names:
         return label
 
 
+NO_NAMES = Names()
+
+
 def label_of(words: Conditioning, k: int) -> Tensor:
     """The first k numbers of what `Names` made: a row for each picture [n k], parts mixed by their weights."""
     parts = words.parts

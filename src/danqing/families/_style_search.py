@@ -65,9 +65,8 @@ def _best_start(generator: StyleGenerator, picture: Tensor, label: Tensor) -> Te
 
 @torch.no_grad()
 def best_of(candidates: Tensor, paint: Paint, critic: Critic, wish: Tensor) -> Tensor:
-    """Of styles [n style] the one whose picture is nearest to `wish` [1 d]: [1 style]."""
-    nearness = critic.pictures(paint(candidates)) @ wish[0]
-    return candidates[nearness.argmax()][None]
+    """Of styles [n style] the one whose picture is nearest to `wish` [d]: [style]."""
+    return candidates[(critic.pictures(paint(candidates)) @ wish).argmax()]
 
 
 class Climb:

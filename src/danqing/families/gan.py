@@ -21,7 +21,7 @@ from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.registry import family
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
-from danqing.families._names import Names, label_of
+from danqing.families._names import NO_NAMES, Names, label_of
 from danqing.nets.gan import GanConfig, GanDiscriminator, GanGenerator
 
 PRESETS: dict[str, GanConfig] = {
@@ -69,7 +69,7 @@ def gan_card(name: str, generator: GanGenerator) -> Card:
 
 
 def fresh_networks(
-    preset: str, names: Names = Names(), seed: int = 0
+    preset: str, names: Names = NO_NAMES, seed: int = 0
 ) -> tuple[GanGenerator, GanDiscriminator]:
     """Both networks with random weights, the same for the same seed: to train."""
     config = replace(PRESETS[preset], labels=len(names))
@@ -78,7 +78,7 @@ def fresh_networks(
         return GanGenerator(config), GanDiscriminator(config)
 
 
-def random_painter(preset: str = "tiny", names: Names = Names(), seed: int = 0) -> GanPainter:
+def random_painter(preset: str = "tiny", names: Names = NO_NAMES, seed: int = 0) -> GanPainter:
     """A painter with random weights, for tests."""
     generator, _ = fresh_networks(preset, names, seed)
     return GanPainter(gan_card(preset, generator), generator, names)

@@ -27,9 +27,9 @@ from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.registry import family
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
-from danqing.families._names import Names, label_of
+from danqing.families._names import NO_NAMES, Names, label_of
 from danqing.families._style_search import Climb, Paint, best_of, projected
-from danqing.families._zoo import open_critic
+from danqing.families._zoo import open_critic, shipped_part
 from danqing.families.clip import Critic
 from danqing.nets.stylegan import StyleConfig, StyleDiscriminator, StyleGenerator
 from danqing.nets.stylegan.generator import mixed
@@ -97,13 +97,10 @@ class StylePainter(LatentPainter[StyleGenerator]):
             yield self._painted(canvas, scene(w))
             return
         wish = self._wish(said)
-        drawn = canvas.seeds.normal(self.search.candidates, z.shape[1]).to(z)
-        others = [self._style(part, row.expand(len(part), -1), brief) for part, row in zip(drawn, label, strict=True)]
-        starts = [
-            best_of(torch.cat([w[k : k + 1], others[k]]), scene.alone(k), self.critic, wish[k : k + 1])
-            for k in range(len(w))
-        ]
-        w = torch.cat(starts)
+        others = canvas.seeds.normal(self.search.candidates, z.shape[1]).to(z)
+        for k, drawn in enumerate(others):
+            more = self._style(drawn, label[k].expand(len(drawn), -1), brief)
+            w[k] = best_of(torch.cat([w[k : k + 1], more]), scene.alone(k), self.critic, wish[k])
         climb = Climb(w, wish, self.critic, self.search.rate, self.search.pull)
         for step in range(1, canvas.of + 1):
             w = w if step == 1 else climb.step(scene)
@@ -201,7 +198,7 @@ def style_card(name: str, generator: StyleGenerator) -> Card:
 
 
 def fresh_networks(
-    preset: str, names: Names = Names(), seed: int = 0
+    preset: str, names: Names = NO_NAMES, seed: int = 0
 ) -> tuple[StyleGenerator, StyleDiscriminator]:
     """Both networks with random weights, the same for the same seed: to train."""
     config = replace(PRESETS[preset], labels=len(names))
@@ -211,7 +208,7 @@ def fresh_networks(
 
 
 def random_painter(
-    preset: str = "tiny", names: Names = Names(), seed: int = 0, critic: Critic | None = None
+    preset: str = "tiny", names: Names = NO_NAMES, seed: int = 0, critic: Critic | None = None
 ) -> StylePainter:
     """A painter with random weights, for tests."""
     generator, _ = fresh_networks(preset, names, seed)
@@ -220,6 +217,7 @@ def random_painter(
 
 def _critic() -> Critic | None:
     try:
-        return open_critic()
+        place = shipped_part("clip")
     except BadWeights:  # a copy without weights still paints by name
         return None
+    return open_critic(place)

@@ -138,7 +138,10 @@ def _maxout(config: GanConfig) -> tuple[nn.Module, int]:
 
 def _convolutional(config: GanConfig, inputs: int) -> nn.Module:
     first, *_ = widths = config.widths
-    layers: list[nn.Module] = [nn.Unflatten(1, (inputs, 1, 1)), nn.ConvTranspose2d(inputs, first, 4, bias=False)]
+    layers: list[nn.Module] = [
+        nn.Unflatten(1, (inputs, 1, 1)),
+        nn.ConvTranspose2d(inputs, first, 4, bias=False),
+    ]
     for before, after in pairwise(widths):
         layers += [nn.BatchNorm2d(before), nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
     last = widths[-1]

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Generator, Tensor, nn
 
 from danqing.core.errors import BadData
+from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import Stickers, to_unit
 from danqing.families._names import Names
 from danqing.nets.latent import Discriminator, Drawn, LatentGenerator, near_sides
@@ -79,7 +80,9 @@ class Duel(nn.Module):
         self.generator, self.discriminator = generator, discriminator
         self.average = deepcopy(generator).eval().requires_grad_(False)
         self.register_buffer("strength", torch.zeros(()))  # of the augmentation, p
-        self.register_buffer("certainty", torch.zeros(()))  # sum of the sign of real logits since the last change
+        self.register_buffer(
+            "certainty", torch.zeros(())
+        )  # sum of the sign of real logits since the last change
         self.register_buffer("usual", torch.zeros(()))  # path length
         self._pictures, self._options = pictures.pictures, options
         told = [(str(row["concept"]), str(row["style"])) for row in pictures.rows] if len(names) else []
@@ -171,7 +174,9 @@ class Duel(nn.Module):
         if (step + 1) % _ADAPT_EVERY == 0:
             seen = len(sure) * _ADAPT_EVERY
             options = (self._options.target, self._options.span)
-            now = adapted(float(self.strength), float(self.certainty), seen, target=options[0], span=options[1])
+            now = adapted(
+                float(self.strength), float(self.certainty), seen, target=options[0], span=options[1]
+            )
             self.strength.fill_(now)
             self.certainty.zero_()
 
@@ -186,6 +191,13 @@ class Duel(nn.Module):
         lengths = path_lengths(pixels, ws, torch.randn(pixels.shape, generator=rng).to(pixels))
         self.usual.lerp_(lengths.detach().mean(), _PATH_DECAY)
         return (lengths - self.usual).square().mean()
+
+
+def names_of(pictures: Stickers) -> Names:
+    """The concepts and the styles of a data set, in English and Chinese."""
+    concepts = sorted({(str(row["concept"]), str(row["concept_zh"])) for row in pictures.rows})
+    styles = [(style, *STYLE_WORDS.get(style, ())) for style in sorted(set(pictures.column("style")))]
+    return Names(tuple("/".join(dict.fromkeys(said)) for said in [*concepts, *styles]))
 
 
 def _check(pictures: Stickers, size: int) -> None:
