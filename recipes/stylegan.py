@@ -1,4 +1,4 @@
-"""A StyleGAN of stickers at 64 pixels: `python recipes/stylegan.py --data stickers-known --run runs/stylegan`.
+"""A StyleGAN of stickers, 64 pixels: `python recipes/stylegan.py --data stickers-known --run runs/stylegan`.
 
 Data: `danqing data stickers-known --known` in six styles, without the held-out pairs, reduced to 64 pixels.
 R1's weight is ADA's rule of thumb, 0.0002 * side^2 / batch, times ten: so few pictures want a steadier hand.

@@ -38,7 +38,7 @@ _STEM = "model"
 
 @dataclass(eq=False)
 class LatentPainter(ABC, Generic[Network]):
-    """Paints a square picture of one size in one pass from a latent z. Guidance and sampler mean nothing here.
+    """Paints a square picture of one size in one pass from a latent z; has no use for guidance or samplers.
 
     names: the words that its labels stand for.
     """

@@ -60,7 +60,7 @@ NO_NAMES = Names()
 
 
 def label_of(words: Conditioning, k: int) -> Tensor:
-    """The first k numbers of what `Names` made: a row for each picture [n k], parts mixed by their weights."""
+    """The first k numbers of what `Names` made, [n k]; parts are mixed by their weights."""
     parts = words.parts
     mixed = sum(part.weights[:, None] * part.tokens[..., :k].amax(dim=1) for part in parts)
     total = sum(part.weights for part in parts)

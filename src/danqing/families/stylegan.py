@@ -1,7 +1,7 @@
 """StyleGAN: a latent becomes a style, and styles lead every layer of a synthesis.
 
-Papers: Karras et al., arXiv 1812.04948, with the corrections of StyleGAN 2, arXiv 1912.04958, and trained with
-adaptive augmentation, arXiv 2006.06676.
+Papers: Karras et al., arXiv 1812.04948, with the corrections of StyleGAN 2, arXiv 1912.04958, and trained
+with adaptive augmentation, arXiv 2006.06676.
 Differs: small; paints by name, and is led by any words through CLIP's search for a style. A brief's fields
 mean: stylize, how near to the mean style (truncation); chaos, how far from it; steps, of the search; strength
 in a redraw, from which layer on the picture's own styles give way (style mixing); variation, between latents.
@@ -167,7 +167,7 @@ class _Scene:
 
 
 def truncation(brief: Brief) -> float:
-    """psi in [0.3, 1]: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos leads it back to 1."""
+    """How far from the mean style, psi in [0.3, 1]: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos leads it back to 1."""
     few, many = min(brief.stylize, 100) / 100, max(brief.stylize - 100, 0) / 900
     psi = 1 - 0.3 * few - 0.4 * many
     return psi + (1 - psi) * brief.chaos / 100

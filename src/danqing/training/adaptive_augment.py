@@ -23,8 +23,8 @@ _MOVE, _SCALE, _LIGHT, _TINT = 0.125, 0.2, 0.2, 0.2  # as in the paper's appendi
 def augmented(pixels: Tensor, p: float, rng: Generator, *, mirror: bool = True) -> Tensor:
     """Pictures [n c h w] in [-1, 1] on white, alpha last if c is 4, each changed by chance.
 
-    The draws do not depend on p. mirror: whether a mirrored picture is still one of its kind. Beyond the edges
-    there is white, transparent where there is alpha. At p = 0 the pictures themselves.
+    The draws do not depend on p. mirror: whether a mirrored picture is still one of its kind. Beyond the
+    edges there is white, transparent where there is alpha. At p = 0 the pictures themselves.
     """
     n, channels = pixels.shape[:2]
     chance = torch.rand(len(_GATES), n, generator=rng)
@@ -46,7 +46,7 @@ def augmented(pixels: Tensor, p: float, rng: Generator, *, mirror: bool = True) 
 
 
 def adapted(p: float, certainty: float, pictures: int, *, target: float = 0.6, span: int = 500_000) -> float:
-    """p after `pictures` more real ones: up while the mean sign of their logits is above `target`, else down.
+    """The p after `pictures` more: up while the mean sign of real logits is above `target`, else down.
 
     span: in how many pictures it can go from 0 to 1. certainty: in [-1, 1].
     """

@@ -1,4 +1,4 @@
-"""The trainer of a duel: two optimisers, an average that copies buffers, and a look-out for the two usual ends.
+"""The trainer of a duel: two optimisers, an average that copies buffers, and an eye on how duels end.
 
 It shares its loop, checkpoints, log and sheets with the other trainer (`training.run`).
 """
@@ -103,8 +103,8 @@ class AdversarialTrainer(Run):
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not (math.isfinite(float(loss.detach())) and math.isfinite(float(norm))):
             raise NotFinite(
-                f"loss {float(loss.detach())} and gradient {float(norm)} at step {step}: training stopped and "
-                "the checkpoint before it is kept; continue with a lower learning rate"
+                f"loss {float(loss.detach())} and gradient {float(norm)} at step {step}: training stopped "
+                "and the checkpoint before it is kept; continue with a lower learning rate"
             )
         optimiser.step()
         return {name: float(value) for name, value in losses.items()}

@@ -56,7 +56,8 @@ class DuelOptions:
 class Duel(nn.Module):
     """Both networks, their data, and the average of the generator, which is what paints in the end.
 
-    All randomness of a step comes from the generator that it is given. As in 1912.04958 the discriminator
+    strength: of the augmentation, p. certainty: the mean sign of real logits since p last changed. usual: the
+    running mean of path lengths. All randomness of a step comes from the generator that it is given. As in 1912.04958 the discriminator
     learns first; both penalties are added to the loss of their step instead of having a step of their own.
 
     Raises:

@@ -1,8 +1,8 @@
 """The generator of StyleGAN 2: a latent becomes a style w, and styles lead a synthesis from a constant.
 
-Papers: Karras et al., A Style-Based Generator Architecture, arXiv 1812.04948; with demodulation and skips of
-arXiv 1912.04958 and the shallow mapping network of ADA, arXiv 2006.06676. Differs: a label joins the latent as
-a sum of embeddings, so that names can be mixed; any number of channels, alpha among them.
+Papers: Karras et al., A Style-Based Generator Architecture, arXiv 1812.04948; with demodulation and skips
+of arXiv 1912.04958 and the shallow mapping network of ADA, arXiv 2006.06676. Differs: a label joins the
+latent as a sum of embeddings, so that names can be mixed; any number of channels, alpha among them.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ToPixels(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles ws [n rows style] and noise -> pictures: from a constant of 4 x 4, each size adds to the last."""
+    """Styles ws [n rows style] and noise -> pictures, from a constant of 4 x 4; each size adds to the last."""
 
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class StyleGenerator(LatentGenerator):
         return pictures
 
     def styles(self, drawn: Drawn, label: Tensor) -> Tensor:
-        """ws [n rows style]; in training mixed, and counted into the mean style."""
+        """The styles ws [n rows style]; in training mixed, and counted into the mean style."""
         w = self.mapping(drawn["z"], label)
         if not self.training:
             return self.rows(w)
@@ -182,7 +182,7 @@ class StyleGenerator(LatentGenerator):
         return w[:, None].expand(-1, self.synthesis.rows, -1)
 
     def truncated(self, w: Tensor, psi: float) -> Tensor:
-        """w [... style] on its way from the mean style: 1 is w itself, 0 the mean (arXiv 1812.04948 app. B)."""
+        """From the mean style towards w [... style]: 0 is the mean, 1 is w (arXiv 1812.04948 appendix B)."""
         return w if psi == 1 else self.mean + psi * (w - self.mean)
 
     def check_batch(self, n: int) -> None:
@@ -199,7 +199,7 @@ class StyleGenerator(LatentGenerator):
 
 
 def mixed(ws: Tensor, others: Tensor, cut: Tensor | int) -> Tensor:
-    """Rows of `ws` [n rows d], and from row `cut` on those of `others`; cut: a number, or one for each [n]."""
+    """Rows of `ws` [n rows d], from row `cut` on those of `others`; cut: a number, or one for each [n]."""
     cuts = torch.as_tensor(cut, device=ws.device).view(-1, 1, 1)
     rows = torch.arange(ws.shape[1], device=ws.device).view(1, -1, 1)
     return torch.where(rows < cuts, ws, others)

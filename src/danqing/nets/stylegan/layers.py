@@ -32,7 +32,7 @@ class EqualLinear(nn.Module):
         self.gain, self.rate = rate / math.sqrt(inputs), rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """x W^T / sqrt(inputs) + b."""
+        """As an ordinary layer with weights `weight * gain`."""
         bias = None if self.bias is None else self.bias * self.rate
         return F.linear(x, self.weight * self.gain, bias)
 
