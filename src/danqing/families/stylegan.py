@@ -167,7 +167,7 @@ class _Scene:
 
 
 def truncation(brief: Brief) -> float:
-    """How far from the mean style, psi in [0.3, 1]: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos leads it back to 1."""
+    """How far from the mean style: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos leads it back to 1."""
     few, many = min(brief.stylize, 100) / 100, max(brief.stylize - 100, 0) / 900
     psi = 1 - 0.3 * few - 0.4 * many
     return psi + (1 - psi) * brief.chaos / 100

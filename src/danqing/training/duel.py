@@ -57,7 +57,9 @@ class Duel(nn.Module):
     """Both networks, their data, and the average of the generator, which is what paints in the end.
 
     strength: of the augmentation, p. certainty: the mean sign of real logits since p last changed. usual: the
-    running mean of path lengths. All randomness of a step comes from the generator that it is given. As in 1912.04958 the discriminator
+    running mean of path lengths.
+
+    All randomness of a step comes from the generator that it is given. As in 1912.04958 the discriminator
     learns first; both penalties are added to the loss of their step instead of having a step of their own.
 
     Raises:
@@ -80,11 +82,8 @@ class Duel(nn.Module):
         _check(pictures, generator.size)
         self.generator, self.discriminator = generator, discriminator
         self.average = deepcopy(generator).eval().requires_grad_(False)
-        self.register_buffer("strength", torch.zeros(()))  # of the augmentation, p
-        self.register_buffer(
-            "certainty", torch.zeros(())
-        )  # sum of the sign of real logits since the last change
-        self.register_buffer("usual", torch.zeros(()))  # path length
+        for name in ("strength", "certainty", "usual"):
+            self.register_buffer(name, torch.zeros(()))
         self._pictures, self._options = pictures.pictures, options
         told = [(str(row["concept"]), str(row["style"])) for row in pictures.rows] if len(names) else []
         self._labels = names.rows(told) if told else torch.zeros(len(pictures), 0)
@@ -169,16 +168,13 @@ class Duel(nn.Module):
         return augmented(pixels, float(self.strength), rng, mirror=self._options.mirror)
 
     def _adapt(self, sure: Tensor, step: int) -> None:
-        if self._options.target is None:
+        target, span = self._options.target, self._options.span
+        if target is None:
             return
         self.certainty += sure.sign().mean() / _ADAPT_EVERY
         if (step + 1) % _ADAPT_EVERY == 0:
-            seen = len(sure) * _ADAPT_EVERY
-            options = (self._options.target, self._options.span)
-            now = adapted(
-                float(self.strength), float(self.certainty), seen, target=options[0], span=options[1]
-            )
-            self.strength.fill_(now)
+            seen, sign = len(sure) * _ADAPT_EVERY, float(self.certainty)
+            self.strength.fill_(adapted(float(self.strength), sign, seen, target=target, span=span))
             self.certainty.zero_()
 
     def _path_penalty(self, size: int, rng: Generator) -> Tensor:

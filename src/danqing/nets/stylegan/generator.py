@@ -103,7 +103,7 @@ class ToPixels(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles ws [n rows style] and noise -> pictures, from a constant of 4 x 4; each size adds to the last."""
+    """Styles ws [n rows style] and noise -> pictures, from a constant of 4 x 4. Each size adds to it."""
 
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
