@@ -94,6 +94,7 @@ class Duel(nn.Module):
         real, label = self._real(size, rng)
         with torch.no_grad():
             fake, other = self._fake(size, rng)
+        differ = spread(fake, real)
         real, seen = self._augmented(real, rng), self._augmented(fake, rng)
         penalised = options.r1 > 0 and step % options.r1_every == 0
         sure = self.discriminator(real.requires_grad_(penalised), label)
@@ -103,7 +104,7 @@ class Duel(nn.Module):
             gradient = squared_gradient(sure, real).mean()
             loss = loss + options.r1 / 2 * options.r1_every * gradient
         self._adapt(sure.detach(), step)
-        told = {"spread": torch.tensor(spread(fake, real.detach())), "augmented": self.strength.clone()}
+        told = {"spread": torch.tensor(differ), "augmented": self.strength.clone()}
         return {"loss": loss, **{name: value.detach() for name, value in (parts | told).items()}}
 
     def generator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
