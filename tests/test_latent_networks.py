@@ -87,9 +87,9 @@ def test_batches_that_cannot_be_learned_from():
         fine(3)
     FRESH["mlp"]()[0].check_batch(1)
     _, compares = FRESH["stylegan"]()
-    with pytest.raises(BadData, match="batch 6 is no multiple of the 4 pictures .*: use 4 or 8"):
+    with pytest.raises(BadData, match=r"batch 6 is no multiple of the 4 pictures .*: use 4 or 8"):
         compares.check_batch(6)
-    with pytest.raises(BadData, match="batch 2 .*: use 4$"):
+    with pytest.raises(BadData, match=r"batch 2 .*: use 4$"):
         compares.check_batch(2)
     compares.check_batch(8)
 
@@ -150,28 +150,18 @@ def test_parts_are_mixed_by_their_weights():
 # ---- filters
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.tuples(*[st.integers(-3, 3)] * 4), st.integers(0, 10**6))
+@given(st.integers(1, 3), st.integers(1, 3), st.tuples(*[st.integers(0, 3)] * 4), st.integers(0, 10**6))
 def test_upfirdn_is_scipys_along_rows_and_columns(up, down, extra, seed):
-    """Taps of no symmetry; beyond the full convolution zeros are added or pixels cut."""
+    """Taps of no symmetry; beyond the full convolution there are zeros."""
     x, taps = normal(2, 3, 4, 5, seed=seed), torch.tensor([1.0, 2.0, 4.0, -1.0], dtype=torch.float64)
-    k = len(taps)
     full = x.numpy()
     for axis in (2, 3):
-        full = scipy.signal.upfirdn(taps.numpy(), full, up=up, down=1, axis=axis)
+        full = scipy.signal.upfirdn(taps.numpy(), full, up=up, axis=axis)
     left, right, above, below = extra
-    height, width = full.shape[2] + above + below, full.shape[3] + left + right
-    if min(height, width) < 1:
-        return
-    grown = np.pad(full, [(0, 0), (0, 0), (3, 3), (3, 3)])
-    expected = grown[:, :, 3 - above : 3 - above + height, 3 - left : 3 - left + width][..., ::down, ::down]
-    first, last = k - 1, k - up
-    pad = (first + left, last + right, first + above, last + below)
-    # scipy pads the result of a convolution, ours its input: they agree where no tap reaches what was cut
-    if min(extra) < 0:
-        return
-    torch.testing.assert_close(
-        upfirdn2d(x, taps, up, down, pad), torch.from_numpy(expected.copy()), rtol=0, atol=1e-12
-    )
+    expected = np.pad(full, [(0, 0), (0, 0), (above, below), (left, right)])[..., ::down, ::down]
+    first, last = len(taps) - 1, len(taps) - up
+    ours = upfirdn2d(x, taps, up, down, (first + left, last + right, first + above, last + below))
+    torch.testing.assert_close(ours, torch.from_numpy(expected.copy()), rtol=0, atol=1e-12)
 
 
 def test_upfirdn_cuts_before_it_filters():
