@@ -112,7 +112,7 @@ def test_r1_against_central_differences():
     def moved_by(amount):
         with torch.no_grad():
             weight[0, 0, 1, 1] += amount
-        value = float(squared_gradient(judge(x)[:, 0], x).mean())
+        value = squared_gradient(judge(x)[:, 0], x).mean().item()
         with torch.no_grad():
             weight[0, 0, 1, 1] -= amount
         return value
@@ -152,7 +152,7 @@ def test_the_slope_of_the_path_penalty_against_central_differences():
     def moved_by(amount):
         with torch.no_grad():
             weight.view(-1)[place] += amount
-        value = float(penalty())
+        value = penalty().item()
         with torch.no_grad():
             weight.view(-1)[place] -= amount
         return value
@@ -267,7 +267,7 @@ def test_a_step_is_a_function_of_weights_seed_and_step(kind):
         duel = duel_of(kind)
         torch.manual_seed(noise)
         first = duel.discriminator_losses(4, step_generator(0, 2), 2)["loss"]
-        losses.append((float(first), float(duel.generator_losses(4, step_generator(0, 3), 2)["loss"])))
+        losses.append((first.item(), duel.generator_losses(4, step_generator(0, 3), 2)["loss"].item()))
     assert losses[0] == losses[1]
 
 

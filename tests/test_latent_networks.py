@@ -99,7 +99,7 @@ def test_projection_verdict_by_hand():
     features, label = normal(5, 6, dtype=torch.float32), normal(5, 3, seed=1, dtype=torch.float32)
     embedded = label @ verdict.told.weight.T
     expected = [
-        float(verdict.head(features[k])) + float(embedded[k] @ features[k]) / 6**0.5 for k in range(5)
+        verdict.head(features[k]).item() + (embedded[k] @ features[k]).item() / 6**0.5 for k in range(5)
     ]
     torch.testing.assert_close(verdict(features, label), torch.tensor(expected), rtol=1e-5, atol=1e-6)
 
@@ -109,8 +109,8 @@ def test_maxout_is_the_largest_of_five_lines():
     x = normal(4, 3, dtype=torch.float32)
     weights, biases = layer.linear.weight.view(2, 5, 3), layer.linear.bias.view(2, 5)
     for row, unit in ((r, u) for r in range(4) for u in range(2)):
-        lines = [float(weights[unit, piece] @ x[row] + biases[unit, piece]) for piece in range(5)]
-        assert float(layer(x)[row, unit]) == pytest.approx(max(lines), abs=1e-6)
+        lines = [(weights[unit, piece] @ x[row] + biases[unit, piece]).item() for piece in range(5)]
+        assert layer(x)[row, unit].item() == pytest.approx(max(lines), abs=1e-6)
 
 
 def test_dcgan_is_as_wide_as_its_paper_draws_it():
@@ -200,7 +200,7 @@ def test_equalised_layers_are_ordinary_ones_with_scaled_weights(rate):
     linear, x = EqualLinear(7, 5, start=1.0, rate=rate), normal(4, 7, dtype=torch.float32)
     ordinary = F.linear(x, linear.weight * rate / 7**0.5, torch.ones(5))
     torch.testing.assert_close(linear(x), ordinary, rtol=1e-5, atol=1e-6)
-    assert 0.5 < float(linear.weight.std()) * rate < 1.5
+    assert 0.5 < linear.weight.std().item() * rate < 1.5
     conv, picture = EqualConv(3, 4, 3), normal(2, 3, 6, 6, dtype=torch.float32)
     torch.testing.assert_close(conv(picture), F.conv2d(picture, conv.weight / 27**0.5, padding=1))
 

@@ -45,8 +45,8 @@ def projected(
     best, least = start, math.inf
     for step in range(steps + 1):
         error = picture_error(generator.synthesis(ws), picture).sum()
-        if float(error) < least:
-            best, least = ws.detach().clone(), float(error)
+        if error.item() < least:
+            best, least = ws.detach().clone(), error.item()
         optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / (steps + 1)))
         optimiser.zero_grad()
         error.backward()
