@@ -6,8 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from danqing.apps.blend import blend
+from danqing.apps.paint import paint
+from danqing.apps.redraw import redraw
+from danqing.apps.vary import vary
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
@@ -302,3 +307,36 @@ def test_several_pictures_are_mixed_by_weight(painters):
     both = painter.condition(brief, Given(references=(one, other), weights=(1.0, 1.0))).image
     second = painter.condition(brief, Given(image=other)).image
     torch.testing.assert_close(both, (alone + second) / 2)
+
+
+# ---- through the apps
+
+
+APPS = {
+    "paint": lambda _, **given: paint("a cat", **given),
+    "redraw": lambda image, **given: redraw(image, "a cat", **given),
+    "vary": lambda image, **given: vary(image, prompt="a cat", **given),
+    "blend": lambda image, **given: blend([image, image.rotate(90)], "a cat", **given),
+}
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_apps_paint_with_a_stylegan(app, painters):
+    """The same pictures again, and each of a grid alone."""
+    image = Image.new("RGBA", (20, 16), (200, 30, 30, 255))
+    asked = {"painter": painters["stylegan"], "steps": 2, "seed": 3}
+    first, again = (APPS[app](image, count=2, **asked) for _ in range(2))
+    (alone,) = APPS[app](image, count=1, **{**asked, "seed": 4})
+    looks = [picture.image.tobytes() for picture in [*first, *again, alone]]
+    assert looks[:2] == looks[2:4]
+    assert looks[1] == looks[4]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "dcgan", "without names"])
+def test_what_a_gan_cannot_is_told_in_one_line(kind, painters):
+    painter = painters[kind]
+    (picture,) = paint("a cat", painter=painter, seed=1, background="transparent")
+    assert (picture.image.mode, picture.image.size) == ("RGBA", (16, 16))
+    assert picture.info.dropped == ("a cat" if kind == "without names" else "")
+    with pytest.raises(BadBrief, match="cannot redraw"):
+        redraw(picture.image, "a cat", painter=painter)
