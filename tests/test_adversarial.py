@@ -409,10 +409,9 @@ def test_signs_reach_whoever_watches(tmp_path):
 
 
 def test_a_gan_learns_the_colours_of_its_pictures(tmp_path):
-    """The mean picture of the average comes nearer to the mean of the data."""
-    duel = Duel(
-        *gan.fresh_networks("tiny-mlp"), DATA, NO_NAMES, DuelOptions(r1=0.1, target=None, half_life=500)
-    )
+    """The mean picture of the average nears that of the data. Measured: error 0.68, after 150 steps 0.03."""
+    learning = DuelOptions(r1=0.1, r1_every=4, target=None, half_life=500)
+    duel = Duel(*gan.fresh_networks("tiny"), DATA, NO_NAMES, learning)
     wanted = duel._real(256, step_generator(5, 0))[0].mean(dim=0)
 
     def miss():
@@ -423,4 +422,4 @@ def test_a_gan_learns_the_colours_of_its_pictures(tmp_path):
     before = miss()
     asked = options(steps=150, batch=16, lr=3e-3, lr_discriminator=3e-3, betas=(0.5, 0.99), save_every=1000)
     AdversarialTrainer(duel, asked, tmp_path).train()
-    assert miss() < 0.5 * before
+    assert miss() < 0.2 * before
