@@ -53,6 +53,12 @@ def painters():
     return {name: styled(make()) for name, make in PAINTERS.items()}
 
 
+@pytest.fixture(scope="module")
+def hasty(painters):
+    """A StyleGAN that looks for a given picture's styles in few steps."""
+    return replace(painters["stylegan"], search=stylegan.Search(projection=8))
+
+
 def settled(painter, **fields):
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).settled(painter.card)
 
@@ -282,9 +288,9 @@ def test_projection_finds_a_picture_of_its_own(painters):
     assert all(p.grad is None for p in generator.parameters())
 
 
-def test_redrawing_keeps_coarse_styles(painters):
+def test_redrawing_keeps_coarse_styles(hasty):
     """Strength 1 forgets the picture, the least strength keeps all of its styles."""
-    painter = painters["stylegan"]
+    painter = hasty
     given = Given(image=painted(painter, settled(painter, seed=50, count=1)))
     fresh = painted(painter, settled(painter))
     assert torch.equal(painted(painter, settled(painter, strength=1.0), given), fresh)
@@ -297,8 +303,8 @@ def test_redrawing_keeps_coarse_styles(painters):
     assert misses == sorted(misses)
 
 
-def test_several_pictures_are_mixed_by_weight(painters):
-    painter = painters["stylegan"]
+def test_several_pictures_are_mixed_by_weight(hasty):
+    painter = hasty
     one, other = (painted(painter, settled(painter, seed=s, count=1)) for s in (50, 60))
     brief = settled(painter)
     alone = painter.condition(brief, Given(image=one)).image
@@ -321,10 +327,10 @@ APPS = {
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_apps_paint_with_a_stylegan(app, painters):
+def test_apps_paint_with_a_stylegan(app, hasty):
     """The same pictures again, and each of a grid alone."""
     image = Image.new("RGBA", (20, 16), (200, 30, 30, 255))
-    asked = {"painter": painters["stylegan"], "steps": 2, "seed": 3}
+    asked = {"painter": hasty, "steps": 2, "seed": 3}
     first, again = (APPS[app](image, count=2, **asked) for _ in range(2))
     (alone,) = APPS[app](image, count=1, **{**asked, "seed": 4})
     looks = [picture.image.tobytes() for picture in [*first, *again, alone]]

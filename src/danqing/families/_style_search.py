@@ -49,7 +49,7 @@ def projected(
             best, least = ws.detach().clone(), error.item()
         optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / (steps + 1)))
         optimiser.zero_grad()
-        error.backward()
+        torch.autograd.backward(error)
         optimiser.step()
     return best
 
@@ -87,6 +87,6 @@ class Climb:
         nearness = (self._critic.pictures(paint(self._w)) * self._wish).sum(dim=1)
         away = (self._w - self._start).square().mean(dim=1)
         self._optimiser.zero_grad()
-        (self._pull * away - nearness).sum().backward()
+        torch.autograd.backward((self._pull * away - nearness).sum())
         self._optimiser.step()
         return self._w.detach()

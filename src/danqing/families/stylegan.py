@@ -42,11 +42,16 @@ PRESETS: dict[str, StyleConfig] = {
 
 @dataclass(frozen=True)
 class Search:
-    """How words look for a style: how many are compared first, how far each step goes, and `Climb`'s pull."""
+    """How styles are looked for.
+
+    candidates: how many are compared with the words first. rate, pull: as in `Climb`. projection: steps to
+    the styles of a given picture.
+    """
 
     candidates: int = 32
     rate: float = 0.05
     pull: float = 0.05
+    projection: int = 100
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,8 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return torch.einsum("k,knrd->nrd", weights, torch.stack(styles))[..., None]
 
     def _projected(self, picture: Tensor, label: Tensor) -> Tensor:
-        return projected(self.generator, picture[:, : self.generator.config.channels], label)
+        seen = picture[:, : self.generator.config.channels]
+        return projected(self.generator, seen, label, self.search.projection)
 
     def _kept(self, brief: Brief, said: Conditioning) -> tuple[Tensor | None, int]:
         """The styles of a given picture, and the row from which on they give way."""

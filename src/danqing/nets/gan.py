@@ -116,7 +116,8 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The largest piece of each unit."""
-        return self.linear(x).view(len(x), self.outputs, _PIECES).amax(dim=2)
+        pieces: Tensor = self.linear(x).view(len(x), self.outputs, _PIECES)
+        return pieces.amax(dim=2)
 
 
 def _perceptron(config: GanConfig, inputs: int) -> nn.Module:

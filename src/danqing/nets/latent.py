@@ -89,7 +89,8 @@ class Verdict(nn.Module):
         said: Tensor = self.head(features)[:, 0]
         if self.told is None:
             return said
-        return said + (self.told(label) * features).sum(dim=1) / math.sqrt(features.shape[1])
+        projected: Tensor = (self.told(label) * features).sum(dim=1)
+        return said + projected / math.sqrt(features.shape[1])
 
 
 def normal(n: int, width: int, rng: Generator) -> Tensor:

@@ -98,7 +98,7 @@ class AdversarialTrainer(Run):
         """One step down `loss`; the other losses as numbers."""
         loss = losses.pop("loss")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not (math.isfinite(float(loss.detach())) and math.isfinite(float(norm))):

@@ -125,8 +125,8 @@ class Duel(nn.Module):
         keep = 0.5 ** (batch / max(1.0, min(self._options.half_life, seen * 0.05)))
         for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
-        for mean, now in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            mean.copy_(now)
+        for copy, buffer in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            copy.copy_(buffer)
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:

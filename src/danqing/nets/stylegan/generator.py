@@ -7,6 +7,7 @@ latent as a sum of embeddings, so that names can be mixed; any number of channel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -128,7 +129,7 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, noise: list[Tensor] | None = None) -> Tensor:
         """noise: [n 1 side side] for each of `sides`; None is none at all. Not clipped."""
-        given = noise or [None] * len(self.layers)
+        given: Sequence[Tensor | None] = noise or [None] * len(self.layers)
         x = self.layers[0](self.start.expand(len(ws), -1, -1, -1), ws[:, 0], given[0])
         picture: Tensor = self.pixels[0](x, ws[:, 1])
         for k, pixels in enumerate(self.pixels[1:], start=1):
