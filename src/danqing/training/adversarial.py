@@ -23,7 +23,6 @@ from danqing.training.duel import Duel
 from danqing.training.run import Run, RunOptions
 from danqing.training.trainer import step_generator
 
-_PATIENCE = 100  # steps after which a sign is told
 _CERTAIN = 1e-3  # a discriminator with a smaller loss teaches nothing
 _ALIKE = 0.05  # of the spread of real pictures
 _LEAKING = 0.8  # augmentation that a generator begins to paint
@@ -33,12 +32,14 @@ _LEAKING = 0.8  # augmentation that a generator begins to paint
 class AdversarialOptions(RunOptions):
     """Learning rates of generator and discriminator, and Adam's betas.
 
-    The defaults are StyleGAN's; DCGAN's are 2e-4 and (0.5, 0.999).
+    The defaults are StyleGAN's; DCGAN's are 2e-4 and (0.5, 0.999). patience: for how many steps something
+    must look wrong before it is told; in its first hundreds of steps any generator paints much the same.
     """
 
     lr: float = 2.5e-3
     lr_discriminator: float = 2.5e-3
     betas: tuple[float, float] = (0.0, 0.99)
+    patience: int = 500
 
 
 class AdversarialTrainer(Run):
@@ -58,7 +59,7 @@ class AdversarialTrainer(Run):
             Adam(duel.generator.parameters(), options.lr, options.betas, eps=1e-8),
             Adam(duel.discriminator.parameters(), options.lr_discriminator, options.betas, eps=1e-8),
         )
-        self._signs = Signs()
+        self._signs = Signs(options.patience)
         self._watch: Callable[[str], object] | None = None
 
     def train(
@@ -122,7 +123,8 @@ class AdversarialTrainer(Run):
 class Signs:
     """Counts the steps for which something has looked wrong, and tells it when that has lasted."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
         self._lasting = {"certain": 0, "alike": 0, "leaking": 0}
 
     def of(self, told: dict[str, float]) -> Iterator[str]:
@@ -134,14 +136,14 @@ class Signs:
         }
         for sign, seen in now.items():
             self._lasting[sign] = self._lasting[sign] + 1 if seen else 0
-            if self._lasting[sign] == _PATIENCE:
-                yield _SAID[sign]
+            if self._lasting[sign] == self._patience:
+                yield _SAID[sign].format(steps=self._patience)
 
 
 _SAID = {
-    "certain": f"the discriminator has been sure for {_PATIENCE} steps, so the generator learns nothing: "
+    "certain": "the discriminator has been sure for {steps} steps, so the generator learns nothing: "
     "lower its learning rate or raise r1",
-    "alike": f"the painted pictures have been nearly the same for {_PATIENCE} steps (mode collapse): go back "
+    "alike": "the painted pictures have been nearly the same for {steps} steps (mode collapse): go back "
     "to an earlier run and raise r1 or the batch",
     "leaking": "augmentation is so strong that it begins to show in what is painted: use more pictures",
 }
