@@ -71,7 +71,7 @@ def test_an_undecided_discriminator_loses_log_4():
 
 
 def test_the_best_discriminator_is_the_ratio_of_densities():
-    """Between N(1, 1) and N(-1, 1): logit D* = log p / q = 2 x (proposition 1). Measured: 1.9999, 0."""
+    """Between N(1, 1) and N(-1, 1): logit D* = log p / q = 2 x (proposition 1). Measured: 2.0003."""
     grid = torch.from_numpy(norm.ppf((torch.arange(4000).numpy() + 0.5) / 4000))
     line = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
@@ -95,7 +95,7 @@ def smooth_judge():
 
 
 def test_r1_against_central_differences():
-    """The gradient's square, and how it changes with a weight; float64."""
+    """The gradient's square, and how it changes with a weight. Measured: 3e-11 and 2e-10 relative."""
     judge, x = smooth_judge(), normal(2, 2, 4, 4)
     squares = squared_gradient(judge(x.requires_grad_())[:, 0], x)
     step, slopes = 1e-5, torch.zeros_like(x)
@@ -129,7 +129,7 @@ def path_parts():
 
 
 def test_path_lengths_against_the_whole_jacobian():
-    """The gradient of the sum against J^T y row by row; float64. Measured: 4e-16 relative."""
+    """The gradient of the sum against J^T y row by row; float64. Measured: 1e-16 relative."""
     synthesis, ws, noise = path_parts()
     lengths = path_lengths(synthesis(ws), ws, noise)
     jacobian = torch.autograd.functional.jacobian(lambda row: synthesis(row)[0].flatten(), ws[1:])
@@ -139,7 +139,7 @@ def test_path_lengths_against_the_whole_jacobian():
 
 
 def test_the_slope_of_the_path_penalty_against_central_differences():
-    """Leaky ReLUs have no second derivative at 0 only. Measured: 1e-9 relative."""
+    """Leaky ReLUs have no second derivative at 0 only. Measured: 8e-11 relative."""
     synthesis, ws, noise = path_parts()
     weight = synthesis.layers[2].conv.weight
 
