@@ -213,10 +213,10 @@ def _check_fit(folder: Path, parts: Parts) -> None:
 
 
 def read_card(path: Path) -> Card | None:
-    """The card in a file; None where there is no such file.
+    """The card at `path`, None where there is no file.
 
     Raises:
-        BadWeights: it is damaged, naming the field.
+        BadWeights: naming the field that is wrong.
     """
     if not path.is_file():
         return None
