@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from danqing.apps.blend import blend
+from danqing.apps.edit import edit
 from danqing.apps.frame import checked_mask, composite, feathered
 from danqing.apps.inpaint import inpaint
 from danqing.apps.outpaint import outpaint, pan, zoom
 from danqing.apps.redraw import redraw
+from danqing.apps.stylize import stylize
+from danqing.apps.upscale import upscale
 from danqing.apps.vary import vary
 from danqing.core.brief import Brief
 from danqing.core.card import Can
@@ -22,7 +29,7 @@ from danqing.core.painter import Given
 from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
 from danqing.core.sources import picture_id
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion import painter_of, random_painter, random_parts
 
 QUICK = {"steps": 4, "seed": 3}
 
@@ -195,8 +202,6 @@ def test_a_variation_is_the_same_for_the_same_button_and_knows_its_parent(painte
 
 
 def test_a_model_that_cannot_is_told_in_one_line(painter):
-    from dataclasses import replace
-
     card = painter.card.model_copy(update={"can": frozenset({Can.WORDS})})
     with pytest.raises(BadBrief, match="cannot redraw"):
         redraw(drawing(), "a cat", painter=replace(painter, card=card))
@@ -243,8 +248,6 @@ def steps_at_edges(plane: np.ndarray) -> float:
 
 def paint_rolled(painter) -> tuple[torch.Tensor, torch.Tensor]:
     """A tile from rolled noise, and the tile rolled: a seamless painter knows no edge."""
-    from dataclasses import replace
-
     brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).settled(painter.card)
     words = painter.condition(brief)
     blank = painter.begin(brief, words, Seeds([1]))
@@ -270,3 +273,72 @@ def test_a_composite_keeps_bytes_and_a_feather_stays_inside():
     full = bytes_of(soft) == 255
     opaque = full & (bytes_of(new)[..., 3] == 255)
     assert (bytes_of(done)[opaque] == bytes_of(new)[opaque]).all()
+
+
+# ---- the contract: every app on every painter that can
+
+
+def inpainting_painter():
+    """A network that was trained to repaint: it sees the region and the rest of the picture."""
+    parts = random_parts()
+    unet = UNet2DConditionModel.from_config({**parts.unet.config, "in_channels": 17}).eval()
+    return painter_of(replace(parts, unet=unet))
+
+
+def opaque_painter():
+    """One that paints RGB at its native size, as Stable Diffusion does."""
+    parts = random_parts()
+    vae = AutoencoderKL.from_config({**parts.vae.config, "in_channels": 3, "out_channels": 3}).eval()
+    card = parts.card.model_copy(update={"can": parts.card.can - {Can.ALPHA, Can.ENLARGE}, "scale": 1})
+    return painter_of(replace(parts, vae=vae, upscaler=None, card=card))
+
+
+PAINTERS = {"rgba": random_painter, "rgb": opaque_painter, "trained to inpaint": inpainting_painter}
+APPS = {
+    "redraw": lambda image, **given: redraw(image, "a cat", **given),
+    "inpaint": lambda image, **given: inpaint(
+        image, "a cat", mask=mask_of(image.size, (9, 9, 40, 40)), **given
+    ),
+    "outpaint": lambda image, **given: outpaint(image, "a cat", right=0.3, **given),
+    "zoom": lambda image, **given: zoom(image, "a cat", **given),
+    "pan": lambda image, **given: pan(image, "up", "a cat", **given),
+    "vary": lambda image, **given: vary(image, prompt="a cat", count=1, **given),
+    "blend": lambda _, **given: blend([painted(), painted(2)], "a cat", count=1, **given),
+    "stylize": lambda image, **given: stylize(image, "a cat", style="anime", **given),
+    "upscale": lambda image, **given: upscale(image, creative=True, prompt="a cat", **given),
+    "edit": lambda image, **given: edit(image, "a cat", effort=0.02, etas=(0, 1), **given),
+    "edit fast": lambda _, **given: edit(painted(), "a dog", fast=True, **given),
+}
+
+
+def painted(seed=1) -> Picture:
+    """A picture that knows its words."""
+    brief = Brief(prompt="a cat", seed=seed, width=64, height=64, steps=2, guidance=4, sampler="ddim")
+    return Picture(drawing((64, 64), "RGB", seed), brief)
+
+
+@pytest.mark.parametrize("kind", PAINTERS)
+@pytest.mark.parametrize("name", APPS)
+def test_every_app_on_every_painter(kind, name):
+    """It gives pictures, the same ones again, tells their parent, and leaves the painter as it was."""
+    painter = PAINTERS[kind]()
+    before = {key: value.clone() for key, value in states(painter).items()}
+    told = []
+    first, again = (
+        APPS[name](drawing((64, 48), "RGB"), painter=painter, watch=told.append, steps=4, seed=3)
+        for _ in range(2)
+    )
+    assert [picture.image.tobytes() for picture in first] == [picture.image.tobytes() for picture in again]
+    assert first
+    assert told
+    assert all(picture.info.app == name.split()[0] and picture.info.parent for picture in first)
+    after = states(painter)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def states(painter) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}.{name}": tensor
+        for part, module in painter.modules.items()
+        for name, tensor in module.state_dict().items()
+    }

@@ -22,7 +22,7 @@ from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place
 from danqing.tuning.adapter import attached
-from danqing.tuning.imagic import imagic
+from danqing.tuning.imagic import ImagicOptions, imagic
 from danqing.tuning.inversion import edited
 
 
@@ -55,12 +55,21 @@ def _strip(easel: Easel, brief: Brief, frame: Frame) -> Iterator[Picture]:
     assert isinstance(easel.form, Edit)
     painter = tunable(easel.painter)
     pixels = from_pil(frame.cut(easel.source.image, 1 if brief.native else painter.card.scale))[None]
-    learned = imagic(painter, pixels, brief, watch=easel.watch)
+    learned = imagic(painter, pixels, brief, _options(easel.form.effort), easel.watch)
     with attached(painter, {learned.adapter: 1.0}):
         for eta in easel.form.etas:
             words = learned.conditioning(eta)
             [picture] = painted(brief, painter, words=words, watch=easel.watch)
             yield picture
+
+
+def _options(effort: float) -> ImagicOptions:
+    usual = ImagicOptions()
+    return replace(
+        usual,
+        words_steps=max(1, round(usual.words_steps * effort)),
+        model_steps=max(1, round(usual.model_steps * effort)),
+    )
 
 
 def _swapped(easel: Easel, brief: Brief, frame: Frame) -> list[Picture]:
