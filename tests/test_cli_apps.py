@@ -100,6 +100,18 @@ def test_zoom_pan_and_remix(ask):
     assert Picture.open(remixed.out.strip()).brief.prompt == "a dog"
 
 
+def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
+    answer = ask("imagine", "in.png a cat --iw 2", "--seed", "7", "--steps", "5")
+    assert answer.code == 0, answer.err
+    sheet = Picture.open(answer.out.strip())
+    assert (sheet.brief.image, sheet.brief.prompt, sheet.brief.strength) == ("in.png", "a cat", 0.4)
+    styled = ask("paint", "a cat --sref in.png", "--seed", "7", "-o", "styled.png")
+    assert styled.code == 0, styled.err
+    assert Picture.open("styled.png").brief.style in ("3d", "paper-cut")
+    assert "no picture at 'none.png'" in ask("paint", "none.png a cat").err
+    assert "no effect" in ask("paint", "a cat --iw 2").err
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
