@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from danqing.apps.blend import blend
 from danqing.apps.edit import edit
-from danqing.apps.frame import checked_mask, composite, feathered
+from danqing.apps.frame import Frame, checked_mask, composite, feathered
 from danqing.apps.inpaint import inpaint
 from danqing.apps.outpaint import outpaint, pan, zoom
 from danqing.apps.redraw import redraw
@@ -273,6 +273,48 @@ def test_a_composite_keeps_bytes_and_a_feather_stays_inside():
     full = bytes_of(soft) == 255
     opaque = full & (bytes_of(new)[..., 3] == 255)
     assert (bytes_of(done)[opaque] == bytes_of(new)[opaque]).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8, 30])
+def test_a_feather_reaches_all_of_a_thin_mask_in_its_middle(width):
+    for thick in (1, 3, 7, 20):
+        mask = Image.new("L", (60, 60))
+        mask.paste(255, (20, 10, 20 + thick, 50))
+        soft = bytes_of(feathered(mask, width))
+        assert soft.max() == 255
+        assert (soft[bytes_of(mask) == 0] == 0).all()
+        assert (soft[bytes_of(mask) > 0] > 0).all()
+
+
+def test_a_scratch_is_mended(painter):
+    image = Image.new("RGB", (96, 96), (120, 80, 40))
+    image.paste((250, 250, 250), (40, 5, 42, 90))
+    [done] = inpaint(image, "", damage="scratches", painter=painter, **QUICK)
+    changed = (bytes_of(done.image) != bytes_of(image)).any(-1)
+    assert changed[20:80, 40:42].mean() > 0.9
+    assert not changed[:, :30].any()
+
+
+def test_a_speck_of_a_mask_is_seen_and_not_blown_up(painter):
+    mask = Image.new("L", (3000, 2000))
+    mask.putpixel((1500, 700), 255)
+    frame = Frame.close(mask, Brief(prompt="a cat"), painter.card)
+    assert frame.box[2] - frame.box[0] >= painter.card.width * painter.card.scale
+    whole = Frame((0, 0, 3000, 2000), 128, 128)
+    assert bytes_of(whole.region(mask, 4)).sum() == 255
+
+
+def test_a_picture_of_any_length_is_framed_without_its_margins(painter):
+    [done] = redraw(drawing((400, 9000), "RGB"), "a cat", painter=painter, **QUICK)
+    assert done.image.height == 128
+    assert done.image.width in (5, 6)
+
+
+def test_one_side_that_is_given_does_not_stretch(painter):
+    card = painter.card.model_copy(update={"can": painter.card.can - {Can.ALPHA}})
+    frame = Frame.around(drawing((300, 300), "RGB"), Brief(prompt="a", width=256), card)
+    wide, high = frame.box[2] - frame.box[0], frame.box[3] - frame.box[1]
+    assert abs(wide / high - frame.width / frame.height) < 0.02
 
 
 # ---- the contract: every app on every painter that can
