@@ -52,7 +52,7 @@ class Frame:
         canvas = card.width * card.scale, card.height * card.scale  # never magnify: it would see too little
         (left, top, right, bottom), margins = found, []
         for low, high, side in ((left, right, canvas[0]), (top, bottom, canvas[1])):
-            margins.append(max(int((high - low) * _AROUND), (side - (high - low)) // 2))
+            margins.append(max(int((high - low) * _AROUND), (side - (high - low) + 1) // 2))
         inside = left - margins[0], top - margins[1], right + margins[0], bottom + margins[1]
         return cls._of(_clipped(inside, region.size), brief, card)
 
