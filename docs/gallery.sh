@@ -19,3 +19,4 @@ danqing zoom panda.png --by 1.5 --seed 1 --out zoom.webp
 danqing blend apple.png rocket.png --seed 1 --count 1 --out blend.webp
 danqing edit apple.png "a red apple, paper-cut style" --seed 1 --out edit.webp
 danqing paint "a rose, flat style" --tile --seed 1 --out tile.webp
+rm edit-eta*.webp  # the strip shows them all
