@@ -94,7 +94,7 @@ def inpainting(bench: Bench, count: int) -> Figures:
         holed = image.copy()
         holed.paste((0, 0, 0, 0), box)
         words = plain(row["concept"], row["concept_zh"], row["style"])[0]
-        [done] = inpaint(holed, words, mask=mask, painter=bench.painter, native=True, seed=1)
+        [done] = inpaint(holed, words, mask=mask, feather=0, painter=bench.painter, native=True, seed=1)
         ring = mask.copy()
         inner = tuple(edge + RING * sign for edge, sign in zip(box, (1, 1, -1, -1), strict=True))
         ImageDraw.Draw(ring).rectangle((inner[0], inner[1], inner[2] - 1, inner[3] - 1), fill=0)

@@ -5,8 +5,10 @@ and the CLIP of the other recipes in `--parts`. Continue for as long as there is
 pictures. With `--further` a new run starts from the shipped model, with the autoencoder of `--parts` if there
 is one.
 
-The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the present vocabulary; the run was
-stopped and continued with another `--steps` (9,000, 4,200, 5,400, 5,000): the learning rate is no one cosine.
+The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the present vocabulary, on 8 latent
+channels; the run was stopped and continued with another `--steps` (9,000, 4,200, 5,400, 5,000), so its
+learning rate is no one cosine. Then `--further` on 16 channels, with `--steps` 5,500 to step 1,500 and 6,500
+until it was stopped at step 6,000.
 """
 
 from __future__ import annotations

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from danqing.apps.frame import checked_mask, composite, feathered
+from danqing.apps.blend import blend
+from danqing.apps.edit import edit
+from danqing.apps.frame import Frame, checked_mask, composite, feathered
 from danqing.apps.inpaint import inpaint
 from danqing.apps.outpaint import outpaint, pan, zoom
 from danqing.apps.redraw import redraw
+from danqing.apps.stylize import stylize
+from danqing.apps.upscale import upscale
 from danqing.apps.vary import vary
 from danqing.core.brief import Brief
 from danqing.core.card import Can
@@ -22,7 +29,7 @@ from danqing.core.painter import Given
 from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
 from danqing.core.sources import picture_id
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion import painter_of, random_painter, random_parts
 
 QUICK = {"steps": 4, "seed": 3}
 
@@ -195,8 +202,6 @@ def test_a_variation_is_the_same_for_the_same_button_and_knows_its_parent(painte
 
 
 def test_a_model_that_cannot_is_told_in_one_line(painter):
-    from dataclasses import replace
-
     card = painter.card.model_copy(update={"can": frozenset({Can.WORDS})})
     with pytest.raises(BadBrief, match="cannot redraw"):
         redraw(drawing(), "a cat", painter=replace(painter, card=card))
@@ -220,7 +225,7 @@ def test_an_app_tells_what_was_asked_and_can_be_read_again(painter, tmp_path):
     )
     again = Picture.open(picture.save(tmp_path / "out.png"))
     assert again.info.app == "inpaint"
-    assert again.info.asked == {"feather": 3}
+    assert {"feather": 3, "prompt": "a cat", "steps": 4, "seed": 3}.items() <= again.info.asked.items()
     assert again.brief.image == str(tmp_path / "in.png")
     assert isinstance(again.brief, Brief)
 
@@ -243,8 +248,6 @@ def steps_at_edges(plane: np.ndarray) -> float:
 
 def paint_rolled(painter) -> tuple[torch.Tensor, torch.Tensor]:
     """A tile from rolled noise, and the tile rolled: a seamless painter knows no edge."""
-    from dataclasses import replace
-
     brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).settled(painter.card)
     words = painter.condition(brief)
     blank = painter.begin(brief, words, Seeds([1]))
@@ -270,3 +273,114 @@ def test_a_composite_keeps_bytes_and_a_feather_stays_inside():
     full = bytes_of(soft) == 255
     opaque = full & (bytes_of(new)[..., 3] == 255)
     assert (bytes_of(done)[opaque] == bytes_of(new)[opaque]).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8, 30])
+def test_a_feather_reaches_all_of_a_thin_mask_in_its_middle(width):
+    for thick in (1, 3, 7, 20):
+        mask = Image.new("L", (60, 60))
+        mask.paste(255, (20, 10, 20 + thick, 50))
+        soft = bytes_of(feathered(mask, width))
+        assert soft.max() == 255
+        assert (soft[bytes_of(mask) == 0] == 0).all()
+        assert (soft[bytes_of(mask) > 0] > 0).all()
+
+
+def test_a_scratch_is_mended(painter):
+    image = Image.new("RGB", (96, 96), (120, 80, 40))
+    image.paste((250, 250, 250), (40, 5, 42, 90))
+    [done] = inpaint(image, "", damage="scratches", painter=painter, **QUICK)
+    changed = (bytes_of(done.image) != bytes_of(image)).any(-1)
+    assert changed[20:80, 40:42].mean() > 0.9
+    assert not changed[:, :30].any()
+
+
+def test_a_speck_of_a_mask_is_seen_and_not_blown_up(painter):
+    mask = Image.new("L", (3000, 2000))
+    mask.putpixel((1500, 700), 255)
+    frame = Frame.close(mask, Brief(prompt="a cat"), painter.card)
+    assert frame.box[2] - frame.box[0] >= painter.card.width * painter.card.scale
+    whole = Frame((0, 0, 3000, 2000), 128, 128)
+    assert bytes_of(whole.region(mask, 4)).sum() == 255
+
+
+def test_a_picture_of_any_length_is_framed_without_its_margins(painter):
+    [done] = redraw(drawing((400, 9000), "RGB"), "a cat", painter=painter, **QUICK)
+    assert done.image.height == 128
+    assert done.image.width in (5, 6)
+
+
+def test_one_side_that_is_given_does_not_stretch(painter):
+    card = painter.card.model_copy(update={"can": painter.card.can - {Can.ALPHA}})
+    frame = Frame.around(drawing((300, 300), "RGB"), Brief(prompt="a", width=256), card)
+    wide, high = frame.box[2] - frame.box[0], frame.box[3] - frame.box[1]
+    assert abs(wide / high - frame.width / frame.height) < 0.02
+
+
+# ---- the contract: every app on every painter that can
+
+
+def inpainting_painter():
+    """A network that was trained to repaint: it sees the region and the rest of the picture."""
+    parts = random_parts()
+    unet = UNet2DConditionModel.from_config({**parts.unet.config, "in_channels": 17}).eval()
+    return painter_of(replace(parts, unet=unet))
+
+
+def opaque_painter():
+    """One that paints RGB at its native size, as Stable Diffusion does."""
+    parts = random_parts()
+    vae = AutoencoderKL.from_config({**parts.vae.config, "in_channels": 3, "out_channels": 3}).eval()
+    card = parts.card.model_copy(update={"can": parts.card.can - {Can.ALPHA, Can.ENLARGE}, "scale": 1})
+    return painter_of(replace(parts, vae=vae, upscaler=None, card=card))
+
+
+PAINTERS = {"rgba": random_painter, "rgb": opaque_painter, "trained to inpaint": inpainting_painter}
+APPS = {
+    "redraw": lambda image, **given: redraw(image, "a cat", **given),
+    "inpaint": lambda image, **given: inpaint(
+        image, "a cat", mask=mask_of(image.size, (9, 9, 40, 40)), **given
+    ),
+    "outpaint": lambda image, **given: outpaint(image, "a cat", right=0.3, **given),
+    "zoom": lambda image, **given: zoom(image, "a cat", **given),
+    "pan": lambda image, **given: pan(image, "up", "a cat", **given),
+    "vary": lambda image, **given: vary(image, prompt="a cat", count=1, **given),
+    "blend": lambda _, **given: blend([painted(), painted(2)], "a cat", count=1, **given),
+    "stylize": lambda image, **given: stylize(image, "a cat", style="anime", **given),
+    "upscale": lambda image, **given: upscale(image, creative=True, prompt="a cat", **given),
+    "edit": lambda image, **given: edit(image, "a cat", effort=0.02, etas=(0, 1), **given),
+    "edit fast": lambda _, **given: edit(painted(), "a dog", fast=True, **given),
+}
+
+
+def painted(seed=1) -> Picture:
+    """A picture that knows its words."""
+    brief = Brief(prompt="a cat", seed=seed, width=64, height=64, steps=2, guidance=4, sampler="ddim")
+    return Picture(drawing((64, 64), "RGB", seed), brief)
+
+
+@pytest.mark.parametrize("kind", PAINTERS)
+@pytest.mark.parametrize("name", APPS)
+def test_every_app_on_every_painter(kind, name):
+    """It gives pictures, the same ones again, tells their parent, and leaves the painter as it was."""
+    painter = PAINTERS[kind]()
+    before = {key: value.clone() for key, value in states(painter).items()}
+    told = []
+    first, again = (
+        APPS[name](drawing((64, 48), "RGB"), painter=painter, watch=told.append, steps=4, seed=3)
+        for _ in range(2)
+    )
+    assert [picture.image.tobytes() for picture in first] == [picture.image.tobytes() for picture in again]
+    assert first
+    assert told
+    assert all(picture.info.app == name.split()[0] and picture.info.parent for picture in first)
+    after = states(painter)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def states(painter) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}.{name}": tensor
+        for part, module in painter.modules.items()
+        for name, tensor in module.state_dict().items()
+    }

@@ -131,10 +131,10 @@ def test_parameters_may_stand_in_the_prompt(ask: Ask) -> None:
 
 def test_an_option_goes_before_a_parameter_and_doubles_are_told(ask: Ask) -> None:
     answer = paint(
-        ask, "a fox --seed 1 --seed 2 --ar 2:1 --sref b", "--seed", "9", "--ar", "4:1", "--out", "a.png"
+        ask, "a fox --seed 1 --seed 2 --ar 2:1 --iw 1", "--seed", "9", "--ar", "4:1", "--out", "a.png"
     )
     assert "--seed is given more than once" in answer.err
-    assert "--sref have no effect" in answer.err
+    assert "--iw has no effect without a picture" in answer.err
     brief = Picture.open("a.png").brief
     assert (brief.seed, brief.width, brief.height) == (9, 64, 16)
 

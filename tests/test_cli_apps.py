@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +101,18 @@ def test_zoom_pan_and_remix(ask):
     assert Picture.open(remixed.out.strip()).brief.prompt == "a dog"
 
 
+def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
+    answer = ask("imagine", "in.png a cat --iw 2", "--seed", "7", "--steps", "5")
+    assert answer.code == 0, answer.err
+    sheet = Picture.open(answer.out.strip())
+    assert (sheet.brief.image, sheet.brief.prompt, sheet.brief.strength) == ("in.png", "a cat", 0.4)
+    styled = ask("paint", "a cat --sref in.png", "--seed", "7", "-o", "styled.png")
+    assert styled.code == 0, styled.err
+    assert Picture.open("styled.png").brief.style in ("3d", "paper-cut")
+    assert "no picture at 'none.png'" in ask("paint", "none.png a cat").err
+    assert "no effect" in ask("paint", "a cat --iw 2").err
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
@@ -118,6 +131,10 @@ def test_zoom_pan_and_remix(ask):
         (("blend", "in.png", "in.png", "--weights", "1,2,3"), 2, "3 weights for 2 pictures"),
         (("stylize", "in.png"), 2, "give one of a style"),
         (("stylize", "in.png", "a cat", "--style", "papercut"), 2, "did you mean"),
+        (("edit", "in.png", "a cat", "--etas", "0,2"), 2, "etas"),
+        (("edit", "in.png", ""), 2, "prompt"),
+        (("redraw", "in.png", "a cat --ar 3:2"), 2, "--ar is for paint"),
+        (("inpaint", "in.png", "a cat", "--damage", "holes"), 2, "none found"),
         (("reroll", "in.png"), 1, "does not say how it was painted"),
     ],
 )
@@ -127,6 +144,71 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(ask, argv, code, said):
     assert (answer.code, len(lines)) == (code, 1), answer.err
     assert said in lines[0]
     assert not Path("paintings").exists()
+
+
+REQUESTS = {
+    "redraw": ("in.png", "a cat", "--strength", "0.5"),
+    "inpaint": ("in.png", "a cat", "--mask", "mask.png", "--feather", "3"),
+    "outpaint": ("in.png", "a cat", "--right", "0.6", "--top", "0.2"),
+    "zoom": ("in.png", "a cat"),
+    "pan": ("in.png", "up", "a cat", "--by", "0.3"),
+    "vary": ("grid.png", "2", "--how", "subtle"),
+    "remix": ("cell.png", "a dog"),
+    "blend": ("in.png", "cell.png", "--prompt", "a fox", "--weights", "2,1"),
+    "stylize": ("in.png", "a cat", "--style", "anime"),
+    "upscale": ("cell.png", "--creative", "--prompt", "-a cat"),
+    "edit": ("in.png", "a cat", "--effort", "0.02", "--etas", "0.5"),
+}
+
+
+@pytest.mark.parametrize("app", REQUESTS)
+def test_the_command_that_show_tells_makes_it_again(ask, app):
+    ask("imagine", "a cat", "--seed", "3", "-o", "grid.png")
+    ask("upscale", "grid.png", "1", "-o", "cell.png")
+    made = (
+        ask(app, *REQUESTS[app], "--steps", "4", "--count", "1", "-o", "made.png")
+        if app not in ONE
+        else ask(app, *REQUESTS[app], "--steps", "4", "-o", "made.png")
+    )
+    assert made.code == 0, made.err
+    line = shlex.split(ask("show", "made.png").out.splitlines()[-1])
+    assert line[:2] == ["danqing", "vary" if app == "remix" else app]
+    again = cli.run([*line[1:], "-o", "again.png"])
+    assert again == 0
+    assert loaded("again.png").tobytes() == loaded("made.png").tobytes()
+
+
+ONE = ("upscale", "edit")
+
+
+def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask):
+    loaded("in.png").resize((80, 48)).save("wide.png")
+    varied = ask("vary", "wide.png", "--prompt", "a cat", "--count", "3", "--seed", "1")
+    assert varied.code == 0, varied.err
+    *singles, sheet = varied.out.split()
+    third = ask("upscale", sheet, "3", "-o", "third.png")
+    assert third.code == 0, third.err
+    assert loaded("third.png").tobytes() == loaded(singles[2]).tobytes()
+    assert "is a grid" in ask("vary", sheet).err
+
+
+def test_what_show_reads_comes_from_strangers(ask):
+    ask("redraw", "in.png", "a cat", "-o", "a.png")
+    picture = Picture.open("a.png")
+    for asked in ({"form": 1, "brief": 2}, {"strength": "\x1b[31m"}, {"image": "x\x1b[2Jy"}, {"new": [1]}):
+        info = picture.info.model_copy(update={"asked": {**picture.info.asked, **asked}})
+        Picture(picture.image, picture.brief, info).save("b.png")
+        answer = ask("show", "b.png")
+        assert answer.code == 0, answer.err
+        assert "\x1b[2J" not in answer.out
+        assert "danqing" in answer.out.splitlines()[-1]
+
+
+def test_a_jpeg_is_refused_before_painting_where_transparency_comes(ask):
+    loaded("in.png").convert("RGBA").save("clear.png")
+    answer = ask("redraw", "clear.png", "a cat", "-o", "out.jpg")
+    assert (answer.code, "JPEG has no transparency" in answer.err) == (2, True)
+    assert ask("redraw", "clear.png", "a cat", "--background", "white", "-o", "out.jpg").code == 0
 
 
 def test_conversions_are_told(ask):

@@ -166,6 +166,8 @@ def test_commands_are_taken_by_the_command_line(path: Path) -> None:
 def test_commands_paint(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     done = 0
     for argv in ours(path.read_text("utf-8")):
+        if any("<" in word for word in argv):  # names what `danqing learn` would have taught
+            continue
         if argv[0] == "paint" or (argv[0] == "show" and Path(argv[1]).exists()):
             assert cli.run(argv) == 0, f"danqing {shlex.join(argv)}: {capfd.readouterr().err}"
             done += 1

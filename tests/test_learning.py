@@ -15,7 +15,7 @@ from danqing.data.dataset import to_unit
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
-from danqing.families.clip import build_clip
+from danqing.families.clip import Critic, build_clip
 from danqing.families.stable_diffusion import byte_tokenizer, painter_of, random_parts
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import step_generator
@@ -32,7 +32,7 @@ from danqing.tuning.dreambooth import (
 )
 from danqing.tuning.learning import METHODS, LearnOptions, learn
 from danqing.tuning.lora import TEXT
-from danqing.tuning.monitor import Clip, Monitor, Scores, read_scores
+from danqing.tuning.monitor import Monitor, Scores, read_scores
 from danqing.tuning.rare_token import rare_token
 from tests.adapters import bits, output, random_adapter, same_bits
 from tests.test_adapters import TO_Q
@@ -66,10 +66,10 @@ def painter() -> DiffusionPainter:
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
+def clip() -> Critic:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["a cat", "a cat, 3d style", "paper-cut"], merges=10, length=16)
-    return Clip(build_clip("tiny", tokenizer).eval(), tokenizer)
+    return Critic.of(build_clip("tiny", tokenizer).eval(), tokenizer)
 
 
 def objective(painter, adapter, weight=1.0, gamma=None, prior=True):

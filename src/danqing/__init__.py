@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from danqing.apps.blend import blend as blend
+    from danqing.apps.describe import describe as describe
     from danqing.apps.edit import edit as edit
     from danqing.apps.inpaint import inpaint as inpaint
     from danqing.apps.outpaint import outpaint as outpaint
@@ -34,6 +35,7 @@ _PUBLIC = {
     "Brief": "danqing.core.brief",
     "Picture": "danqing.core.picture",
     "blend": "danqing.apps.blend",
+    "describe": "danqing.apps.describe",
     "edit": "danqing.apps.edit",
     "inpaint": "danqing.apps.inpaint",
     "open_painter": "danqing.families",
@@ -51,6 +53,7 @@ __all__ = [
     "Picture",
     "__version__",
     "blend",
+    "describe",
     "edit",
     "inpaint",
     "open_painter",

@@ -36,7 +36,7 @@ def blend(
     names = tuple(source.name or f"picture {k}" for k, source in enumerate(sources, start=1))
     form = Blend.of(prompt, images=names, **fields)
     weights = _weights(form)
-    easel = Easel("blend", form, opened(form, painter), sources[0], watch)
+    easel = Easel("blend", form, opened(form, painter, sources[0]), sources[0], watch)
     card = easel.painter.card
     said = [f"{words_of(source, card)}::{weight:g}" for source, weight in zip(sources, weights, strict=True)]
     wanted = " ".join([*said, *([f"{prompt}::1"] if prompt else [])])

@@ -11,7 +11,7 @@ from PIL import Image
 from danqing.apps.forms import Form
 from danqing.apps.sittings import Watch, painted
 from danqing.core.brief import Brief
-from danqing.core.card import Can
+from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Given, Painter
 from danqing.core.picture import Picture
@@ -31,8 +31,8 @@ def filled(form: type[FormT], image: Place, prompt: str = "", **fields: Any) -> 
     return form.of(prompt, image=source.name or "picture", **fields), source
 
 
-def opened(form: Form, painter: Painter | None) -> Painter:
-    """The painter of a form.
+def opened(form: Form, painter: Painter | None, source: Source | None = None) -> Painter:
+    """The painter of a form: the one at hand, the one asked for, or the one that painted the source.
 
     Raises:
         BadBrief: it cannot do what the app needs. BadWeights: it cannot be opened.
@@ -40,7 +40,7 @@ def opened(form: Form, painter: Painter | None) -> Painter:
     if painter is None:
         from danqing.families import open_painter  # a caller with a painter of its own needs no weights
 
-        painter = open_painter(form.model)
+        painter = open_painter(form.model if source is None else form.model_for(source))
     form.check(painter.card)
     return painter
 
@@ -56,9 +56,12 @@ def tunable(painter: Painter) -> DiffusionPainter:
     return painter
 
 
-def words_for(form: Form, source: Source) -> str:
-    """The form's words; else those that painted the picture; else none."""
-    return form.prompt or (source.brief.prompt if source.brief else "")
+def words_for(form: Form, source: Source, card: Card) -> dict[str, Any]:
+    """The form's words; else those that painted the picture, with its style where the model knows it."""
+    if form.prompt or source.brief is None:
+        return {"prompt": form.prompt}
+    style = form.style or source.brief.style
+    return {"prompt": source.brief.prompt, "style": style if style in card.styles else None}
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,16 @@ class Easel:
 
     def told(self, picture: Picture) -> Picture:
         """The picture with the app, the id of its parent and what was asked."""
-        told = {"app": self.app, "parent": self.source.id, "asked": self.form.asked()}
+        asked = self.form.asked(seed=picture.brief.seeds[0], **({} if self.form.single else {"count": 1}))
+        told = {"app": self.app, "parent": self.source.id, "asked": asked}
         return replace(picture, info=picture.info.model_copy(update=told))
 
     def settled(self, width: int, height: int, **changed: Any) -> Brief:
         """The form's brief for a canvas of that size: transparent where the picture is and the model can."""
-        given = {"background": "transparent"} if self.clear else {}
-        brief = self.form.brief(**{"model": self.painter.card.name, **given, **changed})
+        given: dict[str, Any] = {"background": "transparent"} if self.clear else {}
+        if "model" not in self.form.model_fields_set:
+            given["model"] = self.source.brief.model if self.source.brief else self.painter.card.name
+        brief = self.form.brief(**{**given, **changed})
         return brief.model_copy(update={"width": width, "height": height}).settled(self.painter.card)
 
     @property

@@ -15,14 +15,15 @@ from danqing.apps.describe import words_of
 from danqing.apps.easel import Easel, filled, opened, tunable
 from danqing.apps.forms import Edit
 from danqing.apps.frame import Frame
-from danqing.apps.sittings import Watch, painted, pictures_of
+from danqing.apps.sittings import Watch, painted, pictures_of, wearing
+from danqing.conditioning.prompt import spoken
 from danqing.core.brief import Brief
 from danqing.core.images import from_pil
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place
 from danqing.tuning.adapter import attached
-from danqing.tuning.imagic import imagic
+from danqing.tuning.imagic import ImagicOptions, imagic
 from danqing.tuning.inversion import edited
 
 
@@ -42,31 +43,44 @@ def edit(
         BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
     """
     form, source = filled(Edit, image, prompt, **fields)
-    easel = Easel("edit", form, opened(form, painter), source, watch)
+    easel = Easel("edit", form, opened(form, painter, source), source, watch)
     frame = Frame.around(source.image, form, easel.painter.card)
     brief = easel.settled(frame.width, frame.height)
     strip = _swapped(easel, brief, frame) if form.fast else _strip(easel, brief, frame)
-    return [
-        easel.told(replace(picture, image=frame.shown(picture.image, source.image.size))) for picture in strip
-    ]
+    return [replace(picture, image=frame.shown(picture.image, source.image.size)) for picture in strip]
 
 
 def _strip(easel: Easel, brief: Brief, frame: Frame) -> Iterator[Picture]:
     assert isinstance(easel.form, Edit)
     painter = tunable(easel.painter)
     pixels = from_pil(frame.cut(easel.source.image, 1 if brief.native else painter.card.scale))[None]
-    learned = imagic(painter, pixels, brief, watch=easel.watch)
-    with attached(painter, {learned.adapter: 1.0}):
-        for eta in easel.form.etas:
-            words = learned.conditioning(eta)
-            [picture] = painted(brief, painter, words=words, watch=easel.watch)
-            yield picture
+    with wearing(painter, spoken(brief)) as dressed:
+        learned = imagic(painter, pixels, dressed, _options(easel.form.effort), easel.watch)
+        with attached(painter, {learned.adapter: 1.0}):
+            for eta in easel.form.etas:
+                words = learned.conditioning(eta)
+                plain = brief.model_copy(update={"adapters": {}})  # worn already
+                [picture] = painted(plain, painter, words=words, watch=easel.watch)
+                told = easel.told(replace(picture, brief=brief))
+                asked = {**told.info.asked, "etas": [eta]}
+                yield replace(told, info=told.info.model_copy(update={"asked": asked}))
+
+
+def _options(effort: float) -> ImagicOptions:
+    usual = ImagicOptions()
+    return replace(
+        usual,
+        words_steps=max(1, round(usual.words_steps * effort)),
+        model_steps=max(1, round(usual.model_steps * effort)),
+    )
 
 
 def _swapped(easel: Easel, brief: Brief, frame: Frame) -> list[Picture]:
     """The picture inverted under the words that it shows, and painted again with the ones that are wanted."""
     painter = tunable(easel.painter)
     pixels = from_pil(frame.cut(easel.source.image, 1 if brief.native else painter.card.scale))[None]
-    before = brief.model_copy(update={"prompt": words_of(easel.source, painter.card), "style": None})
-    canvas = edited(painter, pixels, before, brief, watch=easel.watch)
-    return pictures_of(brief, painter, [painter.finish(canvas)])
+    brief = brief.model_copy(update={"sampler": "ddim"})
+    with wearing(painter, spoken(brief)) as dressed:
+        before = dressed.model_copy(update={"prompt": words_of(easel.source, painter.card), "style": None})
+        canvas = edited(painter, pixels, before, dressed, watch=easel.watch)
+    return [easel.told(picture) for picture in pictures_of(brief, painter, [painter.finish(canvas)])]

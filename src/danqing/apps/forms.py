@@ -13,6 +13,7 @@ from danqing.core.brief import Brief, Text
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 from danqing.core.request import Request
+from danqing.core.sources import Source
 
 _WORDS = Field(
     default="", max_length=4000, description="what to paint there; the picture's own words if empty"
@@ -25,13 +26,21 @@ def _split(value: object) -> object:
 
 
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split)]
+Eta = Annotated[float, Field(ge=0, le=1.5)]  # beyond it pictures fall apart
+Etas = Annotated[tuple[Eta, ...], BeforeValidator(_split)]
 
 
 class Form(Brief):
-    """A request to an app. needs: what the painter must be able to do. asks: the positional fields."""
+    """A request to an app.
+
+    needs: what the painter must be able to do. asks: the positional fields. single: it gives one result, so
+    `count` means nothing. paints: it gives pictures, else lines of text.
+    """
 
     needs: ClassVar[frozenset[Can]] = frozenset()
     asks: ClassVar[tuple[str, ...]] = ("image", "prompt")
+    single: ClassVar[bool] = False
+    paints: ClassVar[bool] = True
 
     image: Text = Field(description="the picture to start from")
 
@@ -54,6 +63,8 @@ class Form(Brief):
         Raises:
             BadBrief: the model lacks a skill that the app needs.
         """
+        if self.single and self.count > 1:
+            raise BadBrief(f"count {self.count}: this gives one result, so leave count out")
         lacking = sorted(self.needs - card.can)
         if lacking:
             skills = ", ".join(sorted(card.can)) or "nothing"
@@ -61,9 +72,15 @@ class Form(Brief):
                 f"model {card.name!r} cannot {lacking[0]} (it can: {skills}): choose another --model"
             )
 
-    def asked(self) -> dict[str, Any]:
-        """The app's own fields as they were given, for the picture's metadata."""
-        return self.model_dump(mode="json", exclude=set(Brief.model_fields), exclude_unset=True)
+    def model_for(self, source: Source) -> str:
+        """The model that was asked for, or the one that painted the picture to start from."""
+        if "model" in self.model_fields_set or source.brief is None:
+            return self.model
+        return source.brief.model
+
+    def asked(self, **known: Any) -> dict[str, Any]:
+        """The fields as they were given, and what has become known, for the picture's metadata."""
+        return {**self.model_dump(mode="json", exclude_unset=True), **known}
 
 
 class Redraw(Form):
@@ -85,7 +102,7 @@ class Inpaint(Form):
     damage: Literal["scratches", "holes"] | None = Field(
         default=None, description="scratches or holes: find them and mend them, instead of a mask"
     )
-    feather: int = Field(default=8, ge=0, le=256, description="pixels over which the new part fades in")
+    feather: int = Field(default=8, ge=0, le=128, description="pixels over which the new part fades in")
     strength: float = Field(
         default=1.0, gt=0, le=1, description="how far to leave what was there: 1 forgets it"
     )
@@ -167,6 +184,7 @@ class Stylize(Form):
 class Upscale(Form):
     """Enlarge a picture, or take one cell of a grid as it is."""
 
+    single: ClassVar[bool] = True
     asks: ClassVar[tuple[str, ...]] = ("image", "cell")
     prompt: Text = _WORDS
     cell: int | None = Field(
@@ -178,8 +196,10 @@ class Upscale(Form):
 class Describe(Form):
     """Four prompts that could have painted a picture."""
 
+    paints: ClassVar[bool] = False
+    single: ClassVar[bool] = True
     asks: ClassVar[tuple[str, ...]] = ("image",)
-    prompt: Text = ""
+    prompt: Text = Field(default="", exclude=True)
     language: Literal["en", "zh"] = Field(default="en", description="en or zh")
     captioner: Text | None = Field(
         default=None, description="a folder of a captioning model of transformers, instead of CLIP"
@@ -189,12 +209,17 @@ class Describe(Form):
 class Edit(Form):
     """Edit a picture by saying what it shall show (Imagic); gives a strip from the old to the new."""
 
+    single: ClassVar[bool] = True
+    prompt: Text = Field(min_length=1, max_length=4000, description="what the picture shall show")
     needs: ClassVar[frozenset[Can]] = frozenset({Can.LEARN, Can.WORDS})
-    etas: Numbers = Field(
+    etas: Etas = Field(
         min_length=1,
         max_length=16,
         default=(0.0, 0.4, 0.6, 0.8, 1.0),
         description="how far from the picture to the words, such as 0,0.5,1",
+    )
+    effort: float = Field(
+        default=1.0, gt=0, le=20, description="how long to learn the picture: 2 takes twice as long"
     )
     fast: bool = Field(default=False, description="in seconds, without learning: invert and swap the words")
 

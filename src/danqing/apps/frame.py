@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from danqing.core.brief import Brief, sides_for_ratio
+from danqing.core.brief import RATIO_MAX, Brief, sides_for_ratio
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 
@@ -18,6 +18,7 @@ Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, as in PIL; right and bottom are outside."""
 
 _CLOSE = 2  # a picture longer than this many canvases is worked on around its region only
+_NOISE = 32  # a mask saved as JPEG is not quite black where it should be
 _AROUND = 0.5  # share of the region's side that is shown around it
 
 
@@ -48,9 +49,11 @@ class Frame:
         assert found is not None, "an empty region is refused before"
         if max(region.size) <= _CLOSE * max(card.width, card.height) * card.scale:
             return cls._of((0, 0, *region.size), brief, card)
-        left, top, right, bottom = found
-        margin = int(max(right - left, bottom - top) * _AROUND)
-        inside = (left - margin, top - margin, right + margin, bottom + margin)
+        canvas = card.width * card.scale, card.height * card.scale  # never magnify: it would see too little
+        (left, top, right, bottom), margins = found, []
+        for low, high, side in ((left, right, canvas[0]), (top, bottom, canvas[1])):
+            margins.append(max(int((high - low) * _AROUND), (side - (high - low) + 1) // 2))
+        inside = left - margins[0], top - margins[1], right + margins[0], bottom + margins[1]
         return cls._of(_clipped(inside, region.size), brief, card)
 
     @classmethod
@@ -58,7 +61,8 @@ class Frame:
         width, height = _canvas(box, brief, card)
         left, top, right, bottom = box
         wide, high = right - left, bottom - top
-        if Can.ALPHA not in card.can and not (brief.width and brief.height):
+        free = Can.ALPHA not in card.can and not (brief.width or brief.height)
+        if free and 1 / RATIO_MAX <= wide / high <= RATIO_MAX:
             return cls(box, width, height)  # the canvas has the box's shape but for the grid's rounding
         scale = max(wide / width, high / height)
         wider, higher = round(width * scale) - wide, round(height * scale) - high
@@ -66,42 +70,61 @@ class Frame:
         return cls((left, top, left + wide + wider, top + high + higher), width, height)
 
     def cut(self, image: Image.Image, scale: int) -> Image.Image:
-        """The rectangle at the painter's native size, `scale` times smaller than the canvas.
+        """The rectangle at the painter's native size, `scale` times smaller than the canvas, RGBA.
 
         Beyond the picture it is transparent.
         """
-        size = (self.width // scale, self.height // scale)
-        whole = image.crop(self.box) if image.mode == "L" else image.convert("RGBA").crop(self.box)
-        return whole.resize(
-            size, Image.Resampling.LANCZOS if min(whole.size) > min(size) else Image.Resampling.BICUBIC
-        )
+        inside = _clipped(self.box, image.size)
+        place = self._on_canvas(inside, (self.width // scale, self.height // scale))
+        size = place[2] - place[0], place[3] - place[1]
+        shrinks = size[0] < inside[2] - inside[0]
+        how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+        canvas = Image.new("RGBA", (self.width // scale, self.height // scale))
+        canvas.paste(image.crop(inside).convert("RGBA").resize(size, how), place[:2])
+        return canvas
 
     def region(self, mask: Image.Image, scale: int) -> Image.Image:
         """A mask at native size: a pixel that holds any of the region belongs to it."""
-        cut = mask.crop(self.box).point(lambda value: 255 if value else 0)
-        small = cut.resize((self.width // scale, self.height // scale), Image.Resampling.BOX)
-        return small.point(lambda value: 255 if value else 0)
+        inside = _clipped(self.box, mask.size)
+        place = self._on_canvas(inside, (self.width // scale, self.height // scale))
+        size = place[2] - place[0], place[3] - place[1]
+        # as floats, since the mean of a speck would round to 0
+        mean = mask.crop(inside).convert("F").resize(size, Image.Resampling.BOX)
+        canvas = Image.new("L", (self.width // scale, self.height // scale))
+        canvas.paste(Image.fromarray(((np.asarray(mean) > 0) * 255).astype(np.uint8)), place[:2])
+        return canvas
 
     def shown(self, painted: Image.Image, size: tuple[int, int]) -> Image.Image:
         """The part of a painted canvas that shows the picture (of `size`), at the canvas's resolution."""
-        left, top, right, bottom = self.box
-        across, down = painted.width / (right - left), painted.height / (bottom - top)
-        inside = _clipped(self.box, size)
-        part = (
-            round((inside[0] - left) * across),
-            round((inside[1] - top) * down),
-            round((inside[2] - left) * across),
-            round((inside[3] - top) * down),
-        )
+        part = self._on_canvas(_clipped(self.box, size), painted.size)
         return painted if part == (0, 0, *painted.size) else painted.crop(part)
 
-    def laid(self, painted: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """A painted canvas back at its place and resolution on an empty picture of `size`, RGBA."""
+    def laid(self, painted: Image.Image, over: Image.Image, cover: Image.Image) -> Image.Image:
+        """`over` with a painted canvas back at its place on it, by `cover`; see `composite`.
+
+        Only what is covered is computed: a small region of a large picture costs little.
+        """
+        inside = _clipped(self.box, over.size)
+        size = inside[2] - inside[0], inside[3] - inside[1]
+        new = self.shown(painted, over.size).convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+        done, box = over.copy(), cover.getbbox()
+        if box is not None:
+            left, top = box[0] - inside[0], box[1] - inside[1]
+            part = new.crop((left, top, left + box[2] - box[0], top + box[3] - box[1]))
+            done.paste(composite(over.crop(box), part, cover.crop(box)), box[:2])
+        return done
+
+    def _on_canvas(self, box: Box, size: tuple[int, int]) -> Box:
+        """Where a rectangle of the picture lies on a canvas of `size`, at least a pixel wide and high."""
         left, top, right, bottom = self.box
-        whole = painted.convert("RGBA").resize((right - left, bottom - top), Image.Resampling.BICUBIC)
-        picture = Image.new("RGBA", size)
-        picture.paste(whole, (left, top))
-        return picture
+        across, down = size[0] / (right - left), size[1] / (bottom - top)
+        x, y = round((box[0] - left) * across), round((box[1] - top) * down)
+        return (
+            min(x, size[0] - 1),
+            min(y, size[1] - 1),
+            max(round((box[2] - left) * across), x + 1),
+            max(round((box[3] - top) * down), y + 1),
+        )
 
 
 def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -> Image.Image:
@@ -124,14 +147,35 @@ def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -
 
 
 def feathered(mask: Image.Image, width: int) -> Image.Image:
-    """A mask ("L") that rises from 0 at its border to itself `width` pixels inside; never outside of it."""
-    if width == 0:
+    """A mask ("L") that rises from its border to itself within `width` pixels; 0 outside of it.
+
+    Where it is thinner than that it reaches itself in its middle, so that a scratch is mended too.
+    """
+    box = mask.getbbox()
+    if width <= 1 or box is None:
         return mask
-    size = 2 * max(1, width // 2) + 1
     # beyond the picture's edge the region goes on: there is nothing to blend with
-    wide = Image.fromarray(np.pad(np.asarray(mask), size, mode="edge"))
-    inner = wide.filter(ImageFilter.MinFilter(size)).filter(ImageFilter.BoxBlur(size // 2))
-    return ImageChops.multiply(inner.crop((size, size, size + mask.width, size + mask.height)), mask)
+    wide = np.pad(np.asarray(mask), width, mode="edge")
+    left, top, right, bottom = box
+    around = Image.fromarray(wide[top : bottom + 2 * width, left : right + 2 * width])
+    cover = ImageChops.multiply(_ramp(around, width), around)
+    done = Image.new("L", mask.size)
+    done.paste(cover.crop((width, width, cover.width - width, cover.height - width)), (left, top))
+    return done
+
+
+def _ramp(mask: Image.Image, width: int) -> Image.Image:
+    """How deep inside a pixel lies, of `width` or of the deepest nearby if that is less: 255 = all of it."""
+    inside = mask.point(lambda value: 255 if value else 0)
+    depth = np.zeros((mask.height, mask.width), np.uint8)
+    for _ in range(width):
+        depth += np.asarray(inside) > 0
+        inside = inside.filter(ImageFilter.MinFilter(3))
+    ridge = Image.fromarray(depth)
+    for _ in range(width):
+        ridge = ridge.filter(ImageFilter.MaxFilter(3))
+    share = depth / np.maximum(np.asarray(ridge), 1)
+    return Image.fromarray((share * 255).round().astype(np.uint8))
 
 
 def checked_mask(mask: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
@@ -147,6 +191,7 @@ def checked_mask(mask: Image.Image, size: tuple[int, int], name: str) -> Image.I
     grey = ImageChops.invert(mask.getchannel("A")) if "A" in mask.getbands() else Image.new("L", size)
     if grey.getbbox() is None:  # opaque, so its brightness counts
         grey = mask.convert("L")
+    grey = grey.point(lambda value: value if value >= _NOISE else 0)
     if grey.getbbox() is None:
         raise BadBrief(f"mask {name} is empty: paint white, or transparent, what shall be repainted")
     if np.asarray(grey).min() == 255:
@@ -159,7 +204,7 @@ def _canvas(box: Box, brief: Brief, card: Card) -> tuple[int, int]:
     if brief.width or brief.height or Can.ALPHA in card.can:
         return brief.width or card.width * scale, brief.height or card.height * scale
     wide, high = box[2] - box[0], box[3] - box[1]
-    shape = min(4.0, max(0.25, wide / high))
+    shape = min(RATIO_MAX, max(1 / RATIO_MAX, wide / high))
     return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=brief.native)
 
 

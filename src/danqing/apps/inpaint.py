@@ -10,7 +10,7 @@ from PIL import Image
 
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Form, Inpaint
-from danqing.apps.frame import Frame, checked_mask, composite, feathered
+from danqing.apps.frame import Frame, checked_mask, feathered
 from danqing.apps.looking import open_looker
 from danqing.apps.sittings import Watch
 from danqing.apps.where import holes, region_of, scratches
@@ -47,9 +47,10 @@ def inpaint(
     form, source = filled(Inpaint, image, prompt, **told, **fields)
     found = _region(form, source.image, None if named is None else named.image)
     region = checked_mask(found, source.image.size, _name(form))
-    easel = Easel("inpaint", form, opened(form, painter), source, watch)
-    brief = {"prompt": words_for(form, source)}
-    return repainted(easel, source.image, region, feathered(region, form.feather), **brief)
+    easel = Easel("inpaint", form, opened(form, painter, source), source, watch)
+    thin = form.damage is not None and "feather" not in form.model_fields_set
+    cover = feathered(region, 1 if thin else form.feather)
+    return repainted(easel, source.image, region, cover, **words_for(form, source, easel.painter.card))
 
 
 def repainted(
@@ -64,10 +65,7 @@ def repainted(
         image=from_pil(frame.cut(image, scale))[None], region=mask_from_pil(frame.region(region, scale))[None]
     )
     pictures = easel.paint(brief, given, lambda painted: painted)
-    return [
-        replace(picture, image=composite(image, frame.laid(picture.image, image.size), cover))
-        for picture in pictures
-    ]
+    return [replace(picture, image=frame.laid(picture.image, image, cover)) for picture in pictures]
 
 
 def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Image.Image:
@@ -81,7 +79,10 @@ def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Imag
     if form.where is not None:
         return region_of(image, form.where, open_looker())
     assert form.damage is not None
-    return _DAMAGE[form.damage](image)
+    found = _DAMAGE[form.damage](image)
+    if found.getbbox() is None:
+        raise BadBrief(f"damage {form.damage!r}: none found; paint what to mend white in a mask")
+    return found
 
 
 def _name(form: Form) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,14 @@ from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.sources import read_source
 from danqing.data.vocabulary import things
-from danqing.tuning.adapter_files import write_adapter
+from danqing.families import open_critic
+from danqing.tuning.adapter_files import known_adapters, read_adapter, write_adapter
 from danqing.tuning.dreambooth import subject_pictures
 from danqing.tuning.learning import METHODS, LearnOptions
 from danqing.tuning.learning import learn as learned
 
 FOLDER = Path("adapters")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff")
 
 
 def learn(
@@ -37,15 +40,15 @@ def learn(
         BadData: fewer than two different pictures. BadPicture: one of them cannot be read.
     """
     METHODS[form.method]
-    if not form.name.replace("-", "").replace("_", "").isalnum():
-        raise BadBrief(f"name {form.name!r}: use letters, digits and dashes, such as my-cat")
+    if not re.fullmatch(r"[^\W\d][\w-]*", form.name):
+        raise BadBrief(f"name {form.name!r}: begin with a letter, then letters, digits, dashes, as in my-cat")
     if painter is None:
         from danqing.families import open_painter  # a caller with a painter of its own needs no weights
 
         painter = open_painter(form.model)
     model = tunable(painter)
     seen = subject_pictures([read_source(place).image for place in _files(form)], model)
-    adapter = learned(model, seen, _options(form), folder / form.name, watch=watch)
+    adapter = learned(model, seen, _options(form), folder / form.name, open_critic(), watch)
     path = folder / f"{form.name}.safetensors"
     write_adapter(replace(adapter, name=form.name), path)
     return path
@@ -61,15 +64,21 @@ def _options(form: Learn) -> LearnOptions:
         seed=form.seed,
         prior_count=form.prior,
         prior_weight=1.0 if form.prior else 0.0,
-        avoid=tuple(things()),
+        avoid=(*things(), *_triggers(form.name)),
     )
+
+
+def _triggers(name: str) -> list[str]:
+    """What the model answers to for other subjects learned here: two can be painted together."""
+    others = (path for known, path in known_adapters().items() if known != name)
+    return [read_adapter(path).trigger for path in others]
 
 
 def _files(form: Learn) -> list[Path]:
     """The pictures, with folders replaced by the files in them."""
     places = [Path(place) for place in form.images]
     inside = {
-        place: sorted(file for file in place.iterdir() if file.is_file())
+        place: sorted(file for file in place.iterdir() if file.suffix.lower() in PICTURES)
         for place in places
         if place.is_dir()
     }

@@ -71,7 +71,7 @@ def outpaint(
         BadBrief: nothing is to be added, or too much. BadPicture: the picture cannot be read.
     """
     form, source = filled(Outpaint, image, prompt, **fields)
-    easel = Easel("outpaint", form, opened(form, painter), source, watch)
+    easel = Easel("outpaint", form, opened(form, painter, source), source, watch)
     return extended(easel, Sides.of(source.image.size, form.left, form.top, form.right, form.bottom))
 
 
@@ -85,7 +85,7 @@ def zoom(
 ) -> list[Picture]:
     """`image` from further away: `by` times as wide and as high, the picture itself in the middle."""
     form, source = filled(Zoom, image, prompt, **fields)
-    easel = Easel("zoom", form, opened(form, painter), source, watch)
+    easel = Easel("zoom", form, opened(form, painter, source), source, watch)
     return extended(easel, Sides.of(source.image.size, *((form.by - 1) / 2,) * 4))
 
 
@@ -100,7 +100,7 @@ def pan(
 ) -> list[Picture]:
     """`image` with more of what lies `to` the left, right, up or down."""
     form, source = filled(Pan, image, prompt, to=to, **fields)
-    easel = Easel("pan", form, opened(form, painter), source, watch)
+    easel = Easel("pan", form, opened(form, painter, source), source, watch)
     shares = {"left": 0.0, "up": 0.0, "right": 0.0, "down": 0.0, form.to: form.by}
     return extended(easel, Sides.of(source.image.size, *shares.values()))
 
@@ -118,10 +118,9 @@ def extended(easel: Easel, sides: Sides) -> list[Picture]:
     if width * height > PIXELS_MAX:
         raise BadBrief(f"{width}x{height} is above {PIXELS_MAX // 1_000_000} megapixels: add less")
     card = easel.painter.card
-    first = easel.form.brief(prompt=words_for(easel.form, easel.source)).settled(card)
-    assert first.seed is not None
-    seeds = range(first.seed, first.seed + first.count)
-    return [_extended(easel, sides, prompt=first.prompt, seed=seed, count=1) for seed in seeds]
+    words = words_for(easel.form, easel.source, card)
+    seeds = easel.form.brief(**words).settled(card).seeds
+    return [_extended(easel, sides, seed=seed, count=1, **words) for seed in seeds]
 
 
 def _extended(easel: Easel, sides: Sides, **changed: Any) -> Picture:

@@ -36,6 +36,9 @@ def paint(
     if batch < 1:
         raise BadBrief(f"batch {batch} is too small: use 1 or more")
     brief = _gathered(brief, painter, fields)
+    if brief.image is not None or brief.mask is not None:
+        place = brief.image or brief.mask
+        raise BadBrief(f"this brief starts from {place!r}: use the app that made it (danqing show tells)")
     if brief.sampler is not None:
         SAMPLERS[brief.sampler]  # an unknown name is told before seconds of opening
     if painter is None:

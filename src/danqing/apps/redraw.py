@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from danqing.apps.easel import Easel, filled, opened
-from danqing.apps.forms import Redraw
+from danqing.apps.forms import Form, Redraw
 from danqing.apps.frame import Frame
 from danqing.apps.sittings import Watch
 from danqing.core.images import from_pil
 from danqing.core.painter import Given, Painter
 from danqing.core.picture import Picture
-from danqing.core.sources import Place
+from danqing.core.sources import Place, Source
 
 
 def redraw(
@@ -30,14 +30,22 @@ def redraw(
         BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
     """
     form, source = filled(Redraw, image, prompt, **fields)
-    easel = Easel("redraw", form, opened(form, painter), source, watch)
+    easel = Easel("redraw", form, opened(form, painter, source), source, watch)
     return from_picture(easel, prompt=form.prompt)
+
+
+def _sized(form: Form, source: Source) -> Form:
+    """A picture that was painted on a canvas of its own size is redrawn on it."""
+    brief = source.brief
+    if form.width or form.height or brief is None or source.image.size != (brief.width, brief.height):
+        return form
+    return form.model_copy(update={"width": brief.width, "height": brief.height, "native": brief.native})
 
 
 def from_picture(easel: Easel, **changed: Any) -> list[Picture]:
     """The pictures of an easel whose source fills the canvas."""
     card, source = easel.painter.card, easel.source
-    frame = Frame.around(source.image, easel.form, card)
+    frame = Frame.around(source.image, _sized(easel.form, source), card)
     brief = easel.settled(frame.width, frame.height, **changed)
     scale = 1 if brief.native else card.scale
     given = Given(image=from_pil(frame.cut(source.image, scale))[None])

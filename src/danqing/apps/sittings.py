@@ -61,7 +61,7 @@ def painted(
     native: list[Tensor] = []
     dropped: list[str] = []
     for sitting in sittings:
-        with _wearing(painter, sitting.brief) as dressed:
+        with wearing(painter, sitting.brief) as dressed:
             said = words or encoded.get(_key(dressed)) or painter.condition(dressed, given)
             encoded[_key(dressed)] = said
             for seeds in sitting.parts:
@@ -111,7 +111,7 @@ def _seeds(brief: Brief, numbers: Sequence[int]) -> Seeds:
 
 
 @contextmanager
-def _wearing(painter: Painter, brief: Brief) -> Iterator[Brief]:
+def wearing(painter: Painter, brief: Brief) -> Iterator[Brief]:
     """The painter with the brief's adapters on, and the brief in the words that they were learned by.
 
     Raises:
@@ -124,7 +124,8 @@ def _wearing(painter: Painter, brief: Brief) -> Iterator[Brief]:
         raise BadBrief(
             f"model {painter.card.name!r} takes no adapters: leave {', '.join(brief.adapters)} out"
         )
-    adapters = {find_adapter(name): weight for name, weight in brief.adapters.items()}
+    named = {name: replace(find_adapter(name), name=name) for name in brief.adapters}
+    adapters = {named[name]: weight for name, weight in brief.adapters.items()}
     with attached(painter, adapters):
         yield brief.model_copy(update={"prompt": by_its_trigger(brief.prompt, adapters)})
 

@@ -10,11 +10,13 @@ from danqing.apps.forms import Stylize
 from danqing.apps.looking import open_looker
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
-from danqing.apps.styles import pack_of, styled
+from danqing.apps.styles import pack_of, packs, styled
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place, read_source
+
+STRENGTH = 0.7  # of a style without a pack
 
 
 def stylize(
@@ -35,14 +37,24 @@ def stylize(
     """
     other = None if like is None else read_source(like)
     told = {} if other is None else {"like": other.name or "picture"}
-    style = fields.pop("style", None)
+    style = fields.get("style")
     if (style is None) == (other is None):
         raise BadBrief("give one of a style, such as paper-cut, and a picture to be like")
     form, source = filled(Stylize, image, prompt, **told, **fields)
-    easel = Easel("stylize", form, opened(form, painter), source, watch)
+    easel = Easel("stylize", form, opened(form, painter, source), source, watch)
     card = easel.painter.card
-    pack = pack_of(style if other is None else style_like(other.image, open_looker(), card))
-    words, negative, known = styled(prompt or thing_in(source, card), pack, card)
-    wanted = ", ".join(part for part in (form.negative_prompt, negative) if part)
-    strength = form.strength or pack.strength
-    return from_picture(easel, prompt=words, negative_prompt=wanted, style=known, strength=strength)
+    name = style_like(other.image, open_looker(), card) if other is not None else str(style)
+    thing = prompt or thing_in(source, card)
+    if name in card.styles and name not in packs():  # of a model with styles of its own
+        return from_picture(easel, prompt=thing, style=name, strength=form.strength or STRENGTH)
+    pack = pack_of(name)
+    words, negative, known = styled(thing, pack, card)
+    return from_picture(
+        easel,
+        prompt=words,
+        negative_prompt=", ".join(part for part in (form.negative_prompt, negative) if part),
+        style=known,
+        strength=form.strength or pack.strength,
+        steps=form.steps or pack.steps,
+        adapters={**({pack.adapter: 1.0} if pack.adapter else {}), **form.adapters},
+    )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from danqing.apps.describe import words_of
-from danqing.apps.easel import Easel, filled, opened
+from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.enlarging import enlarged, method
 from danqing.apps.forms import Upscale
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
-from danqing.apps.vary import cell_of
+from danqing.apps.vary import cell_of, part_of
 from danqing.core.brief import Brief
+from danqing.core.metadata import Info
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place
@@ -32,20 +34,27 @@ def upscale(
     """
     form, source = filled(Upscale, image, fields.pop("prompt", ""), **fields)
     if form.cell is not None:
-        source = cell_of(source, form.cell)
-        assert source.brief is not None
-        cell = Picture(source.image, source.brief)
-        return [Easel("upscale", form, opened(form, painter), source, watch).told(cell)]
-    easel = Easel("upscale", form, opened(form, painter), source, watch)
+        cell = cell_of(source, form.cell)
+        assert cell.brief is not None
+        info = Info(app="upscale", parent=source.id, asked=form.asked())
+        return [Picture(cell.image, cell.brief, info)]
+    source = part_of(source, None)
+    easel = Easel("upscale", form, opened(form, painter, source), source, watch)
     start = _redrawn(easel) if form.creative else Picture(source.image, source.brief or _unknown(easel))
-    if watch is not None:
-        watch(method(easel.painter))
-    return [easel.told(replace(start, image=enlarged(start.image, easel.painter, tile=form.tile)))]
+    tile = form.tile or bool(source.brief and source.brief.tile)
+    large = enlarged(start.image, easel.painter, tile=tile, watch=_told(easel))
+    return [easel.told(replace(start, image=large))]
+
+
+def _told(easel: Easel) -> Callable[[int, int], object]:
+    how, watch = method(easel.painter), easel.watch
+    return lambda done, of: watch(f"enlarging {how}: {done}/{of}") if watch is not None else None
 
 
 def _redrawn(easel: Easel) -> Picture:
-    prompt = easel.form.prompt or words_of(easel.source, easel.painter.card)
-    [picture] = from_picture(easel, prompt=prompt, strength=easel.form.strength or FRESH, count=1)
+    words = words_for(easel.form, easel.source, easel.painter.card)
+    words["prompt"] = words["prompt"] or words_of(easel.source, easel.painter.card)
+    [picture] = from_picture(easel, strength=easel.form.strength or FRESH, count=1, **words)
     return picture
 
 

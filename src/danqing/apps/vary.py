@@ -32,16 +32,16 @@ def vary(
         BadBrief: no such cell, or a picture that no words are known of. BadPicture: it cannot be read.
     """
     form, source = filled(Vary, image, fields.pop("prompt", ""), **fields)
-    source = source if form.cell is None else cell_of(source, form.cell)
-    easel = Easel("vary", form, opened(form, painter), source, watch)
-    prompt = words_for(form, source)
-    if not prompt:
+    source = part_of(source, form.cell)
+    easel = Easel("vary", form, opened(form, painter, source), source, watch)
+    words = words_for(form, source, easel.painter.card)
+    if not words["prompt"]:
         raise BadBrief(
             f"{source.name!r} does not say its words: give a prompt, or ask danqing to describe it"
         )
     strength = form.strength or STRENGTHS[form.how]
-    style = form.style or (source.brief.style if source.brief and not form.prompt else None)
-    return from_picture(easel, prompt=prompt, strength=strength, style=style, **_noise(form, source))
+    tile = form.tile or bool(source.brief and source.brief.tile)
+    return from_picture(easel, strength=strength, tile=tile, **words, **_noise(form, source))
 
 
 def _noise(form: Vary, source: Source) -> dict[str, object]:
@@ -51,6 +51,21 @@ def _noise(form: Vary, source: Source) -> dict[str, object]:
     return {"seed": source.brief.seed, "variation": VARIATIONS[form.how], "variation_seed": form.seed}
 
 
+def part_of(source: Source, cell: int | None) -> Source:
+    """The picture itself, or a cell of it.
+
+    Raises:
+        BadBrief: it is a grid and no cell is named, or there is no such cell.
+    """
+    if cell is not None:
+        return cell_of(source, cell)
+    if source.brief is not None and source.brief.count > 1:
+        raise BadBrief(
+            f"{source.name!r} is a grid: say which of its {source.brief.count} pictures, such as 1"
+        )
+    return source
+
+
 def cell_of(source: Source, number: int) -> Source:
     """Cell `number` (1 is at the top left) of a grid that danqing painted, pixel for pixel.
 
@@ -58,9 +73,9 @@ def cell_of(source: Source, number: int) -> Source:
         BadBrief: the picture is not a grid, or has fewer cells.
     """
     brief = source.brief
-    if brief is None or brief.count < 2 or brief.width is None or brief.height is None:
+    if brief is None or brief.count < 2:
         raise BadBrief(f"{source.name!r} is not a grid that danqing painted: leave the cell out")
     if number > brief.count:
         raise BadBrief(f"cell {number} of {source.name!r}: choose from 1 to {brief.count}")
-    image = cell(source.image, number - 1, brief.count, (brief.width, brief.height))
+    image = cell(source.image, number - 1, brief.count)
     return replace(source, image=image, brief=brief.alone(number - 1))

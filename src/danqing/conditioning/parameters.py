@@ -76,17 +76,20 @@ def literal(words: str) -> str:
     return _DASHES.sub(r"\\\g<0>", words)
 
 
-def brief_fields(parameters: Parameters, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+def brief_fields(parameters: Parameters, card: Card | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """`given` fields of a brief, and below them what the parameters ask for of the model of `card`.
 
-    A field that is given goes before a parameter; `quality` and `repeat` multiply.
+    A field that is given goes before a parameter; `quality` and `repeat` multiply. card: None where a picture
+    decides the shape, so that the parameters which need a model's card are refused.
 
     Raises:
-        BadBrief: a ratio that cannot be painted.
+        BadBrief: a ratio that cannot be painted, or a parameter that needs a card where there is none.
     """
     made = dict(given)
     for name, means in _MEANINGS.items():
         value = getattr(parameters, name)
+        if value is not None and card is None and name in _OF_A_CARD:
+            raise BadBrief(f"--{name} is for paint and imagine: here the picture decides, so leave it out")
         if value is not None:
             made.update(means(value, card, made))
     return made
@@ -108,6 +111,11 @@ def _decimal(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{0,6})?|\.[0-9]{1,6}", text):
         raise ValueError("a number such as 0.5")
     return float(text)
+
+
+def image_strength(weight: float | None) -> float:
+    """How far to leave a picture in front of the words for its --iw in [0, 3]: 1 at 0, 0.7 at 1, 0.1 at 3."""
+    return round(1 - 0.3 * (1.0 if weight is None else weight), 6)
 
 
 def _image_weight(text: str) -> float:
@@ -175,7 +183,7 @@ def _text(value: object) -> str:
     return decimal(value) if isinstance(value, float) else str(value)
 
 
-_Meaning = Callable[[Any, Card, Mapping[str, Any]], dict[str, Any]]
+_Meaning = Callable[[Any, Any, Mapping[str, Any]], dict[str, Any]]
 
 
 def _as(field: str) -> _Meaning:
@@ -198,6 +206,8 @@ def _more_steps(quality: float, card: Card, given: Mapping[str, Any]) -> dict[st
 def _more_pictures(times: int, _: Card, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"count": times * given.get("count", 1)}
 
+
+_OF_A_CARD = ("ar", "quality")
 
 # in this order: quality multiplies the steps that were asked for. What gives a picture as an example (iw,
 # sref) is no field of a brief

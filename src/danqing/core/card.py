@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 
 class Can(StrEnum):
@@ -42,3 +42,7 @@ class Card(BaseModel):
     styles: dict[str, str] = Field(
         default_factory=dict, description="style name -> words for it, en and zh by '/'"
     )
+
+    @field_serializer("can")
+    def _in_order(self, can: frozenset[Can]) -> list[str]:
+        return sorted(can)  # a set's own order differs from run to run

@@ -84,26 +84,32 @@ def grid(images: Sequence[Image.Image]) -> Image.Image:
     return sheet
 
 
-def cell(sheet: Image.Image, k: int, count: int, size: tuple[int, int]) -> Image.Image:
-    """Picture `k` of the `count` pictures of `size` (width, height) that `grid` made a sheet of.
+def cell(sheet: Image.Image, k: int, count: int) -> Image.Image:
+    """Picture `k` of the `count` pictures, all of one size, that `grid` made a sheet of.
 
     Raises:
-        BadBrief: the sheet is not of that size, so it was changed since.
+        BadBrief: no pictures of one size make a sheet of this size, so it was changed since.
     """
-    boxes = _cells(count, size)
-    whole = max(box[2] for box in boxes), max(box[3] for box in boxes)
-    if sheet.size != whole:
-        raise BadBrief(
-            f"the grid is {sheet.width}x{sheet.height} and was painted as {whole[0]}x{whole[1]}: "
-            "use the file as danqing saved it"
-        )
-    return sheet.crop(boxes[k])
+    columns = ceil(sqrt(count))
+    rows = ceil(count / columns)
+    for gutter in range(2, min(sheet.size) // 64 + 3):  # which follows from the size that it leaves
+        width, odd = divmod(sheet.width - (columns - 1) * gutter, columns)
+        height, over = divmod(sheet.height - (rows - 1) * gutter, rows)
+        if not odd and not over and gutter == _gutter(width, height):
+            return sheet.crop(_cells(count, (width, height))[k])
+    raise BadBrief(
+        f"a grid of {count} pictures is not {sheet.width}x{sheet.height}: use the file as danqing saved it"
+    )
+
+
+def _gutter(width: int, height: int) -> int:
+    return max(2, min(width, height) // 64)
 
 
 def _cells(count: int, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
     """Where each picture lies in a sheet: left, top, right, bottom."""
     width, height = size
-    columns, gutter = ceil(sqrt(count)), max(2, min(size) // 64)
+    columns, gutter = ceil(sqrt(count)), _gutter(*size)
     corners = [(k % columns * (width + gutter), k // columns * (height + gutter)) for k in range(count)]
     return [(left, top, left + width, top + height) for left, top in corners]
 

@@ -49,6 +49,8 @@ _FIXES = {  # pydantic's kind of error -> what to say after "field value"
     "string_unicode": "is not valid text (UTF-8)",
     "string_too_long": "is too long: use {max_length} characters or fewer",
     "string_too_short": "is empty",
+    "too_long": "are too many: use {max_length} or fewer",
+    "too_short": "are too few: use {min_length} or more",
     "string_pattern_mismatch": "is not one of: transparent, white or #rrggbb",
 }
 

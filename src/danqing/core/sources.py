@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from danqing.core.brief import Brief
 from danqing.core.errors import BadPicture
-from danqing.core.metadata import read_json
+from danqing.core.metadata import Info, read_json
 from danqing.core.picture import Picture, decoded
 
 FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")
@@ -63,7 +63,7 @@ def read_source(place: Place) -> Source:
         BadPicture: missing, not a picture, damaged, above 32 megapixels or smaller than 8 pixels.
     """
     if isinstance(place, Picture):
-        return Source(_upright(place.image, "the picture", 1)[0], "", brief=place.brief)
+        return Source(_upright(place.image, "the picture", 1)[0], "", brief=_said(place.brief, place.info))
     if isinstance(place, Image.Image):
         image, notes = _upright(place, "the picture", getattr(place, "n_frames", 1))
         return Source(image, "", notes)
@@ -76,9 +76,15 @@ def _brief(text: str | None) -> Brief | None:
     if text is None:
         return None
     try:
-        return read_json(text)[0]
+        return _said(*read_json(text))
     except BadPicture:  # a picture to start from need not know how it came to be
         return None
+
+
+def _said(brief: Brief, info: Info) -> Brief:
+    """The brief with its wildcards as they were chosen: who starts from the picture means what it shows."""
+    alone = info.chosen and brief.count == 1
+    return brief.model_copy(update={"prompt": info.chosen}) if alone else brief
 
 
 def _upright(image: Image.Image, name: str, frames: int) -> tuple[Image.Image, tuple[str, ...]]:

@@ -167,6 +167,8 @@ class DiffusionPainter:
             return None if given.image is None else self.codec.encode(given.image)
         mixed, heard = torch.empty(0), 0.0
         for picture, weight in zip(given.references, given.weights, strict=True):
+            if weight == 0:
+                continue
             state = self.codec.encode(picture)
             heard += weight
             mixed = slerp(mixed, state, weight / heard) if len(mixed) else state

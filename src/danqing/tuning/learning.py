@@ -13,6 +13,7 @@ from danqing.core.errors import BadBrief, BadData
 from danqing.core.files import replacing
 from danqing.core.registry import Registry
 from danqing.diffusion.painter import DiffusionPainter
+from danqing.families.clip import Critic
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.tuning.adapter import Adapter, attached, fingerprint
 from danqing.tuning.adapter_files import read_adapter
@@ -25,7 +26,7 @@ from danqing.tuning.dreambooth import (
     prior_latents,
 )
 from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, fresh
-from danqing.tuning.monitor import Clip, Monitor
+from danqing.tuning.monitor import Monitor
 from danqing.tuning.rare_token import rare_token
 from danqing.tuning.textual_inversion import first_vectors, text_encoder
 
@@ -113,7 +114,7 @@ def learn(
     pictures: Tensor,
     options: LearnOptions,
     run: Path,
-    clip: Clip | None = None,
+    clip: Critic | None = None,
     watch: Watch | None = None,
 ) -> Adapter:
     """Learn a subject from pictures [n c h w] in [-1, 1] (see `dreambooth.subject_pictures`).

@@ -7,35 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
 
 from danqing.core.files import replacing
+from danqing.families.clip import Critic
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.dreambooth import SubjectObjective
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A CLIP with its tokenizer, which sees pictures in [-1, 1]."""
-
-    model: CLIPModel
-    tokenizer: CLIPTokenizer
-
-    @torch.no_grad()
-    def pictures(self, pixels: Tensor) -> Tensor:
-        """Pictures [n c h w] -> unit vectors [n d]; alpha is left out."""
-        size = (self.model.config.vision_config.image_size,) * 2
-        seen = F.interpolate(pixels[:, :3], size, mode="area")
-        return F.normalize(self.model.get_image_features(seen).pooler_output, dim=-1)
-
-    @torch.no_grad()
-    def words(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> unit vectors [n d]."""
-        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
-        return F.normalize(self.model.get_text_features(**tokens).pooler_output, dim=-1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +39,7 @@ class Monitor:
     """
 
     def __init__(
-        self, objective: SubjectObjective, clip: Clip, subject: Tensor, plain: Sequence[str], run: Path
+        self, objective: SubjectObjective, clip: Critic, subject: Tensor, plain: Sequence[str], run: Path
     ) -> None:
         self.best = run / "best.safetensors"
         self._objective, self._clip, self._path = objective, clip, run / "scores.csv"

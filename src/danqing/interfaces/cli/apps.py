@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from danqing.apps import forms
 from danqing.apps.forms import Form
-from danqing.core.sources import read_source
+from danqing.conditioning.parameters import brief_fields, split
+from danqing.core.errors import BadBrief
+from danqing.core.sources import Source, read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import form_parameters, taking
 from danqing.interfaces.cli.paint import OUT, SEEDS
@@ -27,15 +29,11 @@ if TYPE_CHECKING:
 
 
 class App(NamedTuple):
-    """Where an app's function lives ("module:attribute"), its form, and lines for its help page.
-
-    paints: it gives pictures; else it gives lines of text.
-    """
+    """Where an app's function lives ("module:attribute"), its form, and lines for its help page."""
 
     place: str
     form: type[Form]
     examples: tuple[str, ...]
-    paints: bool = True
 
 
 APPS = {
@@ -80,9 +78,7 @@ APPS = {
         forms.Upscale,
         ("danqing upscale paintings/a-fox-7-grid.png 3", "danqing upscale photo.png --creative"),
     ),
-    "describe": App(
-        "danqing.apps.describe:describe", forms.Describe, ("danqing describe cat.png",), paints=False
-    ),
+    "describe": App("danqing.apps.describe:describe", forms.Describe, ("danqing describe cat.png",)),
     "edit": App("danqing.apps.edit:edit", forms.Edit, ('danqing edit cat.png "a cat, paper-cut style"',)),
 }
 
@@ -95,12 +91,17 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def _command(name: str, app: App) -> Callable[..., None]:
-    @taking(*form_parameters(app.form), *([OUT] if app.paints else []))
+    @taking(*form_parameters(app.form), *([OUT] if app.form.paints else []))
     def command(**options: Any) -> None:
         out = options.pop("out", None)
         form = _filled(app.form, options)
-        _check(form)
-        places = _places(name, out, form) if app.paints else None
+        sources = _read(form)
+        model = form.model_for(sources[0])
+        card = card_of(model)
+        if card is not None:
+            form.check(card)
+        form = form.model_copy(update={"model": model})
+        places = _places(name, out, form, sources) if form.paints else None
         for line in _run(name, app, form, places):
             print(line)
 
@@ -112,24 +113,30 @@ def _command(name: str, app: App) -> Callable[..., None]:
 def _filled(form: type[Form], options: dict[str, Any]) -> Form:
     given = {name: value for name, value in options.items() if value not in (None, [], False)}
     prompt = given.pop("prompt", "")
+    words, asked = split(" ".join(prompt) if isinstance(prompt, list) else prompt)
+    for note in asked.notes:
+        _tell(note)
+    if asked.iw is not None or asked.sref is not None:
+        raise BadBrief("--iw and --sref are for paint and imagine: leave them out here")
+    given = brief_fields(asked, None, given)
     given.setdefault("seed", secrets.randbelow(SEEDS))  # known now, since it names the files
-    return form.of(" ".join(prompt) if isinstance(prompt, list) else prompt, **given)
+    return form.of(words, **given)
 
 
-def _check(form: Form) -> None:
-    """Say now what is wrong with the pictures or the model, and what will be converted."""
-    for place in (form.image, form.mask, *getattr(form, "images", ()), getattr(form, "like", None)):
-        if place:
-            for note in read_source(place).notes:
-                _tell(note)
-    card = card_of(form.model)
-    if card is not None:
-        form.check(card)
+def _read(form: Form) -> list[Source]:
+    """The pictures to start from; says what is wrong with any picture now, and what will be converted."""
+    starts = [read_source(place) for place in (form.image, *getattr(form, "images", ())) if place]
+    others = [read_source(place) for place in (form.mask, getattr(form, "like", None)) if place]
+    for source in [*starts, *others]:
+        for note in source.notes:
+            _tell(note)
+    return starts
 
 
-def _places(name: str, out: str | None, form: Form) -> Places:
-    first = form.image or getattr(form, "images", (name,))[0]
-    return places_for(out, f"{PurePath(first).stem} {name}", form.marks)
+def _places(name: str, out: str | None, form: Form, sources: list[Source]) -> Places:
+    clear = sources[0].image.mode == "RGBA" and "background" not in form.model_fields_set
+    transparent = clear or form.background == "transparent"
+    return places_for(out, f"{PurePath(sources[0].name).stem} {name}", form.marks, transparent=transparent)
 
 
 def _run(name: str, app: App, form: Form, places: Places | None) -> list[str]:
@@ -147,8 +154,12 @@ def _saved(pictures: list[Picture], places: Places) -> list[str]:
     saved = [str(picture.save(path)) for picture, path in zip(pictures, places.pictures, strict=True)]
     if places.sheet is not None:
         first = pictures[0]
-        whole = first.brief.model_copy(update={"count": len(pictures)})
-        sheet = Picture(grid([picture.image for picture in pictures]), whole, first.info)
+        # the seeds of its cells follow one another, unless they are steps of one edit
+        same = pictures[-1].brief.seeds[0] == first.brief.seeds[0]
+        whole = first.brief if same else first.brief.model_copy(update={"count": len(pictures)})
+        asked = {**first.info.asked, "count": len(pictures)}
+        info = first.info.model_copy(update={"asked": first.info.asked if same else asked})
+        sheet = Picture(grid([picture.image for picture in pictures]), whole, info)
         saved.append(str(sheet.save(places.sheet)))
     return saved
 

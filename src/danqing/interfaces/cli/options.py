@@ -94,31 +94,42 @@ def brief_options() -> dict[str, Parameter]:
 
 def form_parameters(form: type[Form]) -> list[Parameter]:
     """What the command of an app takes: its positional fields, its own options, and those of every brief."""
+    shared = [name for name in FIELDS if form.paints or name == "model"]
+    shared = [name for name in shared if name != "count" or not form.single]
     taken = {"image", *form.asks, *FIELDS, *(_QUIET - set(form.__annotations__))}
     own = [name for name, field in form.model_fields.items() if name not in taken and field.description]
     return [
         *(_argument(form, name) for name in form.asks),
-        *(_of_field(form, name) for name in [*own, *FIELDS]),
+        *(_of_field(form, name) for name in [*own, *shared]),
     ]
 
 
-def command_line(brief: Brief, app: str = "paint", form: type[Form] | None = None, **asked: Any) -> str:
-    """The shell command that paints `brief`, settled or not; or that asks an app of that form for it."""
-    values = {**brief.model_dump(), **asked}
-    if form is None:  # only `paint` reads parameters in its prompt
-        values["prompt"] = literal(brief.prompt)
-    positional = ("prompt",) if form is None else form.asks
-    model = form or Brief
-    options = [name for name in [*asked, *FIELDS] if name not in positional]
-    options += ["mask", "strength"] if form else []
+def command_line(brief: Brief) -> str:
+    """The shell command that paints `brief`, settled or not."""
+    words = ["danqing", "paint"]
+    for name in FIELDS:
+        words += _told(name, getattr(brief, name), _default_of(Brief, name))
+    return shlex.join([*words, *_behind([literal(brief.prompt)])])
+
+
+def app_line(app: str, form: Form) -> str:
+    """The shell command that asks an app for what `form` says."""
+    kind = type(form)
     words = ["danqing", app]
-    for name in dict.fromkeys(options):
-        words += _told(name, values[name], model.model_fields[name].get_default(call_default_factory=True))
-    said = [part for name in positional for part in _parts_of(values.get(name))]
-    if brief.prompt and "prompt" not in positional:
-        said += ["--prompt", brief.prompt] if form and "prompt" in form.__annotations__ else []
-    words += ["--", *said] if any(part.startswith("-") for part in said) else said
-    return shlex.join(words)
+    for name in kind.model_fields:
+        if name in form.model_fields_set and name not in kind.asks and name != "image":
+            words += _told(name, getattr(form, name), _default_of(kind, name))
+    said = [part for name in kind.asks for part in _parts_of(getattr(form, name))]
+    return shlex.join([*words, *_behind(said)])
+
+
+def _default_of(form: type[Request], name: str) -> object:
+    return form.model_fields[name].get_default(call_default_factory=True)
+
+
+def _behind(words: list[str]) -> list[str]:
+    """Positional words, behind a -- where one of them would be taken for an option."""
+    return ["--", *words] if any(word.startswith("-") for word in words) else words
 
 
 def _told(name: str, value: Any, default: object) -> list[str]:
@@ -141,7 +152,7 @@ def _text(value: Any) -> str:
 def _parts_of(value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [str(part) for part in value]
-    return [] if value is None else [str(value)]
+    return [] if value in (None, "") else [str(value)]
 
 
 def own_parameters(form: type[Learn]) -> list[Parameter]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from inspect import Parameter
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from danqing.conditioning.parameters import Parameters, brief_fields, split
+from danqing.conditioning.parameters import Parameters, brief_fields, image_strength, split
 from danqing.conditioning.prompt import spoken
 from danqing.core.brief import Brief
+from danqing.core.sources import read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import brief_options, option, taking
 from danqing.interfaces.cli.places import Places, places_for
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from danqing.core.painter import Painter
     from danqing.core.picture import Picture
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff")
 PROMPT = Parameter(
     "prompt",
     Parameter.KEYWORD_ONLY,
@@ -62,8 +65,14 @@ def paint_words(
     """Paint and save what words with parameters ask for. cells: save each picture of a grid, not it alone."""
     words, asked = split(said)
     asked = asked if ratio is None else replace(asked, ar=ratio)
+    first, _, rest = words.strip().partition(" ")
+    if PurePath(first).suffix.lower() in PICTURES:  # an image prompt, in front as in Midjourney
+        read_source(first)  # told before seconds of opening
+        words, given = rest, {**given, "image": first, "strength": image_strength(asked.iw)}
     brief = Brief.of(words, **given)
     painter, card = _chosen(brief.model)
+    if asked.sref is not None:
+        brief = brief.model_copy(update={"style": _style_of(asked.sref, card)})
     brief = _asked(brief, asked, card).settled(card)
     _advise(brief, asked)
     paint_brief(brief, painter, out, cells=cells)
@@ -102,8 +111,10 @@ def _advise(brief: Brief, asked: Parameters) -> None:
     assert brief.guidance is not None, "settle the brief first"
     for note in asked.notes:
         _tell(note)
-    if asked.iw is not None or asked.sref is not None:
-        _tell("--iw and --sref have no effect here: they need a picture as an example")
+    if asked.iw is not None and brief.image is None:
+        _tell("--iw has no effect without a picture: put its file in front of the words")
+    if asked.ar is not None and brief.image is not None:
+        _tell("--ar has no effect: the picture in front of the words has its own shape")
     if brief.negative_prompt.strip() and brief.guidance == 1:
         _tell("--no has no effect at guidance 1: give more than 1")
     elif brief.negative_prompt.strip() and brief.guidance < 1:
@@ -114,8 +125,23 @@ def _painted(brief: Brief, painter: Painter | None) -> list[Picture]:
     what = f"{brief.count} pictures" if brief.count > 1 else "1 picture"
     with painting(brief.model, f"{what}, seed {brief.seed}, {brief.width}x{brief.height}") as watch:
         from danqing.apps.paint import paint as app  # seconds of torch: under the bar, after the checks
+        from danqing.apps.redraw import redraw
 
-        return app(brief, painter=painter, model=brief.model, watch=watch)
+        if brief.image is None:
+            return app(brief, painter=painter, model=brief.model, watch=watch)
+        fields = brief.model_dump(exclude={"image", "prompt", "width", "height"}, exclude_none=True)
+        return redraw(brief.image, brief.prompt, painter=painter, watch=watch, **fields)
+
+
+def _style_of(place: str, card: Card) -> str:
+    """The style of the card that a picture looks like."""
+    image = read_source(place).image
+    from danqing.apps.describe import style_like
+    from danqing.apps.looking import open_looker
+
+    style = style_like(image, open_looker(), card)
+    _tell(f"the style of {place} is nearest to {style}")
+    return style
 
 
 def _save(pictures: list[Picture], brief: Brief, places: Places, *, cells: bool) -> None:

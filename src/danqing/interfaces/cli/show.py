@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.interfaces.cli.apps import APPS
-from danqing.interfaces.cli.options import command_line
+from danqing.interfaces.cli.options import app_line, command_line
 
 
 def show(
@@ -27,9 +28,24 @@ def show(
     for label, value in _rows(opened).items():
         table.add_row(Text(label, style="bold"), Text(_printable(value)))
     Console(highlight=False).print(table)
-    app = APPS.get(opened.info.app)
-    asked = (opened.info.app, app.form) if app else ()
-    print(f"\n{command_line(opened.brief, *asked, **(opened.info.asked if app else {}))}")
+    print(f"\n{_printable(_command(opened))}")
+
+
+def _command(picture: Picture) -> str:
+    """The command that makes it again: with what the app was asked, and with what its model's card decided.
+
+    What is asked comes from a stranger's file: what no longer fits the app is left for the words alone.
+    """
+    brief, info = picture.brief, picture.info
+    if info.app not in APPS:
+        return command_line(brief)
+    form = APPS[info.app].form
+    decided = {name: getattr(brief, name) for name in ("model", "steps", "guidance", "sampler")}
+    known = {name: value for name, value in info.asked.items() if name in form.model_fields}
+    try:
+        return app_line(info.app, form.of_values(**{**decided, **known}))
+    except BadBrief:
+        return command_line(brief)
 
 
 def _rows(picture: Picture) -> dict[str, str]:
