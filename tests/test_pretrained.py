@@ -220,7 +220,7 @@ FAULTS = {
         lambda f: configure(f / "card.json", width="wide"),
         r"card\.json': width input should be a valid int",
     ),
-    "unknown family": (lambda f: configure(f / "card.json", family="gan"), "unknown family 'gan'"),
+    "unknown family": (lambda f: configure(f / "card.json", family="sorcery"), "unknown family 'sorcery'"),
 }
 
 
