@@ -117,6 +117,18 @@ def _resized(image: Image.Image, size: int) -> Image.Image:
     return image.convert("RGBa").resize((size, size), Image.Resampling.LANCZOS).convert("RGBA")
 
 
+def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
+    """The plain files of an archive, and none that would lie outside of `folder`.
+
+    Written out, since `extractall` has its filter from Python 3.11.4 on only.
+    """
+    for member in tar:
+        path, data = (folder / member.name).resolve(), tar.extractfile(member) if member.isfile() else None
+        if data is not None and path.is_relative_to(folder.resolve()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data.read())
+
+
 def unpacked(package: str, cache: Path) -> Path:
     """The folder of an npm package, fetched once by the npm client without running any install script.
 
@@ -140,7 +152,7 @@ def unpacked(package: str, cache: Path) -> Path:
             said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
             raise BadData(f"npm could not fetch {package!r} ({said}): is there a network?")
         with tarfile.open(archives[0]) as tar:
-            tar.extractall(draft, filter="data")
+            _unpack(tar, draft)
         (draft / "package").rename(folder)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise BadData(f"cannot unpack {package!r} into {str(cache)!r} ({error}): try again") from None
