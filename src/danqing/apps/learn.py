@@ -11,7 +11,7 @@ from danqing.apps.easel import tunable
 from danqing.apps.forms import Learn
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
-from danqing.core.sources import read_source
+from danqing.core.sources import SUFFIXES, read_source
 from danqing.data.vocabulary import things
 from danqing.families import open_critic
 from danqing.tuning.adapter_files import known_adapters, read_adapter, write_adapter
@@ -20,7 +20,6 @@ from danqing.tuning.learning import METHODS, LearnOptions
 from danqing.tuning.learning import learn as learned
 
 FOLDER = Path("adapters")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff")
 
 
 def learn(
@@ -78,7 +77,7 @@ def _files(form: Learn) -> list[Path]:
     """The pictures, with folders replaced by the files in them."""
     places = [Path(place) for place in form.images]
     inside = {
-        place: sorted(file for file in place.iterdir() if file.suffix.lower() in PICTURES)
+        place: sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
         for place in places
         if place.is_dir()
     }

@@ -18,6 +18,7 @@ from danqing.core.metadata import Info, read_json
 from danqing.core.picture import Picture, decoded
 
 FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff")  # how their files' names end
 SIDE_MIN = 8  # pixels; less holds nothing to see
 
 Place = str | Path | Image.Image | Picture

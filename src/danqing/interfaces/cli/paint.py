@@ -13,7 +13,7 @@ import typer
 from danqing.conditioning.parameters import Parameters, brief_fields, image_strength, split
 from danqing.conditioning.prompt import spoken
 from danqing.core.brief import Brief
-from danqing.core.sources import read_source
+from danqing.core.sources import SUFFIXES, read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import brief_options, option, taking
 from danqing.interfaces.cli.places import Places, places_for
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from danqing.core.painter import Painter
     from danqing.core.picture import Picture
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff")
 PROMPT = Parameter(
     "prompt",
     Parameter.KEYWORD_ONLY,
@@ -66,7 +65,7 @@ def paint_words(
     words, asked = split(said)
     asked = asked if ratio is None else replace(asked, ar=ratio)
     first, _, rest = words.strip().partition(" ")
-    if PurePath(first).suffix.lower() in PICTURES:  # an image prompt, in front as in Midjourney
+    if PurePath(first).suffix.lower() in SUFFIXES:  # an image prompt, in front as in Midjourney
         read_source(first)  # told before seconds of opening
         words, given = rest, {**given, "image": first, "strength": image_strength(asked.iw)}
     brief = Brief.of(words, **given)
