@@ -50,13 +50,17 @@ from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
 
 CODECS: dict[str, DiscreteVAEConfig] = {
-    "tiny": DiscreteVAEConfig(16, 4, hidden=8, groups=2, blocks=1, start=8, kernel=3, patch=2, gain=1.0),
-    "sticker": DiscreteVAEConfig(512, 4, hidden=64, groups=3, blocks=1, kernel=3, patch=2, gain=1.0),
+    "tiny": DiscreteVAEConfig(
+        vocab=16, channels=4, hidden=16, groups=1, blocks=1, start=16, kernel=1, patch=4, gain=1.0
+    ),
+    "sticker": DiscreteVAEConfig(
+        vocab=2048, channels=4, hidden=192, groups=1, blocks=1, start=192, kernel=1, patch=6, gain=1.0
+    ),
     "paper": DiscreteVAEConfig(),
 }
 TRANSFORMERS: dict[str, TokenTransformerConfig] = {
     "tiny": TokenTransformerConfig(text=8, vocab=16, side=4, layers=2, width=16, heads=2),
-    "sticker": TokenTransformerConfig(text=24, vocab=512, side=8, layers=6, width=256, heads=4, dropout=0.1),
+    "sticker": TokenTransformerConfig(text=24, vocab=2048, side=8, layers=6, width=192, heads=6),
     "paper": TokenTransformerConfig(attention="sparse"),
 }
 _BLANK = -1  # a token that is not painted yet

@@ -37,7 +37,6 @@ class TokenTransformerConfig:
     heads: int = 62
     attention: str = "full"
     window: int = 11
-    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -165,7 +164,7 @@ class _Layer(nn.Module):
 
     def __init__(self, config: TokenTransformerConfig, mask: Tensor) -> None:
         super().__init__()
-        width, self.heads, self.dropout = config.width, config.heads, config.dropout
+        width, self.heads = config.width, config.heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -183,11 +182,8 @@ class _Layer(nn.Module):
             key, value = torch.cat([kept[0], key], dim=2), torch.cat([kept[1], value], dim=2)
         seen = self.mask[at : at + length, : key.shape[2]]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        x = x + self._dropped(self.out(mixed.transpose(1, 2).flatten(2)))
-        return x + self._dropped(self.narrow(F.gelu(self.wide(self.norm2(x))))), (key, value)
-
-    def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.narrow(F.gelu(self.wide(self.norm2(x)))), (key, value)
 
 
 def kinds_of(config: TokenTransformerConfig) -> list[str]:

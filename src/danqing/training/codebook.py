@@ -14,8 +14,9 @@ from torch import Generator, Tensor, nn
 
 from danqing.nets.discrete_vae import DiscreteVAE, mapped
 
-_PATCHES = 20_000  # that the clusters are made of
+_PATCHES = 40_000  # that the clusters are made of
 _ROUNDS = 12
+_SLOPE = 0.2  # of a sigmoid between 0.1 and 0.9, about: turns errors of pixels into errors of logits
 _SURE = 0.8  # mean probability of the likeliest token at the start
 
 
@@ -42,7 +43,9 @@ def codebook_start(vae: DiscreteVAE, pixels: Tensor) -> DiscreteVAE:
     places = (picked - mean) @ axes
     clusters = means(places, config.vocab, rng)
     _write_encoder(vae, axes, mean, clusters, sharpness(places, clusters))
-    _write_decoder(vae, picked, places, clusters)
+    middles = mean + clusters @ axes.T
+    missed = (middles[nearness(places, clusters).argmax(dim=1)] - picked).abs().mean()
+    _write_decoder(vae, middles, missed / _SLOPE)
     return vae
 
 
@@ -52,8 +55,8 @@ def means(points: Tensor, count: int, rng: Generator) -> Tensor:
     Points that are the same count once, so that a white ground does not take more than its one cluster.
     """
     grain = points.std() / 20
-    distinct = torch.unique((points / grain).round(), dim=0) * grain
-    middles = distinct[torch.randperm(len(distinct), generator=rng)[:count]]
+    distinct: Tensor = torch.unique((points / grain).round(), dim=0) * grain
+    middles: Tensor = distinct[torch.randperm(len(distinct), generator=rng)[:count]]
     if len(middles) < count:  # fewer different patches than tokens: the rest begin near some of them
         again = middles[torch.randint(len(middles), (count - len(middles),), generator=rng)]
         middles = torch.cat([middles, again + grain * torch.randn(again.shape, generator=rng)])
@@ -84,7 +87,7 @@ def sharpness(points: Tensor, middles: Tensor) -> float:
 def _principal(centred: Tensor, count: int) -> Tensor:
     """The directions [d count] in which points [n d] differ most; zeros where d is less."""
     _, vectors = torch.linalg.eigh(centred.T @ centred)
-    axes: Tensor = vectors.flip(1)[:, :count]
+    axes = vectors.flip(1)[:, :count]
     return torch.cat([axes, torch.zeros(len(axes), count - axes.shape[1])], dim=1)
 
 
@@ -98,23 +101,22 @@ def _write_encoder(vae: DiscreteVAE, axes: Tensor, mean: Tensor, clusters: Tenso
     _bias(last).copy_(-factor * clusters.square().sum(dim=1) / 2)
 
 
-def _write_decoder(vae: DiscreteVAE, patches: Tensor, places: Tensor, clusters: Tensor) -> None:
-    """Each token becomes its cluster, and clusters the pixels' logits by least squares."""
+def _write_decoder(vae: DiscreteVAE, patches: Tensor, missed: Tensor) -> None:
+    """Each token [vocab d] paints its patch, in [0.1, 0.9], and is as unsure as `missed`, b.
+
+    The layers hold the principal components of the patches' logits, plus and minus, as the encoder's do.
+    """
     first, last = vae.decoder.ends
-    first.weight.copy_(torch.cat([clusters, -clusters], dim=1).T[:, :, None, None])
+    logits = torch.logit(patches.clamp(mapped(torch.tensor(-1.0)), mapped(torch.tensor(1.0))))
+    mean = logits.mean(dim=0)
+    axes = _principal(logits - mean, vae.config.hidden // 2)
+    places = (logits - mean) @ axes
+    first.weight.copy_(torch.cat([places, -places], dim=1).T[:, :, None, None])
     nn.init.zeros_(_bias(first))
-    quantised = clusters[nearness(places, clusters).argmax(dim=1)]
-    signed = torch.cat([quantised, -quantised], dim=1).relu()
-    known = torch.cat([signed, torch.ones(len(signed), 1)], dim=1)
-    wanted = torch.logit(patches)
-    ridge = 1e-3 * len(known) * signed.var() * torch.eye(known.shape[1])
-    solution = torch.linalg.solve(known.T @ known + ridge, known.T @ wanted)
-    missed = (known @ solution - wanted).abs().mean()
-    # channels of the shuffled output: for each pixel channel its patch, means first and scales behind
-    half = wanted.shape[1]
+    half = logits.shape[1]  # the shuffled output has the means of all channels first, then their scales
     nn.init.zeros_(last.weight)
-    last.weight[:half, :, 0, 0] = solution[:-1].T
-    _bias(last)[:half] = solution[-1]
+    last.weight[:half, :, 0, 0] = torch.cat([axes, -axes], dim=1)
+    _bias(last)[:half] = mean
     _bias(last)[half:] = missed.log()
 
 

@@ -1,8 +1,9 @@
 """The discrete autoencoder (arXiv 2102.12092 eq. 1): relaxed tokens, logit-Laplace pixels, KL to uniform.
 
-loss = -ln p(x | z) + kl * KL(q(z | x) || uniform) - usage * H(mean of q), with -ln p a mean over elements,
-KL a mean over positions, and H, the entropy of how often each token is used in the batch, against tokens that
-nobody uses. z is a Gumbel-softmax sample (arXiv 1611.01144) whose temperature falls; kl grows from 0.
+loss = -ln p(x | z) + square * (x - mean)^2 + kl * KL(q(z | x) || uniform) - usage * H(mean of q), with means
+over elements of the first two and over positions of KL. H, the entropy of how often each token is used in the
+batch, speaks for tokens that nobody uses; the squared error weighs flat colours that are wrong. z is a
+Gumbel-softmax sample (arXiv 1611.01144) whose temperature falls; kl grows from 0.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class DiscreteVAEOptions:
     tau_end: float = 1 / 16
     kl: float = 0.0
     usage: float = 0.02
+    square: float = 20.0
     finest: float = -2.0
     reach: int = 4
 
@@ -94,10 +96,16 @@ class DiscreteVAEObjective(Objective):
         nll = logit_laplace(mapped(pixels), mean, scale).mean()
         kl = divergence(logits).mean()
         used = entropy(logits.softmax(dim=1).mean(dim=(0, 2, 3)))
-        loss = nll + options.kl * along * kl - options.usage * used
+        square = (torch.sigmoid(mean) - mapped(pixels)).square().mean()
+        loss = nll + options.square * square + options.kl * along * kl - options.usage * used
         if self.training:
             self.done += 1
-        told = {"nll": nll, "kl": kl, "perplexity": perplexity(logits.argmax(dim=1), logits.shape[1])}
+        told = {
+            "nll": nll,
+            "square": square,
+            "kl": kl,
+            "perplexity": perplexity(logits.argmax(dim=1), logits.shape[1]),
+        }
         return {"loss": loss, **{name: value.detach() for name, value in told.items()}}
 
     @torch.no_grad()

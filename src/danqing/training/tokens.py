@@ -32,11 +32,16 @@ _TEXT, _PICTURE = 1 / 8, 7 / 8
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """drop, unstyled: shares of captions without words and without a style. moves: pixels, see `views`."""
+    """drop, unstyled: shares of captions without words and without a style. moves: pixels, see `views`.
+
+    wrong: share of the tokens that are read, not of those to predict, replaced by any others, so that a token
+    drawn badly does not spoil the rest of a picture.
+    """
 
     drop: float = 0.1
     unstyled: float = 0.1
     mirror: float = 0.5
+    wrong: float = 0.05
     moves: tuple[tuple[int, int], ...] = ((0, 0),)
     probes: tuple[str, ...] = ("a cat, 3d style", "a red apple, cartoon style", "一只兔子，剪纸风格")
 
@@ -60,7 +65,7 @@ class TokenObjective(Objective):
         self.register_buffer("codec", torch.tensor(list(bytes.fromhex(fingerprint(painter.codec)))))
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Ids of a random caption, which of them are words, and a picture's tokens [n side * side]."""
+        """Ids of a random caption, which are words, and a picture's tokens [n l], right and as read."""
         options = self._options
         picks = torch.randint(len(self._rows), (size,), generator=rng)
         moves = torch.randint(len(options.moves), (size,), generator=rng)
@@ -70,12 +75,14 @@ class TokenObjective(Objective):
         said = [self.painter.text(self._caption(self._rows[i], say)) for i in picks.tolist()]
         ids = torch.cat([words.tokens[..., 0].long() for words in said])
         mask = torch.cat([words.mask for words in said if words.mask is not None])
-        return {"ids": ids, "mask": mask, "tokens": tokens}
+        others = torch.randint(self.painter.codec.config.vocab, tokens.shape, generator=rng)
+        wrong = torch.rand(tokens.shape, generator=rng) < options.wrong
+        return {"ids": ids, "mask": mask, "tokens": tokens, "read": torch.where(wrong, others, tokens)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the module's docstring and its two terms."""
         text = self.transformer.padded(batch["ids"], batch["mask"])
-        of_text, of_picture = self.transformer(text, batch["tokens"])
+        of_text, of_picture = self.transformer(text, batch["read"])
         said = F.cross_entropy(of_text.flatten(0, 1).float(), text[:, 1:].flatten())
         seen = F.cross_entropy(of_picture.flatten(0, 1).float(), batch["tokens"].flatten())
         return {"loss": _TEXT * said + _PICTURE * seen, "text": said.detach(), "picture": seen.detach()}
