@@ -620,3 +620,25 @@ def test_the_whole_painter_is_exported(tmp_path):
 
 def test_the_shipped_critic_is_worn():
     assert isinstance(open_critic(), Critic)
+
+
+def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):
+    """A run that is done trains nothing more, and leaves the same weights."""
+    from danqing.recipes import dalle1 as recipes
+    from danqing.recipes._recipe import Asked
+    from tests.test_recipes import folder_of
+
+    monkeypatch.setattr(recipes, "PRESET", "tiny")
+    lines = []
+    data = folder_of(stickers(), tmp_path / "data")
+    asked = Asked(data, tmp_path / "run", tmp_path, steps=2, watch=lines.append)
+    files = []
+    for _ in range(2):
+        folder = recipes.dalle1(asked)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        files.append((folder / "transformer" / "model.safetensors").read_bytes())
+    assert files[0] == files[1]
+    assert any(line.startswith("codec: ") for line in lines)
+    painter = open_painter(str(folder))
+    assert painter.card.styles["3d"] == "3d/3D"
+    assert painted(painter, settled(painter, style="3d")).shape == (2, 4, 16, 16)

@@ -54,7 +54,7 @@ CODECS: dict[str, DiscreteVAEConfig] = {
         vocab=16, channels=4, hidden=16, groups=1, blocks=1, start=16, kernel=1, patch=4, gain=1.0
     ),
     "sticker": DiscreteVAEConfig(
-        vocab=2048, channels=4, hidden=192, groups=1, blocks=1, start=192, kernel=1, patch=6, gain=1.0
+        vocab=2048, channels=4, hidden=192, groups=1, blocks=1, start=192, kernel=1, patch=5, gain=1.0
     ),
     "paper": DiscreteVAEConfig(),
 }

@@ -1,4 +1,4 @@
-"""DALL-E: a codec of tokens, then a transformer that paints with them, at 64 pixels.
+"""DALL-E: a codec of tokens, then a transformer that paints with them, at 40 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
 held-out pairs. The run has a folder for each of its two stages, and goes on in the one where it stopped. With
@@ -23,7 +23,7 @@ from danqing.training.tokens import TokenObjective, TokenOptions
 from danqing.training.trainer import Trainer, TrainOptions
 
 PRESET = "sticker"
-# a token is as wide as eight pixels: moves by less than that give other tokens of the same picture
+# a token is five pixels wide: moves by less than that give other tokens of the same picture
 MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 
 
@@ -52,7 +52,8 @@ def trained_codec(asked: Asked, seen: Stickers, unseen: Stickers) -> DiscreteVAE
     codec = DiscreteVAE(CODECS[PRESET])
     codebook_start(codec, reduced(seen, side, codec.config.channels))
     steps = asked.steps or 3000
-    told = DiscreteVAEOptions(span=round(0.7 * steps))
+    # the start is sure of its tokens already, so the temperature begins below the paper's 1
+    told = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
     objective = DiscreteVAEObjective(codec, seen, unseen if len(unseen) else seen, side, told)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
     Trainer(objective, options, asked.run / "codec").train(watch=asked.watch)
