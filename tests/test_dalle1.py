@@ -24,7 +24,7 @@ from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import Given
 from danqing.core.seeds import Between, Seeds
 from danqing.data.dataset import to_unit
-from danqing.families import dalle1, open_critic, open_painter
+from danqing.families import dalle1, open_painter
 from danqing.families._tokens import Sampling, Telling, drawn, gumbel_of, shortened
 from danqing.families.clip import Critic, build_clip
 from danqing.families.stable_diffusion import byte_tokenizer
@@ -616,10 +616,6 @@ def test_the_whole_painter_is_exported(tmp_path):
     assert canvases(again, brief)[-1].state.shape == (2, 1, 4, 4)
     codec_objective().export(tmp_path / "codec")
     assert (tmp_path / "codec" / "model.safetensors").is_file()
-
-
-def test_the_shipped_critic_is_worn():
-    assert isinstance(open_critic(), Critic)
 
 
 def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from danqing.core.errors import BadWeights
 from danqing.families._dalle_pickle import read_codec
-from danqing.families.dalle1 import CODECS
+from danqing.families.dalle1 import CODECS, TokenPainter, card_of, open_weights, random_painter, save
 from danqing.nets.discrete_vae import (
     divergence,
     gumbel,
@@ -65,6 +65,24 @@ def test_the_codec_is_openais(files, dall_e):
     torch.testing.assert_close(torch.cat(codec.parameters_of(weights), dim=1), stats_, rtol=0, atol=1e-5)
     painted = dall_e.unmap_pixels(torch.sigmoid(stats_[:, :3])) * 2 - 1
     torch.testing.assert_close(codec.pictures(tokens), painted, rtol=0, atol=1e-5)
+
+
+def test_a_painter_takes_openais_codec_as_it_is(files, tmp_path):
+    """Its transformer was never published, but one can be trained on its tokens."""
+    _, *paths = files
+    codec, tiny = read_codec(*paths), random_painter("tiny")
+    words = len(tiny.tokenizer)
+    config = TokenTransformerConfig(words=words, text=8, vocab=512, side=2, layers=1, width=8, heads=1)
+    net = TokenTransformer(config)
+    save(TokenPainter(card_of("it", codec, net), codec, net, tiny.tokenizer), tmp_path / "it", torch.float32)
+    for path in (tmp_path / "it" / "codec").iterdir():
+        path.unlink()
+    for path in paths:
+        path.rename(tmp_path / "it" / "codec" / path.name)
+    painter = open_weights(tmp_path / "it")
+    pixels = torch.rand(1, 3, 16, 16, generator=rng()) * 2 - 1
+    assert torch.equal(painter.codec.tokens(pixels), codec.tokens(pixels))
+    assert painter.size == 16
 
 
 class Foreign:

@@ -7,7 +7,7 @@ the picture's rows that are painted anew below those that stay; chaos, a higher 
 take the place of no words in guidance. Of several candidates for each seed CLIP keeps the one that answers
 best to the words (section 2.4).
 Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
-NOTICE). OpenAI's published encoder.pkl and decoder.pkl (modified MIT) are read by `_dalle_pickle`.
+NOTICE). A folder's codec may be OpenAI's published encoder.pkl and decoder.pkl (modified MIT).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds
+from danqing.families._dalle_pickle import read_codec
 from danqing.families._diffusers_folder import read_card, read_tokenizer
 from danqing.families._pretrained import (
     first_line,
@@ -234,7 +235,7 @@ def open_weights(folder: Path) -> TokenPainter:
         BadWeights: in one line that names the file and what is wrong with it, such as a transformer that
             learned the tokens of another codec.
     """
-    codec = read_module(folder / "codec", DiscreteVAE.from_config)
+    codec = _read_codec(folder / "codec")
     config = read_json(folder / "transformer" / "config.json")
     transformer = read_module(
         folder / "transformer",
@@ -316,6 +317,13 @@ def random_painter(preset: str = "tiny", seed: int = 0, critic: Critic | None = 
         codec = DiscreteVAE(CODECS[preset])
         transformer = fresh_transformer(preset, codec, tokenizer)
     return TokenPainter(card_of(preset, codec, transformer), codec, transformer, tokenizer, critic=critic)
+
+
+def _read_codec(folder: Path) -> DiscreteVAE:
+    """Ours, or OpenAI's as it was published: encoder.pkl and decoder.pkl."""
+    if (folder / "encoder.pkl").is_file():
+        return read_codec(folder / "encoder.pkl", folder / "decoder.pkl")
+    return read_module(folder, DiscreteVAE.from_config)
 
 
 def _shipped_critic() -> Critic | None:
