@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
 from danqing.core.errors import BadWeights
-from danqing.families._dalle_pickle import read_codec
+from danqing.families._dalle_codec import read_codec
 from danqing.families.dalle1 import CODECS, TokenPainter, card_of, open_weights, random_painter, save
 from danqing.nets.discrete_vae import (
     divergence,

@@ -12,7 +12,6 @@ NOTICE). A folder's codec may be OpenAI's published encoder.pkl and decoder.pkl 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +33,7 @@ from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds
-from danqing.families._dalle_pickle import read_codec
+from danqing.families._dalle_codec import fingerprint, open_codec
 from danqing.families._diffusers_folder import read_card, read_tokenizer
 from danqing.families._pretrained import (
     first_line,
@@ -235,7 +234,7 @@ def open_weights(folder: Path) -> TokenPainter:
         BadWeights: in one line that names the file and what is wrong with it, such as a transformer that
             learned the tokens of another codec.
     """
-    codec = _read_codec(folder / "codec")
+    codec = open_codec(folder / "codec")
     config = read_json(folder / "transformer" / "config.json")
     transformer = read_module(
         folder / "transformer",
@@ -277,15 +276,6 @@ def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16
         write_json(painter.card.model_dump(mode="json"), draft / "card.json")
 
 
-def fingerprint(codec: DiscreteVAE) -> str:
-    """A hash of the codec's weights in half precision: the same before it is saved and after."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(codec.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **told: Any) -> Card:
     """What can be said of a model from its networks alone."""
     side = transformer.config.side * codec.config.factor
@@ -317,13 +307,6 @@ def random_painter(preset: str = "tiny", seed: int = 0, critic: Critic | None = 
         codec = DiscreteVAE(CODECS[preset])
         transformer = fresh_transformer(preset, codec, tokenizer)
     return TokenPainter(card_of(preset, codec, transformer), codec, transformer, tokenizer, critic=critic)
-
-
-def _read_codec(folder: Path) -> DiscreteVAE:
-    """Ours, or OpenAI's as it was published: encoder.pkl and decoder.pkl."""
-    if (folder / "encoder.pkl").is_file():
-        return read_codec(folder / "encoder.pkl", folder / "decoder.pkl")
-    return read_module(folder, DiscreteVAE.from_config)
 
 
 def _shipped_critic() -> Critic | None:

@@ -21,7 +21,8 @@ from danqing.core.errors import BadWeights
 from danqing.core.seeds import Seeds
 from danqing.data import captions
 from danqing.data.dataset import Stickers
-from danqing.families.dalle1 import TokenPainter, fingerprint, save
+from danqing.families._dalle_codec import fingerprint
+from danqing.families.dalle1 import TokenPainter, save
 from danqing.training.diffusion import paint_pixels
 from danqing.training.discrete_vae import reduced
 from danqing.training.objective import Batch, Objective

@@ -1,11 +1,13 @@
-"""OpenAI's published encoder.pkl and decoder.pkl: the tensors inside, and nothing that could run.
+"""The codec of DALL-E on disk: ours, or OpenAI's published encoder.pkl and decoder.pkl.
 
-Both files are whole modules saved by pickle. They are read by torch's own restricted unpickler, which refuses
-every class that it does not know; the modules' classes are known to it as inert records of their contents.
+Both of those are whole modules saved by pickle. They are read by torch's own restricted unpickler, which
+refuses every class that it does not know; the modules' classes are known to it as inert records of their
+contents, so that tensors come out and nothing runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from danqing.core.errors import BadWeights
-from danqing.families._pretrained import check_keys, first_line
+from danqing.families._pretrained import check_keys, first_line, read_module
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 
 _CLASSES = (
@@ -38,6 +40,22 @@ class _Record:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.contents = state
+
+
+def open_codec(folder: Path) -> DiscreteVAE:
+    """Ours, or OpenAI's as it was published: encoder.pkl and decoder.pkl."""
+    if (folder / "encoder.pkl").is_file():
+        return read_codec(folder / "encoder.pkl", folder / "decoder.pkl")
+    return read_module(folder, DiscreteVAE.from_config)
+
+
+def fingerprint(codec: DiscreteVAE) -> str:
+    """A hash of the codec's weights in half precision: the same before it is saved and after."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(codec.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_codec(encoder: Path, decoder: Path) -> DiscreteVAE:
