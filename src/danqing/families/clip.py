@@ -27,6 +27,8 @@ from danqing.families._pretrained import Config, first_line, read_json, read_mod
 
 T = TypeVar("T")
 
+_BILINEAR = 2  # Pillow's number, as files store it
+
 _TOWER_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _TOWER_STICKER = {
     "hidden_size": 192,
@@ -72,7 +74,8 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
 class Sight:
     """How a picture tower wants its pixels: a square side, and the mean and deviation of values in [0, 1].
 
-    resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic.
+    resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic (CLIP)
+    or bilinear (ViT).
     """
 
     side: int
@@ -164,11 +167,16 @@ def read_critic(folder: Path) -> Critic:
     model = read_module(folder, lambda config: CLIPModel(CLIPConfig.from_dict(config)), _without_positions)
     side = model.config.vision_config.image_size
     told = folder / "preprocessor_config.json"
-    sight = _read_sight(told, side) if told.is_file() else Sight(side)
+    sight = read_sight(told, side) if told.is_file() else Sight(side)
     return Critic(model, read_tokenizer(folder), sight)
 
 
-def _read_sight(path: Path, side: int) -> Sight:
+def read_sight(path: Path, side: int) -> Sight:
+    """How a published tower wants its pixels, from a preprocessor_config.json of transformers.
+
+    Raises:
+        BadWeights: naming what the file lacks.
+    """
     told = read_json(path)
     try:
         mean, deviation = (tuple(map(float, told[name])) for name in ("image_mean", "image_std"))
@@ -178,7 +186,7 @@ def _read_sight(path: Path, side: int) -> Sight:
         raise BadWeights(
             f"{str(path)!r} needs image_mean and image_std, three numbers each ({first_line(error)})"
         ) from None
-    return Sight(side, mean, deviation, "bicubic")
+    return Sight(side, mean, deviation, "bilinear" if told.get("resample") == _BILINEAR else "bicubic")
 
 
 def _without_positions(name: str) -> str | None:
