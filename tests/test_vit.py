@@ -81,7 +81,7 @@ def torch_encoder(vit):
 
 @torch.no_grad()
 def test_its_answers_are_those_of_torchs_own_encoder(model):
-    """Patches, cls token and positions put together by hand. Measured: 6e-7 on probabilities."""
+    """Patches, cls token and positions put together by hand. Measured: 3e-8 on probabilities."""
     pixels, state = pictures(), model.state_dict()
     patches = pixels.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
     embed = "vit.embeddings.patch_embeddings.projection."
@@ -94,7 +94,7 @@ def test_its_answers_are_those_of_torchs_own_encoder(model):
 
 
 def test_a_published_folder_sees_what_its_processor_shows(model, folder):
-    """A square picture through transformers' resizing. Measured: 0.004 on probabilities, half a byte."""
+    """A square picture through transformers' resizing. Measured: 4e-5 on probabilities."""
     processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
     processor.save_pretrained(folder)
     noise = torch.rand(8, 8, 3, generator=rng(1)).mul(255).byte().numpy()
@@ -104,7 +104,7 @@ def test_a_published_folder_sees_what_its_processor_shows(model, folder):
         theirs = model(shown).logits.softmax(dim=-1)
     classifier = read_classifier(folder)
     assert classifier.sight.resize == "bilinear"
-    torch.testing.assert_close(classifier.likely(from_pil(image)[None]), theirs, rtol=0, atol=0.02)
+    torch.testing.assert_close(classifier.likely(from_pil(image)[None]), theirs, rtol=0, atol=5e-4)
 
 
 @torch.no_grad()
@@ -124,7 +124,7 @@ def test_a_side_that_patches_do_not_fill_is_told(model, side, near):
 
 
 def test_what_is_saved_is_read_here_and_by_transformers(model, tmp_path):
-    """Half precision. Measured: 2e-3 on probabilities."""
+    """Half precision. Measured: 3e-5 on probabilities."""
     save_classifier(model, tmp_path / "vit")
     assert "vit.encoder.layer.0.attention.attention.query.weight" in load_file(
         tmp_path / "vit" / "model.safetensors"
@@ -132,7 +132,7 @@ def test_what_is_saved_is_read_here_and_by_transformers(model, tmp_path):
     ours = read_classifier(tmp_path / "vit")
     assert ours.names == NAMES
     before = Classifier(model, SIGHT).likely(pictures())
-    torch.testing.assert_close(ours.likely(pictures()), before, rtol=0, atol=0.02)
+    torch.testing.assert_close(ours.likely(pictures()), before, rtol=0, atol=3e-4)
     theirs = ViTForImageClassification.from_pretrained(tmp_path / "vit")
     assert all(torch.equal(theirs.state_dict()[k], v) for k, v in ours.model.state_dict().items())
 
@@ -176,7 +176,13 @@ def tower(patch):
     """A small CLIP of the ViT's shape, with patches of its own."""
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = {**small, "image_size": 4 * patch, "patch_size": patch, "hidden_act": "gelu"}
-    text = {**small, "vocab_size": 514, "max_position_embeddings": 16, "eos_token_id": 513}
+    text = {
+        **small,
+        "vocab_size": 514,
+        "max_position_embeddings": 16,
+        "bos_token_id": 512,
+        "eos_token_id": 513,
+    }
     torch.manual_seed(0)
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
     return Critic.of(clip, byte_tokenizer(16))
@@ -184,7 +190,7 @@ def tower(patch):
 
 @torch.no_grad()
 def test_a_start_from_clip_sees_what_clip_sees():
-    """Angle between embeddings, where tokens are about equally long. Measured: cosine 0.999."""
+    """Angle between embeddings, where tokens are about equally long. Measured: cosine 1.0000."""
     critic, vit = tower(16), build_vit("tiny", NAMES)
     critic.model.vision_model.embeddings.position_embedding.weight.normal_()
     pixels = pictures(8)

@@ -6,13 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.nn.functional as F  # noqa: N812
 from PIL import Image
-from torch import Tensor
 
-from danqing.apps.looking import seen
 from danqing.core.errors import BadBrief, BadPicture
-from danqing.core.images import squared
 from danqing.core.sources import SUFFIXES, read_source
 
 
@@ -46,15 +42,6 @@ def opened(files: Sequence[Path]) -> Iterator[tuple[Path, Image.Image] | Unread]
             yield file, read_source(file).image
         except BadPicture as error:
             yield Unread(file, str(error))
-
-
-def shown(picture: Image.Image, side: int) -> Tensor:
-    """A picture on white in a square of `side`, [1 3 side side] in [-1, 1]: small, so that many fit.
-
-    An enlarged picture tells a network nothing more, so a small one keeps its own size.
-    """
-    large = squared(seen(picture))
-    return F.interpolate(large, (side,) * 2, mode="area") if large.shape[-1] > side else large
 
 
 def _below(folder: Path) -> list[Path]:

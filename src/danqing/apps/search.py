@@ -1,8 +1,8 @@
-"""Find pictures by words or by another picture, by the cosines of CLIP (arXiv 2103.00020)."""
+"""Find pictures by words, or by another picture, as CLIP sees them (arXiv 2103.00020)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from danqing.apps.gather import Unread, opened, pictures_in, shown
+from danqing.apps.gather import Unread, opened, pictures_in
+from danqing.apps.looking import Reader, seen
 from danqing.core.errors import BadBrief
 from danqing.core.images import grid
 from danqing.core.sources import Place, read_source
@@ -21,7 +22,7 @@ THUMB = 192  # pixels of a picture on a contact sheet
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture and its cosine in [-1, 1] with what is looked for."""
+    """A picture and how well it answers: CLIP's cosine in [-1, 1], with the judge's word where it has one."""
 
     file: Path
     score: float
@@ -53,48 +54,40 @@ class Search:
         return grid(cells)
 
 
-def search(
-    places: Iterable[str | Path],
-    critic: Critic,
-    words: str = "",
-    like: Place | None = None,
-    top: int | None = None,
-) -> Search:
-    """The pictures at `places`, files and folders, that answer best to `words`, or look most like a picture.
+def search(places: Iterable[str | Path], reader: Reader, words: str, top: int | None = None) -> Search:
+    """The pictures at `places`, files and folders, that answer best to `words`.
 
     Equal scores keep the order of the names. top: at most so many; None is all.
 
     Raises:
-        BadBrief: neither words nor a picture are given, or both, or no pictures are there.
-        BadPicture: the picture to compare with cannot be read.
+        BadBrief: no words are given, or no pictures are there.
     """
-    if bool(words.strip()) == (like is not None):
-        raise BadBrief("say what to look for: words, or a picture with --like; one of them")
+    if not words.strip():
+        raise BadBrief("say what to look for: words, or a picture with --like")
     files = pictures_in(places)
-    with torch.no_grad():
-        wanted = critic.words([words]) if like is None else critic.pictures(_shown(like, critic))
-        found, embeddings, unread = _embedded(files, critic)
-    scores = (embeddings @ wanted.T)[:, 0]
-    order = scores.argsort(descending=True, stable=True).tolist()[:top]
-    return Search(tuple(Hit(found[k], float(scores[k])) for k in order), unread)
+    return _ranked(files, reader.reading([words]), top)
 
 
-def _shown(place: Place, critic: Critic) -> Tensor:
-    return shown(read_source(place).image, critic.sight.side)
+def search_like(places: Iterable[str | Path], critic: Critic, like: Place, top: int | None = None) -> Search:
+    """The pictures at `places` that look most like another one. See `search`.
 
-
-def _embedded(files: Sequence[Path], critic: Critic) -> tuple[list[Path], Tensor, tuple[Unread, ...]]:
-    """The readable files, their embeddings [n d], and the others. One picture is in memory at a time.
-
-    Nothing is kept for the next search: an embedding costs about what reading the file does.
+    Raises:
+        BadBrief: no pictures are there. BadPicture: the one to compare with cannot be read.
     """
-    found: list[Path] = []
-    rows: list[Tensor] = [torch.empty(0, critic.model.config.projection_dim)]
+    wanted = critic.pictures(seen(read_source(like).image))
+    return _ranked(pictures_in(places), lambda pixels: critic.pictures(pixels) @ wanted.T, top)
+
+
+@torch.no_grad()
+def _ranked(files: Sequence[Path], score: Callable[[Tensor], Tensor], top: int | None) -> Search:
+    """One picture is in memory at a time; nothing is kept for the next search."""
+    hits: list[Hit] = []
     unread: list[Unread] = []
     for each in opened(files):
         if isinstance(each, Unread):
             unread.append(each)
-            continue
-        found.append(each[0])
-        rows.append(critic.pictures(shown(each[1], critic.sight.side)))
-    return found, torch.cat(rows), tuple(unread)
+        else:
+            file, picture = each
+            hits.append(Hit(file, float(score(seen(picture)))))
+    best = sorted(hits, key=lambda hit: -hit.score)
+    return Search(tuple(best[:top]), tuple(unread))

@@ -10,7 +10,7 @@ NOTICE).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -134,7 +134,12 @@ class Critic:
 
     def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Cosines in [-1, 1] of every picture with every text, [n texts]."""
-        return self.pictures(pixels) @ self.words(texts).T
+        return self.reading(texts)(pixels)
+
+    def reading(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        """`score` for any number of pictures, one after the other, with the texts read once."""
+        wanted = self.words(texts).T
+        return lambda pixels: self.pictures(pixels) @ wanted
 
     def rank(self, pixels: Tensor, text: str) -> list[int]:
         """The pictures' numbers, the one that answers best to `text` first."""

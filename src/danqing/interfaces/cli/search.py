@@ -33,7 +33,8 @@ def search(
 ) -> None:
     """Find the pictures of a folder that answer best to words, or that look most like a picture.
 
-    The scores are CLIP's cosines. The shipped CLIP has seen stickers and icons only: give --model for photos.
+    The score is CLIP's cosine; the shipped CLIP is small and has seen stickers only, so where the words name
+    one of the 120 things that the judge knows, the judge's word counts too. For photos give another --model.
 
     [b]Examples[/b]
 
@@ -47,7 +48,9 @@ def search(
         if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise BadBrief(f"out {out.name!r}: end the name with .png, .jpg or .webp")
         check_writable(out)
-    found = _searched([folder], " ".join(words or []), like, top, model)
+    if words and like is not None:
+        raise BadBrief("words and --like are given: look for one of them")
+    found = _like(folder, like, top, model) if like else _said([folder], " ".join(words or []), top, model)
     answer(_rows(found), as_json, ("score",))
     if out is not None:
         with replacing(out) as draft:
@@ -62,7 +65,7 @@ def score(
     model: MODEL = None,
     as_json: JSON = False,
 ) -> None:
-    """Tell how well words fit pictures, the best first: CLIP's cosine, from -1 to 1.
+    """Tell how well words fit pictures, the best first, with the scores of `danqing search`.
 
     [b]Example[/b]
 
@@ -73,14 +76,21 @@ def score(
     *places, words = pictures
     if Path(words).exists():
         raise BadBrief(f"{words!r} is a file: put the words behind the pictures")
-    answer(_rows(_searched(places, words, None, None, model)), as_json, ("score",))
+    answer(_rows(_said(places, words, None, model)), as_json, ("score",))
 
 
-def _searched(places: list[str], words: str, like: str | None, top: int | None, model: str | None) -> Search:
+def _said(places: list[str], words: str, top: int | None, model: str | None) -> Search:
+    from danqing.apps.looking import open_looker
     from danqing.apps.search import search as app
+
+    return app(places, open_looker(model), words, top)
+
+
+def _like(folder: str, like: str, top: int, model: str | None) -> Search:
+    from danqing.apps.search import search_like
     from danqing.families import open_critic
 
-    return app(places, open_critic(model), words, like, top)
+    return search_like([folder], open_critic(model), like, top)
 
 
 def _rows(found: Search) -> list[Found]:

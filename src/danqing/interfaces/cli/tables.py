@@ -19,7 +19,7 @@ MANY = Annotated[
 
 @dataclass(frozen=True)
 class Found:
-    """told: of one picture, with its `file`, and `error` if it cannot be read. cells: its lines in a table."""
+    """told: of a picture, with its `file`, and `error` if it cannot be read. cells: its lines in a table."""
 
     told: dict[str, Any]
     cells: Sequence[tuple[str, ...]] = ()
