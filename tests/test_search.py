@@ -25,7 +25,7 @@ class Redness:
         return lambda pixels: (pixels[:, :1] - pixels[:, 1:2]).mean(dim=(2, 3)).expand(-1, len(texts))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in" / "deeper").mkdir(parents=True)
@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_best_come_first_and_equals_by_name(place):
+def test_the_best_come_first_and_equals_by_name():
     found = search(["in"], Redness(), "red")
     assert [hit.file.stem for hit in found.hits] == ["c", "b", "d", "a"]
     assert [each.file.name for each in found.unread] == ["broken.jpg"]
@@ -43,7 +43,7 @@ def test_the_best_come_first_and_equals_by_name(place):
     assert found.sheet().size == (2 * 192 + 3, 2 * 192 + 3)
 
 
-def test_what_cannot_be_searched_is_told(place):
+def test_what_cannot_be_searched_is_told():
     with pytest.raises(BadBrief, match="say what to look for"):
         search(["in"], Redness(), " ")
     with pytest.raises(BadPicture, match=r"broken\.jpg"):
@@ -75,7 +75,7 @@ def test_scores_are_what_classify_weighs():
     torch.testing.assert_close(scores.softmax(dim=-1), looker.classify(pixels, labels), rtol=0, atol=1e-6)
 
 
-def test_the_commands_answer(place, capfd):
+def test_the_commands_answer(capfd):
     assert cli.run(["search", "in", "a", "red", "heart", "--json", "-o", "sheet.png", "--top", "3"]) == 0
     out, err = capfd.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
@@ -100,7 +100,7 @@ def test_the_commands_answer(place, capfd):
         (["score", "red", "in/a.png"], "is a file"),
     ],
 )
-def test_wrong_requests_are_one_line(place, capfd, argv, says):
+def test_wrong_requests_are_one_line(capfd, argv, says):
     assert cli.run(argv) in (1, 2)
     lines = capfd.readouterr().err.splitlines()
     assert says in " ".join(lines)

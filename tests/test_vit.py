@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -137,7 +136,7 @@ def test_what_is_saved_is_read_here_and_by_transformers(model, tmp_path):
     assert all(torch.equal(theirs.state_dict()[k], v) for k, v in ours.model.state_dict().items())
 
 
-def test_nothing_is_written_that_half_precision_cannot_hold(model, tmp_path):
+def test_nothing_is_written_that_half_precision_cannot_hold(tmp_path):
     broken = build_vit("tiny", NAMES)
     broken.classifier.weight.data[0, 0] = 1e6
     with pytest.raises(BadWeights, match=r"classifier\.weight is not finite"):
@@ -261,7 +260,8 @@ class Fixed:
         return torch.tensor([[0.2, 0.5, 0.3]])
 
 
-def test_folders_and_files_are_named_and_a_bad_one_stops_nothing(place):
+@pytest.mark.usefixtures("place")
+def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
     found = list(classify(["in/b.png", "in"], Fixed(), top=2))
     assert [each.file.name for each in found] == ["b.png", "a.png", "b.png", "broken.png"]
     assert found[0] == Named(found[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
@@ -290,7 +290,8 @@ def test_labels_of_ones_own_are_chosen_among():
     torch.testing.assert_close(likely.sum(), torch.tensor(1.0))
 
 
-def test_the_command_answers_in_json_and_as_a_table(place, folder, capfd):
+@pytest.mark.usefixtures("place")
+def test_the_command_answers_in_json_and_as_a_table(folder, capfd):
     assert cli.run(["classify", "in", "--model", str(folder), "--json", "--top", "2"]) == 0
     out, err = capfd.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
@@ -303,8 +304,8 @@ def test_the_command_answers_in_json_and_as_a_table(place, folder, capfd):
     assert "%" in capfd.readouterr().out
 
 
-def test_the_command_fails_when_nothing_can_be_read(place, capfd):
-    shutil.rmtree(place / "empty", ignore_errors=True)
+@pytest.mark.usefixtures("place")
+def test_the_command_fails_when_nothing_can_be_read(capfd):
     assert cli.run(["classify", "in/broken.png", "nowhere.png"]) == 1
     assert "none of 2 files" in capfd.readouterr().err
     assert cli.run(["classify", "in/a.png", "--model", "nowhere"]) == 1

@@ -33,7 +33,12 @@ from danqing.families._pretrained import (
 from danqing.nets.upscaler import Upscaler
 
 _PIPELINE = "StableDiffusionPipeline"
-_PIPELINES = (_PIPELINE, "StableDiffusionInpaintPipeline", "StableDiffusionImg2ImgPipeline")
+_PIPELINES = (
+    _PIPELINE,
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionDepth2ImgPipeline",  # its depth estimator is left alone: the user gives the depth
+)
 _OTHERS = {
     "StableDiffusionXLPipeline": "Stable Diffusion XL",
     "StableDiffusion3Pipeline": "Stable Diffusion 3",
@@ -121,6 +126,8 @@ def derived_card(
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
     can = {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT, Can.TILE, Can.LEARN}
+    if unet.config.in_channels == vae.config.latent_channels + 1:  # all it paints needs a depth map
+        can -= {Can.INPAINT, Can.LEARN}
     can |= {Can.ALPHA} if vae.config.out_channels == 4 else set()
     can |= {Can.ENLARGE} if upscaler else set()
     return Card(
@@ -197,8 +204,9 @@ def _check_fit(folder: Path, parts: Parts) -> None:
         BadWeights: naming the numbers that differ.
     """
     latents, expects = parts.vae.config.latent_channels, parts.unet.config.in_channels
-    if expects not in (latents, 2 * latents + 1):  # the latter sees a region and the rest of its picture too
-        kind = "a depth or editing UNet" if expects > latents else "another model's UNet"
+    # one more sees a depth map, the last a region and the rest of its picture
+    if expects not in (latents, latents + 1, 2 * latents + 1):
+        kind = "an editing UNet" if expects > latents else "another model's UNet"
         raise BadWeights(
             f"{str(folder / 'unet')!r} is {kind}: it takes {expects} channels, the vae gives {latents}"
         )
