@@ -37,6 +37,7 @@ _PIPELINES = (
     _PIPELINE,
     "StableDiffusionInpaintPipeline",
     "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionUpscalePipeline",
     "StableDiffusionDepth2ImgPipeline",  # its depth estimator is left alone: the user gives the depth
 )
 _OTHERS = {
@@ -50,7 +51,10 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds: `scheduler` as a diffusers config, `latent_rgb` as in `DiffusionPainter`."""
+    """What a folder holds: `scheduler` as a diffusers config, `latent_rgb` as in `DiffusionPainter`.
+
+    low: the scheduler that noises the small picture of an x4 upscaler, None in all others.
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -60,6 +64,7 @@ class Parts:
     card: Card
     upscaler: Upscaler | None = None
     latent_rgb: Tensor | None = None
+    low: Config | None = None
 
 
 def read_folder(folder: Path) -> Parts:
@@ -74,6 +79,7 @@ def read_folder(folder: Path) -> Parts:
     tower = read_module(folder / "text_encoder", _build_text, _text_key)
     vae = read_module(folder / "vae", AutoencoderKL.from_config, _vae_key)
     unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
+    low = folder / "low_res_scheduler" / "scheduler_config.json"
     upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
     enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
     parts = Parts(
@@ -85,6 +91,7 @@ def read_folder(folder: Path) -> Parts:
         card=read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger),
         upscaler=enlarger,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
+        low=read_json(low) if low.is_file() else None,
     )
     _check_fit(folder, parts)
     return parts
@@ -205,7 +212,7 @@ def _check_fit(folder: Path, parts: Parts) -> None:
     """
     latents, expects = parts.vae.config.latent_channels, parts.unet.config.in_channels
     # one more sees a depth map, the last a region and the rest of its picture
-    if expects not in (latents, latents + 1, 2 * latents + 1):
+    if expects not in (latents, latents + 1, 2 * latents + 1) and parts.low is None:
         kind = "an editing UNet" if expects > latents else "another model's UNet"
         raise BadWeights(
             f"{str(folder / 'unet')!r} is {kind}: it takes {expects} channels, the vae gives {latents}"

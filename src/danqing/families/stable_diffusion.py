@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from danqing.conditioning.text import TextEncoder
+from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning, Given
 from danqing.core.registry import family
 from danqing.diffusion.codec import Codec, KLCodec
@@ -32,6 +33,7 @@ from danqing.families._diffusers_folder import Parts, derived_card, read_folder
 from danqing.families._diffusers_folder import save_folder as save_folder
 from danqing.families._pretrained import Config
 from danqing.families._single_file import read_single_file
+from danqing.families._x4 import NOISE_LEVEL, X4Painter
 from danqing.families.clip import TEXT
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 
@@ -195,7 +197,43 @@ def open_folder(folder: Path) -> DiffusionPainter:
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    return painter_of(read_folder(folder))
+    parts = read_folder(folder)
+    return painter_of(parts) if parts.low is None else x4_of(parts, parts.low)
+
+
+def x4_of(parts: Parts, low: Config) -> X4Painter:
+    """The x4 upscaler of the parts; low: the scheduler config that noises the small picture.
+
+    Raises:
+        BadWeights: a scheduler config does not describe a known schedule or prediction.
+    """
+    if "scaling_factor" not in parts.vae.config or parts.vae.config.scaling_factor != _sd2.X4_SCALE:
+        parts.vae.register_to_config(scaling_factor=_sd2.X4_SCALE)  # folders older than the field lack it
+    plain = {name: getattr(parts.card, name) for name in ("name", "family", "paper", "year", "licence")}
+    side = 4 * int(parts.unet.config.sample_size)
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    card = Card(
+        **plain,
+        summary="Stable Diffusion's x4 upscaler",
+        width=side,
+        height=side,
+        grid=factor * 2 ** (len(parts.unet.config.block_out_channels) - 1),
+        scale=1,
+        steps=75,
+        guidance=9.0,
+        sampler="ddim",
+        can=frozenset({Can.ENLARGE, Can.NEGATIVE}),
+    )
+    return X4Painter(
+        card=card,
+        text=TextEncoder.of(parts.tokenizer, parts.text_encoder),
+        network=Denoiser(parts.unet.eval(), NOISE_LEVEL),
+        prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(parts.scheduler),
+        codec=KLCodec(parts.vae),
+        modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
+        low=Schedule.from_config(low),
+    )
 
 
 def random_parts(preset: str = "tiny", seed: int = 0) -> Parts:

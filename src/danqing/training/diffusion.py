@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
+from danqing.core.errors import BadData
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
 from danqing.data import captions
@@ -45,6 +46,9 @@ class DiffusionObjective(Objective):
     """Trains `painter.network`'s UNet; the text tower and the autoencoder stay frozen.
 
     The latents of all pictures, and of their mirror images if those are asked for, are computed once.
+
+    Raises:
+        BadData: captions are missing or all the same, or the network cannot take the pictures' size.
     """
 
     def __init__(
@@ -55,6 +59,12 @@ class DiffusionObjective(Objective):
         options: DiffusionOptions,
     ) -> None:
         super().__init__()
+        pictures.check_captions()
+        sides, grid = pictures.pictures.shape[-2:], painter.card.grid
+        if any(side % grid for side in sides):
+            raise BadData(
+                f"pictures of {sides[1]} x {sides[0]} pixels are no multiple of {grid}: resize them"
+            )
         self.unet = unet.to(memory_format=torch.channels_last)
         self.painter = painter
         self._pictures, self._options = pictures, options
