@@ -82,10 +82,10 @@ def test_a_score_that_is_asked_for_and_missing_or_nan_is_a_reason():
 
 
 def test_hashes_and_sharpness():
-    """Measured: 0 bits apart when resized and 0 when saved as JPEG, 24 or more for other pictures."""
+    """Measured: 0 bits apart when resized and 0 when saved as JPEG, 24 to 36 for other pictures."""
     hashes = [perceptual_hash(noise(seed)) for seed in range(6)]
     for one, other in pairwise(hashes):
-        assert (one ^ other).bit_count() > 12
+        assert (one ^ other).bit_count() > 16
     assert (hashes[0] ^ perceptual_hash(noise(0).resize((50, 50)))).bit_count() <= 4
     plain = Image.new("RGB", (32, 32), "red")
     assert sharpness(plain) == 0

@@ -67,7 +67,8 @@ def judged(folder: Path, limits: Limits, eyes: Iterable[Eye] = ()) -> Iterator[V
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise BadData(f"no pictures in {str(folder)!r}: name another folder")
-    captions, watching, kept = _captions(folder), tuple(eyes), {}
+    captions, watching = _captions(folder), tuple(eyes)
+    kept: dict[str, int] = {}
     for file in files:
         name = file.relative_to(folder).as_posix()
         verdict = _alone(name, file, captions.get(name, ""), limits, watching)

@@ -67,9 +67,9 @@ class X4Painter(DiffusionPainter):
             start = Canvas(drawn[:, 3:, rows, columns], seeds, 0, brief.steps or 0)
             *_, done = self.steps(brief, _seeing(words, beside), start)
             fade = _fade(*beside.shape[-2:]).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-            place = (..., *(slice(factor * part.start, factor * part.stop) for part in (rows, columns)))
-            total[place] += fade * self.finish(done)
-            weight[place] += fade
+            down, right = (slice(factor * part.start, factor * part.stop) for part in (rows, columns))
+            total[..., down, right] += fade * self.finish(done)
+            weight[..., down, right] += fade
             large = total / weight.clamp(min=1e-6)
             yield large[..., : factor * pixels.shape[-2], : factor * pixels.shape[-1]]
 

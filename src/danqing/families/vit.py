@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import ViTConfig, ViTForImageClassification, ViTModel
+from transformers import CLIPVisionModel, ViTConfig, ViTForImageClassification, ViTModel
 
 from danqing.core.errors import BadBrief, BadWeights, shorten
 from danqing.families._pretrained import Config, read_json, read_module, replacing_folder, write_json
@@ -166,7 +166,7 @@ def start_from_clip(model: ViTForImageClassification, critic: Critic, pixels: Te
     model.classifier.bias.zero_()
 
 
-def _start_tokens(vit: ViTModel, tower: nn.Module, patches: Tensor, pixels: Tensor) -> None:
+def _start_tokens(vit: ViTModel, tower: CLIPVisionModel, patches: Tensor, pixels: Tensor) -> None:
     """Patches and positions that give about what the tower's own, and its norm behind them, do."""
     ours, norm = vit.embeddings.patch_embeddings.projection, tower.pre_layrnorm
     places, mark = tower.embeddings.position_embedding.weight, tower.embeddings.class_embedding

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from danqing.recipes._recipe import Asked, read, recipe
 
 from danqing.families import open_critic
 from danqing.families.vit import build_vit, start_from_clip
+from danqing.recipes._recipe import Asked, read, recipe
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.training.vit import VitObjective
 

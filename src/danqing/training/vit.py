@@ -102,6 +102,6 @@ def _patched(pixels: Tensor, share: float, rng: Generator) -> tuple[Tensor, floa
     edge = max(1, int(side * (0.5 * share) ** 0.5))
     left, top = torch.randint(side - edge + 1, (2,), generator=rng).tolist()
     mixed = pixels.clone()
-    place = (..., slice(top, top + edge), slice(left, left + edge))
-    mixed[place] = pixels.roll(1, dims=0)[place]
+    rows, columns = slice(top, top + edge), slice(left, left + edge)
+    mixed[..., rows, columns] = pixels.roll(1, dims=0)[..., rows, columns]
     return mixed, 1 - edge**2 / side**2

@@ -55,8 +55,10 @@ COMMANDS = {
         "danqing.interfaces.cli.search:search", "Find pictures in a folder by words, or by a picture."
     ),
     "score": Entry("danqing.interfaces.cli.search:score", "Tell how well words fit pictures."),
+    "lineage": Entry("danqing.interfaces.cli.lineage:lineage", "Paint the same words with every family."),
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
+    "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),
     "evaluate": Entry("danqing.interfaces.cli.evaluate:evaluate", "Measure a model, honestly."),
     "show": Entry("danqing.interfaces.cli.show:show", "Show how a picture was made, and how to repaint it."),
 }
