@@ -38,15 +38,19 @@ class Stickers:
         return self.where(lambda row: not out(row)), self.where(out)
 
     def column(self, name: str) -> list[str]:
-        """The values of one metadata field, in order.
+        """The values of one metadata field, in order."""
+        return [str(row[name]) for row in self.rows]
+
+    def require(self, *names: str) -> None:
+        """Tell before training that a metadata field is missing or empty.
 
         Raises:
             BadData: naming the first picture that lacks it.
         """
         for row in self.rows:
-            if row.get(name) in (None, ""):
-                raise BadData(f"{row.get('file_name')!r} has no {name}: write it into metadata.jsonl")
-        return [str(row[name]) for row in self.rows]
+            for name in names:
+                if row.get(name) in (None, ""):
+                    raise BadData(f"{row.get('file_name')!r} has no {name}: write it into metadata.jsonl")
 
     def check_captions(self) -> None:
         """Tell before training that nothing can be learned from the words.
@@ -54,6 +58,7 @@ class Stickers:
         Raises:
             BadData: a picture without a caption, or the same one for all.
         """
+        self.require("text")
         said = self.column("text")
         if len(said) > 1 and len(set(said)) == 1:
             raise BadData(f"all {len(said)} captions are {shorten(said[0])!r}: say what differs")

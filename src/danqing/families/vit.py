@@ -174,7 +174,8 @@ def _start_tokens(vit: ViTModel, tower: CLIPVisionModel, patches: Tensor, pixels
     scale = norm.weight / seen.std(dim=-1).mean()
 
     def normed(vectors: Tensor) -> Tensor:
-        return (vectors - vectors.mean(dim=-1, keepdim=True)) * scale
+        centred: Tensor = (vectors - vectors.mean(dim=-1, keepdim=True)) * scale
+        return centred
 
     ours.weight.copy_(normed(patches.flatten(1).T).T.view_as(patches))
     ours.bias.zero_()

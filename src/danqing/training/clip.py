@@ -48,8 +48,7 @@ class ClipObjective(Objective):
         self.clip, self._tokenizer = clip, tokenizer
         self._pictures, self._probe = pictures, probe
         self._augment = Augment()
-        for field in ("concept", "concept_zh", "style"):
-            pictures.column(field)
+        pictures.require("concept", "concept_zh", "style")
         pictures.check_captions()
         side, takes = int(pictures.pictures.shape[-1]), clip.config.vision_config.image_size
         if side != takes:

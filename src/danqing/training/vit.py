@@ -81,6 +81,7 @@ class VitObjective(Objective):
         return F.avg_pool2d(to_unit(pictures[:, :3]), self._pooling)
 
     def _told(self, pictures: Stickers) -> Tensor:
+        pictures.require("concept")
         known, said = self.model.config.label2id, pictures.column("concept")
         strange = [name for name in said if name not in known]
         if strange:
