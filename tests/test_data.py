@@ -124,11 +124,11 @@ def plain(size=8, colour=(10, 20, 30, 255)):
 
 def test_pictures_are_read_over_white(tmp_path):
     """The painter's format: what `images.from_pil` gives, rounded to bytes."""
-    noise = np.random.default_rng(0).integers(0, 256, (6, 9, 4), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (8, 9, 4), np.uint8)
     picture = Image.fromarray(noise, "RGBA")
-    other = Image.new("L", (9, 6), 77)
+    other = Image.new("L", (9, 8), 77)
     data = read_imagefolder(write(tmp_path / "set", {"a.png": picture, "b.png": other}))
-    assert data.pictures.shape == (2, 4, 6, 9)
+    assert data.pictures.shape == (2, 4, 8, 9)
     assert data.pictures.dtype == torch.uint8
     torch.testing.assert_close(to_unit(data.pictures[0]), from_pil(picture), rtol=0, atol=1.5 / 127.5)
     assert data.pictures[1].unique().tolist() == [77, 255]

@@ -168,7 +168,6 @@ FAULTS = {
     ),
     "inpainting": (channels(9), r"is an inpainting model \(the UNet takes 9 channels, the latents have 4\)"),
     "instruct-pix2pix": (channels(8), "is an instruct-pix2pix model"),
-    "depth": (channels(5), "is a depth-to-image model"),
     "upscaler": (channels(7), "is an upscaler"),
     "other latents": (channels(16), "is of a UNet and another model's autoencoder"),
     "missing key": (

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import product
 from math import ceil
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
@@ -28,9 +30,36 @@ _LANCZOS_REACH = 3
 
 def method(painter: Painter) -> str:
     """How `enlarged` will do it, in words for the user."""
+    if isinstance(painter, Repaints):
+        return f"x{FACTOR}, painted by {painter.card.name!r}"
     if painter.card.scale > 1:
         return f"x{painter.card.scale}, by the upscaler that {painter.card.name!r} has learned"
     return f"x{FACTOR}, by Lanczos: {painter.card.name!r} has learned no upscaler"
+
+
+@runtime_checkable
+class Repaints(Protocol):
+    """A painter that enlarges by painting, four times, in tiles of its own."""
+
+    def repaint(self, pixels: Tensor, brief: Brief) -> Iterator[Tensor]:
+        """A picture [1 c h w] in [-1, 1] -> what there is of the large one [1 3 4h 4w], after every tile."""
+        ...
+
+
+def repainted(
+    picture: Image.Image, painter: Repaints, brief: Brief, watch: Watch | None = None
+) -> Image.Image:
+    """A picture four times larger, painted anew by a settled brief; on white, and without transparency.
+
+    Raises:
+        BadBrief: the large picture would have more pixels than danqing opens.
+    """
+    _check_size(picture, FACTOR)
+    large = torch.empty(0)
+    for done, large in enumerate(painter.repaint(from_pil(picture)[None, :3], brief), start=1):  # noqa: B007
+        if watch is not None:
+            watch(done, ceil(picture.width / SIDE) * ceil(picture.height / SIDE))
+    return to_pil(large)[0]
 
 
 def enlarged(

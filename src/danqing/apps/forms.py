@@ -90,6 +90,9 @@ class Redraw(Form):
     strength: float = Field(
         default=0.6, gt=0, le=1, description="how far to leave the picture: 0.2 touches up, 1 repaints"
     )
+    depth: Text | None = Field(
+        default=None, description="a depth map, white is near, for a model that paints by depth"
+    )
 
 
 class Inpaint(Form):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -28,6 +28,14 @@ class Looker(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """Anything that scores how well words fit pictures, a `Critic` or an `Expert`."""
+
+    def reading(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        """What scores pictures [n c h w] in [-1, 1] for every text: [n texts], more is better."""
+        ...
+
+
 @dataclass(frozen=True)
 class Expert:
     """CLIP and the judge together: a product of experts (Hinton 2002, eq. 1).
@@ -42,13 +50,23 @@ class Expert:
 
     def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
         """Like `Critic.classify`, [n labels]."""
-        concepts = self.judge.config.concepts
-        concept, _, _ = self.judge.look(squared(pixels))
-        opinion = F.pad(concept.log_softmax(dim=-1), (0, 1), value=-log(len(concepts)))  # last: no opinion
-        things = [self._thing(label) for label in labels]
+        return (self.critic.scale * self.reading(labels)(pixels)).softmax(dim=-1)
+
+    def reading(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        """Like `Critic.reading`: cosines, and how much likelier than by chance the judge finds what is named.
+
+        That is counted in cosines too, so that the softmax of all, times CLIP's scale, is the product.
+        """
+        concepts, cosines = self.judge.config.concepts, self.critic.reading(texts)
+        things = [self._thing(text) for text in texts]
         columns = [concepts.index(thing) if thing in concepts else len(concepts) for thing in things]
-        read = self.critic.scale * self.critic.score(pixels, labels)
-        return (read + opinion[:, columns]).softmax(dim=-1)
+
+        def score(pixels: Tensor) -> Tensor:
+            likely = self.judge.look(squared(pixels))[0].log_softmax(dim=-1) + log(len(concepts))
+            opinion = F.pad(likely, (0, 1))  # last: no opinion
+            return cosines(pixels) + opinion[:, columns] / self.critic.scale
+
+        return score
 
     def _thing(self, label: str) -> str | None:
         """The thing that `label` names: "a teddy bear" names no bear, and 猫头鹰 no 猫."""
@@ -56,7 +74,7 @@ class Expert:
         return self.names[max(said, key=len)] if said else None
 
 
-def open_looker(place: str | Path | None = None) -> Looker:
+def open_looker(place: str | Path | None = None) -> Critic | Expert:
     """The shipped CLIP with the shipped judge; or CLIP's weights in the folder `place`, by themselves.
 
     Raises:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+from PIL import Image
 
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Form, Redraw
 from danqing.apps.frame import Frame
 from danqing.apps.sittings import Watch
-from danqing.core.images import from_pil
+from danqing.core.images import from_pil, mask_from_pil
 from danqing.core.painter import Given, Painter
 from danqing.core.picture import Picture
-from danqing.core.sources import Place, Source
+from danqing.core.sources import Place, Source, read_source
 
 
 def redraw(
@@ -31,7 +34,8 @@ def redraw(
     """
     form, source = filled(Redraw, image, prompt, **fields)
     easel = Easel("redraw", form, opened(form, painter, source), source, watch)
-    return from_picture(easel, prompt=form.prompt)
+    depth = None if form.depth is None else read_source(form.depth).image
+    return from_picture(easel, depth, prompt=form.prompt)
 
 
 def _sized(form: Form, source: Source) -> Form:
@@ -42,11 +46,15 @@ def _sized(form: Form, source: Source) -> Form:
     return form.model_copy(update={"width": brief.width, "height": brief.height, "native": brief.native})
 
 
-def from_picture(easel: Easel, **changed: Any) -> list[Picture]:
-    """The pictures of an easel whose source fills the canvas."""
+def from_picture(easel: Easel, depth: Image.Image | None = None, **changed: Any) -> list[Picture]:
+    """The pictures of an easel whose source fills the canvas; depth: of the source, white is near."""
     card, source = easel.painter.card, easel.source
     frame = Frame.around(source.image, _sized(easel.form, source), card)
     brief = easel.settled(frame.width, frame.height, **changed)
     scale = 1 if brief.native else card.scale
     given = Given(image=from_pil(frame.cut(source.image, scale))[None])
+    if depth is not None:
+        fitting = depth.convert("RGB").resize(source.image.size, Image.Resampling.BICUBIC)
+        near = frame.cut(fitting, scale).convert("L")  # beyond the picture it is black, which is far
+        given = replace(given, depth=mask_from_pil(near)[None])
     return easel.paint(brief, given, lambda painted: frame.shown(painted, source.image.size))

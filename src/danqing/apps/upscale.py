@@ -8,7 +8,7 @@ from typing import Any
 
 from danqing.apps.describe import words_of
 from danqing.apps.easel import Easel, filled, opened, words_for
-from danqing.apps.enlarging import enlarged, method
+from danqing.apps.enlarging import Repaints, enlarged, method, repainted
 from danqing.apps.forms import Upscale
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
@@ -42,6 +42,10 @@ def upscale(
     easel = Easel("upscale", form, opened(form, painter, source), source, watch)
     start = _redrawn(easel) if form.creative else Picture(source.image, source.brief or _unknown(easel))
     tile = form.tile or bool(source.brief and source.brief.tile)
+    if isinstance(easel.painter, Repaints):
+        brief = _painting(easel)
+        large = repainted(start.image, easel.painter, brief, watch=_told(easel))
+        return [easel.told(Picture(large, brief))]
     large = enlarged(start.image, easel.painter, tile=tile, watch=_told(easel))
     return [easel.told(replace(start, image=large))]
 
@@ -56,6 +60,13 @@ def _redrawn(easel: Easel) -> Picture:
     words["prompt"] = words["prompt"] or words_of(easel.source, easel.painter.card)
     [picture] = from_picture(easel, strength=easel.form.strength or FRESH, count=1, **words)
     return picture
+
+
+def _painting(easel: Easel) -> Brief:
+    """What a painter that enlarges by painting is told: the form's words, or those of the picture."""
+    said = words_for(easel.form, easel.source, easel.painter.card)["prompt"]
+    given = easel.form.brief(model=easel.painter.card.name, prompt=said, style=None)
+    return given.settled(easel.painter.card)
 
 
 def _unknown(easel: Easel) -> Brief:

@@ -44,7 +44,7 @@ def vary(
     return from_picture(easel, strength=strength, tile=tile, **words, **_noise(form, source))
 
 
-def _noise(form: Vary, source: Source) -> dict[str, object]:
+def _noise(form: Vary, source: Source) -> dict[str, Any]:
     """Noise between the parent's own, where that is known, and that of new seeds."""
     if source.brief is None or source.brief.seed is None:
         return {}

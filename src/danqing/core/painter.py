@@ -21,13 +21,14 @@ class Given:
 
     image: [1 c h w] in [-1, 1], in the format of `Painter.finish`. region: [1 1 h w] in [0, 1], 1 where to
     repaint; None is everywhere. references: pictures to mix instead of one `image`, each like it, by their
-    weights.
+    weights. depth: [1 1 h w], more is nearer, in any unit.
     """
 
     image: Tensor | None = None
     region: Tensor | None = None
     references: tuple[Tensor, ...] = ()
     weights: tuple[float, ...] = ()
+    depth: Tensor | None = None
 
 
 NOTHING = Given()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from danqing.core.errors import BadData
+from danqing.core.errors import BadData, shorten
+from danqing.core.sources import SIDE_MIN
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,33 @@ class Stickers:
         """The values of one metadata field, in order."""
         return [str(row[name]) for row in self.rows]
 
+    def require(self, *names: str) -> None:
+        """Tell before training that a metadata field is missing or empty.
 
-def read_imagefolder(folder: Path, least: int = 2) -> Stickers:
+        Raises:
+            BadData: naming the first picture that lacks it.
+        """
+        for row in self.rows:
+            for name in names:
+                if row.get(name) in (None, ""):
+                    raise BadData(f"{row.get('file_name')!r} has no {name}: write it into metadata.jsonl")
+
+    def check_captions(self) -> None:
+        """Tell before training that nothing can be learned from the words.
+
+        Raises:
+            BadData: a picture without a caption, or the same one for all.
+        """
+        self.require("text")
+        said = self.column("text")
+        if len(said) > 1 and len(set(said)) == 1:
+            raise BadData(f"all {len(said)} captions are {shorten(said[0])!r}: say what differs")
+
+
+def read_imagefolder(folder: Path, least: int = 2, watch: Callable[[str], object] | None = None) -> Stickers:
     """All pictures of an imagefolder with `metadata.jsonl` (fields file_name, text).
+
+    A file that is missing, damaged or tiny is skipped; watch: called with a line on each, and how many.
 
     Raises:
         BadData: no metadata or damaged ones, fewer than `least` readable pictures, or pictures of different
@@ -51,8 +76,19 @@ def read_imagefolder(folder: Path, least: int = 2) -> Stickers:
     index = folder / "metadata.jsonl"
     if not index.is_file():
         raise BadData(f"{str(index)!r} is missing: build the data set first, as with 'danqing data stickers'")
-    rows = list(_rows(index))
-    read = [(picture, row) for row in rows if (picture := _over_white(folder / row["file_name"])) is not None]
+    rows = list(captioned(index))
+    read, skipped = [], []
+    for row in rows:
+        picture = _over_white(folder / row["file_name"])
+        if picture is None:
+            skipped.append(f"{row['file_name']!r} is missing or no picture: skipped")
+        elif min(picture.shape[1:]) < SIDE_MIN:
+            skipped.append(f"{row['file_name']!r} is smaller than {SIDE_MIN} x {SIDE_MIN}: skipped")
+        else:
+            read.append((picture, row))
+    if watch is not None and skipped:
+        for line in (*skipped, f"{len(skipped)} of {len(rows)} pictures are skipped"):
+            watch(line)
     if len(read) < least:
         raise BadData(
             f"{str(folder)!r} holds {len(read)} readable pictures of {len(rows)}: at least {least} are needed"
@@ -64,7 +100,7 @@ def read_imagefolder(folder: Path, least: int = 2) -> Stickers:
     return Stickers(torch.from_numpy(np.stack([p for p, _ in read])), tuple(row for _, row in read))
 
 
-def _rows(index: Path) -> Iterator[dict[str, Any]]:
+def captioned(index: Path) -> Iterator[dict[str, Any]]:
     """The rows of `metadata.jsonl`.
 
     Raises:

@@ -36,9 +36,10 @@ class DiffusionPainter:
     `card.scale` times larger. latent_rgb: [codec.channels + 1, 3], a linear map (last row: bias) from
     latents to RGB in [0, 1] for previews; without it a preview is a full decode. modules: the networks
     under their names in a diffusers folder, for adapters and for tiling. beside: a given picture -> further
-    channels [1 k h w] for a network that was trained to repaint a region; without it the region is repainted
-    by keeping what is outside. limit: a clean estimate [n c h w] -> the nearest that a picture can be, None
-    where there is no telling; samplers take the noise to be what then remains. variance: of DDPM's steps.
+    channels [1 k h w] for a network that was trained to repaint a region, or to paint by depth; without it a
+    region is repainted by keeping what is outside. limit: a clean estimate [n c h w] -> the nearest that a
+    picture can be, None where there is no telling; samplers take the noise to be what then remains. variance:
+    of DDPM's steps.
     """
 
     card: Card
@@ -191,7 +192,8 @@ class DiffusionPainter:
             return None
         if given.image is None:  # repaint all of nothing
             sides = [side * self.codec.factor for side in self._sides(brief)]
-            given = Given(torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides))
+            empty = torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides)
+            given = replace(given, image=empty[0], region=empty[1])
         return self.beside(given, self.codec)
 
     def _edges(self, tile: bool) -> AbstractContextManager[None]:

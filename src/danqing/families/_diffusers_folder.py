@@ -33,7 +33,13 @@ from danqing.families._pretrained import (
 from danqing.nets.upscaler import Upscaler
 
 _PIPELINE = "StableDiffusionPipeline"
-_PIPELINES = (_PIPELINE, "StableDiffusionInpaintPipeline", "StableDiffusionImg2ImgPipeline")
+_PIPELINES = (
+    _PIPELINE,
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionUpscalePipeline",
+    "StableDiffusionDepth2ImgPipeline",  # its depth estimator is left alone: the user gives the depth
+)
 _OTHERS = {
     "StableDiffusionXLPipeline": "Stable Diffusion XL",
     "StableDiffusion3Pipeline": "Stable Diffusion 3",
@@ -45,7 +51,10 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds: `scheduler` as a diffusers config, `latent_rgb` as in `DiffusionPainter`."""
+    """What a folder holds: `scheduler` as a diffusers config, `latent_rgb` as in `DiffusionPainter`.
+
+    low: the scheduler that noises the small picture of an x4 upscaler, None in all others.
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
@@ -55,6 +64,7 @@ class Parts:
     card: Card
     upscaler: Upscaler | None = None
     latent_rgb: Tensor | None = None
+    low: Config | None = None
 
 
 def read_folder(folder: Path) -> Parts:
@@ -69,6 +79,7 @@ def read_folder(folder: Path) -> Parts:
     tower = read_module(folder / "text_encoder", _build_text, _text_key)
     vae = read_module(folder / "vae", AutoencoderKL.from_config, attention_key)
     unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
+    low = folder / "low_res_scheduler" / "scheduler_config.json"
     upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
     enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
     parts = Parts(
@@ -80,6 +91,7 @@ def read_folder(folder: Path) -> Parts:
         card=read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger),
         upscaler=enlarger,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
+        low=read_json(low) if low.is_file() else None,
     )
     _check_fit(folder, parts)
     return parts
@@ -121,6 +133,8 @@ def derived_card(
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
     can = {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT, Can.TILE, Can.LEARN}
+    if unet.config.in_channels == vae.config.latent_channels + 1:  # all it paints needs a depth map
+        can -= {Can.INPAINT, Can.LEARN}
     can |= {Can.ALPHA} if vae.config.out_channels == 4 else set()
     can |= {Can.ENLARGE} if upscaler else set()
     return Card(
@@ -197,8 +211,9 @@ def _check_fit(folder: Path, parts: Parts) -> None:
         BadWeights: naming the numbers that differ.
     """
     latents, expects = parts.vae.config.latent_channels, parts.unet.config.in_channels
-    if expects not in (latents, 2 * latents + 1):  # the latter sees a region and the rest of its picture too
-        kind = "a depth or editing UNet" if expects > latents else "another model's UNet"
+    # one more sees a depth map, the last a region and the rest of its picture
+    if expects not in (latents, latents + 1, 2 * latents + 1) and parts.low is None:
+        kind = "an editing UNet" if expects > latents else "another model's UNet"
         raise BadWeights(
             f"{str(folder / 'unet')!r} is {kind}: it takes {expects} channels, the vae gives {latents}"
         )

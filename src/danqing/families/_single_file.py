@@ -71,7 +71,6 @@ _OTHERS = (  # what a name in the file looks like, what such a file is, what to 
     (r"^(emb_params|string_to_param)", "a textual inversion and no model", "give the model that knows it"),
 )
 _MORE_CHANNELS = {  # what a UNet takes beside its latents
-    1: "a depth-to-image model",
     3: "an upscaler",
     4: "an instruct-pix2pix model",
     5: "an inpainting model",
@@ -179,17 +178,17 @@ def _tokenizer_of(path: Path, kind: Kind, rows: int) -> CLIPTokenizer:
 
 
 def _check_channels(header: Header) -> None:
-    """The UNet takes latents and nothing else.
+    """The UNet takes latents, and a depth map at most.
 
     Raises:
         BadWeights: naming what it is for, if not to paint from words alone.
     """
     takes, latents = side(header, CONV_IN, 1), side(header, f"{AUTOENCODER}decoder.conv_in.weight", 1)
-    if takes != latents:
+    if takes not in (latents, latents + 1):
         what = _MORE_CHANNELS.get(takes - latents, "of a UNet and another model's autoencoder")
         raise BadWeights(
             f"{str(header.path)!r} is {what} (the UNet takes {takes} channels, the latents have {latents}): "
-            f"only models that paint from words alone can be opened"
+            f"only models that paint from words, or by a depth map, can be opened"
         )
 
 

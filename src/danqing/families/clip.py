@@ -10,7 +10,7 @@ NOTICE).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +26,8 @@ from danqing.families._diffusers_folder import read_tokenizer
 from danqing.families._pretrained import Config, first_line, read_json, read_module
 
 T = TypeVar("T")
+
+_BILINEAR = 2  # Pillow's number, as files store it
 
 _TOWER_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _TOWER_STICKER = {
@@ -72,7 +74,8 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
 class Sight:
     """How a picture tower wants its pixels: a square side, and the mean and deviation of values in [0, 1].
 
-    resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic.
+    resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic (CLIP)
+    or bilinear (ViT).
     """
 
     side: int
@@ -131,7 +134,12 @@ class Critic:
 
     def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Cosines in [-1, 1] of every picture with every text, [n texts]."""
-        return self.pictures(pixels) @ self.words(texts).T
+        return self.reading(texts)(pixels)
+
+    def reading(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        """`score` for any number of pictures, one after the other, with the texts read once."""
+        wanted = self.words(texts).T
+        return lambda pixels: self.pictures(pixels) @ wanted
 
     def rank(self, pixels: Tensor, text: str) -> list[int]:
         """The pictures' numbers, the one that answers best to `text` first."""
@@ -164,11 +172,16 @@ def read_critic(folder: Path) -> Critic:
     model = read_module(folder, lambda config: CLIPModel(CLIPConfig.from_dict(config)), _without_positions)
     side = model.config.vision_config.image_size
     told = folder / "preprocessor_config.json"
-    sight = _read_sight(told, side) if told.is_file() else Sight(side)
+    sight = read_sight(told, side) if told.is_file() else Sight(side)
     return Critic(model, read_tokenizer(folder), sight)
 
 
-def _read_sight(path: Path, side: int) -> Sight:
+def read_sight(path: Path, side: int) -> Sight:
+    """How a published tower wants its pixels, from a preprocessor_config.json of transformers.
+
+    Raises:
+        BadWeights: naming what the file lacks.
+    """
     told = read_json(path)
     try:
         mean, deviation = (tuple(map(float, told[name])) for name in ("image_mean", "image_std"))
@@ -178,7 +191,7 @@ def _read_sight(path: Path, side: int) -> Sight:
         raise BadWeights(
             f"{str(path)!r} needs image_mean and image_std, three numbers each ({first_line(error)})"
         ) from None
-    return Sight(side, mean, deviation, "bicubic")
+    return Sight(side, mean, deviation, "bilinear" if told.get("resample") == _BILINEAR else "bicubic")
 
 
 def _without_positions(name: str) -> str | None:

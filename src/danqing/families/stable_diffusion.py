@@ -9,6 +9,7 @@ NOTICE).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +21,19 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from danqing.conditioning.text import TextEncoder
+from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning, Given
 from danqing.core.registry import family
 from danqing.diffusion.codec import Codec, KLCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
+from danqing.families import _sd2
 from danqing.families._diffusers_folder import Parts, derived_card, read_folder
 from danqing.families._diffusers_folder import save_folder as save_folder
 from danqing.families._pretrained import Config
 from danqing.families._single_file import read_single_file
+from danqing.families._x4 import NOISE_LEVEL, X4Painter
 from danqing.families.clip import TEXT
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 
@@ -66,6 +70,7 @@ UNETS: dict[str, Config] = {
         "addition_embed_type": "text",
         "addition_embed_type_num_heads": 4,
     },
+    **_sd2.UNETS,
 }
 
 AUTOENCODERS: dict[str, Config] = {
@@ -95,6 +100,7 @@ AUTOENCODERS: dict[str, Config] = {
         "scaling_factor": 1.0,  # latents are normalised per channel inside quant_conv and post_quant_conv
         "sample_size": 128,
     },
+    **_sd2.AUTOENCODERS,
 }
 
 SCHEDULE: Config = {
@@ -108,6 +114,8 @@ SCHEDULE: Config = {
     "steps_offset": 1,  # without effect on trailing spacing; other programs warn of any other value
 }
 
+SCHEDULES = dict.fromkeys(UNETS, SCHEDULE) | dict.fromkeys(_sd2.UNETS, _sd2.SCHEDULE)
+
 UPSCALERS: dict[str, UpscalerConfig] = {
     "tiny": UpscalerConfig(width=4, depth=2),
     "sticker": UpscalerConfig(width=48, depth=8),
@@ -116,15 +124,21 @@ UPSCALERS: dict[str, UpscalerConfig] = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """The UNet as a `diffusion.guidance.Network`."""
+    """The UNet as a `diffusion.guidance.Network`; label: the class it is told for every picture."""
 
     unet: UNet2DConditionModel
+    label: int | None = None
 
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
         x = x if words.beside is None else torch.cat([x, words.beside], dim=1)
         output: Tensor = self.unet(
-            x, t, encoder_hidden_states=words.tokens, encoder_attention_mask=words.mask, return_dict=False
+            x,
+            t,
+            encoder_hidden_states=words.tokens,
+            encoder_attention_mask=words.mask,
+            class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
+            return_dict=False,
         )[0]
         return output
 
@@ -138,6 +152,13 @@ def masked_picture(given: Given, codec: Codec) -> Tensor:
     region = torch.ones_like(given.image[:, :1]) if given.region is None else given.region
     latents = codec.encode(given.image * (region < 0.5))
     return torch.cat([F.interpolate(region, latents.shape[-2:]), latents], dim=1)
+
+
+def _beside(parts: Parts) -> Callable[[Given, Codec], Tensor] | None:
+    """What the network sees besides its latents, by how many channels more it takes."""
+    latents = parts.vae.config.latent_channels
+    known = {0: None, 1: _sd2.depth_map, latents + 1: masked_picture}
+    return known[parts.unet.config.in_channels - latents]
 
 
 def painter_of(parts: Parts) -> DiffusionPainter:
@@ -156,7 +177,7 @@ def painter_of(parts: Parts) -> DiffusionPainter:
         enlarger=parts.upscaler,
         latent_rgb=parts.latent_rgb,
         modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
-        beside=masked_picture if parts.unet.config.in_channels > parts.vae.config.latent_channels else None,
+        beside=_beside(parts),
     )
 
 
@@ -176,27 +197,64 @@ def open_folder(folder: Path) -> DiffusionPainter:
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    return painter_of(read_folder(folder))
+    parts = read_folder(folder)
+    return painter_of(parts) if parts.low is None else x4_of(parts, parts.low)
+
+
+def x4_of(parts: Parts, low: Config) -> X4Painter:
+    """The x4 upscaler of the parts; low: the scheduler config that noises the small picture.
+
+    Raises:
+        BadWeights: a scheduler config does not describe a known schedule or prediction.
+    """
+    if "scaling_factor" not in parts.vae.config or parts.vae.config.scaling_factor != _sd2.X4_SCALE:
+        parts.vae.register_to_config(scaling_factor=_sd2.X4_SCALE)  # folders older than the field lack it
+    plain = {name: getattr(parts.card, name) for name in ("name", "family", "paper", "year", "licence")}
+    side = 4 * int(parts.unet.config.sample_size)
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    card = Card(
+        **plain,
+        summary="Stable Diffusion's x4 upscaler",
+        width=side,
+        height=side,
+        grid=factor * 2 ** (len(parts.unet.config.block_out_channels) - 1),
+        scale=1,
+        steps=75,
+        guidance=9.0,
+        sampler="ddim",
+        can=frozenset({Can.ENLARGE, Can.NEGATIVE}),
+    )
+    return X4Painter(
+        card=card,
+        text=TextEncoder.of(parts.tokenizer, parts.text_encoder),
+        network=Denoiser(parts.unet.eval(), NOISE_LEVEL),
+        prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(parts.scheduler),
+        codec=KLCodec(parts.vae),
+        modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
+        low=Schedule.from_config(low),
+    )
 
 
 def random_parts(preset: str = "tiny", seed: int = 0) -> Parts:
     """Parts of a preset with random weights, the same for the same seed: for tests, and to train."""
-    tokenizer = byte_tokenizer(TEXT[preset]["max_position_embeddings"])
+    text = preset if preset in TEXT else "tiny"
+    tokenizer = byte_tokenizer(TEXT[text]["max_position_embeddings"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = UNet2DConditionModel(**UNETS[preset])
         vae = AutoencoderKL(**AUTOENCODERS[preset])
-        tower = CLIPTextModel(text_config(preset, tokenizer))
-        upscaler = Upscaler(UPSCALERS[preset])
+        tower = CLIPTextModel(text_config(text, tokenizer))
+        upscaler = Upscaler(UPSCALERS[preset]).eval() if preset in UPSCALERS else None
     card = derived_card(preset, unet, vae, upscaler)
     return Parts(
         unet=unet.eval(),
         vae=vae.eval(),
         text_encoder=tower.eval(),
         tokenizer=tokenizer,
-        scheduler=SCHEDULE,
+        scheduler=SCHEDULES[preset],
         card=card.model_copy(update={"styles": {"3d": "3d/立体", "paper-cut": "paper-cut/剪纸"}}),
-        upscaler=upscaler.eval(),
+        upscaler=upscaler,
     )
 
 

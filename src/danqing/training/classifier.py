@@ -30,6 +30,8 @@ class JudgeObjective(Objective):
         BadData: the pictures' side is no multiple of the judge's.
     """
 
+    least = 2  # batch norm needs a spread
+
     def __init__(self, judge: Judge, pictures: Stickers, probe: Stickers) -> None:
         super().__init__()
         judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it

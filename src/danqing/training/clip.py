@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
+from danqing.core.errors import BadData
 from danqing.data import captions
 from danqing.data.augment import Augment
 from danqing.data.dataset import Stickers, to_unit
@@ -32,7 +33,13 @@ def contrastive(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
 
 
 class ClipObjective(Objective):
-    """Trains a CLIPModel on pictures with a concept, a style and names in two languages."""
+    """Trains a CLIPModel on pictures with a concept, a style and names in two languages.
+
+    Raises:
+        BadData: a field is missing, there is one concept only, or pictures are of another size than it takes.
+    """
+
+    least = 4  # two pairs: of one alone the loss is 0
 
     def __init__(
         self, clip: CLIPModel, tokenizer: CLIPTokenizer, pictures: Stickers, probe: Stickers
@@ -41,6 +48,11 @@ class ClipObjective(Objective):
         self.clip, self._tokenizer = clip, tokenizer
         self._pictures, self._probe = pictures, probe
         self._augment = Augment()
+        pictures.require("concept", "concept_zh", "style")
+        pictures.check_captions()
+        side, takes = int(pictures.pictures.shape[-1]), clip.config.vision_config.image_size
+        if side != takes:
+            raise BadData(f"pictures of {side} pixels do not fit a CLIP that takes {takes}: resize them")
         self._styles_of: dict[str, list[int]] = {}
         for index, row in enumerate(pictures.rows):
             self._styles_of.setdefault(row["concept"], []).append(index)

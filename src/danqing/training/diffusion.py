@@ -167,7 +167,11 @@ class DenoisingObjective(Objective):
 
 
 class DiffusionObjective(DenoisingObjective):
-    """Trains a painter that is told captions through a text tower."""
+    """Trains a painter that is told captions through a text tower.
+
+    Raises:
+        BadData: captions are missing or all the same, or the network cannot take the pictures' size.
+    """
 
     def __init__(
         self,
@@ -176,6 +180,7 @@ class DiffusionObjective(DenoisingObjective):
         pictures: Stickers,
         options: DiffusionOptions,
     ) -> None:
+        pictures.check_captions()
         assert isinstance(painter.text, TextEncoder)
         super().__init__(painter, unet, pictures, Captions(painter.text, pictures, options), options)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from PIL import Image
 from torch import Generator, Tensor, nn
 
+from danqing.core.errors import BadData
+
 Batch = dict[str, Tensor]
 
 
@@ -17,6 +19,19 @@ class Objective(nn.Module, ABC):
     `batch` owns all randomness, drawn from the generator it is given, so that a step is a pure function of
     (weights, seed, step): that makes an interrupted run resume bit-equal. `forward` only computes.
     """
+
+    least = 1  # pictures that a batch needs
+
+    def check_batch(self, size: int) -> None:
+        """Tell before training that nothing can be learned from batches of `size`.
+
+        Raises:
+            BadData: naming the size and what it needs.
+        """
+        if size < self.least:
+            raise BadData(
+                f"batches of {size} are too small for {type(self).__name__}: use {self.least} or more"
+            )
 
     @abstractmethod
     def batch(self, size: int, rng: Generator) -> Batch:

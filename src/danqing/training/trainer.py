@@ -53,6 +53,7 @@ class Trainer(Run):
 
     def __init__(self, objective: Objective, options: TrainOptions, run: Path) -> None:
         super().__init__(options, run)
+        objective.check_batch(options.batch)
         self.options = options
         self._accelerator = Accelerator(mixed_precision=options.precision)
         optimiser = torch.optim.AdamW(

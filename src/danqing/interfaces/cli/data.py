@@ -52,3 +52,44 @@ def stickers(
         count = build(folder, cache, StickerOptions(size=size, known_only=known, styles=chosen), watch)
     typer.echo(f"{count} pictures", err=True)
     typer.echo(folder)
+
+
+@app.command("filter")
+def filter_folder(
+    folder: Annotated[Path, typer.Argument(help="Pictures; captions are those of its metadata.jsonl.")],
+    side: Annotated[int, typer.Option(min=1, help="Shorter side in pixels, at least.")] = 64,
+    sharp: Annotated[float, typer.Option(min=0, help="Variance of the Laplacian, at least.")] = 20.0,
+    twin: Annotated[int, typer.Option(min=-1, max=64, help="Bits by which twins differ, at most.")] = 4,
+    match: Annotated[float | None, typer.Option(help="Cosine of picture and caption, at least.")] = None,
+    aesthetic: Annotated[
+        tuple[Path, float] | None, typer.Option(help="A linear classifier over CLIP, and the least score.")
+    ] = None,
+    unsafe: Annotated[
+        tuple[Path, float] | None, typer.Option(help="Likewise, and the greatest probability.")
+    ] = None,
+) -> None:
+    """Score every picture of a folder and write FOLDER/manifest.jsonl: what stays, and why the rest goes.
+
+    Nothing is moved or deleted, and the same folder gives the same manifest.
+
+    [b]Example[/b]
+
+    danqing data filter my-pictures --side 128 --match 0.2
+    """
+    from danqing.data.filter import MANIFEST, Limits, judged, write_manifest
+
+    eyes = []
+    if match is not None or aesthetic or unsafe:
+        from danqing.data.eyes import ClipEye, read_linear
+        from danqing.families import open_critic
+
+        critic = open_critic()
+        width = critic.model.config.projection_dim
+        looks, safety = (read_linear(given[0], width) if given else None for given in (aesthetic, unsafe))
+        eyes.append(ClipEye(critic, looks, safety))
+    limits = Limits(
+        side, sharp, twin, match, aesthetic[1] if aesthetic else None, unsafe[1] if unsafe else None
+    )
+    stay, count = write_manifest(judged(folder, limits, eyes), folder / MANIFEST)
+    typer.echo(f"{stay} of {count} pictures stay", err=True)
+    typer.echo(folder / MANIFEST)

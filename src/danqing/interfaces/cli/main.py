@@ -50,6 +50,11 @@ COMMANDS = {
     "reroll": Entry("danqing.interfaces.cli.imagine:reroll", "Paint the same words again, with new seeds."),
     **{name: Entry(f"danqing.interfaces.cli.apps:{name}", help) for name, help in APPS.items()},
     "learn": Entry("danqing.interfaces.cli.learn:learn", "Teach a model a subject from a few pictures."),
+    "classify": Entry("danqing.interfaces.cli.classify:classify", "Name what pictures show."),
+    "search": Entry(
+        "danqing.interfaces.cli.search:search", "Find pictures in a folder by words, or by a picture."
+    ),
+    "score": Entry("danqing.interfaces.cli.search:score", "Tell how well words fit pictures."),
     "lineage": Entry("danqing.interfaces.cli.lineage:lineage", "Paint the same words with every family."),
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),

@@ -1,0 +1,117 @@
+"""Name what pictures show: by the judge, by a ViT, or among anyone's own labels by CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from danqing.apps.gather import Unread, opened, pictures_in
+from danqing.apps.looking import Looker, open_looker, seen
+from danqing.core.errors import BadBrief
+from danqing.core.images import squared
+from danqing.families import shipped_part
+from danqing.families.vit import read_classifier
+from danqing.nets.judge import Judge
+
+JUDGE = "judge"  # the shipped model that names things
+
+
+class Namer(Protocol):
+    """Anything that knows names, and how likely each is."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What it can say."""
+        ...
+
+    def likely(self, pixels: Tensor) -> Tensor:
+        """How likely each name is the right one for pictures [n 3 h w] in [-1, 1]: [n names], sums 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByJudge:
+    """The shipped judge: a small residual network, whatever it is called beside ViTs."""
+
+    judge: Judge
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The things it has learned."""
+        return self.judge.config.concepts
+
+    def likely(self, pixels: Tensor) -> Tensor:
+        """As `Namer.likely`."""
+        return self.judge.look(squared(pixels))[0].softmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class ByLabels:
+    """Whoever reads words, CLIP before all, among labels of the user's own (arXiv 2103.00020 section 3.1)."""
+
+    looker: Looker
+    names: Sequence[str]
+
+    def likely(self, pixels: Tensor) -> Tensor:
+        """As `Namer.likely`."""
+        return self.looker.classify(pixels, self.names)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A picture's likeliest names with their probabilities, best first."""
+
+    file: Path
+    names: tuple[tuple[str, float], ...]
+
+
+def open_namer(model: str | None = None, labels: Sequence[str] = (), side: int | None = None) -> Namer:
+    """Who is to name: the judge, a folder of a ViT, or CLIP where labels are given.
+
+    model: None is the judge, and the shipped CLIP for labels. side: at which resolution a ViT looks.
+
+    Raises:
+        BadWeights: the weights are not there or cannot be used.
+        BadBrief: fewer than two different labels, or a side that does not suit.
+    """
+    if labels:
+        if len(set(labels)) < 2:
+            raise BadBrief(f"labels {labels[0]!r}: give two or more different ones, separated by commas")
+        if side is not None:
+            raise BadBrief("side is for a ViT: leave it out with labels")
+        return ByLabels(open_looker(model), tuple(dict.fromkeys(labels)))
+    if model in (None, JUDGE):
+        if side is not None:
+            raise BadBrief("side is for a ViT: give one with --model FOLDER")
+        return ByJudge(Judge.load(shipped_part(JUDGE)))
+    return read_classifier(Path(str(model)).expanduser(), side)
+
+
+def classify(
+    places: Sequence[str | Path], namer: Namer | None = None, top: int = 5
+) -> Iterator[Named | Unread]:
+    """The `top` likeliest names of every picture at `places`, files and folders; or why it cannot be read.
+
+    Raises:
+        BadBrief: no pictures there, or fewer than one name is asked for.
+        BadWeights: no namer is given, and the judge is not shipped with this copy.
+    """
+    if top < 1:
+        raise BadBrief(f"top {top}: choose 1 or more")
+    files = pictures_in(places)
+    return _named(files, namer or open_namer(), top)
+
+
+def _named(files: Sequence[Path], namer: Namer, top: int) -> Iterator[Named | Unread]:
+    for found in opened(files):
+        if isinstance(found, Unread):
+            yield found
+            continue
+        file, picture = found
+        likely = namer.likely(seen(picture))[0].topk(min(top, len(namer.names)))
+        pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
+        yield Named(file, tuple((namer.names[k], share) for k, share in pairs))

@@ -1,0 +1,156 @@
+"""Which pictures of a folder to learn from: every one is scored, and a manifest tells why it stays or goes.
+
+Nothing is moved or deleted. The scores are facts of a picture, and the decision is a function of scores and
+limits alone: the same folder gives the same manifest, and a stricter limit never keeps more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import fft, ndimage
+
+from danqing.core.errors import BadData, BadPicture
+from danqing.core.files import replacing
+from danqing.core.sources import SUFFIXES, read_source
+from danqing.data.dataset import captioned
+
+MANIFEST = "manifest.jsonl"
+
+Eye = Callable[[Image.Image, str], Mapping[str, float]]
+"""Further scores of a picture and its caption, "" for none: such as `match`, `aesthetic` or `unsafe`."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture needs to stay; None asks for nothing.
+
+    side: the shorter side in pixels, at least. sharp: variance of the grey picture's Laplacian, at least.
+    twin: bits in which the perceptual hashes of two pictures differ, above which they are two. match: cosine
+    of picture and caption, at least. aesthetic: at least, and unsafe: at most, of the user's own classifiers.
+    """
+
+    side: int = 64
+    sharp: float = 20.0
+    twin: int = 4
+    match: float | None = None
+    aesthetic: float | None = None
+    unsafe: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the manifest: a file, its scores, whether it stays, and why not."""
+
+    file: str
+    keep: bool
+    reason: str
+    scores: dict[str, float]
+    hash: str = ""
+
+
+def judged(folder: Path, limits: Limits, eyes: Iterable[Eye] = ()) -> Iterator[Verdict]:
+    """A verdict on every picture in and below `folder`, in the order of their names.
+
+    Captions are those of its `metadata.jsonl`, where it has one. Of twins the first that stays is kept.
+
+    Raises:
+        BadData: no pictures there, or a metadata.jsonl that cannot be read.
+    """
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise BadData(f"no pictures in {str(folder)!r}: name another folder")
+    captions, watching = _captions(folder), tuple(eyes)
+    kept: dict[str, int] = {}
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        verdict = _alone(name, file, captions.get(name, ""), limits, watching)
+        if verdict.keep:
+            verdict = _beside(verdict, kept, limits.twin)
+        if verdict.keep:
+            kept[name] = int(verdict.hash, 16)
+        yield verdict
+
+
+def write_manifest(verdicts: Iterable[Verdict], path: Path) -> tuple[int, int]:
+    """Write one JSON object a line, whole or not at all; how many stay, and how many there are."""
+    stay = count = 0
+    with replacing(path) as draft, draft.open("w", encoding="utf-8") as out:
+        for verdict in verdicts:
+            stay, count = stay + verdict.keep, count + 1
+            out.write(json.dumps(asdict(verdict), ensure_ascii=False) + "\n")
+    return stay, count
+
+
+def reason_against(scores: Mapping[str, float], limits: Limits) -> str:
+    """Why a picture of these scores goes, by the first limit that it breaks; "" if it stays.
+
+    A score that was asked for and is not there is a reason too.
+    """
+    least = ("side", "sharp", "match", "aesthetic")
+    for name, sign in (*((name, 1) for name in least), ("unsafe", -1)):
+        limit = getattr(limits, name)
+        if limit is None:
+            continue
+        if name not in scores:
+            return f"{name} is not known"
+        if not sign * scores[name] >= sign * limit:  # NaN breaks every limit
+            return f"{name} {scores[name]:.4g} is {'below' if sign > 0 else 'above'} {limit:g}"
+    return ""
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64 bits that stay nearly the same when a picture is resized or saved again.
+
+    Signs against the median of the 64 lowest frequencies of the cosine transform (pHash, Zauner 2010).
+    """
+    grey = np.asarray(_grey(image).resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
+    low = fft.dctn(grey, norm="ortho")[:8, :8].flatten()
+    return int("".join("1" if value > np.median(low[1:]) else "0" for value in low), 2)
+
+
+def sharpness(image: Image.Image) -> float:
+    """Variance of the Laplacian of the grey picture: small where nothing has an edge."""
+    grey: NDArray[np.float64] = np.asarray(_grey(image), dtype=np.float64)
+    return float(ndimage.laplace(grey).var())
+
+
+def _alone(name: str, file: Path, caption: str, limits: Limits, eyes: tuple[Eye, ...]) -> Verdict:
+    try:
+        image = read_source(file).image
+    except BadPicture as error:
+        return Verdict(name, keep=False, reason=str(error), scores={})
+    scores = {"side": float(min(image.size)), "sharp": sharpness(image)}
+    for eye in eyes:
+        scores |= eye(image, caption)
+    scores = {what: round(value, 6) for what, value in scores.items()}
+    reason = reason_against(scores, limits)
+    return Verdict(name, not reason, reason or "fine", scores, f"{perceptual_hash(image):016x}")
+
+
+def _beside(verdict: Verdict, kept: Mapping[str, int], twin: int) -> Verdict:
+    mine = int(verdict.hash, 16)
+    for other, theirs in kept.items():
+        apart = (mine ^ theirs).bit_count()
+        if apart <= twin:
+            return replace(verdict, keep=False, reason=f"looks like {other} ({apart} bits apart)")
+    return verdict
+
+
+def _captions(folder: Path) -> dict[str, str]:
+    index = folder / "metadata.jsonl"
+    rows: Iterable[dict[str, Any]] = captioned(index) if index.is_file() else ()
+    return {row["file_name"]: str(row.get("text", "")) for row in rows}
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """On white, since what a transparent pixel hides is not seen."""
+    ground = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("L")

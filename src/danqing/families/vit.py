@@ -1,0 +1,207 @@
+"""ViT: a Transformer encoder that reads a picture as a row of patches and names what it shows.
+
+Papers: Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929; Vaswani et al., Attention Is All
+You Need, arXiv 1706.03762.
+Differs: small patches of small pictures, strong augmentation and a start from CLIP's picture tower, since a
+ViT has no idea of its own of what is near what and learns little from few pictures.
+Licences: code Apache-2.0; of a folder of other weights, whatever its maker says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from transformers import CLIPVisionModel, ViTConfig, ViTForImageClassification, ViTModel
+
+from danqing.core.errors import BadBrief, BadWeights, shorten
+from danqing.families._pretrained import Config, read_json, read_module, replacing_folder, write_json
+from danqing.families.clip import Critic, Sight, read_sight
+
+VITS: dict[str, Config] = {
+    "tiny": {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    },
+    # the shape of the shipped CLIP's picture tower at half its resolution, so that it can start from it
+    "sticker": {
+        "image_size": 64,
+        "patch_size": 8,
+        "hidden_size": 192,
+        "intermediate_size": 768,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 6,
+        "layer_norm_eps": 1e-5,
+    },
+}
+
+_NAMES_ON_DISK = (  # what older transformers, and all published files, call what it calls now
+    (r"\.encoder\.layer\.", ".layers."),
+    (r"\.attention\.attention\.(query|key|value)\.", lambda match: f".attention.{match[1][0]}_proj."),
+    (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(\.layers\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+)
+
+
+def build_vit(preset: str, names: Sequence[str]) -> ViTForImageClassification:
+    """A ViT of random weights that can tell `names` apart."""
+    labels = dict(enumerate(names))
+    return ViTForImageClassification(
+        ViTConfig(**VITS[preset], id2label=labels, label2id={name: k for k, name in labels.items()})
+    )
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A ViT as one who names: pictures are [n c h w] in [-1, 1], on white, of any size.
+
+    sight: how it wants them. A side that it did not learn at is looked at with interpolated positions
+    (arXiv 2010.11929 section 3.2).
+
+    Raises:
+        BadBrief: the side of its sight is no multiple of its patches.
+    """
+
+    model: ViTForImageClassification
+    sight: Sight
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        patch = self.model.config.patch_size
+        if self.sight.side < patch or self.sight.side % patch:
+            near = max(1, round(self.sight.side / patch)) * patch
+            raise BadBrief(
+                f"a side of {self.sight.side} pixels is no multiple of the patches of {patch}: use {near}"
+            )
+        self.model.eval().requires_grad_(False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it can say, in the order of its answers."""
+        return tuple(name for _, name in sorted(self.model.config.id2label.items()))
+
+    def likely(self, pixels: Tensor) -> Tensor:
+        """How likely each name is the right one for each picture: [n names], rows sum to 1."""
+        parts = torch.split(pixels[:, :3], self.batch)
+        return torch.cat([self._logits(part) for part in parts]).softmax(dim=-1)
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.model(self.sight(pixels), interpolate_pos_encoding=True).logits
+        return logits
+
+
+def read_classifier(folder: Path, side: int | None = None) -> Classifier:
+    """A classifier from a folder of a ViT in the format of transformers, ours or any published one.
+
+    How it wants its pixels is read from preprocessor_config.json; without it, as ours do. Pictures that are
+    not square get white margins, where transformers would stretch them. side: look at another resolution.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+        BadBrief: the side is no multiple of the patches.
+    """
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind != "vit":
+        raise BadWeights(f"{str(folder)!r} holds a {shorten(str(kind))!r}: a classifier needs a 'vit'")
+    model = read_module(folder, lambda config: ViTForImageClassification(ViTConfig.from_dict(config)), _key)
+    usual, told = model.config.image_size, folder / "preprocessor_config.json"
+    sight = read_sight(told, side or usual) if told.is_file() else Sight(side or usual)
+    return Classifier(model, sight)
+
+
+def save_classifier(model: ViTForImageClassification, folder: Path) -> None:
+    """Write an ordinary folder of transformers, whole or not at all, in half precision.
+
+    Raises:
+        BadWeights: a weight is NaN, infinite or beyond half precision.
+    """
+    half = deepcopy(model).half()
+    for name, weight in half.state_dict().items():
+        if not weight.isfinite().all():
+            raise BadWeights(f"{name} is not finite in half precision: nothing is written")
+    with replacing_folder(folder) as draft:
+        half.save_pretrained(draft)
+        config = read_json(draft / "config.json")
+        write_json({**config, "dtype": "float32"}, draft / "config.json")  # what it is meant to compute in
+
+
+@torch.no_grad()
+def start_from_clip(model: ViTForImageClassification, critic: Critic, pixels: Tensor) -> None:
+    """Make a ViT the zero-shot classifier that a CLIP is (arXiv 2103.00020 section 3.1), to train it further.
+
+    The picture tower has the same width and depth and the same grid of patches, each of them larger by a
+    whole factor: a patch of ours, enlarged, is one of its. Where CLIP divides by a length that differs from
+    picture to picture, here all are divided by the mean length that `pixels` [n 3 s s] have: tokens before
+    the first block, and embeddings before they are compared with the names.
+
+    Raises:
+        ValueError: the tower has another shape.
+    """
+    tower, vit = critic.model.vision_model, model.vit
+    ours, theirs = vit.embeddings.patch_embeddings.projection, tower.embeddings.patch_embedding
+    factor, rest = divmod(theirs.kernel_size[0], ours.kernel_size[0])
+    if rest or len(tower.encoder.layers) != len(vit.layers):
+        raise ValueError("the tower has another depth, or patches that are no multiple")
+    # a pixel of ours is factor^2 equal ones there
+    _start_tokens(vit, tower, F.avg_pool2d(theirs.weight, factor) * factor**2, pixels)
+    for mine, block in zip(vit.layers, tower.encoder.layers, strict=True):
+        for one, other in _same_layers(mine, block):
+            one.load_state_dict(other.state_dict())
+    vit.layernorm.load_state_dict(tower.post_layernorm.state_dict())
+    projection = critic.model.visual_projection.weight
+    length = (vit(pixels).last_hidden_state[:, 0] @ projection.T).norm(dim=-1).mean()
+    names = critic.words([model.config.id2label[k] for k in range(model.config.num_labels)])
+    model.classifier.weight.copy_(critic.scale / length * names @ projection)
+    model.classifier.bias.zero_()
+
+
+def _start_tokens(vit: ViTModel, tower: CLIPVisionModel, patches: Tensor, pixels: Tensor) -> None:
+    """Patches and positions that give about what the tower's own, and its norm behind them, do."""
+    ours, norm = vit.embeddings.patch_embeddings.projection, tower.pre_layrnorm
+    places, mark = tower.embeddings.position_embedding.weight, tower.embeddings.class_embedding
+    seen = F.conv2d(pixels, patches, stride=ours.stride).flatten(2).transpose(1, 2) + places[1:]
+    scale = norm.weight / seen.std(dim=-1).mean()
+
+    def normed(vectors: Tensor) -> Tensor:
+        centred: Tensor = (vectors - vectors.mean(dim=-1, keepdim=True)) * scale
+        return centred
+
+    ours.weight.copy_(normed(patches.flatten(1).T).T.view_as(patches))
+    ours.bias.zero_()
+    vit.embeddings.position_embeddings.copy_(normed(places)[None] + norm.bias)
+    vit.embeddings.position_embeddings[0, 0] = norm(mark + places[0])  # the one token that is known
+    vit.embeddings.cls_token.zero_()
+
+
+def _same_layers(mine: nn.Module, theirs: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    pairs = {
+        "attention.q_proj": "self_attn.q_proj",
+        "attention.k_proj": "self_attn.k_proj",
+        "attention.v_proj": "self_attn.v_proj",
+        "attention.o_proj": "self_attn.out_proj",
+        "layernorm_before": "layer_norm1",
+        "layernorm_after": "layer_norm2",
+        "mlp.fc1": "mlp.fc1",
+        "mlp.fc2": "mlp.fc2",
+    }
+    return [(mine.get_submodule(one), theirs.get_submodule(other)) for one, other in pairs.items()]
+
+
+def _key(name: str) -> str | None:
+    """The name of a tensor in a file as the network calls it; the pooler serves no classifier."""
+    if name.startswith("vit.pooler."):
+        return None
+    for pattern, said in _NAMES_ON_DISK:
+        name = re.sub(pattern, said, name)
+    return name

@@ -1,0 +1,108 @@
+"""A ViT that learns names from few pictures: strong augmentation, and two pictures mixed in one.
+
+Papers: mixup arXiv 1710.09412; CutMix arXiv 1905.04899; what small ViTs need, arXiv 2106.10270.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Generator, Tensor
+from transformers import ViTForImageClassification
+
+from danqing.core.errors import BadData
+from danqing.data.augment import Augment
+from danqing.data.dataset import Stickers, to_unit
+from danqing.families.vit import save_classifier
+from danqing.training.objective import Batch, Objective
+from danqing.training.sheets import sheet_of
+
+STRONG = Augment(turn=15, scale=0.22, move=0.1, light=0.25, tint=0.2, erase=0.5)
+MIXED = 0.5  # share of the batches in which every picture is two
+
+
+class VitObjective(Objective):
+    """Cross-entropy over the concepts of a data set, with label smoothing.
+
+    Raises:
+        BadData: fewer than two things to tell apart, a thing that the network has no name for, or pictures
+            whose side is no multiple of the network's.
+    """
+
+    def __init__(self, model: ViTForImageClassification, pictures: Stickers, probe: Stickers) -> None:
+        super().__init__()
+        self.model, self._pictures, self._probe = model, pictures, probe
+        side, wanted = int(pictures.pictures.shape[-1]), model.config.image_size
+        self._pooling, rest = divmod(side, wanted)
+        if rest or not self._pooling:
+            raise BadData(f"pictures of {side} pixels are no multiple of the network's {wanted}: resize them")
+        self._labels = self._told(pictures)
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """Augmented pictures on white [n 3 s s], half of the batches mixed, and how much of which name."""
+        picks = torch.randint(len(self._pictures), (size,), generator=rng)
+        pixels = STRONG(self._small(self._pictures.pictures[picks]), rng)
+        said = F.one_hot(self._labels[picks], self.model.config.num_labels).float()
+        how, share = torch.rand(2, generator=rng).tolist()
+        if how < MIXED:
+            pixels, kept = (_overlaid if how < MIXED / 2 else _patched)(pixels, share, rng)
+            said = kept * said + (1 - kept) * said.roll(1, dims=0)
+        return {"pixels": pixels, "said": said}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The cross-entropy, and how often the likeliest name is the one that was said most."""
+        logits = self.model(batch["pixels"]).logits.float()
+        loss = F.cross_entropy(logits, batch["said"], label_smoothing=0.1)
+        right = (logits.argmax(dim=1) == batch["said"].argmax(dim=1)).float().mean()
+        return {"loss": loss, "right": right.detach()}
+
+    def pictures(self, count: int) -> Tensor:
+        """The first pictures as the network sees them, [count 3 s s], without augmentation."""
+        return self._small(self._pictures.pictures[:count])
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Top-1 on the probe pictures."""
+        logits = self.model.eval()(self._small(self._probe.pictures)).logits
+        return float((logits.argmax(dim=1) == self._told(self._probe)).float().mean())
+
+    def sheet(self) -> Image.Image:
+        """What the network sees in training."""
+        return sheet_of(self.batch(32, Generator().manual_seed(0))["pixels"], columns=8)
+
+    def export(self, folder: Path) -> None:
+        """Write an ordinary folder of transformers."""
+        save_classifier(self.model, folder)
+
+    def _small(self, pictures: Tensor) -> Tensor:
+        return F.avg_pool2d(to_unit(pictures[:, :3]), self._pooling)
+
+    def _told(self, pictures: Stickers) -> Tensor:
+        pictures.require("concept")
+        known, said = self.model.config.label2id, pictures.column("concept")
+        strange = [name for name in said if name not in known]
+        if strange:
+            raise BadData(f"{strange[0]!r} is no name that the network knows: train it for these pictures")
+        if len(known) < 2:
+            raise BadData(f"all pictures show {said[0]!r}: there is nothing to tell apart, add other things")
+        return torch.tensor([known[name] for name in said])
+
+
+def _overlaid(pixels: Tensor, share: float, _rng: Generator) -> tuple[Tensor, float]:
+    """Each picture through the one before it, and how much of itself it keeps (mixup)."""
+    kept = 0.5 + 0.5 * share
+    return kept * pixels + (1 - kept) * pixels.roll(1, dims=0), kept
+
+
+def _patched(pixels: Tensor, share: float, rng: Generator) -> tuple[Tensor, float]:
+    """Each picture with a square of the one before it, and how much of its area it keeps (CutMix)."""
+    side = pixels.shape[-1]
+    edge = max(1, int(side * (0.5 * share) ** 0.5))
+    left, top = torch.randint(side - edge + 1, (2,), generator=rng).tolist()
+    mixed = pixels.clone()
+    rows, columns = slice(top, top + edge), slice(left, left + edge)
+    mixed[..., rows, columns] = pixels.roll(1, dims=0)[..., rows, columns]
+    return mixed, 1 - edge**2 / side**2

@@ -1,0 +1,235 @@
+"""Stable Diffusion 2 and its variants against diffusers' pipelines, tiny and random."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionDepth2ImgPipeline,
+    StableDiffusionUpscalePipeline,
+)
+from PIL import Image
+from transformers import CLIPTextModel
+
+from danqing.apps.redraw import redraw
+from danqing.conditioning.text import TextEncoder
+from danqing.core.brief import Brief
+from danqing.core.card import Can
+from danqing.core.errors import BadBrief
+from danqing.core.painter import Given
+from danqing.core.seeds import Seeds
+from danqing.diffusion.codec import IdentityCodec, KLCodec
+from danqing.families._sd2 import depth_map, with_inputs
+from danqing.families._x4 import _parts, _ramp
+from danqing.families.stable_diffusion import (
+    Denoiser,
+    open_folder,
+    painter_of,
+    random_painter,
+    random_parts,
+)
+from danqing.interfaces.cli import main as cli
+from tests.parity.test_stable_diffusion import brief_for, paint, pipeline_of, their_paint
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_v_at_zero_terminal_snr(rescale):
+    """Trailing steps from pure noise, that divide the schedule. Measured: 6e-6 on latents."""
+    parts = random_parts("sd2-tiny")
+    painter = painter_of(parts)
+    brief = brief_for(painter.card, rescale=rescale, steps=5)
+    ours, _ = paint(painter, brief)
+    assert painter.schedule.levels(5)[0].alpha == 0
+    theirs = their_paint(pipeline_of(parts), brief, 4, "latent")
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_the_penultimate_layer_is_a_tower_of_one_layer_less():
+    """As folders of Stable Diffusion 2 hold it, against leaving one out of the whole. Measured: exact."""
+    parts = random_parts("sd2-tiny")
+    whole = parts.text_encoder
+    layers = whole.config.num_hidden_layers - 1
+    less = CLIPTextModel(type(whole.config)(**{**whole.config.to_dict(), "num_hidden_layers": layers}))
+    kept = {name: value for name, value in whole.state_dict().items() if name in less.state_dict()}
+    less.load_state_dict(kept)
+    skipped = TextEncoder.of(parts.tokenizer, whole, clip_skip=1)("a cat").tokens
+    torch.testing.assert_close(
+        TextEncoder.of(parts.tokenizer, less)("a cat").tokens, skipped, rtol=0, atol=1e-6
+    )
+
+
+# ---- depth
+
+
+def depth_pipeline(parts):
+    pipeline = StableDiffusionDepth2ImgPipeline(
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
+        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        depth_estimator=None,
+        feature_extractor=None,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_depth_is_normalised_as_theirs_is():
+    """Measured: exact."""
+    parts = random_parts("sd2-depth-tiny")
+    depth = torch.rand(1, 1, 32, 48, generator=rng()) * 900 - 20
+    image = torch.zeros(1, 3, 32, 48)
+    theirs = depth_pipeline(parts).prepare_depth_map(image, depth[:, 0], 1, False, torch.float32, "cpu")
+    ours = depth_map(Given(depth=depth), KLCodec(parts.vae))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert (ours.min(), ours.max()) == (-1, 1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, -500.0])
+def test_a_flat_depth_is_zeros_and_not_nan(value):
+    flat = depth_map(Given(depth=torch.full((1, 1, 16, 16), value)), IdentityCodec())
+    assert torch.equal(flat, torch.zeros(1, 1, 16, 16))
+
+
+def test_painting_by_depth():
+    """All of the noise, so that both start from the same latents. Measured: 3e-6."""
+    parts = random_parts("sd2-depth-tiny")
+    painter, pipeline = painter_of(parts), depth_pipeline(parts)
+    depth, picture = torch.rand(1, 1, 32, 32, generator=rng(1)), torch.rand(1, 3, 32, 32, generator=rng(2))
+    brief = brief_for(painter.card, count=1)
+    words = painter.condition(brief, Given(picture * 2 - 1, depth=depth))
+    start = painter.begin(brief, words, Seeds.of(9, 1))
+    *_, last = painter.steps(brief, words, start)
+    pipeline.prepare_latents = lambda *_, **__: start.state
+    theirs = pipeline(
+        brief.prompt,
+        negative_prompt=brief.negative_prompt,
+        image=picture,
+        depth_map=depth[:, 0],
+        strength=1.0,
+        num_inference_steps=5,
+        guidance_scale=brief.guidance,
+        output_type="latent",
+    ).images
+    torch.testing.assert_close(last.state, theirs, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_new_channels_change_nothing_at_first():
+    unet = random_parts("sd2-tiny").unet
+    wide = with_inputs(unet, 5)
+    words = random_painter("sd2-tiny").condition(Brief.of("a cat").settled(random_painter("sd2-tiny").card))
+    x, extra = torch.randn(1, 4, 4, 4, generator=rng()), torch.randn(1, 1, 4, 4, generator=rng(1))
+    t = torch.tensor([500.0])
+    before = Denoiser(unet)(x, t, words)
+    torch.testing.assert_close(Denoiser(wide)(x, t, replace(words, beside=extra)), before, rtol=0, atol=1e-6)
+    assert torch.equal(wide.conv_in.weight[:, :4], unet.conv_in.weight)
+    assert not wide.conv_in.weight[:, 4:].any()
+
+
+def test_redraw_takes_a_depth_map_and_needs_one(tmp_path):
+    painter = random_painter("sd2-depth-tiny")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    slope = Image.fromarray(np.tile(np.arange(32, dtype=np.uint8) * 8, (32, 1)))
+    slope.save(tmp_path / "slope.png")
+    slope.rotate(90).save(tmp_path / "other.png")
+    fields = {"painter": painter, "steps": 2, "seed": 1}
+    [one], [two] = (
+        redraw(image, "a cat", depth=str(tmp_path / name), **fields) for name in ("slope.png", "other.png")
+    )
+    assert one.image.tobytes() != two.image.tobytes()
+    with pytest.raises(BadBrief, match="--depth"):
+        redraw(image, "a cat", **fields)
+    assert Can.INPAINT not in painter.card.can
+
+
+# ---- x4
+
+
+LOW = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
+
+
+def x4_pipeline():
+    parts = random_parts("sd2-x4-tiny")
+    pipeline = StableDiffusionUpscalePipeline(
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        unet=parts.unet,
+        low_res_scheduler=DDPMScheduler.from_config(LOW),
+        scheduler=DDIMScheduler.from_config(parts.scheduler),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def x4(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("x4") / "x4"
+    x4_pipeline().save_pretrained(folder)
+    return folder
+
+
+def x4_brief(painter, **fields):
+    return Brief(prompt="a cat", steps=5, seed=3, **fields).settled(painter.card)
+
+
+def test_x4_is_their_upscaler(x4, monkeypatch):
+    """The same noise for the small picture and for the latents. Measured: 3e-6 on pixels."""
+    painter, pipeline = open_folder(x4), x4_pipeline()
+    assert painter.codec.vae.config.scaling_factor == 0.08333
+    picture = torch.rand(1, 3, 16, 24, generator=rng()) * 2 - 1
+    brief = x4_brief(painter)
+    *_, ours = painter.repaint(picture, brief)
+    drawn = Seeds([3]).normal(7, 16, 24)
+    monkeypatch.setattr(
+        "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_upscale.randn_tensor",
+        lambda *_, **__: drawn[:, :3],
+    )
+    theirs = pipeline(
+        brief.prompt,
+        image=picture / 2 + 0.5,
+        num_inference_steps=5,
+        guidance_scale=brief.guidance,
+        noise_level=20,
+        latents=drawn[:, 3:],
+        output_type="pt",
+    ).images
+    torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-4)
+
+
+def test_the_small_picture_is_noised_on_a_linear_schedule(x4):
+    """1e-4 to 0.02 in a thousand steps, at level 20. Measured: 1e-7."""
+    small, noise = torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), -1.0)
+    theirs = DDPMScheduler.from_config(LOW).add_noise(small, noise, torch.tensor([20]))
+    torch.testing.assert_close(open_folder(x4)._noised(small, noise), theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 100, 128, 129, 300])
+def test_tiles_cover_everything_and_fade(side):
+    seen = torch.zeros(side)
+    for part in _parts(side):
+        seen[part] += _ramp(part.stop - part.start)
+    assert (seen > 0).all()
+    assert all(one.stop - two.start >= 16 for one, two in pairwise(_parts(side)))
+
+
+def test_upscale_takes_its_folder(x4, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (11, 9), "red").save("in.png")
+    assert cli.run(["upscale", "in.png", "--model", str(x4), "--steps", "2", "-o", "out.png"]) == 0
+    with Image.open("out.png") as large:
+        assert large.size == (44, 36)
+    assert cli.run(["paint", "a cat", "--model", str(x4), "-o", "no.png"]) == 2
+    assert "only enlarges" in capfd.readouterr().err

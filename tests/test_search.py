@@ -1,0 +1,107 @@
+"""Search and score: who comes first, what is told of files that are no pictures, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from danqing.apps.looking import open_looker, seen
+from danqing.apps.search import search, search_like
+from danqing.core.errors import BadBrief, BadPicture
+from danqing.families import open_critic
+from danqing.interfaces.cli import main as cli
+
+SAMPLES = Path(__file__).parent.parent / "samples" / "stickers"
+
+
+class Redness:
+    """Every text asks for red."""
+
+    def reading(self, texts):
+        return lambda pixels: (pixels[:, :1] - pixels[:, 1:2]).mean(dim=(2, 3)).expand(-1, len(texts))
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "deeper").mkdir(parents=True)
+    for name, colour in (("a", "#400"), ("b", "#800"), ("deeper/c", "#f00"), ("d", "#800")):
+        Image.new("RGB", (40, 20), colour).save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"no picture")
+    return tmp_path
+
+
+def test_the_best_come_first_and_equals_by_name():
+    found = search(["in"], Redness(), "red")
+    assert [hit.file.stem for hit in found.hits] == ["c", "b", "d", "a"]
+    assert [each.file.name for each in found.unread] == ["broken.jpg"]
+    assert [hit.file.stem for hit in search(["in"], Redness(), "red", top=2).hits] == ["c", "b"]
+    assert found.sheet().size == (2 * 192 + 3, 2 * 192 + 3)
+
+
+def test_what_cannot_be_searched_is_told():
+    with pytest.raises(BadBrief, match="say what to look for"):
+        search(["in"], Redness(), " ")
+    with pytest.raises(BadPicture, match=r"broken\.jpg"):
+        search_like(["in"], open_critic(), "in/broken.jpg")
+    with pytest.raises(BadBrief, match="nothing was found"):
+        search(["in/broken.jpg"], Redness(), "red").sheet()
+
+
+@pytest.mark.parametrize(
+    ("words", "file"), [("a tiger", "tiger"), ("章鱼", "octopus"), ("a teapot", "teapot"), ("fox", "fox")]
+)
+def test_the_shipped_eyes_find_drawings(words, file):
+    hits = search([SAMPLES], open_looker(), words, top=2).hits
+    assert {hit.file.stem for hit in hits} == {file}
+
+
+def test_a_picture_finds_itself():
+    place = SAMPLES / "3d" / "fox.png"
+    hit = search_like([SAMPLES / "3d"], open_critic(), place, top=1).hits[0]
+    assert hit.file == place
+    assert hit.score == pytest.approx(1, abs=1e-5)
+
+
+def test_scores_are_what_classify_weighs():
+    """The softmax of scale times score is the share of each label. Measured: 6e-8."""
+    looker, labels = open_looker(), ["a tiger", "a samovar", "狐狸"]
+    pixels = seen(Image.open(SAMPLES / "3d" / "fox.png"))
+    scores = looker.critic.scale * looker.reading(labels)(pixels)
+    torch.testing.assert_close(scores.softmax(dim=-1), looker.classify(pixels, labels), rtol=0, atol=1e-6)
+
+
+def test_the_commands_answer(capfd):
+    assert cli.run(["search", "in", "a", "red", "heart", "--json", "-o", "sheet.png", "--top", "3"]) == 0
+    out, err = capfd.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [set(row) for row in rows] == [{"file", "score"}] * 3 + [{"file", "error"}]
+    assert [row["score"] for row in rows[:3]] == sorted((row["score"] for row in rows[:3]), reverse=True)
+    assert "1 of 4 files" in err
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size[0] > 192
+    assert cli.run(["search", "in", "--like", "in/a.png"]) == 0
+    assert cli.run(["score", "in/a.png", "in/b.png", "a red heart"]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 5 + 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["search", "in"], "say what to look for"),
+        (["search", "in", "red", "--like", "in/a.png"], "one of them"),
+        (["search", "in", "red", "-o", "sheet.gif"], "end the name with"),
+        (["search", "nowhere", "red"], "no picture at"),
+        (["score", "in/a.png"], "and then words"),
+        (["score", "red", "in/a.png"], "is a file"),
+    ],
+)
+def test_wrong_requests_are_one_line(capfd, argv, says):
+    assert cli.run(argv) in (1, 2)
+    lines = capfd.readouterr().err.splitlines()
+    assert says in " ".join(lines)
+    assert not Path("sheet.gif").exists()
