@@ -68,7 +68,7 @@ def test_a_picture_finds_itself():
 
 
 def test_scores_are_what_classify_weighs():
-    """The softmax of scale times score is the share of each label. Measured: 6e-8."""
+    """The softmax of scale times score is the share of each label."""
     looker, labels = open_looker(), ["a tiger", "a samovar", "狐狸"]
     pixels = seen(Image.open(SAMPLES / "3d" / "fox.png"))
     scores = looker.critic.scale * looker.reading(labels)(pixels)

@@ -44,7 +44,7 @@ def rng(seed=0):
 
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
 def test_v_at_zero_terminal_snr(rescale):
-    """Trailing steps from pure noise, that divide the schedule. Measured: 6e-6 on latents."""
+    """Trailing steps from pure noise, that divide the schedule."""
     parts = random_parts("sd2-tiny")
     painter = painter_of(parts)
     brief = brief_for(painter.card, rescale=rescale, steps=5)
@@ -55,7 +55,7 @@ def test_v_at_zero_terminal_snr(rescale):
 
 
 def test_the_penultimate_layer_is_a_tower_of_one_layer_less():
-    """As folders of Stable Diffusion 2 hold it, against leaving one out of the whole. Measured: exact."""
+    """As folders of Stable Diffusion 2 hold it, against leaving one out of the whole."""
     parts = random_parts("sd2-tiny")
     whole = parts.text_encoder
     layers = whole.config.num_hidden_layers - 1
@@ -86,7 +86,6 @@ def depth_pipeline(parts):
 
 
 def test_depth_is_normalised_as_theirs_is():
-    """Measured: exact."""
     parts = random_parts("sd2-depth-tiny")
     depth = torch.rand(1, 1, 32, 48, generator=rng()) * 900 - 20
     image = torch.zeros(1, 3, 32, 48)
@@ -103,7 +102,7 @@ def test_a_flat_depth_is_zeros_and_not_nan(value):
 
 
 def test_painting_by_depth():
-    """All of the noise, so that both start from the same latents. Measured: 3e-6."""
+    """All of the noise, so that both start from the same latents."""
     parts = random_parts("sd2-depth-tiny")
     painter, pipeline = painter_of(parts), depth_pipeline(parts)
     depth, picture = torch.rand(1, 1, 32, 32, generator=rng(1)), torch.rand(1, 3, 32, 32, generator=rng(2))
@@ -186,7 +185,7 @@ def x4_brief(painter, **fields):
 
 
 def test_x4_is_their_upscaler(x4, monkeypatch):
-    """The same noise for the small picture and for the latents. Measured: 3e-6 on pixels."""
+    """The same noise for the small picture and for the latents."""
     painter, pipeline = open_folder(x4), x4_pipeline()
     assert painter.codec.vae.config.scaling_factor == 0.08333
     picture = torch.rand(1, 3, 16, 24, generator=rng()) * 2 - 1
@@ -210,7 +209,7 @@ def test_x4_is_their_upscaler(x4, monkeypatch):
 
 
 def test_the_small_picture_is_noised_on_a_linear_schedule(x4):
-    """1e-4 to 0.02 in a thousand steps, at level 20. Measured: 1e-7."""
+    """1e-4 to 0.02 in a thousand steps, at level 20."""
     small, noise = torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), -1.0)
     theirs = DDPMScheduler.from_config(LOW).add_noise(small, noise, torch.tensor([20]))
     torch.testing.assert_close(open_folder(x4)._noised(small, noise), theirs, rtol=0, atol=1e-6)

@@ -72,7 +72,7 @@ def open_recipe(name: str) -> Recipe:
 
 def read(asked: Asked) -> tuple[Stickers, Stickers]:
     """The pictures to learn from, and the held-out ones, which may be none."""
-    return read_imagefolder(asked.data).parted(lambda row: bool(row.get("held_out")))
+    return read_imagefolder(asked.data, watch=asked.watch).parted(lambda row: bool(row.get("held_out")))
 
 
 def styles_of(pictures: Stickers) -> dict[str, str]:
