@@ -46,7 +46,7 @@ def open_painter(name: str) -> Painter:
     for module in pkgutil.iter_modules(danqing.families.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"danqing.families.{module.name}")  # registers itself
-    return FAMILIES[_family_of(folder)](folder)
+    return FAMILIES[family_of(folder)](folder)
 
 
 def open_critic(place: str | Path | None = None) -> Critic:
@@ -72,7 +72,8 @@ def shipped_part(name: str) -> Path:
     return folder
 
 
-def _family_of(folder: Path) -> str:
+def family_of(folder: Path) -> str:
+    """The family of a folder of weights, as its card says."""
     try:
         return str(json.loads((folder / "card.json").read_text(encoding="utf-8"))["family"])
     except (OSError, ValueError, KeyError, TypeError):
