@@ -1,6 +1,6 @@
 """What changes from frame to frame of a film, as people write it: numbers at key frames, and words.
 
-    0: (1), 10: (1.05)                       1 at frame 0, 1.05 from frame 10 on, in between on a straight line
+    0: (1), 10: (1.05)                       1 at frame 0, 1.05 from frame 10 on, a straight line between
     0: a red apple | 20: a green apple:2     words from frame 0 and from frame 20 on
     20: a green apple:2 | 20: a worm:-0.5    several at once, in shares of their sum
 

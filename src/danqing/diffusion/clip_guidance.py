@@ -27,7 +27,7 @@ Denoise = Callable[[Tensor, Level], Tensor]
 """(x [n c h w], level) -> what is clean in it [n c h w], differentiable in x."""
 
 Losses = Callable[[Tensor, Level], Iterable[Tensor]]
-"""(pixels [n p h w], level) -> losses [n] to be added; made one by one, so that one graph is held at a time."""
+"""(pixels [n p h w], level) -> losses [n] to add up; made one by one, so that one graph is held at a time."""
 
 
 def spherical_distance(u: Tensor, v: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def spherical_distance(u: Tensor, v: Tensor) -> Tensor:
 
 
 def total_variation(pixels: Tensor) -> Tensor:
-    """The mean squared difference to the pixel on the right plus that to the one below, [n]; 0 at the edges."""
+    """The mean squared difference to the pixel on the right, and to the one below; 0 at the edges: [n]."""
     across, down = pixels.diff(dim=-1).square(), pixels.diff(dim=-2).square()
     return (across.sum(dim=(1, 2, 3)) + down.sum(dim=(1, 2, 3))) / pixels[0].numel()
 
@@ -127,7 +127,7 @@ def _finite(gradient: Tensor, level: Level) -> Tensor:
 
 
 def mirrored(x: Tensor, *, across: bool, down: bool) -> Tensor:
-    """x [n c h w] with its left half mirrored onto the right (across), its upper onto the lower (down)."""
+    """X [n c h w] with its left half mirrored onto the right (across), its upper onto the lower (down)."""
     for wanted, dim in ((across, -1), (down, -2)):
         if wanted:
             half = x.shape[dim] // 2

@@ -10,25 +10,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from danqing.conditioning.keyframes import Script
 from danqing.core.errors import BadBrief, shorten
-from danqing.nets.cutouts import Cuts
 
 CLIP_SCALE = 1000.0  # `clip_guidance_scale` of a brief's guidance of 1
 TIMES = 1000  # a schedule has a number for each, noisiest first
 
 _STRETCH = re.compile(r"\s*\[\s*([0-9]{1,4}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})\s*\]\s*\*\s*([0-9]{1,4})\s*")
-_SPARE = (None, False, "", 0, {}, [])
+_SPARE: tuple[object, ...] = (None, False, "", 0, {}, [])
 _EVERLASTING = 10_000  # the original's max_frames where nobody has chosen one
 
 
 @dataclass(frozen=True)
 class Course:
-    """A number for each of a thousand times from noise to picture. stretches: pairs of a number and a count."""
+    """A number for each of a thousand times from noise to picture: stretches of a number and a count."""
 
     stretches: tuple[tuple[float, int], ...]
 
@@ -70,6 +69,15 @@ ScheduleText = Annotated[str, BeforeValidator(_schedule)]
 Scale = Annotated[float, Field(ge=0, le=1e6)]
 
 
+class Looks(NamedTuple):
+    """How often CLIP looks at once, and at what; see `nets.cutouts.Cuts`."""
+
+    overview: int
+    inner: int
+    power: float
+    grey: float
+
+
 class Settings(BaseModel):
     """How a picture is led, all under the original's names and with its defaults.
 
@@ -101,18 +109,18 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _sees_something(self) -> Self:
-        blind = next((k for k in range(TIMES) if not len(self.cuts(k))), None)
+        blind = next((k for k in range(TIMES) if self.looks(k).overview + self.looks(k).inner < 1), None)
         if blind is not None:
             raise ValueError(f"no cuts at {blind} of {TIMES}: cut_overview + cut_innercut must be 1 or more")
         return self
 
-    def cuts(self, index: int) -> Cuts:
+    def looks(self, index: int) -> Looks:
         """How to look at an index in [0, 1000), 0 being pure noise."""
         overview, inner, power, grey = (
             Course.parse(text).at(index)
             for text in (self.cut_overview, self.cut_innercut, self.cut_ic_pow, self.cut_icgray_p)
         )
-        return Cuts(int(overview), int(inner), power, min(grey, 1.0), not self.skip_augs)
+        return Looks(int(overview), int(inner), power, min(grey, 1.0))
 
 
 @dataclass(frozen=True)
@@ -171,15 +179,15 @@ def checked_settings(told: Mapping[str, Any], path: Path) -> Settings:
         raise BadBrief(f"{str(path)!r}: {where or 'cuts'}: {text}") from None
 
 
-def write_settings(settings: Settings | None, asked: Mapping[str, Any], script: Script) -> str:
-    """The text of a settings file: the original's names for all that it knows, and `asked` as it is."""
-    prompts = {
-        str(frame): [f"{text}:{weight:g}" for text, weight in lines] for frame, lines in script.scenes
-    }
+def write_settings(settings: Mapping[str, Any], asked: Mapping[str, Any], script: Script) -> str:
+    """The text of a settings file: the original's names for all that it knows, and `asked` as it is.
+
+    settings: those of `Settings` that are not a painter's own.
+    """
+    prompts = {str(frame): [f"{text}:{weight:g}" for text, weight in lines] for frame, lines in script.scenes}
     film = {theirs: asked[ours] for theirs, ours in _FILM.items() if ours in asked}
     scale = {"clip_guidance_scale": asked["guidance"] * CLIP_SCALE} if "guidance" in asked else {}
-    led = {} if settings is None else settings.model_dump(mode="json")
-    told = {"text_prompts": prompts, **scale, **led, **film, "danqing": dict(asked)}
+    told = {"text_prompts": prompts, **scale, **settings, **film, "danqing": dict(asked)}
     return json.dumps(told, indent=4, ensure_ascii=False) + "\n"
 
 
@@ -193,7 +201,14 @@ _FILM = {  # the original's name -> the field of a form
     "seed": "seed",
     "init_image": "start",
 }
-_FOLLOWED = {*_FILM, "text_prompts", "clip_guidance_scale", "frames_skip_steps", "key_frames", "interp_spline"}
+_FOLLOWED = {
+    *_FILM,
+    "text_prompts",
+    "clip_guidance_scale",
+    "frames_skip_steps",
+    "key_frames",
+    "interp_spline",
+}
 
 
 def _asked(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,8 +231,7 @@ def _asked(told: Mapping[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def _prompts(told: object) -> dict[int, list[str]]:
+def _prompts(told: Any) -> dict[int, list[str]]:
     """A table of prompts, or one list of them for all frames."""
-    if not isinstance(told, Mapping):
-        told = {0: told}
-    return {int(frame): [texts] if isinstance(texts, str) else list(texts) for frame, texts in told.items()}
+    table = told if isinstance(told, Mapping) else {0: told}
+    return {int(frame): [texts] if isinstance(texts, str) else list(texts) for frame, texts in table.items()}

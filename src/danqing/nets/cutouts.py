@@ -8,6 +8,7 @@ differentiable, and all that is random comes from each picture's own generator.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,8 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 class Cuts:
     """How to look at a picture once.
 
-    overview: looks at all of it. inner: looks at random squares of it. power: more than 1 makes those smaller.
-    grey: the share of them without colour. augment: whether to turn, shift and colour the looks.
+    overview: looks at all of it. inner: looks at random squares of it. power: more than 1 makes those
+    smaller. grey: the share of them without colour. augment: whether to turn, shift and colour the looks.
     """
 
     overview: int
@@ -48,7 +49,7 @@ class Cuts:
         """Squares of random size and place, the first of them grey: [n inner 3 side side]."""
         drawn = uniform(seeds, self.inner, 3).tolist()
         rows = [
-            [_square(picture, side, *draw, self.power) for draw in draws]
+            [_square(picture, side, draw, self.power) for draw in draws]
             for picture, draws in zip(pictures, drawn, strict=True)
         ]
         if not self.inner:
@@ -60,13 +61,15 @@ class Cuts:
 
 def uniform(seeds: Seeds, *shape: int) -> Tensor:
     """Numbers in [0, 1] from each picture's own generator, [n *shape]."""
-    return torch.special.ndtr(seeds.normal(*shape))
+    numbers: Tensor = torch.special.ndtr(seeds.normal(*shape))
+    return numbers
 
 
 def grey(pictures: Tensor) -> Tensor:
     """The same brightness without colour, [... 3 h w]."""
     luma = torch.tensor(_LUMA).to(pictures).view(3, 1, 1)
-    return (pictures * luma).sum(dim=-3, keepdim=True).expand_as(pictures)
+    same: Tensor = (pictures * luma).sum(dim=-3, keepdim=True).expand_as(pictures)
+    return same
 
 
 def augmented(looks: Tensor, seeds: Seeds) -> Tensor:
@@ -76,7 +79,7 @@ def augmented(looks: Tensor, seeds: Seeds) -> Tensor:
     noise = seeds.normal(*looks.shape[1:]).to(looks).flatten(0, 1)
     flat = _moved(looks.flatten(0, 1), draws[:, :4]) + _NOISE * noise
     flat = torch.where(draws[:, 4].view(-1, 1, 1, 1) < _GREY, grey(flat), flat)
-    return _coloured(flat, (draws[:, 5:] * 2 - 1) * _JITTER).unflatten(0, (n, k))
+    return _coloured(flat, (draws[:, 5:] * 2 - 1) * _JITTER).view(n, k, *looks.shape[2:])
 
 
 def _overviews(pictures: Tensor, count: int, side: int) -> Tensor:
@@ -86,8 +89,12 @@ def _overviews(pictures: Tensor, count: int, side: int) -> Tensor:
     return torch.stack(kinds if count <= len(kinds) else [whole] * count, dim=1)[:, :count]
 
 
-def _square(picture: Tensor, side: int, u: float, right: float, down: float, power: float) -> Tensor:
-    """One square of a picture [3 h w], from all of its short side down to `side` or half of it: [3 side side]."""
+def _square(picture: Tensor, side: int, draw: Sequence[float], power: float) -> Tensor:
+    """A square of a picture [3 h w], of all its short side down to `side` or half of it: [3 side side].
+
+    draw: three numbers in [0, 1], for its size and its place.
+    """
+    u, right, down = draw
     height, width = picture.shape[-2:]
     most = min(height, width)
     least = min(side, math.ceil(most / 2))
@@ -132,4 +139,6 @@ def _turned_hue(turns: Tensor) -> Tensor:
     angle = (2 * math.pi * turns)[:, None, None]
     axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]).to(turns) / math.sqrt(3)
     along = torch.full((3, 3), 1 / 3).to(turns)
-    return torch.cos(angle) * torch.eye(3).to(turns) + torch.sin(angle) * axis + (1 - torch.cos(angle)) * along
+    return (
+        torch.cos(angle) * torch.eye(3).to(turns) + torch.sin(angle) * axis + (1 - torch.cos(angle)) * along
+    )
