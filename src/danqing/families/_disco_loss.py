@@ -29,8 +29,6 @@ _Wishes = list[tuple[Sequence[Tensor], Tensor]]
 
 _FUZZY = 25  # texts like the one that was given
 _AREA = 1280 * 768  # pixels for which the original's scales were found; here they hold for any size
-    1280 * 768
-)  # pixels, for which the original's scales were found: a pixel's share of a mean is one of them
 
 
 @dataclass(frozen=True)
