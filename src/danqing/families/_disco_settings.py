@@ -21,7 +21,7 @@ CLIP_SCALE = 1000.0  # `clip_guidance_scale` of a brief's guidance of 1
 TIMES = 1000  # a schedule has a number for each, noisiest first
 
 _STRETCH = re.compile(r"\s*\[\s*([0-9]{1,4}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})\s*\]\s*\*\s*([0-9]{1,4})\s*")
-_SPARE: tuple[object, ...] = (None, False, "", 0, {}, [])
+_SPARE: tuple[object, ...] = (None, False, "", 0, {}, [], "Linear")  # ask for nothing, or for what is done
 _EVERLASTING = 10_000  # the original's max_frames where nobody has chosen one
 
 
@@ -207,7 +207,6 @@ _FOLLOWED = {
     "clip_guidance_scale",
     "frames_skip_steps",
     "key_frames",
-    "interp_spline",
 }
 
 
