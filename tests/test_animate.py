@@ -53,7 +53,7 @@ def test_key_frames_in_words():
         "0: (1), 0: (2)",
         "-1: (2)",
     ):
-        with pytest.raises(ValueError, match="key frames|two numbers"):
+        with pytest.raises(ValueError, match=r"key frames|two numbers"):
             KeyFrames.parse(text)
 
 
@@ -286,7 +286,7 @@ def test_an_ffmpeg_that_fails_leaves_nothing(tmp_path, monkeypatch):
     tool.write_text(f"#!{shutil.which('sh')}\necho no such codec >&2\nexit 1\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tool.parent))
-    with pytest.raises(DanqingError, match="could not write .mp4: no such codec"):
+    with pytest.raises(DanqingError, match=r"could not write .mp4: no such codec"):
         save_film(pictures(), tmp_path / "film.mp4", fps=10)
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
 

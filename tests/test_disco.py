@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from danqing.apps.edit import edit
 from danqing.apps.inpaint import inpaint
 from danqing.apps.paint import paint
 from danqing.core.brief import Brief
@@ -182,8 +183,6 @@ def test_apps_paint_with_it(painter):
     mask = mask_of((64, 64), (8, 8, 40, 40))
     assert inpaint(image, "a cat", mask=mask, painter=painter, steps=2, seed=1)
     with pytest.raises(BadBrief, match="cannot learn"):
-        from danqing.apps.edit import edit
-
         edit(image, "a cat", painter=painter)
 
 
@@ -306,7 +305,7 @@ def test_schedules_are_a_grammar():
         "[-1]*1000",
         "4*1000",
     ):
-        with pytest.raises(ValueError, match="schedule|sum to"):
+        with pytest.raises(ValueError, match=r"schedule|sum to"):
             Course.parse(text)
     with pytest.raises(ValueError, match="no cuts at 400 of 1000"):
         Settings(cut_overview="[1]*400+[0]*600", cut_innercut="[0]*1000")
@@ -438,7 +437,7 @@ def test_a_wrong_folder_is_one_line(painter, models, config, said):
 def test_a_card_that_is_not_its_priors_is_told(painter, models):
     wrong = replace(painter, card=painter.card.model_copy(update={"width": 64}))
     save_disco(wrong, models / "wrong", "../prior", ["../eyes"])
-    with pytest.raises(BadWeights, match="says width 64, its prior '../prior' 32: correct the card"):
+    with pytest.raises(BadWeights, match=r"says width 64, its prior '../prior' 32: correct the card"):
         open_painter(str(models / "wrong"))
 
 
@@ -449,7 +448,7 @@ def test_its_card_promises_what_its_prior_can(painter):
 
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
 def test_the_shipped_clip_likes_what_it_leads():
-    """Cosine with the words, led against not led. Measured at 5 steps: 0.34 and 0.35 against -0.25 and -0.10."""
+    """Cosine with the words, led against not led. Measured: 0.34, 0.35 against -0.25, -0.10."""
     prior, critic = open_painter("stickers"), open_critic()
     led = DiscoPainter(disco_card("led", prior.card), prior, (critic,), QUICK)
     brief = settled(led, prompt="a red apple", width=64, height=64, count=2, steps=4)
