@@ -17,7 +17,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import Given
 from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import Led, clamped, mirrored, rms
-from danqing.diffusion.samplers import ddim, drive
+from danqing.diffusion.samplers import Answer, ddim, drive
 from danqing.diffusion.schedule import Level
 from danqing.families import gan, open_critic, open_painter, shipped
 from danqing.families._disco_settings import Course, Settings, read_settings
@@ -194,10 +194,10 @@ def test_a_gradient_that_is_not_a_number_is_told_and_counts_as_none():
         scale = torch.tensor([1.0, float("nan")])
         yield scale * pixels.square().mean(dim=(1, 2, 3))
 
-    led = Led(lambda x, _: x / 2, lambda state: state, losses)
+    led = Led(lambda x, _: Answer(x / 2), lambda state: state, losses)
     x = torch.ones(2, 3, 4, 4)
     with pytest.warns(RuntimeWarning, match="t = 500 was not finite"):
-        clean = led(x, LEVEL)
+        clean = led(x, LEVEL).clean
     assert torch.equal(clean[1], x[1] / 2)
     assert (clean[0] < 0.5).all()
 
@@ -216,18 +216,18 @@ def test_range_loss_has_an_effect():
     def losses(pixels, _level):
         yield range_loss(pixels)
 
-    led = Led(lambda x, _: 2 * x, lambda state: state, losses, clamp=None)
+    led = Led(lambda x, _: Answer(2 * x), lambda state: state, losses, clamp=None)
     x = torch.full((1, 3, 4, 4), 0.9)
-    assert (led(x, LEVEL) < 2 * x).all()
+    assert (led(x, LEVEL).clean < 2 * x).all()
 
 
 def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach():
     def losses(pixels, _level):
         yield 100 * pixels.mean(dim=(1, 2, 3))
 
-    led = Led(lambda x, _: x, lambda state: state, losses, reach=0.5)
+    led = Led(lambda x, _: Answer(x), lambda state: state, losses, reach=0.5)
     x = torch.zeros(1, 3, 4, 4)
-    assert torch.equal(led(x, Level(0.0, 1.0, 999.0)), x)
+    assert torch.equal(led(x, Level(0.0, 1.0, 999.0)).clean, x)
     torch.testing.assert_close(
         rms(led(x, Level(1e-4, (1 - 1e-8) ** 0.5, 998.0))), torch.full((1, 1, 1, 1), 0.5)
     )

@@ -22,6 +22,7 @@ from danqing.diffusion.clip_guidance import (
     spherical_distance,
     total_variation,
 )
+from danqing.diffusion.samplers import Answer
 from danqing.diffusion.schedule import Level
 from danqing.families._disco_loss import Eyes, Loss
 from danqing.families._disco_settings import Settings
@@ -129,18 +130,18 @@ def test_the_whole_gradient_through_network_codec_cuts_and_clip(critic, augment)
         return Loss((critic,), chosen, said, 5.0, [-9.0], 1000, near, Seeds([7]))
 
     def denoise(x, _level):
-        return torch.tanh(torch.einsum("ij,njhw->nihw", matrix, x))
+        return Answer(torch.tanh(torch.einsum("ij,njhw->nihw", matrix, x)))
 
     def decode(state):
         return torch.einsum("ij,njhw->nihw", mix, state) * 1.5
 
     def value(x):
-        seen = decode(LEVEL.sigma * denoise(x, LEVEL) + (1 - LEVEL.sigma) * x)
+        seen = decode(LEVEL.sigma * denoise(x, LEVEL).clean + (1 - LEVEL.sigma) * x)
         with torch.no_grad():
             return sum(loss.sum() for loss in losses()(seen, LEVEL))
 
     x = drawn(1, 3, 4, 4, seed=4).requires_grad_()
-    gradient = Led(denoise, decode, losses(), clamp=None).gradient(x, denoise(x, LEVEL), LEVEL)
+    gradient = Led(denoise, decode, losses(), clamp=None).gradient(x, denoise(x, LEVEL).clean, LEVEL)
     expected = -differences(value, x.detach(), 1e-5)
     assert expected.abs().max() > 0
     torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))

@@ -21,10 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from danqing.diffusion.samplers import Answer
 from danqing.diffusion.schedule import Level
 
-Denoise = Callable[[Tensor, Level], Tensor]
-"""(x [n c h w], level) -> what is clean in it [n c h w], differentiable in x."""
+Denoise = Callable[[Tensor, Level], Answer]
+"""(x [n c h w], level) -> what is clean in it, differentiable in x."""
 
 Losses = Callable[[Tensor, Level], Iterable[Tensor]]
 """(pixels [n p h w], level) -> losses [n] to add up; made one by one, so that one graph is held at a time."""
@@ -80,7 +81,8 @@ class Led:
 
     decode: state [n c h w] -> pixels, differentiable. clamp: the largest root mean square of a gradient, None
     for any. reach: likewise of how far one step may move the clean estimate; where there is next to no
-    signal, and steps are few, the formula alone would throw it out of all bounds.
+    signal, and steps are few, the formula alone would throw it out of all bounds. limit: what a clean
+    estimate goes through after that; within the denoiser it would hide from the gradient what it cuts off.
     """
 
     denoise: Denoise
@@ -88,17 +90,19 @@ class Led:
     losses: Losses
     clamp: float | None = 0.05
     reach: float = math.inf
+    limit: Callable[[Tensor], Tensor] | None = None
 
     @torch.enable_grad()
-    def __call__(self, x: Tensor, level: Level) -> Tensor:
+    def __call__(self, x: Tensor, level: Level) -> Answer:
         """What is clean in x [n c h w], moved down the losses. A gradient that is not finite counts as 0."""
         x = x.detach().requires_grad_()
-        clean = self.denoise(x, level)
-        if level.alpha == 0:  # pure noise says nothing of a picture
-            return clean.detach()
-        gradient = self.gradient(x, clean, level)
-        moved = condition_score(clean.detach(), gradient, level) - clean.detach()
-        return clean.detach() + clamped(moved, self.reach)
+        told, share = self.denoise(x, level)
+        clean = told.detach()
+        if level.alpha > 0:  # pure noise says nothing of a picture
+            moved = condition_score(clean, self.gradient(x, told, level), level) - clean
+            clean = clean + clamped(moved, self.reach)
+        clean = clean if self.limit is None else self.limit(clean)
+        return Answer(clean, None if share is None else share.detach())
 
     def gradient(self, x: Tensor, clean: Tensor, level: Level) -> Tensor:
         """Minus the gradient of all losses in x [n c h w], where `clean` was made of x.

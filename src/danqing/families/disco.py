@@ -35,7 +35,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import Denoise, Led, mirrored
 from danqing.diffusion.guidance import keeping
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.diffusion.samplers import SAMPLERS, Walk, Walker, ddim, drive
+from danqing.diffusion.samplers import SAMPLERS, Answer, Walk, Walker, ddim, drive
 from danqing.diffusion.schedule import Level
 from danqing.families._diffusers_folder import read_card
 from danqing.families._disco_loss import Eyes, Loss
@@ -118,13 +118,21 @@ class DiscoPainter:
         """The prior's denoiser without words, led by the loss, and what shall stay kept."""
         wordless = _wordless(brief)
         nothing = self.prior.condition(wordless).expand(len(said))
-        led = self.prior.denoiser(wordless, replace(nothing, beside=said.beside), levels)
-        if brief.guidance:
-            clamp = self.settings.clamp_max if self.settings.clamp_grad else None
-            led = Led(led, self.prior.codec.decode, self._loss(brief, said, levels, seeds), clamp, _REACH)
+        nothing = replace(nothing, beside=said.beside)
+        if not brief.guidance:
+            led: Denoise = torch.no_grad()(self.prior.denoiser(wordless, nothing, levels))
         else:
-            led = torch.no_grad()(led)
-        return led if said.beside is not None else keeping(led, said)
+            loose = replace(self.prior, limit=None).denoiser(wordless, nothing, levels)
+            clamp = self.settings.clamp_max if self.settings.clamp_grad else None
+            loss = self._loss(brief, said, levels, seeds)
+            led = Led(loose, self.prior.codec.decode, loss, clamp, _REACH, self.prior.limit)
+        kept = keeping(said if said.beside is None else replace(said, region=None))
+
+        def denoise(x: Tensor, level: Level) -> Answer:
+            clean, share = led(x, level)
+            return Answer(kept(clean), share)
+
+        return denoise
 
     def _loss(self, brief: Brief, said: Conditioning, levels: Sequence[Level], seeds: Seeds) -> Loss:
         assert brief.guidance is not None, "settle the brief first"
