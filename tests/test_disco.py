@@ -19,7 +19,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import Led, clamped, mirrored, rms
 from danqing.diffusion.samplers import Answer, ddim, drive
 from danqing.diffusion.schedule import Level
-from danqing.families import gan, open_critic, open_painter, shipped
+from danqing.families import ddpm, gan, open_critic, open_painter, shipped
 from danqing.families._disco_settings import Course, Settings, read_settings
 from danqing.families._latent import save_latent
 from danqing.families._pretrained import write_module
@@ -186,6 +186,19 @@ def test_apps_paint_with_it(painter):
         edit(image, "a cat", painter=painter)
 
 
+def test_a_model_of_pixels_is_led_too(painter):
+    """Its limit holds after it was led."""
+    prior = ddpm.random_painter()
+    assert prior.limit is not None
+    pixels = replace(painter, card=disco_card("pixels", prior.card), prior=prior)
+    brief = settled(pixels, steps=4, guidance=50)
+    *_, last = canvases(pixels, brief)
+    assert prior.finish(last).shape == (2, 4, 16, 16)
+    assert last.state.abs().max() <= 1 + 1e-5
+    unled = canvases(pixels, brief.model_copy(update={"guidance": 0.0}))[-1]
+    assert not torch.allclose(last.state, unled.state, atol=1e-4)
+
+
 # ---- the gradient
 
 
@@ -229,7 +242,7 @@ def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach():
     x = torch.zeros(1, 3, 4, 4)
     assert torch.equal(led(x, Level(0.0, 1.0, 999.0)).clean, x)
     torch.testing.assert_close(
-        rms(led(x, Level(1e-4, (1 - 1e-8) ** 0.5, 998.0))), torch.full((1, 1, 1, 1), 0.5)
+        rms(led(x, Level(1e-4, (1 - 1e-8) ** 0.5, 998.0)).clean), torch.full((1, 1, 1, 1), 0.5)
     )
 
 
@@ -454,6 +467,6 @@ def test_the_shipped_clip_likes_what_it_leads():
     brief = settled(led, prompt="a red apple", width=64, height=64, count=2, steps=4)
     liked = [
         critic.score(painted(led, brief.model_copy(update={"guidance": guidance})), ["a red apple"])
-        for guidance in (5.0, 0.0)
+        for guidance in (led.card.guidance, 0.0)
     ]
     assert (liked[0] > liked[1] + 0.1).all()

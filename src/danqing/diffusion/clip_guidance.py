@@ -79,15 +79,17 @@ def condition_score(clean: Tensor, gradient: Tensor, level: Level) -> Tensor:
 class Led:
     """A denoiser led down the losses of what it makes: what a sampler asks instead.
 
-    decode: state [n c h w] -> pixels, differentiable. clamp: the largest root mean square of a gradient, None
-    for any. reach: likewise of how far one step may move the clean estimate; where there is next to no
-    signal, and steps are few, the formula alone would throw it out of all bounds. limit: what a clean
-    estimate goes through after that; within the denoiser it would hide from the gradient what it cuts off.
+    decode: state [n c h w] -> pixels, differentiable. scale: what all losses are multiplied with. clamp: the
+    largest root mean square of a gradient, None for any. reach: likewise of how far one step may move the
+    clean estimate; where there is next to no signal, and steps are few, the formula alone would throw it out
+    of all bounds. limit: what a clean estimate goes through after that; within the denoiser it would hide
+    from the gradient what it cuts off.
     """
 
     denoise: Denoise
     decode: Callable[[Tensor], Tensor]
     losses: Losses
+    scale: float = 1.0
     clamp: float | None = 0.05
     reach: float = math.inf
     limit: Callable[[Tensor], Tensor] | None = None
@@ -105,7 +107,7 @@ class Led:
         return Answer(clean, None if share is None else share.detach())
 
     def gradient(self, x: Tensor, clean: Tensor, level: Level) -> Tensor:
-        """Minus the gradient of all losses in x [n c h w], where `clean` was made of x.
+        """Minus the gradient of all losses in x [n c h w], clamped, where `clean` was made of x.
 
         The losses see clean sigma + x (1 - sigma): the estimate where there is noise, x itself where not.
         """
@@ -114,7 +116,7 @@ class Led:
         pull = torch.zeros_like(pixels)
         for loss in self.losses(pixels, level):
             pull += torch.autograd.grad(loss.sum(), pixels)[0]
-        (gradient,) = torch.autograd.grad(seen, x, -pull)
+        (gradient,) = torch.autograd.grad(seen, x, -self.scale * pull)
         gradient = _finite(gradient, level)
         return gradient if self.clamp is None else clamped(gradient, self.clamp)
 

@@ -28,7 +28,6 @@ _Wishes = list[tuple[Sequence[Tensor], Tensor]]
 """For each part of a prompt what each CLIP wants to see [n l d_k], and how much it counts [n]."""
 
 _FUZZY = 25  # texts like the one that was given
-_AREA = 1280 * 768  # pixels for which the original's scales were found; here they hold for any size
 
 
 @dataclass(frozen=True)
@@ -74,17 +73,16 @@ class Loss:
     def __call__(self, pixels: Tensor, level: Level) -> Iterator[Tensor]:
         """The losses of pixels [n p h w], one by one, each [n]."""
         settings, colours = self._settings, pixels[:, :3]
-        share = pixels.shape[-1] * pixels.shape[-2] / _AREA
         for _ in range(settings.cutn_batches):
             for k, critic in enumerate(self._critics):
-                yield share * self._scale / settings.cutn_batches * self._unlike(colours, level, k, critic)
-        yield share * (
+                yield self._scale / settings.cutn_batches * self._unlike(colours, level, k, critic)
+        yield (
             settings.tv_scale * total_variation(colours)
             + settings.range_scale * range_loss(colours)
             + settings.sat_scale * saturation_loss(colours)
         )
         if self._image is not None and settings.init_scale:
-            yield share * settings.init_scale * picture_error(colours, self._image)
+            yield settings.init_scale * picture_error(colours, self._image)
 
     def _unlike(self, colours: Tensor, level: Level, k: int, critic: Critic) -> Tensor:
         """The distance from the words of looks at each picture, the mean of all looks: [n]."""

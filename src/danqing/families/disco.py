@@ -47,6 +47,7 @@ from danqing.families.clip import Critic
 # added to a picture's seed for the generator of its cuts, so that the walk's noise is what it is unguided; no
 # picture has such a seed
 _LOOKS = 2**32
+_NUMBERS = 3 * 1280 * 768  # of a state, for which the original's scales were found
 _REACH = 1.0  # of a clean estimate's deviation, which is about 1
 
 
@@ -85,7 +86,7 @@ class DiscoPainter:
         """
         levels = self.prior.levels(_wordless(brief), conditioning.image is not None)
         said = conditioning.expand(len(canvas.seeds))
-        denoise = self._denoiser(brief, said, levels, canvas.seeds)
+        denoise = self._denoiser(brief, said, levels, canvas)
         walk = self._walker(brief)(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
             if not x.isfinite().all():
@@ -114,8 +115,12 @@ class DiscoPainter:
         walker = partial(ddim, eta=self.settings.eta) if brief.sampler == "ddim" else named
         return _symmetric(walker, self.settings)
 
-    def _denoiser(self, brief: Brief, said: Conditioning, levels: Sequence[Level], seeds: Seeds) -> Denoise:
-        """The prior's denoiser without words, led by the loss, and what shall stay kept."""
+    def _denoiser(self, brief: Brief, said: Conditioning, levels: Sequence[Level], canvas: Canvas) -> Denoise:
+        """The prior's denoiser without words, led by the loss, and what shall stay kept.
+
+        Losses are means over a picture: the fewer numbers there are, the larger the gradient in each. So they
+        are scaled to what they would be for the original, and its settings mean the same for any state.
+        """
         wordless = _wordless(brief)
         nothing = self.prior.condition(wordless).expand(len(said))
         nothing = replace(nothing, beside=said.beside)
@@ -124,8 +129,9 @@ class DiscoPainter:
         else:
             loose = replace(self.prior, limit=None).denoiser(wordless, nothing, levels)
             clamp = self.settings.clamp_max if self.settings.clamp_grad else None
-            loss = self._loss(brief, said, levels, seeds)
-            led = Led(loose, self.prior.codec.decode, loss, clamp, _REACH, self.prior.limit)
+            loss = self._loss(brief, said, levels, canvas.seeds)
+            scale = canvas.state[0].numel() / _NUMBERS
+            led = Led(loose, self.prior.codec.decode, loss, scale, clamp, _REACH, self.prior.limit)
         kept = keeping(said if said.beside is None else replace(said, region=None))
 
         def denoise(x: Tensor, level: Level) -> Answer:
@@ -251,7 +257,7 @@ def disco_card(name: str, prior: Card) -> Card:
         "paper": "2105.05233",
         "year": 2022,
         "steps": max(prior.steps, 25),
-        "guidance": 5.0,
+        "guidance": 25.0,  # what one small CLIP needs; the original sums several
         "sampler": "ddim",
         "can": prior.can - {Can.NEGATIVE, Can.LEARN} | {Can.WORDS, Can.REDRAW, Can.INPAINT},
         "styles": prior.styles,
