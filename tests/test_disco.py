@@ -27,6 +27,8 @@ from danqing.families.clip import Critic, build_clip
 from danqing.families.disco import DiscoPainter, disco_card, save_disco
 from danqing.families.stable_diffusion import byte_tokenizer, random_painter, random_parts, save_folder
 from danqing.nets.cutouts import Cuts, grey
+from danqing.recipes._recipe import Asked
+from danqing.recipes.disco import disco
 from tests.test_apps import drawing, mask_of
 
 QUICK = Settings(cutn_batches=1, cut_overview="[1]*1000", cut_innercut="[1]*1000", eta=0)
@@ -470,3 +472,14 @@ def test_the_shipped_clip_likes_what_it_leads():
         for guidance in (led.card.guidance, 0.0)
     ]
     assert (liked[0] > liked[1] + 0.1).all()
+
+
+@pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
+def test_the_recipe_writes_a_folder_that_paints(tmp_path):
+    ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm")
+    folder = disco(Asked(tmp_path, tmp_path / "run", tmp_path))
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "config.json"]
+    painter = open_painter(str(folder))
+    assert painter.card.family == "disco"
+    [picture] = paint("a red apple", painter=painter, steps=1, seed=1)
+    assert picture.image.size == (painter.card.width, painter.card.height)
