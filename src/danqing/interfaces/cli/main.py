@@ -51,6 +51,7 @@ COMMANDS = {
     **{name: Entry(f"danqing.interfaces.cli.apps:{name}", help) for name, help in APPS.items()},
     "animate": Entry("danqing.interfaces.cli.animate:animate", "Paint a film, frame by frame."),
     "learn": Entry("danqing.interfaces.cli.learn:learn", "Teach a model a subject from a few pictures."),
+    "lineage": Entry("danqing.interfaces.cli.lineage:lineage", "Paint the same words with every family."),
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
     "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),
