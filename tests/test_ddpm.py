@@ -26,6 +26,7 @@ from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.variance import Variance, deviation
 from danqing.families import ddpm, open_painter
+from danqing.families._ddpm_folder import read_folder
 from danqing.families._names import NO_NAMES, Names
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
@@ -88,7 +89,7 @@ def moments(share, steps):
 def test_the_right_variance_needs_few_steps():
     """The exact posterior of Gaussian data needs 10 steps, beta-tilde paints too little, beta too much.
 
-    Measured deviations of 0.3: 0.301 exact, 0.265 with beta-tilde, 0.354 with beta. Chance: 0.6 %.
+    Measured, where 0.3 is right: 0.297 exact, 0.208 with beta-tilde, 0.364 with beta. Chance: 0.6 %.
     """
     levels = COSINE.levels(10, "linspace")
     after = dict(zip([level.t for level in levels], levels[1:], strict=False))
@@ -106,8 +107,8 @@ def test_the_right_variance_needs_few_steps():
 
     mean, spread = moments(exact, 10)
     assert (mean, spread) == pytest.approx((MEAN, STD), abs=0.02 * STD)
-    assert moments(lambda *_: None, 10)[1] < 0.95 * STD
-    assert moments(lambda *_: torch.ones(()), 10)[1] > 1.05 * STD
+    assert moments(lambda *_: None, 10)[1] < 0.8 * STD
+    assert moments(lambda *_: torch.ones(()), 10)[1] > 1.1 * STD
     assert moments(lambda *_: torch.ones(()), 1000)[1] == pytest.approx(STD, rel=0.02)
 
 
@@ -282,7 +283,7 @@ def test_classes_without_names_are_numbers(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "theirs")
     for name in ("card.json", "danqing.json"):
         (folder / name).unlink()
-    parts = ddpm.read_folder(folder)
+    parts = read_folder(folder)
     assert parts.names.entries == tuple("0123456")
     assert parts.card.width == 8
 
@@ -341,7 +342,7 @@ def error_of(objective):
 
 
 def test_it_learns_and_the_null_label_stays_null(tmp_path):
-    """Measured: MEASURED_L"""
+    """Measured: to 0.54 of what it was."""
     objective = objective_of()
     before = error_of(objective)
     assert error_of(trained(objective, tmp_path, 30)) < 0.8 * before

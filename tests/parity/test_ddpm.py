@@ -1,4 +1,4 @@
-"""DDPM against diffusers: variances, and its pipelines whole, from one folder; the bound against torch's KL."""
+"""DDPM against diffusers: variances, and whole pipelines from one folder; the bound against torch's KL."""
 
 from __future__ import annotations
 
