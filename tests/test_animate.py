@@ -183,15 +183,15 @@ def test_a_film_from_a_picture_on_any_ground(painter, tmp_path):
 def test_a_film_led_by_clip_and_set_by_a_file(painter, tmp_path):
     disco = DiscoPainter(disco_card("led", painter.card), painter, (tiny_critic(),), QUICK)
     path = tmp_path / "settings.txt"
-    told = {"text_prompts": {"0": ["a cat:2", "fog:-1"]}, "clamp_max": 0.5, "max_frames": 2, "steps": 4}
+    told = {"text_prompts": {"0": ["a cat:2", "fog:-1"]}, "eta": 0.9, "max_frames": 2, "steps": 4}
     path.write_text(json.dumps(told))
     notes = []
     frames = animate(painter=disco, settings=str(path), seed=5, strength=0.5, watch=notes.append)
     assert [frame.brief.prompt for frame in frames] == ["a cat::2 fog::-1"] * 2
     plain = animate("a cat::2 fog::-1", painter=disco, **{**SHORT, "frames": 2})
     assert plain[0].image.tobytes() != frames[0].image.tobytes()
-    stronger = replace(disco, settings=QUICK.model_copy(update={"clamp_max": 0.5}))
-    same = animate("a cat::2 fog::-1", painter=stronger, **{**SHORT, "frames": 2})
+    livelier = replace(disco, settings=QUICK.model_copy(update={"eta": 0.9}))
+    same = animate("a cat::2 fog::-1", painter=livelier, **{**SHORT, "frames": 2})
     assert [a.image.tobytes() for a in same] == [b.image.tobytes() for b in frames]
 
 

@@ -259,6 +259,7 @@ def disco_card(name: str, prior: Card) -> Card:
         "steps": max(prior.steps, 25),
         "guidance": 25.0,  # what one small CLIP needs; the original sums several
         "sampler": "ddim",
+        "led_by": "CLIP",
         "can": prior.can - {Can.NEGATIVE, Can.LEARN} | {Can.WORDS, Can.REDRAW, Can.INPAINT},
         "styles": prior.styles,
     }
