@@ -5,11 +5,12 @@ A form is a `Brief` and what the app needs besides; `Form.brief` is what the pai
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from danqing.core.brief import Brief, Text
+from danqing.conditioning.keyframes import FRAME_MAX, KeyFrames, Script
+from danqing.core.brief import SEED_MAX, Brief, Text
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 from danqing.core.request import Request
@@ -25,6 +26,18 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _key_frames(text: str) -> str:
+    KeyFrames.parse(text)
+    return text
+
+
+def _script(text: str) -> str:
+    if text.strip():
+        Script.parse(text)
+    return text
+
+
+KeyFrameText = Annotated[Text, AfterValidator(_key_frames)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split)]
 Eta = Annotated[float, Field(ge=0, le=1.5)]  # beyond it pictures fall apart
 Etas = Annotated[tuple[Eta, ...], BeforeValidator(_split)]
@@ -230,6 +243,47 @@ class Edit(Form):
     def marks(self) -> tuple[str, ...]:
         """One picture for every eta."""
         return ("fast",) if self.fast else tuple(f"eta{eta:g}" for eta in self.etas)
+
+
+class Animate(Form):
+    """Paint a film: each frame is the one before, moved under a camera and painted over.
+
+    Words and moves may change on the way: "0: a red apple | 20: a green apple", --zoom "0: (1), 10: (1.05)".
+    """
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    asks: ClassVar[tuple[str, ...]] = ("prompt",)
+    single: ClassVar[bool] = True
+    image: Text = ""
+    prompt: Annotated[Text, AfterValidator(_script)] = Field(
+        default="", max_length=4000, description="what to paint, or from which frame on to paint what"
+    )
+    start: Text | None = Field(default=None, description="a picture to start from, instead of words alone")
+    frames: int = Field(default=24, ge=1, le=FRAME_MAX, description="how many frames")
+    fps: float = Field(default=12, ge=1, le=60, description="frames a second")
+    zoom: KeyFrameText = Field(default="1", description="how much larger each frame, such as 0: (1.02)")
+    angle: KeyFrameText = Field(default="0", description="degrees to turn each frame, counter-clockwise")
+    translation_x: KeyFrameText = Field(default="0", description="pixels to the right each frame")
+    translation_y: KeyFrameText = Field(default="0", description="pixels down each frame")
+    border: Literal["edge", "wrap", "empty"] = Field(
+        default="edge", description="what comes in: edge, wrap or empty"
+    )
+    strength: float = Field(
+        default=0.4, gt=0, le=1, description="how far to leave the frame before: 0.2 touches up, 1 forgets it"
+    )
+    settings: Text | None = Field(
+        default=None, description="a settings file of Disco Diffusion, for what is not given here"
+    )
+
+    @model_validator(mode="after")
+    def _has_seeds(self) -> Self:
+        if self.seed is not None and self.seed + self.frames - 1 > SEED_MAX:
+            raise ValueError(
+                f"seed {self.seed} + frames {self.frames} passes {SEED_MAX}: choose a smaller seed"
+            )
+        if min(number for _, number in KeyFrames.parse(self.zoom).keys) <= 0:
+            raise ValueError(f"zoom {self.zoom!r} reaches 0 or less: 1 keeps the size")
+        return self
 
 
 class Learn(Request):

@@ -86,9 +86,8 @@ class KLCodec:
             latents = latents + posterior.std * seeds.normal(*latents.shape[1:]).to(latents)
         return (latents - self._shift) * self._scale
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to pixels, not clipped."""
+        """Latents to pixels, not clipped; differentiable."""
         pixels: Tensor = self.vae.decode(_finite(latents) / self._scale + self._shift).sample
         return pixels
 

@@ -62,7 +62,7 @@ class DiffusionPainter:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
         """
         image = self._picture(given)
-        steps = len(self._levels(brief, image is not None)) - 1
+        steps = len(self.levels(brief, image is not None)) - 1
         said = encode(self.text, words(brief, self.card), unwanted(brief), steps)
         beside = self._beside(brief, given)
         return replace(
@@ -83,7 +83,7 @@ class DiffusionPainter:
                 none of them.
         """
         state = seeds.normal(self.codec.channels, *self._sides(brief)).to(conditioning.tokens.device)
-        levels = self._levels(brief, conditioning.image is not None)
+        levels = self.levels(brief, conditioning.image is not None)
         if conditioning.image is not None and brief.strength not in (None, 1):  # 1 keeps nothing of it
             state = levels[0].alpha * conditioning.image + levels[0].sigma * state
         return Canvas(state, seeds, step=0, of=len(levels) - 1, tile=brief.tile)
@@ -95,9 +95,9 @@ class DiffusionPainter:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
         assert brief.sampler is not None, "settle the brief first"
-        levels = self._levels(brief, conditioning.image is not None)
+        levels = self.levels(brief, conditioning.image is not None)
         said = tasted(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
-        denoise = self._denoiser(brief, said, levels)
+        denoise = torch.no_grad()(self.denoiser(brief, said, levels))
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
             if not x.isfinite().all():
@@ -107,6 +107,7 @@ class DiffusionPainter:
                 )
             yield replace(canvas, state=x if step == canvas.of else clean, step=step)
 
+    @torch.no_grad()
     def preview(self, canvas: Canvas) -> Tensor:
         """A cheap look: [n 3 h w] in [0, 1], as small as the latents where a linear map is known."""
         if self.latent_rgb is None:
@@ -115,6 +116,7 @@ class DiffusionPainter:
         rgb = torch.einsum("nchw,cr->nrhw", canvas.state, matrix[:-1]) + matrix[-1].view(1, 3, 1, 1)
         return rgb.clamp(0, 1)
 
+    @torch.no_grad()
     def finish(self, canvas: Canvas) -> Tensor:
         """The pictures at native size [n c h w], clipped to [-1, 1].
 
@@ -129,7 +131,12 @@ class DiffusionPainter:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
         return pixels if self.enlarger is None else self.enlarger(pixels).clamp(-1, 1)
 
-    def _levels(self, brief: Brief, redraws: bool) -> list[Level]:
+    def levels(self, brief: Brief, redraws: bool) -> list[Level]:
+        """The levels that a brief's sampler walks along; where it redraws, the last share `strength` of them.
+
+        Raises:
+            BadBrief: an unknown sampler, steps that the schedule does not have, or less than one step.
+        """
         assert brief.sampler is not None, "settle the brief first"
         assert brief.steps is not None, "settle the brief first"
         sampler = SAMPLERS[brief.sampler]
@@ -145,16 +152,19 @@ class DiffusionPainter:
             )
         return levels[-last - 1 :]
 
-    def _denoiser(
+    def denoiser(
         self, brief: Brief, conditioning: Conditioning, levels: Sequence[Level]
     ) -> Callable[[Tensor, Level], Answer]:
+        """What is clean in x [n c h w] at a level, as the guided network says; differentiable in x.
+
+        conditioning: for n pictures. levels: those of the walk, for words that change on the way.
+        """
         assert brief.guidance is not None, "settle the brief first"
         guidance = Guidance(stylized(brief.guidance, brief.stylize), brief.rescale)
         output = guided_along(self.network, conditioning, guidance, levels)
         repaints = conditioning.beside is not None  # by itself, so that nothing need be kept for it
         kept = keeping(replace(conditioning, region=None) if repaints else conditioning)
 
-        @torch.no_grad()
         def denoise(x: Tensor, level: Level) -> Answer:
             with self._edges(brief.tile):
                 told, share = self.variance.halves(output(x, level), x.shape[1])

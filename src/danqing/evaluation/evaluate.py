@@ -160,6 +160,7 @@ def distances(painted: Tensor, real: Tensor) -> dict[str, float]:
     }
 
 
+@torch.no_grad()
 def codec_figures(codec: Codec, pictures: Tensor) -> dict[str, float]:
     """PSNR (dB, all channels) and SSIM of pictures [n c h w] in [-1, 1] through the codec and back."""
     parts = torch.split(pictures, 16)

@@ -49,7 +49,7 @@ def open_painter(name: str) -> Painter:
     for module in pkgutil.iter_modules(danqing.families.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"danqing.families.{module.name}")  # registers itself
-    return FAMILIES[_family_of(folder)](folder)
+    return FAMILIES[family_of(folder)](folder)
 
 
 def open_critic(place: str | Path | None = None) -> Critic:
@@ -75,7 +75,8 @@ def shipped_part(name: str) -> Path:
     return folder
 
 
-def _family_of(folder: Path) -> str:
+def family_of(folder: Path) -> str:
+    """The family of a folder of weights, as its card says, or what other programs write."""
     card, index = _told(folder / "card.json"), _told(folder / "model_index.json")
     told = card.get("family") or _PIPELINES.get(str(index.get("_class_name")))
     return str(told or _DEFAULT_FAMILY)  # whose opener says what is wrong with the folder

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from danqing.apps import forms
 from danqing.apps.forms import Form
@@ -26,6 +26,9 @@ from danqing.interfaces.cli.progress import painting
 
 if TYPE_CHECKING:
     from danqing.core.picture import Picture
+
+
+FormT = TypeVar("FormT", bound=Form)
 
 
 class App(NamedTuple):
@@ -80,6 +83,14 @@ APPS = {
     ),
     "describe": App("danqing.apps.describe:describe", forms.Describe, ("danqing describe cat.png",)),
     "edit": App("danqing.apps.edit:edit", forms.Edit, ('danqing edit cat.png "a cat, paper-cut style"',)),
+    "animate": App(
+        "danqing.apps.animate:animate",
+        forms.Animate,
+        (
+            'danqing animate "a red apple, 3d style" --zoom 1.02 --out apple.gif',
+            'danqing animate "0: a red apple | 12: a green apple" --angle "0: (0), 24: (5)" -o film.webp',
+        ),
+    ),
 }
 
 
@@ -94,7 +105,7 @@ def _command(name: str, app: App) -> Callable[..., None]:
     @taking(*form_parameters(app.form), *([OUT] if app.form.paints else []))
     def command(**options: Any) -> None:
         out = options.pop("out", None)
-        form = _filled(app.form, options)
+        form = seeded(filled(app.form, options))
         sources = _read(form)
         model = form.model_for(sources[0])
         card = card_of(model)
@@ -110,17 +121,25 @@ def _command(name: str, app: App) -> Callable[..., None]:
     return command
 
 
-def _filled(form: type[Form], options: dict[str, Any]) -> Form:
+def filled(form: type[FormT], options: dict[str, Any]) -> FormT:
+    """A form from the options of a command, and from the parameters at the end of its words.
+
+    Raises:
+        BadBrief: a value is out of its range, or a parameter has no meaning here.
+    """
     given = {name: value for name, value in options.items() if value not in (None, [], False)}
     prompt = given.pop("prompt", "")
     words, asked = split(" ".join(prompt) if isinstance(prompt, list) else prompt)
     for note in asked.notes:
-        _tell(note)
+        tell(note)
     if asked.iw is not None or asked.sref is not None:
         raise BadBrief("--iw and --sref are for paint and imagine: leave them out here")
-    given = brief_fields(asked, None, given)
-    given.setdefault("seed", secrets.randbelow(SEEDS))  # known now, since it names the files
-    return form.of(words, **given)
+    return form.of(words, **brief_fields(asked, None, given))
+
+
+def seeded(form: FormT) -> FormT:
+    """The form with a seed, known now since it names the files."""
+    return form if form.seed is not None else form.model_copy(update={"seed": secrets.randbelow(SEEDS)})
 
 
 def _read(form: Form) -> list[Source]:
@@ -133,7 +152,7 @@ def _read(form: Form) -> list[Source]:
             _tell(f"depth map {depth!r} is the same everywhere: it says nothing of what is near")
     for source in [*starts, *others]:
         for note in source.notes:
-            _tell(note)
+            tell(note)
     return starts
 
 
@@ -168,5 +187,6 @@ def _saved(pictures: list[Picture], places: Places) -> list[str]:
     return saved
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Say something about the work, beside what it gives."""
     print(text, file=sys.stderr)

@@ -49,6 +49,7 @@ COMMANDS = {
     "imagine": Entry("danqing.interfaces.cli.imagine:imagine", "Paint a grid of four to choose from."),
     "reroll": Entry("danqing.interfaces.cli.imagine:reroll", "Paint the same words again, with new seeds."),
     **{name: Entry(f"danqing.interfaces.cli.apps:{name}", help) for name, help in APPS.items()},
+    "animate": Entry("danqing.interfaces.cli.animate:animate", "Paint a film, frame by frame."),
     "learn": Entry("danqing.interfaces.cli.learn:learn", "Teach a model a subject from a few pictures."),
     "classify": Entry("danqing.interfaces.cli.classify:classify", "Name what pictures show."),
     "search": Entry(

@@ -1,0 +1,116 @@
+"""Frames as a film: GIF and WebP by Pillow, MP4 by ffmpeg where there is one, or a folder of pictures."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from danqing.core.errors import BadBrief, DanqingError
+from danqing.core.files import check_writable, replacing
+from danqing.core.picture import Picture
+
+Write = Callable[[Sequence[Image.Image], Path, float], None]
+"""(frames of one size, file, frames a second): writes the file."""
+
+
+def film_writer(path: Path) -> Write | None:
+    """What writes a film to `path`, by its ending; None for a folder of pictures, which has no ending.
+
+    Raises:
+        BadBrief: the ending is unknown, or needs a program that is not there.
+    """
+    suffix = path.suffix.lower()
+    if suffix == "":
+        return None
+    if suffix not in _WRITERS:
+        raise BadBrief(
+            f"cannot save {path.name!r}: end the name with {', '.join(_WRITERS)}, or nothing for a folder"
+        )
+    if suffix == ".mp4":
+        find_ffmpeg()
+    return _WRITERS[suffix]
+
+
+def check_film(path: Path) -> None:
+    """Find out now that a film cannot be written to `path`. Leaves nothing behind.
+
+    Raises:
+        BadBrief: as `film_writer`. DanqingError: the place cannot be written.
+    """
+    check_writable(path / _frame(0) if film_writer(path) is None else path)
+
+
+def save_film(frames: Sequence[Picture], path: Path, fps: float) -> Path:
+    """Write frames, whole or not at all; in a folder each is a picture that tells how it was made.
+
+    Raises:
+        BadBrief: as `film_writer`. DanqingError: the place cannot be written.
+    """
+    write = film_writer(path)
+    if write is None:
+        for k, picture in enumerate(frames):
+            picture.save(path / _frame(k))
+        return path
+    with replacing(path) as draft:
+        write([picture.image for picture in frames], draft, fps)
+    return path
+
+
+def find_ffmpeg() -> str:
+    """The ffmpeg on the PATH, else the one that imageio-ffmpeg brings.
+
+    Raises:
+        BadBrief: there is none.
+    """
+    found = shutil.which("ffmpeg")
+    if found is None and importlib.util.find_spec("imageio_ffmpeg") is not None:
+        found = str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    if found is None:
+        raise BadBrief("an .mp4 needs ffmpeg: install it, or pip install imageio-ffmpeg, or use .webp")
+    return found
+
+
+def _frame(k: int) -> str:
+    return f"frame-{k:05d}.png"
+
+
+def _write_gif(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+    first, *others = (_on_white(frame) for frame in frames)
+    first.save(path, "GIF", save_all=True, append_images=others, duration=1000 / fps, loop=0)
+
+
+def _write_webp(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+    first, *others = frames
+    first.save(path, "WEBP", save_all=True, append_images=others, duration=round(1000 / fps), quality=90)
+
+
+def _write_mp4(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+    width, height = frames[0].size
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
+    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # as players want it
+    made = ["-vf", even, "-pix_fmt", "yuv420p", "-f", "mp4", str(path)]
+    done = subprocess.run(
+        [find_ffmpeg(), "-y", "-loglevel", "error", *source, *made],
+        input=b"".join(_on_white(frame).tobytes() for frame in frames),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").splitlines() or ["it said nothing"]
+        raise DanqingError(f"ffmpeg could not write {path.suffix}: {said[-1]}; use .webp or .gif")
+
+
+def _on_white(frame: Image.Image) -> Image.Image:
+    if frame.mode == "RGB":
+        return frame
+    ground = Image.new("RGBA", frame.size, "white")
+    return Image.alpha_composite(ground, frame.convert("RGBA")).convert("RGB")
+
+
+_WRITERS: dict[str, Write] = {".gif": _write_gif, ".webp": _write_webp, ".mp4": _write_mp4}

@@ -1,0 +1,148 @@
+"""What changes from frame to frame of a film, as people write it: numbers at key frames, and words.
+
+    0: (1), 10: (1.05)                       1 at frame 0, 1.05 from frame 10 on, a straight line between
+    0: a red apple | 20: a green apple:2     words from frame 0 and from frame 20 on
+    20: a green apple:2 | 20: a worm:-0.5    several at once, in shares of their sum
+
+Both languages are Disco Diffusion's (the words are a table in its settings). They are read by a grammar;
+nothing is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from danqing.conditioning.grammar import Part, Prompt, Span, parse, render
+from danqing.conditioning.moments import decimal
+from danqing.core.errors import shorten
+
+FRAME_MAX = 100_000
+
+_NUMBER = r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})"
+_ALONE = re.compile(rf"\s*({_NUMBER})\s*")
+_KEY = re.compile(rf"\s*([0-9]{{1,6}})\s*[:：]\s*(?:\(\s*({_NUMBER})\s*\)|({_NUMBER}))\s*")
+_NEXT = re.compile(r"(?<!\\)\|(?=\s*[0-9]{1,6}\s*[:：])")
+_FRAME = re.compile(r"\s*([0-9]{1,6})\s*[:：]\s*")
+_WEIGHT = re.compile(rf"(.*?)\s*(?<![:\\])[:：]\s*({_NUMBER})\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class KeyFrames:
+    """A number for every frame: given at some, between them on a straight line, beyond them as at the end.
+
+    keys: pairs of a frame and its number, at least one, frames rising.
+    """
+
+    keys: tuple[tuple[int, float], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> KeyFrames:
+        """The number of every frame that `text` says; a number by itself holds throughout.
+
+        Raises:
+            ValueError: it says something else, or a frame twice.
+        """
+        alone = _ALONE.fullmatch(text)
+        if alone:
+            return cls(((0, float(alone[1])),))
+        found = [_KEY.fullmatch(part) for part in re.split("[,，]", text)]
+        keys = [(int(key[1]), float(key[2] or key[3])) for key in found if key is not None]
+        if len(keys) < len(found):
+            raise ValueError(f"{shorten(text)!r} names no key frames: write them as 0: (1), 10: (1.05)")
+        frames = [frame for frame, _ in keys]
+        twice = next((frame for frame in frames if frames.count(frame) > 1), None)
+        if twice is not None:
+            raise ValueError(f"frame {twice} has two numbers: give it one")
+        return cls(tuple(sorted(keys)))
+
+    def at(self, frame: float) -> float:
+        """The number of a frame: `numpy.interp`."""
+        k = bisect_right(self.keys, frame, key=lambda key: key[0])
+        if k == 0:
+            return self.keys[0][1]
+        (before, low) = self.keys[k - 1]
+        if k == len(self.keys) or before == frame:
+            return low
+        (after, high) = self.keys[k]
+        return (high - low) / (after - before) * (frame - before) + low
+
+
+class Line(NamedTuple):
+    """Words that are said from a frame on, and how much they count beside others of the same frame."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Script:
+    """What each frame is told. scenes: pairs of a first frame and its lines, at least one, frames rising."""
+
+    scenes: tuple[tuple[int, tuple[Line, ...]], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Script:
+        """What `text` says to each frame; without a frame in front, words are said from frame 0 on.
+
+        Raises:
+            ValueError: a frame without words. BadBrief: weights that sum to 0 or less.
+        """
+        scenes: dict[int, list[Line]] = {}
+        for part in _NEXT.split(text):
+            frame = _FRAME.match(part)
+            words = (part[frame.end() :] if frame else part).strip()
+            if not words:
+                raise ValueError(f"frame {frame[1] if frame else 0} has no words: say what it shall show")
+            scenes.setdefault(int(frame[1]) if frame else 0, []).append(_line(words))
+        return cls._of(scenes)
+
+    @classmethod
+    def of(cls, table: Mapping[int, Sequence[str]]) -> Script:
+        """The script of Disco Diffusion's table: words, each perhaps with ":weight", by their first frame.
+
+        The words mean what they say: brackets in them are no language of ours.
+
+        Raises:
+            BadBrief: weights that sum to 0 or less.
+        """
+        lines = {frame: [_line(text) for text in texts] for frame, texts in table.items()}
+        return cls._of(
+            {frame: [Line(_literal(text), weight) for text, weight in said] for frame, said in lines.items()}
+        )
+
+    @classmethod
+    def _of(cls, scenes: Mapping[int, Iterable[Line]]) -> Script:
+        script = cls(tuple(sorted((frame, tuple(lines)) for frame, lines in scenes.items())))
+        for frame, _ in script.scenes:
+            parse(script.at(frame)).weights  # noqa: B018  told now, before a model is opened
+        return script
+
+    def at(self, frame: int) -> str:
+        """The prompt of a frame: the scene that began last, and before the first one the first."""
+        k = bisect_right(self.scenes, frame, key=lambda scene: scene[0])
+        lines = self.scenes[max(k - 1, 0)][1]
+        if len(lines) == 1 and lines[0].weight > 0:  # alone, a weight is a share of itself
+            return lines[0].text
+        return " ".join(f"{text}::{decimal(weight)}" for text, weight in lines)
+
+    @property
+    def text(self) -> str:
+        """What `parse` reads as this script."""
+        said = ((frame, *line) for frame, lines in self.scenes for line in lines)
+        return " | ".join(
+            f"{frame}: {text}" + ("" if weight == 1 else f":{decimal(weight)}")
+            for frame, text, weight in said
+        )
+
+
+def _line(text: str) -> Line:
+    found = _WEIGHT.fullmatch(text)
+    return Line(found[1], float(found[2])) if found and found[1].strip() else Line(text.strip())
+
+
+def _literal(text: str) -> str:
+    return render(Prompt((Part(((Span(text.strip()),),)),)))

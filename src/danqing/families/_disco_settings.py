@@ -1,0 +1,236 @@
+"""How Disco Diffusion is set, under the original's own names, and what of its files can be followed.
+
+A schedule such as "[12]*400+[4]*600" goes through a small grammar; the original evaluates it as a program.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from danqing.conditioning.keyframes import Script
+from danqing.core.errors import BadBrief, shorten
+
+CLIP_SCALE = 1000.0  # `clip_guidance_scale` of a brief's guidance of 1
+TIMES = 1000  # a schedule has a number for each, noisiest first
+
+_STRETCH = re.compile(r"\s*\[\s*([0-9]{1,4}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})\s*\]\s*\*\s*([0-9]{1,4})\s*")
+_SPARE: tuple[object, ...] = (None, False, "", 0, {}, [], "Linear")  # ask for nothing, or for what is done
+_EVERLASTING = 10_000  # the original's max_frames where nobody has chosen one
+
+
+@dataclass(frozen=True)
+class Course:
+    """A number for each of a thousand times from noise to picture: stretches of a number and a count."""
+
+    stretches: tuple[tuple[float, int], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Course:
+        """A course from text such as "[12]*400+[4]*600".
+
+        Raises:
+            ValueError: it is something else, or its counts do not sum to 1000.
+        """
+        found = [_STRETCH.fullmatch(part) for part in text.split("+")]
+        stretches = tuple((float(each[1]), int(each[2])) for each in found if each is not None)
+        if len(stretches) < len(found):
+            raise ValueError(f"{shorten(text)!r} is no schedule: write it as [12]*400+[4]*600")
+        total = sum(count for _, count in stretches)
+        if total != TIMES:
+            raise ValueError(f"the counts of {shorten(text)!r} sum to {total}: make it {TIMES}")
+        return cls(stretches)
+
+    def at(self, index: int) -> float:
+        """The number at an index in [0, 1000)."""
+        for value, count in self.stretches:
+            index -= count
+            if index < 0:
+                return value
+        raise IndexError(f"a course has {TIMES} numbers")
+
+
+def _schedule(value: object) -> object:
+    """A plain number, as older files have it, holds throughout."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    text = f"[{value:g}]*{TIMES}" if plain else value
+    if isinstance(text, str):
+        Course.parse(text)
+    return text
+
+
+ScheduleText = Annotated[str, BeforeValidator(_schedule)]
+Scale = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class Looks(NamedTuple):
+    """How often CLIP looks at once, and at what; see `nets.cutouts.Cuts`."""
+
+    overview: int
+    inner: int
+    power: float
+    grey: float
+
+
+class Settings(BaseModel):
+    """How a picture is led, all under the original's names and with its defaults.
+
+    The scale of CLIP itself, `clip_guidance_scale`, is a thousand times a brief's guidance.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    tv_scale: Scale = Field(default=0.0, description="how smooth")
+    range_scale: Scale = Field(default=150.0, description="how strictly colours stay in their range")
+    sat_scale: Scale = Field(default=0.0, description="how pale")
+    init_scale: Scale = Field(default=1000.0, description="how near to a given picture")
+    cutn_batches: int = Field(default=4, ge=1, le=64, description="how often to look, each time anew")
+    cut_overview: ScheduleText = "[12]*400+[4]*600"
+    cut_innercut: ScheduleText = "[4]*400+[12]*600"
+    cut_ic_pow: ScheduleText = "[1]*1000"
+    cut_icgray_p: ScheduleText = "[0.2]*400+[0]*600"
+    skip_augs: bool = Field(default=False, description="look without turning, shifting and colouring")
+    clamp_grad: bool = True
+    clamp_max: float = Field(default=0.05, gt=0, le=100, description="the largest gradient")
+    eta: float = Field(default=0.8, ge=0, le=1, description="fresh noise of a DDIM step, 1 = as DDPM")
+    fuzzy_prompt: bool = Field(default=False, description="ask for much that is like the words")
+    rand_mag: float = Field(default=0.05, ge=0, le=10, description="how unlike")
+    use_vertical_symmetry: bool = Field(default=False, description="mirror the left half onto the right")
+    use_horizontal_symmetry: bool = Field(default=False, description="mirror the upper half onto the lower")
+    transformation_percent: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        default=(0.09,), description="the shares of the steps after which to mirror"
+    )
+
+    @model_validator(mode="after")
+    def _sees_something(self) -> Self:
+        blind = next((k for k in range(TIMES) if self.looks(k).overview + self.looks(k).inner < 1), None)
+        if blind is not None:
+            raise ValueError(f"no cuts at {blind} of {TIMES}: cut_overview + cut_innercut must be 1 or more")
+        return self
+
+    def looks(self, index: int) -> Looks:
+        """How to look at an index in [0, 1000), 0 being pure noise."""
+        overview, inner, power, grey = (
+            Course.parse(text).at(index)
+            for text in (self.cut_overview, self.cut_innercut, self.cut_ic_pow, self.cut_icgray_p)
+        )
+        return Looks(int(overview), int(inner), power, min(grey, 1.0))
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """What a settings file asks for.
+
+    settings: how to lead, as far as it says. asked: fields of a form for films. notes: what is not followed.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_settings(path: Path) -> SettingsFile:
+    """The settings that the original, or `write_settings`, saved as JSON.
+
+    Raises:
+        BadBrief: there is no such file, it is no JSON object, or a value is out of its range.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadBrief(f"no settings at {str(path)!r}: check the name") from None
+    except (OSError, ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise BadBrief(f"{str(path)!r} is no settings file: use the JSON that Disco Diffusion saved")
+    settings = {name: told[name] for name in Settings.model_fields if name in told}
+    checked_settings(settings, path)
+    own = told.get("danqing")
+    if isinstance(own, dict):
+        return SettingsFile(settings, own)
+    try:
+        asked = _asked(told)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BadBrief(f"{str(path)!r} cannot be followed: {error}") from None
+    known = {*settings, *_FOLLOWED}
+    left = sorted(name for name, value in told.items() if name not in known and value not in _SPARE)
+    notes = (f"not followed in {path.name}: {', '.join(left)}",) if left else ()
+    return SettingsFile(settings, asked, notes)
+
+
+def checked_settings(told: Mapping[str, Any], path: Path) -> Settings:
+    """Settings from loose values.
+
+    Raises:
+        BadBrief: naming the first value that cannot be, and the file.
+    """
+    try:
+        return Settings.model_validate(dict(told))
+    except ValueError as error:  # pydantic's ValidationError is one
+        first = getattr(error, "errors", list)()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        text = str(first["msg"]).removeprefix("Value error, ")
+        raise BadBrief(f"{str(path)!r}: {where or 'cuts'}: {text}") from None
+
+
+def write_settings(settings: Mapping[str, Any], asked: Mapping[str, Any], script: Script) -> str:
+    """The text of a settings file: the original's names for all that it knows, and `asked` as it is.
+
+    settings: those of `Settings` that are not a painter's own.
+    """
+    prompts = {str(frame): [f"{text}:{weight:g}" for text, weight in lines] for frame, lines in script.scenes}
+    film = {theirs: asked[ours] for theirs, ours in _FILM.items() if ours in asked}
+    scale = {"clip_guidance_scale": asked["guidance"] * CLIP_SCALE} if "guidance" in asked else {}
+    told = {"text_prompts": prompts, **scale, **settings, **film, "danqing": dict(asked)}
+    return json.dumps(told, indent=4, ensure_ascii=False) + "\n"
+
+
+_FILM = {  # the original's name -> the field of a form
+    "max_frames": "frames",
+    "angle": "angle",
+    "zoom": "zoom",
+    "translation_x": "translation_x",
+    "translation_y": "translation_y",
+    "steps": "steps",
+    "seed": "seed",
+    "init_image": "start",
+}
+_FOLLOWED = {
+    *_FILM,
+    "text_prompts",
+    "clip_guidance_scale",
+    "frames_skip_steps",
+    "key_frames",
+}
+
+
+def _asked(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a form for films that the original's keys ask for."""
+    asked = {ours: told[theirs] for theirs, ours in _FILM.items() if told.get(theirs) not in (None, "")}
+    for motion in ("angle", "zoom", "translation_x", "translation_y"):
+        if motion in asked:
+            asked[motion] = str(asked[motion])
+    if asked.get("frames", 0) >= _EVERLASTING:
+        del asked["frames"]
+    if not isinstance(asked.get("seed", 0), int):  # "random_seed"
+        del asked["seed"]
+    if told.get("text_prompts"):
+        asked["prompt"] = Script.of(_prompts(told["text_prompts"])).text
+    if "clip_guidance_scale" in told:
+        asked["guidance"] = float(told["clip_guidance_scale"]) / CLIP_SCALE
+    share = re.fullmatch(r"\s*([0-9]{1,2})\s*%\s*", str(told.get("frames_skip_steps", "")))
+    if share:
+        asked["strength"] = round(1 - int(share[1]) / 100, 6)
+    return asked
+
+
+def _prompts(told: Any) -> dict[int, list[str]]:
+    """A table of prompts, or one list of them for all frames."""
+    table = told if isinstance(told, Mapping) else {0: told}
+    return {int(frame): [texts] if isinstance(texts, str) else list(texts) for frame, texts in table.items()}

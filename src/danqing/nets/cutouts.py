@@ -1,0 +1,144 @@
+"""Many looks at a picture, for a network that knows only small squares: of all of it, and of parts.
+
+As in Disco Diffusion: looks at the whole keep the composition, looks at parts bring detail, and every look is
+turned, shifted and coloured a little, so that a picture cannot please the network with tricks. Plain torch,
+differentiable, and all that is random comes from each picture's own generator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from danqing.core.images import squared
+from danqing.core.seeds import Seeds
+
+_TURN, _SHIFT = 10.0, 0.05  # degrees; share of the side
+_NOISE, _GREY, _JITTER = 0.01, 0.1, 0.1
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """How to look at a picture once.
+
+    overview: looks at all of it. inner: looks at random squares of it. power: more than 1 makes those
+    smaller. grey: the share of them without colour. augment: whether to turn, shift and colour the looks.
+    """
+
+    overview: int
+    inner: int
+    power: float = 1.0
+    grey: float = 0.0
+    augment: bool = True
+
+    def __len__(self) -> int:
+        return self.overview + self.inner
+
+    def __call__(self, pictures: Tensor, side: int, seeds: Seeds) -> Tensor:
+        """Pictures [n 3 h w] in [-1, 1] -> looks [n len(self) 3 side side]."""
+        looks = torch.cat([_overviews(pictures, self.overview, side), self._inner(pictures, side, seeds)], 1)
+        return augmented(looks, seeds) if self.augment else looks
+
+    def _inner(self, pictures: Tensor, side: int, seeds: Seeds) -> Tensor:
+        """Squares of random size and place, the first of them grey: [n inner 3 side side]."""
+        drawn = uniform(seeds, self.inner, 3).tolist()
+        rows = [
+            [_square(picture, side, draw, self.power) for draw in draws]
+            for picture, draws in zip(pictures, drawn, strict=True)
+        ]
+        if not self.inner:
+            return pictures.new_empty(len(pictures), 0, 3, side, side)
+        looks = torch.stack([torch.stack(row) for row in rows])
+        without = int(self.grey * self.inner)
+        return torch.cat([grey(looks[:, :without]), looks[:, without:]], dim=1)
+
+
+def uniform(seeds: Seeds, *shape: int) -> Tensor:
+    """Numbers in [0, 1] from each picture's own generator, [n *shape]."""
+    numbers: Tensor = torch.special.ndtr(seeds.normal(*shape))
+    return numbers
+
+
+def grey(pictures: Tensor) -> Tensor:
+    """The same brightness without colour, [... 3 h w]."""
+    luma = torch.tensor(_LUMA).to(pictures).view(3, 1, 1)
+    same: Tensor = (pictures * luma).sum(dim=-3, keepdim=True).expand_as(pictures)
+    return same
+
+
+def augmented(looks: Tensor, seeds: Seeds) -> Tensor:
+    """Looks [n k 3 s s] in [-1, 1], each mirrored, turned, shifted, greyed, coloured by chance, and noisy."""
+    n, k = looks.shape[:2]
+    draws = uniform(seeds, k, 9).to(looks).flatten(0, 1)
+    noise = seeds.normal(*looks.shape[1:]).to(looks).flatten(0, 1)
+    flat = _moved(looks.flatten(0, 1), draws[:, :4]) + _NOISE * noise
+    flat = torch.where(draws[:, 4].view(-1, 1, 1, 1) < _GREY, grey(flat), flat)
+    return _coloured(flat, (draws[:, 5:] * 2 - 1) * _JITTER).view(n, k, *looks.shape[2:])
+
+
+def _overviews(pictures: Tensor, count: int, side: int) -> Tensor:
+    """The whole picture: up to four times as it is, grey, mirrored, and both; more often always as it is."""
+    whole = _resized(squared(pictures), side)
+    kinds = [whole, grey(whole), whole.flip(-1), grey(whole).flip(-1)]
+    return torch.stack(kinds if count <= len(kinds) else [whole] * count, dim=1)[:, :count]
+
+
+def _square(picture: Tensor, side: int, draw: Sequence[float], power: float) -> Tensor:
+    """A square of a picture [3 h w], of all its short side down to `side` or half of it: [3 side side].
+
+    draw: three numbers in [0, 1], for its size and its place.
+    """
+    u, right, down = draw
+    height, width = picture.shape[-2:]
+    most = min(height, width)
+    least = min(side, math.ceil(most / 2))
+    size = least + int(u**power * (most - least + 1))
+    size = min(size, most)
+    top, left = int(down * (height - size + 1)), int(right * (width - size + 1))
+    top, left = min(top, height - size), min(left, width - size)  # where a draw is exactly 1
+    return _resized(picture[None, :, top : top + size, left : left + size], side)[0]
+
+
+def _resized(pictures: Tensor, side: int) -> Tensor:
+    if pictures.shape[-2:] == (side, side):
+        return pictures
+    return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
+
+
+def _moved(looks: Tensor, draws: Tensor) -> Tensor:
+    """Looks [m 3 s s] mirrored, turned and shifted by draws [m 4] in [0, 1], their edges going on."""
+    mirror = torch.where(draws[:, 0] < 0.5, -1.0, 1.0).to(looks)
+    angle = torch.deg2rad((draws[:, 1] * 2 - 1) * _TURN)
+    shift = (draws[:, 2:] * 2 - 1) * (2 * _SHIFT)  # the grid is 2 wide
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    first = torch.stack([mirror * cosine, -sine, shift[:, 0]], dim=1)
+    second = torch.stack([mirror * sine, cosine, shift[:, 1]], dim=1)
+    grid = F.affine_grid(torch.stack([first, second], dim=1), list(looks.shape), align_corners=False)
+    return F.grid_sample(looks, grid, padding_mode="border", align_corners=False)
+
+
+def _coloured(looks: Tensor, draws: Tensor) -> Tensor:
+    """Looks [m 3 s s] in [-1, 1], brighter, sharper, richer and of another hue by draws [m 4] about 0."""
+    brightness, contrast, saturation = (1 + draws[:, :3, None, None, None]).unbind(dim=1)
+    unit = (looks + 1) / 2 * brightness
+    mean = grey(unit).mean(dim=(1, 2, 3), keepdim=True)
+    unit = mean + (unit - mean) * contrast
+    plain = grey(unit)
+    chroma = torch.einsum("mij,mjhw->mihw", _turned_hue(draws[:, 3]), (unit - plain) * saturation)
+    return (plain + chroma) * 2 - 1
+
+
+def _turned_hue(turns: Tensor) -> Tensor:
+    """Rotations about the grey axis [m 3 3] (Rodrigues), by shares of a full turn [m]."""
+    angle = (2 * math.pi * turns)[:, None, None]
+    axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]).to(turns) / math.sqrt(3)
+    along = torch.full((3, 3), 1 / 3).to(turns)
+    return (
+        torch.cos(angle) * torch.eye(3).to(turns) + torch.sin(angle) * axis + (1 - torch.cos(angle)) * along
+    )

@@ -1,0 +1,33 @@
+"""Disco Diffusion: nothing to train, a folder that names the DDPM and the CLIP that leads it.
+
+Data: none. Run it after `ddpm`: what it writes opens what that one, or this copy, has.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from danqing.core.errors import BadWeights
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.families import open_critic, open_painter, shipped, shipped_part
+from danqing.families._disco_settings import Settings
+from danqing.families.disco import DiscoPainter, disco_card, save_disco
+from danqing.recipes._recipe import Asked, recipe
+
+PRIOR = "ddpm"
+# a small picture has no parts worth a look of their own, and one look a step is seconds on a laptop
+SETTINGS = Settings(cutn_batches=1, cut_overview="[2]*1000", cut_innercut="[1]*1000")
+
+
+@recipe("disco")
+def disco(asked: Asked) -> Path:
+    """Write `disco`, the painter's folder."""
+    made = asked.parts / PRIOR
+    folder = made if made.is_dir() else shipped_part(PRIOR)
+    prior = open_painter(str(folder))
+    if not isinstance(prior, DiffusionPainter):
+        raise BadWeights(f"{str(folder)!r} is no diffusion model: train ddpm first")
+    card = disco_card("disco", prior.card)
+    painter = DiscoPainter(card, prior, (open_critic(),), SETTINGS)
+    save_disco(painter, asked.run / "disco", PRIOR if PRIOR in shipped() else str(folder.resolve()))
+    return asked.run / "disco"
