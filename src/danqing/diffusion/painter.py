@@ -60,13 +60,7 @@ class DiffusionPainter:
         steps = len(self._levels(brief, image is not None)) - 1
         said = encode(self.text, words(brief, self.card), unwanted(brief), steps)
         beside = self._beside(brief, given)
-        return replace(
-            said,
-            negative=None if said.negative is None else replace(said.negative, beside=beside),
-            image=image,
-            region=self._region(given),
-            beside=beside,
-        )
+        return replace(said, image=image, region=self._region(given)).seeing(beside)
 
     def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
@@ -152,7 +146,7 @@ class DiffusionPainter:
             with self._edges(brief.tile):
                 return self.prediction.clean(x, output(x, level), level.alpha, level.sigma)
 
-        return denoise if conditioning.beside is not None else keeping(denoise, conditioning)
+        return denoise if self.beside is not None else keeping(denoise, conditioning)
 
     def _sides(self, brief: Brief) -> tuple[int, int]:
         """Height and width of the state."""
