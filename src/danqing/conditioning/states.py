@@ -31,7 +31,7 @@ class MaskedEncoder(TextEncoder):
         return replace(self.told(ids, mask), dropped=self.tail(words))
 
     def read(self, texts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
-        """Ids int64 [n l] and which are no pads bool [n l], padded to `length` or else to the longest text."""
+        """Ids int64 [n l] and which are no pads bool [n l], padded to `length` or the longest text."""
         tokens = self.tokenizer(
             list(texts),
             padding="max_length" if length else True,

@@ -32,7 +32,9 @@ class Dynamic:
 
     def __post_init__(self) -> None:
         if not 0 < self.p <= 1:
-            raise BadWeights(f"dynamic thresholding: p {self.p:g} is no quantile: choose from (0, 1], as 0.995")
+            raise BadWeights(
+                f"dynamic thresholding: p {self.p:g} is no quantile: choose from (0, 1], as 0.995"
+            )
         if self.cap is not None and not self.cap >= 1:
             raise BadWeights(
                 f"dynamic thresholding: cap {self.cap:g} would stretch pictures: choose 1 or more, or none"

@@ -35,9 +35,9 @@ _STEM = "model"
 
 @dataclass(frozen=True)
 class StageConfig:
-    """How a stage paints: pictures of `side` pixels; level: s of what it is shown, without meaning for a base.
+    """How a stage paints: pictures of `side` pixels.
 
-    p, cap: its dynamic thresholding, see `Dynamic`.
+    level: s of what it is shown, without meaning for a base. p, cap: its dynamic thresholding, see `Dynamic`.
     """
 
     side: int

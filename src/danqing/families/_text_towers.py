@@ -78,8 +78,10 @@ class Tower:
         return encoder
 
 
-def read_tower(folder: Path) -> MaskedEncoder:
-    """The text encoder in a folder of transformers, in float32, since T5's states overflow half precision.
+def read_tower(folder: Path, words: Path | None = None) -> MaskedEncoder:
+    """The text encoder in a folder of transformers, its tokenizer in `words` or in the same.
+
+    In float32, since T5's states overflow half precision.
 
     Raises:
         BadWeights: in one line that names the folder and what is missing or wrong.
@@ -89,7 +91,7 @@ def read_tower(folder: Path) -> MaskedEncoder:
     kind = str(read_json(folder / "config.json").get("model_type"))
     if kind not in TOWERS:
         raise BadWeights(f"{str(folder)!r}: {unknown('text encoder', kind, TOWERS)}")
-    tokenizer = _tokenizer(folder)
+    tokenizer = _tokenizer(folder if words is None else words)
     if not list(folder.glob("*.safetensors.index.json")):  # of many files, which transformers finds itself
         find_weights(folder)
     given: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}

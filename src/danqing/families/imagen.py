@@ -28,6 +28,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic
+from danqing.families._deepfloyd import read_if
 from danqing.families._imagen_folder import Parts, StageConfig, read_parts
 from danqing.families._imagen_folder import save_parts as save_parts
 from danqing.families._pretrained import Config
@@ -57,8 +58,8 @@ UNETS: dict[str, tuple[EfficientUNetConfig, ...]] = {
     ),
     "sticker": (
         EfficientUNetConfig(widths=(32, 96, 144, 144), embedding=160),
-        _enlarging((16, 48, 96), (0, 1, 1), embedding=128),
-        _enlarging((16, 32, 64, 96), (0, 0, 1, 1), embedding=96),
+        _enlarging((16, 48, 80), (0, 1, 1), embedding=128),
+        _enlarging((16, 32, 64, 80), (0, 0, 1, 1), embedding=96),
     ),
     # the shape of the paper's and of DeepFloyd IF's cascade, for who has T5-XXL and the machines
     "if": (
@@ -111,9 +112,7 @@ def painter_of(parts: Parts) -> Cascade:
     sides = [stage.side for stage in parts.stages]
     stages = [
         SuperResolution(painter, max(1, side // before), level=told.level)
-        for painter, side, before, told in zip(
-            painters[1:], sides[1:], sides, parts.stages[1:], strict=False
-        )
+        for painter, side, before, told in zip(painters[1:], sides[1:], sides, parts.stages[1:], strict=False)
     ]
     return Cascade(parts.card, painters[0], tuple(stages))
 
@@ -146,11 +145,13 @@ def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
 
 @family("imagen")
 def open_weights(folder: Path) -> Cascade:
-    """A painter from a folder that `save_parts` wrote.
+    """A painter from a folder of ours, or from DeepFloyd IF's (see `_deepfloyd`).
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
+    if (folder / "model_index.json").is_file():
+        return read_if(folder)
     return painter_of(read_parts(folder))
 
 

@@ -1,10 +1,10 @@
-"""Imagen's Efficient U-Net, small: parameters at low resolution, and sides halved before anything is computed.
+"""Imagen's Efficient U-Net, small: parameters at low resolution, and sides halved before the work.
 
 Paper: Saharia et al., Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding, arXiv
 2205.11487 appendix B: blocks where pixels are few, downsampling before the convolutions of a level and
-upsampling after them, skip connections scaled by 1/sqrt 2, words as further keys and values of self-attention.
-Differs: skips are added, not concatenated; where a text has no words there is one learned token, which all
-others see too.
+upsampling after them, skip connections scaled by 1/sqrt 2, words as further keys and values of attention.
+Differs: skips are added, not concatenated; one learned token stands beside the words, and alone where there
+are none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WAVES = 128  # numbers that a time is written in before it is learned from
 
 @dataclass(frozen=True)
 class EfficientUNetConfig:
-    """channels: of pictures. beside: of what is shown next to them, 0 for a base. text: width of token states.
+    """channels: of pictures. beside: of what is shown next to them, 0 for a base. text: width of a token.
 
     widths: of the levels, the first at full size and each next at half of it; depths: blocks on the way down,
     and as many on the way up. attention: which levels attend to words, and themselves where `to_itself`; a
@@ -101,7 +101,7 @@ class EfficientUNet(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """From what `to_config` gave."""
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
         return cls(EfficientUNetConfig(**lists))
 
     def to_config(self) -> dict[str, Any]:
@@ -158,9 +158,10 @@ class Block(nn.Module):
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.GroupNorm(_groups(width), width) for _ in range(2))
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        convs = [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
+        self.convs = nn.ModuleList(convs)
         self.told = nn.Linear(embedding, 2 * width)
-        nn.init.zeros_(self.convs[1].weight)  # begins as the identity
+        nn.init.zeros_(convs[1].weight)  # begins as the identity
 
     def forward(self, h: Tensor, told: Tensor) -> Tensor:
         """[n c h w], [n d] -> [n c h w]."""
@@ -195,12 +196,11 @@ class Attention(nn.Module):
         looked = F.scaled_dot_product_attention(
             self._heads(self.query(places)), keys, values, attn_mask=seen[:, None, None]
         )
-        out = self.out(looked.transpose(1, 2).flatten(2)).transpose(1, 2).unflatten(2, h.shape[2:])
-        added: Tensor = h + out
-        return added
+        found: Tensor = self.out(looked.transpose(1, 2).flatten(2))
+        return h + found.transpose(1, 2).reshape(h.shape)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class Grow(nn.Module):
@@ -212,7 +212,8 @@ class Grow(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """[n c h w] -> [n d 2h 2w]."""
-        return F.interpolate(self.conv(h), scale_factor=2, mode="nearest")
+        grown: Tensor = F.interpolate(self.conv(h), scale_factor=2, mode="nearest")
+        return grown
 
 
 def joined(h: Tensor, skip: Tensor) -> Tensor:
@@ -221,7 +222,8 @@ def joined(h: Tensor, skip: Tensor) -> Tensor:
 
 
 def _waves(t: Tensor) -> Tensor:
-    return get_timestep_embedding(t, _WAVES, flip_sin_to_cos=True, downscale_freq_shift=0)
+    waves: Tensor = get_timestep_embedding(t, _WAVES, flip_sin_to_cos=True, downscale_freq_shift=0)
+    return waves
 
 
 def _groups(width: int) -> int:
