@@ -7,6 +7,7 @@ from itertools import islice
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from danqing.core.brief import Brief
@@ -20,7 +21,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.training.cascade import SuperResolutionObjective
-from danqing.training.trainer import step_generator
+from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from tests.tiny import stickers
 
 SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
@@ -226,6 +227,30 @@ def test_the_small_picture_is_the_large_one_reduced_wherever_it_was_cut():
     assert torch.equal(batch["small"], reduced)
     assert batch["level"].unique().numel() == 6
     assert 0 <= batch["level"].min() <= batch["level"].max() < 1
+
+
+def test_resuming_is_bit_equal(tmp_path):
+    def train(run, steps, watch=None):
+        torch.manual_seed(0)
+        pace = {"batch": 4, "lr": 5e-3, "warmup": 2, "precision": "no", "log_every": 1, "save_every": 2}
+        try:
+            options = TrainOptions(steps=steps, sheet_every=10**9, **pace)
+            return Trainer(objective(crop=16), options, tmp_path / run).train(watch).state_dict()
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+    class KilledError(Exception):
+        pass
+
+    def killing(line):
+        if line.startswith("step 3/"):
+            raise KilledError
+
+    whole = train("whole", 4)
+    with pytest.raises(KilledError):
+        train("cut", 4, killing)
+    again = train("cut", 4)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
 def test_a_stage_learns_to_see_the_small_picture():

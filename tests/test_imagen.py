@@ -52,7 +52,7 @@ def painted(painter, **fields):
 
 @towers
 def test_states_do_not_depend_on_padding(name):
-    """Measured: 1e-6."""
+    """Measured: 8e-7."""
     encoder = reader(name)
     ids, mask = encoder.read(["a red cat"])
     alone = encoder.told(ids, mask)
@@ -191,7 +191,7 @@ def test_painting_follows_words_and_seeds(parts):
     assert not torch.equal(one, painted(painter, prompt="a blue dog"))
     assert not torch.equal(one, painted(painter, negative_prompt="blue"))
     both = painted(painter, count=2)
-    torch.testing.assert_close(both[:1], one, rtol=0, atol=1e-4)
+    torch.testing.assert_close(both[:1], one, rtol=0, atol=2e-5)  # measured: 2e-6
 
 
 @pytest.mark.parametrize("prompt", ["a (red:1.4) cat", "cat:2 dog", "[cat:dog:1]", "cat BREAK dog"])
@@ -206,7 +206,7 @@ def test_a_folder_paints_the_same_picture(shipped, tmp_path):
     assert torch.equal(painted(painter), painted(painter_of(shipped)))
     half = tmp_path / "half"
     save_parts(shipped, half)
-    assert (painted(open_weights(half)) - painted(painter)).abs().max() < 0.05  # measured: 0.004
+    assert (painted(open_weights(half)) - painted(painter)).abs().max() < 0.008  # measured: 0.0008
     picture = paint("a red cat", model=str(folder), seed=3)[0]
     assert picture.image.size == (16, 16)
     assert not list(folder.glob("text*"))  # the words stay with the encoder
@@ -300,7 +300,7 @@ def test_captions_are_dropped_as_often_as_asked(parts):
 
 
 def test_the_base_learns():
-    """Measured: the loss falls to 0.3 of what it was in 40 steps."""
+    """Measured: the loss falls to 0.31 of what it was in 40 steps."""
     learner = base_objective(random_parts(reader()))
     optimiser = torch.optim.Adam(learner.parameters(), lr=0.01)
 
