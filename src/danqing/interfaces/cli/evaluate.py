@@ -20,7 +20,10 @@ Watch = Callable[[str, int, int], None]
 def evaluate(
     data: Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")],
     model: Annotated[
-        str, typer.Option(help="A shipped model, a folder of weights or a .safetensors file.")
+        str,
+        typer.Option(
+            help="A shipped model, a folder of weights or a .safetensors file; several, by commas, make a table."
+        ),
     ] = "stickers",
     seen: Annotated[int, typer.Option(min=2, help="Pictures of pairs the model was trained on.")] = 500,
     held_out: Annotated[int, typer.Option(min=2, help="Pictures of pairs it never saw.")] = 200,
@@ -28,7 +31,6 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Fixes the pairs and every picture.")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Also write the first 100 seen pictures here.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="A table of all shipped models instead.")] = False,
-    models: Annotated[str | None, typer.Option(help="A table of these, separated by commas.")] = None,
 ) -> None:
     """Measure a model with an outside judge, on pairs it was trained on and on pairs it never saw.
 
@@ -49,14 +51,14 @@ def evaluate(
 
     options = EvaluationOptions(seen, held_out, min(chinese, seen), seed)
     real = read_imagefolder(data)
-    several = list(shipped()) if everything else [name.strip() for name in (models or "").split(",") if name]
+    several = list(shipped()) if everything else model.split(",")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("painting", total=None)
 
         def watch(what: str, done: int, of: int) -> None:
             progress.update(task, description=f"painting {what}", completed=done, total=of)
 
-        if several:
+        if everything or len(several) > 1:
             _table(several, real, options, watch)
         else:
             _page(model, real, options, watch, sheet)
