@@ -35,8 +35,10 @@ _OURS = "danqing.json"
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds: `scheduler` as a diffusers config. `names` are those of the classes, and `fold` x `fold`
-    pixels are one to the network."""
+    """What a folder holds: `scheduler` as a diffusers config, and the names of the classes.
+
+    The network sees `fold` x `fold` pixels as one of so many more channels.
+    """
 
     unet: UNet2DModel
     scheduler: Config
@@ -73,8 +75,8 @@ def read_folder(folder: Path) -> Parts:
     _check_channels(inside["unet"], unet, scheduler)
     if not isinstance(fold, int) or fold < 1 or unet.config.in_channels % fold**2:
         raise BadWeights(
-            f"{str(folder / _OURS)!r}: fold {fold!r} does not fit {unet.config.in_channels} channels: fetch it "
-            "again"
+            f"{str(folder / _OURS)!r}: fold {fold!r} does not fit {unet.config.in_channels} channels: "
+            "fetch it again"
         )
     card = read_card(folder / "card.json") or derived_card(folder.name, unet, names, fold)
     return Parts(unet, scheduler, card, names, fold)
@@ -146,8 +148,8 @@ def _check_channels(folder: Path, unet: UNet2DModel, scheduler: Config) -> None:
     wanted = takes * (2 if told is Variance.LEARNED else 1)
     if answers != wanted:
         raise BadWeights(
-            f"{str(folder)!r} answers {answers} channels to {takes}, and with variance_type {told.value!r} it "
-            f"should be {wanted}: correct scheduler_config.json"
+            f"{str(folder)!r} answers {answers} channels to {takes}, and with variance_type {told.value!r} "
+            f"it should be {wanted}: correct scheduler_config.json"
         )
 
 
