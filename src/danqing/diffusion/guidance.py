@@ -19,7 +19,10 @@ from danqing.core.painter import Conditioning
 from danqing.diffusion.schedule import Level
 
 Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
-"""(x [n c h w], t [n], words for n pictures) -> output [n c h w], whatever `Prediction` says it means."""
+"""(x [n c h w], t [n], words for n pictures) -> output [n c h w], whatever `Prediction` says it means.
+
+Where the variance is learned, it follows in c further channels.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def guided(network: Network, words: Conditioning, guidance: Guidance) -> Callabl
     """The network led by `words` and away from their negative: (x [n c h w], level) -> output [n c h w].
 
     With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11.
-    All answers that are needed come from one call with n rows for each.
+    All answers that are needed come from one call with n rows for each. Only the first c channels are guided:
+    a learned variance is what the words say by themselves.
 
     Raises:
         ValueError: a scale other than 1, or weights that do not sum to 1, need `words.negative`.
@@ -66,10 +70,16 @@ def guided(network: Network, words: Conditioning, guidance: Guidance) -> Callabl
             return composed(_asked(network, x, level, parts), weights)
         unconditional, *answers = _asked(network, x, level, [without, *parts])
         conditional = composed(answers, weights, None if whole else unconditional)
-        mixed = classifier_free(conditional, unconditional, scale)
-        return rescaled(mixed, conditional, guidance.rescale)
+        (told, more), (untold, _) = (_apart(said, x.shape[1]) for said in (conditional, unconditional))
+        mixed = rescaled(classifier_free(told, untold, scale), told, guidance.rescale)
+        return torch.cat([mixed, more], dim=1) if more.shape[1] else mixed
 
     return output
+
+
+def _apart(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """What is guided, and the channels behind it, if any."""
+    return output[:, :channels], output[:, channels:]
 
 
 def guided_along(
@@ -106,21 +116,17 @@ def _is_whole(parts: Sequence[Conditioning]) -> bool:
     return torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
-def keeping(
-    denoise: Callable[[Tensor, Level], Tensor], words: Conditioning
-) -> Callable[[Tensor, Level], Tensor]:
-    """`denoise` that answers with the given picture outside the region to repaint.
+def keeping(words: Conditioning) -> Callable[[Tensor], Tensor]:
+    """From clean estimates to ones that are the given picture outside the region to repaint.
 
     The clean estimates are mixed, not the noisy states, so it holds with every sampler: outside the region
     the walk heads for the picture itself. With deterministic samplers that is blended latent diffusion (arXiv
     2206.02779 section 4.1), which noises the picture anew at each level.
     """
-    if words.image is None or words.region is None:
-        return denoise
     image, region = words.image, words.region
 
-    def kept(x: Tensor, level: Level) -> Tensor:
-        return image + region * (denoise(x, level) - image)
+    def kept(clean: Tensor) -> Tensor:
+        return clean if image is None or region is None else image + region * (clean - image)
 
     return kept
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
 from danqing.core.painter import Conditioning
 from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.variance import log_between
+
+_HALF_BIN = 1 / 255  # of a picture of 256 levels in [-1, 1]
 
 
 def denoising_error(
@@ -20,15 +26,53 @@ def denoising_error(
     """The mean squared error of each picture's prediction, [n] (DDPM, arXiv 2006.11239 eq. 14).
 
     latents, noise: [n c h w]. words: for n pictures. t: int64 [n] in [0, T). gamma: min-SNR weights (arXiv
-    2303.09556), None for none.
+    2303.09556), None for none. Where the variance is learned, T/1000 of the variational bound is added, which
+    teaches the variance only: L_hybrid of improved DDPM (arXiv 2102.09672 section 3.1).
     """
     alpha, sigma = (part.view(-1, 1, 1, 1) for part in painter.schedule.at(t))
-    output = painter.network(alpha * latents + sigma * noise, t, words)
+    noisy = alpha * latents + sigma * noise
+    said = painter.network(noisy, t, words).float()
+    output, share = painter.variance.halves(said, latents.shape[1])
     target = painter.prediction.target(latents, noise, alpha, sigma)
-    error = (output.float() - target).square().mean(dim=(1, 2, 3))
-    if gamma is None:
+    error = (output - target).square().mean(dim=(1, 2, 3))
+    if gamma is not None:
+        error = error * painter.prediction.min_snr_weight((alpha / sigma).square().flatten(), gamma)
+    if share is None or share.ndim == 0:
         return error
-    return error * painter.prediction.min_snr_weight((alpha / sigma).square().flatten(), gamma)
+    clean = painter.prediction.clean(noisy, output.detach(), alpha, sigma)
+    bound = variational_bound(painter.schedule, clean, share, latents, t)
+    return error + len(painter.schedule) / 1000 * bound
+
+
+def variational_bound(schedule: Schedule, clean: Tensor, share: Tensor, latents: Tensor, t: Tensor) -> Tensor:
+    """One term of the variational bound in bits per number, [n] (arXiv 2006.11239 eq. 5; 2102.09672 eq. 15).
+
+    KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), and at t = 0 -log p(x_0 | x_1) of a picture of 256 levels.
+    clean, share: [n c h w], the network's estimate of `latents` and of where the log variance lies. t: [n].
+    """
+    table = schedule.alpha_bar.to(t.device)
+    now, then = table[t], torch.where(t > 0, table[(t - 1).clamp(min=0)], torch.ones_like(table[t]))
+    beta = 1 - now / then
+    pull = then.sqrt() * beta / (1 - now)  # of x_0 on the posterior's mean, 2006.11239 eq. 7
+    high, low = beta.log(), (beta * (1 - then) / (1 - now)).log()
+    first = torch.full_like(low, math.log((1 - table[0]) / (1 - table[1]) * (1 - table[1] / table[0])))
+    low = torch.where(t > 0, low, first)  # at t = 0 it is 0: as 2102.09672's code does, t = 1's instead
+    pull, low, high = (value.float().view(-1, 1, 1, 1) for value in (pull, low, high))
+    missed, spread = pull * (latents - clean), log_between(share, low, high)
+    divergence = 0.5 * (spread - low + torch.expm1(low - spread) + missed.square() * (-spread).exp())
+    surprise = -_log_share_of_bin(latents, clean, spread)
+    nats = torch.where((t > 0).view(-1, 1, 1, 1), divergence, surprise)
+    return nats.mean(dim=(1, 2, 3)) / math.log(2)
+
+
+def _log_share_of_bin(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Of a Gaussian, the log of what falls on each value's level (arXiv 2006.11239 eq. 13)."""
+    precision = (-log_variance / 2).exp()
+    above = torch.special.ndtr((latents - mean + _HALF_BIN) * precision)
+    below = torch.special.ndtr((latents - mean - _HALF_BIN) * precision)
+    above = torch.where(latents > 1 - _HALF_BIN, 1.0, above)
+    below = torch.where(latents < _HALF_BIN - 1, 0.0, below)
+    return (above - below).clamp(min=1e-12).log()
 
 
 def stratified_times(count: int, length: int, rng: Generator) -> Tensor:

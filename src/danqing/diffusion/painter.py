@@ -22,8 +22,9 @@ from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.codec import Codec
 from danqing.diffusion.guidance import Guidance, Network, guided_along, keeping
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Level, Schedule
+from danqing.diffusion.variance import Variance
 from danqing.nets.tiling import seamless
 
 
@@ -36,7 +37,8 @@ class DiffusionPainter:
     latents to RGB in [0, 1] for previews; without it a preview is a full decode. modules: the networks
     under their names in a diffusers folder, for adapters and for tiling. beside: a given picture -> further
     channels [1 k h w] for a network that was trained to repaint a region; without it the region is repainted
-    by keeping what is outside.
+    by keeping what is outside. limit: a clean estimate [n c h w] -> the nearest that a picture can be, None
+    where there is no telling; samplers take the noise to be what then remains. variance: of DDPM's steps.
     """
 
     card: Card
@@ -49,6 +51,8 @@ class DiffusionPainter:
     latent_rgb: Tensor | None = None
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
     beside: Callable[[Given, Codec], Tensor] | None = None
+    limit: Callable[[Tensor], Tensor] | None = None
+    variance: Variance = Variance.SMALL
 
     def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
         """The brief's words with its style, its negative words and the given picture, for one picture.
@@ -142,17 +146,21 @@ class DiffusionPainter:
 
     def _denoiser(
         self, brief: Brief, conditioning: Conditioning, levels: Sequence[Level]
-    ) -> Callable[[Tensor, Level], Tensor]:
+    ) -> Callable[[Tensor, Level], Answer]:
         assert brief.guidance is not None, "settle the brief first"
         guidance = Guidance(stylized(brief.guidance, brief.stylize), brief.rescale)
         output = guided_along(self.network, conditioning, guidance, levels)
+        repaints = conditioning.beside is not None  # by itself, so that nothing need be kept for it
+        kept = keeping(replace(conditioning, region=None) if repaints else conditioning)
 
         @torch.no_grad()
-        def denoise(x: Tensor, level: Level) -> Tensor:
+        def denoise(x: Tensor, level: Level) -> Answer:
             with self._edges(brief.tile):
-                return self.prediction.clean(x, output(x, level), level.alpha, level.sigma)
+                told, share = self.variance.halves(output(x, level), x.shape[1])
+            clean = self.prediction.clean(x, told, level.alpha, level.sigma)
+            return Answer(kept(clean if self.limit is None else self.limit(clean)), share)
 
-        return denoise if conditioning.beside is not None else keeping(denoise, conditioning)
+        return denoise
 
     def _sides(self, brief: Brief) -> tuple[int, int]:
         """Height and width of the state."""

@@ -1,7 +1,7 @@
 """Ways to walk from noise to picture. A sampler never calls the network: it asks.
 
-A sampler is a generator. It yields a `Question(x, level)`, is sent back the clean estimate of x, and its
-return value is the final x. What it must remember lives in local variables, so nothing is ever set or
+A sampler is a generator. It yields a `Question(x, level)`, is sent back the `Answer`, what is clean in x, and
+its return value is the final x. What it must remember lives in local variables, so nothing is ever set or
 reset. Whoever owns the loop answers: `drive` one question at a time, a test with the closed-form denoiser
 of a Gaussian.
 
@@ -28,6 +28,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.registry import Registry
 from danqing.core.seeds import Seeds
 from danqing.diffusion.schedule import Level
+from danqing.diffusion.variance import deviation
 
 
 class Question(NamedTuple):
@@ -38,8 +39,15 @@ class Question(NamedTuple):
     trial: bool = False
 
 
-Walk = Generator[Question, Tensor, Tensor]
-"""Yields questions, is sent clean estimates [n c h w], returns the final x [n c h w]."""
+class Answer(NamedTuple):
+    """The clean estimate of x [n c h w], and how sure it is: `share` as in `variance.Variance.halves`."""
+
+    clean: Tensor
+    share: Tensor | None = None
+
+
+Walk = Generator[Question, Answer, Tensor]
+"""Yields questions, is sent answers, returns the final x [n c h w]."""
 
 Walker = Callable[[Tensor, Sequence[Level], Seeds], Walk]
 """(x at the first level [n c h w], levels, source of fresh noise) -> a walk along the levels."""
@@ -77,22 +85,23 @@ def sampler(
     return add
 
 
-def drive(walk: Walk, denoise: Callable[[Tensor, Level], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Answer one question at a time with `denoise`. Stop iterating to cancel.
+def drive(walk: Walk, denoise: Callable[[Tensor, Level], Tensor | Answer]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Answer one question at a time with `denoise`: a clean estimate, or more. Stop iterating to cancel.
 
     Yields (x after the step, the clean estimate it was made from), both [n c h w], once per finished step;
     the last x is the result.
     """
     question = next(walk)
     while True:
-        clean = denoise(question.x, question.level)
+        told = denoise(question.x, question.level)
+        answer = told if isinstance(told, Answer) else Answer(told)
         try:
-            question = walk.send(clean)
+            question = walk.send(answer)
         except StopIteration as stop:
-            yield stop.value, clean
+            yield stop.value, answer.clean
             return
         if not question.trial:
-            yield question.x, clean
+            yield question.x, answer.clean
 
 
 def step(
@@ -123,21 +132,36 @@ def _fresh(x: Tensor, kick: float, seeds: Seeds) -> Tensor | None:
 def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> Walk:
     """Song, Meng, Ermon, arXiv 2010.02502, eq. 12. At eta = 0 it is Euler's method in s = sigma / alpha."""
     for now, then in pairwise(levels):
-        clean = yield Question(x, now)
+        clean = (yield Question(x, now)).clean
         kick = ancestral(now, then, eta)
         x = step(x, clean, now, then, kick, _fresh(x, kick, seeds))
     return x
 
 
-@sampler("ddpm", title="DDPM")
 @sampler("euler_ancestral", title="Euler a", spacing="linspace")
-def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
-    """Ho, Jain, Abbeel, arXiv 2006.11239, algorithm 2 with the posterior of eq. 6-7: DDIM at eta = 1.
+def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+    """DDIM at eta = 1: k-diffusion's sigma_up is this kick, its sigma_down what is left of sigma'.
 
-    Euler ancestral is the same step: its sigma_up is this kick, and its sigma_down what is left of sigma',
-    both divided by alpha'.
+    Both are divided by alpha'.
     """
     return ddim(x, levels, seeds, eta=1.0)
+
+
+@sampler("ddpm", title="DDPM")
+def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+    """Ho, Jain, Abbeel, arXiv 2006.11239, algorithm 2 with the posterior of eq. 6-7.
+
+    With beta-tilde for the variance it is DDIM at eta = 1; it uses what is known better. Steps may skip times
+    (arXiv 2102.09672 section 4).
+    """
+    for now, then in pairwise(levels):
+        clean, share = yield Question(x, now)
+        kick = ancestral(now, then)
+        x = step(x, clean, now, then, kick)
+        noise = _fresh(x, kick, seeds)
+        if noise is not None:
+            x = x + (kick if share is None else deviation(now, then, share)) * noise
+    return x
 
 
 def _gap(now: Level, then: Level) -> float:
@@ -158,16 +182,16 @@ def heun(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> Walk:
     First order where h is infinite. Asks twice per step.
     """
     for now, then in pairwise(levels):
-        clean = yield Question(x, now)
+        clean = (yield Question(x, now)).clean
         x = step(x, clean, now, then)
         gap = _gap(now, then)
         if math.isfinite(gap):
-            ahead = yield Question(x, then, trial=True)
+            ahead = (yield Question(x, then, trial=True)).clean
             x = x + then.alpha / 2 * math.expm1(gap) * (ahead - clean)
     return x
 
 
-class _Answer(NamedTuple):
+class _Past(NamedTuple):
     """A clean estimate [n c h w], and the gap of the step that was made from it."""
 
     clean: Tensor
@@ -183,8 +207,8 @@ def dpmpp_2m(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0)
     """
     last = None
     for now, then in pairwise(levels):
-        clean = yield Question(x, now)
-        answer, kick = _Answer(clean, _gap(now, then)), ancestral(now, then, eta)
+        clean = (yield Question(x, now)).clean
+        answer, kick = _Past(clean, _gap(now, then)), ancestral(now, then, eta)
         x = step(x, _midway(answer, last), now, then, kick, _fresh(x, kick, seeds))
         last = answer
     return x
@@ -197,7 +221,7 @@ def dpmpp_2m_sde(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
     return dpmpp_2m(x, levels, seeds, eta=1.0)
 
 
-def _midway(answer: _Answer, last: _Answer | None) -> Tensor:
+def _midway(answer: _Past, last: _Past | None) -> Tensor:
     """D + 1/(2r) (D - D_last) with r = h_last / h (2211.01095 algorithm 2).
 
     Just D in the first step and in the one to the clean end, where h is infinite; and after a step from
@@ -213,8 +237,8 @@ class _Stride(NamedTuple):
 
     x: Tensor
     now: Level
-    answer: _Answer
-    last: _Answer | None
+    answer: _Past
+    last: _Past | None
 
 
 @sampler("unipc", title="UniPC")
@@ -226,10 +250,10 @@ def unipc(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> Walk:
     """
     stride = None
     for now, then in pairwise(levels):
-        clean = yield Question(x, now)
+        clean = (yield Question(x, now)).clean
         if stride is not None:
             x = _unic(stride, clean, now)
-        answer, last = _Answer(clean, _gap(now, then)), stride.answer if stride else None
+        answer, last = _Past(clean, _gap(now, then)), stride.answer if stride else None
         stride = _Stride(x, now, answer, last)
         x = step(x, _midway(answer, last), now, then)
     return x

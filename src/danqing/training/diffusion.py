@@ -1,4 +1,6 @@
-"""Training the denoiser of a latent diffusion model (arXiv 2112.10752 eq. 3) with text dropped now and then.
+"""Training the denoiser of a diffusion model, of pixels or of latents (arXiv 2112.10752 eq. 3).
+
+What it is told is left out now and then, for classifier-free guidance.
 
 Times are logit-normal (arXiv 2403.03206 section 3.1), since shapes are decided at middle noise, with a
 uniform share so that no time goes untrained. Error in v on a cosine schedule needs no further weight: it is
@@ -10,19 +12,21 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from diffusers import UNet2DConditionModel
+import torch.nn.functional as F  # noqa: N812
+from diffusers import ModelMixin, UNet2DConditionModel
 from PIL import Image
 from torch import Generator, Tensor
 
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
+from danqing.core.errors import BadData
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
 from danqing.data import captions
 from danqing.data.dataset import Stickers, to_unit
-from danqing.diffusion.codec import Codec
 from danqing.diffusion.loss import denoising_error
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.objective import Batch, Objective
@@ -41,44 +45,36 @@ class DiffusionOptions:
     probes: tuple[str, ...] = ("a cat, 3d style", "a red apple, cartoon style", "一只兔子，剪纸风格")
 
 
-class DiffusionObjective(Objective):
-    """Trains `painter.network`'s UNet; the text tower and the autoencoder stay frozen.
+class Conditioner(Protocol):
+    """What a network is told of the pictures that it learns from: words, names, other pictures."""
 
-    The latents of all pictures, and of their mirror images if those are asked for, are computed once.
-    """
+    def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
+        """Everything random about it: picks int64 [n] of the data set, whose latents are [n c h w]."""
+        ...
 
-    def __init__(
-        self,
-        painter: DiffusionPainter,
-        unet: UNet2DConditionModel,
-        pictures: Stickers,
-        options: DiffusionOptions,
-    ) -> None:
-        super().__init__()
-        self.unet = unet.to(memory_format=torch.channels_last)
-        self.painter = painter
-        self._pictures, self._options = pictures, options
-        views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
-        self._latents = [_encoded(painter.codec, view) for view in views]
+    def conditioning(self, batch: Batch) -> Conditioning:
+        """What `draw` drew, as the network's words for n pictures. Called without gradients."""
+        ...
 
-    def batch(self, size: int, rng: Generator) -> Batch:
-        """Latents, token states of a random caption, times and noise."""
-        picks = torch.randint(len(self._pictures), (size,), generator=rng)
-        mirrored = torch.rand(size, generator=rng) < self._options.mirror
-        latents = torch.where(mirrored.view(-1, 1, 1, 1), self._latents[-1][picks], self._latents[0][picks])
+
+class Captions:
+    """English and Chinese words for each picture, at times without its style, or none at all."""
+
+    def __init__(self, text: TextEncoder, pictures: Stickers, options: DiffusionOptions) -> None:
+        self._text, self._rows, self._options = text, pictures.rows, options
+
+    def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
+        """The tokens of a random caption, int64 [n l]."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
-        said = [self._caption(self._pictures.rows[i], words) for i in picks.tolist()]
-        text = self._text()
-        ids = text.tokenizer(
-            said, padding="max_length", truncation=True, max_length=text.max_length, return_tensors="pt"
+        said = [self._caption(self._rows[i], words) for i in picks.tolist()]
+        ids = self._text.tokenizer(
+            said, padding="max_length", truncation=True, max_length=self._text.max_length, return_tensors="pt"
         )["input_ids"]
-        times = self._times(size, rng)
-        noise = torch.randn(latents.shape, generator=rng)
-        return {"latents": latents, "ids": ids, "t": times, "noise": noise}
+        return {"ids": ids}
 
-    def _text(self) -> TextEncoder:
-        assert isinstance(self.painter.text, TextEncoder)
-        return self.painter.text
+    def conditioning(self, batch: Batch) -> Conditioning:
+        """The token states of the captions."""
+        return Conditioning(self._text.states(batch["ids"]))
 
     def _caption(self, row: dict[str, object], words: random.Random) -> str:
         if words.random() < self._options.drop:
@@ -88,6 +84,42 @@ class DiffusionObjective(Objective):
             return captions.english(str(row["concept"]), style, words)
         return captions.chinese(str(row["concept_zh"]), style, words)
 
+
+class DenoisingObjective(Objective):
+    """Trains the network of any diffusion painter, told what `told` says of each picture.
+
+    unet: the module inside `painter.network` that learns; codec and `told` stay frozen. The latents of all
+    pictures, and of their mirror images if those are asked for, are computed once.
+
+    Raises:
+        BadData: the pictures' side is no multiple of the painter's.
+    """
+
+    def __init__(
+        self,
+        painter: DiffusionPainter,
+        unet: ModelMixin,
+        pictures: Stickers,
+        told: Conditioner,
+        options: DiffusionOptions,
+    ) -> None:
+        super().__init__()
+        self.unet = unet.to(memory_format=torch.channels_last)
+        self.painter = painter
+        self._told, self._options = told, options
+        views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
+        self._latents = [_encoded(painter, view) for view in views]
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """Latents, what is told of them, times and noise."""
+        picks = torch.randint(len(self._latents[0]), (size,), generator=rng)
+        mirrored = torch.rand(size, generator=rng) < self._options.mirror
+        latents = torch.where(mirrored.view(-1, 1, 1, 1), self._latents[-1][picks], self._latents[0][picks])
+        told = self._told.draw(picks, latents, rng)
+        times = self._times(size, rng)
+        noise = torch.randn(latents.shape, generator=rng)
+        return {"latents": latents, **told, "t": times, "noise": noise}
+
     def _times(self, size: int, rng: Generator) -> Tensor:
         logit_normal = torch.sigmoid(torch.randn(size, generator=rng))
         uniform = torch.rand(size, generator=rng)
@@ -96,9 +128,9 @@ class DiffusionObjective(Objective):
         return (u * steps).long().clamp(max=steps - 1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The squared error of the network's output against its target."""
+        """The squared error of the network's output against its target; see `denoising_error`."""
         with torch.no_grad():
-            words = Conditioning(self._text().states(batch["ids"]))
+            words = self._told.conditioning(batch)
         error = denoising_error(
             self.painter, batch["latents"], words, batch["t"], batch["noise"], self._options.gamma
         )
@@ -112,6 +144,20 @@ class DiffusionObjective(Objective):
     def export(self, folder: Path) -> None:
         """Write the UNet as a diffusers component."""
         self.unet.save_pretrained(folder)
+
+
+class DiffusionObjective(DenoisingObjective):
+    """Trains a painter that is told captions through a text tower."""
+
+    def __init__(
+        self,
+        painter: DiffusionPainter,
+        unet: UNet2DConditionModel,
+        pictures: Stickers,
+        options: DiffusionOptions,
+    ) -> None:
+        assert isinstance(painter.text, TextEncoder)
+        super().__init__(painter, unet, pictures, Captions(painter.text, pictures, options), options)
 
 
 @torch.no_grad()
@@ -142,5 +188,19 @@ def paint_pixels(painter: DiffusionPainter, words: str, seeds: Seeds) -> Tensor:
     return painter.finish(last)
 
 
-def _encoded(codec: Codec, pictures: Tensor) -> Tensor:
-    return torch.cat([codec.encode(to_unit(part)) for part in torch.split(pictures, 32)])
+def _encoded(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
+    """The latents [n c h w] of pictures uint8 [n 4 h w], reduced to the painter's native size."""
+    side, native = pictures.shape[-1], painter.card.width
+    if pictures.shape[-2] != side or side % native:
+        raise BadData(
+            f"pictures of {side} x {pictures.shape[-2]} pixels do not fit a painter of {native} x {native}: "
+            f"resize them to {native} pixels square, or a multiple"
+        )
+    return torch.cat(
+        [painter.codec.encode(_reduced(to_unit(part), side // native)) for part in torch.split(pictures, 32)]
+    )
+
+
+def _reduced(pixels: Tensor, factor: int) -> Tensor:
+    """By whole factors, each pixel the mean of those it takes the place of."""
+    return pixels if factor == 1 else F.avg_pool2d(pixels, factor)

@@ -39,7 +39,11 @@ def invert(
     Raises:
         NotFinite: the network gave NaN or infinite values.
     """
-    output = guided(painter.network, replace(words, negative=None), Guidance(1.0))
+    ask = guided(painter.network, replace(words, negative=None), Guidance(1.0))
+
+    def output(x: Tensor, level: Level) -> Tensor:
+        return painter.variance.halves(ask(x, level), x.shape[1])[0]
+
     x = latents
     with torch.no_grad():
         for now, then in pairwise(reversed(levels)):
