@@ -73,17 +73,23 @@ class Space:
         plain, states = self(text_of(chunk)), self.text.weighted(chunk).tokens
         return replace(plain, tokens=torch.cat([states, plain.tokens[:, -1:]], dim=1))
 
-    @torch.no_grad()
     def read(self, texts: Sequence[str]) -> Conditioning:
         """Several texts, cut to what fits: tokens [n l+1 d], mask [n l+1]."""
         length = self.text.max_length
         told = self.text.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        ).to(self.text_projection.weight.device)
-        seen = self.text.model(told.input_ids)
-        whole = self._sized(self.text_projection(seen.pooler_output))
-        mask = F.pad(told.attention_mask.bool(), (0, 1), value=True)
-        return Conditioning(torch.cat([seen.last_hidden_state, whole[:, None]], dim=1), mask)
+        )
+        return self.encode(told.input_ids.to(self.text_projection.weight.device))
+
+    @torch.no_grad()
+    def encode(self, ids: Tensor) -> Conditioning:
+        """Texts as ids [n l]; what follows the first end mark is not heard."""
+        seen = self.text.model(ids)
+        whole = self.sized(self.text_projection(seen.pooler_output))
+        ends = (ids == self.text.tokenizer.eos_token_id).cumsum(dim=1)
+        heard = F.pad(ends, (1, -1)) == 0
+        tokens = torch.cat([seen.last_hidden_state, whole[:, None]], dim=1)
+        return Conditioning(tokens, F.pad(heard, (0, 1), value=True))
 
     @torch.no_grad()
     def look(self, pixels: Tensor) -> Tensor:
@@ -94,9 +100,10 @@ class Space:
         """
         if self.eye is None or self.eye_projection is None:
             raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")
-        return self._sized(self.eye_projection(self.eye(self.sight(pixels[:, :3])).pooler_output))
+        return self.sized(self.eye_projection(self.eye(self.sight(pixels[:, :3])).pooler_output))
 
-    def _sized(self, z: Tensor) -> Tensor:
+    def sized(self, z: Tensor) -> Tensor:
+        """Embeddings [... d] at the length that they have here."""
         return F.normalize(z, dim=-1) if self.unit else z
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,22 +12,14 @@ from torch import Generator, Tensor
 
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
-from danqing.data import captions
 from danqing.data.dataset import Stickers, to_unit
 from danqing.diffusion.loss import stratified_times
 from danqing.diffusion.prior import Prior, best, measure
 from danqing.diffusion.schedule import Schedule
 from danqing.families._clip_space import Space
+from danqing.training.diffusion import Captions, DiffusionOptions
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
-
-
-@dataclass(frozen=True)
-class PriorTraining:
-    """Shares of captions, in [0, 1]: `drop` of them are "", for guidance; `unstyled` do not name the style."""
-
-    drop: float = 0.1
-    unstyled: float = 0.1
 
 
 class PriorObjective(Objective):
@@ -45,34 +35,32 @@ class PriorObjective(Objective):
         space: Space,
         seen: Stickers,
         unseen: Stickers,
-        options: PriorTraining,
+        options: DiffusionOptions,
     ) -> None:
         super().__init__()
         self._views = embedded(space, seen)
         measure(network, self._views.flatten(0, 1))
         self.network = network
         self._prior = Prior(network, schedule)
-        self._space, self._options = space, options
+        self._space, self._told = space, Captions(space.text, seen, options)
         self._seen, self._unseen = seen, unseen
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Embeddings [n d], ids and mask of a caption of each, times and noise."""
+        """Embeddings [n d], the ids of a caption of each, times and noise."""
         picks = torch.randint(len(self._seen), (size,), generator=rng)
         views = torch.randint(len(self._views), (size,), generator=rng)
-        words = random.Random(int(torch.randint(2**31, (), generator=rng)))
-        said = self._space.read([self._caption(self._seen.rows[i], words) for i in picks.tolist()])
-        assert said.mask is not None
-        times = stratified_times(size, len(self._prior.schedule), rng)
-        noise = torch.randn(size, self._prior.width, generator=rng)
         z = self._views[views, picks]
-        return {"z": z, "words": said.tokens, "mask": said.mask, "t": times, "noise": noise}
+        told = self._told.draw(picks, z, rng)
+        times = stratified_times(size, len(self._prior.schedule), rng)
+        noise = torch.randn(z.shape, generator=rng)
+        return {"z": z, **told, "t": times, "noise": noise}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The squared error among normalised embeddings."""
         z = self._prior.normalised(batch["z"])
         alpha, sigma = (part[:, None] for part in self._prior.schedule.at(batch["t"]))
         noisy = (alpha * z + sigma * batch["noise"])[:, None]
-        clean = self._prior(noisy, batch["t"], Conditioning(batch["words"], batch["mask"]))[:, 0]
+        clean = self._prior(noisy, batch["t"], self._space.encode(batch["ids"]))[:, 0]
         return {"loss": (clean.float() - z).square().mean()}
 
     @torch.no_grad()
@@ -103,14 +91,6 @@ class PriorObjective(Objective):
         words = Conditioning(said.tokens[:-1], said.mask[:-1], negative=nothing)
         *_, drawn = self._prior.walk(words, Seeds.of(0, len(texts)))
         return best(drawn, words.tokens[:, -1])
-
-    def _caption(self, row: dict[str, object], words: random.Random) -> str:
-        if words.random() < self._options.drop:
-            return ""
-        style = None if words.random() < self._options.unstyled else str(row["style"])
-        if words.random() < 0.5:
-            return captions.english(str(row["concept"]), style, words)
-        return captions.chinese(str(row["concept_zh"]), style, words)
 
 
 def embedded(space: Space, pictures: Stickers) -> Tensor:
