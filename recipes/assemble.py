@@ -1,13 +1,16 @@
-"""The shipped model from its parts: `python recipes/assemble.py --parts runs --data stickers-known`.
+"""The zoo from what recipes left: `python recipes/assemble.py --parts runs --data stickers-known`.
 
 Writes `src/danqing/zoo/stickers` (an ordinary diffusers folder with our card, upscaler and preview map),
-`zoo/clip` and `zoo/judge`, all in half precision. Run it after any recipe; parts that `--parts` lacks stay
-as they are shipped.
+`zoo/clip`, `zoo/judge` and one folder for each further family, all in half precision. Run it after any
+recipe; what `--parts` lacks stays as it is shipped.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +20,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
-from common import ZOO, arguments
+import danqing.zoo
 from danqing.data.dataset import Stickers, read_imagefolder, to_unit
 from danqing.diffusion.codec import KLCodec
 from danqing.families._diffusers_folder import Parts, read_folder, save_folder
 from danqing.families.stable_diffusion import UPSCALERS
 from danqing.nets.upscaler import Upscaler
-from painter import CARD, fresh
+from danqing.recipes.stable_diffusion import CARD, fresh
+
+ZOO = Path(danqing.zoo.__path__[0])
 
 
 def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
@@ -40,7 +45,7 @@ def assembled(folder: Path, pictures: Stickers) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
     parts = replace(parts, card=CARD)
-    if (unet := folder / "painter" / "unet").is_dir():
+    if (unet := folder / "stable_diffusion" / "unet").is_dir():
         parts = replace(parts, unet=UNet2DConditionModel.from_pretrained(unet))
     if (vae := folder / "autoencoder" / "vae").is_dir():
         parts = replace(parts, vae=AutoencoderKL.from_pretrained(vae).eval())
@@ -51,14 +56,39 @@ def assembled(folder: Path, pictures: Stickers) -> Parts:
     return replace(parts, latent_rgb=preview_map(KLCodec(parts.vae), pictures))
 
 
+@contextmanager
+def kept_card(folder: Path) -> Iterator[None]:
+    """The model card in a folder that is replaced whole comes back."""
+    place = folder / "README.md"
+    text = place.read_text("utf-8") if place.exists() else None
+    yield
+    if text is not None:
+        place.write_text(text, "utf-8")
+
+
+def families(folder: Path) -> Iterator[Path]:
+    """The finished painters that recipes left: RUN/NAME/card.json where RUN is called NAME too."""
+    yield from (
+        card.parent for card in sorted(folder.glob("*/*/card.json")) if card.parts[-2] == card.parts[-3]
+    )
+
+
 if __name__ == "__main__":
-    asked = arguments(__doc__)
-    model_card = ZOO / "stickers" / "README.md"
-    text = model_card.read_text("utf-8") if model_card.exists() else ""
-    save_folder(assembled(asked.parts, read_imagefolder(asked.data)), ZOO / "stickers")
-    model_card.write_text(text, "utf-8")  # the folder was replaced whole
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", type=Path, default=Path("runs"), help="where recipes left their weights")
+    parser.add_argument("--data", type=Path, default=Path("stickers"), help="pictures for the preview map")
+    asked = parser.parse_args()
+    if any((asked.parts / part).is_dir() for part in ("stable_diffusion", "autoencoder", "upscaler")):
+        with kept_card(ZOO / "stickers"):
+            save_folder(assembled(asked.parts, read_imagefolder(asked.data)), ZOO / "stickers")
     if (clip := asked.parts / "clip" / "clip").is_dir():
         CLIPModel.from_pretrained(clip).half().save_pretrained(ZOO / "clip")
         CLIPTokenizer.from_pretrained(clip).save_pretrained(ZOO / "clip")
     if (judge := asked.parts / "judge" / "judge").is_dir():
         shutil.copytree(judge, ZOO / "judge", dirs_exist_ok=True)
+    for painter in families(asked.parts):
+        with kept_card(ZOO / painter.name):
+            shutil.rmtree(ZOO / painter.name, ignore_errors=True)
+            shutil.copytree(painter, ZOO / painter.name)

@@ -18,6 +18,7 @@ LAYERS = [
     {"studio"},
     {"apps"},
     {"tuning"},
+    {"recipes"},
     BESIDE,
     {"families"},
     {"diffusion"},

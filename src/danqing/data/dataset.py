@@ -32,6 +32,10 @@ class Stickers:
         index = [i for i, row in enumerate(self.rows) if keep(row)]
         return Stickers(self.pictures[index], tuple(self.rows[i] for i in index))
 
+    def parted(self, out: Callable[[dict[str, Any]], bool]) -> tuple[Stickers, Stickers]:
+        """The rows that stay, and those that `out` takes out."""
+        return self.where(lambda row: not out(row)), self.where(out)
+
     def column(self, name: str) -> list[str]:
         """The values of one metadata field, in order."""
         return [str(row[name]) for row in self.rows]

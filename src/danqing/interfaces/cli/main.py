@@ -52,6 +52,7 @@ COMMANDS = {
     "learn": Entry("danqing.interfaces.cli.learn:learn", "Teach a model a subject from a few pictures."),
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
+    "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),
     "evaluate": Entry("danqing.interfaces.cli.evaluate:evaluate", "Measure a model, honestly."),
     "show": Entry("danqing.interfaces.cli.show:show", "Show how a picture was made, and how to repaint it."),
 }

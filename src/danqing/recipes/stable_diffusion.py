@@ -1,14 +1,14 @@
-"""The shipped painter: `python recipes/painter.py --data stickers-known --parts runs --run runs/painter`.
+"""Stable Diffusion: the UNet of the shipped painter, on 16 x 16 latents of 16 channels.
 
-Data: `danqing data stickers-known --known` in six styles, without the held-out pairs. Needs the autoencoder
-and the CLIP of the other recipes in `--parts`. Continue for as long as there is time: more steps, better
-pictures. With `--further` a new run starts from the shipped model, with the autoencoder of `--parts` if there
-is one.
+Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
+held-out pairs. Needs the autoencoder and the CLIP of the other recipes. Continue for as long as there is
+time: more steps, better pictures. Further: starts from the shipped model, with the autoencoder of `parts` if
+there is one.
 
 The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the present vocabulary, on 8 latent
-channels; the run was stopped and continued with another `--steps` (9,000, 4,200, 5,400, 5,000), so its
-learning rate is no one cosine. Then `--further` on 16 channels, with `--steps` 5,500 to step 1,500 and 6,500
-until it was stopped at step 6,000.
+channels; the run was stopped and continued with another number of steps (9,000, 4,200, 5,400, 5,000), so its
+learning rate is no one cosine. Then further on 16 channels, with 5,500 steps to step 1,500 and 6,500 until it
+was stopped at step 6,000.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from pathlib import Path
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from common import ZOO, arguments, read, say
 from danqing.core.card import Can, Card
 from danqing.data.captions import STYLE_WORDS
+from danqing.families import shipped_part
 from danqing.families._diffusers_folder import Parts, read_folder
 from danqing.families.stable_diffusion import SCHEDULE, UNETS, painter_of
+from danqing.recipes._recipe import Asked, read, recipe
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
 from danqing.training.trainer import Trainer, TrainOptions
 
@@ -62,6 +63,20 @@ CARD = Card(
 )
 
 
+@recipe("stable_diffusion")
+def stable_diffusion(asked: Asked) -> Path:
+    """Train the UNet; writes `unet`, a diffusers component."""
+    seen, _ = read(asked)
+    parts = _shipped(asked.parts) if asked.further else fresh(asked.parts)
+    objective = DiffusionObjective(painter_of(parts), parts.unet, seen, DiffusionOptions(probes=PROBES))
+    options = TrainOptions(
+        steps=asked.steps or 5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000
+    )
+    Trainer(objective, options, asked.run).train(watch=asked.watch)
+    objective.export(asked.run / "unet")
+    return asked.run / "unet"
+
+
 def fresh(folder: Path) -> Parts:
     """A UNet of random weights, with the autoencoder and the CLIP that earlier recipes left in `folder`."""
     clip = folder / "clip" / "clip"
@@ -75,9 +90,9 @@ def fresh(folder: Path) -> Parts:
     )
 
 
-def shipped(folder: Path) -> Parts:
+def _shipped(folder: Path) -> Parts:
     """The shipped model, with a newer autoencoder of `folder` if it has one, and a UNet that fits it."""
-    parts, newer = read_folder(ZOO / "stickers"), folder / "autoencoder" / "vae"
+    parts, newer = read_folder(shipped_part("stickers")), folder / "autoencoder" / "vae"
     if not newer.is_dir():
         return parts
     vae = AutoencoderKL.from_pretrained(newer)
@@ -86,15 +101,3 @@ def shipped(folder: Path) -> Parts:
     return replace(
         parts, vae=vae, unet=parts.unet if fits else widened(parts.unet, channels), latent_rgb=None
     )
-
-
-if __name__ == "__main__":
-    asked = arguments(__doc__)
-    seen, _ = read(asked.data)
-    parts = shipped(asked.parts) if asked.further else fresh(asked.parts)
-    objective = DiffusionObjective(painter_of(parts), parts.unet, seen, DiffusionOptions(probes=PROBES))
-    options = TrainOptions(
-        steps=asked.steps or 5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000
-    )
-    Trainer(objective, options, asked.run).train(watch=say)
-    objective.export(asked.run / "unet")

@@ -1,0 +1,1 @@
+"""How each set of weights is made: one module for each, named after what `danqing train` calls it."""

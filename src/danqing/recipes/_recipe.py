@@ -1,0 +1,81 @@
+"""What every recipe is given, and how recipes are found."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import danqing.recipes
+from danqing.core.errors import BadBrief, unknown
+from danqing.core.registry import Registry
+from danqing.data.captions import STYLE_WORDS
+from danqing.data.dataset import Stickers, read_imagefolder
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A wish to train.
+
+    data: a captioned folder of pictures. run: the folder of the run, where an interrupted one goes on. parts:
+    where other recipes left their weights, each in a folder of its name. steps: instead of the recipe's own
+    number. further: start from the shipped weights. watch: called with each line of progress.
+    """
+
+    data: Path
+    run: Path
+    parts: Path
+    steps: int | None = None
+    further: bool = False
+    watch: Callable[[str], object] = print
+
+
+Recipe = Callable[[Asked], Path]
+"""Trains, and returns the folder of the finished weights."""
+
+RECIPES: Registry[Recipe] = Registry("recipe", BadBrief)
+"""Name of what is trained -> its recipe, once its module is imported."""
+
+recipe = RECIPES.register
+
+
+def summaries() -> dict[str, str]:
+    """What can be trained -> what it is, in a line. Imports none of it."""
+    root = Path(danqing.recipes.__path__[0])
+    files = sorted(file for file in root.glob("*.py") if not file.stem.startswith("_"))
+    told = {file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "" for file in files}
+    return {name: text.split("\n")[0] for name, text in told.items()}
+
+
+def check_name(name: str) -> None:
+    """Whether there is a recipe of this name.
+
+    Raises:
+        BadBrief: there is none; tells the nearest name and all there are.
+    """
+    if name not in summaries():
+        raise BadBrief(unknown("recipe", name, summaries()))
+
+
+def open_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        BadBrief: see `check_name`.
+    """
+    check_name(name)
+    importlib.import_module(f"danqing.recipes.{name}")  # registers itself
+    return RECIPES[name]
+
+
+def read(asked: Asked) -> tuple[Stickers, Stickers]:
+    """The pictures to learn from, and the held-out ones, which may be none."""
+    return read_imagefolder(asked.data).parted(lambda row: bool(row.get("held_out")))
+
+
+def styles_of(pictures: Stickers) -> dict[str, str]:
+    """The styles of a data set with their words, as a card holds them."""
+    known = sorted(set(pictures.column("style")))
+    return {style: "/".join(STYLE_WORDS.get(style, (style,))) for style in known}

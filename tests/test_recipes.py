@@ -1,0 +1,76 @@
+"""`danqing train`: recipes are found by name, and what they leave can be painted with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from danqing.core.errors import BadBrief
+from danqing.core.picture import Picture
+from danqing.data.dataset import Stickers
+from danqing.interfaces.cli.main import run
+from danqing.recipes import _recipe
+from tests.tiny import stickers
+
+
+def folder_of(pictures: Stickers, folder: Path) -> Path:
+    """The pictures as an imagefolder."""
+    lines = []
+    for pixels, row in zip(pictures.pictures, pictures.rows, strict=True):
+        place = folder / str(row["file_name"])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy(), "RGBA").save(place)
+        lines.append(json.dumps(row))
+    (folder / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(_recipe.summaries()))
+def test_every_recipe_registers_under_its_modules_name(name: str) -> None:
+    made = _recipe.open_recipe(name)
+    assert made.__name__ == name
+    assert len(_recipe.summaries()[name]) > 10
+
+
+def test_a_trained_family_paints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = folder_of(stickers(64), tmp_path / "data")
+    asked = ["train", "gan", "--data", str(data), "--run", str(tmp_path / "gan"), "--steps", "1"]
+    assert run(asked) == 0
+    weights = tmp_path / "gan" / "gan"
+    assert capsys.readouterr().out.splitlines()[-1] == str(weights)
+    out = tmp_path / "cat.png"
+    assert run(["paint", "a cat", "--model", str(weights), "--seed", "3", "--out", str(out)]) == 0
+    before = Picture.open(out).image
+    assert before.size == (32, 32)
+    assert run(asked) == 0  # nothing is left to train, so the same weights come out
+    assert run(["paint", "a cat", "--model", str(weights), "--seed", "3", "--out", str(out)]) == 0
+    assert Picture.open(out).image.tobytes() == before.tobytes()
+
+
+def test_what_can_be_trained_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--list"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in _recipe.summaries())
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["train", "gann"], "did you mean 'gan'?"),
+        (["train", "gan", "--data", "nowhere"], "'nowhere' is no folder"),
+        (["train", "gan", "--steps", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_wish_is_one_line(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(argv) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(BadBrief, match="unknown recipe 'nonsense'"):
+        _recipe.open_recipe("nonsense")
