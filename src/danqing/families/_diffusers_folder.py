@@ -67,7 +67,7 @@ def read_folder(folder: Path) -> Parts:
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     tokenizer = read_tokenizer(folder / "tokenizer")
     tower = read_module(folder / "text_encoder", _build_text, _text_key)
-    vae = read_module(folder / "vae", AutoencoderKL.from_config, _vae_key)
+    vae = read_module(folder / "vae", AutoencoderKL.from_config, attention_key)
     unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
     upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
     enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
@@ -241,7 +241,7 @@ def _text_key(name: str) -> str | None:
     return None if name.endswith("position_ids") else name
 
 
-def _vae_key(name: str) -> str:
+def attention_key(name: str) -> str:
     """Files written before diffusers 0.15 name the attention's projections as the paper's code did."""
     return re.sub(
         r"(attentions\.\d+)\.(query|key|value|proj_attn)\.",

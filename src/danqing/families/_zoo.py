@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from danqing.core.painter import Painter
     from danqing.families.clip import Critic
 
-_DEFAULT_FAMILY = "stable_diffusion"  # of what has no card: single files, and folders of other programs
+_DEFAULT_FAMILY = (
+    "stable_diffusion"  # of what tells nothing: single files, and most folders of other programs
+)
+_PIPELINES = {"DDPMPipeline": "ddpm", "DDIMPipeline": "ddpm"}  # of diffusers, in model_index.json
 
 
 def shipped() -> dict[str, Path]:
@@ -73,7 +76,14 @@ def shipped_part(name: str) -> Path:
 
 
 def _family_of(folder: Path) -> str:
+    card, index = _told(folder / "card.json"), _told(folder / "model_index.json")
+    told = card.get("family") or _PIPELINES.get(str(index.get("_class_name")))
+    return str(told or _DEFAULT_FAMILY)  # whose opener says what is wrong with the folder
+
+
+def _told(path: Path) -> dict[str, object]:
     try:
-        return str(json.loads((folder / "card.json").read_text(encoding="utf-8"))["family"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return _DEFAULT_FAMILY  # whose opener says what is wrong with the folder
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

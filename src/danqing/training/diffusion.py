@@ -29,6 +29,7 @@ from danqing.data import captions
 from danqing.data.dataset import Stickers, to_unit
 from danqing.diffusion.loss import denoising_error
 from danqing.diffusion.painter import DiffusionPainter
+from danqing.families._names import Names
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
@@ -83,6 +84,25 @@ class Captions:
         if words.random() < 0.5:
             return captions.english(str(row["concept"]), style, words)
         return captions.chinese(str(row["concept_zh"]), style, words)
+
+
+class Labels:
+    """The names of each picture, its concept and its style, as a label; at times only the former, or none."""
+
+    def __init__(self, names: Names, pictures: Stickers, options: DiffusionOptions) -> None:
+        self._options = options
+        told = [(str(row["concept"]), str(row["style"])) for row in pictures.rows]
+        self._full, self._plain = names.rows(told), names.rows([concept] for concept, _ in told)
+
+    def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
+        """Labels [n k]."""
+        heard, unstyled = torch.rand(2, len(picks), 1, generator=rng)
+        label = torch.where(unstyled < self._options.unstyled, self._plain[picks], self._full[picks])
+        return {"label": label * (heard >= self._options.drop)}
+
+    def conditioning(self, batch: Batch) -> Conditioning:
+        """The labels as `Names` gives them."""
+        return Conditioning(batch["label"][:, None])
 
 
 class DenoisingObjective(Objective):

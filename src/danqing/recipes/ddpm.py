@@ -1,0 +1,66 @@
+"""DDPM: a diffusion model of pixels, of stickers at 32 pixels.
+
+Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
+held-out pairs, reduced to 32 pixels. Continue for as long as there is time: more steps, better pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from danqing.core.card import Card
+from danqing.families import shipped_part
+from danqing.families.ddpm import Parts, fresh_parts, painter_of, read_folder, save_folder
+from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
+from danqing.training.duel import names_of
+from danqing.training.trainer import Trainer, TrainOptions
+
+PRESET = "sticker"
+PROBES = (
+    "a cat, 3d",
+    "a red apple, cartoon",
+    "一只兔子，剪纸",
+    "a dragon, ink wash",
+    "a rocket, flat",
+    "青花瓷 茶壶",
+    "a hamburger, 3d",
+    "a house, cartoon",
+    "a rose, 3d",
+    "a penguin, flat",
+    "a panda, ink wash",
+    "蝴蝶，剪纸",
+)
+
+
+@recipe("ddpm")
+def ddpm(asked: Asked) -> Path:
+    """Train the UNet; writes `ddpm`, the painter's folder."""
+    seen, _ = read(asked)
+    parts = read_folder(shipped_part("ddpm")) if asked.further else fresh_parts(PRESET, names_of(seen))
+    if not asked.further:
+        parts = replace(parts, card=shipped_card(parts, styles_of(seen)))
+    options = DiffusionOptions(probes=PROBES, mirror=0.5)
+    told = Labels(parts.names, seen, options)
+    objective = DenoisingObjective(painter_of(parts), parts.unet, seen, told, options)
+    pace = TrainOptions(
+        steps=asked.steps or 8000, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000
+    )
+    Trainer(objective, pace, asked.run).train(watch=asked.watch)
+    save_folder(parts, asked.run / "ddpm")
+    return asked.run / "ddpm"
+
+
+def shipped_card(parts: Parts, styles: dict[str, str]) -> Card:
+    """The card of what this recipe makes."""
+    told = {
+        "name": "ddpm",
+        "summary": f"stickers of things it knows by name, {parts.card.width} pixels square",
+        "licence": "Apache-2.0",
+        "steps": 25,
+        "guidance": 3.0,
+        "sampler": "dpmpp_2m",
+        "styles": styles,
+    }
+    return parts.card.model_copy(update=told)
