@@ -36,8 +36,8 @@ class Prior:
     """Draws embeddings of pictures that go with words; as itself a `guidance.Network` of normalised ones.
 
     Words are `Conditioning` with tokens [n l+1 d], the embedding of the whole after the states of its l
-    tokens, and their mask. network: its `clip_mean` and `clip_std` [1 d] are those of all pictures' embeddings;
-    the network works on ones that they bring to mean 0 and deviation 1.
+    tokens, and their mask. network: its `clip_mean` and `clip_std` [1 d] are those of the pictures' embeddings,
+    which they bring to mean 0 and deviation 1 for it.
 
     Raises:
         BadWeights: a deviation that is not positive, or fewer than two steps.
@@ -71,11 +71,13 @@ class Prior:
 
     def normalised(self, z: Tensor) -> Tensor:
         """Embeddings [... d] with mean 0 and deviation 1 over the data."""
-        return (z - self.network.clip_mean[0]) / self.network.clip_std[0]
+        normal: Tensor = (z - self.network.clip_mean[0]) / self.network.clip_std[0]
+        return normal
 
     def restored(self, z: Tensor) -> Tensor:
         """The inverse of `normalised`."""
-        return z * self.network.clip_std[0] + self.network.clip_mean[0]
+        embeddings: Tensor = z * self.network.clip_std[0] + self.network.clip_mean[0]
+        return embeddings
 
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """Noisy normalised embeddings [n k d], k for each of n rows of words, times [n] -> clean ones."""
@@ -109,7 +111,8 @@ class Prior:
         for step, (_, clean) in enumerate(drive(SAMPLERS["ddpm"].walk(noise, levels, seeds), denoise), 1):
             if not clean.isfinite().all():
                 raise NotFinite(
-                    f"step {step} of {options.steps} of the prior gave NaN or infinite values: check the weights"
+                    f"step {step} of {options.steps} of the prior gave NaN or infinite values: "
+                    "check the weights"
                 )
             yield self.restored(clean)
 

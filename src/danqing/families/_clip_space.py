@@ -27,7 +27,7 @@ from danqing.families.clip import Critic, Sight
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Words as an `Encoder`: tokens [1 l+1 d], the states of l tokens and the embedding of the whole, and a mask.
+    """Words as an `Encoder`: tokens [1 l+1 d], states of l tokens and the whole's embedding, with a mask.
 
     eye, eye_projection: the picture tower; without one pictures cannot be given. unit: embeddings have length
     1, as our models learned; Karlo's are as CLIP says them.
@@ -111,10 +111,11 @@ def joined(words: Conditioning, length: int) -> Conditioning:
     """Words of several chunks, each `length` tokens, as one: the mean of the tokens that are heard."""
     if words.tokens.shape[1] == length:
         return words
-    tokens = words.tokens.unflatten(1, (-1, length))
+    n, every, width = words.tokens.shape
+    tokens = words.tokens.view(n, every // length, length, width)
     mask = torch.ones(tokens.shape[:3], dtype=torch.bool)
     if words.mask is not None:
-        mask = words.mask.unflatten(1, (-1, length))
+        mask = words.mask.view(n, -1, length)
     heard = mask[..., None].to(tokens)
     mean = (tokens * heard).sum(dim=1) / heard.sum(dim=1).clamp(min=1)
     return replace(words, tokens=mean, mask=mask.any(dim=1))
@@ -132,7 +133,7 @@ def mixture(embeddings: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 def text_diff(picture: Tensor, text: Tensor, before: Tensor, amount: float) -> Tensor:
-    """A picture's embedding [n d] turned by `amount` in [0, 1] towards what words [n d] say that others did not.
+    """A picture's embedding [n d] turned by `amount` in [0, 1] towards what words [n d] add to others [n d].
 
     Section 3.3: slerp(picture, (text - before) / |text - before|), at the length of the picture's; the same
     words turn nothing.

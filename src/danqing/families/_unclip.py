@@ -1,12 +1,12 @@
 """unCLIP's networks: sizes, the decoder, and the folder that holds them all.
 
-The folder is that of diffusers' `UnCLIPPipeline` (Karlo), without the text encoder: ours names the shipped CLIP in
-clip.json instead, by what its weights hash to.
+The folder is laid out as that of diffusers' `UnCLIPPipeline` (Karlo). Instead of a text encoder it has
+danqing.json, which names the shipped CLIP by what its weights hash to, and tells what configs cannot.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.core.painter import Conditioning
+from danqing.diffusion.prior import PriorOptions
 from danqing.families._clip_space import fingerprint
 from danqing.families._diffusers_folder import read_card
 from danqing.families._pretrained import (
     Config,
+    first_line,
     read_json,
     read_module,
     replacing_folder,
@@ -60,8 +62,8 @@ _UP, _UP_TEXT = "UpBlock2D", "CrossAttnUpBlock2D"
 DECODERS: dict[str, Config] = {
     "tiny": {
         "sample_size": 8,
-        "in_channels": 4,
-        "out_channels": 4,
+        "in_channels": 16,
+        "out_channels": 16,
         "block_out_channels": (8, 16),
         "down_block_types": (_DOWN, _DOWN_TEXT),
         "up_block_types": (_UP_TEXT, _UP),
@@ -71,19 +73,19 @@ DECODERS: dict[str, Config] = {
         "norm_num_groups": 4,
         "class_embed_type": "identity",
     },
+    # the convolutions of the sticker preset of `ddpm`, so that its weights are a start
     "sticker": {
-        "sample_size": 32,
-        "in_channels": 4,
-        "out_channels": 4,
-        "block_out_channels": (64, 128, 192),
-        "down_block_types": (_DOWN, _DOWN, _DOWN_TEXT),
-        "up_block_types": (_UP_TEXT, _UP, _UP),
+        "sample_size": 16,
+        "in_channels": 16,
+        "out_channels": 16,
+        "block_out_channels": (64, 128, 160),
+        "down_block_types": (_DOWN, _DOWN_TEXT, _DOWN),
+        "up_block_types": (_UP, _UP_TEXT, _UP),
         "layers_per_block": 1,
-        "cross_attention_dim": 192,
-        "attention_head_dim": 6,  # diffusers reads this as the number of heads
+        "cross_attention_dim": 128,
+        "attention_head_dim": 4,  # diffusers reads this as the number of heads
         "norm_num_groups": 16,
         "class_embed_type": "identity",
-        "resnet_time_scale_shift": "scale_shift",
     },
     "karlo": {
         "sample_size": 64,
@@ -124,15 +126,21 @@ DECODER_SCHEDULE: Config = {
 }
 
 
+FOLDS = {"tiny": 2, "sticker": 2, "karlo": 1}
+_OURS = "danqing.json"
+
+
 @dataclass(frozen=True)
 class Decoder:
     """The UNet as a `guidance.Network` of an embedding and words: tokens [n 1+l+1 d], the picture's first.
 
-    Where the mask leaves that out there is no picture: the learned embedding of none is heard.
+    Where the mask leaves that out there is no picture: the learned embedding of none is heard. fold: the UNet
+    sees fold x fold pixels as one of more channels.
     """
 
     unet: UNet2DConditionModel
     projection: TextProjection
+    fold: int = 1
 
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """Pictures [n c h w], times [n] and an embedding and words for n pictures -> output [n c h w]."""
@@ -141,19 +149,22 @@ class Decoder:
         context, added = self.projection(picture, words.tokens[:, -1], words.tokens[:, 1:-1])
         extra = self.projection.config.clip_extra_context_tokens
         output: Tensor = self.unet(
-            x,
+            F.pixel_unshuffle(x, self.fold),
             t,
             encoder_hidden_states=context,
             class_labels=added,
             encoder_attention_mask=F.pad(mask[:, 1:-1], (extra, 0), value=True),
             return_dict=False,
         )[0]
-        return output
+        return F.pixel_shuffle(output, self.fold)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds; the schedules as diffusers configs. clip: what the weights of its CLIP hash to."""
+    """What a folder holds; the schedules as diffusers configs. See `Decoder` for `fold`.
+
+    clip: what the weights of its CLIP hash to. asked: how the prior is.
+    """
 
     card: Card
     prior: PriorTransformer
@@ -162,6 +173,8 @@ class Parts:
     projection: TextProjection
     decoder_schedule: Config
     clip: str
+    fold: int = 1
+    asked: PriorOptions = field(default_factory=PriorOptions)
 
 
 def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjection:
@@ -195,7 +208,8 @@ def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -
             place = draft / f"{name}_scheduler"
             place.mkdir()
             write_json(schedule, place / "scheduler_config.json")
-        write_json({"clip": "clip", "sha256": parts.clip}, draft / "clip.json")
+        ours = {"clip": parts.clip, "fold": parts.fold, "prior": asdict(parts.asked)}
+        write_json(ours, draft / _OURS)
         write_json(parts.card.model_dump(mode="json"), draft / "card.json")
 
 
@@ -208,19 +222,34 @@ def read_parts(folder: Path) -> Parts:
     card = read_card(folder / "card.json")
     if card is None:
         raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
+    ours = read_json(folder / _OURS)
+    try:
+        clip, fold, asked = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadWeights(
+            f"{str(folder / _OURS)!r} needs clip, fold and prior ({first_line(error)}): fetch it again"
+        ) from None
+    decoder = read_module(folder / "decoder", UNet2DConditionModel.from_config)
+    channels = decoder.config.in_channels
+    if fold < 1 or channels % fold**2 or channels // fold**2 not in (3, 4):
+        raise BadWeights(
+            f"{str(folder / _OURS)!r}: fold {fold} does not fit {channels} channels: fetch it again"
+        )
     return Parts(
         card=card,
         prior=read_module(folder / "prior", PriorTransformer.from_config),
         prior_schedule=read_json(folder / "prior_scheduler" / "scheduler_config.json"),
-        decoder=read_module(folder / "decoder", UNet2DConditionModel.from_config),
+        decoder=decoder,
         projection=read_module(folder / "text_proj", TextProjection.from_config),
         decoder_schedule=read_json(folder / "decoder_scheduler" / "scheduler_config.json"),
-        clip=str(read_json(folder / "clip.json").get("sha256")),
+        clip=clip,
+        fold=fold,
+        asked=asked,
     )
 
 
-def check_clip(folder: Path, clip: Path | None, told: str) -> None:
-    """The CLIP of this copy is the one that a folder's embeddings are of.
+def check_clip(folder: Path, told: str, clip: Path | None = None) -> None:
+    """The CLIP in the folder `clip`, or the shipped one, is the one that a folder's networks know.
 
     Raises:
         BadWeights: it is another.

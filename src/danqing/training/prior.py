@@ -65,7 +65,7 @@ class PriorObjective(Objective):
 
     @torch.no_grad()
     def agreement(self, count: int = 100) -> float:
-        """The mean cosine of what is drawn for the captions of held-out pictures with their true embeddings."""
+        """The mean cosine of embeddings drawn for the captions of held-out pictures with the true ones."""
         rows = self._unseen.rows[:count]
         truth = self._space.look(to_unit(self._unseen.pictures[: len(rows)]))
         return float(F.cosine_similarity(self._drawn([row["text"] for row in rows]), truth).mean())
@@ -76,8 +76,7 @@ class PriorObjective(Objective):
         rows = self._unseen.rows[:8]
         drawn = F.normalize(self._drawn([row["text"] for row in rows]), dim=1)
         near = (drawn @ F.normalize(self._views[0], dim=1).T).topk(min(4, len(self._seen))).indices
-        found = self._seen.pictures[near.flatten()].unflatten(0, near.shape)
-        pictures = torch.cat([self._unseen.pictures[: len(rows), None], found], dim=1)
+        pictures = torch.cat([self._unseen.pictures[: len(rows), None], self._seen.pictures[near]], dim=1)
         return sheet_of(to_unit(pictures.flatten(0, 1)), columns=pictures.shape[1])
 
     def export(self, folder: Path) -> None:
@@ -96,4 +95,6 @@ class PriorObjective(Objective):
 def embedded(space: Space, pictures: Stickers) -> Tensor:
     """The embeddings of all pictures and of their mirror images, [2 n d]."""
     both = (pictures.pictures, pictures.pictures.flip(-1))
-    return torch.stack([torch.cat([space.look(to_unit(part)) for part in view.split(64)]) for view in both])
+    return torch.stack(
+        [torch.cat([space.look(to_unit(part)) for part in torch.split(view, 64)]) for view in both]
+    )

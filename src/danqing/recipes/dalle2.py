@@ -1,0 +1,75 @@
+"""DALL-E 2: a prior and a decoder in the space of the shipped CLIP, of stickers at 32 pixels.
+
+Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
+held-out pairs, reduced to 32 pixels. The prior takes minutes and is trained whole first, in `prior` of the run;
+then the decoder, in `decoder`, from the convolutions of a `ddpm` among the parts if there is one. The number of
+steps is the decoder's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from danqing.diffusion.schedule import Schedule
+from danqing.families import open_critic, shipped_part
+from danqing.families._clip_space import Space, fingerprint
+from danqing.families._unclip import Parts
+from danqing.families.dalle2 import fresh_parts, painter_of, read_parts, save_parts
+from danqing.families.ddpm import read_folder
+from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.training.diffusion import DiffusionOptions
+from danqing.training.prior import PriorObjective
+from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.unclip import DecoderObjective, started
+
+PRESET = "sticker"
+
+
+@recipe("dalle2")
+def dalle2(asked: Asked) -> Path:
+    """Train the prior, then the decoder; writes `dalle2`, the painter's folder."""
+    parts = read_parts(shipped_part("dalle2")) if asked.further else _fresh(asked)
+    _train_prior(asked, parts)
+    _train_decoder(asked, parts)
+    save_parts(parts, asked.run / "dalle2")
+    return asked.run / "dalle2"
+
+
+def _fresh(asked: Asked) -> Parts:
+    seen, _ = read(asked)
+    parts = fresh_parts(PRESET, fingerprint(shipped_part("clip")))
+    earlier = asked.parts / "ddpm" / "ddpm"
+    if earlier.is_dir():
+        copied = started(parts.decoder, read_folder(earlier).unet)
+        asked.watch(f"the decoder starts with {copied} tensors of {str(earlier)!r}")
+    told = {
+        "name": "dalle2",
+        "summary": f"stickers by way of CLIP's embeddings, {parts.card.width} pixels square",
+        "styles": styles_of(seen),
+    }
+    return replace(parts, card=parts.card.model_copy(update=told))
+
+
+def _train_prior(asked: Asked, parts: Parts) -> None:
+    """At guidance 1 held-out pictures' embeddings are met with a mean cosine of 0.90 after 300 steps."""
+    seen, unseen = read(asked)
+    space = Space.of(open_critic(), parts.prior.config.num_embeddings)
+    schedule = Schedule.from_config(parts.prior_schedule)
+    objective = PriorObjective(parts.prior, schedule, space, seen, unseen, DiffusionOptions())
+    pace = TrainOptions(steps=1500, batch=64, lr=1e-3, warmup=100, ema=0.995)
+    Trainer(objective, pace, asked.run / "prior").train(watch=asked.watch)
+    parts.prior.load_state_dict(objective.network.state_dict())
+    if len(unseen):
+        asked.watch(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
+
+
+def _train_decoder(asked: Asked, parts: Parts) -> None:
+    seen, _ = read(asked)
+    options = DiffusionOptions(drop=0.5, mirror=0.5)
+    objective = DecoderObjective(painter_of(parts, open_critic()), seen, options)
+    pace = TrainOptions(
+        steps=asked.steps or 8000, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000
+    )
+    Trainer(objective, pace, asked.run / "decoder").train(watch=asked.watch)
+    parts.decoder.load_state_dict(objective.unet.state_dict())
