@@ -36,7 +36,7 @@ class Prior:
     """Draws embeddings of pictures that go with words; as itself a `guidance.Network` of normalised ones.
 
     Words are `Conditioning` with tokens [n l+1 d], the embedding of the whole after the states of its l
-    tokens, and their mask. network: its `clip_mean` and `clip_std` [1 d] are those of the pictures' embeddings,
+    tokens, and their mask. network: its `clip_mean` and `clip_std` [1 d] are those of pictures' embeddings,
     which they bring to mean 0 and deviation 1 for it.
 
     Raises:

@@ -43,7 +43,7 @@ PRIORS: dict[str, Config] = {
     "sticker": {
         "num_attention_heads": 6,
         "attention_head_dim": 32,
-        "num_layers": 4,
+        "num_layers": 3,
         "embedding_dim": 192,
         "num_embeddings": 24,
     },
@@ -73,14 +73,15 @@ DECODERS: dict[str, Config] = {
         "norm_num_groups": 4,
         "class_embed_type": "identity",
     },
-    # the convolutions of the sticker preset of `ddpm`, so that its weights are a start
+    # outside, the convolutions of the sticker preset of `ddpm`, so that its weights are a start
     "sticker": {
         "sample_size": 16,
         "in_channels": 16,
         "out_channels": 16,
-        "block_out_channels": (64, 128, 160),
+        "block_out_channels": (64, 128, 128),
         "down_block_types": (_DOWN, _DOWN_TEXT, _DOWN),
-        "up_block_types": (_UP, _UP_TEXT, _UP),
+        "mid_block_type": "UNetMidBlock2D",
+        "up_block_types": (_UP, _UP, _UP),
         "layers_per_block": 1,
         "cross_attention_dim": 128,
         "attention_head_dim": 4,  # diffusers reads this as the number of heads

@@ -1,9 +1,9 @@
 """DALL-E 2: a prior and a decoder in the space of the shipped CLIP, of stickers at 32 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs, reduced to 32 pixels. The prior takes minutes and is trained whole first, in `prior` of the run;
-then the decoder, in `decoder`, from the convolutions of a `ddpm` among the parts if there is one. The number of
-steps is the decoder's.
+held-out pairs, reduced to 32 pixels. The prior takes minutes and is trained whole first, in `prior` of the
+run; then the decoder, in `decoder`, from the convolutions of a `ddpm` among the parts if there is one. The
+number of steps is the decoder's.
 """
 
 from __future__ import annotations
