@@ -128,7 +128,7 @@ DECODER_SCHEDULE: Config = {
 
 
 FOLDS = {"tiny": 2, "sticker": 2, "karlo": 1}
-_OURS = "danqing.json"
+OURS = "danqing.json"
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -
             place.mkdir()
             write_json(schedule, place / "scheduler_config.json")
         ours = {"clip": parts.clip, "fold": parts.fold, "prior": asdict(parts.asked)}
-        write_json(ours, draft / _OURS)
+        write_json(ours, draft / OURS)
         write_json(parts.card.model_dump(mode="json"), draft / "card.json")
 
 
@@ -223,18 +223,18 @@ def read_parts(folder: Path) -> Parts:
     card = read_card(folder / "card.json")
     if card is None:
         raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
-    ours = read_json(folder / _OURS)
+    ours = read_json(folder / OURS)
     try:
         clip, fold, asked = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadWeights(
-            f"{str(folder / _OURS)!r} needs clip, fold and prior ({first_line(error)}): fetch it again"
+            f"{str(folder / OURS)!r} needs clip, fold and prior ({first_line(error)}): fetch it again"
         ) from None
     decoder = read_module(folder / "decoder", UNet2DConditionModel.from_config)
     channels = decoder.config.in_channels
     if fold < 1 or channels % fold**2 or channels // fold**2 not in (3, 4):
         raise BadWeights(
-            f"{str(folder / _OURS)!r}: fold {fold} does not fit {channels} channels: fetch it again"
+            f"{str(folder / OURS)!r}: fold {fold} does not fit {channels} channels: fetch it again"
         )
     return Parts(
         card=card,

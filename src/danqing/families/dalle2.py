@@ -96,7 +96,8 @@ class Dalle2Painter:
             z = text_diff(z, _whole(said), before, TEXT_DIFF * _strength(brief))
         noise = None
         if _strength(brief) < 1:
-            noise = mixture([self._noise(brief, *pair) for pair in zip(pictures, seen, strict=True)], weights)
+            each = zip(pictures, seen, strict=True)
+            noise = mixture([self._noise(brief, told_of(said, z), picture) for picture, z in each], weights)
         return replace(said, image=noise, beside=z[:, :, None, None])
 
     def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
@@ -162,12 +163,11 @@ class Dalle2Painter:
 
         return said.each(alone)
 
-    def _noise(self, brief: Brief, picture: Tensor, z: Tensor) -> Tensor:
-        """What DDIM paints the picture from without words, [1 c h w]: the x_T of section 3."""
+    def _noise(self, brief: Brief, told: Conditioning, picture: Tensor) -> Tensor:
+        """What DDIM paints the picture from when it is told that, [1 c h w]: the x_T of section 3."""
         assert brief.steps is not None, "settle the brief first"
-        told = told_of(self.space(""), z)
         levels = self.decoder.schedule.levels(brief.steps)
-        return invert(self.decoder, self.decoder.codec.encode(picture), told, levels)
+        return invert(self.decoder, self.decoder.codec.encode(picture), told, levels, mend=1)
 
 
 def told_of(said: Conditioning, z: Tensor) -> Conditioning:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from danqing.core.brief import Brief
-from danqing.core.painter import Conditioning, Given
+from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
 from danqing.data.dataset import Stickers
 from danqing.families._clip_space import Space
@@ -62,12 +62,13 @@ class DecoderObjective(DenoisingObjective):
     @torch.no_grad()
     def sheet(self) -> Image.Image:
         """Six pictures, each before three that are decoded from its embedding alone."""
-        painter, rows = self._whole, []
-        for picture in self._latents[0][:: max(1, len(self._latents[0]) // 6)][:6]:
-            brief = Brief(prompt="", seed=0, native=True, strength=1.0).settled(painter.card)
-            words = painter.condition(brief, Given(image=picture[None]))
+        painter, nothing, rows = self._whole, self._whole.space(""), []
+        brief = Brief(prompt="-", seed=0, native=True).settled(painter.card)
+        for picture in self._latents[0][:: max(1, len(self._latents[0]) // 6)][:6, None]:
+            z = painter.space.look(picture)[:, :, None, None]
+            words = replace(nothing, negative=nothing, beside=z)
             *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds.of(0, 3)))
-            rows.append(torch.cat([picture[None], painter.finish(last)]))
+            rows.append(torch.cat([picture, painter.finish(last)]))
         return sheet_of(torch.cat(rows), columns=4)
 
 
