@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import argparse
 import random
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 import danqing.zoo
 from danqing.apps.edit import edit
+from danqing.apps.forms import Learn
 from danqing.apps.inpaint import inpaint
+from danqing.apps.learn import learn
+from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
+from danqing.core.sources import read_source
 from danqing.data.captions import plain
 from danqing.data.dataset import Stickers, read_imagefolder, to_unit
 from danqing.families import open_critic, open_painter
 from danqing.nets.judge import Judge
+from danqing.tuning.adapter_files import read_adapter
 
 Figures = dict[str, float]
 RING = 8  # pixels on the inner side of a hole's border
@@ -147,6 +154,79 @@ def editing(bench: Bench, count: int) -> Figures:
     return {"strips": len(rising), "CLIP-T rises at every step": _mean(rising), "CLIP-T gained": _mean(rises)}
 
 
+def learning(bench: Bench, count: int) -> Figures:
+    """Subjects made from held-out drawings: is each one recognised, and is its class not forgotten?
+
+    A subject is a held-out drawing in colours that no drawing of its kind has, seen from four sides: turned,
+    mirrored, near and far; it is learned as `danqing learn` does.
+    """
+    critic, gained, after, sheet = open_critic(), [], [], []
+    rights: dict[bool, list[bool]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as folder:
+        for k, (image, row) in enumerate(bench.pick(count, held_out=True)):
+            places = _photographed(image, Path(folder) / f"photos{k}")
+            form = Learn.of_values(name=f"subject{k}", images=places, kind=row["concept"])
+            adapter = learn(form, painter=bench.painter, folder=Path(folder) / "adapters")
+            worn = {str(adapter): 1.0}
+            own_words = f"a {read_adapter(adapter).trigger}"
+            before = paint(f"a {row['concept']}", painter=bench.painter, native=True, seed=1, count=4)
+            now = paint(own_words, painter=bench.painter, native=True, seed=1, count=4, adapters=worn)
+            subject = critic.pictures(_stack([read_source(place).image for place in places]))
+            usual, likeness = (
+                float((critic.pictures(_stack(_images(painted))) @ subject.T).mean())
+                for painted in (before, now)
+            )
+            after.append(likeness)
+            gained.append(likeness - usual)
+            for learned in (False, True):
+                rights[learned] += _class_kept(bench, row["concept"], worn if learned else {})
+            sheet.append([Image.open(places[0]), Image.open(places[1]), *_images(before)[:2], *_images(now)])
+    bench.sheet("learn", sheet)
+    return {
+        "subjects": len(gained),
+        "CLIP-I of what was learned": _mean(after),
+        "CLIP-I above the un-tuned class, mean": _mean(gained),
+        "CLIP-I above the un-tuned class, least": min(gained),
+        "class recognised before": _mean(rights[False]),
+        "class recognised after": _mean(rights[True]),
+    }
+
+
+def _photographed(image: Image.Image, folder: Path) -> tuple[str, ...]:
+    """Four views of the drawing with its hues turned by a third."""
+    folder.mkdir()
+    hue, saturation, value = image.convert("RGB").convert("HSV").split()
+    turned = Image.merge("HSV", (hue.point(lambda h: (h + 85) % 256), saturation, value)).convert("RGB")
+    turned.putalpha(image.getchannel("A"))
+    side = image.width
+    views = (
+        turned,
+        turned.rotate(10, Image.Resampling.BICUBIC),
+        turned.transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(-6, Image.Resampling.BICUBIC),
+        ImageOps.expand(turned.resize((side * 3 // 4,) * 2), side // 8, (0, 0, 0, 0)),
+    )
+    for k, view in enumerate(views):
+        view.save(folder / f"{k}.png")
+    return tuple(str(folder / f"{k}.png") for k in range(len(views)))
+
+
+def _class_kept(bench: Bench, concept: str, adapters: dict[str, float]) -> list[bool]:
+    """Whether the judge knows each of four pictures of the class in every style."""
+    words = [f"a {concept}, {style.split('/')[0]} style" for style in bench.painter.card.styles.values()]
+    asked: dict[str, Any] = {"native": True, "seed": 1, "count": 4, "adapters": adapters}
+    painted = [image for said in words for image in _images(paint(said, painter=bench.painter, **asked))]
+    return [seen == concept for seen, _ in bench.labels(painted)]
+
+
+def _images(pictures: list[Picture]) -> list[Image.Image]:
+    return [picture.image for picture in pictures]
+
+
+def _stack(images: list[Image.Image]) -> torch.Tensor:
+    """Pictures on white as the critic sees them, [n 3 h w] in [-1, 1]."""
+    return torch.stack([from_pil(image)[:3] for image in images])
+
+
 def _scores(score: Callable[..., torch.Tensor], pictures: list[Picture], words: str) -> list[float]:
     return [float(score(from_pil(picture.image)[None, :3], [words])) for picture in pictures]
 
@@ -159,6 +239,7 @@ MEASURES: dict[str, tuple[Callable[[Bench, int], Figures], int]] = {
     "inpaint": (inpainting, 50),
     "redraw": (redrawing, 50),
     "edit": (editing, 20),
+    "learn": (learning, 5),
 }
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ class Conditioning:
     """Encoded words: token states [n l d], and which of them to attend to [n l] (True = yes) or None for all.
 
     image [n c h w] is a given picture as the painter's own state, region [n 1 h w] where to repaint it, 1 =
-    yes, and beside [n k h w] what a network trained to repaint sees next to its canvas. `dropped` are the
+    yes, and beside [n k h w] what a network trained to repaint or to enlarge sees next to its canvas;
+    beside_level [n] in [0, 1] is how noisy that was made, for a network that is told. `dropped` are the
     words that did not fit the text tower; they are reported, never lost in silence.
 
     weight [n] is how much the prediction from these tokens counts, None is 1; `others` are further parts of
@@ -52,6 +53,7 @@ class Conditioning:
     image: Tensor | None = None
     region: Tensor | None = None
     beside: Tensor | None = None
+    beside_level: Tensor | None = None
     dropped: str = ""
     weight: Tensor | None = None
     others: tuple[Conditioning, ...] = ()
@@ -68,9 +70,11 @@ class Conditioning:
     @property
     def parts(self) -> tuple[Conditioning, ...]:
         """The part itself and the others, each with the given pictures and nothing else."""
-        given: dict[str, Any] = {"image": self.image, "region": self.region, "beside": self.beside}
         alone: dict[str, Any] = {"negative": None, "others": (), "later": ()}
-        return tuple(replace(part, **given, **alone) for part in (self, *self.others))
+        parts = (
+            replace(part, image=self.image, region=self.region, **alone) for part in (self, *self.others)
+        )
+        return tuple(part.seeing(self.beside, self.beside_level) for part in parts)
 
     @property
     def moments(self) -> tuple[tuple[int, Conditioning], ...]:
@@ -82,8 +86,12 @@ class Conditioning:
         now = next((words for start, words in reversed(self.later) if start <= step), None)
         if now is None:
             return replace(self, later=())
-        negative = None if now.negative is None else replace(now.negative, beside=self.beside)
-        return replace(now, negative=negative, image=self.image, region=self.region, beside=self.beside)
+        return replace(now, image=self.image, region=self.region).seeing(self.beside, self.beside_level)
+
+    def seeing(self, beside: Tensor | None, level: Tensor | None = None) -> Conditioning:
+        """The same words, wanted and not, for a network that sees `beside`, noisy at `level`."""
+        negative = None if self.negative is None else self.negative.seeing(beside, level)
+        return replace(self, negative=negative, beside=beside, beside_level=level)
 
     def each(self, change: Callable[[Conditioning], Conditioning]) -> Conditioning:
         """`change` done to every part at every moment; it sees one part, and must leave others and later."""
@@ -105,6 +113,7 @@ class Conditioning:
                 image=_expanded(part.image, n),
                 region=_expanded(part.region, n),
                 beside=_expanded(part.beside, n),
+                beside_level=_expanded(part.beside_level, n),
                 weight=_expanded(part.weight, n),
             )
 
@@ -135,6 +144,7 @@ def _cat(rows: Sequence[Conditioning]) -> Conditioning:
         image=_joined([row.image for row in rows]),
         region=_joined([row.region for row in rows]),
         beside=_joined([row.beside for row in rows]),
+        beside_level=_joined([row.beside_level for row in rows]),
         weight=torch.cat([row.weights for row in rows]) if weighted else None,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import torch
 from torch import Generator, Tensor
@@ -27,6 +28,10 @@ class Seeds:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    def further(self, stage: int) -> Seeds:
+        """Seeds of the same pictures for another stage; each depends on the picture's own only."""
+        return Seeds([_further(seed, stage) for seed in self.seeds])
+
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise [n, *shape], on the CPU, float32."""
         return torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])
@@ -42,9 +47,19 @@ class Between(Seeds):
         super().__init__([seed] * len(others))
         self._others, self._amount = Seeds(others), amount
 
+    def further(self, stage: int) -> Between:
+        """See `Seeds.further`: as far between the seeds of that stage."""
+        one, others = super().further(stage).seeds, self._others.further(stage).seeds
+        return Between(one[0], others, self._amount)
+
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise [n, *shape]."""
         return slerp(super().normal(*shape), self._others.normal(*shape), self._amount)
+
+
+def _further(seed: int, stage: int) -> int:
+    # torch's CPU generator looks at 32 bits of a seed, so adding to it would meet some picture's noise
+    return Random(f"stage {stage} of {seed}").getrandbits(32)
 
 
 def slerp(a: Tensor, b: Tensor, amount: float) -> Tensor:

@@ -64,13 +64,7 @@ class DiffusionPainter:
         steps = len(self._levels(brief, image is not None)) - 1
         said = encode(self.text, words(brief, self.card), unwanted(brief), steps)
         beside = self._beside(brief, given)
-        return replace(
-            said,
-            negative=None if said.negative is None else replace(said.negative, beside=beside),
-            image=image,
-            region=self._region(given),
-            beside=beside,
-        )
+        return replace(said, image=image, region=self._region(given)).seeing(beside)
 
     def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
@@ -150,7 +144,7 @@ class DiffusionPainter:
         assert brief.guidance is not None, "settle the brief first"
         guidance = Guidance(stylized(brief.guidance, brief.stylize), brief.rescale)
         output = guided_along(self.network, conditioning, guidance, levels)
-        repaints = conditioning.beside is not None  # by itself, so that nothing need be kept for it
+        repaints = self.beside is not None  # by itself, so that nothing need be kept for it
         kept = keeping(replace(conditioning, region=None) if repaints else conditioning)
 
         @torch.no_grad()

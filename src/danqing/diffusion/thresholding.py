@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
+
+from danqing.core.errors import BadWeights
 
 
 def clamped(clean: Tensor) -> Tensor:
     """Pixels lie in [-1, 1], so do estimates of them: static thresholding (arXiv 2205.11487 section 2.3)."""
     return clean.clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """Dynamic thresholding (arXiv 2205.11487 section 2.3): what strong guidance saturates is drawn inwards.
+
+    Each picture is clipped to [-s, s] and divided by s, the p-quantile of its own absolute values, at least 1
+    and at most `cap`: 1 makes it `clamped`, None sets no bound, as in the paper.
+
+    Raises:
+        BadWeights: p outside (0, 1], or a cap below 1.
+    """
+
+    p: float = 0.995
+    cap: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p <= 1:
+            raise BadWeights(
+                f"dynamic thresholding: p {self.p:g} is no quantile: choose from (0, 1], as 0.995"
+            )
+        if self.cap is not None and not self.cap >= 1:
+            raise BadWeights(
+                f"dynamic thresholding: cap {self.cap:g} would stretch pictures: choose 1 or more, or none"
+            )
+
+    def __call__(self, clean: Tensor) -> Tensor:
+        """[n c h w] -> the same in [-1, 1]."""
+        sizes = torch.quantile(clean.abs().flatten(1), self.p, dim=1)
+        s = sizes.clamp(1, math.inf if self.cap is None else self.cap).view(-1, 1, 1, 1)
+        return torch.clamp(clean, -s, s) / s

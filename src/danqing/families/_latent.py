@@ -115,6 +115,8 @@ def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **
         "can": alpha | words,
         "steps": 1,
         "guidance": 1.0,
+        "sampler": "",
+        "led_by": "names it knows",
         "licence": "Apache-2.0",
         **told,
     }

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 _DEFAULT_FAMILY = (
     "stable_diffusion"  # of what tells nothing: single files, and most folders of other programs
 )
-_PIPELINES = {"DDPMPipeline": "ddpm", "DDIMPipeline": "ddpm"}  # of diffusers, in model_index.json
+_PIPELINES = {  # of diffusers, in model_index.json
+    "DDPMPipeline": "ddpm",
+    "DDIMPipeline": "ddpm",
+    "IFPipeline": "imagen",
+}
 
 
 def shipped() -> dict[str, Path]:

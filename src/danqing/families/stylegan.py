@@ -200,7 +200,9 @@ def style_card(name: str, generator: StyleGenerator) -> Card:
         paper="1812.04948",
         year=2018,
     )
-    return card.model_copy(update={"can": card.can | {Can.WORDS, Can.REDRAW}, "steps": 12})
+    led = " and ".join((*(["names it knows"] if generator.labels else []), "CLIP"))
+    told = {"can": card.can | {Can.WORDS, Can.REDRAW}, "steps": 12, "led_by": led}
+    return card.model_copy(update=told)
 
 
 def fresh_networks(

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import ModelMixin, UNet2DConditionModel
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
@@ -66,16 +66,23 @@ class Captions:
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """The tokens of a random caption, int64 [n l]."""
-        words = random.Random(int(torch.randint(2**31, (), generator=rng)))
-        said = [self._caption(self._rows[i], words) for i in picks.tolist()]
         ids = self._text.tokenizer(
-            said, padding="max_length", truncation=True, max_length=self._text.max_length, return_tensors="pt"
+            self.said(picks, rng),
+            padding="max_length",
+            truncation=True,
+            max_length=self._text.max_length,
+            return_tensors="pt",
         )["input_ids"]
         return {"ids": ids}
 
     def conditioning(self, batch: Batch) -> Conditioning:
         """The token states of the captions."""
         return Conditioning(self._text.states(batch["ids"]))
+
+    def said(self, picks: Tensor, rng: Generator) -> list[str]:
+        """A random caption of each picture."""
+        words = random.Random(int(torch.randint(2**31, (), generator=rng)))
+        return [self._caption(self._rows[i], words) for i in picks.tolist()]
 
     def _caption(self, row: dict[str, object], words: random.Random) -> str:
         if words.random() < self._options.drop:
@@ -118,13 +125,13 @@ class DenoisingObjective(Objective):
     def __init__(
         self,
         painter: DiffusionPainter,
-        unet: ModelMixin,
+        unet: nn.Module,
         pictures: Stickers,
         told: Conditioner,
         options: DiffusionOptions,
     ) -> None:
         super().__init__()
-        self.unet = unet.to(memory_format=torch.channels_last)
+        self.unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.painter = painter
         self._told, self._options = told, options
         views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
@@ -132,13 +139,19 @@ class DenoisingObjective(Objective):
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Latents, what is told of them, times and noise."""
-        picks = torch.randint(len(self._latents[0]), (size,), generator=rng)
-        mirrored = torch.rand(size, generator=rng) < self._options.mirror
-        latents = torch.where(mirrored.view(-1, 1, 1, 1), self._latents[-1][picks], self._latents[0][picks])
+        picks, latents = self._drawn(size, rng)
         told = self._told.draw(picks, latents, rng)
         times = self._times(size, rng)
         noise = torch.randn(latents.shape, generator=rng)
         return {"latents": latents, **told, "t": times, "noise": noise}
+
+    def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
+        """Numbers of pictures, int64 [n], and the latents [n c h w] to learn from."""
+        picks = torch.randint(len(self._latents[0]), (size,), generator=rng)
+        mirrored = torch.rand(size, generator=rng) < self._options.mirror
+        return picks, torch.where(
+            mirrored.view(-1, 1, 1, 1), self._latents[-1][picks], self._latents[0][picks]
+        )
 
     def _times(self, size: int, rng: Generator) -> Tensor:
         logit_normal = torch.sigmoid(torch.randn(size, generator=rng))
@@ -163,6 +176,7 @@ class DenoisingObjective(Objective):
 
     def export(self, folder: Path) -> None:
         """Write the UNet as a diffusers component."""
+        assert isinstance(self.unet, ModelMixin), "a network of ours writes itself"
         self.unet.save_pretrained(folder)
 
 

@@ -50,6 +50,7 @@ COMMANDS = {
     "reroll": Entry("danqing.interfaces.cli.imagine:reroll", "Paint the same words again, with new seeds."),
     **{name: Entry(f"danqing.interfaces.cli.apps:{name}", help) for name, help in APPS.items()},
     "learn": Entry("danqing.interfaces.cli.learn:learn", "Teach a model a subject from a few pictures."),
+    "lineage": Entry("danqing.interfaces.cli.lineage:lineage", "Paint the same words with every family."),
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
     "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),

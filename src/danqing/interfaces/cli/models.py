@@ -62,7 +62,8 @@ def _facts(card: Card) -> dict[str, str]:
     return {
         "paints": card.summary,
         "size": f"{size}{native}, sides in steps of {card.grid * card.scale}",
-        "steps": f"{card.steps} of {card.sampler}, guidance {card.guidance:g}",
+        "steps": " of ".join(filter(None, (str(card.steps), card.sampler))) + f", guidance {card.guidance:g}",
+        "led by": card.led_by,
         "can": ", ".join(sorted(card.can)),
         "styles": "; ".join(f"{name} ({words})" for name, words in card.styles.items()) or "none",
         "licence": card.licence,

@@ -154,7 +154,8 @@ def _save(pictures: list[Picture], brief: Brief, places: Places, *, cells: bool)
         print(Picture(grid([picture.image for picture in pictures]), brief, info).save(places.sheet))
     last = "" if brief.count == 1 else f" to {pictures[-1].brief.seed}"
     each = " each" if brief.count > 1 else ""
-    _tell(f"seed {brief.seed}{last}, {info.seconds:.1f} s{each}, {brief.steps} steps of {brief.sampler}")
+    how = f", {brief.steps} steps of {brief.sampler}" if brief.sampler else ""
+    _tell(f"seed {brief.seed}{last}, {info.seconds:.1f} s{each}{how}")
     if info.dropped:
         _tell(f"the prompt was too long; these words were not painted: {info.dropped}")
 

@@ -1,0 +1,109 @@
+"""The same words painted by every generation of the idea, side by side on one labelled sheet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from danqing.apps.sittings import painted
+from danqing.core.brief import Brief
+from danqing.core.card import Card
+from danqing.core.errors import BadBrief
+from danqing.core.images import from_pil
+from danqing.core.picture import Picture
+from danqing.families import open_critic, open_painter, shipped
+
+SIDE = 256  # pixels of a cell
+_LINE = 20  # pixels of a line of its label
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One model's answer. score: CLIP's cosine of picture and words in [-1, 1], by the shipped CLIP."""
+
+    card: Card
+    picture: Picture
+    score: float
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """Who painted it and when, how words reached it if it cannot read them, and how fast and well."""
+        family = self.card.family.replace("_", " ")
+        paper = f"arXiv {self.card.paper}"
+        facts = f"{self.picture.info.seconds:.2f} s, CLIP {self.score:.2f}"
+        led = "" if self.card.led_by == "words" else f", led by {self.card.led_by}"
+        return f"{self.card.year} {family}", f"{paper}{led}", facts
+
+
+def lineage(
+    prompt: str,
+    *,
+    models: Sequence[str] = (),
+    watch: Callable[[str], object] | None = None,
+    **fields: object,
+) -> list[Generation]:
+    """One picture by each of `models` (None: every shipped one), oldest idea first, at its own settings.
+
+    fields: of a `Brief`, such as seed, which is the same for all.
+
+    Raises:
+        BadBrief: nothing to paint, or a field that a model cannot follow.
+        BadWeights: a model cannot be opened.
+    """
+    brief = Brief.of(prompt, **fields)
+    chosen = tuple(models) or tuple(shipped())
+    if not prompt.strip():
+        raise BadBrief('say what to paint: danqing lineage "a red apple"')
+    found = list(_generations(brief, chosen, watch))
+    return sorted(found, key=lambda one: (one.card.year, one.card.paper, one.card.name))
+
+
+def _generations(
+    brief: Brief, models: Sequence[str], watch: Callable[[str], object] | None
+) -> Iterator[Generation]:
+    critic = open_critic()
+    for model in models:
+        if watch is not None:
+            watch(model)
+        painter = open_painter(model)
+        style = brief.style if brief.style in painter.card.styles else None
+        asked = brief.model_copy(update={"model": model, "style": style}).settled(painter.card)
+        brief = brief.model_copy(update={"seed": asked.seed})  # the one that was chosen is everybody's
+        begun = time.perf_counter()
+        [picture] = painted(asked, painter)
+        info = picture.info.model_copy(update={"app": "lineage", "seconds": time.perf_counter() - begun})
+        with torch.no_grad():
+            score = critic.score(from_pil(picture.image)[None, :3], [brief.prompt])
+        yield Generation(painter.card, replace(picture, info=info), float(score))
+
+
+def sheet(generations: Sequence[Generation], columns: int = 4) -> Image.Image:
+    """All pictures in reading order, each with its label below, on white."""
+    lines = max(len(one.label) for one in generations)
+    width, height = SIDE + 8, SIDE + 8 + _LINE * lines
+    columns = min(columns, len(generations))
+    rows = -(-len(generations) // columns)
+    whole = Image.new("RGB", (columns * width, rows * height), "white")
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
+    for k, one in enumerate(generations):
+        left, top = k % columns * width + 4, k // columns * height + 4
+        whole.paste(_fitted(one.picture.image), (left, top))
+        for line, text in enumerate(one.label):
+            draw.text((left, top + SIDE + 2 + line * _LINE), text, fill="black", font=font)
+    return whole
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    """On white, its longer side a cell's; small pictures keep their pixels visible."""
+    clear = image.convert("RGBA")
+    scale = SIDE / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    resized = clear.resize((size[0], size[1]), how)
+    cell = Image.new("RGB", (SIDE, SIDE), "white")
+    cell.paste(resized, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2), resized)
+    return cell

@@ -1,0 +1,50 @@
+"""A frozen language model as the reader of words: its token states, and which of them are words.
+
+Imagen, arXiv 2205.11487 section 2.1: any large enough encoder will do, T5 in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from danqing.conditioning.text import TextEncoder
+from danqing.core.painter import Conditioning
+
+
+@dataclass(frozen=True)
+class MaskedEncoder(TextEncoder):
+    """Token states each of zero mean and unit variance; pads are zero and masked, and so is all of no words.
+
+    model: any of transformers that gives `last_hidden_state`. A text's states depend neither on how far it is
+    padded nor on other texts.
+    """
+
+    @torch.no_grad()
+    def __call__(self, words: str) -> Conditioning:
+        """Token states [1 L D] and mask [1 L], with the words that did not fit reported as `dropped`."""
+        ids, mask = (part.to(self.model.device) for part in self.read([words], self.max_length))
+        return replace(self.told(ids, mask), dropped=self.tail(words))
+
+    def read(self, texts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Ids int64 [n l] and which are no pads bool [n l], padded to `length` or the longest text."""
+        tokens = self.tokenizer(
+            list(texts),
+            padding="max_length" if length else True,
+            truncation=True,
+            max_length=length or self.max_length,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        return tokens.input_ids, tokens.attention_mask.bool()
+
+    def told(self, ids: Tensor, mask: Tensor) -> Conditioning:
+        """What `read` gave, for n pictures. A text of begin and end marks alone says nothing."""
+        states = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
+        says = mask.sum(1, keepdim=True) > self.tokenizer.num_special_tokens_to_add()
+        words = mask & says
+        return Conditioning(F.layer_norm(states, states.shape[-1:]) * words[..., None], words)

@@ -1,0 +1,196 @@
+"""Painters in a row: a base, and stages that each paint the picture of the one before anew, larger.
+
+Cascaded diffusion, Ho et al., arXiv 2106.15282, with noise conditioning augmentation as Imagen has it (arXiv
+2205.11487 section 2.4): a stage sees the small picture under noise of a level s that it is told, so that it
+does not trust the mistakes of the stage before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from danqing.core.brief import Brief
+from danqing.core.card import Card
+from danqing.core.errors import BadWeights
+from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.seeds import Seeds
+from danqing.diffusion.painter import DiffusionPainter
+
+Augment = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(picture [n c h w] in [-1, 1], s [n] in [0, 1], standard normal noise [n c h w]) -> what a stage sees."""
+
+
+def noised(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """cos(pi s / 2) picture + sin(pi s / 2) noise: the picture itself at s = 0, nothing of it at s = 1."""
+    angle = (level * (math.pi / 2)).view(-1, 1, 1, 1)
+    alpha = torch.where(angle < math.pi / 2, angle.cos(), 0.0)  # the cosine of a rounded pi / 2 is not 0
+    return alpha * picture + angle.sin() * noise
+
+
+@dataclass(eq=False)
+class SuperResolution:
+    """A stage: `painter.network` sees the small picture as `words.beside`, and its s as `words.beside_level`.
+
+    factor: how many times larger it paints. level: s while painting. augment: what is done to the enlarged
+    small picture. align_corners: how that is enlarged, see `torch.nn.functional.interpolate`.
+    """
+
+    painter: DiffusionPainter
+    factor: int
+    level: float = 0.2
+    augment: Augment = noised
+    align_corners: bool = False
+
+    def enlarged(self, small: Tensor) -> Tensor:
+        """The small picture [n c h w] at the size of this stage, bilinear."""
+        return F.interpolate(
+            small, scale_factor=self.factor, mode="bilinear", align_corners=self.align_corners
+        )
+
+    def seen(self, words: Conditioning, small: Tensor, level: Tensor, noise: Tensor) -> Conditioning:
+        """`words` for n pictures besides what the network is shown of `small` [n c h w] at s = `level` [n].
+
+        noise: [n c factor*h factor*w].
+        """
+        return words.seeing(self.augment(self.enlarged(small), level, noise), level)
+
+
+@dataclass(frozen=True)
+class StageCanvas(Canvas):
+    """A canvas that knows its stage: 0 is the base. `step` and `of` count over all stages."""
+
+    stage: int = 0
+
+
+@dataclass(eq=False)
+class Cascade:
+    """A `Painter` of a base and of stages that make its picture larger, each a `DiffusionPainter` of pixels.
+
+    card: what the last stage paints, with the steps and the guidance of the base. A brief's words are told to
+    all stages, its taste (stylize, chaos, weird) and its strength to the base alone; a further stage has the
+    guidance of its own card, and its steps in proportion to those of the brief. A region to repaint holds in
+    every stage.
+
+    Raises:
+        BadWeights: a stage that does not begin at the size at which the one before ends.
+    """
+
+    card: Card
+    base: DiffusionPainter
+    stages: tuple[SuperResolution, ...]
+
+    def __post_init__(self) -> None:
+        painters = [self.base, *(stage.painter for stage in self.stages)]
+        for (one, two), stage in zip(pairwise(painters), self.stages, strict=True):
+            ends, begins = one.card.width, two.card.width / stage.factor
+            if ends != begins:
+                raise BadWeights(
+                    f"cascade {self.card.name!r}: {two.card.name!r} enlarges pictures of {begins:g} pixels, "
+                    f"{one.card.name!r} paints {ends}: put stages in a row whose sizes meet"
+                )
+
+    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+        """The brief's words, with the given picture at the size of the last stage."""
+        return self.base.condition(self._brief(brief, 0), given)
+
+    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> StageCanvas:
+        """The base's canvas, see `DiffusionPainter.begin`."""
+        canvas = self.base.begin(self._brief(brief, 0), self._words(conditioning, 0), seeds)
+        further = sum(self._steps(brief, stage) for stage in self.stages)
+        return StageCanvas(canvas.state, seeds, step=0, of=canvas.of + further, tile=brief.tile)
+
+    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[StageCanvas]:
+        """One canvas per step of each stage, in the size of that stage.
+
+        Raises:
+            NotFinite: naming the step and the time at which NaN or infinite values appeared.
+        """
+        further = sum(self._steps(brief, stage) for stage in self.stages)
+        begun, words = replace(canvas, of=canvas.of - further), self._words(conditioning, 0)
+        now: Canvas
+        for now in self.base.steps(self._brief(brief, 0), words, begun):
+            yield _counted(now, canvas, 0, 0)
+        done, before = now.of, self.base
+        for number, stage in enumerate(self.stages, start=1):
+            small = before.finish(now)
+            for now in self._enlarge(number, brief, conditioning, canvas.seeds, small):
+                yield _counted(now, canvas, done, number)
+            done, before = done + now.of, stage.painter
+
+    def preview(self, canvas: Canvas) -> Tensor:
+        """See `Painter.preview`; as large as the stage that the canvas is in."""
+        return self._painter(canvas).preview(canvas)
+
+    def finish(self, canvas: Canvas) -> Tensor:
+        """The pictures of the last stage [n c h w] in [-1, 1]; of an earlier one, where it was cancelled.
+
+        Raises:
+            NotFinite: the canvas holds NaN or infinite values.
+        """
+        return self._painter(canvas).finish(canvas)
+
+    def enlarge(self, pixels: Tensor) -> Tensor:
+        """`card.scale` times larger, by the enlarger of the last stage."""
+        return (self.stages[-1].painter if self.stages else self.base).enlarge(pixels)
+
+    def _enlarge(
+        self, number: int, brief: Brief, conditioning: Conditioning, seeds: Seeds, small: Tensor
+    ) -> Iterator[Canvas]:
+        """Stage `number` over small pictures [n c h w], with seeds of its own."""
+        stage, told, own = self.stages[number - 1], self._brief(brief, number), seeds.further(number)
+        channels, height, width = small.shape[1:]
+        noise = own.normal(channels, height * stage.factor, width * stage.factor).to(small)
+        level = torch.full((len(small),), stage.level, device=small.device)
+        words = stage.seen(self._words(conditioning, number), small, level, noise)
+        yield from stage.painter.steps(told, words, stage.painter.begin(told, words, own))
+
+    def _painter(self, canvas: Canvas) -> DiffusionPainter:
+        assert isinstance(canvas, StageCanvas), "a canvas of another painter"
+        return self.stages[canvas.stage - 1].painter if canvas.stage else self.base
+
+    def _shrink(self, number: int) -> int:
+        """How many times smaller stage `number` paints than the last."""
+        return math.prod(stage.factor for stage in self.stages[number:])
+
+    def _steps(self, brief: Brief, stage: SuperResolution) -> int:
+        assert brief.steps is not None, "settle the brief first"
+        steps = round(stage.painter.card.steps * brief.steps / self.card.steps)
+        return min(max(steps, 1), len(stage.painter.schedule))
+
+    def _brief(self, brief: Brief, number: int) -> Brief:
+        """What stage `number` is told."""
+        assert brief.width is not None, "settle the brief first"
+        assert brief.height is not None, "settle the brief first"
+        shrink = self._shrink(number) * (1 if brief.native else self.card.scale)
+        sides = {"width": brief.width // shrink, "height": brief.height // shrink, "native": True}
+        if number == 0:
+            return brief.model_copy(update=sides)
+        stage = self.stages[number - 1]
+        card = stage.painter.card
+        own = {"steps": self._steps(brief, stage), "guidance": card.guidance, "sampler": card.sampler}
+        plain = {"strength": None, "stylize": 100, "chaos": 0, "weird": 0}
+        return brief.model_copy(update={**sides, **own, **plain})
+
+    def _words(self, words: Conditioning, number: int) -> Conditioning:
+        """Words for stage `number`, with the given picture at its size; further ones hear the last words."""
+        if number:
+            last = max((start for start, _ in words.later), default=0)
+            words = words.at(last)
+        shrink = self._shrink(number)
+        if words.image is None or shrink == 1:
+            return words
+        image = F.avg_pool2d(words.image, shrink)
+        region = None if words.region is None else F.max_pool2d(words.region, shrink)
+        return replace(words, image=image, region=region)
+
+
+def _counted(now: Canvas, whole: Canvas, done: int, stage: int) -> StageCanvas:
+    """A stage's canvas as one of the whole walk, `done` steps of which were before it."""
+    return StageCanvas(now.state, whole.seeds, done + now.step, whole.of, whole.tile, stage)

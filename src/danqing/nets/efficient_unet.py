@@ -1,0 +1,230 @@
+"""Imagen's Efficient U-Net, small: parameters at low resolution, and sides halved before the work.
+
+Paper: Saharia et al., Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding, arXiv
+2205.11487 appendix B: blocks where pixels are few, downsampling before the convolutions of a level and
+upsampling after them, skip connections scaled by 1/sqrt 2, words as further keys and values of attention.
+Differs: skips are added, not concatenated; one learned token stands beside the words, and alone where there
+are none.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+from torch import Tensor, nn
+
+_LEVELS = 1000.0  # how many times of the network's t the noise level in [0, 1] is as wide as
+_WAVES = 128  # numbers that a time is written in before it is learned from
+
+
+@dataclass(frozen=True)
+class EfficientUNetConfig:
+    """channels: of pictures. beside: of what is shown next to them, 0 for a base. text: width of a token.
+
+    widths: of the levels, the first at full size and each next at half of it; depths: blocks on the way down,
+    and as many on the way up. attention: which levels attend to words, and themselves where `to_itself`; a
+    stage that is to paint larger than it learned must not. width of a head: 32.
+    """
+
+    channels: int = 4
+    beside: int = 0
+    text: int = 192
+    widths: tuple[int, ...] = (32, 96, 160, 192)
+    depths: tuple[int, ...] = (1, 1, 2, 1)
+    attention: tuple[bool, ...] = (False, False, True, True)
+    to_itself: bool = True
+    embedding: int = 192
+
+
+class EfficientUNet(nn.Module):
+    """(x [n c h w], t [n], words) -> output [n c h w]; sides are multiples of `grid`."""
+
+    def __init__(self, config: EfficientUNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or EfficientUNetConfig()
+        widths = config.widths
+        self.stem = nn.Conv2d(config.channels + config.beside, widths[0], 3, padding=1)
+        self.words = Words(config.text, config.embedding)
+        self.time = TimestepEmbedding(_WAVES, config.embedding)
+        self.level = TimestepEmbedding(_WAVES, config.embedding) if config.beside else None
+        self.down = nn.ModuleList(
+            Level(config, k, nn.Conv2d(widths[k - 1], width, 3, 2, 1) if k else nn.Identity(), nn.Identity())
+            for k, width in enumerate(widths)
+        )
+        self.up = nn.ModuleList(
+            Level(config, k, nn.Identity(), Grow(width, widths[k - 1]) if k else nn.Identity())
+            for k, width in reversed(list(enumerate(widths)))
+        )
+        self.norm = nn.GroupNorm(_groups(widths[0]), widths[0])
+        self.head = nn.Conv2d(widths[0], config.channels, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def grid(self) -> int:
+        """What sides must be multiples of."""
+        return int(2 ** (len(self.config.widths) - 1))
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        beside: Tensor | None = None,
+        level: Tensor | None = None,
+    ) -> Tensor:
+        """Token states [n l text], which of them are words [n l]; `beside` [n k h w] and its level s [n]."""
+        context, seen, said = self.words(tokens, mask)
+        told = said + self.time(_waves(t).to(x.dtype))
+        if self.level is not None:
+            assert beside is not None, "a stage needs its small picture"
+            assert level is not None, "a stage is told how noisy its small picture is"
+            x = torch.cat([x, beside], dim=1)
+            told = told + self.level(_waves(level * _LEVELS).to(x.dtype))
+        told = F.silu(told)
+        h, skips = self.stem(x), []
+        for part in self.down:
+            h = part(h, told, context, seen)
+            skips.append(h)
+        for part in self.up:
+            h = part(joined(h, skips.pop()), told, context, seen)
+        output: Tensor = self.head(F.silu(self.norm(h)))
+        return output
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """From what `to_config` gave."""
+        lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        return cls(EfficientUNetConfig(**lists))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values, for `config.json`."""
+        return asdict(self.config)
+
+
+class Words(nn.Module):
+    """What the network makes of token states, with a token of its own before them that is always there."""
+
+    def __init__(self, text: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(text, width)
+        self.nothing = nn.Parameter(torch.randn(width))
+        self.pooled = TimestepEmbedding(width, width)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [n 1+l d], which of them to see [n 1+l], and the mean of those as what is said [n d]."""
+        states = self.project(tokens)
+        nothing = self.nothing.to(states).expand(len(states), 1, -1)
+        context = torch.cat([nothing, states], dim=1)
+        words = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+        seen = F.pad(words, (1, 0), value=True)
+        share = seen.to(context) / seen.sum(1, keepdim=True)
+        said: Tensor = self.pooled((share[:, None] @ context)[:, 0])
+        return context, seen, said
+
+
+class Level(nn.Module):
+    """Blocks at one size, `before` and `after` them what changes the size; words after each block."""
+
+    def __init__(self, config: EfficientUNetConfig, k: int, before: nn.Module, after: nn.Module) -> None:
+        super().__init__()
+        width, attends = config.widths[k], config.attention[k]
+        self.before, self.after = before, after
+        self.blocks = nn.ModuleList(Block(width, config.embedding) for _ in range(config.depths[k]))
+        self.words = nn.ModuleList(
+            Attention(width, config.embedding, config.to_itself) for _ in self.blocks if attends
+        )
+
+    def forward(self, h: Tensor, told: Tensor, context: Tensor, seen: Tensor) -> Tensor:
+        """`told` [n d]: time, words and level; `context` [n l d] and `seen` [n l]: the words one by one."""
+        h = self.before(h)
+        for k, block in enumerate(self.blocks):
+            h = block(h, told)
+            h = self.words[k](h, context, seen) if len(self.words) else h
+        out: Tensor = self.after(h)
+        return out
+
+
+class Block(nn.Module):
+    """A residual block of two convolutions, told the time by a scale and a shift between them."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(_groups(width), width) for _ in range(2))
+        convs = [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
+        self.convs = nn.ModuleList(convs)
+        self.told = nn.Linear(embedding, 2 * width)
+        nn.init.zeros_(convs[1].weight)  # begins as the identity
+
+    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+        """[n c h w], [n d] -> [n c h w]."""
+        scale, shift = self.told(told)[:, :, None, None].chunk(2, dim=1)
+        middle = self.norms[1](self.convs[0](F.silu(self.norms[0](h))))
+        out: Tensor = h + self.convs[1](F.silu(middle * (1 + scale) + shift))
+        return out
+
+
+class Attention(nn.Module):
+    """Each place looks at the words, and with `to_itself` at all places too (2205.11487 appendix D.3.1)."""
+
+    def __init__(self, width: int, text: int, to_itself: bool) -> None:
+        super().__init__()
+        self.heads = max(1, width // 32)
+        self.norm = nn.GroupNorm(_groups(width), width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.words = nn.Linear(text, 2 * width, bias=False)
+        self.places = nn.Linear(width, 2 * width, bias=False) if to_itself else None
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor, context: Tensor, seen: Tensor) -> Tensor:
+        """[n c h w], words [n l d] and which of them to see [n l] -> [n c h w]."""
+        places = self.norm(h).flatten(2).transpose(1, 2)
+        pairs = self.words(context)
+        if self.places is not None:
+            pairs = torch.cat([pairs, self.places(places)], dim=1)
+            seen = F.pad(seen, (0, places.shape[1]), value=True)
+        keys, values = (self._heads(part) for part in pairs.chunk(2, dim=-1))
+        looked = F.scaled_dot_product_attention(
+            self._heads(self.query(places)), keys, values, attn_mask=seen[:, None, None]
+        )
+        found: Tensor = self.out(looked.transpose(1, 2).flatten(2))
+        return h + found.transpose(1, 2).reshape(h.shape)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class Grow(nn.Module):
+    """Another width, then twice the sides."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """[n c h w] -> [n d 2h 2w]."""
+        grown: Tensor = F.interpolate(self.conv(h), scale_factor=2, mode="nearest")
+        return grown
+
+
+def joined(h: Tensor, skip: Tensor) -> Tensor:
+    """A level's own way and the skip connection, both [n c h w]: two of unit variance give one of it."""
+    return (h + skip) * math.sqrt(0.5)
+
+
+def _waves(t: Tensor) -> Tensor:
+    waves: Tensor = get_timestep_embedding(t, _WAVES, flip_sin_to_cos=True, downscale_freq_shift=0)
+    return waves
+
+
+def _groups(width: int) -> int:
+    return math.gcd(width, 16)

@@ -1,0 +1,89 @@
+"""Imagen: a cascade of stickers, 32 -> 64 -> 128 pixels, from the token states of a frozen text encoder.
+
+Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
+held-out pairs. The base is trained first, then each stage that enlarges, each in a folder of the run where an
+interrupted one goes on; `--steps` are those of the base, and the stages take their share. Our own CLIP reads
+the words, unless `--parts` has a folder `text_encoder`: a T5 or a sentence encoder of transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from danqing.conditioning.states import MaskedEncoder
+from danqing.core.card import Card
+from danqing.data.dataset import Stickers
+from danqing.families import shipped_part
+from danqing.families._imagen_folder import Parts, read_parts, save_parts
+from danqing.families._text_towers import Tower, read_tower
+from danqing.families.imagen import fresh_parts, painter_of, stage_painter
+from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.training.cascade import MaskedCaptions, StageObjective, SuperResolutionObjective
+from danqing.training.diffusion import DiffusionOptions
+from danqing.training.trainer import Trainer, TrainOptions
+
+PRESET = "sticker"
+SHARES = (1.0, 0.35, 0.35)  # of the base's steps
+CROP = 64  # pixels that a stage learns from at once
+PROBES = (
+    "a cat, 3d style",
+    "a red apple, cartoon style",
+    "一只兔子，剪纸风格",
+    "a dragon, ink wash style",
+    "a rocket, flat style",
+    "青花瓷风格的茶壶",
+    "a hamburger, 3d style",
+    "a house, cartoon style",
+)
+
+
+@recipe("imagen")
+def imagen(asked: Asked) -> Path:
+    """Train the base and the stages; writes `imagen`, the painter's folder."""
+    seen, _ = read(asked)
+    parts = read_parts(shipped_part("imagen")) if asked.further else _fresh(asked.parts, styles_of(seen))
+    for number in range(len(parts.stages)):
+        told = "the base" if number == 0 else f"stage {number}"
+        asked.watch(f"{told}: {parts.stages[number].side} pixels")
+        objective = _objective(parts, number, seen)
+        steps = max(1, round((asked.steps or 6000) * SHARES[number]))
+        pace = TrainOptions(steps=steps, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
+        Trainer(objective, pace, asked.run / f"stage_{number}").train(watch=asked.watch)
+    save_parts(parts, asked.run / "imagen")
+    return asked.run / "imagen"
+
+
+def _objective(parts: Parts, number: int, seen: Stickers) -> StageObjective:
+    """The training of one stage's network, 0 the base."""
+    options = DiffusionOptions(probes=PROBES, mirror=0.5)
+    words, unet = MaskedCaptions(parts.text, seen, options), parts.unets[number]
+    if number == 0:
+        return StageObjective(stage_painter(parts, 0), unet, seen, words, options)
+    stage = painter_of(parts).stages[number - 1]
+    return SuperResolutionObjective(stage, unet, seen, words, options, CROP)
+
+
+def _fresh(folder: Path, styles: dict[str, str]) -> Parts:
+    """Random weights for the words of the text encoder in `folder`, or of the shipped CLIP."""
+    place = folder / "text_encoder"
+    own = place.is_dir()
+    text = read_tower(place if own else shipped_part("clip"))
+    tower = Tower.of(text, place.resolve() if own else None)
+    parts = fresh_parts(PRESET, text, tower)
+    return replace(parts, card=_card(parts.card, text, styles))
+
+
+def _card(card: Card, text: MaskedEncoder, styles: dict[str, str]) -> Card:
+    """The card of what this recipe makes."""
+    kind = text.model.config.model_type
+    reader = (
+        "token states of our CLIP instead of T5" if kind.startswith("clip") else f"token states of {kind}"
+    )
+    told = {
+        "name": "imagen",
+        "summary": f"stickers by a cascade of {card.width // 4}, {card.width // 2} and {card.width} pixels, "
+        f"led by {reader}",
+        "styles": styles,
+    }
+    return card.model_copy(update=told)

@@ -1,0 +1,141 @@
+"""Training the stages of a cascade: to denoise a picture besides a small and noisy copy of it.
+
+Imagen, arXiv 2205.11487 section 2.4: the copy is noised at a random level s, which the network is told. Large
+pictures may be learned from crops, since a stage without self-attention sees no further.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+
+from danqing.conditioning.states import MaskedEncoder
+from danqing.core.brief import Brief
+from danqing.core.files import replacing
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import Seeds
+from danqing.data.dataset import Stickers
+from danqing.diffusion.cascade import SuperResolution
+from danqing.training.diffusion import Captions, Conditioner, DenoisingObjective, DiffusionOptions
+from danqing.training.objective import Batch
+from danqing.training.sheets import sheet_of
+
+
+class MaskedCaptions(Captions):
+    """Captions for an encoder that tells words from pads."""
+
+    def __init__(self, text: MaskedEncoder, pictures: Stickers, options: DiffusionOptions) -> None:
+        super().__init__(text, pictures, options)
+        self._reader = text
+
+    def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
+        """The tokens of a random caption, int64 [n l], and which are no pads, bool [n l]."""
+        ids, mask = self._reader.read(self.said(picks, rng))
+        return {"ids": ids, "mask": mask}
+
+    def conditioning(self, batch: Batch) -> Conditioning:
+        """The token states of the captions."""
+        return self._reader.told(batch["ids"], batch["mask"])
+
+
+class Wordless:
+    """Nothing is told."""
+
+    def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
+        """One token of nothing for each picture, [n 1 1]."""
+        return {"tokens": torch.zeros(len(picks), 1, 1)}
+
+    def conditioning(self, batch: Batch) -> Conditioning:
+        """What was drawn."""
+        return Conditioning(batch["tokens"])
+
+
+class Shown:
+    """What `words` tell, and besides the picture itself, small, enlarged again and noised at random."""
+
+    def __init__(self, stage: SuperResolution, words: Conditioner) -> None:
+        self._stage, self._words = stage, words
+
+    def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
+        """The small pictures, their levels s ~ U(0, 1) and the noise over them."""
+        return {
+            **self._words.draw(picks, latents, rng),
+            "small": F.avg_pool2d(latents, self._stage.factor),
+            "level": torch.rand(len(latents), generator=rng),
+            "veil": torch.randn(latents.shape, generator=rng),
+        }
+
+    def conditioning(self, batch: Batch) -> Conditioning:
+        """What was drawn, as the stage is shown it."""
+        words = self._words.conditioning(batch)
+        return self._stage.seen(words, batch["small"], batch["level"], batch["veil"])
+
+
+class StageObjective(DenoisingObjective):
+    """Trains the network of a stage; as it is, of the base, which is shown nothing."""
+
+    unet: nn.Module
+
+    def export(self, folder: Path) -> None:
+        """Write the weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "model.safetensors") as draft:
+            save_file(self.unet.state_dict(), draft)
+
+
+class SuperResolutionObjective(StageObjective):
+    """Trains `unet`, which `stage.painter` asks, from crops of `crop` pixels, None for whole pictures.
+
+    pictures: at the size of the stage or larger, by a whole factor.
+    """
+
+    def __init__(
+        self,
+        stage: SuperResolution,
+        unet: nn.Module,
+        pictures: Stickers,
+        words: Conditioner | None = None,
+        options: DiffusionOptions | None = None,
+        crop: int | None = None,
+    ) -> None:
+        words, options = words or Wordless(), options or DiffusionOptions()
+        super().__init__(stage.painter, unet, pictures, Shown(stage, words), options)
+        self._stage, self._words, self._crop = stage, words, crop
+
+    def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
+        picks, whole = super()._drawn(size, rng)
+        side = whole.shape[-1]
+        crop = min(self._crop or side, side)
+        corners = torch.randint(side - crop + 1, (size, 2), generator=rng).tolist()
+        cut = [picture[:, y : y + crop, x : x + crop] for picture, (y, x) in zip(whole, corners, strict=True)]
+        return picks, torch.stack(cut)
+
+    @torch.no_grad()
+    def sheet(self) -> Image.Image:
+        """Small pictures (enlarged by repetition), painted ones, true ones."""
+        whole = self._latents[0]
+        picks = torch.arange(0, len(whole), max(1, len(whole) // 8))[:8]
+        large = whole[picks]
+        small = F.avg_pool2d(large, self._stage.factor)
+        coarse = F.interpolate(small, size=large.shape[-2:], mode="nearest")
+        return sheet_of(torch.cat([coarse, self._painted(picks, small), large]), columns=len(large))
+
+    def _painted(self, picks: Tensor, small: Tensor) -> Tensor:
+        """The stage's pictures of small ones [n c h w], each from the seed of its place."""
+        painter, seeds = self._stage.painter, Seeds(range(len(small)))
+        height, width = (side * self._stage.factor for side in small.shape[-2:])
+        asked = Brief(prompt="-", seed=0, native=True, width=width, height=height, guidance=1.0)
+        brief = asked.settled(painter.card)
+        words = self._words.conditioning(self._words.draw(picks, small, Generator().manual_seed(0)))
+        level, veil = (
+            torch.full((len(small),), self._stage.level),
+            seeds.normal(*small.shape[1:2], height, width),
+        )
+        seen = self._stage.seen(words, small, level, veil)
+        *_, last = painter.steps(brief, seen, painter.begin(brief, seen, seeds))
+        return painter.finish(last)

@@ -1,0 +1,270 @@
+"""Painters in a row: what each stage is shown and told, and that the row is a painter like any other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from danqing.core.brief import Brief
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadWeights, NotFinite
+from danqing.core.painter import Conditioning, Given
+from danqing.core.seeds import Between, Seeds
+from danqing.diffusion.cascade import Cascade, SuperResolution, noised
+from danqing.diffusion.codec import IdentityCodec
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.schedule import Schedule
+from danqing.training.cascade import SuperResolutionObjective
+from danqing.training.trainer import Trainer, TrainOptions, step_generator
+from tests.tiny import stickers
+
+SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+
+
+def card(side, steps=3, **fields):
+    told = {"paper": "2205.11487", "year": 2022, "licence": "Apache-2.0", "summary": "tests", "grid": 4}
+    told |= {"steps": steps, "guidance": 2.0, "sampler": "ddim", "can": frozenset(Can)}
+    return Card(name=f"{side} px", family="imagen", width=side, height=side, **{**told, **fields})
+
+
+def tokens(words):
+    """One state: how long the words are."""
+    return Conditioning(torch.full((1, 1, 1), float(len(words))))
+
+
+class Net(nn.Module):
+    """A random convolution of all that it is shown; notes what it is shown and told."""
+
+    def __init__(self, channels, seed=0):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.conv = nn.Conv2d(channels, 4, 3, padding=1)
+        self.shown = []
+
+    def forward(self, x, t, words):
+        self.shown.append((x, t, words))
+        x = x if words.beside is None else torch.cat([x, words.beside], dim=1)
+        level = torch.zeros(len(x)) if words.beside_level is None else words.beside_level
+        told = words.tokens.mean((1, 2)) / 50 + level
+        return self.conv(x) + told.view(-1, 1, 1, 1)
+
+
+def painter(net, side, **fields):
+    return DiffusionPainter(
+        card=card(side, **fields),
+        text=tokens,
+        network=net,
+        prediction=Prediction.V,
+        schedule=Schedule.from_config(SCHEDULE),
+        codec=IdentityCodec(4),
+    )
+
+
+def cascade(**fields):
+    """8 -> 16 -> 32 pixels in 3, 2 and 1 steps."""
+    base = painter(Net(4), 8)
+    stages = [
+        SuperResolution(painter(Net(8, seed), side, steps=steps), factor=2, **fields)
+        for seed, side, steps in ((1, 16, 2), (2, 32, 1))
+    ]
+    return Cascade(card(32, grid=16), base, tuple(stages))
+
+
+def settled(row, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 5, "count": 1, **fields}).settled(row.card)
+
+
+def walk(row, brief, given=None, seeds=None):
+    words = row.condition(brief) if given is None else row.condition(brief, given)
+    canvas = row.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
+    return [canvas, *row.steps(brief, words, canvas)]
+
+
+def test_one_canvas_per_stage_and_step_each_with_a_preview():
+    row = cascade()
+    canvases = walk(row, settled(row, count=2))
+    assert [(canvas.step, canvas.of) for canvas in canvases] == [(step, 6) for step in range(7)]
+    assert [canvas.state.shape[-1] for canvas in canvases] == [8, 8, 8, 8, 16, 16, 32]
+    for canvas in canvases:
+        for seen in (canvas, replace(canvas, step=canvas.step + 6, of=12)):  # as an app counts many parts
+            look = row.preview(seen)
+            assert look.shape == (2, 3, *canvas.state.shape[-2:])
+            assert 0 <= look.min() <= look.max() <= 1
+    assert row.finish(canvases[-1]).shape == (2, 4, 32, 32)
+
+
+def test_the_first_steps_are_the_base_by_itself():
+    row = cascade()
+    brief = settled(row)
+    alone = settled(row.base)
+    *_, last = walk(row.base, alone)
+    assert torch.equal(walk(row, brief)[3].state, last.state)
+
+
+def test_a_stage_sees_the_finished_picture_of_the_one_before_and_its_level():
+    row = cascade(level=0.0)
+    canvases = walk(row, settled(row))
+    for stage, before in zip(row.stages, (canvases[3], canvases[5]), strict=True):
+        _, _, words = stage.painter.network.shown[0]
+        expected = torch.nn.functional.interpolate(before.state.clamp(-1, 1), scale_factor=2, mode="bilinear")
+        rows = len(words.beside)  # guided: without words and with them
+        assert rows == 2
+        assert torch.equal(words.beside, expected.expand(rows, -1, -1, -1))
+        assert words.beside_level.tolist() == [0.0] * rows
+
+
+def test_augmentation_goes_from_the_picture_to_pure_noise():
+    picture, noise = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(noised(picture, torch.zeros(3), noise), picture)
+    assert torch.equal(noised(picture, torch.ones(3), noise), noise)
+    for s in (0.2, 0.5, 0.9):  # as much noise as the cosine schedule has, and unit variance
+        seen = noised(picture, torch.full((3,), s), noise)
+        assert abs(float((seen * noise).mean()) - torch.sin(torch.tensor(s * torch.pi / 2))) < 0.03
+        assert abs(float(seen.var()) - 1) < 0.05
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_picture_is_the_same_in_a_batch_and_alone(sampler):
+    """Measured: exact here; kernels may round by batch size."""
+    row = cascade()
+    brief = settled(row, count=3, sampler=sampler)
+    together = row.finish(walk(row, brief)[-1])
+    for k in range(3):
+        alone = row.finish(walk(row, brief.alone(k))[-1])
+        torch.testing.assert_close(together[k : k + 1], alone, rtol=0, atol=1e-5)
+
+
+def test_stages_draw_noise_of_their_own():
+    draws = [Seeds([7]).normal(4096), Seeds([7]).further(1).normal(4096), Seeds([7]).further(2).normal(4096)]
+    correlations = torch.corrcoef(torch.cat(draws)) - torch.eye(3)
+    assert correlations.abs().max() < 0.06  # 4 / sqrt(4096)
+    assert Seeds([7, 8]).further(1).seeds[1:] == Seeds([8]).further(1).seeds
+    between = Between(3, [7, 8], 0.0).further(1)
+    assert torch.equal(between.normal(16), Seeds([3, 3]).further(1).normal(16))
+    between = Between(3, [7, 8], 1.0).further(1)
+    torch.testing.assert_close(between.normal(16), Seeds([7, 8]).further(1).normal(16))
+
+
+def test_cancelling_asks_no_later_stage():
+    row = cascade()
+    brief = settled(row)
+    words = row.condition(brief)
+    steps = row.steps(brief, words, row.begin(brief, words, Seeds([5])))
+    *_, fourth = islice(steps, 4)
+    steps.close()
+    assert fourth.state.shape[-1] == 16
+    assert len(row.stages[0].painter.network.shown) == 1
+    assert row.stages[1].painter.network.shown == []
+    assert row.finish(fourth).shape[-1] == 16
+
+
+def test_steps_of_a_brief_are_shared_in_proportion():
+    row = cascade()
+    assert walk(row, settled(row, steps=6))[0].of == 6 + 4 + 2
+    assert walk(row, settled(row, steps=1))[0].of == 1 + 1 + 1
+
+
+def test_guidance_is_of_the_base_and_taste_too():
+    row = cascade()
+    walk(row, settled(row, guidance=1.0, chaos=50, stylize=300))
+    base, first = row.base.network.shown[0], row.stages[0].painter.network.shown[0]
+    assert [len(base[0]), len(first[0])] == [2, 2]  # chaos pulls at the base's words
+    plain = row.stages[0].painter.text("a cat").tokens
+    assert torch.equal(first[2].tokens[1:], plain)
+
+
+def test_what_is_outside_a_region_is_kept_by_every_stage():
+    row = cascade()
+    picture = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    region = torch.zeros(1, 1, 32, 32)
+    region[..., 8:24, 8:24] = 1
+    *_, last = walk(row, settled(row), Given(picture, region))
+    painted = row.finish(last)
+    torch.testing.assert_close(painted * (1 - region), picture * (1 - region), rtol=0, atol=1e-6)
+    assert (painted - picture)[..., 8:24, 8:24].abs().mean() > 0.1
+
+
+def test_redrawing_begins_at_the_given_picture():
+    row = cascade()
+    brief = settled(row, strength=0.34)
+    canvas, *_ = walk(row, brief, Given(torch.full((1, 4, 32, 32), 0.5)))
+    blank, *_ = walk(row, settled(row))
+    assert canvas.of == 1 + 2 + 1
+    assert abs(float(canvas.state.mean()) - float(blank.state.mean())) > 0.2
+
+
+def test_sizes_that_do_not_meet_are_named():
+    row = cascade()
+    with pytest.raises(BadWeights, match=r"'32 px' enlarges pictures of 16 pixels, '8 px' paints 8"):
+        Cascade(row.card, row.base, row.stages[1:])
+
+
+def test_nan_in_a_stage_is_told():
+    row = cascade()
+    with torch.no_grad():
+        row.stages[0].painter.network.conv.bias.fill_(float("nan"))
+    with pytest.raises(NotFinite, match="step 1 of 2"):
+        walk(row, settled(row))
+
+
+def objective(**fields):
+    stage = cascade().stages[1]
+
+    return SuperResolutionObjective(stage, stage.painter.network, stickers(), **fields)
+
+
+def test_the_small_picture_is_the_large_one_reduced_wherever_it_was_cut():
+    batch = objective(crop=16).batch(6, step_generator(0, 1))
+    assert batch["latents"].shape == (6, 4, 16, 16)
+    reduced = torch.nn.functional.avg_pool2d(batch["latents"], 2)
+    assert torch.equal(batch["small"], reduced)
+    assert batch["level"].unique().numel() == 6
+    assert 0 <= batch["level"].min() <= batch["level"].max() < 1
+
+
+def test_resuming_is_bit_equal(tmp_path):
+    def train(run, steps, watch=None):
+        torch.manual_seed(0)
+        pace = {"batch": 4, "lr": 5e-3, "warmup": 2, "precision": "no", "log_every": 1, "save_every": 2}
+        try:
+            options = TrainOptions(steps=steps, sheet_every=10**9, **pace)
+            return Trainer(objective(crop=16), options, tmp_path / run).train(watch).state_dict()
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+    class KilledError(Exception):
+        pass
+
+    def killing(line):
+        if line.startswith("step 3/"):
+            raise KilledError
+
+    whole = train("whole", 4)
+    with pytest.raises(KilledError):
+        train("cut", 4, killing)
+    again = train("cut", 4)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_a_stage_learns_to_see_the_small_picture():
+    """Measured: the loss falls to 0.34 of what it was in 60 steps."""
+    learner = objective()
+    optimiser = torch.optim.Adam(learner.parameters(), lr=0.02)
+
+    def loss(step):
+        return learner(learner.batch(16, step_generator(0, step)))["loss"]
+
+    before = loss(1000).item()
+    for step in range(60):
+        optimiser.zero_grad()
+        loss(step).backward()
+        optimiser.step()
+    assert loss(1000).item() < 0.7 * before
+    assert learner.sheet().size == (8 * 32, 3 * 32)

@@ -1,0 +1,316 @@
+"""Imagen: text encoders, dynamic thresholding, the Efficient U-Net, its folder and its training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from danqing.apps.paint import paint
+from danqing.conditioning.grammar import parse
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief, BadWeights
+from danqing.core.seeds import Seeds
+from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.thresholding import Dynamic
+from danqing.families import open_painter, shipped_part
+from danqing.families._imagen_folder import read_parts, save_parts
+from danqing.families._text_towers import Tower, read_tower
+from danqing.families.imagen import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
+from danqing.nets.efficient_unet import EfficientUNet, Words, joined
+from danqing.training.cascade import MaskedCaptions, StageObjective
+from danqing.training.diffusion import DiffusionOptions
+from danqing.training.trainer import step_generator
+from tests.tiny import stickers
+from tests.towers import TOWERS, folder_of, reader
+
+towers = pytest.mark.parametrize("name", list(TOWERS))
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return random_parts(reader())
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """Parts whose words our CLIP reads, which a folder need not hold."""
+    return random_parts(read_tower(shipped_part("clip")))
+
+
+def painted(painter, **fields):
+    brief = Brief(**{"prompt": "a red cat", "seed": 1, "native": True, **fields}).settled(painter.card)
+    words = painter.condition(brief)
+    seeds = Seeds.of(brief.seed, brief.count)
+    *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))
+    return painter.finish(last)
+
+
+@towers
+def test_states_do_not_depend_on_padding(name):
+    """Measured: 8e-7."""
+    encoder = reader(name)
+    ids, mask = encoder.read(["a red cat"])
+    alone = encoder.told(ids, mask)
+    together = encoder.told(*encoder.read(["a red cat", "a blue dog, 3d style"]))
+    whole = encoder("a red cat")
+    count = int(mask.sum())
+    assert whole.mask.sum() == together.mask[0].sum() == count
+    for words in (together, whole):
+        torch.testing.assert_close(words.tokens[0, :count], alone.tokens[0], rtol=0, atol=1e-5)
+        assert not words.tokens[0, count:].any()
+
+
+@towers
+def test_no_words_are_no_tokens(name):
+    encoder = reader(name)
+    assert not encoder("").mask.any()
+    assert encoder("cat").mask.any()
+
+
+@towers
+def test_words_that_do_not_fit_are_reported(name):
+    encoder = reader(name)
+    words = "a red cat, " * 40
+    told = encoder(words)
+    assert told.mask.all()
+    assert words.endswith(told.dropped)
+    assert 0 < len(told.dropped) < len(words)
+
+
+def test_a_heavier_word_is_longer():
+    encoder = reader("t5")
+    plain = encoder("a red cat").tokens
+    heavy = encoder.weighted(parse("a (red:1.5) cat").parts[0].chunks[0]).tokens
+    ratio = (heavy.norm(dim=-1) / plain.norm(dim=-1))[0, :4]
+    assert ratio[1] / ratio[0] == pytest.approx(1.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("p", [0.0, -1.0, 1.01, float("nan")])
+def test_a_quantile_lies_in_0_to_1(p):
+    with pytest.raises(BadWeights, match=r"p \S+ is no quantile: choose from \(0, 1\]"):
+        Dynamic(p)
+
+
+@pytest.mark.parametrize("cap", [0.99, 0.0, float("nan")])
+def test_a_cap_is_at_least_1(cap):
+    with pytest.raises(BadWeights, match="would stretch pictures: choose 1 or more"):
+        Dynamic(0.995, cap)
+
+
+def test_thresholding_is_of_each_picture_and_leaves_the_tame_alone():
+    tame, wild = torch.linspace(-0.9, 0.9, 64).view(1, 4, 4, 4), torch.linspace(-4, 4, 64).view(1, 4, 4, 4)
+    both = Dynamic(0.9)(torch.cat([tame, wild]))
+    assert torch.equal(both[:1], tame)
+    assert both[1].abs().max() == 1
+    assert both[1].abs().median() < 0.6  # drawn inwards, where a clamp would leave three quarters saturated
+    assert (Dynamic(0.9, 1.0)(wild).abs() == 1).float().mean() > 0.7
+
+
+def test_a_learned_variance_is_what_the_words_say():
+    """Whatever the guidance."""
+    encoder = reader()
+    words = replace(encoder("a cat"), negative=encoder(""))
+
+    def network(x, _t, said):
+        share = said.tokens.sum((1, 2)).view(-1, 1, 1, 1).expand(-1, 4, *x.shape[2:])
+        return torch.cat([x * share, share], dim=1)
+
+    level = Schedule.from_config({}).levels(4)[1]
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    one, seven = (guided(network, words, Guidance(scale))(x, level) for scale in (1.0, 7.0))
+    assert torch.equal(one[:, 4:], seven[:, 4:])
+
+
+def test_a_skip_keeps_unit_variance():
+    one, two = torch.randn(2, 8, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert abs(float(joined(one, two).var()) - 1) < 0.02
+
+
+def test_the_network_sees_words_and_not_pads(parts):
+    unet, x, t = parts.unets[0], torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
+    encoder = parts.text
+    short = encoder.told(*encoder.read(["ab", "ba"]))
+    padded = encoder.told(*encoder.read(["ab", "ba"], 16))
+    with torch.no_grad():
+        seen = unet(x, t, short.tokens, short.mask)
+        torch.testing.assert_close(unet(x, t, padded.tokens, padded.mask), seen, rtol=0, atol=1e-5)
+        other = encoder.told(*encoder.read(["ba", "ba"]))
+        differs = (unet(x, t, other.tokens, other.mask) - seen).abs().amax((1, 2, 3))
+    assert differs[0] > 1e-3
+    assert differs[1] < 1e-5
+
+
+def test_pooled_words_are_their_mean_with_the_learned_token():
+    words = Words(8, 6)
+    tokens, mask = torch.randn(2, 3, 8), torch.tensor([[True, True, False], [False, False, False]])
+    taken = []
+    words.pooled.register_forward_hook(lambda _module, given, _out: taken.append(given[0]))
+    with torch.no_grad():
+        words(tokens, mask)
+        first = torch.cat([words.nothing[None], words.project(tokens[0, :2])]).mean(0)
+    torch.testing.assert_close(taken[0], torch.stack([first, words.nothing]))
+
+
+@pytest.mark.parametrize("preset", ["tiny", "sticker"])
+def test_networks_begin_at_zero_and_stages_paint_any_size(preset):
+    for config in UNETS[preset]:
+        unet = EfficientUNet(config)
+        tokens, mask = torch.randn(1, 2, config.text), torch.ones(1, 2, dtype=torch.bool)
+        sides = (unet.grid, 2 * unet.grid)
+        shown = (torch.randn(1, 4, *sides), torch.tensor([0.5])) if config.beside else ()
+        out = unet(torch.randn(1, 4, *sides), torch.tensor([5]), tokens, mask, *shown)
+        assert out.shape == (1, 4, *sides)
+        assert not out.any()
+        again = EfficientUNet.from_config(json.loads(json.dumps(unet.to_config())))
+        again.load_state_dict(unet.state_dict())
+        assert again.config == config
+
+
+def test_the_shipped_size_fits_in_12_megabytes():
+    weights = sum(p.numel() for config in UNETS["sticker"] for p in EfficientUNet(config).parameters())
+    assert 2 * weights < 12e6
+
+
+@pytest.mark.parametrize("preset", list(UNETS))
+def test_sizes_of_presets_meet(preset):
+    sides = [stage.side for stage in STAGES[preset]]
+    assert len(sides) == len(UNETS[preset])
+    assert all(two % one == 0 for one, two in pairwise(sides))
+
+
+def test_painting_follows_words_and_seeds(parts):
+    painter = painter_of(parts)
+    one = painted(painter)
+    assert one.shape == (1, 4, 16, 16)
+    assert torch.equal(one, painted(painter))
+    assert not torch.equal(one, painted(painter, prompt="a blue dog"))
+    assert not torch.equal(one, painted(painter, negative_prompt="blue"))
+    both = painted(painter, count=2)
+    torch.testing.assert_close(both[:1], one, rtol=0, atol=2e-5)  # measured: 2e-6
+
+
+@pytest.mark.parametrize("prompt", ["a (red:1.4) cat", "cat:2 dog", "[cat:dog:1]", "cat BREAK dog"])
+def test_the_prompt_language_is_understood(parts, prompt):
+    assert painted(painter_of(parts), prompt=prompt).isfinite().all()
+
+
+def test_a_folder_paints_the_same_picture(shipped, tmp_path):
+    folder = tmp_path / "cascade"
+    save_parts(shipped, folder, torch.float32)
+    painter = open_painter(str(folder))
+    assert torch.equal(painted(painter), painted(painter_of(shipped)))
+    half = tmp_path / "half"
+    save_parts(shipped, half)
+    assert (painted(open_weights(half)) - painted(painter)).abs().max() < 0.008  # measured: 0.0008
+    picture = paint("a red cat", model=str(folder), seed=3)[0]
+    assert picture.image.size == (16, 16)
+    assert not list(folder.glob("text*"))  # the words stay with the encoder
+
+
+def test_another_text_encoder_is_refused(shipped, tmp_path):
+    folder = tmp_path / "cascade"
+    save_parts(shipped, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text"]["probe"][0] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadWeights, match="is another one than the painter learned with"):
+        open_weights(folder)
+    config["text"] = {"place": str(folder_of("t5", tmp_path / "t5")), "probe": []}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadWeights, match=r"'.*base' wants words of width 192, the text encoder gives 32"):
+        open_weights(folder)
+
+
+@towers
+def test_a_text_encoder_of_the_users_own(name, tmp_path):
+    place = folder_of(name, tmp_path / "text")
+    text = read_tower(place)
+    with torch.random.fork_rng(devices=[]):
+        fresh = fresh_parts("tiny", text, Tower.of(text, place))
+    save_parts(fresh, tmp_path / "cascade", torch.float32)
+    read = read_parts(tmp_path / "cascade")
+    assert torch.equal(read.text("a red cat").tokens, reader(name)("a red cat").tokens)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: [file.unlink() for file in folder.glob("token*")], "tokenizer.json or spiece.model"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no .*model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"123"), "cannot be read"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "the words of .* cannot be read"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "gpt2"}'),
+            "unknown text encoder",
+        ),
+        (lambda folder: (folder / "config.json").unlink(), "config.json' is missing"),
+    ],
+)
+def test_damaged_text_encoders_are_told_in_a_line(tmp_path, spoil, says):
+    folder = folder_of("t5", tmp_path / "t5")
+    spoil(folder)
+    with pytest.raises(BadWeights, match=says) as told:
+        read_tower(folder)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"p": 0.0}, "no quantile"),
+        ({"cap": 0.5}, "would stretch"),
+        ({"side": 24}, "enlarges pictures of 16 pixels, .* paints 24"),
+        ({"sides": 3}, "describes no Imagen"),
+    ],
+)
+def test_damaged_folders_are_told_in_a_line(shipped, tmp_path, change, says):
+    folder = tmp_path / "cascade"
+    save_parts(shipped, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["stages"][0].update(change)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadWeights, match=says) as told:
+        open_weights(folder)
+    assert "\n" not in str(told.value)
+
+
+def test_sizes_off_the_grid_are_refused(parts):
+    painter = painter_of(parts)
+    with pytest.raises(BadBrief, match="width 18 is not a multiple of 4"):
+        painted(painter, width=18)
+    assert painted(painter, width=24, height=16).shape == (1, 4, 16, 24)
+
+
+def base_objective(parts, **fields):
+    options = DiffusionOptions(probes=("a cat",), **fields)
+    text = MaskedCaptions(parts.text, stickers(), options)
+    return StageObjective(painter_of(parts).base, parts.unets[0], stickers(), text, options)
+
+
+def test_captions_are_dropped_as_often_as_asked(parts):
+    learner = base_objective(parts, drop=0.5)
+    batches = [learner.batch(64, step_generator(1, k)) for k in range(4)]
+    heard = torch.cat([parts.text.told(batch["ids"], batch["mask"]).mask.any(1) for batch in batches])
+    assert 0.4 < heard.float().mean() < 0.6
+
+
+def test_the_base_learns():
+    """Measured: the loss falls to 0.31 of what it was in 40 steps."""
+    learner = base_objective(random_parts(reader()))
+    optimiser = torch.optim.Adam(learner.parameters(), lr=0.01)
+
+    def loss(step):
+        return learner(learner.batch(16, step_generator(0, step)))["loss"]
+
+    before = loss(1000).item()
+    for step in range(40):
+        optimiser.zero_grad()
+        loss(step).backward()
+        optimiser.step()
+    assert loss(1000).item() < 0.7 * before
+    assert learner.sheet().size[1] == 8
