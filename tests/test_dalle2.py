@@ -22,10 +22,11 @@ from danqing.core.painter import Conditioning, Given
 from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.prior import PriorOptions, best, measure
 from danqing.diffusion.schedule import Schedule
-from danqing.families import _unclip, dalle2, open_painter
+from danqing.families import dalle2, open_painter
 from danqing.families._clip_space import fingerprint, joined, mixture, text_diff
 from danqing.families._names import Names
-from danqing.families._unclip import PRIORS, check_clip, fresh_projection, read_parts, save_parts
+from danqing.families._unclip import PRIORS, fresh_parts, fresh_projection
+from danqing.families._unclip_folder import OURS, check_clip, read_parts, save_parts
 from danqing.families.ddpm import fresh_parts as fresh_ddpm
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
@@ -38,8 +39,14 @@ QUICK = {"steps": 3, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def painter():
+def large():
+    """One with an upsampler."""
     return dalle2.random_painter()
+
+
+@pytest.fixture(scope="module")
+def painter(large):
+    return replace(large, stage=None, card=large.decoder.card)
 
 
 def picture(seed=0, side=16):
@@ -263,6 +270,35 @@ def test_mixed_pictures_lie_on_the_great_circle_between_them(painter):
     torch.testing.assert_close(words.beside[..., 0, 0], expected, rtol=0, atol=1e-6)
 
 
+def test_the_upsampler_paints_the_decoders_picture_larger(large):
+    """It hears no words, begins with seeds of its own, and each of its pictures is the same in any batch."""
+    brief = settled(large)
+    begun, *done = canvases(large, brief)
+    first, of = 10 + brief.steps, 10 + brief.steps + large.stage.painter.card.steps
+    assert begun.state.shape == (2, 4, 16, 16)
+    assert [(canvas.step, canvas.of) for canvas in done] == [(k, of) for k in range(1, of + 1)]
+    assert done[first - 1].state.shape == (2, 4, 16, 16)
+    assert large.finish(done[-1]).shape == (2, 4, 32, 32)
+    assert large.preview(done[-1]).shape == (2, 3, 32, 32)
+    assert done[-1].seeds is begun.seeds
+    alone = canvases(large, brief, seeds=Seeds([2]))[-1].state
+    torch.testing.assert_close(done[-1].state[1:], alone, rtol=0, atol=2e-5)
+    small = large.decoder.finish(done[first - 1])
+    again = list(large._enlarged(large.stage, brief, Seeds([1, 2]), small))[-1].state
+    assert torch.equal(again, done[-1].state)
+
+
+def test_a_given_picture_is_reduced_for_the_decoder(large, painter):
+    """Its noise is that of the small picture; CLIP looks at the large one."""
+    given = Given(image=picture(side=32))
+    words = large.condition(settled(large, strength=0.5), given)
+    assert words.image.shape == (1, 4, 16, 16)
+    reduced = Given(image=F.avg_pool2d(given.image, 2))
+    other = painter.condition(settled(painter, strength=0.5), reduced)
+    assert not torch.equal(words.beside, other.beside)
+    assert (words.image - other.image).abs().max() < 0.2
+
+
 def test_apps(painter):
     parent = paint("a cat", painter=painter, **QUICK)[0]
     assert parent.image.size == (16, 16)
@@ -297,11 +333,20 @@ def test_embeddings_of_another_width_are_refused(painter):
 
 
 def parts_of(painter, clip=""):
-    network, fresh = painter.decoder.network, dalle2.fresh_parts("tiny", clip)
-    return replace(fresh, prior=painter.prior.network, decoder=network.unet, projection=network.projection)
+    network = painter.decoder.network
+    return replace(
+        fresh_parts("tiny", clip),
+        card=painter.card,
+        prior=painter.prior.network,
+        decoder=network.unet,
+        projection=network.projection,
+        upsampler=painter.stage.painter.network.unet if painter.stage else None,
+    )
 
 
-def test_a_folder_paints_as_it_was_written(painter, tmp_path):
+@pytest.mark.parametrize("which", ["painter", "large"])
+def test_a_folder_paints_as_it_was_written(which, request, tmp_path):
+    painter = request.getfixturevalue(which)
     save_parts(parts_of(painter, "abc"), tmp_path / "it", dtype=torch.float32)
     read = read_parts(tmp_path / "it")
     assert (read.clip, read.fold, read.asked) == ("abc", 2, painter.prior.options)
@@ -347,11 +392,17 @@ def test_another_clip_is_refused(painter, tmp_path):
 )
 def test_a_damaged_folder_is_one_line(painter, tmp_path, change, says):
     save_parts(parts_of(painter), tmp_path / "it")
-    place = tmp_path / "it" / _unclip.OURS
+    place = tmp_path / "it" / OURS
     place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
     with pytest.raises(BadWeights, match=says) as told:
         read_parts(tmp_path / "it")
     assert "\n" not in str(told.value)
+
+
+def test_a_card_of_another_size_is_refused(large):
+    parts = replace(parts_of(large), card=large.card.model_copy(update={"width": 40}))
+    with pytest.raises(BadWeights, match="width 40 is no multiple of the decoder's 16"):
+        dalle2.painter_of(parts, _Seeing(large))
 
 
 def test_a_folder_without_a_card_is_refused(painter, tmp_path):
@@ -367,7 +418,7 @@ PACE = TrainOptions(steps=4, batch=4, lr=1e-3, warmup=1, save_every=2, sheet_eve
 
 
 def prior_objective(painter):
-    data, network = stickers(16), dalle2.fresh_parts("tiny", "").prior
+    data, network = stickers(16), fresh_parts("tiny", "").prior
     schedule = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
     seen, unseen = data.parted(lambda row: bool(row["held_out"]))
     return PriorObjective(network, schedule, painter.space, seen, unseen, DiffusionOptions())
@@ -375,7 +426,8 @@ def prior_objective(painter):
 
 def decoder_objective(_painter):
     painter = dalle2.random_painter()
-    painter.card = painter.card.model_copy(update={"steps": 2})
+    quick = painter.decoder.card.model_copy(update={"steps": 2})
+    painter = replace(painter, decoder=replace(painter.decoder, card=quick))
     return DecoderObjective(painter, stickers(16), DiffusionOptions(drop=0.5, mirror=0.5))
 
 
@@ -432,7 +484,7 @@ def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter):
 
 def test_a_decoder_starts_from_a_pixel_model():
     """Its inner layers are its own; what has the same name and shape is taken, the variance is left out."""
-    decoder = dalle2.fresh_parts("sticker", "").decoder
+    decoder = fresh_parts("sticker", "").decoder
     trained = fresh_ddpm("sticker", Names(("cat",))).unet
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
     copied = started(decoder, trained)
@@ -445,8 +497,8 @@ def test_a_decoder_starts_from_a_pixel_model():
 
 
 def test_sizes():
-    parts = dalle2.fresh_parts("sticker", "")
-    networks = (parts.prior, parts.decoder, parts.projection)
+    parts = fresh_parts("sticker", "")
+    networks = (parts.prior, parts.decoder, parts.projection, parts.upsampler)
     count = sum(p.numel() for network in networks for p in network.parameters())
     assert count < 6.05e6  # 12 MB in half precision
     assert fresh_projection(parts.decoder, 192).config.time_embed_dim == 256

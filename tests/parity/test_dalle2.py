@@ -43,7 +43,8 @@ def clip():
 
 @pytest.fixture(scope="module")
 def painter():
-    return random_painter()
+    whole = random_painter()
+    return replace(whole, stage=None, card=whole.decoder.card)
 
 
 def drawn(module, seed=1, scale=0.2):

@@ -1,35 +1,20 @@
-"""unCLIP's networks: sizes, the decoder, and the folder that holds them all.
-
-The folder is laid out as that of diffusers' `UnCLIPPipeline` (Karlo). Instead of a text encoder it has
-danqing.json, which names the shipped CLIP by what its weights hash to, and tells what configs cannot.
-"""
+"""unCLIP's networks: their sizes, and the decoder as a painter asks it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import PriorTransformer, UNet2DConditionModel
 from torch import Tensor
 
-from danqing.core.card import Card
-from danqing.core.errors import BadWeights
+from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning
 from danqing.diffusion.prior import PriorOptions
-from danqing.families._clip_space import fingerprint
-from danqing.families._diffusers_folder import read_card
-from danqing.families._pretrained import (
-    Config,
-    first_line,
-    read_json,
-    read_module,
-    replacing_folder,
-    write_json,
-    write_module,
-)
-from danqing.families._zoo import shipped_part
+from danqing.families._pretrained import Config
+from danqing.families._unclip_folder import Parts
+from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from danqing.nets.unclip import TextProjection
 
 PRIORS: dict[str, Config] = {
@@ -43,7 +28,7 @@ PRIORS: dict[str, Config] = {
     "sticker": {
         "num_attention_heads": 6,
         "attention_head_dim": 32,
-        "num_layers": 3,
+        "num_layers": 2,
         "embedding_dim": 192,
         "num_embeddings": 24,
     },
@@ -128,7 +113,16 @@ DECODER_SCHEDULE: Config = {
 
 
 FOLDS = {"tiny": 2, "sticker": 2, "karlo": 1}
-OURS = "danqing.json"
+
+# without words, as in the paper, and without attention, so that crops are enough to learn from
+UPSAMPLERS: dict[str, EfficientUNetConfig] = {
+    "tiny": EfficientUNetConfig(
+        beside=4, text=1, widths=(4, 8), depths=(0, 1), attention=(False, False), embedding=16
+    ),
+    "sticker": EfficientUNetConfig(
+        beside=4, text=1, widths=(16, 48, 64), depths=(0, 1, 1), attention=(False,) * 3, embedding=96
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -160,22 +154,22 @@ class Decoder:
         return F.pixel_shuffle(output, self.fold)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a folder holds; the schedules as diffusers configs. See `Decoder` for `fold`.
+def told_of(said: Conditioning, z: Tensor) -> Conditioning:
+    """What a `Decoder` is told: embeddings [n d] before words for n pictures, none before negative ones."""
 
-    clip: what the weights of its CLIP hash to. asked: how the prior is.
-    """
+    def led(part: Conditioning) -> Conditioning:
+        negative = None if part.negative is None else _led(part.negative, torch.zeros_like(z), heard=False)
+        return replace(_led(part, z, heard=True), negative=negative, image=None, beside=None)
 
-    card: Card
-    prior: PriorTransformer
-    prior_schedule: Config
-    decoder: UNet2DConditionModel
-    projection: TextProjection
-    decoder_schedule: Config
-    clip: str
-    fold: int = 1
-    asked: PriorOptions = field(default_factory=PriorOptions)
+    return said.each(led)
+
+
+def _led(part: Conditioning, z: Tensor, *, heard: bool) -> Conditioning:
+    mask = torch.ones_like(part.tokens[..., 0], dtype=torch.bool) if part.mask is None else part.mask
+    first = torch.full_like(mask[:, :1], heard)
+    return replace(
+        part, tokens=torch.cat([z[:, None], part.tokens], dim=1), mask=torch.cat([first, mask], dim=1)
+    )
 
 
 def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjection:
@@ -190,74 +184,43 @@ def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjectio
     )
 
 
-def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the folder, whole or not at all.
-
-    Raises:
-        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
-    """
-    with replacing_folder(folder) as draft:
-        for name, part in (("prior", parts.prior), ("decoder", parts.decoder)):
-            part.save_config(draft / name)
-            config = read_json(draft / name / "config.json")
-            write_module(part, config, draft / name, "diffusion_pytorch_model", dtype)
-        projection = parts.projection
-        write_module(
-            projection, projection.to_config(), draft / "text_proj", "diffusion_pytorch_model", dtype
-        )
-        for name, schedule in (("prior", parts.prior_schedule), ("decoder", parts.decoder_schedule)):
-            place = draft / f"{name}_scheduler"
-            place.mkdir()
-            write_json(schedule, place / "scheduler_config.json")
-        ours = {"clip": parts.clip, "fold": parts.fold, "prior": asdict(parts.asked)}
-        write_json(ours, draft / OURS)
-        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
-
-
-def read_parts(folder: Path) -> Parts:
-    """What `save_parts` wrote, in float32 on the CPU.
-
-    Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
-    """
-    card = read_card(folder / "card.json")
-    if card is None:
-        raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
-    ours = read_json(folder / OURS)
-    try:
-        clip, fold, asked = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadWeights(
-            f"{str(folder / OURS)!r} needs clip, fold and prior ({first_line(error)}): fetch it again"
-        ) from None
-    decoder = read_module(folder / "decoder", UNet2DConditionModel.from_config)
-    channels = decoder.config.in_channels
-    if fold < 1 or channels % fold**2 or channels // fold**2 not in (3, 4):
-        raise BadWeights(
-            f"{str(folder / OURS)!r}: fold {fold} does not fit {channels} channels: fetch it again"
-        )
-    return Parts(
-        card=card,
-        prior=read_module(folder / "prior", PriorTransformer.from_config),
-        prior_schedule=read_json(folder / "prior_scheduler" / "scheduler_config.json"),
-        decoder=decoder,
-        projection=read_module(folder / "text_proj", TextProjection.from_config),
-        decoder_schedule=read_json(folder / "decoder_scheduler" / "scheduler_config.json"),
-        clip=clip,
-        fold=fold,
-        asked=asked,
+def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int, factor: int = 1) -> Card:
+    """What can be said of a model from its decoder, whose pictures are enlarged by `factor`."""
+    side = decoder.config.sample_size * fold * factor
+    alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * fold**2 else set()
+    return Card(
+        name=name,
+        family="dalle2",
+        summary=f"an unCLIP for pictures of {side} x {side}",
+        paper="2204.06125",
+        year=2022,
+        licence="Apache-2.0",
+        width=side,
+        height=side,
+        grid=side,
+        steps=20,
+        guidance=3.0,
+        can=frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.TILE} | alpha),
     )
 
 
-def check_clip(folder: Path, told: str, clip: Path | None = None) -> None:
-    """The CLIP in the folder `clip`, or the shipped one, is the one that a folder's networks know.
-
-    Raises:
-        BadWeights: it is another.
-    """
-    found = fingerprint(shipped_part("clip") if clip is None else clip)
-    if found != told:
-        raise BadWeights(
-            f"{str(folder)!r} paints embeddings of the CLIP {told[:12]}, this copy has {found[:12]}: use the "
-            "version of danqing that it came with, or train it again"
-        )
+def fresh_parts(preset: str, clip: str, seed: int = 0) -> Parts:
+    """Networks of random weights, the same for the same seed: to train. clip: as in `Parts`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        prior = PriorTransformer(**PRIORS[preset])
+        decoder = UNet2DConditionModel(**DECODERS[preset])
+        projection = fresh_projection(decoder, prior.config.embedding_dim)
+        upsampler = EfficientUNet(UPSAMPLERS[preset]) if preset in UPSAMPLERS else None
+    return Parts(
+        card=dalle2_card(preset, decoder, FOLDS[preset], 1 if upsampler is None else 2),
+        prior=prior,
+        prior_schedule=PRIOR_SCHEDULE,
+        decoder=decoder,
+        projection=projection,
+        decoder_schedule=DECODER_SCHEDULE,
+        clip=clip,
+        fold=FOLDS[preset],
+        asked=PriorOptions(steps=10, guidance=1.5),
+        upsampler=upsampler,
+    )

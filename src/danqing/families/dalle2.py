@@ -15,57 +15,56 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import PriorTransformer, UNet2DConditionModel
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from danqing.conditioning.encode import encode
 from danqing.conditioning.prompt import unwanted, words
 from danqing.core.brief import Brief
-from danqing.core.card import Can, Card
+from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds, slerp
+from danqing.diffusion.cascade import SuperResolution
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.inversion import invert
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.prior import Prior, PriorOptions, best, measure
+from danqing.diffusion.prior import Prior, best, measure
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import clamped
 from danqing.diffusion.variance import Variance
 from danqing.families._clip_space import Space, joined, mixture, text_diff
-from danqing.families._unclip import (
-    DECODER_SCHEDULE,
-    DECODERS,
-    FOLDS,
-    PRIOR_SCHEDULE,
-    PRIORS,
-    Decoder,
-    Parts,
-    check_clip,
-    fresh_projection,
-    read_parts,
-)
-from danqing.families._unclip import save_parts as save_parts
+from danqing.families._unclip import Decoder, fresh_parts, told_of
+from danqing.families._unclip_folder import Parts, check_clip, read_parts
+from danqing.families._unclip_folder import save_parts as save_parts
 from danqing.families._zoo import open_critic
 from danqing.families.clip import Critic, build_clip
+from danqing.families.imagen import Denoiser
 from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.nets.efficient_unet import EfficientUNet
 
+UPSAMPLER_STEPS = 8
 TEXT_DIFF = 0.5  # how far words turn a given picture at strength 1: section 3.3 goes from 0.25 to 0.5
 
 
 @dataclass(eq=False)
 class Dalle2Painter:
-    """First the prior's steps, on blank canvases, then the decoder's.
+    """First the prior's steps, on blank canvases, then the decoder's, then the upsampler's if there is one.
 
-    decoder: its network is a `Decoder`, told the embedding as the first of all tokens.
+    decoder: its network is a `Decoder`, told the embedding as the first of all tokens. stage: paints the
+    decoder's picture anew, larger, and hears no words; `card` tells the size of what comes out.
+
+    Raises:
+        BadWeights: a prior and a CLIP of different widths.
     """
 
     card: Card
     space: Space
     prior: Prior
     decoder: DiffusionPainter
+    stage: SuperResolution | None = None
 
     def __post_init__(self) -> None:
         wants, has = self.prior.width, self.space.width
@@ -112,15 +111,16 @@ class Dalle2Painter:
                 f"model {self.card.name!r} paints {side}x{side} only, not {brief.width}x{brief.height}: "
                 "leave the size out"
             )
-        canvas = self.decoder.begin(brief, replace(conditioning, image=None), seeds)
-        before = 0 if conditioning.beside is not None else self.prior.options.steps
+        canvas = self.decoder.begin(self._small(brief), replace(conditioning, image=None), seeds)
+        further = 0 if conditioning.beside is not None else self.prior.options.steps
+        further += 0 if self.stage is None else self.stage.painter.card.steps
         state = canvas.state
         if conditioning.image is not None:
             state = slerp(conditioning.image.expand_as(state), state, _strength(brief))
-        return replace(canvas, state=state, of=before + canvas.of)
+        return replace(canvas, state=state, of=canvas.of + further)
 
     def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """One canvas for each step of the prior, still white, and one for each of the decoder.
+        """One canvas for each step of the prior, still white, of the decoder, and of the upsampler.
 
         Raises:
             NotFinite: naming the step at which NaN or infinite values appeared.
@@ -133,10 +133,13 @@ class Dalle2Painter:
             for done, drawn in enumerate(self.prior.walk(plain, canvas.seeds), start=1):  # noqa: B007
                 yield replace(canvas, state=torch.ones_like(canvas.state), step=done)
             z = best(self.space.sized(drawn), _whole(conditioning).expand(n, -1))
-        told = told_of(conditioning.expand(n), z)
-        alone = replace(canvas, of=canvas.of - done)
-        for moved in self.decoder.steps(brief, told, alone):
-            yield replace(moved, step=done + moved.step, of=canvas.of)
+        assert brief.steps is not None, "settle the brief first"
+        told, now = told_of(conditioning.expand(n), z), replace(canvas, of=brief.steps)
+        for now in self.decoder.steps(self._small(brief), told, now):  # noqa: B020  the canvas moves along
+            yield replace(now, step=done + now.step, of=canvas.of)
+        if self.stage is not None:
+            for large in self._enlarged(self.stage, brief, canvas.seeds, self.decoder.finish(now)):
+                yield replace(large, seeds=canvas.seeds, step=done + now.of + large.step, of=canvas.of)
 
     def preview(self, canvas: Canvas) -> Tensor:
         """The picture as far as it is clear, [n 3 h w] in [0, 1]."""
@@ -163,29 +166,33 @@ class Dalle2Painter:
 
         return said.each(alone)
 
+    @property
+    def _factor(self) -> int:
+        return 1 if self.stage is None else self.stage.factor
+
+    def _small(self, brief: Brief) -> Brief:
+        """What the decoder is told."""
+        side = self.card.width // self._factor
+        return brief.model_copy(update={"width": side, "height": side, "native": True})
+
+    def _enlarged(
+        self, stage: SuperResolution, brief: Brief, seeds: Seeds, small: Tensor
+    ) -> Iterator[Canvas]:
+        """The stage's canvases over small pictures [n c h w], with seeds of its own."""
+        own, card = seeds.further(1), stage.painter.card
+        told = Brief(prompt="-", seed=0, native=True, guidance=1.0, tile=brief.tile).settled(card)
+        noise = own.normal(small.shape[1], card.height, card.width).to(small)
+        nothing = Conditioning(small.new_zeros(len(small), 1, 1))
+        level = small.new_full((len(small),), stage.level)
+        seen = stage.seen(nothing, small, level, noise)
+        yield from stage.painter.steps(told, seen, stage.painter.begin(told, seen, own))
+
     def _noise(self, brief: Brief, told: Conditioning, picture: Tensor) -> Tensor:
         """What DDIM paints the picture from when it is told that, [1 c h w]: the x_T of section 3."""
         assert brief.steps is not None, "settle the brief first"
+        picture = F.avg_pool2d(picture, self._factor)
         levels = self.decoder.schedule.levels(brief.steps)
         return invert(self.decoder, self.decoder.codec.encode(picture), told, levels, mend=1)
-
-
-def told_of(said: Conditioning, z: Tensor) -> Conditioning:
-    """What a `Decoder` is told: embeddings [n d] before words for n pictures, none before negative ones."""
-
-    def led(part: Conditioning) -> Conditioning:
-        negative = None if part.negative is None else _led(part.negative, torch.zeros_like(z), heard=False)
-        return replace(_led(part, z, heard=True), negative=negative, image=None, beside=None)
-
-    return said.each(led)
-
-
-def _led(part: Conditioning, z: Tensor, *, heard: bool) -> Conditioning:
-    mask = torch.ones_like(part.tokens[..., 0], dtype=torch.bool) if part.mask is None else part.mask
-    first = torch.full_like(mask[:, :1], heard)
-    return replace(
-        part, tokens=torch.cat([z[:, None], part.tokens], dim=1), mask=torch.cat([first, mask], dim=1)
-    )
 
 
 def _whole(said: Conditioning) -> Tensor:
@@ -204,8 +211,9 @@ def painter_of(parts: Parts, critic: Critic) -> Dalle2Painter:
         BadWeights: the schedules are not known, or the parts do not belong together.
     """
     space = Space.of(critic, parts.prior.config.num_embeddings)
+    side = parts.decoder.config.sample_size * parts.fold
     decoder = DiffusionPainter(
-        card=parts.card,
+        card=parts.card.model_copy(update={"width": side, "height": side, "grid": side}),
         text=space,
         network=Decoder(parts.decoder.eval(), parts.projection.eval(), parts.fold),
         prediction=Prediction(parts.decoder_schedule.get("prediction_type", "epsilon")),
@@ -216,7 +224,31 @@ def painter_of(parts: Parts, critic: Critic) -> Dalle2Painter:
         variance=Variance(parts.decoder_schedule.get("variance_type", "fixed_small")),
     )
     prior = Prior(parts.prior.eval(), Schedule.from_config(parts.prior_schedule), parts.asked)
-    return Dalle2Painter(parts.card, space, prior, decoder)
+    stage = None if parts.upsampler is None else _stage(parts.card, decoder, parts.upsampler)
+    return Dalle2Painter(parts.card, space, prior, decoder, stage)
+
+
+def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> SuperResolution:
+    """The upsampler, on the schedule of the decoder.
+
+    Raises:
+        BadWeights: the card's width is no multiple of the decoder's.
+    """
+    factor, odd = divmod(card.width, decoder.card.width)
+    if odd or factor < 2:
+        raise BadWeights(
+            f"card.json: width {card.width} is no multiple of the decoder's {decoder.card.width}, which the "
+            "upsampler enlarges: correct the card"
+        )
+    own = {"steps": UPSAMPLER_STEPS, "guidance": 1.0, "sampler": "dpmpp_2m"}
+    painter = replace(
+        decoder,
+        card=card.model_copy(update=own),
+        network=Denoiser(upsampler.eval()),
+        modules={"upsampler": upsampler},
+        variance=Variance.SMALL,
+    )
+    return SuperResolution(painter, factor, level=0.1)
 
 
 @family("dalle2")
@@ -229,46 +261,6 @@ def open_weights(folder: Path) -> Dalle2Painter:
     parts = read_parts(folder)
     check_clip(folder, parts.clip)
     return painter_of(parts, open_critic())
-
-
-def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int) -> Card:
-    """What can be said of a model from its decoder alone."""
-    side = decoder.config.sample_size * fold
-    alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * fold**2 else set()
-    return Card(
-        name=name,
-        family="dalle2",
-        summary=f"an unCLIP for pictures of {side} x {side}",
-        paper="2204.06125",
-        year=2022,
-        licence="Apache-2.0",
-        width=side,
-        height=side,
-        grid=side,
-        steps=20,
-        guidance=3.0,
-        can=frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.TILE} | alpha),
-    )
-
-
-def fresh_parts(preset: str, clip: str, seed: int = 0) -> Parts:
-    """Networks of random weights, the same for the same seed: to train. clip: as in `Parts`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        prior = PriorTransformer(**PRIORS[preset])
-        decoder = UNet2DConditionModel(**DECODERS[preset])
-        projection = fresh_projection(decoder, prior.config.embedding_dim)
-    return Parts(
-        card=dalle2_card(preset, decoder, FOLDS[preset]),
-        prior=prior,
-        prior_schedule=PRIOR_SCHEDULE,
-        decoder=decoder,
-        projection=projection,
-        decoder_schedule=DECODER_SCHEDULE,
-        clip=clip,
-        fold=FOLDS[preset],
-        asked=PriorOptions(steps=10, guidance=1.5),
-    )
 
 
 def random_painter(preset: str = "tiny", seed: int = 0) -> Dalle2Painter:

@@ -1,9 +1,9 @@
-"""DALL-E 2: a prior and a decoder in the space of the shipped CLIP, of stickers at 32 pixels.
+"""DALL-E 2: a prior, a decoder and an upsampler of stickers, in the space of the shipped CLIP.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs, reduced to 32 pixels. The prior takes minutes and is trained whole first, in `prior` of the
-run; then the decoder, in `decoder`, from the convolutions of a `ddpm` among the parts if there is one. The
-number of steps is the decoder's.
+held-out pairs. The prior takes minutes and is trained whole first, in `prior` of the run; then the decoder at
+32 pixels, in `decoder`, from the convolutions of a `ddpm` among the parts if there is one; then the upsampler
+to 64, in `upsampler`. The number of steps is the decoder's; the upsampler takes a third as many.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from pathlib import Path
 from danqing.diffusion.schedule import Schedule
 from danqing.families import open_critic, shipped_part
 from danqing.families._clip_space import Space, fingerprint
-from danqing.families._unclip import Parts
-from danqing.families.dalle2 import fresh_parts, painter_of, read_parts, save_parts
+from danqing.families._unclip import fresh_parts
+from danqing.families._unclip_folder import Parts, read_parts, save_parts
+from danqing.families.dalle2 import painter_of
 from danqing.families.ddpm import read_folder
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import Trainer, TrainOptions
@@ -28,10 +30,11 @@ PRESET = "sticker"
 
 @recipe("dalle2")
 def dalle2(asked: Asked) -> Path:
-    """Train the prior, then the decoder; writes `dalle2`, the painter's folder."""
+    """Train the prior, the decoder and the upsampler; writes `dalle2`, the painter's folder."""
     parts = read_parts(shipped_part("dalle2")) if asked.further else _fresh(asked)
     _train_prior(asked, parts)
     _train_decoder(asked, parts)
+    _train_upsampler(asked, parts)
     save_parts(parts, asked.run / "dalle2")
     return asked.run / "dalle2"
 
@@ -73,3 +76,16 @@ def _train_decoder(asked: Asked, parts: Parts) -> None:
     )
     Trainer(objective, pace, asked.run / "decoder").train(watch=asked.watch)
     parts.decoder.load_state_dict(objective.unet.state_dict())
+
+
+def _train_upsampler(asked: Asked, parts: Parts) -> None:
+    seen, _ = read(asked)
+    stage = painter_of(parts, open_critic()).stage
+    if stage is None or parts.upsampler is None:
+        return
+    objective = SuperResolutionObjective(
+        stage, parts.upsampler, seen, options=DiffusionOptions(mirror=0.5), crop=32
+    )
+    steps = max(1, (asked.steps or 8000) // 3)
+    pace = TrainOptions(steps=steps, batch=32, lr=1e-3, warmup=200, ema=0.999, sheet_every=1000)
+    Trainer(objective, pace, asked.run / "upsampler").train(watch=asked.watch)

@@ -14,8 +14,8 @@ from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
 from danqing.data.dataset import Stickers
 from danqing.families._clip_space import Space
-from danqing.families._unclip import Decoder
-from danqing.families.dalle2 import Dalle2Painter, told_of
+from danqing.families._unclip import Decoder, told_of
+from danqing.families.dalle2 import Dalle2Painter
 from danqing.training.diffusion import Captions, DenoisingObjective, DiffusionOptions
 from danqing.training.objective import Batch
 from danqing.training.sheets import sheet_of
@@ -57,7 +57,7 @@ class DecoderObjective(DenoisingObjective):
         told = Embeddings(painter.space, Captions(painter.space.text, pictures, options), blind)
         super().__init__(painter.decoder, network.unet, pictures, told, options)
         self.projection = network.projection
-        self._whole = painter
+        self._whole = replace(painter, card=painter.decoder.card, stage=None)
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
