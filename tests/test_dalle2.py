@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -310,8 +311,9 @@ def test_apps(painter):
 
 
 def test_nan_is_told_with_its_step(painter):
-    broken = dalle2.random_painter()
-    broken.prior.network.proj_to_clip_embeddings.bias.data += float("nan")
+    network = deepcopy(painter.prior.network)
+    network.proj_to_clip_embeddings.bias.data += float("nan")
+    broken = replace(painter, prior=replace(painter.prior, network=network))
     with pytest.raises(NotFinite, match=r"step 1 of 10 of the prior.*check the weights"):
         canvases(broken, settled(painter))
 
