@@ -26,6 +26,7 @@ from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.variance import Variance, deviation
 from danqing.families import ddpm, open_painter
+from danqing.families._ddpm_folder import read_folder
 from danqing.families._names import NO_NAMES, Names
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
@@ -282,7 +283,7 @@ def test_classes_without_names_are_numbers(saved, tmp_path):
     folder = shutil.copytree(saved, tmp_path / "theirs")
     for name in ("card.json", "danqing.json"):
         (folder / name).unlink()
-    parts = ddpm.read_folder(folder)
+    parts = read_folder(folder)
     assert parts.names.entries == tuple("0123456")
     assert parts.card.width == 8
 

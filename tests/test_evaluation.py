@@ -16,12 +16,15 @@ from scipy import linalg, ndimage
 from danqing.core.card import Card
 from danqing.core.errors import BadData, BadWeights
 from danqing.diffusion.codec import IdentityCodec
+from danqing.evaluation import opening
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, codec_figures
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.evaluation.opinion import opinion
+from danqing.families import gan
 from danqing.families.clip import Critic, build_clip
 from danqing.families.stable_diffusion import byte_tokenizer, random_painter
 from danqing.nets.judge import Judge, JudgeConfig
+from danqing.training.duel import names_of
 from tests.tiny import CONCEPTS, STYLES, stickers
 from tests.toy import CARD, Toy
 
@@ -347,3 +350,26 @@ def test_pictures_the_judge_does_not_know_are_left_out():
     known.report(EvaluationOptions(seen=8, held_out=2, chinese=1, batch=1))
     expected = {f"{name}, {style} style" for name in ("cat", "owl") for style in ("3d", "flat")}
     assert {prompt for prompt, *_ in toy.asked[:8]} == expected
+
+
+# ---- the table
+
+
+def test_the_table_has_a_line_for_each_model_oldest_first(tmp_path, monkeypatch):
+    real, names, models = stickers(), names_of(stickers()), []
+    for name, year in (("young", 2020), ("old", 2014)):
+        made = gan.random_painter(names=names)
+        card = made.card.model_copy(update={"name": name, "year": year, "styles": {}})
+        gan.save_latent(gan.GanPainter(card, made.generator, names), tmp_path / name)
+        models.append(str(tmp_path / name))
+    small = evaluator(None, real)  # the judge of the shipped things does not know these
+    monkeypatch.setattr(
+        opening, "open_evaluator", lambda name, *_: replace(small, painter=opening.open_painter(name))
+    )
+    lines = list(opening.compared(models, real, EvaluationOptions(4, 2, 2), lambda *_: None))
+    assert [line.card.name for line in lines] == ["old", "young"]
+    size = sum(values.numel() for values in made.generator.state_dict().values())
+    assert [line.parameters for line in lines] == [size, size]
+    assert lines[0].cells["led by"] == "names it knows"
+    assert lines[0].cells["concept"].endswith("%")
+    assert lines[0].report.pictures_per_second > 0

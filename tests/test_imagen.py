@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from danqing.apps.paint import paint
 from danqing.conditioning.grammar import parse
@@ -22,9 +23,12 @@ from danqing.families._imagen_folder import read_parts, save_parts
 from danqing.families._text_towers import Tower, read_tower
 from danqing.families.imagen import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
 from danqing.nets.efficient_unet import EfficientUNet, Words, joined
+from danqing.recipes import imagen as recipe
+from danqing.recipes._recipe import Asked
 from danqing.training.cascade import MaskedCaptions, StageObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import step_generator
+from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
 from tests.towers import TOWERS, folder_of, reader
 
@@ -314,3 +318,23 @@ def test_the_base_learns():
         optimiser.step()
     assert loss(1000).item() < 0.7 * before
     assert learner.sheet().size[1] == 8
+
+
+def test_the_recipe_trains_all_stages_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    for name, small in (("PRESET", "tiny"), ("SHARES", (1.0, 0.5)), ("PROBES", ("a cat",))):
+        monkeypatch.setattr(recipe, name, small)
+    told = []
+    asked = Asked(
+        folder_of_pictures(stickers(), tmp_path / "data"), tmp_path / "run", tmp_path, 2, watch=told.append
+    )
+    try:
+        torch.manual_seed(0)
+        weights = recipe.imagen(asked)
+        first = painted(open_painter(str(weights)))
+        assert [line for line in told if "pixels" in line] == ["the base: 8 pixels", "stage 1: 16 pixels"]
+        assert torch.equal(painted(open_painter(str(recipe.imagen(asked)))), first)  # nothing is left to do
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    card = json.loads((weights / "card.json").read_text())
+    assert "token states of our CLIP instead of T5" in card["summary"]
+    assert card["styles"]["3d"] == "3d/3D"

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 from danqing.apps.sittings import painted
 from danqing.core.brief import Brief
 from danqing.core.card import Card
-from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
 from danqing.core.picture import Picture
 from danqing.families import open_critic, open_painter, shipped
@@ -51,13 +50,11 @@ def lineage(
     fields: of a `Brief`, such as seed, which is the same for all.
 
     Raises:
-        BadBrief: nothing to paint, or a field that a model cannot follow.
+        BadBrief: a field that a model cannot follow.
         BadWeights: a model cannot be opened.
     """
     brief = Brief.of(prompt, **fields)
     chosen = tuple(models) or tuple(shipped())
-    if not prompt.strip():
-        raise BadBrief('say what to paint: danqing lineage "a red apple"')
     found = list(_generations(brief, chosen, watch))
     return sorted(found, key=lambda one: (one.card.year, one.card.paper, one.card.name))
 

@@ -7,6 +7,7 @@ reach under this judge.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,10 +45,11 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class Report:
-    """Figures by name, in the order of the page, and the painted pictures [n c h w] for a sheet."""
+    """Figures by name, in the order of the page; the painted pictures [n c h w] for a sheet; how fast."""
 
     figures: dict[str, float]
     painted: dict[str, Tensor] = field(default_factory=dict)
+    pictures_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,19 @@ class Evaluator:
             "chinese": (seen[: options.chinese], "text_zh"),
         }
         asked = {name: (rows, column) for name, (rows, column) in asked.items() if rows}
+        begun = time.perf_counter()
         painted = {
             name: self._painted(name, [row[column] for row in rows], options)
             for name, (rows, column) in asked.items()
         }
+        spent = time.perf_counter() - begun
         opinions = {name: self._opinion(painted[name], rows) for name, (rows, _) in asked.items()}
         figures = {"judge's reliability: concept top-1": self.judge.config.reliability}
         if self.codec is not None and held_out:
             figures |= codec_figures(self.codec, to_unit(real.where(lambda row: row["held_out"]).pictures))
         figures |= self._compared(opinions, real)
         figures["CLIP score, painted"] = self._clip_score(painted["seen"], seen)
-        return Report(figures, painted)
+        return Report(figures, painted, sum(map(len, painted.values())) / spent)
 
     def _known(self) -> Stickers:
         knows = self.judge.config

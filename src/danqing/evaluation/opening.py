@@ -1,13 +1,19 @@
-"""An evaluator from what is shipped."""
+"""An evaluator from what is shipped, and one table of many models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from danqing.core.card import Card
 from danqing.data.dataset import Stickers
+from danqing.diffusion.codec import KLCodec
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.evaluation.evaluate import Evaluator
-from danqing.families import open_critic, open_painter, shipped_part
+from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, Report
+from danqing.families import open_critic, open_painter, shipped, shipped_part
+from danqing.families._pretrained import read_header
 from danqing.nets.judge import Judge
 
 
@@ -18,11 +24,72 @@ def open_evaluator(model: str, real: Stickers, watch: Callable[[str, int, int], 
         BadWeights: the model cannot be opened, or the judge or CLIP is not shipped with this copy.
     """
     painter = open_painter(model)
+    codec = painter.codec if isinstance(painter, DiffusionPainter) else None
     return Evaluator(
         painter=painter,
         judge=Judge.load(shipped_part("judge")),
         critic=open_critic(),
         real=real,
-        codec=painter.codec if isinstance(painter, DiffusionPainter) else None,
+        codec=codec if isinstance(codec, KLCodec) else None,
         watch=watch,
     )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model of the table. parameters: numbers in its weight files."""
+
+    card: Card
+    parameters: int
+    report: Report
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """What the table says of it, by column."""
+        told = self.report.figures
+        share = {
+            column: f"{100 * told[name]:.1f} %"
+            for column, name in (
+                ("concept", "seen: concept top-1"),
+                ("held-out", "held-out: concept top-1"),
+                ("style", "seen: style"),
+            )
+            if name in told
+        }
+        return {
+            "model": self.card.name,
+            "year": str(self.card.year),
+            "led by": self.card.led_by,
+            "size": f"{self.card.width}",
+            "parameters": f"{self.parameters / 1e6:.1f} M",
+            "pictures/s": f"{self.report.pictures_per_second:.2f}",
+            **share,
+            "FID": f"{told['FID in judge features']:.2f}",
+            "KID": f"{told['KID in judge features']:.4f}",
+            "CLIP": f"{told['CLIP score, painted']:.1f}",
+        }
+
+
+def compared(
+    models: Sequence[str], real: Stickers, options: EvaluationOptions, watch: Callable[[str, int, int], None]
+) -> Iterator[Line]:
+    """A line for each model, oldest idea first; `watch` is told the model and how many of how many.
+
+    Raises:
+        BadWeights: a model cannot be opened. BadData: see `Evaluator.report`.
+    """
+    painters = {name: open_painter(name).card for name in models}
+    for name in sorted(models, key=lambda name: (painters[name].year, painters[name].paper)):
+        evaluator = open_evaluator(name, real, lambda what, *at, name=name: watch(f"{name}: {what}", *at))
+        yield Line(evaluator.painter.card, parameters(name), evaluator.report(options))
+
+
+def parameters(model: str) -> int:
+    """How many numbers the weight files of a model hold.
+
+    Raises:
+        BadWeights: one of them is damaged.
+    """
+    place = shipped().get(model, Path(model).expanduser())
+    files = sorted(place.rglob("*.safetensors")) if place.is_dir() else [place]
+    return sum(math.prod(shape) for file in files for shape in read_header(file).shapes.values())

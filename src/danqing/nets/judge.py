@@ -81,10 +81,17 @@ class Judge(nn.Module):
         self.eval()
         parts = []
         for part in torch.split(pictures[:, :3], 64):
-            deep, texture = self.features(F.interpolate(part, size=(self.config.size,) * 2, mode="area"))
+            deep, texture = self.features(self._sized(part))
             parts.append((self.concept(deep), self.style(texture), deep))
         concept, style, features = (torch.cat(column) for column in zip(*parts, strict=True))
         return concept, style, features
+
+    def _sized(self, pictures: Tensor) -> Tensor:
+        """At the side it learned with; pixels of a smaller picture are blended, not shown as blocks."""
+        side = (self.config.size,) * 2
+        if pictures.shape[-1] >= self.config.size:
+            return F.interpolate(pictures, side, mode="area")
+        return F.interpolate(pictures, side, mode="bicubic").clamp(-1, 1)
 
     def label(self, pictures: Tensor) -> Tensor:
         """The likeliest (concept, style) of each picture, [n 2]."""

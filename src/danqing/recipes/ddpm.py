@@ -11,7 +11,8 @@ from pathlib import Path
 
 from danqing.core.card import Card
 from danqing.families import shipped_part
-from danqing.families.ddpm import Parts, fresh_parts, painter_of, read_folder, save_folder
+from danqing.families._ddpm_folder import Parts, read_folder, save_folder
+from danqing.families.ddpm import fresh_parts, painter_of
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
 from danqing.training.duel import names_of

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from danqing.families import shipped
+
+if TYPE_CHECKING:  # torch, which `--help` must not load
+    from danqing.data.dataset import Stickers
+    from danqing.evaluation.evaluate import EvaluationOptions
+
+Watch = Callable[[str, int, int], None]
 
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")],
     model: Annotated[
-        str, typer.Option(help="A shipped model, a folder of weights or a .safetensors file.")
+        str,
+        typer.Option(
+            help="A shipped model, a folder of weights or a .safetensors file; several, by commas, make a table."
+        ),
     ] = "stickers",
     seen: Annotated[int, typer.Option(min=2, help="Pictures of pairs the model was trained on.")] = 500,
     held_out: Annotated[int, typer.Option(min=2, help="Pictures of pairs it never saw.")] = 200,
     chinese: Annotated[int, typer.Option(min=1, help="Of the seen ones, painted again from Chinese.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Fixes the pairs and every picture.")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Also write the first 100 seen pictures here.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="A table of all shipped models instead.")] = False,
 ) -> None:
     """Measure a model with an outside judge, on pairs it was trained on and on pairs it never saw.
 
@@ -27,25 +40,49 @@ def evaluate(
     [b]Example[/b]
 
     danqing evaluate --data my-stickers --sheet sheet.png
+
+    danqing evaluate --data my-stickers --all
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from danqing.data.dataset import read_imagefolder
     from danqing.evaluation.evaluate import EvaluationOptions
-    from danqing.evaluation.opening import open_evaluator
-    from danqing.training.sheets import sheet_of
 
     options = EvaluationOptions(seen, held_out, min(chinese, seen), seed)
     real = read_imagefolder(data)
+    several = list(shipped()) if everything else model.split(",")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("painting", total=None)
 
         def watch(what: str, done: int, of: int) -> None:
             progress.update(task, description=f"painting {what}", completed=done, total=of)
 
-        report = open_evaluator(model, real, watch).report(options)
+        if everything or len(several) > 1:
+            _table(several, real, options, watch)
+        else:
+            _page(model, real, options, watch, sheet)
+
+
+def _page(model: str, real: Stickers, options: EvaluationOptions, watch: Watch, sheet: Path | None) -> None:
+    """One model, every figure."""
+    from danqing.evaluation.opening import open_evaluator
+    from danqing.training.sheets import sheet_of
+
+    report = open_evaluator(model, real, watch).report(options)
     for name, value in report.figures.items():
         typer.echo(f"{name:<44} {value:9.4f}")
+    typer.echo(f"{'pictures per second':<44} {report.pictures_per_second:9.4f}")
     if sheet is not None:
         sheet_of(report.painted["seen"][:100], columns=10).save(sheet)
+
+
+def _table(models: list[str], real: Stickers, options: EvaluationOptions, watch: Watch) -> None:
+    """Many models, a line each, in Markdown."""
+    from danqing.evaluation.opening import compared
+
+    for k, line in enumerate(compared(models, real, options, watch)):
+        if k == 0:
+            typer.echo(f"| {' | '.join(line.cells)} |")
+            typer.echo("|---" * len(line.cells) + "|")
+        typer.echo(f"| {' | '.join(line.cells.values())} |")

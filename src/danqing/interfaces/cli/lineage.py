@@ -41,6 +41,8 @@ def lineage(
     asked = [name.strip() for name in models.split(",")] if models else list(shipped())
     for name in asked:
         card_of(name)  # an unknown one is told before seconds of opening
+    if not words.strip():
+        raise BadBrief('say what to paint: danqing lineage "a red apple"')
     if not asked:
         raise BadBrief("no models are shipped with this copy: name folders of weights with --models")
     seed = secrets.randbelow(SEEDS) if seed is None else seed
