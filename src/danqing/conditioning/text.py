@@ -83,11 +83,16 @@ class TextEncoder:
 
     def tail(self, words: str) -> str:
         """The end of `words` that does not fit into `max_length` tokens; empty if all do."""
-        room = self.max_length - self.tokenizer.num_special_tokens_to_add()
-        # not verbose: it would warn of a text that is too long, which is what we tell
-        tokens = self.tokenizer(words, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        starts = [start for start, _ in tokens.offset_mapping[room:]]
-        return words[starts[0] :] if starts else ""
+        return tail(self.tokenizer, words, self.max_length)
+
+
+def tail(tokenizer: PreTrainedTokenizerBase, words: str, length: int) -> str:
+    """The end of `words` that does not fit into `length` tokens, marks included; empty if all do."""
+    room = length - tokenizer.num_special_tokens_to_add()
+    # not verbose: it would warn of a text that is too long, which is what we tell
+    tokens = tokenizer(words, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    starts = [start for start, _ in tokens.offset_mapping[room:]]
+    return words[starts[0] :] if starts else ""
 
 
 def weighed(states: Tensor, weights: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ from pathlib import Path
 from danqing.diffusion.schedule import Schedule
 from danqing.families import open_critic, shipped_part
 from danqing.families._clip_space import Space, fingerprint
+from danqing.families._ddpm_folder import read_folder
 from danqing.families._unclip import fresh_parts
 from danqing.families._unclip_folder import Parts, read_parts, save_parts
 from danqing.families.dalle2 import painter_of
-from danqing.families.ddpm import read_folder
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions

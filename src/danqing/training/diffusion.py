@@ -23,7 +23,7 @@ from torch import Generator, Tensor, nn
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
 from danqing.core.errors import BadData
-from danqing.core.painter import Conditioning
+from danqing.core.painter import Conditioning, Painter
 from danqing.core.seeds import Seeds
 from danqing.data import captions
 from danqing.data.dataset import Stickers, to_unit
@@ -214,7 +214,7 @@ def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
     return wide
 
 
-def paint_pixels(painter: DiffusionPainter, words: str, seeds: Seeds) -> Tensor:
+def paint_pixels(painter: Painter, words: str, seeds: Seeds) -> Tensor:
     """Native pictures [n c h w] in [-1, 1] for one prompt, at the defaults of the painter's card."""
     brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).settled(painter.card)
     conditioning = painter.condition(brief)

@@ -21,9 +21,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")],
     model: Annotated[
         str,
-        typer.Option(
-            help="A shipped model, a folder of weights or a .safetensors file; several, by commas, make a table."
-        ),
+        typer.Option(help="A shipped model, or a place of weights; several, by commas, make a table."),
     ] = "stickers",
     seen: Annotated[int, typer.Option(min=2, help="Pictures of pairs the model was trained on.")] = 500,
     held_out: Annotated[int, typer.Option(min=2, help="Pictures of pairs it never saw.")] = 200,

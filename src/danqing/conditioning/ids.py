@@ -1,0 +1,33 @@
+"""Words as the numbers of their tokens, for networks that embed words themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from danqing.conditioning.text import tail
+from danqing.core.painter import Conditioning
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """As an `Encoder`: the ids as tokens [1 length 1], with a mask [1 length] that is False where padded.
+
+    length: begin and end marks included. Ids are whole numbers in float32, exact up to 2^24.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+
+    def __call__(self, words: str) -> Conditioning:
+        """The words that did not fit are reported as `dropped`."""
+        read = self.tokenizer(
+            words,
+            padding="max_length",
+            truncation=True,
+            max_length=self.length,
+            return_tensors="pt",
+        )
+        ids, mask = read["input_ids"], read["attention_mask"].bool()
+        return Conditioning(ids[..., None].float(), mask, dropped=tail(self.tokenizer, words, self.length))

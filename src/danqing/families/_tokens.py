@@ -1,0 +1,111 @@
+"""Drawing the tokens of pictures one after the other, led by words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from danqing.core.painter import Conditioning
+from danqing.diffusion.guidance import classifier_free, composed
+from danqing.nets.token_transformer import Cache, TokenTransformer
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn, and how many pictures of a seed are compared.
+
+    temperature: below 1 likely tokens become likelier. top_k: only that many of the likeliest, 0 = all.
+    top_p: only the likeliest that together have this probability. candidates: N, the critic keeps one.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    candidates: int = 8
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and self.top_k >= 0 and 0 < self.top_p <= 1 and self.candidates >= 1):
+            raise ValueError(
+                f"{self}: temperature must be above 0, top_k 0 or more, top_p in (0, 1], candidates 1 or more"
+            )
+
+
+DEFAULT = Sampling()
+
+
+def gumbel_of(normal: Tensor) -> Tensor:
+    """Standard normal noise as standard Gumbel noise, float64, by way of its probability.
+
+    So tokens are drawn from the same noise as everything else, and a variation between two seeds lies between
+    two pictures.
+    """
+    return -torch.log(-torch.special.log_ndtr(normal.double()))
+
+
+def drawn(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
+    """A token [...] for logits [... vocab] by the Gumbel-max trick: exact samples where noise is Gumbel."""
+    return (shortened(logits.double() / sampling.temperature, sampling) + noise).argmax(dim=-1)
+
+
+def shortened(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Logits [... vocab] with -inf for what top_k and top_p leave out; the likeliest token always stays."""
+    if 0 < sampling.top_k < logits.shape[-1]:
+        least = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if sampling.top_p < 1:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        shares = ordered.softmax(dim=-1)
+        late = shares.cumsum(dim=-1) - shares >= sampling.top_p  # what comes before is enough already
+        logits = logits.masked_fill(torch.zeros_like(late).scatter(-1, order, late), -torch.inf)
+    return logits
+
+
+class Telling:
+    """The transformer told words, and reading a picture's tokens as they are drawn.
+
+    Each answer is u + scale * sum_i l_i (c_i - u) in logits: classifier-free guidance for tokens, where u are
+    the logits after the negative words, and c_i those after part i of weight l_i.
+    """
+
+    def __init__(self, network: TokenTransformer, words: Conditioning, scale: float) -> None:
+        self._network, self._scale = network, scale
+        self._weights = [part.weight for part in words.parts]
+        alone = scale == 1 and self._weights == [None]
+        without = [] if words.negative is None or alone else [words.negative]
+        self._rows: Sequence[Conditioning] = [*without, *words.parts]
+        self._led = bool(without)
+        self._copies = 1
+        self._cache: Cache = []
+
+    def begin(self, tokens: Tensor) -> Tensor:
+        """Tokens that stand already [n copies k] -> logits of the next [n copies vocab]."""
+        n, self._copies, _ = tokens.shape
+        text = torch.cat([self._text(words) for words in self._rows]).repeat_interleave(self._copies, dim=0)
+        logits, self._cache = self._network.begin(text, self._for_all(tokens.flatten(0, 1)))
+        return self._mixed(logits, n)
+
+    def go_on(self, tokens: Tensor, at: int) -> Tensor:
+        """Tokens [n copies] that were drawn as number `at` -> logits of the next [n copies vocab]."""
+        logits = self._network.go_on(self._for_all(tokens.flatten()), at, self._cache)
+        return self._mixed(logits, len(tokens))
+
+    def _text(self, words: Conditioning) -> Tensor:
+        assert words.mask is not None, "words of this painter have a mask"
+        return self._network.padded(words.tokens[..., 0].long(), words.mask)
+
+    def _for_all(self, tokens: Tensor) -> Tensor:
+        return torch.cat([tokens] * len(self._rows))
+
+    def _mixed(self, logits: Tensor, n: int) -> Tensor:
+        shape = (n, self._copies, logits.shape[-1])
+        answers = [part.view(shape) for part in logits.chunk(len(self._rows))]
+        if not self._led:
+            return composed(answers, self._weights)
+        without, *answers = answers
+        return classifier_free(composed(answers, self._weights, without), without, self._scale)

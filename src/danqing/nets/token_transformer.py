@@ -1,0 +1,216 @@
+"""The decoder-only transformer of DALL-E: text tokens, then the tokens of a picture, each from all before it.
+
+Papers: Ramesh et al., arXiv 2102.12092 (section 2.2, appendix B.1); Vaswani et al., arXiv 1706.03762 (the
+blocks, here with the norm first). A text that is shorter than its place is padded with a token of its own for
+each position. Two heads, one for words and one for pictures, are the paper's joint softmax with the other
+vocabulary masked. Differs: the head for words has the weights of their embedding, which saves a fifth of a
+small network (arXiv 1608.05859).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TokenTransformerConfig:
+    """words: entries of the text vocabulary, pads not counted. text: its positions. vocab: picture tokens.
+
+    side: the picture is side x side tokens. attention: "full", or "sparse" as in the paper: rows, columns,
+    rows, rows, and a convolutional window in the last layer. window: its side, odd.
+
+    Raises:
+        ValueError: a number that no network can be made of.
+    """
+
+    words: int = 16384
+    text: int = 256
+    vocab: int = 8192
+    side: int = 32
+    layers: int = 64
+    width: int = 3968
+    heads: int = 62
+    attention: str = "full"
+    window: int = 11
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be split among {self.heads} heads")
+        if self.attention not in ("full", "sparse") or self.window % 2 == 0:
+            raise ValueError(
+                f"attention {self.attention!r} with window {self.window}: full or sparse, and odd"
+            )
+
+    @property
+    def picture(self) -> int:
+        """How many tokens a picture has."""
+        return self.side**2
+
+    @property
+    def length(self) -> int:
+        """How many tokens are read: all but the last one of the picture."""
+        return self.text + self.picture - 1
+
+
+Cache = list[tuple[Tensor, Tensor]]
+"""For each layer the keys and values [n heads l d] of what was read."""
+
+
+class TokenTransformer(nn.Module):
+    """Logits of the next token at every position."""
+
+    def __init__(self, config: TokenTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.word = nn.Embedding(config.words + config.text, width)
+        self.token = nn.Embedding(config.vocab, width)
+        self.place = nn.Parameter(torch.zeros(config.text, width))
+        self.row = nn.Parameter(torch.zeros(config.side, 1, width))
+        self.column = nn.Parameter(torch.zeros(config.side, width))
+        kinds = kinds_of(config)
+        self.layers = nn.ModuleList(_Layer(config, mask_of(config, kind)) for kind in kinds)
+        self.norm = nn.LayerNorm(width)
+        self.word_bias = nn.Parameter(torch.zeros(config.words + config.text))
+        self.token_head = nn.Linear(width, config.vocab)
+        self._start()
+
+    def padded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Text ids [n text] with each position where `mask` is False replaced by that position's own pad."""
+        pads = self.config.words + torch.arange(self.config.text, device=ids.device)
+        return torch.where(mask, ids, pads)
+
+    def forward(self, text: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded text [n text] and tokens [n side * side] -> logits of text[1:] and of the whole picture.
+
+        [n text - 1 words + text] and [n side * side vocab]. The first text token is given, never predicted;
+        the last token of the picture is not read.
+        """
+        read = torch.cat([self.text_states(text), self.token_states(picture[:, :-1], 0)], dim=1)
+        states = self.read(read, 0, None)
+        before = self.config.text - 1
+        of_words = F.linear(states[:, :before], self.word.weight, self.word_bias)
+        return of_words, self.token_head(states[:, before:])
+
+    def begin(self, text: Tensor, picture: Tensor) -> tuple[Tensor, Cache]:
+        """Read padded text [n text] and the first k tokens [n k]: logits [n vocab] of token k, a cache."""
+        cache: Cache = []
+        read = torch.cat([self.text_states(text), self.token_states(picture, 0)], dim=1)
+        return self.token_head(self.read(read, 0, cache)[:, -1]), cache
+
+    def go_on(self, token: Tensor, at: int, cache: Cache) -> Tensor:
+        """Read token number `at` [n], counted from 0: logits [n vocab] of the next. `cache` grows by it."""
+        states = self.read(self.token_states(token[:, None], at), self.config.text + at, cache)
+        logits: Tensor = self.token_head(states[:, -1])
+        return logits
+
+    def text_states(self, text: Tensor) -> Tensor:
+        """Padded text [n text] -> what the first layer reads, [n text width]."""
+        states: Tensor = self.word(text) + self.place
+        return states
+
+    def token_states(self, tokens: Tensor, at: int) -> Tensor:
+        """Picture tokens [n l], the first of which is number `at` -> what the first layer reads."""
+        places = (self.row + self.column).flatten(0, 1)[at : at + tokens.shape[1]]
+        states: Tensor = self.token(tokens) + places
+        return states
+
+    def read(self, states: Tensor, at: int, cache: Cache | None) -> Tensor:
+        """Through all layers, [n l width] from position `at` on; what was read before is in `cache`."""
+        for k, layer in enumerate(self.layers):
+            if cache is None:
+                states, _ = layer(states, at, None)
+            elif k < len(cache):
+                states, cache[k] = layer(states, at, cache[k])
+            else:
+                states, kept = layer(states, at, None)
+                cache.append(kept)
+        normed: Tensor = self.norm(states)
+        return normed
+
+    def _start(self) -> None:
+        """Small weights, and branches that add up to the same size in any depth (as GPT-2 starts)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        for layer in self.layers:
+            assert isinstance(layer, _Layer)
+            for out in (layer.out, layer.narrow):
+                nn.init.normal_(out.weight, std=0.02 * (2 * self.config.layers) ** -0.5)
+        for places in (self.place, self.row, self.column):
+            nn.init.normal_(places, std=0.01)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """From what `to_config` gave."""
+        return cls(TokenTransformerConfig(**config))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values, for `config.json`."""
+        return asdict(self.config)
+
+
+class _Layer(nn.Module):
+    """Attention, then two linear maps with GELU between; a norm before each, and each added to its input."""
+
+    mask: Tensor
+
+    def __init__(self, config: TokenTransformerConfig, mask: Tensor) -> None:
+        super().__init__()
+        width, self.heads = config.width, config.heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(
+        self, x: Tensor, at: int, kept: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """[n l width] from position `at` on, with the keys and values before it; gives them all."""
+        n, length, width = x.shape
+        heads = self.qkv(self.norm1(x)).view(n, length, 3, self.heads, width // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        if kept is not None:
+            key, value = torch.cat([kept[0], key], dim=2), torch.cat([kept[1], value], dim=2)
+        seen = self.mask[at : at + length, : key.shape[2]]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.narrow(F.gelu(self.wide(self.norm2(x)))), (key, value)
+
+
+def kinds_of(config: TokenTransformerConfig) -> list[str]:
+    """What each layer sees: "all"; or "row", "column", "row", "row" in turn, and "window" at the end."""
+    if config.attention == "full":
+        return ["all"] * config.layers
+    kinds = ["column" if k % 4 == 1 else "row" for k in range(config.layers)]
+    return [*kinds[:-1], "window"]
+
+
+def mask_of(config: TokenTransformerConfig, kind: str) -> Tensor:
+    """Which position [length length] may look at which: True = yes. Every token sees itself and all text.
+
+    In a picture, with raster numbers that know no edges, a token sees: "row", what came since the one above
+    it; "column", those above it; "window", the upper half of a square around it (appendix B.1, figure 11).
+    """
+    count = torch.arange(config.length)
+    causal = count[:, None] >= count
+    if kind == "all":
+        return causal
+    back = count[:, None] - count  # how long ago, for two tokens of the picture
+    half, side = config.window // 2, config.side
+    aside = (back + half) % side  # in 0 ... 2 * half for the columns of the window
+    near = {
+        "row": back <= side,
+        "column": back % side == 0,
+        "window": (aside <= 2 * half) & ((back + half) // side <= half),
+    }[kind]
+    text = count < config.text
+    return causal & (near | text | text[:, None])

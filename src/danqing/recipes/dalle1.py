@@ -1,0 +1,62 @@
+"""DALL-E: a codec of tokens, then a transformer that paints with them, at 40 pixels.
+
+Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
+held-out pairs. The run has a folder for each of its two stages, and goes on in the one where it stopped. With
+`--steps` both take that many.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from danqing.data.dataset import Stickers
+from danqing.families._diffusers_folder import read_tokenizer
+from danqing.families._zoo import open_critic, shipped_part
+from danqing.families.dalle1 import CODECS, TRANSFORMERS, TokenPainter, card_of, fresh_transformer, save
+from danqing.nets.discrete_vae import DiscreteVAE
+from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.training.codebook import codebook_start
+from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, reduced
+from danqing.training.tokens import TokenObjective, TokenOptions
+from danqing.training.trainer import Trainer, TrainOptions
+
+PRESET = "sticker"
+# a token is five pixels wide: moves by less than that give other tokens of the same picture
+MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
+
+
+@recipe("dalle1")
+def dalle1(asked: Asked) -> Path:
+    """Train the codec and then the transformer; writes `dalle1`, the painter's folder."""
+    seen, unseen = read(asked)
+    torch.manual_seed(0)
+    codec = trained_codec(asked, seen, unseen)
+    tokenizer = read_tokenizer(shipped_part("clip"))
+    transformer = fresh_transformer(PRESET, codec, tokenizer)
+    card = card_of("dalle1", codec, transformer, styles=styles_of(seen))
+    painter = TokenPainter(card, codec, transformer, tokenizer, critic=open_critic())
+    objective = TokenObjective(painter, seen, TokenOptions(moves=MOVES))
+    options = TrainOptions(
+        steps=asked.steps or 4000, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
+    )
+    Trainer(objective, options, asked.run / "transformer").train(watch=asked.watch)
+    save(painter, asked.run / "dalle1")
+    return asked.run / "dalle1"
+
+
+def trained_codec(asked: Asked, seen: Stickers, unseen: Stickers) -> DiscreteVAE:
+    """The first stage, in half precision's values, so that tokens are those of the weights on disk."""
+    side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
+    codec = DiscreteVAE(CODECS[PRESET])
+    codebook_start(codec, reduced(seen, side, codec.config.channels))
+    steps = asked.steps or 3000
+    # the start is sure of its tokens already, so the temperature begins below the paper's 1
+    told = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
+    objective = DiscreteVAEObjective(codec, seen, unseen if len(unseen) else seen, side, told)
+    options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
+    Trainer(objective, options, asked.run / "codec").train(watch=asked.watch)
+    psnr, used = objective.eval().measured()
+    asked.watch(f"codec: {psnr:.2f} dB on unseen pictures, perplexity {used:.0f} of {codec.config.vocab}")
+    return codec.half().float()

@@ -1,0 +1,132 @@
+"""The transformer over text and picture tokens (arXiv 2102.12092 section 2.2).
+
+loss = (CE of text + 7 * CE of pictures) / 8, each a mean over its tokens, in nats. A picture's tokens are the
+codec's likeliest ones, computed once; some captions are dropped, for guidance without words.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Generator, Tensor
+
+from danqing.core.errors import BadWeights
+from danqing.core.seeds import Seeds
+from danqing.data import captions
+from danqing.data.dataset import Stickers
+from danqing.families._dalle_codec import fingerprint
+from danqing.families.dalle1 import TokenPainter, save
+from danqing.training.diffusion import paint_pixels
+from danqing.training.discrete_vae import reduced
+from danqing.training.objective import Batch, Objective
+from danqing.training.sheets import sheet_of
+
+_TEXT, _PICTURE = 1 / 8, 7 / 8
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """drop, unstyled: shares of captions without words and without a style. moves: pixels, see `views`.
+
+    wrong: share of the tokens that are read, not of those to predict, replaced by any others, so that a token
+    drawn badly does not spoil the rest of a picture.
+    """
+
+    drop: float = 0.1
+    unstyled: float = 0.1
+    mirror: float = 0.5
+    wrong: float = 0.05
+    moves: tuple[tuple[int, int], ...] = ((0, 0),)
+    probes: tuple[str, ...] = ("a cat, 3d style", "a red apple, cartoon style", "一只兔子，剪纸风格")
+
+
+class TokenObjective(Objective):
+    """Trains `painter.transformer` on the tokens of its codec.
+
+    Each picture has several views, moved by each of `moves` (down, right), and those mirrored. A checkpoint
+    remembers the codec, and is refused with another one.
+    """
+
+    codec: Tensor
+
+    def __init__(self, painter: TokenPainter, pictures: Stickers, options: TokenOptions) -> None:
+        super().__init__()
+        self.painter, self._rows, self._options = painter, pictures.rows, options
+        self.transformer = painter.transformer.requires_grad_(True)
+        pixels = reduced(pictures, painter.size, painter.codec.config.channels)
+        straight, mirrored = (views(each, options.moves) for each in (pixels, pixels.flip(-1)))
+        self._tokens = torch.stack([self._read(view) for view in [*straight, *mirrored]])
+        self.register_buffer("codec", torch.tensor(list(bytes.fromhex(fingerprint(painter.codec)))))
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """Ids of a random caption, which are words, and a picture's tokens [n l], right and as read."""
+        options = self._options
+        picks = torch.randint(len(self._rows), (size,), generator=rng)
+        moves = torch.randint(len(options.moves), (size,), generator=rng)
+        mirrored = torch.rand(size, generator=rng) < options.mirror
+        tokens = self._tokens[moves + mirrored * len(options.moves), picks]
+        say = random.Random(int(torch.randint(2**31, (), generator=rng)))
+        said = [self.painter.text(self._caption(self._rows[i], say)) for i in picks.tolist()]
+        ids = torch.cat([words.tokens[..., 0].long() for words in said])
+        mask = torch.cat([words.mask for words in said if words.mask is not None])
+        others = torch.randint(self.painter.codec.config.vocab, tokens.shape, generator=rng)
+        wrong = torch.rand(tokens.shape, generator=rng) < options.wrong
+        return {"ids": ids, "mask": mask, "tokens": tokens, "read": torch.where(wrong, others, tokens)}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss of the module's docstring and its two terms."""
+        text = self.transformer.padded(batch["ids"], batch["mask"])
+        of_text, of_picture = self.transformer(text, batch["read"])
+        said = F.cross_entropy(of_text.flatten(0, 1).float(), text[:, 1:].flatten())
+        seen = F.cross_entropy(of_picture.flatten(0, 1).float(), batch["tokens"].flatten())
+        return {"loss": _TEXT * said + _PICTURE * seen, "text": said.detach(), "picture": seen.detach()}
+
+    def sheet(self) -> Image.Image:
+        """The probe captions, four pictures each, by the painter itself at its defaults."""
+        pictures = [paint_pixels(self.painter, words, Seeds([0, 1, 2, 3])) for words in self._options.probes]
+        return sheet_of(torch.cat(pictures), columns=4)
+
+    def export(self, folder: Path) -> None:
+        """Write the painter's whole folder."""
+        save(self.painter, folder)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *how: Any, **known: Any) -> Any:
+        """What `state_dict` gave.
+
+        Raises:
+            BadWeights: they learned the tokens of another codec.
+        """
+        kept = state_dict.get("codec")
+        if kept is not None and not torch.equal(kept, self.codec):
+            raise BadWeights("the checkpoint learned the tokens of another codec: use another --run")
+        return super().load_state_dict(state_dict, *how, **known)
+
+    def _read(self, pixels: Tensor) -> Tensor:
+        read = [self.painter.codec.tokens(part) for part in torch.split(pixels, 64)]
+        return torch.cat(read).flatten(1)
+
+    def _caption(self, row: dict[str, object], say: random.Random) -> str:
+        if say.random() < self._options.drop:
+            return ""
+        style = None if say.random() < self._options.unstyled else str(row["style"])
+        if say.random() < 0.5:
+            return captions.english(str(row["concept"]), style, say)
+        return captions.chinese(str(row["concept_zh"]), style, say)
+
+
+def views(pixels: Tensor, moves: tuple[tuple[int, int], ...]) -> list[Tensor]:
+    """Pictures [n c h w] moved down and right by each of `moves`, less than a side; edges are repeated."""
+    moved = []
+    for down, right in moves:
+        reach = max(abs(down), abs(right))
+        padded = F.pad(pixels, (reach,) * 4, mode="replicate") if reach else pixels
+        y, x = reach - down, reach - right
+        moved.append(padded[:, :, y : y + pixels.shape[-2], x : x + pixels.shape[-1]])
+    return moved

@@ -1,0 +1,640 @@
+"""DALL-E: the codec's likelihood, the transformer's order of reading, drawing, and the painter of both."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from accelerate.state import AcceleratorState
+from PIL import Image
+from scipy.stats import chisquare
+
+from danqing.apps.blend import blend
+from danqing.apps.inpaint import inpaint
+from danqing.apps.paint import paint
+from danqing.apps.redraw import redraw
+from danqing.apps.vary import vary
+from danqing.core.brief import Brief
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief, BadWeights, NotFinite
+from danqing.core.painter import Given
+from danqing.core.seeds import Between, Seeds
+from danqing.data.dataset import to_unit
+from danqing.families import dalle1, open_painter
+from danqing.families._tokens import Sampling, Telling, drawn, gumbel_of, shortened
+from danqing.families.clip import Critic, build_clip
+from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig, divergence, gumbel
+from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig, mask_of
+from danqing.training.codebook import codebook_start, means
+from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, perplexity
+from danqing.training.tokens import TokenObjective, TokenOptions, views
+from danqing.training.trainer import Trainer, TrainOptions, step_generator
+from tests.tiny import stickers
+
+DATA = stickers()
+SEEN = DATA.where(lambda row: not row["held_out"])
+CODEC = dalle1.CODECS["tiny"]
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def critic():
+    torch.manual_seed(0)
+    return Critic.of(build_clip("tiny", byte_tokenizer(16)), byte_tokenizer(16))
+
+
+@pytest.fixture(scope="module")
+def painter(critic):
+    return lively(dalle1.random_painter("tiny", critic=critic))
+
+
+def lively(painter):
+    """Logits and colours that differ, where fresh networks give nearly the same everywhere."""
+    with torch.no_grad():
+        painter.transformer.token_head.weight.mul_(40)
+        painter.transformer.token.weight.mul_(30)
+        painter.transformer.word.weight.mul_(30)
+        for layer in painter.transformer.layers:
+            layer.qkv.weight.mul_(8)
+            layer.out.weight.mul_(20)
+        painter.codec.decoder.ends[0].weight.mul_(8)
+    return replace(painter, card=painter.card.model_copy(update={"styles": {"3d": "3d/3D"}}))
+
+
+def network(attention="full", seed=0, **fields):
+    torch.manual_seed(seed)
+    given = {
+        "words": 20,
+        "text": 3,
+        "vocab": 11,
+        "side": 4,
+        "layers": 3,
+        "width": 16,
+        "heads": 2,
+        "window": 3,
+    }
+    return TokenTransformer(TokenTransformerConfig(attention=attention, **{**given, **fields})).eval()
+
+
+def read(net, n=2, seed=0):
+    config = net.config
+    text = torch.randint(config.words + config.text, (n, config.text), generator=rng(seed))
+    return text, torch.randint(config.vocab, (n, config.picture), generator=rng(seed + 1))
+
+
+def settled(painter, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, **fields}).settled(painter.card)
+
+
+def canvases(painter, brief, given=None, seeds=None):
+    words = painter.condition(brief) if given is None else painter.condition(brief, given)
+    canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
+    return [canvas, *painter.steps(brief, words, canvas)]
+
+
+def painted(painter, brief, given=None, seeds=None):
+    return painter.finish(canvases(painter, brief, given, seeds)[-1])
+
+
+# ---- the codec
+
+
+def test_gumbel_noise_draws_as_often_as_softmax_says():
+    logits = torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5])
+    count = 100_000
+    wanted = (logits.softmax(0) * count).double().numpy()
+    torch_noise = gumbel((count, 5), rng())
+    ours = gumbel_of(torch.randn(count, 5, generator=rng(1)))
+    for noise in (torch_noise, ours):
+        found = torch.bincount((logits + noise).argmax(dim=1), minlength=5).numpy()
+        assert chisquare(found, wanted * found.sum() / wanted.sum()).pvalue > 0.01
+    assert gumbel_of(torch.tensor([-30.0, 30.0])).isfinite().all()
+
+
+def test_divergence_from_uniform_has_its_bounds():
+    logits = torch.randn(3, 16, 2, 2, generator=rng())
+    one_hot = torch.zeros(1, 16, 1, 1)
+    one_hot[0, 3] = 100
+    assert divergence(one_hot).item() == pytest.approx(math.log(16), abs=1e-5)
+    assert divergence(torch.zeros(1, 16, 1, 1)).item() == pytest.approx(0, abs=1e-6)
+    assert (divergence(logits) > 0).all()
+    assert (divergence(logits) < math.log(16)).all()
+
+
+def test_sides_that_no_token_fits_are_told():
+    codec = DiscreteVAE(CODEC)
+    with pytest.raises(ValueError, match="multiples of 4"):
+        codec.logits(torch.zeros(1, 4, 10, 8))
+    with pytest.raises(ValueError, match="multiple of 4"):
+        DiscreteVAEConfig(hidden=30)
+
+
+def test_the_start_is_k_means_of_patches():
+    """A codec that begins with clusters gives every patch its nearest one, and uses all that differ."""
+    pixels = to_unit(SEEN.pictures)[:, :, ::2, ::2]
+    torch.manual_seed(0)
+    codec = codebook_start(DiscreteVAE(replace(CODEC, hidden=64, start=64, vocab=8)), pixels)
+    tokens = codec.tokens(pixels)
+    patches = F.pixel_unshuffle(pixels, 4).movedim(1, -1).flatten(0, 2)
+    middles = torch.stack([patches[tokens.flatten() == k].mean(0) for k in tokens.unique()])
+    nearest = torch.cdist(patches, middles).argmin(1)
+    assert (tokens.unique()[nearest] == tokens.flatten()).float().mean() > 0.97
+    assert perplexity(tokens, 8) > 3
+    error = (codec.pictures(tokens) - pixels).square().mean()
+    assert error < 0.2 * pixels.var()
+    with pytest.raises(ValueError, match="one group"):
+        codebook_start(DiscreteVAE(replace(CODEC, groups=2)), pixels)
+
+
+def test_more_clusters_than_points():
+    found = means(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), 6, rng())
+    assert found.shape == (6, 2)
+    assert found.isfinite().all()
+
+
+def test_perplexity_counts_tokens_in_use():
+    assert perplexity(torch.tensor([3, 3, 3]), 9) == pytest.approx(1)
+    assert perplexity(torch.arange(9), 9) == pytest.approx(9)
+
+
+# ---- the transformer
+
+
+@pytest.mark.parametrize("attention", ["full", "sparse"])
+def test_no_token_sees_what_comes_after_it(attention):
+    net = network(attention)
+    text, tokens = read(net)
+    of_text, of_picture = net(text, tokens)
+    for k in range(net.config.picture):
+        other = tokens.clone()
+        other[:, k] = (other[:, k] + 1) % net.config.vocab
+        changed_text, changed = net(text, other)
+        assert torch.equal(changed_text, of_text)
+        assert torch.equal(changed[:, : k + 1], of_picture[:, : k + 1])
+        if k + 1 < net.config.picture:
+            assert not torch.equal(changed[:, k + 1], of_picture[:, k + 1])
+
+
+def test_text_is_read_in_order_too():
+    net = network()
+    text, tokens = read(net)
+    other = text.clone()
+    other[:, 1] = (other[:, 1] + 1) % 20
+    before, after = net(text, tokens), net(other, tokens)
+    assert torch.equal(before[0][:, :1], after[0][:, :1])
+    assert not torch.equal(before[0][:, 1], after[0][:, 1])
+    assert not torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("attention", ["full", "sparse"])
+@torch.no_grad()
+def test_the_cache_changes_nothing(attention):
+    """Row 29. Measured: 1.5e-7 on logits of deviation 0.08."""
+    net = network(attention)
+    text, tokens = read(net)
+    whole = net(text, tokens)[1]
+    for known in (0, 5):
+        logits, cache = net.begin(text, tokens[:, :known])
+        for k in range(known, net.config.picture):
+            torch.testing.assert_close(logits, whole[:, k], rtol=0, atol=1e-6)
+            if k + 1 < net.config.picture:
+                logits = net.go_on(tokens[:, k], k, cache)
+
+
+@torch.no_grad()
+def test_the_probability_of_a_picture_is_the_product_of_its_steps():
+    net = network()
+    text, tokens = read(net)
+    whole = -F.cross_entropy(net(text, tokens)[1].transpose(1, 2), tokens, reduction="none").sum(1)
+    logits, cache = net.begin(text, tokens[:, :0])
+    steps = torch.zeros(2)
+    for k in range(net.config.picture):
+        steps += logits.log_softmax(1).gather(1, tokens[:, k : k + 1])[:, 0]
+        if k + 1 < net.config.picture:
+            logits = net.go_on(tokens[:, k], k, cache)
+    torch.testing.assert_close(steps, whole, rtol=1e-5, atol=1e-4)
+
+
+def test_each_pad_is_its_own():
+    net = network()
+    padded = net.padded(torch.tensor([[5, 6, 6]]), torch.tensor([[True, False, False]]))
+    assert padded.tolist() == [[5, 21, 22]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [
+        ("row", {4, 5, 6, 7, 8}),
+        ("column", {0, 4, 8}),
+        ("window", {3, 4, 5, 7, 8}),  # around a corner, as the paper's does: 3 is left of 4 in raster order
+        ("all", set(range(9))),
+    ],
+)
+def test_masks_show_what_the_paper_draws(kind, seen):
+    """What token 8 sees, the first of the third row of four, beside itself and all text."""
+    config = network("sparse").config
+    row = mask_of(config, kind)[config.text + 8]
+    assert row[: config.text].all()
+    assert {int(k) - config.text for k in row.nonzero()[:, 0]} - {-3, -2, -1} == seen
+
+
+def test_configs_that_cannot_be():
+    with pytest.raises(ValueError, match="cannot be split"):
+        TokenTransformerConfig(width=10, heads=3)
+    with pytest.raises(ValueError, match="full or sparse"):
+        TokenTransformerConfig(attention="dense")
+
+
+# ---- drawing
+
+
+def test_short_lists_leave_the_likeliest():
+    logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
+    assert shortened(logits, Sampling(top_k=2)).isfinite().tolist() == [True, True, False, False]
+    assert shortened(logits, Sampling(top_p=0.5)).isfinite().tolist() == [True, False, False, False]
+    assert shortened(logits, Sampling(top_p=0.6)).isfinite().tolist() == [True, True, False, False]
+    assert torch.equal(shortened(logits, Sampling()), logits)
+    noise = gumbel((1000, 4), rng()).double()
+    assert drawn(logits.expand(1000, 4), noise, Sampling(top_p=0.01)).max() == 0
+    cold, warm = (
+        drawn(logits.expand(1000, 4), noise, Sampling(temperature=t)).bool().float().mean() for t in (0.2, 3)
+    )
+    assert cold < 0.1 < 0.5 < warm
+    with pytest.raises(ValueError, match="temperature"):
+        Sampling(temperature=0)
+
+
+@torch.no_grad()
+def test_guidance_is_in_logits(painter):
+    brief = settled(painter, prompt="a cat::2 a dog::1", negative_prompt="red", count=1)
+    words = painter.condition(brief)
+    tokens = torch.randint(16, (1, 1, 5), generator=rng())
+    net = painter.transformer
+
+    def plain(part):
+        text = net.padded(part.tokens[..., 0].long(), part.mask)
+        logits, cache = net.begin(text, tokens[0])
+        return torch.stack([logits, net.go_on(torch.tensor([3]), 5, cache)])
+
+    without, one, other = map(plain, (words.negative, *words.parts))
+    wanted = without + 3 * (2 / 3 * (one - without) + 1 / 3 * (other - without))
+    telling = Telling(net, words, 3.0)
+    found = torch.stack([telling.begin(tokens)[0], telling.go_on(torch.tensor([[3]]), 5)[0]])
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+# ---- the painter
+
+
+def test_a_canvas_for_each_row(painter):
+    begun, *done = canvases(painter, settled(painter))
+    assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, 4) for k in range(5)]
+    assert begun.state.shape == (2, 8, 4, 4)
+    assert done[-1].state.shape == (2, 1, 4, 4)
+    for k, canvas in enumerate([begun, *done]):
+        assert (canvas.state[:, :, :k] >= 0).all()
+        assert (canvas.state[:, :, k:] == -1).all()
+        look = painter.preview(canvas)
+        assert look.shape == (2, 3, 16, 16)
+        assert (look[:, :, 4 * k :] == 1).all()
+    torch.testing.assert_close(look, (painter.finish(canvas)[:, :3] + 1) / 2)
+    assert painter.finish(canvas).shape == (2, 4, 16, 16)
+
+
+def test_a_picture_depends_on_its_seed_alone(painter):
+    brief = settled(painter, count=3)
+    together = canvases(painter, brief)[-1].state
+    assert torch.equal(together, canvases(painter, brief)[-1].state)
+    for k in range(3):
+        assert torch.equal(canvases(painter, brief.alone(k))[-1].state[0], together[k])
+    assert not torch.equal(together[0], together[1])
+
+
+def test_variations_begin_at_the_seeds_own_picture(painter):
+    brief = settled(painter, count=1)
+    own, other = (canvases(painter, brief, seeds=Seeds([seed]))[1].state for seed in (1, 9))
+    for amount, wanted in ((0.0, own), (1.0, other)):
+        assert torch.equal(canvases(painter, brief, seeds=Between(1, [9], amount))[1].state, wanted)
+
+
+def test_the_critic_keeps_the_best_of_all(painter, critic):
+    """The candidates are the same as without choosing; the kept one is the critic's first."""
+    brief = settled(painter)
+    *_, before, last = canvases(painter, brief)
+    assert before.state.shape[1] == 8
+    alone = replace(painter, sampling=Sampling(candidates=1))
+    assert canvases(alone, brief)[-1].state.shape == last.state.shape
+    kept = []
+
+    class Watched(Critic):
+        def rank(self, pixels, text):
+            order = super().rank(pixels, text)
+            kept.append((pixels, text, order))
+            return order
+
+    watched = replace(painter, critic=Watched(critic.model, critic.tokenizer, critic.sight))
+    done = painted(watched, settled(painter, style="3d"))
+    for k, (pixels, text, order) in enumerate(kept):
+        assert text == "a cat, 3d style"
+        scores = critic.score(pixels, [text])[:, 0]
+        assert scores[order[0]] == scores.max()
+        assert torch.equal(done[k], pixels[order[0]])
+
+
+def test_more_candidates_please_the_critic_more(painter, critic):
+    scores = []
+    for count in (1, 16):
+        many = replace(painter, sampling=Sampling(candidates=count))
+        scores.append(critic.score(painted(many, settled(painter, count=6)), ["a cat"]).mean())
+    assert scores[1] > scores[0]
+
+
+def test_stopping_early_costs_nothing(painter):
+    brief = settled(painter)
+    words = painter.condition(brief)
+    steps = painter.steps(brief, words, painter.begin(brief, words, Seeds([1, 2])))
+    first = next(steps)
+    steps.close()
+    assert torch.equal(first.state, canvases(painter, brief)[1].state)
+
+
+def test_words_lead(painter):
+    def state(**fields):
+        return canvases(painter, settled(painter, **fields))[-1].state
+
+    one = state()
+    for fields in ({"prompt": "一只猫"}, {"negative_prompt": "red"}, {"guidance": 6.0}, {"chaos": 100}):
+        assert not torch.equal(state(**fields), one)
+    assert torch.equal(state(guidance=1.0), state(guidance=1.0, negative_prompt="red"))
+    changing = state(prompt="[a cat:a dog:0.5]")
+    assert torch.equal(
+        canvases(painter, settled(painter, prompt="[a cat:a dog:0.5]"))[2].state,
+        canvases(painter, settled(painter))[2].state,
+    )
+    assert not torch.equal(changing, one)
+
+
+def test_words_that_do_not_fit_are_told(painter):
+    said = painter.condition(settled(painter, prompt="a cat and a dog and a horse and a cow"))
+    assert said.dropped
+    assert "a cat and a dog and a horse and a cow".endswith(said.dropped)
+    assert painter.condition(settled(painter)).dropped == ""
+    for prompt, told in (("a (cat:1.5)", "cannot weigh words"), ("a cat BREAK a dog", "leave BREAK out")):
+        with pytest.raises(BadBrief, match=told):
+            painter.condition(settled(painter, prompt=prompt))
+
+
+def test_redrawing_keeps_the_top_rows(painter):
+    given = Given(image=painted(painter, settled(painter, seed=50, count=1)))
+    tokens = painter.codec.tokens(given.image)
+    for strength, kept in ((0.25, 3), (0.6, 2), (1.0, 0), (None, 0)):
+        begun, *_, last = canvases(painter, settled(painter, strength=strength), given)
+        assert (begun.of, last.step) == (4 - kept, 4 - kept)
+        assert torch.equal(last.state[:, 0, :kept], tokens[:, :kept].expand(2, -1, -1))
+        assert (last.state >= 0).all()
+    with pytest.raises(BadBrief, match=r"strength 0.1 of 4 rows .* use 0.25 or more"):
+        canvases(painter, settled(painter, strength=0.1), given)
+
+
+def test_several_pictures_are_mixed_by_weight(painter):
+    one, other = (painted(painter, settled(painter, seed=s, count=1)) for s in (50, 60))
+    heavy = painter.condition(settled(painter), Given(references=(one, other), weights=(1.0, 0.0))).image
+    assert torch.equal(heavy, painter.condition(settled(painter), Given(image=one)).image)
+
+
+APPS = {
+    "paint": lambda _, **given: paint("a cat", **given),
+    "redraw": lambda image, **given: redraw(image, "a cat", **given),
+    "vary": lambda image, **given: vary(image, prompt="a cat", **given),
+    "blend": lambda image, **given: blend([image, image.rotate(90)], "a cat", **given),
+}
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_apps_paint(app, painter):
+    image = Image.new("RGBA", (20, 16), (200, 30, 30, 255))
+    asked = {"painter": painter, "seed": 3}
+    first, again = (APPS[app](image, count=2, **asked) for _ in range(2))
+    (alone,) = APPS[app](image, count=1, **{**asked, "seed": 4})
+    looks = [np.asarray(picture.image).tobytes() for picture in [*first, *again, alone]]
+    assert looks[:2] == looks[2:4]
+    assert looks[1] == looks[4]
+
+
+def test_what_it_cannot_is_told(painter):
+    assert painter.card.can == {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.ALPHA}
+    mask = Image.new("L", (16, 16))
+    mask.paste(255, (4, 4, 9, 9))
+    with pytest.raises(BadBrief, match="cannot inpaint"):
+        inpaint(Image.new("RGB", (16, 16)), "a cat", mask=mask, painter=painter)
+    with pytest.raises(BadBrief, match="paints 16x16 only, not 32x16"):
+        canvases(painter, settled(painter, width=32))
+
+
+def test_nan_is_told_with_its_step():
+    painter = dalle1.random_painter("tiny")
+    with torch.no_grad():
+        painter.transformer.norm.weight.fill_(float("nan"))
+    with pytest.raises(NotFinite, match="step 1 of 4"):
+        canvases(painter, settled(painter))
+
+
+# ---- the folder
+
+
+def test_a_folder_opens_as_the_same_painter(painter, tmp_path):
+    told = replace(painter, sampling=Sampling(temperature=0.9, top_k=9, candidates=2))
+    dalle1.save(told, tmp_path / "it", torch.float32)
+    again = open_painter(str(tmp_path / "it"))
+    assert (again.card, again.sampling) == (told.card, told.sampling)
+    again = replace(again, critic=painter.critic)
+    brief = settled(painter, prompt="一只猫 🐼")
+    assert torch.equal(painted(again, brief), painted(told, brief))
+    assert Card.model_validate_json(painter.card.model_dump_json()) == painter.card
+
+
+def test_a_transformer_of_another_codec_is_refused(painter, tmp_path):
+    dalle1.save(painter, tmp_path / "one")
+    dalle1.save(dalle1.random_painter("tiny", seed=5), tmp_path / "two")
+    assert dalle1.open_weights(tmp_path / "one").critic is not None
+    (tmp_path / "one" / "codec").rename(tmp_path / "old")
+    (tmp_path / "two" / "codec").rename(tmp_path / "one" / "codec")
+    with pytest.raises(BadWeights, match="learned the tokens of another codec"):
+        dalle1.open_weights(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("sampling.json", ('"temperature": 1.0', '"temperature": -1'), "temperature must be above 0"),
+        ("sampling.json", ('"top_k"', '"top"'), "is wrong"),
+        ("transformer/config.json", ('"words": 3669', '"words": 3670'), "mis-shaped"),
+        ("codec/config.json", ('"hidden": 16', '"hidden": 15'), "describes no known network"),
+        ("card.json", ('"year": 2021', '"year": "x"'), "year"),
+    ],
+)
+def test_folders_that_do_not_fit(file, change, said, painter, tmp_path):
+    dalle1.save(painter, tmp_path / "it")
+    path = tmp_path / "it" / file
+    path.write_text(path.read_text("utf-8").replace(*change), "utf-8")
+    with pytest.raises(BadWeights, match=said) as raised:
+        dalle1.open_weights(tmp_path / "it")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_shipped_sizes_fit():
+    """In half precision, with words and all, 12 MB at most."""
+    codec = DiscreteVAE(dalle1.CODECS["sticker"])
+    config = replace(dalle1.TRANSFORMERS["sticker"], words=3669)
+    both = [*codec.parameters(), *TokenTransformer(config).parameters()]
+    assert 2 * sum(p.numel() for p in both) < 11.7e6
+
+
+# ---- training
+
+
+def codec_objective(seed=0):
+    torch.manual_seed(seed)
+    return DiscreteVAEObjective(DiscreteVAE(CODEC), SEEN, DATA, 16, DiscreteVAEOptions(span=10, kl=0.01))
+
+
+def token_objective(seed=0):
+    painter = dalle1.random_painter("tiny", seed=seed)
+    codec = dalle1.random_painter("tiny").codec  # the same for every seed
+    options = TokenOptions(probes=("a cat",), moves=((0, 0), (2, -1)))
+    return TokenObjective(replace(painter, codec=codec), SEEN, options)
+
+
+OBJECTIVES = {"codec": codec_objective, "tokens": token_objective}
+each = pytest.mark.parametrize("name", list(OBJECTIVES))
+
+
+def train(objective, run, steps, **fields):
+    given = {"batch": 8, "lr": 5e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.8, "precision": "no"}
+    options = TrainOptions(steps=steps, sheet_every=10**9, **{**given, **fields})
+    try:
+        return Trainer(objective, options, run).train()
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@each
+def test_the_loss_falls(name, tmp_path):
+    objective = OBJECTIVES[name]()
+
+    def loss():
+        with torch.no_grad():
+            batches = [objective.batch(16, step_generator(77, k)) for k in range(4)]
+            return sum(objective.eval()(batch)["loss"].item() for batch in batches) / 4
+
+    before = loss()
+    train(objective, tmp_path, 30)
+    assert loss() < before - 0.2
+    assert list((tmp_path / "sheets").glob("*.png"))
+
+
+@each
+def test_resuming_is_bit_equal(name, tmp_path):
+    whole = train(OBJECTIVES[name](), tmp_path / "whole", 4, save_every=2).state_dict()
+
+    class KilledError(Exception):
+        pass
+
+    objective = OBJECTIVES[name]()
+    forward, calls = objective.forward, []
+
+    def dies(batch):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KilledError
+        return forward(batch)
+
+    objective.forward = dies
+    with pytest.raises(KilledError):
+        train(objective, tmp_path / "cut", 4, save_every=2)
+    again = train(OBJECTIVES[name](seed=9), tmp_path / "cut", 4, save_every=2).state_dict()
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+@each
+def test_a_batch_is_a_function_of_its_generator(name):
+    objective = OBJECTIVES[name]()
+    torch.manual_seed(1)
+    first = objective.batch(6, step_generator(0, 3))
+    torch.manual_seed(2)
+    again = objective.batch(6, step_generator(0, 3))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other) for key, other in objective.batch(6, rng(4)).items())
+
+
+def test_a_collapsed_codebook_is_told():
+    torch.manual_seed(0)
+    objective = DiscreteVAEObjective(
+        DiscreteVAE(replace(CODEC, vocab=64)), SEEN, DATA, 16, DiscreteVAEOptions()
+    )
+    with torch.no_grad():
+        objective.vae.encoder.ends[1].bias[7] += 1000
+    with pytest.warns(UserWarning, match="of 64 tokens only 1 are in use"):
+        objective.sheet()
+
+
+def test_text_counts_an_eighth():
+    objective = token_objective()
+    told = objective(objective.batch(4, rng()))
+    assert told["loss"].item() == pytest.approx((told["text"].item() + 7 * told["picture"].item()) / 8)
+    assert told["picture"].item() == pytest.approx(math.log(16), abs=0.1)
+
+
+def test_a_checkpoint_of_another_codec_is_refused(tmp_path):
+    train(token_objective(), tmp_path, 2)
+    other = dalle1.random_painter("tiny", seed=3)
+    with pytest.raises(BadWeights, match="tokens of another codec"):
+        train(TokenObjective(other, SEEN, TokenOptions(probes=("a cat",))), tmp_path, 4)
+
+
+def test_views_are_moved():
+    picture = torch.arange(16.0).view(1, 1, 4, 4)
+    still, down, left = views(picture, ((0, 0), (1, 0), (0, -2)))
+    assert torch.equal(still, picture)
+    assert torch.equal(down[..., 1:, :], picture[..., :-1, :])
+    assert torch.equal(left[..., :-2], picture[..., 2:])
+
+
+def test_the_whole_painter_is_exported(tmp_path):
+    objective = token_objective()
+    objective.export(tmp_path / "it")
+    brief = settled(objective.painter)
+    again = replace(dalle1.open_weights(tmp_path / "it"), critic=None)
+    assert canvases(again, brief)[-1].state.shape == (2, 1, 4, 4)
+    codec_objective().export(tmp_path / "codec")
+    assert (tmp_path / "codec" / "model.safetensors").is_file()
+
+
+def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):
+    """A run that is done trains nothing more, and leaves the same weights."""
+    from danqing.recipes import dalle1 as recipes
+    from danqing.recipes._recipe import Asked
+    from tests.test_recipes import folder_of
+
+    monkeypatch.setattr(recipes, "PRESET", "tiny")
+    lines = []
+    data = folder_of(stickers(), tmp_path / "data")
+    asked = Asked(data, tmp_path / "run", tmp_path, steps=2, watch=lines.append)
+    files = []
+    for _ in range(2):
+        folder = recipes.dalle1(asked)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        files.append((folder / "transformer" / "model.safetensors").read_bytes())
+    assert files[0] == files[1]
+    assert any(line.startswith("codec: ") for line in lines)
+    painter = open_painter(str(folder))
+    assert painter.card.styles["3d"] == "3d/3D"
+    assert painted(painter, settled(painter, style="3d")).shape == (2, 4, 16, 16)
