@@ -1,73 +1,20 @@
-"""DDIM run backwards: from a picture to the noise that paints it (arXiv 2010.02502 section 4.3).
+"""Edits by DDIM inversion: the noise of a picture, painted again with other words.
 
-The noise holds what the picture is; painted again with other words it gives an edit in two walks, without any
-learning.
+The noise holds what the picture is, so that an edit takes two walks and no learning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from danqing.core.brief import Brief
-from danqing.core.errors import NotFinite
-from danqing.core.painter import Canvas, Conditioning, Given
+from danqing.core.painter import Canvas, Given
 from danqing.core.seeds import Seeds
-from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.inversion import invert as invert
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import step
-from danqing.diffusion.schedule import Level
-
-Output = Callable[[Tensor, Level], Tensor]
-
-
-def invert(
-    painter: DiffusionPainter, latents: Tensor, words: Conditioning, levels: Sequence[Level], mend: int = 0
-) -> Tensor:
-    """Latents [n c h w] at the last of `levels` -> what DDIM paints them from, starting at the first.
-
-    words: for n pictures; their guidance is 1. levels: noisiest first, as of `Schedule.levels`. A step back
-    asks the network where it starts, about the time where it leads, as diffusers' `DDIMInverseScheduler`
-    does. mend: how often to ask again where it led, and to move by what DDIM then misses: each costs a
-    question more, and the way back comes closer.
-
-    Raises:
-        NotFinite: the network gave NaN or infinite values.
-    """
-    ask = guided(painter.network, replace(words, negative=None), Guidance(1.0))
-
-    def output(x: Tensor, level: Level) -> Tensor:
-        return painter.variance.halves(ask(x, level), x.shape[1])[0]
-
-    x = latents
-    with torch.no_grad():
-        for now, then in pairwise(reversed(levels)):
-            x = _back(painter.prediction, output, x, now, then, mend)
-            if not x.isfinite().all():
-                raise NotFinite(
-                    f"inverting at t = {then.t:.0f} gave NaN or infinite values: check the weights"
-                )
-    return x
-
-
-def _back(prediction: Prediction, output: Output, x: Tensor, now: Level, then: Level, mend: int) -> Tensor:
-    """From `now` to the noisier `then`."""
-    told = output(x, then)
-    if now.sigma == 0 and prediction is Prediction.SAMPLE:  # which says nothing of the noise in x
-        clean, noise = x, (x - told) / then.sigma
-    else:
-        clean = prediction.clean(x, told, now.alpha, now.sigma)
-        noise = prediction.noise(x, told, now.alpha, now.sigma)
-    there = then.alpha * clean + then.sigma * noise
-    for _ in range(mend):
-        clean = prediction.clean(there, output(there, then), then.alpha, then.sigma)
-        there = there + x - step(there, clean, then, now)
-    return there
 
 
 def edited(

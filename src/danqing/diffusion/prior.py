@@ -1,0 +1,133 @@
+"""unCLIP's diffusion prior: from words to the CLIP embedding of a picture (arXiv 2204.06125 section 2.2).
+
+A causal transformer reads the words' token states, their embedding, the time, the noisy embedding and a
+learned query, at which it answers with the embedding itself, without its noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from diffusers import PriorTransformer
+from torch import Tensor
+
+from danqing.core.errors import BadWeights, NotFinite
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import Seeds
+from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.schedule import Level, Schedule
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """How a prior is asked. limit: of the normalised embeddings' numbers. draws: how many to choose from."""
+
+    steps: int = 25
+    guidance: float = 4.0
+    limit: float = 5.0
+    draws: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Draws embeddings of pictures that go with words; as itself a `guidance.Network` of normalised ones.
+
+    Words are `Conditioning` with tokens [n l+1 d], the embedding of the whole after the states of its l
+    tokens, and their mask. network: its `clip_mean` and `clip_std` [1 d] are those of pictures' embeddings,
+    which they bring to mean 0 and deviation 1 for it.
+
+    Raises:
+        BadWeights: a deviation that is not positive, or fewer than two steps.
+    """
+
+    network: PriorTransformer
+    schedule: Schedule
+    options: PriorOptions = PriorOptions()
+
+    def __post_init__(self) -> None:
+        self.network.clip_mean.requires_grad_(False)  # facts about the data, not to be learned
+        self.network.clip_std.requires_grad_(False)
+        flat = int((self.network.clip_std <= 0).sum())
+        if flat:
+            raise BadWeights(
+                f"prior: clip_std is 0 or less in {flat} of {self.width} numbers, so embeddings cannot be "
+                "normalised: set it from the data with `measure`"
+            )
+        if self.options.steps < 2:
+            raise BadWeights(f"prior: {self.options.steps} steps are too few to walk: use 2 or more")
+
+    @property
+    def width(self) -> int:
+        """Numbers in an embedding, d."""
+        return int(self.network.clip_std.shape[1])
+
+    @property
+    def length(self) -> int:
+        """Tokens of words that the network reads, l."""
+        return int(self.network.config.num_embeddings)
+
+    def normalised(self, z: Tensor) -> Tensor:
+        """Embeddings [... d] with mean 0 and deviation 1 over the data."""
+        normal: Tensor = (z - self.network.clip_mean[0]) / self.network.clip_std[0]
+        return normal
+
+    def restored(self, z: Tensor) -> Tensor:
+        """The inverse of `normalised`."""
+        embeddings: Tensor = z * self.network.clip_std[0] + self.network.clip_mean[0]
+        return embeddings
+
+    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+        """Noisy normalised embeddings [n k d], k for each of n rows of words, times [n] -> clean ones."""
+        n, k, width = x.shape
+        mask = torch.ones_like(words.tokens[..., 0], dtype=torch.bool) if words.mask is None else words.mask
+        states, heard, text, times = (
+            each.repeat_interleave(k, dim=0)
+            for each in (words.tokens[:, :-1], mask[:, :-1], words.tokens[:, -1], t)
+        )
+        flat = x.reshape(n * k, width)
+        z: Tensor = self.network(flat, times, text, states, heard, return_dict=False)[0]
+        return z.view(n, k, width)
+
+    def walk(self, words: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
+        """Embeddings [n draws d] as they become clear, one for each of `options.steps`.
+
+        words: for n pictures or for one. The walk is DDPM's, on evenly spaced times with both ends.
+
+        Raises:
+            NotFinite: the network gave NaN or infinite values.
+        """
+        options, said = self.options, words.expand(len(seeds))
+        levels = self.schedule.levels(options.steps, "linspace", clean_end=True)
+        output = guided(self, said, Guidance(options.guidance))
+
+        @torch.no_grad()
+        def denoise(x: Tensor, level: Level) -> Tensor:
+            return output(x, level).clamp(-options.limit, options.limit)
+
+        noise = seeds.normal(options.draws, self.width).to(words.tokens)
+        for step, (_, clean) in enumerate(drive(SAMPLERS["ddpm"].walk(noise, levels, seeds), denoise), 1):
+            if not clean.isfinite().all():
+                raise NotFinite(
+                    f"step {step} of {options.steps} of the prior gave NaN or infinite values: "
+                    "check the weights"
+                )
+            yield self.restored(clean)
+
+
+def best(drawn: Tensor, text: Tensor) -> Tensor:
+    """Of embeddings [n k d] those [n d] with the largest dot product with the words' own [n d].
+
+    ArXiv 2204.06125 section 2.2; the first of equals.
+    """
+    chosen = torch.einsum("nkd,nd->nk", drawn, text).argmax(dim=1)
+    return drawn[torch.arange(len(drawn), device=drawn.device), chosen]
+
+
+@torch.no_grad()
+def measure(network: PriorTransformer, embeddings: Tensor) -> None:
+    """Set `clip_mean` and `clip_std` from the embeddings [n d] of a data set."""
+    network.clip_mean.copy_(embeddings.mean(dim=0))
+    network.clip_std.copy_(embeddings.std(dim=0))

@@ -1,0 +1,67 @@
+"""How unCLIP's decoder is told of a CLIP embedding (arXiv 2204.06125 section 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TextProjectionConfig:
+    """Named as in the config of diffusers' `UnCLIPTextProjModel`, whose weights fit.
+
+    clip_extra_context_tokens: as how many tokens the embedding is heard. clip_embeddings_dim: of CLIP's
+    embeddings and token states. time_embed_dim, cross_attention_dim: of the UNet.
+    """
+
+    clip_embeddings_dim: int
+    time_embed_dim: int
+    cross_attention_dim: int
+    clip_extra_context_tokens: int = 4
+
+
+class TextProjection(nn.Module):
+    """Embeddings of a picture and of words -> what a UNet adds to its time embedding and what it attends to.
+
+    `learned_classifier_free_guidance_embeddings` [d] stands for no picture at all.
+    """
+
+    def __init__(self, config: TextProjectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        clip, time, context = config.clip_embeddings_dim, config.time_embed_dim, config.cross_attention_dim
+        self.learned_classifier_free_guidance_embeddings = nn.Parameter(torch.zeros(clip))
+        self.embedding_proj = nn.Linear(clip, time)
+        self.clip_image_embeddings_project_to_time_embeddings = nn.Linear(clip, time)
+        self.clip_extra_context_tokens_proj = nn.Linear(clip, config.clip_extra_context_tokens * context)
+        self.encoder_hidden_states_proj = nn.Linear(clip, context)
+        self.text_encoder_hidden_states_norm = nn.LayerNorm(context)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TextProjection:
+        """The module that `to_config`, or diffusers, describes."""
+        told = {key: value for key, value in config.items() if not key.startswith("_")}
+        return cls(TextProjectionConfig(**told))
+
+    def to_config(self) -> dict[str, Any]:
+        """What `from_config` reads."""
+        return {"_class_name": "UnCLIPTextProjModel", **asdict(self.config)}
+
+    @property
+    def nothing(self) -> Tensor:
+        """The embedding [d] of no picture, for classifier-free guidance."""
+        return self.learned_classifier_free_guidance_embeddings
+
+    def forward(self, picture: Tensor, text: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings [n d] of picture and words and token states [n l d] -> context [n k+l c], time [n t].
+
+        The picture's k tokens come first.
+        """
+        added = self.clip_image_embeddings_project_to_time_embeddings(picture) + self.embedding_proj(text)
+        extra = self.clip_extra_context_tokens_proj(picture)
+        extra = extra.unflatten(1, (-1, self.config.clip_extra_context_tokens)).transpose(1, 2)
+        said = self.text_encoder_hidden_states_norm(self.encoder_hidden_states_proj(states))
+        return torch.cat([extra, said], dim=1), added

@@ -1,0 +1,95 @@
+"""DALL-E 2: a prior, a decoder and an upsampler of stickers, in the space of the shipped CLIP.
+
+Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
+held-out pairs. The prior takes minutes and is trained whole first, in `prior` of the run; then the decoder at
+32 pixels, in `decoder`, from the convolutions of a `ddpm` among the parts if there is one; then the upsampler
+to 64, in `upsampler`. The number of steps is the decoder's; the others take their share of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from danqing.diffusion.schedule import Schedule
+from danqing.families import open_critic, shipped_part
+from danqing.families._clip_space import Space, fingerprint
+from danqing.families._ddpm_folder import read_folder
+from danqing.families._unclip import fresh_parts
+from danqing.families._unclip_folder import Parts, read_parts, save_parts
+from danqing.families.dalle2 import painter_of
+from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.training.cascade import SuperResolutionObjective
+from danqing.training.diffusion import DiffusionOptions
+from danqing.training.prior import PriorObjective
+from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.unclip import DecoderObjective, started
+
+PRESET = "sticker"
+STEPS = 8000
+PRIOR, UPSAMPLER = 0.2, 0.35  # their steps as shares of the decoder's
+
+
+@recipe("dalle2")
+def dalle2(asked: Asked) -> Path:
+    """Train the prior, the decoder and the upsampler; writes `dalle2`, the painter's folder."""
+    parts = read_parts(shipped_part("dalle2")) if asked.further else _fresh(asked)
+    _train_prior(asked, parts)
+    _train_decoder(asked, parts)
+    _train_upsampler(asked, parts)
+    save_parts(parts, asked.run / "dalle2")
+    return asked.run / "dalle2"
+
+
+def _fresh(asked: Asked) -> Parts:
+    seen, _ = read(asked)
+    parts = fresh_parts(PRESET, fingerprint(shipped_part("clip")))
+    earlier = asked.parts / "ddpm" / "ddpm"
+    if earlier.is_dir():
+        copied = started(parts.decoder, read_folder(earlier).unet)
+        asked.watch(f"the decoder starts with {copied} tensors of {str(earlier)!r}")
+    told = {
+        "name": "dalle2",
+        "summary": f"stickers by way of CLIP's embeddings, {parts.card.width} pixels square",
+        "styles": styles_of(seen),
+    }
+    return replace(parts, card=parts.card.model_copy(update=told))
+
+
+def _train_prior(asked: Asked, parts: Parts) -> None:
+    seen, unseen = read(asked)
+    space = Space.of(open_critic(), parts.prior.config.num_embeddings)
+    schedule = Schedule.from_config(parts.prior_schedule)
+    objective = PriorObjective(parts.prior, schedule, space, seen, unseen, DiffusionOptions())
+    pace = TrainOptions(steps=_steps(asked, PRIOR), batch=64, lr=1e-3, warmup=100, ema=0.995)
+    Trainer(objective, pace, asked.run / "prior").train(watch=asked.watch)
+    parts.prior.load_state_dict(objective.network.state_dict())
+    if len(unseen):
+        asked.watch(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
+
+
+def _train_decoder(asked: Asked, parts: Parts) -> None:
+    seen, _ = read(asked)
+    options = DiffusionOptions(drop=0.5, mirror=0.5)
+    objective = DecoderObjective(painter_of(parts, open_critic()), seen, options)
+    pace = TrainOptions(steps=_steps(asked), batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
+    Trainer(objective, pace, asked.run / "decoder").train(watch=asked.watch)
+    parts.decoder.load_state_dict(objective.unet.state_dict())
+
+
+def _train_upsampler(asked: Asked, parts: Parts) -> None:
+    seen, _ = read(asked)
+    stage = painter_of(parts, open_critic()).stage
+    if stage is None or parts.upsampler is None:
+        return
+    objective = SuperResolutionObjective(
+        stage, parts.upsampler, seen, options=DiffusionOptions(mirror=0.5), crop=32
+    )
+    pace = TrainOptions(
+        steps=_steps(asked, UPSAMPLER), batch=32, lr=1e-3, warmup=200, ema=0.999, sheet_every=1000
+    )
+    Trainer(objective, pace, asked.run / "upsampler").train(watch=asked.watch)
+
+
+def _steps(asked: Asked, share: float = 1.0) -> int:
+    return max(1, round((asked.steps or STEPS) * share))

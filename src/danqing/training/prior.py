@@ -1,0 +1,100 @@
+"""Training unCLIP's prior: the squared error of the clean embedding (arXiv 2204.06125 section 2.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import PriorTransformer
+from PIL import Image
+from torch import Generator, Tensor
+
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import Seeds
+from danqing.data.dataset import Stickers, to_unit
+from danqing.diffusion.loss import stratified_times
+from danqing.diffusion.prior import Prior, best, measure
+from danqing.diffusion.schedule import Schedule
+from danqing.families._clip_space import Space
+from danqing.training.diffusion import Captions, DiffusionOptions
+from danqing.training.objective import Batch, Objective
+from danqing.training.sheets import sheet_of
+
+
+class PriorObjective(Objective):
+    """Trains `network` in the space of a frozen CLIP, and sets its mean and deviation from the data.
+
+    Pictures, and their mirror images, are embedded once.
+    """
+
+    def __init__(
+        self,
+        network: PriorTransformer,
+        schedule: Schedule,
+        space: Space,
+        seen: Stickers,
+        unseen: Stickers,
+        options: DiffusionOptions,
+    ) -> None:
+        super().__init__()
+        self._views = embedded(space, seen)
+        measure(network, self._views.flatten(0, 1))
+        self.network = network
+        self._prior = Prior(network, schedule)
+        self._space, self._told = space, Captions(space.text, seen, options)
+        self._seen, self._unseen = seen, unseen
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """Embeddings [n d], the ids of a caption of each, times and noise."""
+        picks = torch.randint(len(self._seen), (size,), generator=rng)
+        views = torch.randint(len(self._views), (size,), generator=rng)
+        z = self._views[views, picks]
+        told = self._told.draw(picks, z, rng)
+        times = stratified_times(size, len(self._prior.schedule), rng)
+        noise = torch.randn(z.shape, generator=rng)
+        return {"z": z, **told, "t": times, "noise": noise}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The squared error among normalised embeddings."""
+        z = self._prior.normalised(batch["z"])
+        alpha, sigma = (part[:, None] for part in self._prior.schedule.at(batch["t"]))
+        noisy = (alpha * z + sigma * batch["noise"])[:, None]
+        clean = self._prior(noisy, batch["t"], self._space.encode(batch["ids"]))[:, 0]
+        return {"loss": (clean.float() - z).square().mean()}
+
+    @torch.no_grad()
+    def agreement(self, count: int = 100) -> float:
+        """The mean cosine of embeddings drawn for the captions of held-out pictures with the true ones."""
+        rows = self._unseen.rows[:count]
+        truth = self._space.look(to_unit(self._unseen.pictures[: len(rows)]))
+        return float(F.cosine_similarity(self._drawn([row["text"] for row in rows]), truth).mean())
+
+    @torch.no_grad()
+    def sheet(self) -> Image.Image:
+        """For eight held-out pictures the four seen ones nearest to what is drawn for their captions."""
+        rows = self._unseen.rows[:8]
+        drawn = F.normalize(self._drawn([row["text"] for row in rows]), dim=1)
+        near = (drawn @ F.normalize(self._views[0], dim=1).T).topk(min(4, len(self._seen))).indices
+        pictures = torch.cat([self._unseen.pictures[: len(rows), None], self._seen.pictures[near]], dim=1)
+        return sheet_of(to_unit(pictures.flatten(0, 1)), columns=pictures.shape[1])
+
+    def export(self, folder: Path) -> None:
+        """Write the transformer as a diffusers component."""
+        self.network.save_pretrained(folder)
+
+    def _drawn(self, texts: list[str]) -> Tensor:
+        said = self._space.read([*texts, ""])
+        assert said.mask is not None
+        nothing = Conditioning(said.tokens[-1:], said.mask[-1:]).expand(len(texts))
+        words = Conditioning(said.tokens[:-1], said.mask[:-1], negative=nothing)
+        *_, drawn = self._prior.walk(words, Seeds.of(0, len(texts)))
+        return best(drawn, words.tokens[:, -1])
+
+
+def embedded(space: Space, pictures: Stickers) -> Tensor:
+    """The embeddings of all pictures and of their mirror images, [2 n d]."""
+    both = (pictures.pictures, pictures.pictures.flip(-1))
+    return torch.stack(
+        [torch.cat([space.look(to_unit(part)) for part in torch.split(view, 64)]) for view in both]
+    )

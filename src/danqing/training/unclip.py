@@ -1,0 +1,89 @@
+"""Training unCLIP's decoder: pictures from their own CLIP embeddings (arXiv 2204.06125 section 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers import UNet2DConditionModel, UNet2DModel
+from PIL import Image
+from torch import Generator, Tensor
+
+from danqing.core.brief import Brief
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import Seeds
+from danqing.data.dataset import Stickers
+from danqing.families._clip_space import Space
+from danqing.families._unclip import Decoder, told_of
+from danqing.families.dalle2 import Dalle2Painter
+from danqing.training.diffusion import Captions, DenoisingObjective, DiffusionOptions
+from danqing.training.objective import Batch
+from danqing.training.sheets import sheet_of
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A `Conditioner` that tells a picture's embedding and a caption, and at times one of them or neither.
+
+    blind: the share of pictures, in [0, 1], whose embedding is not told.
+    """
+
+    space: Space
+    captions: Captions
+    blind: float = 0.1
+
+    def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
+        """The tokens of a caption, int64 [n l], and whether the picture is seen, bool [n]."""
+        seen = torch.rand(len(picks), generator=rng) >= self.blind
+        return {**self.captions.draw(picks, latents, rng), "seen": seen}
+
+    def conditioning(self, batch: Batch) -> Conditioning:
+        """As a `Decoder` is told: the embedding of the very picture, mirrored or not, first."""
+        z = self.space.look(batch["latents"])
+        told = told_of(self.space.encode(batch["ids"]), z)
+        assert told.mask is not None
+        told.mask[:, 0] = batch["seen"]
+        return told
+
+
+class DecoderObjective(DenoisingObjective):
+    """Trains the decoder of a painter, its projection with it; CLIP stays frozen."""
+
+    def __init__(
+        self, painter: Dalle2Painter, pictures: Stickers, options: DiffusionOptions, blind: float = 0.1
+    ) -> None:
+        network = painter.decoder.network
+        assert isinstance(network, Decoder)
+        told = Embeddings(painter.space, Captions(painter.space.text, pictures, options), blind)
+        super().__init__(painter.decoder, network.unet, pictures, told, options)
+        self.projection = network.projection
+        self._whole = replace(painter, card=painter.decoder.card, stage=None)
+
+    @torch.no_grad()
+    def sheet(self) -> Image.Image:
+        """Six pictures, each before three that are decoded from its embedding alone."""
+        painter, nothing, rows = self._whole, self._whole.space(""), []
+        brief = Brief(prompt="-", seed=0, native=True).settled(painter.card)
+        for picture in self._latents[0][:: max(1, len(self._latents[0]) // 6)][:6, None]:
+            z = painter.space.look(picture)[:, :, None, None]
+            words = replace(nothing, negative=nothing, beside=z)
+            *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds.of(0, 3)))
+            rows.append(torch.cat([picture, painter.finish(last)]))
+        return sheet_of(torch.cat(rows), columns=4)
+
+
+@torch.no_grad()
+def started(decoder: UNet2DConditionModel, trained: UNet2DModel) -> int:
+    """Copy what a trained pixel model has of the same name and shape into a decoder; how many tensors.
+
+    A learned variance, in the last channels of its output, is left out.
+    """
+    have, copied = trained.state_dict(), 0
+    for name, value in decoder.state_dict().items():
+        found = have.get(name)
+        if found is not None and name.startswith("conv_out."):
+            found = found[: len(value)]
+        if found is not None and found.shape == value.shape:
+            value.copy_(found)
+            copied += 1
+    return copied
