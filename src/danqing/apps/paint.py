@@ -39,7 +39,7 @@ def paint(
     if brief.image is not None or brief.mask is not None:
         place = brief.image or brief.mask
         raise BadBrief(f"this brief starts from {place!r}: use the app that made it (danqing show tells)")
-    if brief.sampler is not None:
+    if brief.sampler:
         SAMPLERS[brief.sampler]  # an unknown name is told before seconds of opening
     if painter is None:
         from danqing.families import open_painter  # a caller with a painter of its own needs no weights

@@ -149,7 +149,7 @@ def _read(form: Form) -> list[Source]:
     if (depth := getattr(form, "depth", None)) is not None:
         others.append(read_source(depth))
         if others[-1].image.convert("L").getextrema()[0] == others[-1].image.convert("L").getextrema()[1]:
-            _tell(f"depth map {depth!r} is the same everywhere: it says nothing of what is near")
+            tell(f"depth map {depth!r} is the same everywhere: it says nothing of what is near")
     for source in [*starts, *others]:
         for note in source.notes:
             tell(note)
