@@ -203,7 +203,7 @@ def test_a_film_led_by_clip_and_set_by_a_file(painter, tmp_path):
         ({"frames": 0}, "frames 0 is too small"),
         ({"seed": 2**32 - 2}, "seed 4294967294 \\+ frames 3 passes"),
         ({"count": 2}, "count 2: this gives one result"),
-        ({"strength": 0.1}, "use 10 steps or more"),
+        ({"strength": 0.1}, "is less than one step"),
         ({"border": "mirror"}, "border 'mirror'"),
         ({"settings": "none.txt"}, "no settings at 'none.txt'"),
         ({"prompt": ""}, "prompt is empty"),

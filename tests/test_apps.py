@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -80,15 +81,15 @@ def test_less_strength_stays_nearer(painter):
         brief = brief.settled(painter.card)
         words = painter.condition(brief, given)
         *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([3])))
-        assert last.of == round(20 * strength)
+        assert last.of == math.floor(20 * painter.schedule.share(strength))
         far.append(float((last.state - words.image).norm()))
     assert far == sorted(far)
     assert far[0] < far[-1] / 2
 
 
 def test_a_strength_of_less_than_one_step_is_an_error_not_a_copy(painter):
-    with pytest.raises(BadBrief, match=r"strength 0.2 of 4 steps .* use 5 steps or more"):
-        redraw(drawing(), "a cat", painter=painter, strength=0.2, **QUICK)
+    with pytest.raises(BadBrief, match=r"strength 0.1 of 4 steps .* use 5 steps or more"):
+        redraw(drawing(), "a cat", painter=painter, strength=0.1, **QUICK)
     with pytest.raises(BadBrief, match="strength 0 is too small"):
         redraw(drawing(), "a cat", painter=painter, strength=0, **QUICK)
 

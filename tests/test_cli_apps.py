@@ -118,7 +118,7 @@ def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
     [
         (("redraw", "none.png", "a cat"), 1, "no picture at 'none.png'"),
         (("redraw", "in.png", "a cat", "--strength", "0"), 2, "strength 0"),
-        (("redraw", "in.png", "a cat", "--strength", "0.1"), 2, "use 10 steps or more"),
+        (("redraw", "in.png", "a cat", "--strength", "0.1"), 2, "is less than one step"),
         (("inpaint", "in.png", "a cat"), 2, "0 ways to say what to repaint"),
         (("inpaint", "in.png", "--mask", "in.png", "--damage", "holes"), 2, "2 ways"),
         (("inpaint", "in.png", "--damage", "rust"), 2, "damage"),

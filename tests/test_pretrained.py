@@ -106,17 +106,17 @@ def test_old_names_are_read(parts, folder):
 
 
 def test_old_attention_names_of_the_autoencoder():
-    from danqing.families._diffusers_folder import _vae_key
+    from danqing.families._diffusers_folder import attention_key
 
     assert (
-        _vae_key("encoder.mid_block.attentions.0.query.weight")
+        attention_key("encoder.mid_block.attentions.0.query.weight")
         == "encoder.mid_block.attentions.0.to_q.weight"
     )
     assert (
-        _vae_key("decoder.mid_block.attentions.0.proj_attn.bias")
+        attention_key("decoder.mid_block.attentions.0.proj_attn.bias")
         == "decoder.mid_block.attentions.0.to_out.0.bias"
     )
-    assert _vae_key("encoder.conv_in.weight") == "encoder.conv_in.weight"
+    assert attention_key("encoder.conv_in.weight") == "encoder.conv_in.weight"
 
 
 def test_a_card_is_derived_where_none_is(folder):

@@ -118,3 +118,40 @@ def test_min_snr_weight_is_one_loss_on_the_clean_estimate(prediction):
 @pytest.mark.parametrize(("prediction", "weight"), [("epsilon", 1.0), ("v_prediction", 0.0), ("sample", 0.0)])
 def test_min_snr_weight_of_pure_noise_is_finite(prediction, weight):
     assert Prediction(prediction).min_snr_weight(torch.zeros(1)).item() == weight
+
+
+# ---- what a strength means
+
+SD1 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+@pytest.mark.parametrize("strength", [0.001, 0.3, 0.5, 0.999, 1.0])
+def test_on_stable_diffusions_schedule_the_share_is_the_strength(strength):
+    assert Schedule.from_config(SD1).share(strength) == pytest.approx(strength, abs=1e-9)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_strength_is_the_same_noise_on_every_schedule(strength, zero):
+    """Sigma / alpha of the time where a redraw begins; between two times both are interpolated."""
+    ours = Schedule.from_config(
+        {
+            "beta_schedule": "squaredcos_cap_v2",
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": zero,
+        }
+    )
+    noise = [
+        sigma / alpha
+        for schedule, share in ((Schedule.from_config(SD1), strength), (ours, ours.share(strength)))
+        for alpha, sigma in [schedule.at(torch.tensor(round(share * 1000) - 1))]
+    ]
+    assert float(noise[1] / noise[0]) == pytest.approx(1, rel=0.01)
+
+
+def test_more_strength_goes_through_more_of_the_times():
+    ours = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
+    shares = [ours.share(k / 50) for k in range(1, 51)]
+    assert shares == sorted(shares)
+    assert shares[24] == pytest.approx(0.646, abs=0.005)  # arccos(0.5266) / (pi / 2), by hand
+    assert shares[-1] == 1

@@ -35,7 +35,13 @@ def redraw(
     form, source = filled(Redraw, image, prompt, **fields)
     easel = Easel("redraw", form, opened(form, painter, source), source, watch)
     depth = None if form.depth is None else read_source(form.depth).image
-    return from_picture(easel, depth, prompt=form.prompt)
+    return from_picture(easel, depth, prompt=form.prompt, **prevailing(easel))
+
+
+def prevailing(easel: Easel) -> dict[str, Any]:
+    """The guidance with which words win over the picture, where the form does not say and the card does."""
+    usual = easel.painter.card.redraw_guidance
+    return {} if usual is None or easel.form.guidance is not None else {"guidance": usual}
 
 
 def _sized(form: Form, source: Source) -> Form:

@@ -8,7 +8,7 @@ from danqing.apps.describe import style_like, thing_in
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Stylize
 from danqing.apps.looking import open_looker
-from danqing.apps.redraw import from_picture
+from danqing.apps.redraw import from_picture, prevailing
 from danqing.apps.sittings import Watch
 from danqing.apps.styles import pack_of, packs, styled
 from danqing.core.errors import BadBrief
@@ -46,7 +46,8 @@ def stylize(
     name = style_like(other.image, open_looker(), card) if other is not None else str(style)
     thing = prompt or thing_in(source, card)
     if name in card.styles and name not in packs():  # of a model with styles of its own
-        return from_picture(easel, prompt=thing, style=name, strength=form.strength or STRENGTH)
+        strength = form.strength or STRENGTH
+        return from_picture(easel, prompt=thing, style=name, strength=strength, **prevailing(easel))
     pack = pack_of(name)
     words, negative, known = styled(thing, pack, card)
     return from_picture(
@@ -57,4 +58,5 @@ def stylize(
         strength=form.strength or pack.strength,
         steps=form.steps or pack.steps,
         adapters={**({pack.adapter: 1.0} if pack.adapter else {}), **form.adapters},
+        **prevailing(easel),
     )

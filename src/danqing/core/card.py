@@ -37,6 +37,9 @@ class Card(BaseModel):
     scale: int = Field(default=1, description="factor of the learned upscaler, 1 = none")
     steps: int = 25
     guidance: float = 4.0
+    redraw_guidance: float | None = Field(
+        default=None, description="guidance where words must prevail over a given picture; None = guidance"
+    )
     sampler: str = Field(default="dpmpp_2m", description="empty where there is nothing to choose")
     can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
     led_by: str = Field(default="words", description="how words reach it: words, names it knows, or CLIP")

@@ -126,7 +126,9 @@ class DiffusionPainter:
         return pixels if self.enlarger is None else self.enlarger(pixels).clamp(-1, 1)
 
     def levels(self, brief: Brief, redraws: bool) -> list[Level]:
-        """The levels that a brief's sampler walks along; where it redraws, the last share `strength` of them.
+        """The levels that a brief's sampler walks along; where it redraws, the last ones, as `strength` says.
+
+        The same strength hides as much of a picture with every model: see `Schedule.share`.
 
         Raises:
             BadBrief: an unknown sampler, steps that the schedule does not have, or less than one step.
@@ -137,12 +139,12 @@ class DiffusionPainter:
         levels = self.schedule.levels(brief.steps, sampler.spacing, sampler.clean_end)
         if not redraws or brief.strength is None:
             return levels
-        last = math.floor(brief.steps * brief.strength + 1e-9)
+        share = self.schedule.share(brief.strength)
+        last = math.floor(brief.steps * share + 1e-6)
         if last < 1:
-            least = math.ceil(1 / brief.strength)
             raise BadBrief(
                 f"strength {brief.strength:g} of {brief.steps} steps is less than one step, which would copy "
-                f"the picture: use {least} steps or more, or a strength of {1 / brief.steps:.2g} or more"
+                f"the picture: use {math.ceil(1 / share)} steps or more, or more strength"
             )
         return levels[-last - 1 :]
 

@@ -14,9 +14,12 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from danqing.core.errors import BadBrief, BadWeights
@@ -198,6 +201,18 @@ class Schedule:
         alpha_bar = self.alpha_bar.to(t.device)[t]
         return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
 
+    def share(self, strength: float) -> float:
+        """The share of the times, in (0, 1], that redrawing with `strength` in (0, 1] goes through.
+
+        A strength is understood as with Stable Diffusion 1: its noise at that share of its times is looked up
+        here. On its own schedule the share is the strength; a cosine schedule has less noise in its middle.
+        """
+        if strength == 1:
+            return 1.0
+        theirs, ours = _noises(_reference()), _noises(self)
+        noise = np.interp(strength * (len(theirs) - 1), np.arange(len(theirs)), theirs)
+        return float(np.interp(noise, ours, np.arange(len(ours)))) / (len(ours) - 1)
+
     def levels_at(self, times: Iterable[int]) -> list[Level]:
         """The levels of the given times.
 
@@ -230,3 +245,15 @@ class Schedule:
         ends_clean = self.clean_end if clean_end is None else clean_end
         end = CLEAN if ends_clean else replace(self.levels_at([0])[0], t=_CLEAN_TIME)
         return [*asked, end]
+
+
+@cache
+def _reference() -> Schedule:
+    """Stable Diffusion 1's schedule, by which strengths are understood."""
+    return Schedule.from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
+
+
+def _noises(schedule: Schedule) -> NDArray[np.float64]:
+    """Sigma / alpha of no noise and of every time, rising, [T + 1]; pure noise counts as 1e6."""
+    signal = schedule.alpha_bar.clamp(min=1e-12)
+    return np.concatenate([[0.0], ((1 - schedule.alpha_bar) / signal).sqrt().numpy()])

@@ -1,8 +1,8 @@
 """DALL-E: a codec of tokens, then a transformer that paints with them, at 40 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs. The run has a folder for each of its two stages, and goes on in the one where it stopped. With
-`--steps` both take that many.
+held-out pairs. The run has a folder for each of its two stages, and goes on in the one where it stopped.
+`--steps` are those of the transformer; the codec takes half as many.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from danqing.training.tokens import TokenObjective, TokenOptions
 from danqing.training.trainer import Trainer, TrainOptions
 
 PRESET = "sticker"
+STEPS = 8000
 # a token is five pixels wide: moves by less than that give other tokens of the same picture
 MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 
@@ -39,7 +40,7 @@ def dalle1(asked: Asked) -> Path:
     painter = TokenPainter(card, codec, transformer, tokenizer, critic=open_critic())
     objective = TokenObjective(painter, seen, TokenOptions(moves=MOVES))
     options = TrainOptions(
-        steps=asked.steps or 4000, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
+        steps=asked.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
     )
     Trainer(objective, options, asked.run / "transformer").train(watch=asked.watch)
     save(painter, asked.run / "dalle1")
@@ -51,7 +52,7 @@ def trained_codec(asked: Asked, seen: Stickers, unseen: Stickers) -> DiscreteVAE
     side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
     codec = DiscreteVAE(CODECS[PRESET])
     codebook_start(codec, reduced(seen, side, codec.config.channels))
-    steps = asked.steps or 3000
+    steps = max(1, (asked.steps or STEPS) // 2)
     # the start is sure of its tokens already, so the temperature begins below the paper's 1
     told = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
     objective = DiscreteVAEObjective(codec, seen, unseen if len(unseen) else seen, side, told)

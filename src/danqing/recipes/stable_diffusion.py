@@ -57,6 +57,7 @@ CARD = Card(
     scale=4,
     steps=20,
     guidance=4.0,
+    redraw_guidance=8.0,
     sampler="dpmpp_2m",
     can=frozenset(Can),
     styles={style: "/".join(STYLE_WORDS[style]) for style in STYLES},
