@@ -106,7 +106,7 @@ def test_an_edit_keeps_what_is_outside_the_region():
 def test_an_edit_of_little_strength_walks_little():
     painter = random_painter()
     picture = torch.rand(1, 4, 32, 32) * 2 - 1
-    brief = settled(painter, "a dog").model_copy(update={"steps": 4, "strength": 0.5})
+    brief = settled(painter, "a dog").model_copy(update={"steps": 4, "strength": 0.3})
     assert edited(painter, picture, settled(painter, "a cat"), brief).of == 2
 
 

@@ -140,13 +140,13 @@ class DiffusionPainter:
         if not redraws or brief.strength is None:
             return levels
         share = self.schedule.share(brief.strength)
-        last = math.floor(brief.steps * share + 1e-6)
-        if last < 1:
+        walked = brief.steps * share + 1e-6
+        if walked < 1:
             raise BadBrief(
                 f"strength {brief.strength:g} of {brief.steps} steps is less than one step, which would copy "
                 f"the picture: use {math.ceil(1 / share)} steps or more, or more strength"
             )
-        return levels[-last - 1 :]
+        return levels[-math.floor(walked + 0.5) - 1 :]
 
     def denoiser(
         self, brief: Brief, conditioning: Conditioning, levels: Sequence[Level]
