@@ -65,7 +65,7 @@ class Picture:
             BadPicture: missing, not PNG, JPEG or WebP, damaged, above 32 megapixels, or without a brief.
         """
         path = Path(path)
-        image, text, _ = decoded(path, FORMATS)
+        image, text, *_ = decoded(path, FORMATS)
         if text is None:
             raise BadPicture(
                 f"{str(path)!r} holds no danqing brief, or a program stripped it: use the original file"
