@@ -101,7 +101,7 @@ class TokenPainter:
         Of several given pictures each token is the one that the codec finds likeliest in all, by weight.
 
         Raises:
-            BadBrief: BREAK or weights inside of the words or the negative ones, or a strength of less than a row.
+            BadBrief: BREAK or weights within the words or the negative ones, or a strength below one row.
         """
         image = self._picture(given)
         side = self.transformer.config.side

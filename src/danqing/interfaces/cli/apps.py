@@ -145,11 +145,8 @@ def seeded(form: FormT) -> FormT:
 def _read(form: Form) -> list[Source]:
     """The pictures to start from; says what is wrong with any picture now, and what will be converted."""
     starts = [read_source(place) for place in (form.image, *getattr(form, "images", ())) if place]
-    others = [read_source(place) for place in (form.mask, getattr(form, "like", None)) if place]
-    if (depth := getattr(form, "depth", None)) is not None:
-        others.append(read_source(depth))
-        if others[-1].image.convert("L").getextrema()[0] == others[-1].image.convert("L").getextrema()[1]:
-            tell(f"depth map {depth!r} is the same everywhere: it says nothing of what is near")
+    told = (form.mask, *(getattr(form, name, None) for name in ("like", "depth")))
+    others = [read_source(place) for place in told if place]
     for source in [*starts, *others]:
         for note in source.notes:
             tell(note)
