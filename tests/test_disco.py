@@ -26,9 +26,8 @@ from danqing.families._pretrained import write_module
 from danqing.families.clip import Critic, build_clip
 from danqing.families.disco import DiscoPainter, disco_card, save_disco
 from danqing.families.stable_diffusion import byte_tokenizer, random_painter, random_parts, save_folder
+from danqing.interfaces.cli.main import run
 from danqing.nets.cutouts import Cuts, grey
-from danqing.recipes._recipe import Asked
-from danqing.recipes.disco import disco
 from tests.test_apps import drawing, mask_of
 
 QUICK = Settings(cutn_batches=1, cut_overview="[1]*1000", cut_innercut="[1]*1000", eta=0)
@@ -475,9 +474,11 @@ def test_the_shipped_clip_likes_what_it_leads():
 
 
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
-def test_the_recipe_writes_a_folder_that_paints(tmp_path):
+def test_the_recipe_needs_no_pictures_and_writes_a_folder_that_paints(tmp_path, monkeypatch, capfd):
     ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm")
-    folder = disco(Asked(tmp_path, tmp_path / "run", tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "disco", "--run", "made", "--parts", "."]) == 0
+    folder = tmp_path / capfd.readouterr().out.splitlines()[-1]
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "config.json"]
     painter = open_painter(str(folder))
     assert painter.card.family == "disco"

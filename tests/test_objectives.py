@@ -156,7 +156,7 @@ def test_sheets(name):
     objective = fresh(name).eval()
     sheet = objective.sheet()
     columns = {"autoencoder": 8, "clip": 5, "judge": 8, "upscaler": 4, "diffusion": 8, "vit": 8}[name]
-    rows = {"autoencoder": 4, "clip": 8, "judge": 4, "upscaler": 3, "diffusion": 1}[name]
+    rows = {"autoencoder": 4, "clip": 8, "judge": 4, "upscaler": 3, "diffusion": 1, "vit": 4}[name]
     assert (sheet.mode, sheet.size) == ("RGB", (32 * columns, 32 * rows))
     assert sheet.tobytes() == objective.sheet().tobytes()
 

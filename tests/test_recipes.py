@@ -61,6 +61,7 @@ def test_what_can_be_trained_is_told(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["train", "gann"], "did you mean 'gan'?"),
         (["train", "gan", "--data", "nowhere"], "'nowhere' is no folder"),
+        (["train", "gan", "--further"], "recipe 'gan' always starts anew: leave --further out"),
         (["train", "gan", "--steps", "0"], "greater than or equal to 1"),
     ],
 )

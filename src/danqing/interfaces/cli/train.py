@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from danqing.core.errors import BadBrief
-
 
 def train(
     what: Annotated[
@@ -21,7 +19,9 @@ def train(
         Path | None, typer.Option(help="Folder of the run; an interrupted one goes on. [default: runs/WHAT]")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's own number.")] = None,
-    further: Annotated[bool, typer.Option("--further", help="Start from the shipped weights.")] = False,
+    further: Annotated[
+        bool, typer.Option("--further", help="Start from the shipped weights, where it can.")
+    ] = False,
     parts: Annotated[
         Path | None,
         typer.Option(help="Where other trainings left the weights this one needs. [default: beside RUN]"),
@@ -48,8 +48,6 @@ def train(
         _tell(summaries())
         return
     check_name(what)
-    if not data.is_dir():
-        raise BadBrief(f"--data {str(data)!r} is no folder: build one with 'danqing data stickers {data}'")
     run = Path("runs") / what if run is None else run
     asked = Asked(data, run, run.parent if parts is None else parts, steps, further, typer.echo)
 
