@@ -329,6 +329,10 @@ def test_the_command_fills_a_folder_and_show_tells_it(tiny, tmp_path, monkeypatc
     line = capfd.readouterr().out.splitlines()[-1]
     assert line.startswith(f"danqing animate --model {tiny} --seed 3 --steps 4")
     assert line.endswith("--strength 0.5 --frames 2 '0: a cat | 1: a dog'")
+    assert (
+        cli.run(["animate", *asked, "--out", "frames"]) == 2
+    )  # a shorter film would leave frames of this one
+    assert "holds the frames of another film" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

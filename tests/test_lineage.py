@@ -67,7 +67,9 @@ def test_what_cannot_be_written_is_told_before_it_is_painted(
     asked = ["lineage", "a cat", "--models", f"{models[0]},,", "--out", str(tmp_path / "all.png")]
     assert run([*asked, "--singles", str(tmp_path / "file" / "each")]) == 1
     assert "painting" not in capsys.readouterr().err
+    asked[1] = "a dragon"
     assert run(asked) == 0  # what is empty between commas names nothing
+    assert "unknown to the model; these were not painted: a dragon" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

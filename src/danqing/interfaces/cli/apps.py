@@ -20,7 +20,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.sources import Source, read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import form_parameters, taking
-from danqing.interfaces.cli.paint import OUT, SEEDS
+from danqing.interfaces.cli.paint import OUT, SEEDS, tell_dropped
 from danqing.interfaces.cli.places import Places, places_for
 from danqing.interfaces.cli.progress import working
 
@@ -183,6 +183,7 @@ def _saved(pictures: list[Picture], places: Places) -> list[str]:
         info = first.info.model_copy(update={"asked": first.info.asked if same else asked})
         sheet = Picture(grid([picture.image for picture in pictures]), whole, info)
         saved.append(str(sheet.save(places.sheet)))
+    tell_dropped(pictures)
     return saved
 
 

@@ -12,7 +12,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.files import check_writable, replacing
 from danqing.families import shipped
 from danqing.interfaces.cli.models import card_of
-from danqing.interfaces.cli.paint import SEEDS
+from danqing.interfaces.cli.paint import SEEDS, tell_dropped
 from danqing.interfaces.cli.places import places_for
 from danqing.interfaces.cli.tables import parted
 
@@ -63,6 +63,7 @@ def lineage(
     generations = app(words, models=asked, watch=watch, seed=seed)
     for one in generations:
         typer.echo("  ".join(one.label), err=True)
+        tell_dropped([one.picture])
         if singles is not None:
             typer.echo(one.picture.save(singles / f"{one.card.year}-{one.card.name}-{seed}.png"))
     with replacing(place) as draft:
