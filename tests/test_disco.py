@@ -381,7 +381,8 @@ def test_a_file_of_the_original_is_followed(tmp_path):
         ({"cut_overview": "__import__('os').system('true')"}, "cut_overview.*is no schedule"),
         ({"cut_overview": "[0]*1000", "cut_innercut": "[0]*1000"}, "no cuts at 0 of 1000"),
         ({"clamp_max": -1}, "clamp_max"),
-        ({"text_prompts": {"soon": ["a cat"]}}, "cannot be followed"),
+        ({"text_prompts": {"soon": ["a cat"]}}, "text_prompts: 'soon' is no number of a frame"),
+        ({"clip_guidance_scale": [1]}, r"clip_guidance_scale '\[1\]' is no number"),
         ({"text_prompts": {"0": ["a cat:-1"]}}, "sum to"),
     ],
 )
