@@ -161,9 +161,8 @@ def _places(name: str, out: str | None, form: Form, sources: list[Source]) -> Pl
 
 def _run(name: str, app: App, form: Form, places: Places | None) -> list[str]:
     module, attribute = app.place.split(":")
-    with working(
-        form.model, f"painting {name}, seed {form.seed}" if form.paints else "looking at the picture"
-    ) as watch:
+    doing = f"painting {name}, seed {form.seed}" if form.paints else "looking at the picture"
+    with working(form.model, doing) as watch:
         function = getattr(import_module(module), attribute)  # seconds of torch: under the bar
         outcome = function(**form.model_dump(exclude_unset=True), watch=watch)
     return list(outcome) if places is None else _saved(outcome, places)
