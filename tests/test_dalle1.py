@@ -596,6 +596,12 @@ def test_a_batch_is_a_function_of_its_generator(name):
     assert any(not torch.equal(first[key], other) for key, other in objective.batch(6, rng(4)).items())
 
 
+def test_the_shortest_training_has_a_schedule_too():
+    vae = DiscreteVAE(dalle1.CODECS["tiny"])
+    objective = DiscreteVAEObjective(vae, stickers(), stickers(), 16, DiscreteVAEOptions(span=0))
+    assert objective(objective.batch(4, step_generator(0, 0)))["loss"].isfinite()
+
+
 def test_a_collapsed_codebook_is_told():
     torch.manual_seed(0)
     objective = DiscreteVAEObjective(

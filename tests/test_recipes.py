@@ -72,6 +72,13 @@ def test_a_wrong_wish_is_one_line(argv: list[str], says: str, capsys: pytest.Cap
     assert len(told.strip().splitlines()) == 1
 
 
+def test_a_run_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert run(["train", "gan", "--data", str(tmp_path), "--run", str(tmp_path / "file")]) == 1
+    [told] = capsys.readouterr().err.splitlines()
+    assert "cannot write" in told
+
+
 def test_an_unknown_recipe_is_named() -> None:
     with pytest.raises(BadBrief, match="unknown recipe 'nonsense'"):
         _recipe.open_recipe("nonsense")

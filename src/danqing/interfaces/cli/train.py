@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from danqing.core.files import check_writable
+
 
 def train(
     what: Annotated[
@@ -49,6 +51,7 @@ def train(
         return
     check_name(what)
     run = Path("runs") / what if run is None else run
+    check_writable(run / "log.csv")
     asked = Asked(data, run, run.parent if parts is None else parts, steps, further, typer.echo)
 
     import torch
