@@ -476,7 +476,7 @@ def test_the_shipped_clip_likes_what_it_leads():
 
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
 def test_the_recipe_needs_no_pictures_and_writes_a_folder_that_paints(tmp_path, monkeypatch, capfd):
-    ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm")
+    ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm" / "ddpm")
     monkeypatch.chdir(tmp_path)
     assert run(["train", "disco", "--run", "made", "--parts", "."]) == 0
     folder = tmp_path / capfd.readouterr().out.splitlines()[-1]
