@@ -16,6 +16,7 @@ from PIL import Image
 from danqing.apps.animate import animate
 from danqing.apps.film import check_film, find_ffmpeg, save_film
 from danqing.apps.forms import Animate
+from danqing.apps.scripted import scripted
 from danqing.apps.warp import Move, warped
 from danqing.conditioning.keyframes import KeyFrames, Script
 from danqing.core.brief import Brief
@@ -329,6 +330,17 @@ def test_the_command_fills_a_folder_and_show_tells_it(tiny, tmp_path, monkeypatc
     line = capfd.readouterr().out.splitlines()[-1]
     assert line.startswith(f"danqing animate --model {tiny} --seed 3 --steps 4")
     assert line.endswith("--strength 0.5 --frames 2 '0: a cat | 1: a dog'")
+    assert (
+        cli.run(["animate", *asked, "--out", "frames"]) == 2
+    )  # a shorter film would leave frames of this one
+    assert "holds the frames of another film" in capfd.readouterr().err
+
+
+def test_a_settings_file_with_wrong_values_is_one_line(tmp_path):
+    path = tmp_path / "settings.txt"
+    path.write_text('{"text_prompts": {"0": ["a cat"]}, "max_frames": "many"}')
+    with pytest.raises(BadBrief, match="frames 'many' is not a whole number"):
+        scripted(Animate.of("", settings=str(path)))
 
 
 @pytest.mark.parametrize(

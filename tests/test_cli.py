@@ -391,6 +391,16 @@ def test_help_and_models_import_no_torch() -> None:
     assert f"danqing {danqing.__version__}\n" in done.stdout
 
 
+def test_a_warning_is_one_line_without_code() -> None:
+    code = (
+        "import warnings; from danqing.interfaces.cli import main\n"
+        "main.run = lambda argv: warnings.warn('look\\nhere', RuntimeWarning)\n"
+        "main.main()\n"
+    )
+    done = subprocess.run(python(code), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "danqing: look here\n")
+
+
 TOY = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "import danqing.families, tests.toy; danqing.families.open_painter = tests.toy.open_painter\n"

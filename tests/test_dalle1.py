@@ -387,9 +387,20 @@ def test_words_that_do_not_fit_are_told(painter):
     assert said.dropped
     assert "a cat and a dog and a horse and a cow".endswith(said.dropped)
     assert painter.condition(settled(painter)).dropped == ""
-    for prompt, told in (("a (cat:1.5)", "cannot weigh words"), ("a cat BREAK a dog", "leave BREAK out")):
-        with pytest.raises(BadBrief, match=told):
-            painter.condition(settled(painter, prompt=prompt))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"prompt": "a (cat:1.5)"}, "cannot weigh words"),
+        ({"prompt": "a cat BREAK a dog"}, "leave BREAK out"),
+        ({"prompt": "a cat::1 a dog BREAK a fox::1"}, "leave BREAK out"),
+        ({"prompt": "a cat", "negative_prompt": "a dog BREAK a fox"}, "leave BREAK out"),
+    ],
+)
+def test_words_that_it_cannot_read_are_told(asked, told, painter):
+    with pytest.raises(BadBrief, match=told):
+        painter.condition(settled(painter, **asked))
 
 
 def test_redrawing_keeps_the_top_rows(painter):
@@ -431,6 +442,7 @@ def test_apps_paint(app, painter):
 
 def test_what_it_cannot_is_told(painter):
     assert painter.card.can == {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.ALPHA}
+    assert painter.card.sampler == ""  # there is nothing to choose
     mask = Image.new("L", (16, 16))
     mask.paste(255, (4, 4, 9, 9))
     with pytest.raises(BadBrief, match="cannot inpaint"):
@@ -468,6 +480,15 @@ def test_a_transformer_of_another_codec_is_refused(painter, tmp_path):
     (tmp_path / "one" / "codec").rename(tmp_path / "old")
     (tmp_path / "two" / "codec").rename(tmp_path / "one" / "codec")
     with pytest.raises(BadWeights, match="learned the tokens of another codec"):
+        dalle1.open_weights(tmp_path / "one")
+
+
+def test_a_shipped_clip_may_be_missing_but_not_damaged(painter, tmp_path, monkeypatch):
+    dalle1.save(painter, tmp_path / "one")
+    monkeypatch.setattr("danqing.zoo.__path__", [str(tmp_path / "zoo")])
+    assert dalle1.open_weights(tmp_path / "one").critic is None
+    (tmp_path / "zoo" / "clip").mkdir(parents=True)
+    with pytest.raises(BadWeights, match=r"config\.json' is missing"):
         dalle1.open_weights(tmp_path / "one")
 
 
@@ -573,6 +594,12 @@ def test_a_batch_is_a_function_of_its_generator(name):
     again = objective.batch(6, step_generator(0, 3))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other) for key, other in objective.batch(6, rng(4)).items())
+
+
+def test_the_shortest_training_has_a_schedule_too():
+    vae = DiscreteVAE(dalle1.CODECS["tiny"])
+    objective = DiscreteVAEObjective(vae, stickers(), stickers(), 16, DiscreteVAEOptions(span=0))
+    assert objective(objective.batch(4, step_generator(0, 0)))["loss"].isfinite()
 
 
 def test_a_collapsed_codebook_is_told():

@@ -26,9 +26,8 @@ from danqing.families._pretrained import write_module
 from danqing.families.clip import Critic, build_clip
 from danqing.families.disco import DiscoPainter, disco_card, save_disco
 from danqing.families.stable_diffusion import byte_tokenizer, random_painter, random_parts, save_folder
+from danqing.interfaces.cli.main import run
 from danqing.nets.cutouts import Cuts, grey
-from danqing.recipes._recipe import Asked
-from danqing.recipes.disco import disco
 from tests.test_apps import drawing, mask_of
 
 QUICK = Settings(cutn_batches=1, cut_overview="[1]*1000", cut_innercut="[1]*1000", eta=0)
@@ -382,7 +381,8 @@ def test_a_file_of_the_original_is_followed(tmp_path):
         ({"cut_overview": "__import__('os').system('true')"}, "cut_overview.*is no schedule"),
         ({"cut_overview": "[0]*1000", "cut_innercut": "[0]*1000"}, "no cuts at 0 of 1000"),
         ({"clamp_max": -1}, "clamp_max"),
-        ({"text_prompts": {"soon": ["a cat"]}}, "cannot be followed"),
+        ({"text_prompts": {"soon": ["a cat"]}}, "text_prompts: 'soon' is no number of a frame"),
+        ({"clip_guidance_scale": [1]}, r"clip_guidance_scale '\[1\]' is no number"),
         ({"text_prompts": {"0": ["a cat:-1"]}}, "sum to"),
     ],
 )
@@ -475,9 +475,11 @@ def test_the_shipped_clip_likes_what_it_leads():
 
 
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
-def test_the_recipe_writes_a_folder_that_paints(tmp_path):
+def test_the_recipe_needs_no_pictures_and_writes_a_folder_that_paints(tmp_path, monkeypatch, capfd):
     ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm" / "ddpm")
-    folder = disco(Asked(tmp_path, tmp_path / "run", tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "disco", "--run", "made", "--parts", "."]) == 0
+    folder = tmp_path / capfd.readouterr().out.splitlines()[-1]
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "config.json"]
     painter = open_painter(str(folder))
     assert painter.card.family == "disco"

@@ -23,6 +23,7 @@ from danqing.evaluation.opinion import opinion
 from danqing.families import gan
 from danqing.families.clip import Critic, build_clip
 from danqing.families.stable_diffusion import byte_tokenizer, random_painter
+from danqing.interfaces.cli.main import run
 from danqing.nets.judge import Judge, JudgeConfig
 from danqing.training.duel import names_of
 from tests.tiny import CONCEPTS, STYLES, stickers
@@ -373,3 +374,19 @@ def test_the_table_has_a_line_for_each_model_oldest_first(tmp_path, monkeypatch)
     assert lines[0].cells["led by"] == "names it knows"
     assert lines[0].cells["concept"].endswith("%")
     assert lines[0].report.pictures_per_second > 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--model", ","], "model ',' names none"),
+        (["--model", "nowhere"], "unknown model 'nowhere'"),
+        (["--all", "--sheet", "all.png"], "--sheet is for one model"),
+        (["--model", ".", "--sheet", "all.txt"], "end the name with"),
+        (["--model", ".", "--sheet", "/dev/null/all.png"], "cannot write"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_anything_is_read(argv, says, tmp_path, capfd):
+    assert run(["evaluate", "--data", str(tmp_path), *argv]) in (1, 2)
+    [told] = capfd.readouterr().err.splitlines()
+    assert says in told

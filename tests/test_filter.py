@@ -42,6 +42,7 @@ def folder(tmp_path):
     noise(2, 36).save(place / "d.png")
     noise(3).save(place / "e.png")
     (place / "f.png").write_bytes(b"no picture")
+    (place / "g.png").mkdir()
     rows = [{"file_name": "a.png", "text": "a cat"}, {"file_name": "e.png", "text": "a dog"}]
     (place / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return place

@@ -135,6 +135,11 @@ def test_a_folder_opens_as_the_same_painter(kind, painters, tmp_path):
     assert torch.equal(painted(again, brief), painted(painter, brief))
 
 
+def test_a_sampler_is_refused_where_there_is_none_to_choose(painters):
+    with pytest.raises(BadBrief, match="has no sampler to choose: leave sampler 'ddim' out"):
+        Brief.of("a cat", sampler="ddim").settled(painters["stylegan"].card)
+
+
 @each
 def test_other_sizes_are_refused(kind, painters):
     painter = painters[kind]

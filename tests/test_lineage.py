@@ -60,11 +60,24 @@ def test_the_command_writes_the_sheet_and_the_single_pictures(
     assert (single.info.app, single.brief.prompt, single.brief.model) == ("lineage", "a cat", models[1])
 
 
+def test_what_cannot_be_written_is_told_before_it_is_painted(
+    models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    asked = ["lineage", "a cat", "--models", f"{models[0]},,", "--out", str(tmp_path / "all.png")]
+    assert run([*asked, "--singles", str(tmp_path / "file" / "each")]) == 1
+    assert "painting" not in capsys.readouterr().err
+    asked[1] = "a dragon"
+    assert run(asked) == 0  # what is empty between commas names nothing
+    assert "unknown to the model; these were not painted: a dragon" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
         (["lineage", "a cat", "--models", "gna"], "unknown model 'gna'"),
         (["lineage", " "], "say what to paint"),
+        (["lineage", "a cat", "--models", ","], "models ',' names none"),
     ],
 )
 def test_a_wrong_wish_is_one_line(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,7 @@ def test_what_can_be_trained_is_told(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["train", "gann"], "did you mean 'gan'?"),
         (["train", "gan", "--data", "nowhere"], "'nowhere' is no folder"),
+        (["train", "gan", "--further"], "recipe 'gan' always starts anew: leave --further out"),
         (["train", "gan", "--steps", "0"], "greater than or equal to 1"),
     ],
 )
@@ -69,6 +70,13 @@ def test_a_wrong_wish_is_one_line(argv: list[str], says: str, capsys: pytest.Cap
     told = capsys.readouterr().err
     assert says in told
     assert len(told.strip().splitlines()) == 1
+
+
+def test_a_run_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert run(["train", "gan", "--data", str(tmp_path), "--run", str(tmp_path / "file")]) == 1
+    [told] = capsys.readouterr().err.splitlines()
+    assert "cannot write" in told
 
 
 def test_an_unknown_recipe_is_named() -> None:

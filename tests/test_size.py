@@ -7,10 +7,11 @@ from pathlib import Path
 
 import danqing
 
-FILES = sorted(Path(danqing.__file__).parent.rglob("*.py"))
+ROOT = Path(danqing.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 FUNCTIONS = {
-    f"{path.name}:{node.lineno} {node.name}": node
+    f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": node
     for path, tree in TREES.items()
     for node in ast.walk(tree)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -28,7 +29,7 @@ def test_functions_are_short() -> None:
 
 
 def test_files_are_short() -> None:
-    lines = {path.name: path.read_text(encoding="utf-8").count("\n") for path in FILES}
+    lines = {path.relative_to(ROOT): path.read_text(encoding="utf-8").count("\n") for path in FILES}
     assert {name: count for name, count in lines.items() if count > 320} == {}
 
 

@@ -17,14 +17,18 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextModel
 
+from danqing.apps.enlarging import repainted
 from danqing.apps.redraw import redraw
+from danqing.apps.upscale import upscale
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
+from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Given
 from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import IdentityCodec, KLCodec
+from danqing.families import _x4
 from danqing.families._sd2 import depth_map, with_inputs
 from danqing.families._x4 import _parts, _ramp
 from danqing.families.stable_diffusion import (
@@ -97,7 +101,8 @@ def test_depth_is_normalised_as_theirs_is():
 
 @pytest.mark.parametrize("value", [0.0, 0.3, -500.0])
 def test_a_flat_depth_is_zeros_and_not_nan(value):
-    flat = depth_map(Given(depth=torch.full((1, 1, 16, 16), value)), IdentityCodec())
+    with pytest.warns(RuntimeWarning, match="the same everywhere"):
+        flat = depth_map(Given(depth=torch.full((1, 1, 16, 16), value)), IdentityCodec())
     assert torch.equal(flat, torch.zeros(1, 1, 16, 16))
 
 
@@ -222,6 +227,48 @@ def test_tiles_cover_everything_and_fade(side):
         seen[part] += _ramp(part.stop - part.start)
     assert (seen > 0).all()
     assert all(one.stop - two.start >= 16 for one, two in pairwise(_parts(side)))
+
+
+def test_a_large_picture_is_painted_in_tiles_from_one_field_of_noise(x4, monkeypatch):
+    """Each tile is what it is alone, away from the others; progress is counted in tiles."""
+    monkeypatch.setattr(_x4, "TILE", 16)
+    monkeypatch.setattr(_x4, "OVERLAP", 4)
+    painter = open_folder(x4)
+    pixels = torch.rand(1, 3, 16, 40, generator=rng()) * 2 - 1
+    brief = x4_brief(painter).model_copy(update={"steps": 2})
+    told = []
+    large = repainted(to_pil(pixels)[0], painter, brief, watch=lambda *now: told.append(now))
+    assert large.size == (160, 64)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    pixels = from_pil(to_pil(pixels)[0])[None, :3]
+    *_, whole = painter.repaint(pixels, brief)
+    drawn = Seeds([3]).normal(7, 16, 40)[..., 24:]  # the noise of the last tile
+    monkeypatch.setattr(Seeds, "normal", lambda *_: drawn)
+    *_, last = painter.repaint(pixels[..., 24:], brief)
+    torch.testing.assert_close(whole[..., 4 * 28 :], last[..., 4 * 4 :], rtol=0, atol=1e-5)
+
+
+def test_the_noise_level_is_painted_told_and_bounded(x4):
+    painter = open_folder(x4)
+    noisier = painter.at_level(350)
+    small, noise = torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), -1.0)
+    theirs = DDPMScheduler.from_config(LOW).add_noise(small, noise, torch.tensor([350]))
+    torch.testing.assert_close(noisier._noised(small, noise), theirs, rtol=0, atol=1e-6)
+    assert (painter.network.label, noisier.network.label) == (20, 350)
+    picture = Image.new("RGB", (8, 8), "red")
+    [one], [two] = (upscale(picture, painter=painter, steps=1, seed=1, noise_level=k) for k in (20, 350))
+    assert one.image.tobytes() != two.image.tobytes()
+    assert two.info.asked["noise_level"] == 350
+    with pytest.raises(BadBrief, match=r"noise_level 351 is beyond what .* use 0 to 350"):
+        upscale(picture, painter=painter, steps=1, noise_level=351)
+    with pytest.raises(BadBrief, match="has no noise level"):
+        upscale(picture, painter=random_painter("sd2-tiny"), noise_level=20)
+
+
+def test_tiles_are_counted(x4):
+    """Of 128 with at least 16 in common: 250 is more than two of them."""
+    assert [open_folder(x4).tiles(1, side) for side in (1, 128, 129, 240, 250)] == [1, 1, 2, 2, 3]
+    assert open_folder(x4).tiles(250, 300) == 9
 
 
 def test_upscale_takes_its_folder(x4, tmp_path, monkeypatch, capfd):

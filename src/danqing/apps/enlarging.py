@@ -38,11 +38,23 @@ def method(painter: Painter) -> str:
 
 
 @runtime_checkable
-class Repaints(Protocol):
+class Repaints(Painter, Protocol):
     """A painter that enlarges by painting, four times, in tiles of its own."""
 
     def repaint(self, pixels: Tensor, brief: Brief) -> Iterator[Tensor]:
         """A picture [1 c h w] in [-1, 1] -> what there is of the large one [1 3 4h 4w], after every tile."""
+        ...
+
+    def tiles(self, height: int, width: int) -> int:
+        """How many tiles that takes."""
+        ...
+
+    def at_level(self, level: int) -> Repaints:
+        """The same painter, making the picture so noisy first.
+
+        Raises:
+            BadBrief: more than it knows.
+        """
         ...
 
 
@@ -55,10 +67,10 @@ def repainted(
         BadBrief: the large picture would have more pixels than danqing opens.
     """
     _check_size(picture, FACTOR)
-    large = torch.empty(0)
+    large, of = torch.empty(0), painter.tiles(picture.height, picture.width)
     for done, large in enumerate(painter.repaint(from_pil(picture)[None, :3], brief), start=1):  # noqa: B007
         if watch is not None:
-            watch(done, ceil(picture.width / SIDE) * ceil(picture.height / SIDE))
+            watch(done, of)
     return to_pil(large)[0]
 
 

@@ -41,13 +41,16 @@ def check_film(path: Path) -> None:
     """Find out now that a film cannot be written to `path`. Leaves nothing behind.
 
     Raises:
-        BadBrief: as `film_writer`. DanqingError: the place cannot be written.
+        BadBrief: as `film_writer`, or a folder that holds frames of another film. DanqingError: the place
+        cannot be written.
     """
+    if path.is_dir() and any(path.glob("frame-*.png")):
+        raise BadBrief(f"{str(path)!r} holds the frames of another film: choose another place, or empty it")
     check_writable(path / _frame(0) if film_writer(path) is None else path)
 
 
 def save_film(frames: Sequence[Picture], path: Path, fps: float) -> Path:
-    """Write frames, whole or not at all; in a folder each is a picture that tells how it was made.
+    """Write frames into a file, whole or not at all; or into a folder, each telling how it was made.
 
     Raises:
         BadBrief: as `film_writer`. DanqingError: the place cannot be written.

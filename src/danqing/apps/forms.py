@@ -207,6 +207,11 @@ class Upscale(Form):
         default=None, ge=1, le=64, description="which cell of a grid, 1 is at the top left"
     )
     creative: bool = Field(default=False, description="redraw the picture lightly first, for fresh detail")
+    noise_level: int | None = Field(
+        default=None,
+        ge=0,
+        description="noise on the picture, for a model that enlarges by painting; more is freer",
+    )
 
 
 class Describe(Form):

@@ -45,7 +45,7 @@ def lineage(
     watch: Callable[[str], object] | None = None,
     **fields: object,
 ) -> list[Generation]:
-    """One picture by each of `models` (None: every shipped one), oldest idea first, at its own settings.
+    """One picture by each of `models` (none: every shipped one), oldest idea first, at its own settings.
 
     fields: of a `Brief`, such as seed, which is the same for all.
 

@@ -14,6 +14,7 @@ from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
 from danqing.apps.vary import cell_of, part_of
 from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief
 from danqing.core.metadata import Info
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
@@ -30,7 +31,8 @@ def upscale(
     With `creative` it is first redrawn lightly, for fresh detail. See `forms.Upscale` for the fields.
 
     Raises:
-        BadBrief: no such cell, or the result passes 32 megapixels. BadPicture: it cannot be read.
+        BadBrief: no such cell or noise level, or the result passes 32 megapixels.
+        BadPicture: it cannot be read.
     """
     form, source = filled(Upscale, image, fields.pop("prompt", ""), **fields)
     if form.cell is not None:
@@ -40,14 +42,28 @@ def upscale(
         return [Picture(cell.image, cell.brief, info)]
     source = part_of(source, None)
     easel = Easel("upscale", form, opened(form, painter, source), source, watch)
+    painter = _levelled(easel.painter, form.noise_level)
     start = _redrawn(easel) if form.creative else Picture(source.image, source.brief or _unknown(easel))
     tile = form.tile or bool(source.brief and source.brief.tile)
-    if isinstance(easel.painter, Repaints):
+    if isinstance(painter, Repaints):
         brief = _painting(easel)
-        large = repainted(start.image, easel.painter, brief, watch=_told(easel))
+        large = repainted(start.image, painter, brief, watch=_told(easel))
         return [easel.told(Picture(large, brief))]
-    large = enlarged(start.image, easel.painter, tile=tile, watch=_told(easel))
+    large = enlarged(start.image, painter, tile=tile, watch=_told(easel))
     return [easel.told(replace(start, image=large))]
+
+
+def _levelled(painter: Painter, level: int | None) -> Painter:
+    """The painter, making the picture so noisy first where it is asked to.
+
+    Raises:
+        BadBrief: it cannot, or not so much.
+    """
+    if level is None:
+        return painter
+    if not isinstance(painter, Repaints):
+        raise BadBrief(f"model {painter.card.name!r} has no noise level: leave noise_level out")
+    return painter.at_level(level)
 
 
 def _told(easel: Easel) -> Callable[[int, int], object]:

@@ -136,11 +136,15 @@ class Brief(Request):
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
 
         Raises:
-            BadBrief: the model cannot paint it (size off the grid, unknown style, no transparency).
+            BadBrief: the model cannot paint it (size off the grid, unknown style, no alpha or sampler).
         """
         if self.background != "white" and Can.ALPHA not in card.can:
             raise BadBrief(
                 f"model {card.name!r} paints on white only: background {self.background!r} needs another"
+            )
+        if self.sampler and not card.sampler:
+            raise BadBrief(
+                f"model {card.name!r} has no sampler to choose: leave sampler {shorten(self.sampler)!r} out"
             )
         scale = 1 if self.native else card.scale
         width, height = self.width or card.width * scale, self.height or card.height * scale

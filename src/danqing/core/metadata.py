@@ -26,7 +26,9 @@ class Info(BaseModel):
     app: str = Field(default="paint", description="the app that made it")
     seconds: float = Field(default=0.0, ge=0, description="how long it took")
     sampler: str = Field(default="", description="the sampler's name in A1111")
-    dropped: str = Field(default="", description="words that did not fit the text tower")
+    dropped: str = Field(
+        default="", description="words that did not fit the text tower, or that name nothing a model knows"
+    )
     chosen: str = Field(default="", description="the prompt with its wildcards chosen, where it has any")
     mapping: int = Field(default=0, ge=0, description="version of what stylize, chaos and the like mean")
     parent: str | None = Field(default=None, description="the id of the picture it was made from")

@@ -64,7 +64,7 @@ def judged(folder: Path, limits: Limits, eyes: Iterable[Eye] = ()) -> Iterator[V
     Raises:
         BadData: no pictures there, or a metadata.jsonl that cannot be read.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise BadData(f"no pictures in {str(folder)!r}: name another folder")
     captions, watching = _captions(folder), tuple(eyes)

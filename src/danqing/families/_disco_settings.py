@@ -216,21 +216,32 @@ def _asked(told: Mapping[str, Any]) -> dict[str, Any]:
     for motion in ("angle", "zoom", "translation_x", "translation_y"):
         if motion in asked:
             asked[motion] = str(asked[motion])
-    if asked.get("frames", 0) >= _EVERLASTING:
+    frames = asked.get("frames")
+    if isinstance(frames, int) and frames >= _EVERLASTING:
         del asked["frames"]
     if not isinstance(asked.get("seed", 0), int):  # "random_seed"
         del asked["seed"]
     if told.get("text_prompts"):
         asked["prompt"] = Script.of(_prompts(told["text_prompts"])).text
     if "clip_guidance_scale" in told:
-        asked["guidance"] = float(told["clip_guidance_scale"]) / CLIP_SCALE
+        asked["guidance"] = _number(told, "clip_guidance_scale") / CLIP_SCALE
     share = re.fullmatch(r"\s*([0-9]{1,2})\s*%\s*", str(told.get("frames_skip_steps", "")))
     if share:
         asked["strength"] = round(1 - int(share[1]) / 100, 6)
     return asked
 
 
+def _number(told: Mapping[str, Any], name: str) -> float:
+    try:
+        return float(told[name])
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} {shorten(str(told[name]))!r} is no number") from None
+
+
 def _prompts(told: Any) -> dict[int, list[str]]:
     """A table of prompts, or one list of them for all frames."""
     table = told if isinstance(told, Mapping) else {0: told}
+    for frame in table:
+        if not re.fullmatch(r"\s*[0-9]{1,6}\s*", str(frame)):
+            raise ValueError(f"text_prompts: {shorten(str(frame))!r} is no number of a frame")
     return {int(frame): [texts] if isinstance(texts, str) else list(texts) for frame, texts in table.items()}

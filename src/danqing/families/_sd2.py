@@ -8,6 +8,8 @@ final norm follows: folders of diffusers hold one layer less.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import UNet2DConditionModel
@@ -79,7 +81,7 @@ SCHEDULE: Config = {
 def depth_map(given: Given, codec: Codec) -> Tensor:
     """What the depth variant sees besides its latents: [1 1 h w] from -1 (far) to 1 (near), at latent size.
 
-    A depth that is the same everywhere says nothing: it is 0.
+    A depth that is the same everywhere says nothing: it is 0, with a warning.
 
     Raises:
         BadBrief: no depth is given.
@@ -93,6 +95,12 @@ def depth_map(given: Given, codec: Codec) -> Tensor:
     low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
     spread = high - low
     flat = spread <= 1e-6 * high.abs().clamp(min=1)  # bicubic weights sum to 1 but for rounding
+    if flat.any():
+        warnings.warn(
+            "the depth map is the same everywhere: it says nothing of what is near",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return torch.where(flat, torch.zeros_like(small), 2 * (small - low) / spread.clamp(min=1e-30) - 1)
 
 

@@ -7,7 +7,7 @@ is told as a class; a large picture is painted in tiles that overlap, all from o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -18,10 +18,12 @@ from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.seeds import Seeds
+from danqing.diffusion.guidance import Network
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Schedule
 
-NOISE_LEVEL = 20  # of the small picture; the published default, of at most 350
+NOISE_LEVEL = 20  # of the small picture; the published default
+NOISIEST = 350  # as it was trained
 TILE, OVERLAP = 128, 16  # small pixels
 
 
@@ -30,10 +32,11 @@ class X4Painter(DiffusionPainter):
     """Enlarges by painting; it cannot paint from words alone.
 
     low: how noisy the small picture is at each level. level: which one, also the class that the network is
-    told.
+    told; `told` makes the network that is.
     """
 
     low: Schedule = field(kw_only=True)
+    told: Callable[[int], Network] = field(kw_only=True)
     level: int = field(default=NOISE_LEVEL, kw_only=True)
 
     def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:  # noqa: ARG002
@@ -45,6 +48,22 @@ class X4Painter(DiffusionPainter):
         raise BadBrief(
             f"model {self.card.name!r} only enlarges: danqing upscale picture.png --model {brief.model}"
         )
+
+    def at_level(self, level: int) -> X4Painter:
+        """The same painter for a small picture that is made so noisy: the more, the freer it paints.
+
+        Raises:
+            BadBrief: more than it was trained with.
+        """
+        if not 0 <= level <= NOISIEST:
+            raise BadBrief(
+                f"noise_level {level} is beyond what model {self.card.name!r} knows: use 0 to {NOISIEST}"
+            )
+        return replace(self, level=level, network=self.told(level))
+
+    def tiles(self, height: int, width: int) -> int:
+        """In how many tiles `repaint` paints a picture of that size."""
+        return len(list(_tiles(*self._fitted(torch.empty(1, 1, height, width)).shape[-2:])))
 
     @torch.no_grad()
     def repaint(self, pixels: Tensor, brief: Brief) -> Iterator[Tensor]:

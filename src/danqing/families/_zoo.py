@@ -67,6 +67,19 @@ def open_critic(place: str | Path | None = None) -> Critic:
     return read_critic(shipped_part("clip") if place is None else Path(place).expanduser())
 
 
+def shipped_critic() -> Critic | None:
+    """The shipped CLIP, or None where this copy came without it.
+
+    Raises:
+        BadWeights: it is there and cannot be used.
+    """
+    try:
+        place = shipped_part("clip")
+    except BadWeights:
+        return None
+    return open_critic(place)
+
+
 def shipped_part(name: str) -> Path:
     """The folder of shipped weights that do not paint by themselves.
 

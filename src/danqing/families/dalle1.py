@@ -44,7 +44,7 @@ from danqing.families._pretrained import (
     write_module,
 )
 from danqing.families._tokens import DEFAULT, Sampling, Telling, drawn, gumbel_of
-from danqing.families._zoo import open_critic, shipped_part
+from danqing.families._zoo import shipped_critic, shipped_part
 from danqing.families.clip import Critic
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
@@ -101,15 +101,15 @@ class TokenPainter:
         Of several given pictures each token is the one that the codec finds likeliest in all, by weight.
 
         Raises:
-            BadBrief: BREAK in the prompt, weights inside of it, or a strength of less than one row.
+            BadBrief: BREAK or weights within the words or the negative ones, or a strength below one row.
         """
         image = self._picture(given)
         side = self.transformer.config.side
         rows = side - self._kept_rows(brief, image)
-        said = encode(self.text, words(brief, self.card), unwanted(brief), rows)
-        if said.tokens.shape[1] != self.transformer.config.text:
+        wanted, not_wanted = words(brief, self.card), unwanted(brief)
+        if any(len(part.chunks) > 1 for prompt in (wanted, not_wanted) for part in prompt.parts):
             raise BadBrief(f"model {self.card.name!r} reads words in one go: leave BREAK out")
-        return replace(said, image=image)
+        return replace(encode(self.text, wanted, not_wanted, rows), image=image)
 
     def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Blank rows, below those of the given picture that `strength` keeps.
@@ -258,7 +258,7 @@ def open_weights(folder: Path) -> TokenPainter:
             f"{transformer.config.words}"
         )
     card = read_card(folder / "card.json") or card_of(folder.name, codec, transformer)
-    return TokenPainter(card, codec, transformer, tokenizer, sampling, _shipped_critic())
+    return TokenPainter(card, codec, transformer, tokenizer, sampling, shipped_critic())
 
 
 def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -308,11 +308,3 @@ def random_painter(preset: str = "tiny", seed: int = 0, critic: Critic | None = 
         codec = DiscreteVAE(CODECS[preset])
         transformer = fresh_transformer(preset, codec, tokenizer)
     return TokenPainter(card_of(preset, codec, transformer), codec, transformer, tokenizer, critic=critic)
-
-
-def _shipped_critic() -> Critic | None:
-    """The shipped CLIP, or None where this copy came without it."""
-    try:
-        return open_critic()
-    except BadWeights:
-        return None

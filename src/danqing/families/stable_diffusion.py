@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -209,6 +210,7 @@ def x4_of(parts: Parts, low: Config) -> X4Painter:
     """
     if "scaling_factor" not in parts.vae.config or parts.vae.config.scaling_factor != _sd2.X4_SCALE:
         parts.vae.register_to_config(scaling_factor=_sd2.X4_SCALE)  # folders older than the field lack it
+    told = partial(Denoiser, parts.unet.eval())
     plain = {name: getattr(parts.card, name) for name in ("name", "family", "paper", "year", "licence")}
     side = 4 * int(parts.unet.config.sample_size)
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
@@ -227,7 +229,8 @@ def x4_of(parts: Parts, low: Config) -> X4Painter:
     return X4Painter(
         card=card,
         text=TextEncoder.of(parts.tokenizer, parts.text_encoder),
-        network=Denoiser(parts.unet.eval(), NOISE_LEVEL),
+        network=told(NOISE_LEVEL),
+        told=told,
         prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(parts.scheduler),
         codec=KLCodec(parts.vae),

@@ -22,14 +22,13 @@ from danqing.conditioning.encode import encode
 from danqing.conditioning.prompt import unwanted, words
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
-from danqing.core.errors import BadWeights
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.registry import family
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
 from danqing.families._names import NO_NAMES, Names, label_of
 from danqing.families._style_search import Climb, Paint, best_of, projected
-from danqing.families._zoo import open_critic, shipped_part
+from danqing.families._zoo import shipped_critic
 from danqing.families.clip import Critic
 from danqing.nets.stylegan import StyleConfig, StyleDiscriminator, StyleGenerator
 from danqing.nets.stylegan.generator import mixed
@@ -187,7 +186,7 @@ def open_weights(folder: Path) -> StylePainter:
         BadWeights: in one line that names the file and what is wrong with it.
     """
     card, generator, names = read_latent(folder, StyleGenerator.from_config, style_card)
-    return StylePainter(card, generator, names, _critic())
+    return StylePainter(card, generator, names, shipped_critic())
 
 
 def style_card(name: str, generator: StyleGenerator) -> Card:
@@ -221,11 +220,3 @@ def random_painter(
     """A painter with random weights, for tests."""
     generator, _ = fresh_networks(preset, names, seed)
     return StylePainter(style_card(preset, generator), generator, names, critic)
-
-
-def _critic() -> Critic | None:
-    try:
-        place = shipped_part("clip")
-    except BadWeights:  # a copy without weights still paints by name
-        return None
-    return open_critic(place)

@@ -6,6 +6,7 @@ import ast
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 
 import danqing.recipes
@@ -21,7 +22,8 @@ class Asked:
 
     data: a captioned folder of pictures. run: the folder of the run, where an interrupted one goes on. parts:
     where other recipes left their weights, each in a folder of its name. steps: instead of the recipe's own
-    number. further: start from the shipped weights. watch: called with each line of progress.
+    number. further: start from the shipped weights, where the recipe can. watch: called with each line of
+    progress.
     """
 
     data: Path
@@ -38,7 +40,20 @@ Recipe = Callable[[Asked], Path]
 RECIPES: Registry[Recipe] = Registry("recipe", BadBrief)
 """Name of what is trained -> its recipe, once its module is imported."""
 
-recipe = RECIPES.register
+
+def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
+    """Decorator: the recipe below is called `name`. further: it can start from the shipped weights."""
+
+    def add(made: Recipe) -> Recipe:
+        @wraps(made)
+        def checked(asked: Asked) -> Path:
+            if asked.further and not further:
+                raise BadBrief(f"recipe {name!r} always starts anew: leave --further out")
+            return made(asked)
+
+        return RECIPES.register(name)(checked)
+
+    return add
 
 
 def summaries() -> dict[str, str]:
@@ -71,7 +86,15 @@ def open_recipe(name: str) -> Recipe:
 
 
 def read(asked: Asked) -> tuple[Stickers, Stickers]:
-    """The pictures to learn from, and the held-out ones, which may be none."""
+    """The pictures to learn from, and the held-out ones, which may be none.
+
+    Raises:
+        BadBrief: there is no such folder. BadData: nothing can be learned from it.
+    """
+    if not asked.data.is_dir():
+        raise BadBrief(
+            f"--data {str(asked.data)!r} is no folder: build one with 'danqing data stickers {asked.data}'"
+        )
     return read_imagefolder(asked.data, watch=asked.watch).parted(lambda row: bool(row.get("held_out")))
 
 

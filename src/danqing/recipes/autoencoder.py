@@ -20,7 +20,7 @@ from danqing.training.autoencoder import AutoencoderObjective, lossless_start, w
 from danqing.training.trainer import Trainer, TrainOptions
 
 
-@recipe("autoencoder")
+@recipe("autoencoder", further=True)
 def autoencoder(asked: Asked) -> Path:
     """Train the KL autoencoder; writes `vae`, a diffusers component."""
     seen, unseen = read(asked)

@@ -30,7 +30,7 @@ STEPS = 8000
 PRIOR, UPSAMPLER = 0.2, 0.35  # their steps as shares of the decoder's
 
 
-@recipe("dalle2")
+@recipe("dalle2", further=True)
 def dalle2(asked: Asked) -> Path:
     """Train the prior, the decoder and the upsampler; writes `dalle2`, the painter's folder."""
     parts = read_parts(shipped_part("dalle2")) if asked.further else _fresh(asked)

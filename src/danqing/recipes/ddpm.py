@@ -35,7 +35,7 @@ PROBES = (
 )
 
 
-@recipe("ddpm")
+@recipe("ddpm", further=True)
 def ddpm(asked: Asked) -> Path:
     """Train the UNet; writes `ddpm`, the painter's folder."""
     seen, _ = read(asked)

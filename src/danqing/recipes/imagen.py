@@ -38,7 +38,7 @@ PROBES = (
 )
 
 
-@recipe("imagen")
+@recipe("imagen", further=True)
 def imagen(asked: Asked) -> Path:
     """Train the base and the stages; writes `imagen`, the painter's folder."""
     seen, _ = read(asked)

@@ -64,7 +64,7 @@ CARD = Card(
 )
 
 
-@recipe("stable_diffusion")
+@recipe("stable_diffusion", further=True)
 def stable_diffusion(asked: Asked) -> Path:
     """Train the UNet; writes `unet`, a diffusers component."""
     seen, _ = read(asked)

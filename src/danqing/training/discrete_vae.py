@@ -88,7 +88,7 @@ class DiscreteVAEObjective(Objective):
         """The loss of the module's docstring, its terms, and how many tokens are in use (perplexity)."""
         options = self._options
         pixels = batch["pixels"]
-        along = (self.done / options.span).clamp(max=1)
+        along = (self.done / max(1, options.span)).clamp(max=1)
         logits = self.vae.logits(pixels)
         tau = options.tau * (options.tau_end / options.tau) ** along
         mean, log_scale = self.vae.parameters_of(gumbel_softmax(logits, batch["noise"], tau))

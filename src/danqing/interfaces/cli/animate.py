@@ -13,6 +13,7 @@ from danqing.core.sources import read_source
 from danqing.interfaces.cli.apps import APPS, filled, seeded, tell
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import form_parameters, option, taking
+from danqing.interfaces.cli.paint import tell_dropped
 from danqing.interfaces.cli.places import FOLDER, slug
 from danqing.interfaces.cli.progress import working
 
@@ -40,6 +41,7 @@ def animate(**options: Any) -> None:
     check_film(place)
     frames = _painted(form)
     print(save_film(frames, place, form.fps))
+    tell_dropped(frames)
     beside = place / "settings.txt" if place.is_dir() else place.with_name(f"{place.stem}_settings.txt")
     with replacing(beside) as draft:
         draft.write_text(settings_text(form, told.settings), encoding="utf-8")

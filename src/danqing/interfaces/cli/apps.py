@@ -20,7 +20,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.sources import Source, read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import form_parameters, taking
-from danqing.interfaces.cli.paint import OUT, SEEDS
+from danqing.interfaces.cli.paint import OUT, SEEDS, tell_dropped
 from danqing.interfaces.cli.places import Places, places_for
 from danqing.interfaces.cli.progress import working
 
@@ -145,11 +145,8 @@ def seeded(form: FormT) -> FormT:
 def _read(form: Form) -> list[Source]:
     """The pictures to start from; says what is wrong with any picture now, and what will be converted."""
     starts = [read_source(place) for place in (form.image, *getattr(form, "images", ())) if place]
-    others = [read_source(place) for place in (form.mask, getattr(form, "like", None)) if place]
-    if (depth := getattr(form, "depth", None)) is not None:
-        others.append(read_source(depth))
-        if others[-1].image.convert("L").getextrema()[0] == others[-1].image.convert("L").getextrema()[1]:
-            tell(f"depth map {depth!r} is the same everywhere: it says nothing of what is near")
+    told = (form.mask, *(getattr(form, name, None) for name in ("like", "depth")))
+    others = [read_source(place) for place in told if place]
     for source in [*starts, *others]:
         for note in source.notes:
             tell(note)
@@ -185,6 +182,7 @@ def _saved(pictures: list[Picture], places: Places) -> list[str]:
         info = first.info.model_copy(update={"asked": first.info.asked if same else asked})
         sheet = Picture(grid([picture.image for picture in pictures]), whole, info)
         saved.append(str(sheet.save(places.sheet)))
+    tell_dropped(pictures)
     return saved
 
 

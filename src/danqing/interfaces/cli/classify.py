@@ -25,7 +25,7 @@ def classify(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many names.")] = 5,
     side: Annotated[
-        int | None, typer.Option(min=1, help="Pixels at which a ViT looks.", show_default="its own")
+        int | None, typer.Option(min=1, max=1024, help="Pixels at which a ViT looks.", show_default="its own")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a picture and line.")] = False,
 ) -> None:

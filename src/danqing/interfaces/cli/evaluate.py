@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from danqing.core.errors import BadBrief
+from danqing.core.files import replacing
 from danqing.families import shipped
+from danqing.interfaces.cli.models import card_of
+from danqing.interfaces.cli.places import check_place
+from danqing.interfaces.cli.tables import parted
 
 if TYPE_CHECKING:  # torch, which `--help` must not load
     from danqing.data.dataset import Stickers
@@ -35,7 +40,7 @@ def evaluate(
     One (thing, style) pair in twenty never enters any training. The judge is a classifier of real pictures;
     its own reliability is the ceiling of every accuracy below it.
 
-    [b]Example[/b]
+    [b]Examples[/b]
 
     danqing evaluate --data my-stickers --sheet sheet.png
 
@@ -47,19 +52,28 @@ def evaluate(
     from danqing.data.dataset import read_imagefolder
     from danqing.evaluation.evaluate import EvaluationOptions
 
+    several = list(shipped()) if everything else parted(model)
+    if not several:
+        raise BadBrief(f"model {model!r} names none: give one, or several by commas")
+    for name in several:
+        card_of(name)  # an unknown one is told before the pictures are read
+    table = everything or len(several) > 1
+    if sheet is not None:
+        if table:
+            raise BadBrief("--sheet is for one model: leave it out for a table")
+        check_place(sheet)
     options = EvaluationOptions(seen, held_out, min(chinese, seen), seed)
     real = read_imagefolder(data)
-    several = list(shipped()) if everything else model.split(",")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("painting", total=None)
 
         def watch(what: str, done: int, of: int) -> None:
             progress.update(task, description=f"painting {what}", completed=done, total=of)
 
-        if everything or len(several) > 1:
+        if table:
             _table(several, real, options, watch)
         else:
-            _page(model, real, options, watch, sheet)
+            _page(several[0], real, options, watch, sheet)
 
 
 def _page(model: str, real: Stickers, options: EvaluationOptions, watch: Watch, sheet: Path | None) -> None:
@@ -72,7 +86,8 @@ def _page(model: str, real: Stickers, options: EvaluationOptions, watch: Watch, 
         typer.echo(f"{name:<44} {value:9.4f}")
     typer.echo(f"{'pictures per second':<44} {report.pictures_per_second:9.4f}")
     if sheet is not None:
-        sheet_of(report.painted["seen"][:100], columns=10).save(sheet)
+        with replacing(sheet) as draft:
+            sheet_of(report.painted["seen"][:100], columns=10).save(draft)
 
 
 def _table(models: list[str], real: Stickers, options: EvaluationOptions, watch: Watch) -> None:

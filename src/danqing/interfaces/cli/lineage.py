@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from danqing.core.errors import BadBrief
+from danqing.core.files import check_writable, replacing
 from danqing.families import shipped
 from danqing.interfaces.cli.models import card_of
-from danqing.interfaces.cli.paint import SEEDS
+from danqing.interfaces.cli.paint import SEEDS, tell_dropped
 from danqing.interfaces.cli.places import places_for
+from danqing.interfaces.cli.tables import parted
 
 
 def lineage(
@@ -38,15 +40,19 @@ def lineage(
     danqing lineage "一只猫" --models gan,ddpm,stickers --seed 7
     """
     words = " ".join(prompt)
-    asked = [name.strip() for name in models.split(",")] if models else list(shipped())
+    asked = list(shipped()) if models is None else parted(models)
     for name in asked:
         card_of(name)  # an unknown one is told before seconds of opening
     if not words.strip():
         raise BadBrief('say what to paint: danqing lineage "a red apple"')
+    if models is not None and not asked:
+        raise BadBrief(f"models {models!r} names none: give some, separated by commas, or leave it out")
     if not asked:
         raise BadBrief("no models are shipped with this copy: name folders of weights with --models")
     seed = secrets.randbelow(SEEDS) if seed is None else seed
     [place] = places_for(out, f"{words} lineage", [seed]).pictures
+    if singles is not None:
+        check_writable(singles / f"{seed}.png")
 
     from danqing.apps.lineage import lineage as app
     from danqing.apps.lineage import sheet
@@ -57,8 +63,9 @@ def lineage(
     generations = app(words, models=asked, watch=watch, seed=seed)
     for one in generations:
         typer.echo("  ".join(one.label), err=True)
+        tell_dropped([one.picture])
         if singles is not None:
             typer.echo(one.picture.save(singles / f"{one.card.year}-{one.card.name}-{seed}.png"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    sheet(generations).save(place)
+    with replacing(place) as draft:
+        sheet(generations).save(draft)
     typer.echo(place)

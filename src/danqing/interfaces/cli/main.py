@@ -9,6 +9,7 @@ is wrong, 1 when the world is (a file, weights), 130 after Ctrl-C.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
@@ -146,7 +147,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character shows its code instead
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _warn  # where it was given matters to nobody here
     sys.exit(run(sys.argv[1:]))
+
+
+def _warn(message: Warning | str, *_where: object, **_more: object) -> None:
+    """A warning in one line, without the line of code that gave it."""
+    print(f"danqing: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _complain(text: str, code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from inspect import Parameter
 from pathlib import PurePath
@@ -156,8 +157,14 @@ def _save(pictures: list[Picture], brief: Brief, places: Places, *, cells: bool)
     each = " each" if brief.count > 1 else ""
     how = f", {brief.steps} steps of {brief.sampler}" if brief.sampler else ""
     _tell(f"seed {brief.seed}{last}, {info.seconds:.1f} s{each}{how}")
-    if info.dropped:
-        _tell(f"the prompt was too long; these words were not painted: {info.dropped}")
+    tell_dropped(pictures)
+
+
+def tell_dropped(pictures: Iterable[Picture]) -> None:
+    """Tell of the words that no picture shows: too many for a text tower, or unknown to a list of names."""
+    for dropped in dict.fromkeys(picture.info.dropped for picture in pictures):
+        if dropped:
+            _tell(f"too many words, or unknown to the model; these were not painted: {dropped}")
 
 
 def _tell(text: str) -> None:

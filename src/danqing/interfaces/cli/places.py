@@ -37,17 +37,27 @@ def places_for(out: str | None, words: str, marks: Sequence[object], *, transpar
     place = FOLDER if out is None else Path(os.path.expanduser(out))  # noqa: PTH111
     folder = out is None or out.endswith(("/", "\\")) or place.suffix == "" or os.path.isdir(place)  # noqa: PTH112
     base = place / f"{slug(words)}.png" if folder else place
-    try:
-        writer(base, transparent=transparent)
-    except BadPicture as error:
-        raise BadBrief(str(error)) from None
-    check_writable(base)
+    check_place(base, transparent=transparent)
     if len(marks) == 1 and not folder:
         return Places((base,))
     singles = tuple(_free(base.with_stem(f"{base.stem}-{mark}")) for mark in marks)
     if len(marks) == 1:
         return Places(singles)
     return Places(singles, _free(base.with_stem(f"{base.stem}-{marks[0]}-grid")) if folder else base)
+
+
+def check_place(place: Path, *, transparent: bool = False) -> None:
+    """Find out now, not after minutes, that a picture cannot be written to `place`.
+
+    Raises:
+        BadBrief: its ending is not a picture's, or is JPEG where transparency is asked.
+        DanqingError: it cannot be written.
+    """
+    try:
+        writer(place, transparent=transparent)
+    except BadPicture as error:
+        raise BadBrief(str(error)) from None
+    check_writable(place)
 
 
 def slug(prompt: str, most: int = 48) -> str:

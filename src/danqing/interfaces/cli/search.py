@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from danqing.core.errors import BadBrief
-from danqing.core.files import check_writable, replacing
+from danqing.core.files import replacing
+from danqing.interfaces.cli.places import check_place
 from danqing.interfaces.cli.tables import Found, answer
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def search(
     danqing search paintings --like cat.png
     """
     if out is not None:
-        if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-            raise BadBrief(f"out {out.name!r}: end the name with .png, .jpg or .webp")
-        check_writable(out)
+        check_place(out)
     if words and like is not None:
         raise BadBrief("words and --like are given: look for one of them")
     found = _like(folder, like, top, model) if like else _said([folder], " ".join(words or []), top, model)

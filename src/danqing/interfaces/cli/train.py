@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from danqing.core.errors import BadBrief
+from danqing.core.files import check_writable
 
 
 def train(
@@ -21,7 +21,9 @@ def train(
         Path | None, typer.Option(help="Folder of the run; an interrupted one goes on. [default: runs/WHAT]")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's own number.")] = None,
-    further: Annotated[bool, typer.Option("--further", help="Start from the shipped weights.")] = False,
+    further: Annotated[
+        bool, typer.Option("--further", help="Start from the shipped weights, where it can.")
+    ] = False,
     parts: Annotated[
         Path | None,
         typer.Option(help="Where other trainings left the weights this one needs. [default: beside RUN]"),
@@ -48,9 +50,8 @@ def train(
         _tell(summaries())
         return
     check_name(what)
-    if not data.is_dir():
-        raise BadBrief(f"--data {str(data)!r} is no folder: build one with 'danqing data stickers {data}'")
     run = Path("runs") / what if run is None else run
+    check_writable(run / "log.csv")
     asked = Asked(data, run, run.parent if parts is None else parts, steps, further, typer.echo)
 
     import torch
