@@ -70,6 +70,11 @@ class Form(Brief):
         assert self.seed is not None, "choose a seed first"
         return tuple(str(self.seed + k) for k in range(self.count))
 
+    @property
+    def wants(self) -> frozenset[Can]:
+        """What the painter must be able to do as this one was asked; `needs` and perhaps more."""
+        return self.needs
+
     def check(self, card: Card) -> None:
         """Tell in one line what a model cannot do.
 
@@ -78,7 +83,7 @@ class Form(Brief):
         """
         if self.single and self.count > 1:
             raise BadBrief(f"count {self.count}: this gives one result, so leave count out")
-        lacking = sorted(self.needs - card.can)
+        lacking = sorted(self.wants - card.can)
         if lacking:
             skills = ", ".join(sorted(card.can)) or "nothing"
             raise BadBrief(
@@ -207,6 +212,11 @@ class Upscale(Form):
         default=None, ge=1, le=64, description="which cell of a grid, 1 is at the top left"
     )
     creative: bool = Field(default=False, description="redraw the picture lightly first, for fresh detail")
+
+    @property
+    def wants(self) -> frozenset[Can]:
+        """To redraw, if that is asked."""
+        return frozenset({Can.REDRAW}) if self.creative else self.needs
 
 
 class Describe(Form):
