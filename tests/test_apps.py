@@ -324,6 +324,23 @@ def test_one_side_that_is_given_does_not_stretch(painter):
     assert abs(wide / high - frame.width / frame.height) < 0.02
 
 
+def test_a_long_picture_lies_on_the_canvas_of_a_painter_of_one_size():
+    """Whose card cannot say that it paints another shape."""
+    for make in (dalle2.random_painter, searching_painter):
+        painter = make()
+        card = painter.card.model_copy(update={"can": painter.card.can - {Can.ALPHA}})
+        [done] = redraw(drawing((100, 30), "RGB"), "a cat", painter=replace(painter, card=card), **QUICK)
+        assert done.image.width == card.width
+        assert abs(done.image.height - 0.3 * card.width) <= 1
+
+
+def test_a_tile_is_enlarged_by_a_model_that_paints_none():
+    painter = gan.random_painter("tiny", NAMES)
+    [large] = upscale(drawing((20, 20), "RGB"), painter=painter, tile=True, seed=1)
+    assert large.image.width > 20
+    assert not large.brief.tile
+
+
 # ---- the contract: every app on every painter that can
 
 

@@ -136,12 +136,14 @@ class Brief(Request):
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
 
         Raises:
-            BadBrief: the model cannot paint it (size off the grid, unknown style, no transparency).
+            BadBrief: the model cannot paint it (size off the grid, unknown style, no transparency or tiles).
         """
         if self.background != "white" and Can.ALPHA not in card.can:
             raise BadBrief(
                 f"model {card.name!r} paints on white only: background {self.background!r} needs another"
             )
+        if self.tile and Can.TILE not in card.can:
+            raise BadBrief(f"model {card.name!r} paints no tiles: leave tile out, or choose another model")
         scale = 1 if self.native else card.scale
         width, height = self.width or card.width * scale, self.height or card.height * scale
         _check_grid(width, height, card.grid * scale)

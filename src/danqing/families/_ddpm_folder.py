@@ -78,6 +78,11 @@ def read_folder(folder: Path) -> Parts:
             f"{str(folder / _OURS)!r}: fold {fold!r} does not fit {unet.config.in_channels} channels: "
             "fetch it again"
         )
+    if pixel_channels(unet, fold) not in (3, 4):
+        raise BadWeights(
+            f"{str(inside['unet'])!r} paints pictures of {pixel_channels(unet, fold)} channels, where colour has "
+            "3, or 4 with alpha: choose another model"
+        )
     card = read_card(folder / "card.json") or derived_card(folder.name, unet, names, fold)
     return Parts(unet, scheduler, card, names, fold)
 
