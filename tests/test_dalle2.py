@@ -389,6 +389,8 @@ def test_another_clip_is_refused(painter, tmp_path):
     [
         ({"fold": 3}, "fold 3 does not fit 16 channels"),
         ({"prior": {"stepz": 3}}, "needs clip, fold and prior"),
+        ({"prior": {"steps": "ten"}}, "steps input should be a valid integer"),
+        ({"prior": {"draws": 0}}, "draws input should be greater than 0"),
         ({"prior": None}, "needs clip, fold and prior"),
     ],
 )
@@ -399,6 +401,14 @@ def test_a_damaged_folder_is_one_line(painter, tmp_path, change, says):
     with pytest.raises(BadWeights, match=says) as told:
         read_parts(tmp_path / "it")
     assert "\n" not in str(told.value)
+
+
+def test_a_decoder_that_learned_no_variance_is_told(painter, tmp_path):
+    save_parts(parts_of(painter), tmp_path / "it")
+    place = tmp_path / "it" / "decoder_scheduler" / "scheduler_config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "variance_type": "learned_range"}))
+    with pytest.raises(BadWeights, match=r"decoder' answers 16 channels to 16, .* it should be 32"):
+        read_parts(tmp_path / "it")
 
 
 def test_a_card_of_another_size_is_refused(large):
@@ -426,7 +436,7 @@ def prior_objective(painter):
 def prior_objective_of(painter, seen, unseen=None):
     network = fresh_parts("tiny", "").prior
     schedule = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
-    unseen = seen.where(lambda row: False) if unseen is None else unseen
+    unseen = seen.where(lambda row: not row) if unseen is None else unseen
     return PriorObjective(network, schedule, painter.space, seen, unseen, DiffusionOptions())
 
 
