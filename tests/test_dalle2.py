@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from accelerate.state import AcceleratorState
 from diffusers import PriorTransformer
 from PIL import Image
 
@@ -29,10 +30,13 @@ from danqing.families._names import Names
 from danqing.families._unclip import PRIORS, fresh_parts, fresh_projection
 from danqing.families._unclip_folder import OURS, check_clip, read_parts, save_parts
 from danqing.families.ddpm import fresh_parts as fresh_ddpm
+from danqing.recipes import dalle2 as recipe
+from danqing.recipes._recipe import Asked
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.training.unclip import DecoderObjective, started
+from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
 
 WIDTH = PRIORS["tiny"]["embedding_dim"]
@@ -523,3 +527,24 @@ def test_sizes():
     count = sum(p.numel() for network in networks for p in network.parameters())
     assert count < 6.05e6  # 12 MB in half precision
     assert fresh_projection(parts.decoder, 192).config.time_embed_dim == 256
+
+
+def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(tmp_path, monkeypatch):
+    """With nothing held out; what it leaves is what it trained, and a second call has nothing left to do."""
+    data = folder_of_pictures(stickers().where(lambda row: not row["held_out"]), tmp_path / "data")
+    rows = data / "metadata.jsonl"
+    rows.write_text(rows.read_text("utf-8") + '\n{"file_name": "none.png", "text": "a hat"}', "utf-8")
+    small = dalle2.random_painter()
+    monkeypatch.setattr(recipe, "PRESET", "tiny")
+    monkeypatch.setattr(recipe, "open_critic", lambda: _Seeing(small))
+    told = []
+    asked = Asked(data, tmp_path / "run", tmp_path, 1, watch=told.append)
+    try:
+        weights = recipe.dalle2(asked)
+        first = {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}
+        assert len([line for line in told if "none.png" in line]) == 1
+        assert {part.name for part in (tmp_path / "run").iterdir()} >= {"prior", "decoder", "upsampler"}
+        assert recipe.dalle2(asked) == weights
+        assert first == {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
