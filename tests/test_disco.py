@@ -476,7 +476,7 @@ def test_the_shipped_clip_likes_what_it_leads():
 
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
 def test_the_recipe_writes_a_folder_that_paints(tmp_path):
-    ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm")
+    ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm" / "ddpm")
     folder = disco(Asked(tmp_path, tmp_path / "run", tmp_path))
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "config.json"]
     painter = open_painter(str(folder))

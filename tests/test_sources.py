@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,3 +102,17 @@ def test_the_id_is_of_the_pixels(tmp_path):
     png, webp = saved(gradient(), tmp_path / "a.png"), saved(gradient(), tmp_path / "b.webp", lossless=True)
     assert read_source(png).id == read_source(webp).id == picture_id(gradient())
     assert picture_id(gradient(size=(16, 24))) != picture_id(gradient(size=(24, 16)))
+
+
+@pytest.mark.parametrize("colours", [3, 4])
+def test_sixteen_bits_of_colour_are_told(tmp_path, colours):
+    """Pillow writes none, so here is a PNG by hand: one chunk for the head, the pixels and the end."""
+    pixels = np.full((16, 16, colours), 0x80FF, dtype=">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", 16, 16, 16, {3: 2, 4: 6}[colours], 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    told = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(told))
+    source = read_source(tmp_path / "deep.png")
+    assert source.image.getpixel((3, 3))[:3] == (0x80,) * 3
+    assert source.notes == (f"{str(tmp_path / 'deep.png')!r} has 16 bits a channel: 8 of them are used",)

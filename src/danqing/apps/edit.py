@@ -56,14 +56,13 @@ def _strip(easel: Easel, brief: Brief, frame: Frame) -> Iterator[Picture]:
     pixels = from_pil(frame.cut(easel.source.image, 1 if brief.native else painter.card.scale))[None]
     with wearing(painter, spoken(brief)) as dressed:
         learned = imagic(painter, pixels, dressed, _options(easel.form.effort), easel.watch)
-        with attached(painter, {learned.adapter: 1.0}):
-            for eta in easel.form.etas:
-                words = learned.conditioning(eta)
-                plain = brief.model_copy(update={"adapters": {}})  # worn already
-                [picture] = painted(plain, painter, words=words, watch=easel.watch)
-                told = easel.told(replace(picture, brief=brief))
-                asked = {**told.info.asked, "etas": [eta]}
-                yield replace(told, info=told.info.model_copy(update={"asked": asked}))
+        plain = brief.model_copy(update={"adapters": {}})  # worn already
+        for eta in easel.form.etas:
+            with attached(painter, {learned.adapter: learned.weight(eta)}):
+                [picture] = painted(plain, painter, words=learned.conditioning(eta), watch=easel.watch)
+            told = easel.told(replace(picture, brief=brief))
+            asked = {**told.info.asked, "etas": [eta]}
+            yield replace(told, info=told.info.model_copy(update={"asked": asked}))
 
 
 def _options(effort: float) -> ImagicOptions:

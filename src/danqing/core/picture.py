@@ -65,7 +65,7 @@ class Picture:
             BadPicture: missing, not PNG, JPEG or WebP, damaged, above 32 megapixels, or without a brief.
         """
         path = Path(path)
-        image, text, _ = decoded(path, FORMATS)
+        image, text, *_ = decoded(path, FORMATS)
         if text is None:
             raise BadPicture(
                 f"{str(path)!r} holds no danqing brief, or a program stripped it: use the original file"
@@ -130,11 +130,15 @@ def _exif(picture: Picture) -> Image.Exif:
 
 
 class Decoded(NamedTuple):
-    """The first frame of a picture file, the text of our own chunk if it has one, and how many frames."""
+    """The first frame of a picture file, the text of our own chunk if it has one, and how many frames.
+
+    deep: its colours have 16 bits a channel, of which Pillow reads 8.
+    """
 
     image: Image.Image
     text: str | None
     frames: int
+    deep: bool
 
 
 def decoded(path: Path, formats: tuple[str, ...]) -> Decoded:
@@ -172,8 +176,9 @@ def _decode(path: Path, formats: tuple[str, ...]) -> Decoded:
     with Image.open(path, formats=formats) as image:
         if image.width * image.height > PIXELS_MAX:
             raise Image.DecompressionBombError
+        deep = image.mode in ("RGB", "RGBA") and ";16" in str(image.tile)  # known only before it is loaded
         image.load()
-        return Decoded(image.copy(), _own_text(image), getattr(image, "n_frames", 1))
+        return Decoded(image.copy(), _own_text(image), getattr(image, "n_frames", 1), deep)
 
 
 def _own_text(image: Image.Image) -> str | None:

@@ -69,8 +69,10 @@ def read_source(place: Place) -> Source:
         image, notes = _upright(place, "the picture", getattr(place, "n_frames", 1))
         return Source(image, "", notes)
     found = decoded(Path(place), FORMATS)
-    image, notes = _upright(found.image, repr(str(place)), found.frames)
-    return Source(image, str(place), notes, _brief(found.text))
+    name = repr(str(place))
+    image, notes = _upright(found.image, name, found.frames)
+    deep = (f"{name} has 16 bits a channel: 8 of them are used",) if found.deep else ()
+    return Source(image, str(place), (*notes, *deep), _brief(found.text))
 
 
 def _brief(text: str | None) -> Brief | None:

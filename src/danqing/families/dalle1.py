@@ -285,6 +285,7 @@ def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **told
         "licence": "Apache-2.0",
         "steps": transformer.config.side,
         "guidance": 2.0,
+        "sampler": "",
         "can": {Can.WORDS, Can.NEGATIVE, Can.REDRAW} | alpha,
         **told,
     }

@@ -62,6 +62,7 @@ def shipped_card(parts: Parts, styles: dict[str, str]) -> Card:
         "steps": 25,
         "guidance": 3.0,
         "sampler": "dpmpp_2m",
+        "led_by": "names it knows",
         "styles": styles,
     }
     return parts.card.model_copy(update=told)

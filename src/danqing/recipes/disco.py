@@ -9,7 +9,7 @@ from pathlib import Path
 
 from danqing.core.errors import BadWeights
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families import open_critic, open_painter, shipped, shipped_part
+from danqing.families import open_critic, open_painter, shipped_part
 from danqing.families._disco_settings import Settings
 from danqing.families.disco import DiscoPainter, disco_card, save_disco
 from danqing.recipes._recipe import Asked, recipe
@@ -22,12 +22,12 @@ SETTINGS = Settings(cutn_batches=1, cut_overview="[2]*1000", cut_innercut="[1]*1
 @recipe("disco")
 def disco(asked: Asked) -> Path:
     """Write `disco`, the painter's folder."""
-    made = asked.parts / PRIOR
+    made = asked.parts / PRIOR / PRIOR
     folder = made if made.is_dir() else shipped_part(PRIOR)
     prior = open_painter(str(folder))
     if not isinstance(prior, DiffusionPainter):
         raise BadWeights(f"{str(folder)!r} is no diffusion model: train ddpm first")
     card = disco_card("disco", prior.card)
     painter = DiscoPainter(card, prior, (open_critic(),), SETTINGS)
-    save_disco(painter, asked.run / "disco", PRIOR if PRIOR in shipped() else str(folder.resolve()))
+    save_disco(painter, asked.run / "disco", str(made.resolve()) if made.is_dir() else PRIOR)
     return asked.run / "disco"

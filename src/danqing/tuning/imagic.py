@@ -2,8 +2,8 @@
 
 (a) Move the token states of the sentence until the model reconstructs the picture from them; (b) fine-tune
 the model at those states; (c) paint between them and the sentence (section 3.2, eq. 3).
-Differs: (b) is a low-rank adapter, so that the model itself stays as it was; every step averages several
-times.
+Differs: (b) is a low-rank adapter, so that the model itself stays as it was, and it fades as the sentence
+comes: at full weight a small network paints the picture whatever is said. Every step averages several times.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class Edit:
         moved, length = (self.optimised - self.target.tokens).norm(), self.target.tokens.norm()
         return float(moved / length)
 
+    def weight(self, eta: float) -> float:
+        """The weight of `adapter` at `eta`: 1 at the picture, 0 from the sentence on."""
+        return max(0.0, 1 - eta)
+
     def conditioning(self, eta: float) -> Conditioning:
         """Eta e_target + (1 - eta) e_optimised: 0 is the picture, 1 the sentence; 0.6 to 0.8 are edits.
 
@@ -83,9 +87,9 @@ def imagic(
 ) -> Edit:
     """Prepare to edit a picture [1 c h w] in [-1, 1] towards the words of a settled brief.
 
-    Paint with `attached(painter, {edit.adapter: 1.0})` and `edit.conditioning(eta)`. watch: called with each
-    line of progress; what it raises stops the preparation. However it ends, the painter is bit-identical
-    afterwards.
+    Paint with `attached(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`. watch:
+    called with each line of progress; what it raises stops the preparation. However it ends, the painter is
+    bit-identical afterwards.
 
     Raises:
         NotFinite: the numbers broke down.

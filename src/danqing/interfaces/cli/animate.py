@@ -14,7 +14,7 @@ from danqing.interfaces.cli.apps import APPS, filled, seeded, tell
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import form_parameters, option, taking
 from danqing.interfaces.cli.places import FOLDER, slug
-from danqing.interfaces.cli.progress import painting
+from danqing.interfaces.cli.progress import working
 
 if TYPE_CHECKING:
     from danqing.core.picture import Picture
@@ -50,8 +50,8 @@ animate.__doc__ = "\n\n".join([f"{Animate.__doc__}", "[b]Examples[/b]", *APPS["a
 
 
 def _painted(form: Animate) -> list[Picture]:
-    what = f"{form.frames} frames, seed {form.seed}"
-    with painting(form.model, what) as watch:
+    doing = f"painting {form.frames} frames, seed {form.seed}"
+    with working(form.model, doing) as watch:
         from danqing.apps.animate import animate as app  # seconds of torch: under the bar, after the checks
 
         return app(**form.model_dump(exclude_unset=True), watch=watch)

@@ -22,7 +22,7 @@ from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import form_parameters, taking
 from danqing.interfaces.cli.paint import OUT, SEEDS
 from danqing.interfaces.cli.places import Places, places_for
-from danqing.interfaces.cli.progress import painting
+from danqing.interfaces.cli.progress import working
 
 if TYPE_CHECKING:
     from danqing.core.picture import Picture
@@ -164,7 +164,8 @@ def _places(name: str, out: str | None, form: Form, sources: list[Source]) -> Pl
 
 def _run(name: str, app: App, form: Form, places: Places | None) -> list[str]:
     module, attribute = app.place.split(":")
-    with painting(form.model, f"{name}, seed {form.seed}") as watch:
+    doing = f"painting {name}, seed {form.seed}" if form.paints else "looking at the picture"
+    with working(form.model, doing) as watch:
         function = getattr(import_module(module), attribute)  # seconds of torch: under the bar
         outcome = function(**form.model_dump(exclude_unset=True), watch=watch)
     return list(outcome) if places is None else _saved(outcome, places)

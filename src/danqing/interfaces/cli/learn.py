@@ -10,7 +10,7 @@ import typer
 from danqing.apps.forms import Learn
 from danqing.core.sources import read_source
 from danqing.interfaces.cli.options import option, own_parameters, taking
-from danqing.interfaces.cli.progress import painting
+from danqing.interfaces.cli.progress import working
 
 _OUT = option("out", "--out", "-o", help="Folder of what was learned", unset="adapters/ here")
 
@@ -32,7 +32,7 @@ def learn(**options: Any) -> None:
     for place in form.images:
         if not Path(place).is_dir():
             read_source(place)  # told before seconds of opening
-    with painting(form.model, f"learning <{form.name}>") as watch:
+    with working(form.model, f"learning <{form.name}>") as watch:
         from danqing.apps.learn import learn as app
 
         path = app(form, folder=out, watch=watch)

@@ -17,7 +17,7 @@ from danqing.core.sources import SUFFIXES, read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import brief_options, option, taking
 from danqing.interfaces.cli.places import Places, places_for
-from danqing.interfaces.cli.progress import painting
+from danqing.interfaces.cli.progress import working
 
 if TYPE_CHECKING:
     from danqing.core.card import Card
@@ -122,7 +122,7 @@ def _advise(brief: Brief, asked: Parameters) -> None:
 
 def _painted(brief: Brief, painter: Painter | None) -> list[Picture]:
     what = f"{brief.count} pictures" if brief.count > 1 else "1 picture"
-    with painting(brief.model, f"{what}, seed {brief.seed}, {brief.width}x{brief.height}") as watch:
+    with working(brief.model, f"painting {what}, seed {brief.seed}, {brief.width}x{brief.height}") as watch:
         from danqing.apps.paint import paint as app  # seconds of torch: under the bar, after the checks
         from danqing.apps.redraw import redraw
 

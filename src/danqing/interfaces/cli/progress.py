@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def painting(model: str, what: str) -> Iterator[Callable[[Canvas | str], None]]:
+def working(model: str, doing: str) -> Iterator[Callable[[Canvas | str], None]]:
     """Yield what to call with each canvas, or with a line about what else is done.
 
     The bar is gone afterwards, also after Ctrl-C.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
-        console.print(f"painting {what}", soft_wrap=True)
+        console.print(doing, soft_wrap=True)
         yield lambda _canvas: None
         return
     columns = (
@@ -46,7 +46,7 @@ def painting(model: str, what: str) -> Iterator[Callable[[Canvas | str], None]]:
                 progress.update(task, description=canvas)
                 return
             done = canvas.step == canvas.of
-            text = "finishing" if done else f"painting {what}"
+            text = "finishing" if done else doing
             progress.update(task, description=text, total=canvas.of, completed=canvas.step)
 
         yield watch
