@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from danqing.apps.blend import blend
 from danqing.apps.edit import edit
+from danqing.apps.forms import Blend, Edit, Form, Inpaint, Outpaint, Pan, Redraw, Stylize, Upscale, Vary, Zoom
 from danqing.apps.frame import Frame, checked_mask, composite, feathered
 from danqing.apps.inpaint import inpaint
 from danqing.apps.outpaint import outpaint, pan, zoom
@@ -30,7 +32,11 @@ from danqing.core.painter import Given
 from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
 from danqing.core.sources import picture_id
-from danqing.families.stable_diffusion import painter_of, random_painter, random_parts
+from danqing.families import dalle1, dalle2, ddpm, gan, imagen, stylegan
+from danqing.families._names import Names
+from danqing.families.clip import Critic, build_clip
+from danqing.families.stable_diffusion import byte_tokenizer, painter_of, random_painter, random_parts
+from tests.towers import reader
 
 QUICK = {"steps": 4, "seed": 3}
 
@@ -318,6 +324,23 @@ def test_one_side_that_is_given_does_not_stretch(painter):
     assert abs(wide / high - frame.width / frame.height) < 0.02
 
 
+def test_a_long_picture_lies_on_the_canvas_of_a_painter_of_one_size():
+    """Whose card cannot say that it paints another shape."""
+    for make in (dalle2.random_painter, searching_painter):
+        painter = make()
+        card = painter.card.model_copy(update={"can": painter.card.can - {Can.ALPHA}})
+        [done] = redraw(drawing((100, 30), "RGB"), "a cat", painter=replace(painter, card=card), **QUICK)
+        assert done.image.width == card.width
+        assert abs(done.image.height - 0.3 * card.width) <= 1
+
+
+def test_a_tile_is_enlarged_by_a_model_that_paints_none():
+    painter = gan.random_painter("tiny", NAMES)
+    [large] = upscale(drawing((20, 20), "RGB"), painter=painter, tile=True, seed=1)
+    assert large.image.width > 20
+    assert not large.brief.tile
+
+
 # ---- the contract: every app on every painter that can
 
 
@@ -336,7 +359,31 @@ def opaque_painter():
     return painter_of(replace(parts, vae=vae, upscaler=None, card=card))
 
 
-PAINTERS = {"rgba": random_painter, "rgb": opaque_painter, "trained to inpaint": inpainting_painter}
+def searching_painter():
+    """A StyleGAN that finds given pictures, in few steps."""
+    painter = stylegan.random_painter("tiny", NAMES, critic=critic())
+    return replace(painter, search=stylegan.Search(candidates=2, projection=2))
+
+
+def critic() -> Critic:
+    tokenizer = byte_tokenizer(16)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Critic.of(build_clip("tiny", tokenizer), tokenizer)
+
+
+NAMES = Names(("cat/猫", "dog/狗"))
+PAINTERS = {
+    "rgba": random_painter,
+    "rgb": opaque_painter,
+    "trained to inpaint": inpainting_painter,
+    "ddpm": lambda: ddpm.random_painter("tiny", NAMES),
+    "imagen": lambda: imagen.painter_of(imagen.random_parts(reader())),
+    "dalle2": dalle2.random_painter,
+    "dalle1": lambda: dalle1.random_painter("tiny", critic=critic()),
+    "gan": lambda: gan.random_painter("tiny", NAMES),
+    "stylegan": searching_painter,
+}
 APPS = {
     "redraw": lambda image, **given: redraw(image, "a cat", **given),
     "inpaint": lambda image, **given: inpaint(
@@ -360,17 +407,40 @@ def painted(seed=1) -> Picture:
     return Picture(drawing((64, 64), "RGB", seed), brief)
 
 
+FORMS: dict[str, type[Form]] = {
+    "redraw": Redraw,
+    "inpaint": Inpaint,
+    "outpaint": Outpaint,
+    "zoom": Zoom,
+    "pan": Pan,
+    "vary": Vary,
+    "blend": Blend,
+    "stylize": Stylize,
+    "upscale": Upscale,
+    "edit": Edit,
+    "edit fast": Edit,
+}
+
+
+@pytest.fixture(scope="module")
+def painters():
+    return {kind: make() for kind, make in PAINTERS.items()}
+
+
 @pytest.mark.parametrize("kind", PAINTERS)
 @pytest.mark.parametrize("name", APPS)
-def test_every_app_on_every_painter(kind, name):
+def test_every_app_on_every_painter(kind, name, painters):
     """It gives pictures, the same ones again, tells their parent, and leaves the painter as it was."""
-    painter = PAINTERS[kind]()
-    before = {key: value.clone() for key, value in states(painter).items()}
+    painter = painters[kind]
     told = []
-    first, again = (
-        APPS[name](drawing((64, 48), "RGB"), painter=painter, watch=told.append, steps=4, seed=3)
-        for _ in range(2)
-    )
+    request = {"painter": painter, "watch": told.append, "steps": 4, "seed": 3}
+    if not FORMS[name].needs | needed(name) <= painter.card.can:
+        with pytest.raises(BadBrief, match="cannot"):
+            APPS[name](drawing((64, 48), "RGB"), **request)
+        return
+    before = {key: value.clone() for key, value in states(painter).items()}
+    assert before
+    first, again = (APPS[name](drawing((64, 48), "RGB"), **request) for _ in range(2))
     assert [picture.image.tobytes() for picture in first] == [picture.image.tobytes() for picture in again]
     assert first
     assert told
@@ -379,9 +449,20 @@ def test_every_app_on_every_painter(kind, name):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+def needed(name) -> set[Can]:
+    """What an app needs besides when it is asked as it is here."""
+    return {Can.REDRAW} if name == "upscale" else set()
+
+
 def states(painter) -> dict[str, torch.Tensor]:
-    return {
-        f"{part}.{name}": tensor
-        for part, module in painter.modules.items()
-        for name, tensor in module.state_dict().items()
-    }
+    """All numbers of all networks that a painter holds, however deep."""
+    found = {}
+    for name, value in vars(painter).items():
+        if isinstance(value, torch.nn.Module):
+            inside = value.state_dict()
+        elif isinstance(value, dict):
+            inside = states(SimpleNamespace(**value))
+        else:
+            inside = states(value) if is_dataclass(value) else {}
+        found.update({f"{name}.{key}": tensor for key, tensor in inside.items()})
+    return found

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from danqing.core.brief import SEED_MAX, Brief, sides_for_ratio
+from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from tests.toy import CARD
 
@@ -81,6 +82,13 @@ def test_a_model_without_alpha_has_no_other_background() -> None:
     opaque = CARD.model_copy(update={"can": frozenset()})
     with pytest.raises(BadBrief, match="paints on white only"):
         Brief.of("a cat", background="transparent").settled(opaque)
+
+
+def test_a_model_that_paints_no_tiles_says_so() -> None:
+    flat = CARD.model_copy(update={"can": CARD.can - {Can.TILE}})
+    assert Brief.of("a cat", tile=True).settled(CARD).tile
+    with pytest.raises(BadBrief, match="paints no tiles: leave tile out"):
+        Brief.of("a cat", tile=True).settled(flat)
 
 
 @pytest.mark.parametrize("style", ["paper-cut", "paper cut", "剪纸", "Paper-Cut"])

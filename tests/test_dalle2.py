@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from accelerate.state import AcceleratorState
 from diffusers import PriorTransformer
 from PIL import Image
 
@@ -29,10 +30,13 @@ from danqing.families._names import Names
 from danqing.families._unclip import PRIORS, fresh_parts, fresh_projection
 from danqing.families._unclip_folder import OURS, check_clip, read_parts, save_parts
 from danqing.families.ddpm import fresh_parts as fresh_ddpm
+from danqing.recipes import dalle2 as recipe
+from danqing.recipes._recipe import Asked
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.training.unclip import DecoderObjective, started
+from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
 
 WIDTH = PRIORS["tiny"]["embedding_dim"]
@@ -389,6 +393,8 @@ def test_another_clip_is_refused(painter, tmp_path):
     [
         ({"fold": 3}, "fold 3 does not fit 16 channels"),
         ({"prior": {"stepz": 3}}, "needs clip, fold and prior"),
+        ({"prior": {"steps": "ten"}}, "steps input should be a valid integer"),
+        ({"prior": {"draws": 0}}, "draws input should be greater than 0"),
         ({"prior": None}, "needs clip, fold and prior"),
     ],
 )
@@ -399,6 +405,14 @@ def test_a_damaged_folder_is_one_line(painter, tmp_path, change, says):
     with pytest.raises(BadWeights, match=says) as told:
         read_parts(tmp_path / "it")
     assert "\n" not in str(told.value)
+
+
+def test_a_decoder_that_learned_no_variance_is_told(painter, tmp_path):
+    save_parts(parts_of(painter), tmp_path / "it")
+    place = tmp_path / "it" / "decoder_scheduler" / "scheduler_config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "variance_type": "learned_range"}))
+    with pytest.raises(BadWeights, match=r"decoder' answers 16 channels to 16, .* it should be 32"):
+        read_parts(tmp_path / "it")
 
 
 def test_a_card_of_another_size_is_refused(large):
@@ -420,10 +434,19 @@ PACE = TrainOptions(steps=4, batch=4, lr=1e-3, warmup=1, save_every=2, sheet_eve
 
 
 def prior_objective(painter):
-    data, network = stickers(16), fresh_parts("tiny", "").prior
+    return prior_objective_of(painter, *stickers(16).parted(lambda row: not row["held_out"])[::-1])
+
+
+def prior_objective_of(painter, seen, unseen=None):
+    network = fresh_parts("tiny", "").prior
     schedule = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
-    seen, unseen = data.parted(lambda row: bool(row["held_out"]))
+    unseen = seen.where(lambda row: not row) if unseen is None else unseen
     return PriorObjective(network, schedule, painter.space, seen, unseen, DiffusionOptions())
+
+
+def test_a_prior_shows_how_it_does_where_nothing_is_held_out(painter):
+    objective = prior_objective(painter)
+    assert objective.sheet().height < prior_objective_of(painter, stickers(16)).sheet().height
 
 
 def decoder_objective(_painter):
@@ -504,3 +527,24 @@ def test_sizes():
     count = sum(p.numel() for network in networks for p in network.parameters())
     assert count < 6.05e6  # 12 MB in half precision
     assert fresh_projection(parts.decoder, 192).config.time_embed_dim == 256
+
+
+def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(tmp_path, monkeypatch):
+    """With nothing held out; what it leaves is what it trained, and a second call has nothing left to do."""
+    data = folder_of_pictures(stickers().where(lambda row: not row["held_out"]), tmp_path / "data")
+    rows = data / "metadata.jsonl"
+    rows.write_text(rows.read_text("utf-8") + '\n{"file_name": "none.png", "text": "a hat"}', "utf-8")
+    small = dalle2.random_painter()
+    monkeypatch.setattr(recipe, "PRESET", "tiny")
+    monkeypatch.setattr(recipe, "open_critic", lambda: _Seeing(small))
+    told = []
+    asked = Asked(data, tmp_path / "run", tmp_path, 1, watch=told.append)
+    try:
+        weights = recipe.dalle2(asked)
+        first = {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}
+        assert len([line for line in told if "none.png" in line]) == 1
+        assert {part.name for part in (tmp_path / "run").iterdir()} >= {"prior", "decoder", "upsampler"}
+        assert recipe.dalle2(asked) == weights
+        assert first == {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)

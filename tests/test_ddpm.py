@@ -281,17 +281,18 @@ def test_a_folder_is_read_as_it_was_written(painter, saved):
 def test_classes_without_names_are_numbers(saved, tmp_path):
     """As another program leaves them; and without our card it is still known for what it is."""
     folder = shutil.copytree(saved, tmp_path / "theirs")
-    for name in ("card.json", "danqing.json"):
-        (folder / name).unlink()
+    (folder / "card.json").unlink()
+    (folder / "danqing.json").write_text('{"fold": 2}')
     parts = read_folder(folder)
     assert parts.names.entries == tuple("0123456")
-    assert parts.card.width == 8
+    assert parts.card.width == 16
 
 
 FAULTS = {
     "another pipeline": ("model_index.json", {"_class_name": "FluxPipeline"}, "holds FluxPipeline"),
     "fold": ("danqing.json", {"fold": 3, "names": []}, "fold 3 does not fit 16 channels"),
     "fold that is none": ("danqing.json", {"fold": "two", "names": []}, "fold 'two' does not fit"),
+    "grey": ("danqing.json", {"fold": 4}, "pictures of 1 channels, where colour has 3"),
     "names": ("danqing.json", {"fold": 2, "names": "cat"}, "no list of words"),
     "many names": ("danqing.json", {"fold": 2, "names": ["a"] * 9}, "9 names, the network knows 7"),
     "variance": ("scheduler/scheduler_config.json", {"variance_type": "learned"}, "unknown variance_type"),

@@ -269,7 +269,10 @@ def test_damaged_text_encoders_are_told_in_a_line(tmp_path, spoil, says):
         ({"p": 0.0}, "no quantile"),
         ({"cap": 0.5}, "would stretch"),
         ({"side": 24}, "enlarges pictures of 16 pixels, .* paints 24"),
-        ({"sides": 3}, "describes no Imagen"),
+        ({"sides": 3}, "describes no Imagen: sides unexpected keyword"),
+        ({"side": "eight"}, "describes no Imagen: side input should be a valid integer"),
+        ({"side": 0}, "side input should be greater than 0"),
+        ({"guidance": None}, "guidance input should be a valid number"),
     ],
 )
 def test_damaged_folders_are_told_in_a_line(shipped, tmp_path, change, says):
@@ -281,6 +284,20 @@ def test_damaged_folders_are_told_in_a_line(shipped, tmp_path, change, says):
     with pytest.raises(BadWeights, match=says) as told:
         open_weights(folder)
     assert "\n" not in str(told.value)
+
+
+def test_stages_out_of_order_are_told_in_a_line(shipped, tmp_path):
+    folder = tmp_path / "cascade"
+    save_parts(shipped, folder)
+    (folder / "base").rename(tmp_path / "base")
+    (folder / "stage_1").rename(folder / "base")
+    (tmp_path / "base").rename(folder / "stage_1")
+    with pytest.raises(BadWeights, match=r"base' paints 4 channels beside 4, .* for 4 beside 0: put"):
+        open_weights(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "stages": []}))
+    with pytest.raises(BadWeights, match="describes no Imagen: it has no stages"):
+        open_weights(folder)
 
 
 def test_sizes_off_the_grid_are_refused(parts):

@@ -28,7 +28,7 @@ CARD = Card(
     grid=8,
     scale=2,
     steps=3,
-    can=frozenset({Can.WORDS, Can.NEGATIVE, Can.ALPHA, Can.ENLARGE}),
+    can=frozenset({Can.WORDS, Can.NEGATIVE, Can.ALPHA, Can.ENLARGE, Can.TILE}),
     styles={"3d": "3d/立体", "paper-cut": "paper cut/剪纸"},
 )
 

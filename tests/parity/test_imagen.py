@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic
+from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
 from danqing.families._deepfloyd import enlarging, noised_as
 from tests.towers import folder_of, reader, t5
@@ -130,11 +132,20 @@ def test_t5_states_are_those_of_transformers():
 @pytest.mark.parametrize("guidance", [1.0, 7.0])
 def test_the_base_of_if(pipelines, cascade, guidance):
     """Measured: 2.3e-5, in float32 against a float64 schedule."""
-    brief = settled(cascade.base, 5, guidance)
-    painter, seeds = cascade.base, Seeds([9])
+    compare_bases(pipelines[0], cascade.base, guidance)
+
+
+def test_a_learned_variance_is_not_heard_where_it_is_fixed(pipelines, cascade, monkeypatch):
+    scheduler = DDPMScheduler(**{**SCHEDULER, "variance_type": "fixed_small"})
+    monkeypatch.setattr(pipelines[0], "scheduler", scheduler)
+    compare_bases(pipelines[0], replace(cascade.base, variance=Variance.SMALL), 7.0)
+
+
+def compare_bases(pipeline, painter, guidance):
+    brief, seeds = settled(painter, 5, guidance), Seeds([9])
     words = painter.condition(brief)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))
-    theirs = pipelines[0](
+    theirs = pipeline(
         brief.prompt,
         negative_prompt=brief.negative_prompt,
         num_inference_steps=5,

@@ -70,6 +70,11 @@ class Form(Brief):
         assert self.seed is not None, "choose a seed first"
         return tuple(str(self.seed + k) for k in range(self.count))
 
+    @property
+    def wants(self) -> frozenset[Can]:
+        """What the painter must be able to do as this one was asked; `needs` and perhaps more."""
+        return self.needs
+
     def check(self, card: Card) -> None:
         """Tell in one line what a model cannot do.
 
@@ -78,7 +83,7 @@ class Form(Brief):
         """
         if self.single and self.count > 1:
             raise BadBrief(f"count {self.count}: this gives one result, so leave count out")
-        lacking = sorted(self.needs - card.can)
+        lacking = sorted(self.wants - card.can)
         if lacking:
             skills = ", ".join(sorted(card.can)) or "nothing"
             raise BadBrief(
@@ -212,6 +217,11 @@ class Upscale(Form):
         ge=0,
         description="noise on the picture, for a model that enlarges by painting; more is freer",
     )
+
+    @property
+    def wants(self) -> frozenset[Can]:
+        """To redraw, if that is asked."""
+        return frozenset({Can.REDRAW}) if self.creative else self.needs
 
 
 class Describe(Form):

@@ -34,8 +34,8 @@ class Frame:
     def around(cls, image: Image.Image, brief: Brief, card: Card) -> Frame:
         """All of a picture on a canvas of the brief's size, or of the one that suits the picture best.
 
-        A painter of transparency keeps its own shape, with transparent margins; another paints the picture's
-        shape.
+        A painter of transparency, or of one size only, keeps its own shape, with margins; another paints the
+        picture's shape.
         """
         return cls._of((0, 0, *image.size), brief, card)
 
@@ -61,7 +61,7 @@ class Frame:
         width, height = _canvas(box, brief, card)
         left, top, right, bottom = box
         wide, high = right - left, bottom - top
-        free = Can.ALPHA not in card.can and not (brief.width or brief.height)
+        free = not (_keeps_shape(card) or brief.width or brief.height)
         if free and 1 / RATIO_MAX <= wide / high <= RATIO_MAX:
             return cls(box, width, height)  # the canvas has the box's shape but for the grid's rounding
         scale = max(wide / width, high / height)
@@ -201,11 +201,15 @@ def checked_mask(mask: Image.Image, size: tuple[int, int], name: str) -> Image.I
 
 def _canvas(box: Box, brief: Brief, card: Card) -> tuple[int, int]:
     scale = 1 if brief.native else card.scale
-    if brief.width or brief.height or Can.ALPHA in card.can:
+    if brief.width or brief.height or _keeps_shape(card):
         return brief.width or card.width * scale, brief.height or card.height * scale
     wide, high = box[2] - box[0], box[3] - box[1]
     shape = min(RATIO_MAX, max(1 / RATIO_MAX, wide / high))
     return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=brief.native)
+
+
+def _keeps_shape(card: Card) -> bool:
+    return Can.ALPHA in card.can or card.one_size
 
 
 def _clipped(box: Box, size: tuple[int, int]) -> Box:

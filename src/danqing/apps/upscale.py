@@ -14,6 +14,7 @@ from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
 from danqing.apps.vary import cell_of, part_of
 from danqing.core.brief import Brief
+from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.metadata import Info
 from danqing.core.painter import Painter
@@ -81,10 +82,12 @@ def _redrawn(easel: Easel) -> Picture:
 def _painting(easel: Easel) -> Brief:
     """What a painter that enlarges by painting is told: the form's words, or those of the picture."""
     said = words_for(easel.form, easel.source, easel.painter.card)["prompt"]
-    given = easel.form.brief(model=easel.painter.card.name, prompt=said, style=None)
+    given = easel.form.brief(model=easel.painter.card.name, prompt=said, style=None, tile=False)
     return given.settled(easel.painter.card)
 
 
 def _unknown(easel: Easel) -> Brief:
     """The brief of a picture that came without one."""
-    return easel.form.brief(model=easel.painter.card.name).settled(easel.painter.card)
+    card = easel.painter.card  # which enlarges tiles whether or not it paints them
+    tile = easel.form.tile and Can.TILE in card.can
+    return easel.form.brief(model=card.name, tile=tile).settled(card)

@@ -13,6 +13,7 @@ from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Vary
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
+from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.images import cell
 from danqing.core.painter import Painter
@@ -40,7 +41,7 @@ def vary(
             f"{source.name!r} does not say its words: give a prompt, or ask danqing to describe it"
         )
     strength = form.strength or STRENGTHS[form.how]
-    tile = form.tile or bool(source.brief and source.brief.tile)
+    tile = form.tile or (Can.TILE in easel.painter.card.can and bool(source.brief and source.brief.tile))
     return from_picture(easel, strength=strength, tile=tile, **words, **_noise(form, source))
 
 

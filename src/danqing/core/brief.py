@@ -136,7 +136,7 @@ class Brief(Request):
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
 
         Raises:
-            BadBrief: the model cannot paint it (size off the grid, unknown style, no alpha or sampler).
+            BadBrief: the model cannot paint it (size off the grid, unknown style, no alpha, tiles, sampler).
         """
         if self.background != "white" and Can.ALPHA not in card.can:
             raise BadBrief(
@@ -146,6 +146,8 @@ class Brief(Request):
             raise BadBrief(
                 f"model {card.name!r} has no sampler to choose: leave sampler {shorten(self.sampler)!r} out"
             )
+        if self.tile and Can.TILE not in card.can:
+            raise BadBrief(f"model {card.name!r} paints no tiles: leave tile out, or choose another model")
         scale = 1 if self.native else card.scale
         width, height = self.width or card.width * scale, self.height or card.height * scale
         _check_grid(width, height, card.grid * scale)

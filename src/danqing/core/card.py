@@ -47,6 +47,11 @@ class Card(BaseModel):
         default_factory=dict, description="style name -> words for it, en and zh by '/'"
     )
 
+    @property
+    def one_size(self) -> bool:
+        """Whether it paints pictures of its native size only: its grid is as wide as they are."""
+        return self.grid == self.width == self.height
+
     @field_serializer("can")
     def _in_order(self, can: frozenset[Can]) -> list[str]:
         return sorted(can)  # a set's own order differs from run to run

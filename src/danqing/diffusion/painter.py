@@ -128,7 +128,7 @@ class DiffusionPainter:
     def levels(self, brief: Brief, redraws: bool) -> list[Level]:
         """The levels that a brief's sampler walks along; where it redraws, the last ones, as `strength` says.
 
-        The same strength hides as much of a picture with every model: see `Schedule.share`.
+        The same strength hides as much of a picture with every model and every sampler: see `Schedule.share`.
 
         Raises:
             BadBrief: an unknown sampler, steps that the schedule does not have, or less than one step.
@@ -142,11 +142,17 @@ class DiffusionPainter:
         share = self.schedule.share(brief.strength)
         walked = brief.steps * share + 1e-6
         if walked < 1:
+            least = math.ceil((1 - 1e-6) / share)
+            more = f"{least} steps or more, or " if least <= len(self.schedule) else ""
             raise BadBrief(
                 f"strength {brief.strength:g} of {brief.steps} steps is less than one step, which would copy "
-                f"the picture: use {math.ceil(1 / share)} steps or more, or more strength"
+                f"the picture: use {more}more strength"
             )
-        return levels[-math.floor(walked + 0.5) - 1 :]
+        skipped = brief.steps - math.floor(walked + 0.5)
+        if skipped == 0:
+            return levels
+        begins = self.schedule.levels(brief.steps)[skipped].t  # evenly in time, as a sampler's may not be
+        return levels[min(range(brief.steps), key=lambda k: abs(levels[k].t - begins)) :]
 
     def denoiser(
         self, brief: Brief, conditioning: Conditioning, levels: Sequence[Level]

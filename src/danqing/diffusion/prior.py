@@ -7,10 +7,12 @@ learned query, at which it answers with the embedding itself, without its noise.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from diffusers import PriorTransformer
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
 from danqing.core.errors import BadWeights, NotFinite
@@ -21,14 +23,18 @@ from danqing.diffusion.samplers import SAMPLERS, drive
 from danqing.diffusion.schedule import Level, Schedule
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PriorOptions:
-    """How a prior is asked. limit: of the normalised embeddings' numbers. draws: how many to choose from."""
+    """How a prior is asked. limit: of the normalised embeddings' numbers. draws: how many to choose from.
+
+    Raises:
+        ValueError: a value of another kind, or none drawn.
+    """
 
     steps: int = 25
     guidance: float = 4.0
-    limit: float = 5.0
-    draws: int = 2
+    limit: PositiveFloat = 5.0
+    draws: PositiveInt = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,7 @@ class Prior:
 
     network: PriorTransformer
     schedule: Schedule
-    options: PriorOptions = PriorOptions()
+    options: PriorOptions = field(default_factory=PriorOptions)
 
     def __post_init__(self) -> None:
         self.network.clip_mean.requires_grad_(False)  # facts about the data, not to be learned

@@ -33,13 +33,14 @@ class Variance(StrEnum):
     def halves(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
         """A network's output [n c h w], or [n 2c h w] where the variance is learned: prediction and share.
 
-        share: -1 is beta-tilde, 1 is beta, and None is -1; [n c h w], or broadcasting over it.
+        share: -1 is beta-tilde, 1 is beta, and None is -1; [n c h w], or broadcasting over it. A
+        learned variance is not heard where the scheduler fixes it, as in diffusers.
         """
         match self:
             case Variance.SMALL:
-                return output, None
+                return output[:, :channels], None
             case Variance.LARGE:
-                return output, torch.ones((), device=output.device)
+                return output[:, :channels], torch.ones((), device=output.device)
             case Variance.LEARNED:
                 return output[:, :channels], output[:, channels:]
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights
-from danqing.diffusion.variance import Variance
-from danqing.families._diffusers_folder import attention_key, read_card
+from danqing.families._diffusers_folder import attention_key, check_channels, read_card
 from danqing.families._names import NO_NAMES, Names
 from danqing.families._pretrained import (
     Config,
@@ -72,11 +71,16 @@ def read_folder(folder: Path) -> Parts:
     unet = read_module(inside["unet"], build_unet, attention_key)
     ours = read_json(folder / _OURS) if (folder / _OURS).is_file() else {}
     names, fold = _names(folder / _OURS, ours, unet), ours.get("fold", 1)
-    _check_channels(inside["unet"], unet, scheduler)
+    check_channels(inside["unet"], unet.config, scheduler)
     if not isinstance(fold, int) or fold < 1 or unet.config.in_channels % fold**2:
         raise BadWeights(
             f"{str(folder / _OURS)!r}: fold {fold!r} does not fit {unet.config.in_channels} channels: "
             "fetch it again"
+        )
+    if (pixels := pixel_channels(unet, fold)) not in (3, 4):
+        raise BadWeights(
+            f"{str(inside['unet'])!r} paints pictures of {pixels} channels, where colour has 3, or 4 with "
+            "alpha: choose another model"
         )
     card = read_card(folder / "card.json") or derived_card(folder.name, unet, names, fold)
     return Parts(unet, scheduler, card, names, fold)
@@ -135,22 +139,6 @@ def build_unet(config: Config) -> UNet2DModel:
         with torch.no_grad():
             unet.class_embedding.weight[-1] = 0
     return unet
-
-
-def _check_channels(folder: Path, unet: UNet2DModel, scheduler: Config) -> None:
-    """The network answers twice its channels where the scheduler says that the variance is learned.
-
-    Raises:
-        BadWeights: naming the numbers that differ.
-    """
-    told = Variance(scheduler.get("variance_type", "fixed_small"))
-    takes, answers = unet.config.in_channels, unet.config.out_channels
-    wanted = takes * (2 if told is Variance.LEARNED else 1)
-    if answers != wanted:
-        raise BadWeights(
-            f"{str(folder)!r} answers {answers} channels to {takes}, and with variance_type {told.value!r} "
-            f"it should be {wanted}: correct scheduler_config.json"
-        )
 
 
 def _names(path: Path, ours: Config, unet: UNet2DModel) -> Names:

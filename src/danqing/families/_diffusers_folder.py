@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights
+from danqing.diffusion.variance import Variance
 from danqing.families._pretrained import (
     Config,
     first_line,
@@ -238,9 +239,23 @@ def read_card(path: Path) -> Card | None:
     try:
         return Card.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise BadWeights(f"{str(path)!r}: {where} {fault['msg'].lower()}: correct the card") from None
+        raise BadWeights(f"{str(path)!r}: {first_line(error)}: correct the card") from None
+
+
+def check_channels(folder: Path, network: Config, scheduler: Config) -> None:
+    """A network, by its config, answers twice its channels where its scheduler says that variance is learned.
+
+    Raises:
+        BadWeights: naming the numbers that differ.
+    """
+    told = Variance(scheduler.get("variance_type", "fixed_small"))
+    takes, answers = network["in_channels"], network["out_channels"]
+    wanted = takes * (2 if told is Variance.LEARNED else 1)
+    if answers != wanted:
+        raise BadWeights(
+            f"{str(folder)!r} answers {answers} channels to {takes}, and with variance_type {told.value!r} "
+            f"it should be {wanted}: correct scheduler_config.json"
+        )
 
 
 def _build_text(config: Config) -> CLIPTextModel:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from danqing.conditioning.states import MaskedEncoder
 from danqing.core.card import Card
@@ -33,15 +35,18 @@ from danqing.nets.efficient_unet import EfficientUNet
 _STEM = "model"
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class StageConfig:
     """How a stage paints: pictures of `side` pixels.
 
     level: s of what it is shown, without meaning for a base. p, cap: its dynamic thresholding, see `Dynamic`.
+
+    Raises:
+        ValueError: a value of another kind.
     """
 
-    side: int
-    steps: int
+    side: PositiveInt
+    steps: PositiveInt
     guidance: float
     sampler: str = "dpmpp_2m"
     level: float = 0.2
@@ -75,6 +80,8 @@ def read_parts(folder: Path) -> Parts:
     try:
         stages = tuple(StageConfig(**stage) for stage in config["stages"])
         tower, scheduler = Tower.from_config(config["text"]), dict(config["scheduler"])
+        if not stages:
+            raise ValueError("it has no stages")
         for stage in stages:
             Dynamic(stage.p, stage.cap)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -117,8 +124,15 @@ def _check_fit(folder: Path, parts: Parts) -> None:
     Raises:
         BadWeights: naming the numbers that differ.
     """
-    width = parts.text.model.config.hidden_size
+    width, pixels = parts.text.model.config.hidden_size, parts.unets[0].config.channels
     for number, unet in enumerate(parts.unets):
+        shown = pixels if number else 0
+        if (unet.config.channels, unet.config.beside) != (pixels, shown):
+            raise BadWeights(
+                f"{str(folder / _name(number))!r} paints {unet.config.channels} channels beside "
+                f"{unet.config.beside}, where its place asks for {pixels} beside {shown}: put the stages in "
+                "order"
+            )
         if unet.config.text != width:
             raise BadWeights(
                 f"{str(folder / _name(number))!r} wants words of width {unet.config.text}, "

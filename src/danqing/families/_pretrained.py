@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -234,5 +235,8 @@ def _swap(folder: Path, draft: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of what an error says; of a value that is not what it should be, where it is and why."""
+    if isinstance(error, ValidationError):
+        fault = error.errors()[0]
+        return f"{'.'.join(str(part) for part in fault['loc'])} {fault['msg'].lower()}"
     return (str(error).splitlines() or [type(error).__name__])[0]

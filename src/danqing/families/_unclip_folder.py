@@ -16,7 +16,7 @@ from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.prior import PriorOptions
 from danqing.families._clip_space import fingerprint
-from danqing.families._diffusers_folder import read_card
+from danqing.families._diffusers_folder import check_channels, read_card
 from danqing.families._pretrained import (
     Config,
     first_line,
@@ -102,6 +102,8 @@ def read_parts(folder: Path) -> Parts:
         raise BadWeights(
             f"{str(folder / OURS)!r}: fold {fold} does not fit {channels} channels: fetch it again"
         )
+    schedule = read_json(folder / "decoder_scheduler" / "scheduler_config.json")
+    check_channels(folder / "decoder", decoder.config, schedule)
     place = folder / "upsampler"
     return Parts(
         card=card,
@@ -109,7 +111,7 @@ def read_parts(folder: Path) -> Parts:
         prior_schedule=read_json(folder / "prior_scheduler" / "scheduler_config.json"),
         decoder=decoder,
         projection=read_module(folder / "text_proj", TextProjection.from_config),
-        decoder_schedule=read_json(folder / "decoder_scheduler" / "scheduler_config.json"),
+        decoder_schedule=schedule,
         clip=clip,
         fold=fold,
         asked=asked,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from danqing.data.dataset import Stickers
 from danqing.diffusion.schedule import Schedule
 from danqing.families import open_critic, shipped_part
 from danqing.families._clip_space import Space, fingerprint
@@ -33,16 +34,16 @@ PRIOR, UPSAMPLER = 0.2, 0.35  # their steps as shares of the decoder's
 @recipe("dalle2", further=True)
 def dalle2(asked: Asked) -> Path:
     """Train the prior, the decoder and the upsampler; writes `dalle2`, the painter's folder."""
-    parts = read_parts(shipped_part("dalle2")) if asked.further else _fresh(asked)
-    _train_prior(asked, parts)
-    _train_decoder(asked, parts)
-    _train_upsampler(asked, parts)
+    seen, unseen = read(asked)
+    parts = read_parts(shipped_part("dalle2")) if asked.further else _fresh(asked, seen)
+    _train_prior(asked, parts, seen, unseen)
+    _train_decoder(asked, parts, seen)
+    _train_upsampler(asked, parts, seen)
     save_parts(parts, asked.run / "dalle2")
     return asked.run / "dalle2"
 
 
-def _fresh(asked: Asked) -> Parts:
-    seen, _ = read(asked)
+def _fresh(asked: Asked, seen: Stickers) -> Parts:
     parts = fresh_parts(PRESET, fingerprint(shipped_part("clip")))
     earlier = asked.parts / "ddpm" / "ddpm"
     if earlier.is_dir():
@@ -56,29 +57,24 @@ def _fresh(asked: Asked) -> Parts:
     return replace(parts, card=parts.card.model_copy(update=told))
 
 
-def _train_prior(asked: Asked, parts: Parts) -> None:
-    seen, unseen = read(asked)
+def _train_prior(asked: Asked, parts: Parts, seen: Stickers, unseen: Stickers) -> None:
     space = Space.of(open_critic(), parts.prior.config.num_embeddings)
     schedule = Schedule.from_config(parts.prior_schedule)
     objective = PriorObjective(parts.prior, schedule, space, seen, unseen, DiffusionOptions())
     pace = TrainOptions(steps=_steps(asked, PRIOR), batch=64, lr=1e-3, warmup=100, ema=0.995)
     Trainer(objective, pace, asked.run / "prior").train(watch=asked.watch)
-    parts.prior.load_state_dict(objective.network.state_dict())
     if len(unseen):
         asked.watch(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
 
 
-def _train_decoder(asked: Asked, parts: Parts) -> None:
-    seen, _ = read(asked)
+def _train_decoder(asked: Asked, parts: Parts, seen: Stickers) -> None:
     options = DiffusionOptions(drop=0.5, mirror=0.5)
     objective = DecoderObjective(painter_of(parts, open_critic()), seen, options)
     pace = TrainOptions(steps=_steps(asked), batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
     Trainer(objective, pace, asked.run / "decoder").train(watch=asked.watch)
-    parts.decoder.load_state_dict(objective.unet.state_dict())
 
 
-def _train_upsampler(asked: Asked, parts: Parts) -> None:
-    seen, _ = read(asked)
+def _train_upsampler(asked: Asked, parts: Parts, seen: Stickers) -> None:
     stage = painter_of(parts, open_critic()).stage
     if stage is None or parts.upsampler is None:
         return

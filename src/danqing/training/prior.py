@@ -65,18 +65,25 @@ class PriorObjective(Objective):
 
     @torch.no_grad()
     def agreement(self, count: int = 100) -> float:
-        """The mean cosine of embeddings drawn for the captions of held-out pictures with the true ones."""
+        """The mean cosine of embeddings drawn for the captions of held-out pictures with the true ones.
+
+        There must be some.
+        """
         rows = self._unseen.rows[:count]
         truth = self._space.look(to_unit(self._unseen.pictures[: len(rows)]))
         return float(F.cosine_similarity(self._drawn([row["text"] for row in rows]), truth).mean())
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
-        """For eight held-out pictures the four seen ones nearest to what is drawn for their captions."""
-        rows = self._unseen.rows[:8]
+        """For eight held-out pictures the four seen ones nearest to what is drawn for their captions.
+
+        For eight seen ones where none are held out.
+        """
+        shown = self._unseen if len(self._unseen) else self._seen
+        rows = shown.rows[:8]
         drawn = F.normalize(self._drawn([row["text"] for row in rows]), dim=1)
         near = (drawn @ F.normalize(self._views[0], dim=1).T).topk(min(4, len(self._seen))).indices
-        pictures = torch.cat([self._unseen.pictures[: len(rows), None], self._seen.pictures[near]], dim=1)
+        pictures = torch.cat([shown.pictures[: len(rows), None], self._seen.pictures[near]], dim=1)
         return sheet_of(to_unit(pictures.flatten(0, 1)), columns=pictures.shape[1])
 
     def export(self, folder: Path) -> None:
