@@ -7,7 +7,6 @@ from itertools import islice
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from danqing.core.brief import Brief
@@ -233,11 +232,8 @@ def test_resuming_is_bit_equal(tmp_path):
     def train(run, steps, watch=None):
         torch.manual_seed(0)
         pace = {"batch": 4, "lr": 5e-3, "warmup": 2, "precision": "no", "log_every": 1, "save_every": 2}
-        try:
-            options = TrainOptions(steps=steps, sheet_every=10**9, **pace)
-            return Trainer(objective(crop=16), options, tmp_path / run).train(watch).state_dict()
-        finally:
-            AcceleratorState._reset_state(reset_partial_state=True)
+        options = TrainOptions(steps=steps, sheet_every=10**9, **pace)
+        return Trainer(objective(crop=16), options, tmp_path / run).train(watch).state_dict()
 
     class KilledError(Exception):
         pass

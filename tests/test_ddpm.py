@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import nn
 
 from danqing.apps.inpaint import inpaint
@@ -330,10 +329,7 @@ def objective_of(seed=0, **fields):
 
 def trained(objective, run, steps, watch=None, **fields):
     given = {"batch": 8, "lr": 5e-3, "warmup": 2, "ema": 0.8, "precision": "no", "log_every": 1, **fields}
-    try:
-        return Trainer(objective, TrainOptions(steps=steps, sheet_every=10**9, **given), run).train(watch)
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
+    return Trainer(objective, TrainOptions(steps=steps, sheet_every=10**9, **given), run).train(watch)
 
 
 def error_of(objective):

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from danqing.core.errors import BadBrief, BadData, NotFinite
@@ -50,13 +49,6 @@ QUICK = LearnOptions(
     rank=2,
     convs=False,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_precision_per_process():
-    """Accelerate allows only one for as long as its state lives."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

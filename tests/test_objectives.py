@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
@@ -88,10 +87,7 @@ def fresh(name, seed=0):
 def train(objective, run, steps, **fields):
     given = {"batch": 8, "lr": 5e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.8, "precision": "no"}
     options = TrainOptions(steps=steps, sheet_every=10**9, **{**given, **fields})
-    try:
-        return Trainer(objective, options, run).train()
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
+    return Trainer(objective, options, run).train()
 
 
 def loss_of(objective):

@@ -9,7 +9,6 @@ import shutil
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,13 +21,6 @@ from danqing.training.log import Log
 from danqing.training.objective import Objective
 from danqing.training.sheets import sheet_of
 from danqing.training.trainer import Trainer, TrainOptions, learning_rate, step_generator
-
-
-@pytest.fixture(autouse=True)
-def _one_precision_per_process():
-    """Accelerate allows only one for as long as its state lives."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Line(Objective):
@@ -339,3 +331,10 @@ def test_progress_is_told_in_words(tmp_path):
     pattern = r"step \d/2  loss \d+\.\d{4}  root \d+\.\d{4}  \d+\.\d pictures/s  0:00:\d\d left"
     assert len(told) == 2
     assert all(re.fullmatch(pattern, one) for one in told)
+
+
+def test_one_process_trains_with_and_without_mixed_precision(tmp_path):
+    """Accelerate would hold every later training to the precision of the first."""
+    for precision in ("no", "bf16", "no"):
+        run = tmp_path / f"{precision}{len(list(tmp_path.iterdir()))}"
+        Trainer(Line(), TrainOptions(steps=2, batch=4, precision=precision, sheet_every=10**9), run).train()

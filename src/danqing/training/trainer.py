@@ -23,7 +23,8 @@ from danqing.training.run import Run, RunOptions
 class TrainOptions(RunOptions):
     """How long and how fast to train.
 
-    lr falls from its peak to a tenth along half a cosine after a linear warm-up.
+    lr falls from its peak to a tenth along half a cosine after a linear warm-up. precision: "bf16" for mixed
+    precision (weights stay float32), "no" for none.
     """
 
     lr: float = 1e-3
@@ -55,7 +56,8 @@ class Trainer(Run):
         super().__init__(options, run)
         objective.check_batch(options.batch)
         self.options = options
-        self._accelerator = Accelerator(mixed_precision=options.precision)
+        # its own mixed precision would be the whole process's, and a second training could not choose
+        self._accelerator = Accelerator(mixed_precision="no")
         optimiser = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
             lr=options.lr,
@@ -88,9 +90,9 @@ class Trainer(Run):
         batch = self.objective.batch(self.options.batch, step_generator(self.options.seed, step))
         batch = {key: value.to(self._accelerator.device) for key, value in batch.items()}
         self.objective.train()
-        with self._accelerator.autocast():
+        with self._autocast():
             losses = self.objective(batch)
-        self._accelerator.backward(losses["loss"])
+        self._accelerator.backward(losses["loss"].float())
         norm = self._accelerator.clip_grad_norm_(self._trained(), self.options.clip)
         told = {name: float(value.detach()) for name, value in losses.items()}
         if not (math.isfinite(told["loss"]) and math.isfinite(float(norm))):
@@ -102,6 +104,10 @@ class Trainer(Run):
         self._optimiser.zero_grad(set_to_none=True)
         self._ema.step(self._trained())
         return told
+
+    def _autocast(self) -> torch.autocast:
+        kind, half = self._accelerator.device.type, self.options.precision == "bf16"
+        return torch.autocast(kind, torch.bfloat16, enabled=half)
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [p for p in self.objective.parameters() if p.requires_grad]
