@@ -142,24 +142,34 @@ def redrawing(bench: Bench, count: int) -> Figures:
 
 
 def editing(bench: Bench, count: int) -> Figures:
-    """Imagic strips from one style towards another: does CLIP's agreement with the words rise with eta?"""
-    critic, rng, rising, strictly, rises, sheet = open_critic(), random.Random(3), [], [], [], []
+    """Imagic strips from one style towards another: do CLIP and the judge agree more and more with the words?
+
+    CLIP-T is the cosine with the words, the judge's figure the share that it gives to the asked style.
+    """
+    critic, rng, sheet = open_critic(), random.Random(3), []
+    scores: dict[str, list[list[float]]] = {"CLIP-T": [], "judge": []}
+    kept: list[bool] = []
     for image, row in bench.pick(count, held_out=False):
         style = rng.choice([name for name in bench.painter.card.styles if name != row["style"]])
         words = plain(row["concept"], row["concept_zh"], style)[0]
-        strip = edit(image, words, painter=bench.painter, native=True, seed=1)
-        scores = _scores(critic.score, strip, words)
-        rising.append(all(after - before > -SLACK for before, after in pairwise(scores)))
-        strictly.append(scores == sorted(scores))
-        rises.append(scores[-1] - scores[0])
-        sheet.append([image, *(picture.image for picture in strip)])
+        images = _images(edit(image, words, painter=bench.painter, native=True, seed=1))
+        scores["CLIP-T"].append(critic.score(_stack(images), [words])[:, 0].tolist())
+        _, styles, _ = bench.judge.look(_stack(images))
+        scores["judge"].append(styles.softmax(-1)[:, bench.judge.config.styles.index(style)].tolist())
+        kept.append(bench.labels(images[-1:])[0][0] == row["concept"])
+        sheet.append([image, *images])
     bench.sheet("edit", sheet)
-    return {
-        "strips": len(rising),
-        f"CLIP-T never falls by more than {SLACK}": _mean(rising),
-        "CLIP-T rises at every step": _mean(strictly),
-        "CLIP-T gained": _mean(rises),
-    }
+    figures = {"strips": float(len(kept)), "thing kept at the end": _mean(kept)}
+    for name, strips in scores.items():
+        figures[f"{name} rises at every step"] = _mean([strip == sorted(strip) for strip in strips])
+        figures[f"{name} never falls by more than {SLACK}"] = _mean([_rising(strip) for strip in strips])
+        figures[f"{name} higher at the end"] = _mean([strip[-1] > strip[0] for strip in strips])
+        figures[f"{name} gained"] = _mean([strip[-1] - strip[0] for strip in strips])
+    return figures
+
+
+def _rising(strip: list[float]) -> bool:
+    return all(after - before > -SLACK for before, after in pairwise(strip))
 
 
 def learning(bench: Bench, count: int) -> Figures:
@@ -233,10 +243,6 @@ def _images(pictures: list[Picture]) -> list[Image.Image]:
 def _stack(images: list[Image.Image]) -> torch.Tensor:
     """Pictures on white as the critic sees them, [n 3 h w] in [-1, 1]."""
     return torch.stack([from_pil(image)[:3] for image in images])
-
-
-def _scores(score: Callable[..., torch.Tensor], pictures: list[Picture], words: str) -> list[float]:
-    return [float(score(from_pil(picture.image)[None, :3], [words])) for picture in pictures]
 
 
 def _mean(values: list[float] | list[bool]) -> float:
