@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -78,11 +79,11 @@ def _generations(
         yield Generation(painter.card, replace(picture, info=info), float(score))
 
 
-def sheet(generations: Sequence[Generation], columns: int = 4) -> Image.Image:
+def sheet(generations: Sequence[Generation], columns: int | None = None) -> Image.Image:
     """All pictures in reading order, each with its label below, on white."""
     lines = max(len(one.label) for one in generations)
     width, height = SIDE + 8, SIDE + 8 + _LINE * lines
-    columns = min(columns, len(generations))
+    columns = columns or math.ceil(len(generations) / math.ceil(len(generations) / 5))  # rows of 5 at most
     rows = -(-len(generations) // columns)
     whole = Image.new("RGB", (columns * width, rows * height), "white")
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)

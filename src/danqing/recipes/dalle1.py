@@ -2,7 +2,7 @@
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
 held-out pairs. The run has a folder for each of its two stages, and goes on in the one where it stopped.
-`--steps` are those of the transformer; the codec takes half as many.
+`--steps` are those of the transformer; the codec takes a third.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 
 from danqing.data.dataset import Stickers
 from danqing.families._diffusers_folder import read_tokenizer
+from danqing.families._tokens import Sampling
 from danqing.families._zoo import open_critic, shipped_part
 from danqing.families.dalle1 import CODECS, TRANSFORMERS, TokenPainter, card_of, fresh_transformer, save
 from danqing.nets.discrete_vae import DiscreteVAE
@@ -23,7 +24,8 @@ from danqing.training.tokens import TokenObjective, TokenOptions
 from danqing.training.trainer import Trainer, TrainOptions
 
 PRESET = "sticker"
-STEPS = 8000
+STEPS = 12000
+SUMMARY = "stickers of 120 things in six styles, as 64 tokens, 40 pixels square"
 # a token is five pixels wide: moves by less than that give other tokens of the same picture
 MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 
@@ -36,8 +38,9 @@ def dalle1(asked: Asked) -> Path:
     codec = trained_codec(asked, seen, unseen)
     tokenizer = read_tokenizer(shipped_part("clip"))
     transformer = fresh_transformer(PRESET, codec, tokenizer)
-    card = card_of("dalle1", codec, transformer, styles=styles_of(seen))
-    painter = TokenPainter(card, codec, transformer, tokenizer, critic=open_critic())
+    told = {"summary": SUMMARY, "styles": styles_of(seen), "guidance": 1.5}
+    card = card_of("dalle1", codec, transformer, **told)
+    painter = TokenPainter(card, codec, transformer, tokenizer, Sampling(temperature=0.5), open_critic())
     objective = TokenObjective(painter, seen, TokenOptions(moves=MOVES))
     options = TrainOptions(
         steps=asked.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
@@ -52,7 +55,7 @@ def trained_codec(asked: Asked, seen: Stickers, unseen: Stickers) -> DiscreteVAE
     side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
     codec = DiscreteVAE(CODECS[PRESET])
     codebook_start(codec, reduced(seen, side, codec.config.channels))
-    steps = max(1, (asked.steps or STEPS) // 2)
+    steps = max(1, (asked.steps or STEPS) // 3)
     # the start is sure of its tokens already, so the temperature begins below the paper's 1
     told = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
     objective = DiscreteVAEObjective(codec, seen, unseen if len(unseen) else seen, side, told)
