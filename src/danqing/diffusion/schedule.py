@@ -205,7 +205,8 @@ class Schedule:
         """The share of the times, in (0, 1], that redrawing with `strength` in (0, 1] goes through.
 
         A strength is understood as with Stable Diffusion 1: its noise at that share of its times is looked up
-        here. On its own schedule the share is the strength; a cosine schedule has less noise in its middle.
+        here. On its own schedule the share is the strength; a cosine schedule has less noise in its middle. A
+        strength of 1 is all of the times, whatever their noise: nothing of the picture is kept.
         """
         if strength == 1:
             return 1.0

@@ -188,6 +188,7 @@ def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int, factor: int
     """What can be said of a model from its decoder, whose pictures are enlarged by `factor`."""
     side = decoder.config.sample_size * fold * factor
     alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * fold**2 else set()
+    tile = {Can.TILE} if factor == 1 else set()  # the upsampler sees no neighbour beyond an edge
     return Card(
         name=name,
         family="dalle2",
@@ -200,7 +201,7 @@ def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int, factor: int
         grid=side,
         steps=20,
         guidance=3.0,
-        can=frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.TILE} | alpha),
+        can=frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW} | alpha | tile),
     )
 
 
