@@ -15,6 +15,22 @@ from danqing.core.registry import Registry
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import Stickers, read_imagefolder
 
+PROBES = (
+    "a cat, 3d style",
+    "a red apple, cartoon style",
+    "一只兔子，剪纸风格",
+    "a dragon, ink wash style",
+    "a rocket, flat style",
+    "青花瓷风格的茶壶",
+    "a hamburger, 3d style",
+    "a house, cartoon style",
+    "a rose, 3d style",
+    "a penguin, flat style",
+    "a panda, ink wash style",
+    "蝴蝶，剪纸风格",
+)
+"""Captions that sheets of samples show: every style, both languages, easy and hard things."""
+
 
 @dataclass(frozen=True)
 class Asked:

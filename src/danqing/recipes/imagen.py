@@ -18,24 +18,14 @@ from danqing.families import shipped_part
 from danqing.families._imagen_folder import Parts, read_parts, save_parts
 from danqing.families._text_towers import Tower, read_tower
 from danqing.families.imagen import fresh_parts, painter_of, stage_painter
-from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.recipes._recipe import PROBES, Asked, read, recipe, styles_of
 from danqing.training.cascade import MaskedCaptions, StageObjective, SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions
 
 PRESET = "sticker"
-SHARES = (1.0, 0.5, 0.5)  # of the base's steps; an hour on one AVX-512 core in all
+SHARES = (1.0, 0.5, 0.5)  # of the base's steps; about an hour of one AVX-512 core, by probes
 CROP = 64  # pixels that a stage learns from at once
-PROBES = (
-    "a cat, 3d style",
-    "a red apple, cartoon style",
-    "一只兔子，剪纸风格",
-    "a dragon, ink wash style",
-    "a rocket, flat style",
-    "青花瓷风格的茶壶",
-    "a hamburger, 3d style",
-    "a house, cartoon style",
-)
 
 
 @recipe("imagen", further=True)

@@ -24,25 +24,11 @@ from danqing.data.captions import STYLE_WORDS
 from danqing.families import shipped_part
 from danqing.families._diffusers_folder import Parts, read_folder
 from danqing.families.stable_diffusion import SCHEDULE, UNETS, painter_of
-from danqing.recipes._recipe import Asked, read, recipe
+from danqing.recipes._recipe import PROBES, Asked, read, recipe
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
 from danqing.training.trainer import Trainer, TrainOptions
 
 STYLES = ("3d", "flat", "cartoon", "paper-cut", "porcelain", "ink-wash")
-PROBES = (
-    "a cat, 3d style",
-    "a red apple, cartoon style",
-    "一只兔子，剪纸风格",
-    "a dragon, ink wash style",
-    "a rocket, flat style",
-    "青花瓷风格的茶壶",
-    "a hamburger, 3d style",
-    "a house, cartoon style",
-    "a rose, 3d style",
-    "a penguin, flat style",
-    "a panda, ink wash style",
-    "蝴蝶，剪纸风格",
-)
 
 CARD = Card(
     name="stickers",
