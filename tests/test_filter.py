@@ -166,8 +166,8 @@ def test_what_clip_cannot_learn_from_is_told_before_it_starts(tmp_path):
     data = stickers()
     with pytest.raises(BadData, match="48 pixels do not fit a CLIP that takes 32"):
         ClipObjective(clip, tokenizer, stickers(48), data)
-    with pytest.raises(BadData, match="has no concept"):
-        ClipObjective(clip, tokenizer, rows_like(data, concept=None), data)
+    with pytest.raises(BadData, match="has no text"):
+        ClipObjective(clip, tokenizer, rows_like(data, text=None), data)
     objective = ClipObjective(clip, tokenizer, data, data)
     with pytest.raises(BadData, match="batches of 2 are too small"):
         Trainer(objective, TrainOptions(steps=1, batch=2), tmp_path)

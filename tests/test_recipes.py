@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from danqing.core.errors import BadBrief
@@ -48,6 +49,41 @@ def test_a_trained_family_paints(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(asked) == 0  # nothing is left to train, so the same weights come out
     assert run(["paint", "a cat", "--model", str(weights), "--seed", "3", "--out", str(out)]) == 0
     assert Picture.open(out).image.tobytes() == before.tobytes()
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures with nothing but a caption each."""
+    data = stickers(128)
+    rows = tuple({"file_name": row["file_name"], "text": row["text"]} for row in data.rows)
+    return folder_of(Stickers(data.pictures, rows), tmp_path_factory.mktemp("captioned"))
+
+
+@pytest.mark.parametrize("name", ["clip", "gan", "ddpm", "stable_diffusion"])
+def test_a_folder_with_captions_alone_is_enough(name: str, captioned: Path, tmp_path: Path) -> None:
+    further = ["--further"] if name == "stable_diffusion" else []
+    asked = ["train", name, "--data", str(captioned), "--run", str(tmp_path / "run"), "--steps", "1"]
+    assert run([*asked, "--parts", str(tmp_path), *further]) == 0
+    assert len(list((tmp_path / "run").rglob("*.safetensors"))) >= 2  # a checkpoint, and the weights
+
+
+@pytest.mark.parametrize("name", ["judge", "vit"])
+def test_what_needs_names_says_so(
+    name: str, captioned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", name, "--data", str(captioned), "--run", str(tmp_path)]) == 1
+    assert "has no concept: write it into metadata.jsonl" in capsys.readouterr().err
+
+
+def test_pictures_that_no_row_holds_out_are_held_out_by_name(tmp_path: Path) -> None:
+    data = stickers(16)
+    rows = tuple({"file_name": f"{k}.png", "text": f"{k}"} for k in range(200))
+    many = Stickers(data.pictures[torch.arange(200) % len(data)], rows)
+    asked = _recipe.Asked(folder_of(many, tmp_path), tmp_path, tmp_path)
+    seen, unseen = _recipe.read(asked)
+    assert len(seen) + len(unseen) == 200
+    assert 2 <= len(unseen) <= 25
+    assert _recipe.read(asked)[1].rows == unseen.rows
 
 
 def test_what_can_be_trained_is_told(capsys: pytest.CaptureFixture[str]) -> None:

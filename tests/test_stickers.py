@@ -17,6 +17,8 @@ from danqing.data.holdout import held_out
 from danqing.data.sources import EMOJIBASE, SOURCES, Concept, Drawings, slug, unpacked
 from danqing.data.stickers import StickerOptions, build, concepts_of
 from danqing.data.styles import FILTERS
+from danqing.data.synonyms import WORDNET, WordNet, _own, synonyms
+from danqing.data.vocabulary import vocabulary
 
 # ---- styles
 
@@ -72,6 +74,18 @@ EMOJI = [  # label, Chinese, code, group
     ("grinning face", "笑脸", "1F600", 0),
     ("one o’clock", "一点", "1F550", 5),
 ]
+INDEX = """  1 A licence stands at the head of the files.
+abacus n 1 1 @ 1 0 00000005
+cat n 2 1 @ 2 2 00000001 00000002
+train n 1 1 @ 1 0 00000005
+"""
+NOUNS = """  1 A licence stands at the head of the files.
+00000001 18 n 02 cat 0 gossip 0 001 @ 00000009 n 0000 | a spiteful woman; "what a cat she is"
+00000002 05 n 02 cat 0 house_cat 0 003 @ 00000009 n 0000 ~ 00000003 n 0000 ~ 00000004 n 0000 | feline mammal
+00000003 05 n 01 kitten 0 001 @ 00000002 n 0000 | young domestic cat
+00000004 05 n 07 Felis_catus 0 tabby_cat 0 rex3 0 a_b_c_d 0 a 0 b 0 train 0 001 @ 00000002 n 0000 | kinds
+00000005 06 n 02 device 0 kit 0 000 | shared by two things
+"""
 SQUARE = '<path fill="#c83214" d="M4 4h24v24H4z"/><path fill="#111" d="M10 10h4v4h-4z"/>'
 
 
@@ -105,6 +119,10 @@ def cache(tmp_path_factory):
             if source.style == "blob":
                 del icons["cat"]
             write_json(folder / "icons.json", {"icons": icons, "width": 32, "height": 32})
+    words = folder_of(WORDNET, cache) / "dict"
+    words.mkdir(parents=True)
+    (words / "index.noun").write_text(INDEX)
+    (words / "data.noun").write_text(NOUNS)
     return cache
 
 
@@ -153,6 +171,23 @@ def test_things_and_their_names(cache):
     ]  # the other train would be a second one
 
 
+def test_other_words_for_things(cache):
+    """The commonest sense that is an animal; no Latin, no number, no phrase, no other thing's name."""
+    every = concepts_of(folder_of(EMOJIBASE, cache), known_only=False)
+    said = synonyms(every, WordNet(folder_of(WORDNET, cache)))
+    assert said["cat"][0][-5:] == ("house cat", "kitten", "tabby cat", "a", "b")
+    assert "小猫" in said["cat"][1]
+    assert said["abacus"] == ((), ())  # its words are the train's too
+
+
+def test_our_own_synonyms_are_for_known_things():
+    own = _own()
+    assert set(own) == set(vocabulary())
+    told = [word for sides in own.values() for side in sides for word in side]
+    assert len(set(told)) == len(told)  # none for two things
+    assert not set(told) & {*vocabulary(), *vocabulary().values()}
+
+
 def test_the_whole_data_set(cache, tmp_path):
     told = []
     count = build(tmp_path / "set", cache, StickerOptions(size=32), lambda *at: told.append(at))
@@ -168,6 +203,8 @@ def test_the_whole_data_set(cache, tmp_path):
     assert styles == [*drawn, *FILTERS, "blob", "twemoji"]
     china = next(row for row in data.rows if row["file_name"] == "porcelain/train.png")
     assert (china["text"], china["text_zh"]) == ("train, blue and white porcelain style", "火车，青花瓷风格")
+    assert china["synonyms"] == ["locomotive"]
+    assert china["synonyms_zh"][0] == "列车"
     assert (china["licence"], china["source"]) == ("Apache-2.0", "@iconify-json/noto@1.2.9")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 Say = Callable[[str, str | None, random.Random], str]
 
@@ -63,6 +65,35 @@ def chinese(name: str, style: str | None, rng: random.Random) -> str:
     if style is None:
         return thing
     return rng.choice(_STYLED_ZH).format(thing=thing, style=STYLE_WORDS[style][1])
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Captions, in [0, 1], that call the thing by a tag or a synonym, and that leave the style out."""
+
+    tag: float = 0.0
+    synonym: float = 0.0
+    unstyled: float = 0.0
+
+
+def said(row: Mapping[str, Any], language: str, rng: random.Random, shares: Shares) -> str:
+    """One of many captions in "en" or "zh" for a row of a data set; of synonyms, rather an early one.
+
+    A row that does not tell concept and style has its written caption only.
+    """
+    suffix, say = _LANGUAGES[language]
+    if not row.get(f"concept{suffix}") or not row.get("style"):
+        return str(row.get(f"text{suffix}") or row["text"])
+    name, others = str(row[f"concept{suffix}"]), row.get(f"synonyms{suffix}", ())
+    draw = rng.random()
+    if draw < shares.tag and row.get(f"tags{suffix}"):
+        name = rng.choice(row[f"tags{suffix}"])
+    elif draw > 1 - shares.synonym and others:
+        name = others[int(len(others) * rng.random() ** 2)]
+    return say(name, None if rng.random() < shares.unstyled else str(row["style"]), rng)
+
+
+_LANGUAGES: dict[str, tuple[str, Say]] = {"en": ("", english), "zh": ("_zh", chinese)}
 
 
 def plain(name: str, name_zh: str, style: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from danqing.data.sources import (
     unpacked,
 )
 from danqing.data.styles import FILTERS
+from danqing.data.synonyms import WORDNET, WordNet, synonyms
 
 THINGS = (3, 4, 5, 6, 7)  # emojibase groups: animals and nature, food, travel, activities, objects
 RENDERED_FROM = "cartoon"  # the set whose drawings the rendered styles start from
@@ -60,13 +61,14 @@ def build(
             raise BadData(unknown("style", style, captions.STYLE_WORDS))
     concepts = concepts_of(unpacked(EMOJIBASE, cache), known_only=options.known_only)
     sets = [(source, Drawings(unpacked(source.package, cache))) for source in SOURCES]
+    said = synonyms(concepts, WordNet(unpacked(WORDNET, cache)))
     rows: list[dict[str, object]] = []
     for done, concept in enumerate(concepts):
         for source, style, picture in _pictures(concept, sets, options):
             name = f"{style}/{slug(concept.name)}.png"
             with replacing(folder / name) as draft:
                 picture.save(draft, "PNG")
-            rows.append(_row(name, concept, style, source))
+            rows.append(_row(name, concept, style, source) | _other_words(said[concept.name]))
         if watch is not None:
             watch(done + 1, len(concepts))
     with replacing(folder / "metadata.jsonl") as draft:
@@ -114,6 +116,10 @@ def _filtered(picture: Image.Image, style: str, concept: Concept, size: int) -> 
     styled = FILTERS[style](array, zlib.crc32(concept.code.encode()))
     image = Image.fromarray((styled * 255).round().clip(0, 255).astype(np.uint8), "RGBA")
     return image.convert("RGBa").resize((size, size), Image.Resampling.BOX).convert("RGBA")
+
+
+def _other_words(said: tuple[tuple[str, ...], tuple[str, ...]]) -> dict[str, object]:
+    return {"synonyms": list(said[0]), "synonyms_zh": list(said[1])}
 
 
 def _row(name: str, concept: Concept, style: str, source: Source) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The bilingual CLIP that is the shipped painter's text tower and the critic.
 
-Data: `danqing data stickers` (all things, all styles), without the held-out pairs. 600 steps of 128
-pictures, each with an English and a Chinese caption.
+Data: `danqing data stickers` (all things, all styles), without the held-out pairs. Steps of 128 pictures,
+each with an English and a Chinese caption; 1.3 s each on one AVX-512 core.
 """
 
 from __future__ import annotations
@@ -9,34 +9,56 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from transformers import CLIPModel, CLIPTokenizer
+
 from danqing.data import captions
+from danqing.data.dataset import Stickers
+from danqing.data.vocabulary import things
+from danqing.families import open_critic
 from danqing.families.clip import build_clip
 from danqing.recipes._recipe import Asked, read, recipe
 from danqing.training.clip import ClipObjective
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import Trainer, TrainOptions
 
+STEPS = 2000
 
-@recipe("clip")
+
+@recipe("clip", further=True)
 def clip(asked: Asked) -> Path:
     """Train a tokenizer and both towers; writes `clip`, in the format of transformers."""
     seen, unseen = read(asked)
-    tokenizer = train_tokenizer(_corpus(seen.rows))
-    objective = ClipObjective(build_clip("sticker", tokenizer), tokenizer, seen, unseen)
+    model, tokenizer = _shipped() if asked.further else _fresh(seen)
+    objective = ClipObjective(model, tokenizer, seen, unseen, often=things())
     options = TrainOptions(
-        steps=asked.steps or 600, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
+        steps=asked.steps or STEPS, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
     )
     Trainer(objective, options, asked.run).train(watch=asked.watch)
-    asked.watch(f"held-out picture finds its caption: {objective.eval().recall():.3f}")
+    for language in ("en", "zh"):
+        found = [objective.eval().recall(language, first) for first in (1, 5)]
+        asked.watch(
+            f"{language}: a caption finds its held-out picture first {found[0]:.3f}, in five {found[1]:.3f}"
+        )
     objective.export(asked.run / "clip")
     return asked.run / "clip"
 
 
+def _fresh(seen: Stickers) -> tuple[CLIPModel, CLIPTokenizer]:
+    tokenizer = train_tokenizer(_corpus(seen.rows))
+    return build_clip("sticker", tokenizer), tokenizer
+
+
+def _shipped() -> tuple[CLIPModel, CLIPTokenizer]:
+    critic = open_critic()
+    return critic.model.train().requires_grad_(True), critic.tokenizer
+
+
 def _corpus(rows: tuple[dict[str, object], ...]) -> list[str]:
-    """Captions of every picture in both languages, and all tags: what the tokenizer learns from."""
+    """Captions of every picture in both languages, all tags and synonyms: what the tokenizer learns from."""
     rng, lines = random.Random(0), []
     for row in rows:
-        lines += [captions.english(str(row["concept"]), str(row["style"]), rng)] * 2
-        lines += [captions.chinese(str(row["concept_zh"]), str(row["style"]), rng)] * 2
-        lines += [*row["tags"], *row["tags_zh"]]  # type: ignore[misc]
+        for language in ("en", "zh"):
+            lines += [captions.said(row, language, rng, captions.Shares())] * 2
+        for field in ("tags", "tags_zh", "synonyms", "synonyms_zh"):
+            lines += row.get(field, ())  # type: ignore[arg-type]
     return lines

@@ -58,7 +58,7 @@ def trained_codec(asked: Asked, seen: Stickers, unseen: Stickers) -> DiscreteVAE
     steps = max(1, (asked.steps or STEPS) // 3)
     # the start is sure of its tokens already, so the temperature begins below the paper's 1
     told = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
-    objective = DiscreteVAEObjective(codec, seen, unseen if len(unseen) else seen, side, told)
+    objective = DiscreteVAEObjective(codec, seen, unseen, side, told)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
     Trainer(objective, options, asked.run / "codec").train(watch=asked.watch)
     psnr, used = objective.eval().measured()

@@ -18,7 +18,7 @@ from danqing.families import shipped_part
 from danqing.families._imagen_folder import Parts, read_parts, save_parts
 from danqing.families._text_towers import Tower, read_tower
 from danqing.families.imagen import fresh_parts, painter_of, stage_painter
-from danqing.recipes._recipe import PROBES, Asked, read, recipe, styles_of
+from danqing.recipes._recipe import Asked, probes_of, read, recipe, styles_of
 from danqing.training.cascade import MaskedCaptions, StageObjective, SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions
@@ -47,7 +47,7 @@ def imagen(asked: Asked) -> Path:
 
 def _objective(parts: Parts, number: int, seen: Stickers) -> StageObjective:
     """The training of one stage's network, 0 the base."""
-    options = DiffusionOptions(probes=PROBES, mirror=0.5)
+    options = DiffusionOptions(probes=probes_of(seen), mirror=0.5)
     words, unet = MaskedCaptions(parts.text, seen, options), parts.unets[number]
     if number == 0:
         return StageObjective(stage_painter(parts, 0), unet, seen, words, options)

@@ -25,7 +25,8 @@ STEPS = 1500
 @recipe("judge")
 def judge(asked: Asked) -> Path:
     """Train the judge and measure its reliability; writes `judge`."""
-    pictures = read_imagefolder(asked.data)
+    pictures = read_imagefolder(asked.data, watch=asked.watch)
+    pictures.require("concept", "style")
     concepts, styles = (tuple(sorted(set(pictures.column(column)))) for column in ("concept", "style"))
     config, steps, found = JudgeConfig(concepts, styles), asked.steps or STEPS, []
     for k in range(FOLDS):

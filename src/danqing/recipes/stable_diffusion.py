@@ -20,11 +20,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief
 from danqing.data.captions import STYLE_WORDS
 from danqing.families import shipped_part
 from danqing.families._diffusers_folder import Parts, read_folder
 from danqing.families.stable_diffusion import SCHEDULE, UNETS, painter_of
-from danqing.recipes._recipe import PROBES, Asked, read, recipe
+from danqing.recipes._recipe import Asked, probes_of, read, recipe
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
 from danqing.training.trainer import Trainer, TrainOptions
 
@@ -55,7 +56,9 @@ def stable_diffusion(asked: Asked) -> Path:
     """Train the UNet; writes `unet`, a diffusers component."""
     seen, _ = read(asked)
     parts = _shipped(asked.parts) if asked.further else fresh(asked.parts)
-    objective = DiffusionObjective(painter_of(parts), parts.unet, seen, DiffusionOptions(probes=PROBES))
+    objective = DiffusionObjective(
+        painter_of(parts), parts.unet, seen, DiffusionOptions(probes=probes_of(seen))
+    )
     options = TrainOptions(
         steps=asked.steps or 5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000
     )
@@ -65,11 +68,21 @@ def stable_diffusion(asked: Asked) -> Path:
 
 
 def fresh(folder: Path) -> Parts:
-    """A UNet of random weights, with the autoencoder and the CLIP that earlier recipes left in `folder`."""
-    clip = folder / "clip" / "clip"
+    """A UNet of random weights, with the autoencoder and the CLIP that earlier recipes left in `folder`.
+
+    Raises:
+        BadBrief: one of them did not.
+    """
+    vae, clip = folder / "autoencoder" / "vae", folder / "clip" / "clip"
+    for name, place in (("autoencoder", vae), ("clip", clip)):
+        if not place.is_dir():
+            raise BadBrief(
+                f"{str(place)!r} is missing: run 'danqing train {name}' first, or start from the shipped "
+                "model with --further"
+            )
     return Parts(
         unet=UNet2DConditionModel(**UNETS["sticker"]),
-        vae=AutoencoderKL.from_pretrained(folder / "autoencoder" / "vae"),
+        vae=AutoencoderKL.from_pretrained(vae),
         text_encoder=CLIPTextModel.from_pretrained(clip),
         tokenizer=CLIPTokenizer.from_pretrained(clip),
         scheduler=SCHEDULE,

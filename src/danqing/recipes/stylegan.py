@@ -1,7 +1,7 @@
-"""StyleGAN 2 with adaptive augmentation: stickers at 64 pixels.
+"""StyleGAN 2 with adaptive augmentation: stickers at 32 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs, reduced to 64 pixels. R1's weight is ADA's rule of thumb, 0.0002 * side^2 / batch, times ten:
+held-out pairs, reduced to 32 pixels. R1's weight is ADA's rule of thumb, 0.0002 * side^2 / batch, times ten:
 so few pictures want a steadier hand.
 """
 
@@ -14,7 +14,7 @@ from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
 from danqing.training.duel import Duel, DuelOptions, names_of
 
-BATCH = 16
+BATCH = 32
 
 
 @recipe("stylegan")
@@ -25,7 +25,7 @@ def stylegan(asked: Asked) -> Path:
     generator, discriminator = fresh_networks("sticker", names)
     r1 = 0.002 * generator.size**2 / BATCH
     duel = Duel(generator, discriminator, seen, names, DuelOptions(r1=r1, path=2.0))
-    options = AdversarialOptions(steps=asked.steps or 15000, batch=BATCH)
+    options = AdversarialOptions(steps=asked.steps or 10000, batch=BATCH)
     average = AdversarialTrainer(duel, options, asked.run).train(watch=asked.watch)
     generator.load_state_dict(average.state_dict())
     card = style_card("stylegan", generator).model_copy(update={"styles": styles_of(seen)})

@@ -23,9 +23,10 @@ STEPS = 3000
 def vit(asked: Asked) -> Path:
     """Train a ViT to name things; writes `vit`."""
     seen, unseen = read(asked)
+    seen.require("concept")
     torch.manual_seed(0)
     model = build_vit("sticker", sorted(set(seen.column("concept")) | set(unseen.column("concept"))))
-    objective = VitObjective(model, seen, unseen if len(unseen) else seen)
+    objective = VitObjective(model, seen, unseen)
     start_from_clip(model, open_critic(), objective.pictures(64))
     options = TrainOptions(
         steps=asked.steps or STEPS, batch=64, lr=5e-4, warmup=100, weight_decay=0.05, ema=0.99

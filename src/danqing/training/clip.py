@@ -7,6 +7,7 @@ English-Chinese.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
 SCALE_MAX = 100.0  # the paper clamps the logit scale here
+SHARES = captions.Shares(tag=0.12, synonym=0.25, unstyled=0.14)
 
 
 def contrastive(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
@@ -33,43 +35,54 @@ def contrastive(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
 
 
 class ClipObjective(Objective):
-    """Trains a CLIPModel on pictures with a concept, a style and names in two languages.
+    """Trains a CLIPModel on captioned pictures, best with a concept, a style and names in two languages.
+
+    often: concepts that half of every batch is drawn from, as far as there are so many.
 
     Raises:
-        BadData: a field is missing, there is one concept only, or pictures are of another size than it takes.
+        BadData: captions are missing or all the same, or pictures are of another size than it takes.
     """
 
     least = 4  # two pairs: of one alone the loss is 0
 
     def __init__(
-        self, clip: CLIPModel, tokenizer: CLIPTokenizer, pictures: Stickers, probe: Stickers
+        self,
+        clip: CLIPModel,
+        tokenizer: CLIPTokenizer,
+        pictures: Stickers,
+        probe: Stickers,
+        often: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.clip, self._tokenizer = clip, tokenizer
         self._pictures, self._probe = pictures, probe
-        self._augment = Augment()
-        pictures.require("concept", "concept_zh", "style")
+        self._augment = Augment(turn=15.0, scale=0.2, tint=0.1, erase=0.25)
         pictures.check_captions()
         side, takes = int(pictures.pictures.shape[-1]), clip.config.vision_config.image_size
         if side != takes:
             raise BadData(f"pictures of {side} pixels do not fit a CLIP that takes {takes}: resize them")
         self._styles_of: dict[str, list[int]] = {}
         for index, row in enumerate(pictures.rows):
-            self._styles_of.setdefault(row["concept"], []).append(index)
+            self._styles_of.setdefault(str(row.get("concept") or row["text"]), []).append(index)
+        self._each = min(2, max(map(len, self._styles_of.values())))
+        self._often = sorted(set(often) & self._styles_of.keys())
+        self._others = sorted(self._styles_of.keys() - set(often))
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Pairs of pictures of one concept in two styles: the other is a negative, so styles are learnt."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
-        concepts = words.sample(sorted(self._styles_of), k=min(size // 2, len(self._styles_of)))
-        groups = [self._styles_of[concept] for concept in concepts]
-        picks = [i for group in groups for i in words.sample(group, k=min(2, len(group)))]
+        groups = [self._styles_of[concept] for concept in self._drawn(size // self._each, words)]
+        picks = [i for group in groups for i in words.sample(group, k=min(self._each, len(group)))]
         rows = [self._pictures.rows[i] for i in picks]
-        said = [_said(row["concept"], row["tags"], row["style"], words, captions.english) for row in rows]
-        said += [
-            _said(row["concept_zh"], row["tags_zh"], row["style"], words, captions.chinese) for row in rows
-        ]
+        said = [captions.said(row, language, words, SHARES) for language in ("en", "zh") for row in rows]
         pixels = self._augment(to_unit(self._pictures.pictures[picks, :3]), rng)
         return {"pixels": pixels, **self._tokens(said)}
+
+    def _drawn(self, count: int, words: random.Random) -> list[str]:
+        """As many different concepts, half of them of those that come often."""
+        often = words.sample(self._often, k=min(count // 2, len(self._often)))
+        others = words.sample(self._others, k=min(count - len(often), len(self._others)))
+        return often + others
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the module's docstring, and two of its three parts."""
@@ -85,10 +98,11 @@ class ClipObjective(Objective):
         return {"loss": sum(parts[1:], parts[0]) / 3, **told}
 
     @torch.no_grad()
-    def recall(self, count: int = 200) -> float:
-        """How often a held-out picture finds its own English caption among all held-out captions."""
-        found = self._cosines(count, count).argmax(dim=0)
-        return float((found == torch.arange(len(found))).float().mean())
+    def recall(self, language: str = "en", first: int = 1) -> float:
+        """How often a held-out picture is among the `first` that its own caption finds among all held out."""
+        near = self._cosines(len(self._probe), len(self._probe), language).argsort(dim=1, descending=True)
+        own = torch.arange(len(near))[:, None]
+        return float((near[:, :first] == own).any(dim=1).float().mean())
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
@@ -118,15 +132,10 @@ class ClipObjective(Objective):
         embeddings: Tensor = self.clip.get_image_features(pixel_values=pixels).pooler_output
         return embeddings
 
-    def _cosines(self, texts: int, pictures: int) -> Tensor:
-        """Between the first English captions and the first pictures held out, [texts pictures]."""
-        read = self._read(self._tokens([row["text"] for row in self._probe.rows[:texts]]))
+    def _cosines(self, texts: int, pictures: int, language: str = "en") -> Tensor:
+        """Between the first captions and the first pictures held out, [texts pictures]."""
+        field = "text" if language == "en" else "text_zh"
+        said = [row.get(field) or row["text"] for row in self._probe.rows[:texts]]
+        read = self._read(self._tokens(said))
         seen = self._seen(to_unit(self._probe.pictures[:pictures, :3]))
         return F.normalize(read, dim=-1) @ F.normalize(seen, dim=-1).T
-
-
-def _said(name: str, tags: list[str], style: str, words: random.Random, say: captions.Say) -> str:
-    """A caption by name; one in eight by a tag, so that synonyms are met; one in seven without the style."""
-    if tags and words.random() < 0.12:
-        name = words.choice(tags)
-    return say(name, style if words.random() < 0.86 else None, words)

@@ -41,6 +41,7 @@ class DiffusionOptions:
     drop: float = 0.1  # captions replaced by "", for classifier-free guidance
     unstyled: float = 0.1  # captions that do not name the style
     mirror: float = 0.0  # pictures mirrored
+    synonyms: float = 0.1  # captions that call the thing by another word
     uniform: float = 0.2  # times drawn uniformly instead of logit-normally
     gamma: float | None = None  # min-SNR, arXiv 2303.09556
     probes: tuple[str, ...] = ("a cat, 3d style", "a red apple, cartoon style", "一只兔子，剪纸风格")
@@ -63,6 +64,7 @@ class Captions:
 
     def __init__(self, text: TextEncoder, pictures: Stickers, options: DiffusionOptions) -> None:
         self._text, self._rows, self._options = text, pictures.rows, options
+        self._shares = captions.Shares(synonym=options.synonyms, unstyled=options.unstyled)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """The tokens of a random caption, int64 [n l]."""
@@ -87,10 +89,8 @@ class Captions:
     def _caption(self, row: dict[str, object], words: random.Random) -> str:
         if words.random() < self._options.drop:
             return ""
-        style = None if words.random() < self._options.unstyled else str(row["style"])
-        if words.random() < 0.5:
-            return captions.english(str(row["concept"]), style, words)
-        return captions.chinese(str(row["concept_zh"]), style, words)
+        language = "en" if words.random() < 0.5 else "zh"
+        return captions.said(row, language, words, self._shares)
 
 
 class Labels:
@@ -98,7 +98,7 @@ class Labels:
 
     def __init__(self, names: Names, pictures: Stickers, options: DiffusionOptions) -> None:
         self._options = options
-        told = [(str(row["concept"]), str(row["style"])) for row in pictures.rows]
+        told = [(str(row.get("concept")), str(row.get("style"))) for row in pictures.rows]
         self._full, self._plain = names.rows(told), names.rows([concept] for concept, _ in told)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner

