@@ -11,6 +11,7 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    LCMScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -142,3 +143,12 @@ def test_zero_terminal_snr():
     scheduler = DDIMScheduler(**config, clip_sample=False)
     scheduler.set_timesteps(20)
     assert_close(ours("ddim", Schedule.from_config(config).levels(20), Prediction.V), theirs(scheduler), 1e-5)
+
+
+@pytest.mark.parametrize("prediction", list(Prediction))
+def test_lcm(prediction):
+    """At the same times; theirs mixes in a share of x below 1e-8 there (c_skip), ours none."""
+    levels = Schedule.from_config(SD1).levels(4, "trailing")
+    scheduler = LCMScheduler(**SD1, prediction_type=prediction.value)
+    scheduler.set_timesteps(timesteps=[int(level.t) for level in levels[:-1]])
+    assert_close(ours("lcm", levels, prediction), theirs(scheduler), 2e-5)

@@ -147,6 +147,19 @@ def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
     return ddim(x, levels, seeds, eta=1.0)
 
 
+@sampler("lcm", title="LCM", spacing="trailing")
+def lcm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+    """Multistep consistency sampling, Song et al., arXiv 2303.01469, algorithm 1 (LCM: arXiv 2310.04378).
+
+    For networks distilled to answer with the end of the walk itself: nothing of the noise is kept, and the
+    answer is noised anew to the next level.
+    """
+    for now, then in pairwise(levels):
+        clean = (yield Question(x, now)).clean
+        x = step(x, clean, now, then, then.sigma, _fresh(x, then.sigma, seeds))
+    return x
+
+
 @sampler("ddpm", title="DDPM")
 def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
     """Ho, Jain, Abbeel, arXiv 2006.11239, algorithm 2 with the posterior of eq. 6-7.

@@ -1,0 +1,122 @@
+"""Few-step painting: low-rank changes by which one answer says what many guided steps would end at.
+
+Latent consistency distillation, Luo et al., arXiv 2310.04378, algorithm 1, as low-rank changes (LCM-LoRA,
+arXiv 2311.05556). Along a grid of times t_0 > ... > t_n the painter as it is, guided by omega, takes one
+DDIM step from t_k to t_k+1; what the changed one says is clean at t_k shall be what it says at t_k+1:
+
+    loss = d(f(x_k, t_k), stopgrad f(x_k+1, t_k+1)),    f at the clean end being the step's own result.
+
+As "Improved techniques for training consistency models" (arXiv 2310.14189) found best, f at t_k+1 is of the
+present weights, and d the pseudo-Huber distance sqrt(|a - b|^2 + c^2) - c with c = 0.00054 sqrt(numbers).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Generator, Tensor, nn
+
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import Seeds
+from danqing.data.dataset import Stickers
+from danqing.diffusion.guidance import classifier_free
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.training.diffusion import Captions, DenoisingObjective, DiffusionOptions, paint_pixels
+from danqing.training.objective import Batch
+from danqing.training.sheets import sheet_of
+from danqing.tuning.adapter import Adapter, attached
+from danqing.tuning.adapter_files import write_adapter
+from danqing.tuning.lora import fresh, layers_of
+from danqing.tuning.textual_inversion import text_encoder
+
+GRID = 40  # times on the way; those of 2, 4 and 8 even steps are among them
+_HUBER = 0.00054
+_PROBED = 4  # steps of the sheet
+
+
+class ConsistencyObjective(DenoisingObjective):
+    """Trains `adapter` so that `painter`, which must be `dreambooth.frozen`, paints in few steps.
+
+    guidance: omega, which the adapter then has in itself: with it one paints by "lcm" at guidance 1.
+    """
+
+    def __init__(
+        self,
+        painter: DiffusionPainter,
+        adapter: Adapter,
+        pictures: Stickers,
+        guidance: float,
+        options: DiffusionOptions,
+    ) -> None:
+        told = Captions(text_encoder(painter), pictures, options)
+        super().__init__(painter, painter.modules["unet"], pictures, told, options)
+        self.adapter, self.guidance = adapter, guidance
+        self.learned = nn.ParameterList(adapter.tensors())
+        with torch.no_grad():
+            self._nothing = painter.text("")
+        levels = painter.schedule.levels(GRID, "trailing")
+        self._grid = torch.tensor([round(level.t) for level in levels])  # the clean end is -1
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """As the parent's, and the next time on the grid."""
+        drawn = torch.randint(GRID, (size,), generator=rng)
+        return super().batch(size, rng) | {"t": self._grid[drawn], "then": self._grid[drawn + 1]}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The distance of the module's docstring."""
+        t, then = batch["t"], batch["then"]
+        alpha, sigma = self._at(t)
+        x = alpha * batch["latents"] + sigma * batch["noise"]
+        with torch.no_grad():
+            words = self._told.conditioning(batch)
+            guided = self._guided(x, t, words)
+            alpha_then, sigma_then = self._at(then)
+            moved = alpha_then * guided + sigma_then * (x - alpha * guided) / sigma
+            with attached(self.painter, {self.adapter: 1.0}):
+                target = self._clean(moved, then.clamp(min=0), words)
+            target = torch.where(then.view(-1, 1, 1, 1) < 0, guided, target)
+        with attached(self.painter, {self.adapter: 1.0}):
+            error = (self._clean(x, t, words) - target).square().flatten(1).sum(dim=1)
+        c = _HUBER * math.sqrt(x[0].numel())
+        return {"loss": ((error + c**2).sqrt() - c).mean()}
+
+    def sheet(self) -> Image.Image:
+        """The probe captions, two pictures each, in a few steps."""
+        steps = {"steps": _PROBED, "guidance": 1.0, "sampler": "lcm"}
+        quick = replace(self.painter, card=self.painter.card.model_copy(update=steps))
+        with attached(quick, {self.adapter: 1.0}):
+            pictures = [paint_pixels(quick, words, Seeds([0, 1])) for words in self._options.probes]
+        return sheet_of(torch.cat(pictures), columns=8)
+
+    def export(self, folder: Path) -> None:
+        """Write the adapter as it is now."""
+        write_adapter(self.adapter.detached(), folder / f"{self.adapter.name}.safetensors")
+
+    def _guided(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+        """What is clean in x [n c h w], as the painter itself says under guidance."""
+        nothing = self._nothing.expand(len(x))
+        both = Conditioning.cat(Conditioning(nothing.tokens, nothing.mask), words)
+        untold, told = self._clean(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        return classifier_free(told, untold, self.guidance)
+
+    def _clean(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+        alpha, sigma = self._at(t)
+        output = self.painter.network(x, t, words).float()
+        return self.painter.prediction.clean(x, output, alpha, sigma)
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma [n 1 1 1] of times on the grid; 1 and 0 at its clean end."""
+        alpha, sigma = self.painter.schedule.at(t.clamp(min=0))
+        alpha, sigma = torch.where(t < 0, 1.0, alpha), torch.where(t < 0, 0.0, sigma)
+        return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
+
+
+def every_layer(painter: DiffusionPainter, rank: int, seed: int = 0) -> Adapter:
+    """Changes of every layer of the painter's UNet, which change nothing yet."""
+    unet = {"unet": painter.modules["unet"]}
+    endings = tuple(name.partition(".")[2] for name in layers_of(unet))
+    return Adapter("fast", factors=fresh(unet, {"unet": endings}, rank, seed), base=painter.card.name)
