@@ -84,14 +84,14 @@ class AutoencoderObjective(Objective):
 
     def sheet(self) -> Image.Image:
         """Rows of originals over rows of reconstructions."""
-        pictures = to_unit(self._probe.pictures[:16])
+        pictures = to_unit(self._probe.pictures[:16]).to(self.device)
         painted = self.reconstruct(pictures)
         pairs = zip(torch.split(pictures, 8), torch.split(painted, 8), strict=True)
         return sheet_of(torch.cat([rows for pair in pairs for rows in pair]), columns=8)
 
     def export(self, folder: Path) -> None:
         """Write the autoencoder with its latents normalised to mean 0 and deviation 1 per channel."""
-        normalise_latents(self.autoencoder, to_unit(self._pictures.pictures[::4]))
+        normalise_latents(self.autoencoder, to_unit(self._pictures.pictures[::4]).to(self.device))
         self.autoencoder.save_pretrained(folder)
 
 

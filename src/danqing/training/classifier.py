@@ -66,7 +66,9 @@ class JudgeObjective(Objective):
     @torch.no_grad()
     def accuracy(self) -> tuple[float, float]:
         """Top-1 on the probe pictures: (concept, style)."""
-        right = self.judge.label(to_unit(self._probe.pictures)) == _labels(self.judge, self._probe)
+        right = self.judge.label(to_unit(self._probe.pictures).to(self.device)).cpu() == _labels(
+            self.judge, self._probe
+        )
         concept, style = right.float().mean(dim=0).tolist()
         return concept, style
 

@@ -136,6 +136,6 @@ class ClipObjective(Objective):
         """Between the first captions and the first pictures held out, [texts pictures]."""
         field = "text" if language == "en" else "text_zh"
         said = [row.get(field) or row["text"] for row in self._probe.rows[:texts]]
-        read = self._read(self._tokens(said))
-        seen = self._seen(to_unit(self._probe.pictures[:pictures, :3]))
-        return F.normalize(read, dim=-1) @ F.normalize(seen, dim=-1).T
+        read = self._read({name: part.to(self.device) for name, part in self._tokens(said).items()})
+        seen = self._seen(to_unit(self._probe.pictures[:pictures, :3]).to(self.device))
+        return (F.normalize(read, dim=-1) @ F.normalize(seen, dim=-1).T).cpu()

@@ -137,6 +137,12 @@ class DenoisingObjective(Objective):
         views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
         self._latents = [_encoded(painter, view) for view in views]
 
+    def place(self, device: torch.device) -> None:
+        """The whole painter: codec and words are asked at every step."""
+        super().place(device)
+        for module in self.painter.modules.values():
+            module.to(device)
+
     def batch(self, size: int, rng: Generator) -> Batch:
         """Latents, what is told of them, times and noise."""
         picks, latents = self._drawn(size, rng)

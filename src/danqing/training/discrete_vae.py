@@ -111,9 +111,10 @@ class DiscreteVAEObjective(Objective):
     @torch.no_grad()
     def measured(self) -> tuple[float, float]:
         """Of the probe: PSNR of colours over white in dB (mean over pictures), perplexity of its tokens."""
-        tokens = torch.cat([self.vae.tokens(part) for part in torch.split(self._probe, 32)])
+        probe = self._probe.to(self.device)
+        tokens = torch.cat([self.vae.tokens(part) for part in torch.split(probe, 32)])
         painted = torch.cat([self.vae.pictures(part) for part in torch.split(tokens, 32)])
-        error = ((painted - self._probe)[:, :3] / 2).square().mean(dim=(1, 2, 3))
+        error = ((painted - probe)[:, :3] / 2).square().mean(dim=(1, 2, 3))
         return float(-10 * error.log10().mean()), float(perplexity(tokens, self.vae.config.vocab))
 
     def sheet(self) -> Image.Image:
@@ -125,7 +126,7 @@ class DiscreteVAEObjective(Objective):
                 "from codebook_start",
                 stacklevel=2,
             )
-        pictures = self._probe[:16]
+        pictures = self._probe[:16].to(self.device)
         painted = self.vae.pictures(self.vae.tokens(pictures))
         pairs = zip(torch.split(pictures, 8), torch.split(painted, 8), strict=True)
         return sheet_of(torch.cat([rows for pair in pairs for rows in pair]), columns=8)

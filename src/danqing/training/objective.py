@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Generator, Tensor, nn
 
@@ -32,6 +33,15 @@ class Objective(nn.Module, ABC):
             raise BadData(
                 f"batches of {size} are too small for {type(self).__name__}: use {self.least} or more"
             )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def place(self, device: torch.device) -> None:
+        """Move what `forward` and `sheet` compute with, the frozen parts too."""
+        self.to(device)
 
     @abstractmethod
     def batch(self, size: int, rng: Generator) -> Batch:

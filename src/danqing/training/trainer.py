@@ -58,6 +58,7 @@ class Trainer(Run):
         self.options = options
         # its own mixed precision would be the whole process's, and a second training could not choose
         self._accelerator = Accelerator(mixed_precision="no")
+        objective.place(self._accelerator.device)
         optimiser = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
             lr=options.lr,

@@ -55,7 +55,7 @@ class UpscalerObjective(Objective):
     @torch.no_grad()
     def psnr(self, count: int = 24) -> tuple[float, float]:
         """PSNR in dB on the probe pictures over all four channels: (ours, bicubic)."""
-        large = to_unit(self._probe.pictures[:count])
+        large = to_unit(self._probe.pictures[:count]).to(self.device)
         small = F.avg_pool2d(large, self.upscaler.config.scale)
         ours = torch.cat([self.upscaler(part) for part in torch.split(small, 4)])
         bicubic = F.interpolate(small, size=large.shape[-2:], mode="bicubic", align_corners=False)
@@ -65,7 +65,7 @@ class UpscalerObjective(Objective):
     @torch.no_grad()
     def sheet(self) -> Image.Image:
         """Small (enlarged by repetition), ours, truth."""
-        large = to_unit(self._probe.pictures[:4])
+        large = to_unit(self._probe.pictures[:4]).to(self.device)
         small = F.avg_pool2d(large, self.upscaler.config.scale)
         coarse = F.interpolate(small, size=large.shape[-2:], mode="nearest")
         return sheet_of(torch.cat([coarse, self.upscaler(small), large]), columns=4)

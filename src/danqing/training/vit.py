@@ -61,12 +61,12 @@ class VitObjective(Objective):
 
     def pictures(self, count: int) -> Tensor:
         """The first pictures as the network sees them, [count 3 s s], without augmentation."""
-        return self._small(self._pictures.pictures[:count])
+        return self._small(self._pictures.pictures[:count]).to(self.device)
 
     @torch.no_grad()
     def accuracy(self) -> float:
         """Top-1 on the probe pictures."""
-        logits = self.model.eval()(self._small(self._probe.pictures)).logits
+        logits = self.model.eval()(self._small(self._probe.pictures).to(self.device)).logits.cpu()
         return float((logits.argmax(dim=1) == self._told(self._probe)).float().mean())
 
     def sheet(self) -> Image.Image:
