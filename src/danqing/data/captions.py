@@ -44,19 +44,45 @@ _SAID_WITH_CONSONANT = ("eu", "one-", "ufo", "uni", "use", "uk")  # a unicorn
 _SAID_WITH_VOWEL = ("heir", "honest", "honor", "honour", "hour")  # an hourglass
 
 
+COUNTS: dict[int, tuple[str, str]] = {2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四")}
+_PLURALS = {
+    "mouse": "mice",
+    "sheep": "sheep",
+    "fish": "fish",
+    "maple leaf": "maple leaves",
+    "tomato": "tomatoes",
+}
+_UNCOUNTED = {"corn", "bread", "coffee", "lightning", "fire", "sun", "moon", "rainbow", "candy"}
+
+
+def counted(name: str, name_zh: str, count: int, *, animal: bool) -> tuple[str, str] | None:
+    """Several of a thing, as "three cats" and "三只猫"; None for what is not counted, or a plural already."""
+    plural = _PLURALS.get(name) or _plural(name)
+    if name in _UNCOUNTED or (name.endswith("s") and name not in ("bus", "octopus", "cactus")):
+        return None
+    number, number_zh = COUNTS[count]
+    return f"{number} {plural}", f"{number_zh}{'只' if animal else '个'}{name_zh}"
+
+
+def _plural(name: str) -> str:
+    if name.endswith(("s", "x", "ch", "sh")):
+        return f"{name}es"
+    return f"{name[:-1]}ies" if name.endswith("y") and name[-2] not in "aeiou" else f"{name}s"
+
+
 def article(name: str) -> str:
-    """`a` or `an`, by how the word sounds."""
+    """`a` or `an`, by how the word sounds; none before a number."""
     word = name.lower()
+    if word.split(" ")[0] in {number for number, _ in COUNTS.values()}:
+        return ""
     vowel = word.startswith(tuple("aeiou")) and not word.startswith(_SAID_WITH_CONSONANT)
     return "an" if vowel or word.startswith(_SAID_WITH_VOWEL) else "a"
 
 
 def english(name: str, style: str | None, rng: random.Random) -> str:
     """One of many ways to say it in English."""
-    opening = rng.choice(_OPENINGS).format(a=article(name))
-    if style is None:
-        return opening + name
-    return rng.choice(_STYLED).format(thing=opening + name, style=STYLE_WORDS[style][0])
+    thing = f"{rng.choice(_OPENINGS).format(a=article(name))}{name}".replace("  ", " ").lstrip()
+    return thing if style is None else rng.choice(_STYLED).format(thing=thing, style=STYLE_WORDS[style][0])
 
 
 def chinese(name: str, style: str | None, rng: random.Random) -> str:
@@ -79,18 +105,23 @@ class Shares:
 def said(row: Mapping[str, Any], language: str, rng: random.Random, shares: Shares) -> str:
     """One of many captions in "en" or "zh" for a row of a data set; of synonyms, rather an early one.
 
-    A row that does not tell concept and style has its written caption only.
+    A row that tells neither a concept nor a phrase, or no style, has its written caption only.
     """
     suffix, say = _LANGUAGES[language]
-    if not row.get(f"concept{suffix}") or not row.get("style"):
+    name = row.get(f"phrase{suffix}") or _name(row, suffix, rng, shares)
+    if not name or not row.get("style"):
         return str(row.get(f"text{suffix}") or row["text"])
-    name, others = str(row[f"concept{suffix}"]), row.get(f"synonyms{suffix}", ())
-    draw = rng.random()
-    if draw < shares.tag and row.get(f"tags{suffix}"):
-        name = rng.choice(row[f"tags{suffix}"])
-    elif draw > 1 - shares.synonym and others:
-        name = others[int(len(others) * rng.random() ** 2)]
     return say(name, None if rng.random() < shares.unstyled else str(row["style"]), rng)
+
+
+def _name(row: Mapping[str, Any], suffix: str, rng: random.Random, shares: Shares) -> str:
+    """What a row calls its thing: by its concept, a tag or a synonym; empty where it does not."""
+    others, draw = row.get(f"synonyms{suffix}"), rng.random()
+    if draw < shares.tag and row.get(f"tags{suffix}"):
+        return str(rng.choice(row[f"tags{suffix}"]))
+    if draw > 1 - shares.synonym and others:
+        return str(others[int(len(others) * rng.random() ** 2)])
+    return str(row.get(f"concept{suffix}") or "")
 
 
 _LANGUAGES: dict[str, tuple[str, Say]] = {"en": ("", english), "zh": ("_zh", chinese)}

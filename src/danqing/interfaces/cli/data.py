@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -32,9 +34,6 @@ def stickers(
 
     danqing data stickers my-stickers --known --styles 3d,flat,paper-cut
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from danqing.core.errors import BadBrief, unknown
     from danqing.data.captions import STYLE_WORDS
     from danqing.data.stickers import StickerOptions, build
@@ -43,13 +42,35 @@ def stickers(
     for name in chosen:
         if name not in STYLE_WORDS:
             raise BadBrief(unknown("style", name, STYLE_WORDS))
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("fetching drawings", total=None)
-
-        def watch(done: int, total: int) -> None:
-            progress.update(task, description="rendering", completed=done, total=total)
-
+    with _progress("fetching drawings", "rendering") as watch:
         count = build(folder, cache, StickerOptions(size=size, known_only=known, styles=chosen), watch)
+    typer.echo(f"{count} pictures", err=True)
+    typer.echo(folder)
+
+
+@app.command()
+def scenes(
+    stickers: Annotated[Path, typer.Argument(help="A data set that tells concepts and styles.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write the larger one.")],
+    colours: Annotated[int, typer.Option(min=0, max=7, help="Other colours of each thing.")] = 3,
+    counts: Annotated[int, typer.Option(min=0, max=3, help="Groups of two, three or four of it.")] = 1,
+    places: Annotated[int, typer.Option(min=0, max=4, help="Pairs with another thing beside it.")] = 1,
+) -> None:
+    """Compose scenes of a data set's pictures: "green cat", "three cats", "cat left of a house".
+
+    The new folder holds the old pictures too. Each scene is named in English and Chinese.
+
+    [b]Example[/b]
+
+    danqing data scenes stickers scenes
+    """
+    from danqing.core.errors import BadBrief
+    from danqing.data.scenes import SceneOptions, compose
+
+    if folder.resolve() == stickers.resolve():
+        raise BadBrief(f"{str(folder)!r} is the data set itself: give another folder for the larger one")
+    with _progress("reading", "composing") as watch:
+        count = compose(stickers, folder, SceneOptions(colours, counts, places), watch)
     typer.echo(f"{count} pictures", err=True)
     typer.echo(folder)
 
@@ -93,3 +114,18 @@ def filter_folder(
     stay, count = write_manifest(judged(folder, limits, eyes), folder / MANIFEST)
     typer.echo(f"{stay} of {count} pictures stay", err=True)
     typer.echo(folder / MANIFEST)
+
+
+@contextmanager
+def _progress(before: str, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, and what moves it: called with (done, of how many)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(before, total=None)
+
+        def watch(done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total)
+
+        yield watch

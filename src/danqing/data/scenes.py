@@ -1,0 +1,233 @@
+"""Scenes composed of a data set's pictures: things in other colours, several of them, two in their places.
+
+What names alone never say. Captions are exact and come in both languages; a row tells in `phrase` what its
+picture shows. A scene is held out if a picture in it is.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from danqing.core.errors import BadData
+from danqing.core.files import replacing
+from danqing.data.captions import COUNTS, article, counted, plain
+from danqing.data.dataset import captioned
+from danqing.data.sources import slug
+
+Row = dict[str, Any]
+Array = NDArray[np.float32]
+
+COLOURS: dict[str, tuple[str, float, float]] = {  # -> 中文, degrees on the colour wheel, share of saturation
+    "red": ("红色的", 0, 1.0),
+    "orange": ("橙色的", 28, 1.0),
+    "yellow": ("黄色的", 50, 1.0),
+    "green": ("绿色的", 120, 1.0),
+    "blue": ("蓝色的", 215, 1.0),
+    "purple": ("紫色的", 280, 1.0),
+    "pink": ("粉色的", 335, 0.55),
+}
+PLACES: dict[str, tuple[str, tuple[float, float]]] = {  # -> 中文, where the first thing is: right, down
+    "left of": ("左边", (-1, 0)),
+    "right of": ("右边", (1, 0)),
+    "above": ("上面", (0, -1)),
+    "below": ("下面", (0, 1)),
+}
+STYLES = ("3d", "flat", "cartoon")  # whose pictures are in the colours of things
+_LAYOUTS = {  # number -> centres and side of each thing, as shares of the picture
+    2: (((0.27, 0.5), (0.73, 0.5)), 0.46),
+    3: (((0.5, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
+    4: (((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
+}
+_NEAR = 45.0  # degrees from the commonest hue that are recoloured with it
+_PALE = 0.12  # mean saturation below which a thing has no colour of its own
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """How many scenes of each kind are made of each picture in a style of `STYLES`."""
+
+    colours: int = 3
+    counts: int = 1
+    places: int = 1
+    seed: int = 0
+
+
+def compose(
+    source: Path, folder: Path, options: SceneOptions, watch: Callable[[int, int], None] | None = None
+) -> int:
+    """Write a data set of the pictures in `source` and scenes of them. Returns how many pictures it has.
+
+    watch: called with (pictures done, of how many).
+
+    Raises:
+        BadData: `source` is no data set, or does not tell concepts and styles.
+    """
+    index = source / "metadata.jsonl"
+    if not index.is_file():
+        raise BadData(f"{str(index)!r} is missing: build it first, as with 'danqing data stickers'")
+    rows = list(captioned(index))
+    for row in rows:
+        if not row.get("concept") or not row.get("style"):
+            raise BadData(f"{row['file_name']!r} tells no concept and style: scenes are made of named things")
+    made = [*rows, *_scenes(rows, source, folder, options, watch)]
+    for row in rows:
+        (folder / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / row["file_name"], folder / row["file_name"])
+    with replacing(folder / "metadata.jsonl") as draft:
+        draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), "utf-8")
+    return len(made)
+
+
+def recoloured(picture: Array, degrees: float, share: float = 1.0) -> Array:
+    """RGBA [h w 4] in [0, 1] with its commonest hue, and hues near it, turned to `degrees`.
+
+    share: of the saturation that is kept. What has hardly a colour of its own is tinted instead.
+    """
+    hue, saturation, value = _hsv(picture[..., :3])
+    weight = picture[..., 3] * saturation * value
+    if weight.sum() < _PALE * picture[..., 3].sum():
+        tint = _rgb(np.full_like(hue, degrees), np.full_like(hue, 0.55 * share), value)
+        return np.concatenate([tint, picture[..., 3:]], axis=-1).astype(np.float32)
+    bins, edges = np.histogram(hue, bins=72, range=(0, 360), weights=weight)
+    smooth = sum(np.roll(bins, k) for k in (-2, -1, 0, 1, 2))
+    common = float(edges[int(np.argmax(smooth))]) + 2.5
+    away = (hue - common + 180) % 360 - 180
+    turned = np.abs(away) < _NEAR
+    new_hue = np.where(turned, (degrees + 0.5 * away) % 360, hue)
+    new_saturation = np.where(turned, saturation * share, saturation)
+    return np.concatenate([_rgb(new_hue, new_saturation, value), picture[..., 3:]], axis=-1).astype(
+        np.float32
+    )
+
+
+def several(picture: Image.Image, count: int) -> Image.Image:
+    """The picture `count` times on one canvas of its size, 2 to 4."""
+    centres, side = _LAYOUTS[count]
+    return _arranged([picture] * count, centres, side)
+
+
+def beside(one: Image.Image, other: Image.Image, place: str) -> Image.Image:
+    """Both on one canvas, the first at `place`, a name in `PLACES`, of the second."""
+    right, down = PLACES[place][1]
+    centres = ((0.5 + 0.24 * right, 0.5 + 0.24 * down), (0.5 - 0.24 * right, 0.5 - 0.24 * down))
+    return _arranged([one, other], centres, 0.48)
+
+
+def _scenes(
+    rows: Sequence[Row],
+    source: Path,
+    folder: Path,
+    options: SceneOptions,
+    watch: Callable[[int, int], None] | None,
+) -> Iterator[Row]:
+    base = [row for row in rows if row["style"] in STYLES]
+    rng = random.Random(options.seed)
+    for done, row in enumerate(base, start=1):
+        with Image.open(source / row["file_name"]) as image:
+            picture = image.convert("RGBA")
+        scenes = [*_coloured(row, picture, options, rng), *_counted(row, picture, options, rng)]
+        scenes += _placed(row, picture, rng.choice(base), source, options, rng)
+        for told, scene in scenes:
+            path = folder / told["file_name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as draft:
+                scene.save(draft, "PNG")
+            yield told
+        if watch is not None:
+            watch(done, len(base))
+
+
+def _coloured(
+    row: Row, picture: Image.Image, options: SceneOptions, rng: random.Random
+) -> Iterator[tuple[Row, Image.Image]]:
+    for colour in rng.sample(sorted(COLOURS), k=min(options.colours, len(COLOURS))):
+        chinese, degrees, share = COLOURS[colour]
+        pixels = recoloured(np.asarray(picture, np.float32) / np.float32(255), degrees, share)
+        image = Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8), "RGBA")
+        phrase = _bare(row["concept"], COLOURS), f"{chinese}{row['concept_zh'].removeprefix('红')}"
+        yield {**_told(row, f"{colour} {phrase[0]}", phrase[1]), "colour": colour}, image
+
+
+def _counted(
+    row: Row, picture: Image.Image, options: SceneOptions, rng: random.Random
+) -> Iterator[tuple[Row, Image.Image]]:
+    for count in rng.sample(sorted(COUNTS), k=min(options.counts, len(COUNTS))):
+        phrase = counted(row["concept"], row["concept_zh"], count, animal="animal" in row.get("tags", ()))
+        if phrase is not None:
+            yield _nameless(_told(row, *phrase)), several(picture, count)
+
+
+def _placed(
+    row: Row, picture: Image.Image, other: Row, source: Path, options: SceneOptions, rng: random.Random
+) -> Iterator[tuple[Row, Image.Image]]:
+    if other["concept"] == row["concept"]:
+        return
+    with Image.open(source / other["file_name"]) as image:
+        second = image.convert("RGBA").resize(picture.size)
+    for place in rng.sample(sorted(PLACES), k=min(options.places, len(PLACES))):
+        name = other["concept"]
+        words = f"{row['concept']} {place} {article(name)} {name}"
+        chinese = f"{row['concept_zh']}在{other['concept_zh']}{PLACES[place][0]}"
+        told = _nameless(_told(row, words, chinese))
+        told["held_out"] = bool(row.get("held_out") or other.get("held_out"))
+        yield told, beside(picture, second, place)
+
+
+def _told(row: Row, phrase: str, phrase_zh: str) -> Row:
+    """The row of a scene of that phrase, made from the picture of `row`."""
+    text, text_zh = plain(phrase, phrase_zh, row["style"])
+    told = {"phrase": phrase, "phrase_zh": phrase_zh, "text": text, "text_zh": text_zh}
+    return {**row, **told, "file_name": f"scenes/{row['style']}/{slug(phrase)}.png"}
+
+
+def _nameless(row: Row) -> Row:
+    """Not one thing that a judge could name."""
+    return {key: value for key, value in row.items() if key not in ("concept", "concept_zh")}
+
+
+def _bare(name: str, colours: dict[str, Any]) -> str:
+    """A name without a colour in front: a green apple is no "green red apple"."""
+    first, _, rest = name.partition(" ")
+    return rest if rest and first in colours else name
+
+
+def _arranged(
+    pictures: Sequence[Image.Image], centres: Sequence[tuple[float, float]], side: float
+) -> Image.Image:
+    canvas = Image.new("RGBA", pictures[0].size, (255, 255, 255, 0))
+    width, height = (round(side * edge) for edge in canvas.size)
+    for picture, (x, y) in zip(pictures, centres, strict=True):
+        small = picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
+        corner = round(x * canvas.width - width / 2), round(y * canvas.height - height / 2)
+        canvas.alpha_composite(small, corner)
+    return canvas
+
+
+def _hsv(rgb: Array) -> tuple[Array, Array, Array]:
+    """Hue in degrees, saturation and value of straight colours [h w 3]."""
+    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
+    span = high - low
+    safe = np.where(span > 0, span, 1)
+    red, green, blue = np.moveaxis(rgb, -1, 0)
+    sixth = np.where(
+        high == red,
+        (green - blue) / safe,
+        np.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    return (60 * sixth) % 360, span / np.where(high > 0, high, 1), high
+
+
+def _rgb(hue: Array, saturation: Array, value: Array) -> Array:
+    """The inverse of `_hsv`: v - v s max(0, min(k, 4 - k, 1)) with k = (n + hue / 60) mod 6, n = 5, 3, 1."""
+    k = [(n + hue / 60) % 6 for n in (5, 3, 1)]
+    return np.stack([value - value * saturation * np.clip(np.minimum(j, 4 - j), 0, 1) for j in k], axis=-1)
