@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from torch import Tensor
 
 import danqing.zoo
 from danqing.apps.paint import paint
@@ -152,25 +153,24 @@ def _said(words: str, style: str = "") -> str:
 
 def _hue(image: Image.Image) -> str | None:
     """The colour of most of what is opaque and has any."""
-    hsv = torch.tensor(list(image.convert("RGB").convert("HSV").get_flattened_data())).float()
-    opaque = torch.tensor(list(image.getchannel("A").get_flattened_data())) > 128
-    lively = opaque & (hsv[:, 1] > 70) & (hsv[:, 2] > 60)
-    degrees = hsv[lively, 0] * 360 / 256
-    share = {name: float(_within(degrees, *ends).float().sum()) for name, ends in HUES.items()}
+    hsv, alpha = np.asarray(image.convert("RGB").convert("HSV")), np.asarray(image.getchannel("A"))
+    lively = (alpha > 128) & (hsv[..., 1] > 70) & (hsv[..., 2] > 60)
+    degrees = hsv[lively, 0] * (360 / 256)
+    share = {name: float(_within(degrees, *ends).sum()) for name, ends in HUES.items()}
     best = max(share, key=lambda name: share[name])
     return best if share[best] > 0 else None
 
 
-def _within(degrees: Tensor, start: float, end: float) -> Tensor:
+def _within(degrees: NDArray[np.float64], start: float, end: float) -> NDArray[np.bool_]:
     return (degrees >= start) & (degrees < end) if start < end else (degrees >= start) | (degrees < end)
 
 
 def _shapes(image: Image.Image) -> int:
     """Separate opaque shapes that are no specks."""
-    alpha = torch.tensor(list(image.getchannel("A").get_flattened_data())).view(image.height, image.width) > 128
-    numbered, count = ndimage.label(alpha.numpy())
-    areas = ndimage.sum_labels(alpha.numpy(), numbered, range(1, count + 1))
-    return int(sum(area > SPECK * alpha.numel() for area in areas))
+    alpha = np.asarray(image.getchannel("A")) > 128
+    numbered, count = ndimage.label(alpha)
+    areas = ndimage.sum_labels(alpha, numbered, range(1, count + 1))
+    return int(sum(area > SPECK * alpha.size for area in areas))
 
 
 def _half(image: Image.Image, which: int) -> Image.Image:
