@@ -30,6 +30,12 @@ class Given:
     weights: tuple[float, ...] = ()
     depth: Tensor | None = None
 
+    def on(self, device: torch.device) -> Given:
+        """The same pictures there."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        references = tuple(picture.to(device) for picture in self.references)
+        return replace(self, references=references, **moved)  # type: ignore[arg-type]
+
 
 NOTHING = Given()
 

@@ -80,7 +80,7 @@ class KLCodec:
     @torch.no_grad()
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
         """Pixels to latents: the mean of the posterior, or a sample from it with each picture's own seed."""
-        posterior = self.vae.encode(pixels[:, : self.pixel_channels]).latent_dist
+        posterior = self.vae.encode(pixels[:, : self.pixel_channels].to(self.vae.device)).latent_dist
         latents: Tensor = posterior.mean
         if seeds is not None:
             latents = latents + posterior.std * seeds.normal(*latents.shape[1:]).to(latents)

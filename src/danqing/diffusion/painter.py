@@ -55,12 +55,25 @@ class DiffusionPainter:
     limit: Callable[[Tensor], Tensor] | None = None
     variance: Variance = Variance.SMALL
 
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are; pictures come and go on the CPU."""
+        weights = (weight for module in self.modules.values() for weight in module.parameters())
+        return next((weight.device for weight in weights), torch.device("cpu"))
+
+    def place(self, device: torch.device) -> None:
+        """Move the networks, to paint there. Noise is drawn on the CPU all the same: a seed is a picture."""
+        for module in (*self.modules.values(), self.enlarger):
+            if isinstance(module, nn.Module):
+                module.to(device)
+
     def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
         """The brief's words with its style, its negative words and the given picture, for one picture.
 
         Raises:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
         """
+        given = given.on(self.device)
         image = self._picture(given)
         steps = len(self.levels(brief, image is not None)) - 1
         said = encode(self.text, words(brief, self.card), unwanted(brief), steps)
@@ -105,10 +118,10 @@ class DiffusionPainter:
     def preview(self, canvas: Canvas) -> Tensor:
         """A cheap look: [n 3 h w] in [0, 1], as small as the latents where a linear map is known."""
         if self.latent_rgb is None:
-            return (self.codec.decode(canvas.state)[:, :3] + 1).div(2).clamp(0, 1)
+            return (self.codec.decode(canvas.state)[:, :3] + 1).div(2).clamp(0, 1).cpu()
         matrix = self.latent_rgb.to(canvas.state)
         rgb = torch.einsum("nchw,cr->nrhw", canvas.state, matrix[:-1]) + matrix[-1].view(1, 3, 1, 1)
-        return rgb.clamp(0, 1)
+        return rgb.clamp(0, 1).cpu()
 
     @torch.no_grad()
     def finish(self, canvas: Canvas) -> Tensor:
@@ -118,12 +131,14 @@ class DiffusionPainter:
             NotFinite: the canvas holds NaN or infinite values.
         """
         with self._edges(canvas.tile):
-            return self.codec.decode(canvas.state).clamp(-1, 1)
+            return self.codec.decode(canvas.state).clamp(-1, 1).cpu()
 
     @torch.no_grad()
     def enlarge(self, pixels: Tensor) -> Tensor:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
-        return pixels if self.enlarger is None else self.enlarger(pixels).clamp(-1, 1)
+        if self.enlarger is None:
+            return pixels
+        return self.enlarger(pixels.to(self.device)).clamp(-1, 1).cpu()
 
     def levels(self, brief: Brief, redraws: bool) -> list[Level]:
         """The levels that a brief's sampler walks along; where it redraws, the last ones, as `strength` says.
@@ -205,7 +220,7 @@ class DiffusionPainter:
         if given.image is None:  # repaint all of nothing
             sides = [side * self.codec.factor for side in self._sides(brief)]
             empty = torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides)
-            given = replace(given, image=empty[0], region=empty[1])
+            given = replace(given, image=empty[0], region=empty[1]).on(self.device)
         return self.beside(given, self.codec)
 
     def _edges(self, tile: bool) -> AbstractContextManager[None]:

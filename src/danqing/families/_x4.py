@@ -77,13 +77,13 @@ class X4Painter(DiffusionPainter):
         seeds, factor = Seeds(brief.seeds[:1]), self.codec.factor
         small = self._fitted(pixels[:, :3])
         drawn = seeds.normal(3 + self.codec.channels, *small.shape[-2:])
-        noised = self._noised(small, drawn[:, :3])
+        noised = self._noised(small, drawn[:, :3]).to(self.device)
         words = super().condition(brief)
         total = torch.zeros(1, 3, *(factor * side for side in small.shape[-2:]))
         weight = torch.zeros_like(total[:, :1])
         for rows, columns in _tiles(*small.shape[-2:]):
             beside = noised[..., rows, columns]
-            start = Canvas(drawn[:, 3:, rows, columns], seeds, 0, brief.steps or 0)
+            start = Canvas(drawn[:, 3:, rows, columns].to(noised), seeds, 0, brief.steps or 0)
             *_, done = self.steps(brief, _seeing(words, beside), start)
             fade = _fade(*beside.shape[-2:]).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
             down, right = (slice(factor * part.start, factor * part.stop) for part in (rows, columns))

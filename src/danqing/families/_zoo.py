@@ -41,19 +41,28 @@ def unknown_model(name: str) -> str:
     return f"{unknown('model', name, shipped())}, or {give}"
 
 
-def open_painter(name: str) -> Painter:
+def open_painter(name: str, device: str | None = None) -> Painter:
     """The painter of a shipped model, of a folder of weights, or of a single file.
 
+    device: where diffusion models paint, see `core.device.chosen_device`; the others paint on the CPU.
+
     Raises:
-        BadWeights: no such model, or its files cannot be used.
+        BadWeights: no such model, or its files cannot be used. BadBrief: there is no such device.
     """
+    from danqing.core.device import chosen_device
+    from danqing.diffusion.painter import DiffusionPainter
+
+    there = chosen_device(device)
     folder = shipped().get(name, Path(name).expanduser())
     if not folder.exists():
         raise BadWeights(unknown_model(name))
     for module in pkgutil.iter_modules(danqing.families.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"danqing.families.{module.name}")  # registers itself
-    return FAMILIES[family_of(folder)](folder)
+    painter = FAMILIES[family_of(folder)](folder)
+    if isinstance(painter, DiffusionPainter):
+        painter.place(there)
+    return painter
 
 
 def open_critic(place: str | Path | None = None) -> Critic:

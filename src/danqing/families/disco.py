@@ -215,7 +215,7 @@ def _open_prior(name: str, folder: Path) -> DiffusionPainter:
     place = _place(name, folder, lambda name: shipped().get(name))
     if place.is_dir() and family_of(place) == "disco":
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is led itself: name a diffusion model")
-    prior = open_painter(str(place))
+    prior = open_painter(str(place), device="cpu")
     if not isinstance(prior, DiffusionPainter):
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is no diffusion model: name another prior")
     for module in prior.modules.values():

@@ -8,6 +8,7 @@ is wrong, 1 when the world is (a file, weights), 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import danqing
+from danqing.core.device import ENVIRONMENT
 from danqing.core.errors import BadBrief, DanqingError
 
 
@@ -109,10 +111,14 @@ def _app() -> typer.Typer:
 
     @app.callback()
     def options(
-        version: Annotated[
+        device: Annotated[
+            str, typer.Option(envvar=ENVIRONMENT, help="Where to paint: auto, cpu, cuda, cuda:1 or mps.")
+        ] = "auto",
+        version: Annotated[  # noqa: ARG001
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
         ] = False,
-    ) -> None: ...
+    ) -> None:
+        os.environ[ENVIRONMENT] = device  # read where a model is opened, however deep
 
     for name, entry in COMMANDS.items():
         app.command(name, help=entry.help)(lambda: None)
