@@ -16,6 +16,7 @@ from torch import nn
 
 from danqing.core.errors import BadWeights, NotFinite
 from danqing.training import checkpoint, log
+from danqing.training.ahead import Ahead
 from danqing.training.checkpoint import Progress
 from danqing.training.log import Log
 from danqing.training.objective import Objective
@@ -338,3 +339,21 @@ def test_one_process_trains_with_and_without_mixed_precision(tmp_path):
     for precision in ("no", "bf16", "no"):
         run = tmp_path / f"{precision}{len(list(tmp_path.iterdir()))}"
         Trainer(Line(), TrainOptions(steps=2, batch=4, precision=precision, sheet_every=10**9), run).train()
+
+
+def test_drawing_ahead_gives_the_same_batches() -> None:
+    drawn: list[int] = []
+
+    def draw(step: int) -> dict[str, torch.Tensor]:
+        drawn.append(step)
+        if step == 9:
+            raise ValueError("no such picture")
+        return {"x": torch.full((2,), float(step))}
+
+    ahead = Ahead(draw)
+    assert [ahead(step)["x"].tolist() for step in (3, 4, 5, 7)] == [[k, k] for k in (3.0, 4.0, 5.0, 7.0)]
+    assert drawn.count(4) == drawn.count(5) == 1
+    ahead(8)
+    with pytest.raises(ValueError, match="no such picture"):
+        ahead(9)
+    ahead.close()

@@ -20,6 +20,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from danqing.core.card import Can, Card
+from danqing.core.device import chosen_device
 from danqing.core.errors import BadBrief
 from danqing.data.captions import STYLE_WORDS
 from danqing.families import shipped_part
@@ -51,18 +52,24 @@ CARD = Card(
 )
 
 
+PACE = TrainOptions(steps=5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000)
+
+
 @recipe("stable_diffusion", further=True)
 def stable_diffusion(asked: Asked) -> Path:
     """Train the UNet; writes `unet`, a diffusers component."""
+    return trained(asked, PACE)
+
+
+def trained(asked: Asked, pace: TrainOptions) -> Path:
+    """The UNet at that pace, but for the steps that were asked for; writes `unet`."""
     seen, _ = read(asked)
     parts = _shipped(asked.parts) if asked.further else fresh(asked.parts)
-    objective = DiffusionObjective(
-        painter_of(parts), parts.unet, seen, DiffusionOptions(probes=probes_of(seen))
-    )
-    options = TrainOptions(
-        steps=asked.steps or 5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000
-    )
-    Trainer(objective, options, asked.run).train(watch=asked.watch)
+    painter = painter_of(parts)
+    painter.place(chosen_device())  # so that pictures are encoded there
+    objective = DiffusionObjective(painter, parts.unet, seen, DiffusionOptions(probes=probes_of(seen)))
+    pace = replace(pace, steps=asked.steps or pace.steps)
+    Trainer(objective, pace, asked.run).train(watch=asked.watch)
     objective.export(asked.run / "unet")
     return asked.run / "unet"
 

@@ -242,7 +242,10 @@ def _encoded(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
             f"resize them to {native} pixels square, or a multiple"
         )
     return torch.cat(
-        [painter.codec.encode(_reduced(to_unit(part), side // native)) for part in torch.split(pictures, 32)]
+        [
+            painter.codec.encode(_reduced(to_unit(part), side // native)).cpu()
+            for part in torch.split(pictures, 32)
+        ]
     )
 
 

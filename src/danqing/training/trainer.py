@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 
 from danqing.core.errors import NotFinite
 from danqing.training import checkpoint
-from danqing.training.objective import Objective
+from danqing.training.ahead import Ahead
+from danqing.training.objective import Batch, Objective
 from danqing.training.run import Run, RunOptions
 
 
@@ -69,6 +70,7 @@ class Trainer(Run):
         self.objective: Objective
         self.objective, self._optimiser = self._accelerator.prepare(objective, optimiser)
         self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
+        self._ahead: Ahead | None = None
 
     def train(
         self, watch: Callable[[str], object] | None = None, look: Callable[[int], None] | None = None
@@ -81,14 +83,23 @@ class Trainer(Run):
         Raises:
             NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
         """
-        self._loop(watch, look)
+        if self._accelerator.device.type != "cpu":  # where it would only take turns with the learning
+            self._ahead = Ahead(self._draw)
+        try:
+            self._loop(watch, look)
+        finally:
+            if self._ahead is not None:
+                self._ahead.close()
         self._ema.copy_to(self._trained())
         return self.objective
+
+    def _draw(self, step: int) -> Batch:
+        return self.objective.batch(self.options.batch, step_generator(self.options.seed, step))
 
     def _step(self, step: int) -> dict[str, float]:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(step, self.options)
-        batch = self.objective.batch(self.options.batch, step_generator(self.options.seed, step))
+        batch = self._draw(step) if self._ahead is None else self._ahead(step)
         batch = {key: value.to(self._accelerator.device) for key, value in batch.items()}
         self.objective.train()
         with self._autocast():
