@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 import danqing.zoo
 from danqing.data.dataset import Stickers, read_imagefolder, to_unit
@@ -46,7 +46,10 @@ def assembled(folder: Path, pictures: Stickers) -> Parts:
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
     parts = replace(parts, card=CARD)
     if (unet := folder / "stable_diffusion" / "unet").is_dir():
-        parts = replace(parts, unet=UNet2DConditionModel.from_pretrained(unet))
+        tower = CLIPTextModel.from_pretrained(unet.parent / "text_encoder")
+        words = CLIPTokenizer.from_pretrained(unet.parent / "tokenizer")
+        unet_parts = {"unet": UNet2DConditionModel.from_pretrained(unet), "text_encoder": tower}
+        parts = replace(parts, **unet_parts, tokenizer=words)
     if (vae := folder / "autoencoder" / "vae").is_dir():
         parts = replace(parts, vae=AutoencoderKL.from_pretrained(vae).eval())
     if (weights := folder / "upscaler" / "upscaler" / "model.safetensors").is_file():

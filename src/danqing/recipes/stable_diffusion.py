@@ -3,7 +3,7 @@
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
 held-out pairs. Needs the autoencoder and the CLIP of the other recipes. Continue for as long as there is
 time: more steps, better pictures. Further: starts from the shipped model, with the autoencoder of `parts` if
-there is one.
+there is one, and with its CLIP.
 
 The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the present vocabulary, on 8 latent
 channels; the run was stopped and continued with another number of steps (9,000, 4,200, 5,400, 5,000), so its
@@ -57,12 +57,12 @@ PACE = TrainOptions(steps=5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet
 
 @recipe("stable_diffusion", further=True)
 def stable_diffusion(asked: Asked) -> Path:
-    """Train the UNet; writes `unet`, a diffusers component."""
+    """Train the UNet; writes `unet`, a diffusers component, and the words it learned with."""
     return trained(asked, PACE)
 
 
 def trained(asked: Asked, pace: TrainOptions) -> Path:
-    """The UNet at that pace, but for the steps that were asked for; writes `unet`."""
+    """The UNet at that pace, but for the steps that were asked for; see `stable_diffusion`."""
     seen, _ = read(asked)
     parts = _shipped(asked.parts) if asked.further else fresh(asked.parts)
     painter = painter_of(parts)
@@ -71,6 +71,8 @@ def trained(asked: Asked, pace: TrainOptions) -> Path:
     pace = replace(pace, steps=asked.steps or pace.steps)
     Trainer(objective, pace, asked.run).train(watch=asked.watch)
     objective.export(asked.run / "unet")
+    parts.text_encoder.save_pretrained(asked.run / "text_encoder")
+    parts.tokenizer.save_pretrained(asked.run / "tokenizer")
     return asked.run / "unet"
 
 
@@ -98,8 +100,12 @@ def fresh(folder: Path) -> Parts:
 
 
 def _shipped(folder: Path) -> Parts:
-    """The shipped model, with a newer autoencoder of `folder` if it has one, and a UNet that fits it."""
-    parts, newer = read_folder(shipped_part("stickers")), folder / "autoencoder" / "vae"
+    """The shipped model, with the CLIP and the autoencoder of `folder` if it has them, and a UNet that fits."""
+    parts, clip = read_folder(shipped_part("stickers")), folder / "clip" / "clip"
+    if clip.is_dir():
+        tower, words = CLIPTextModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)
+        parts = replace(parts, text_encoder=tower.eval(), tokenizer=words)
+    newer = folder / "autoencoder" / "vae"
     if not newer.is_dir():
         return parts
     vae = AutoencoderKL.from_pretrained(newer)
