@@ -100,7 +100,7 @@ def fresh(folder: Path) -> Parts:
 
 
 def _shipped(folder: Path) -> Parts:
-    """The shipped model, with the CLIP and the autoencoder of `folder` if it has them, and a UNet that fits."""
+    """The shipped model, with the CLIP and the autoencoder of `folder` if there are any."""
     parts, clip = read_folder(shipped_part("stickers")), folder / "clip" / "clip"
     if clip.is_dir():
         tower, words = CLIPTextModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)
