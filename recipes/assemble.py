@@ -1,8 +1,8 @@
 """The zoo from what recipes left: `python recipes/assemble.py --parts runs --data stickers-known`.
 
 Writes `src/danqing/zoo/stickers` (an ordinary diffusers folder with our card, upscaler and preview map),
-`zoo/clip`, `zoo/judge` and one folder for each further family, all in half precision. Run it after any
-recipe; what `--parts` lacks stays as it is shipped.
+`zoo/clip`, `zoo/judge`, `zoo/vit` and one folder for each further family, all in half precision. Run it after
+any recipe; what `--parts` lacks stays as it is shipped.
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ if __name__ == "__main__":
     if (clip := asked.parts / "clip" / "clip").is_dir():
         CLIPModel.from_pretrained(clip).half().save_pretrained(ZOO / "clip")
         CLIPTokenizer.from_pretrained(clip).save_pretrained(ZOO / "clip")
-    if (judge := asked.parts / "judge" / "judge").is_dir():
-        shutil.copytree(judge, ZOO / "judge", dirs_exist_ok=True)
+    for name in ("judge", "vit"):
+        if (part := asked.parts / name / name).is_dir():
+            shutil.copytree(part, ZOO / name, dirs_exist_ok=True)
     for painter in families(asked.parts):
         with kept_card(ZOO / painter.name):
             shutil.rmtree(ZOO / painter.name, ignore_errors=True)

@@ -27,7 +27,7 @@ from danqing.training.autoencoder import (
 )
 from danqing.training.classifier import JudgeObjective
 from danqing.training.clip import SCALE_MAX, ClipObjective
-from danqing.training.diffusion import DiffusionObjective, DiffusionOptions
+from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, _wider
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.training.upscaler import UpscalerObjective
@@ -377,3 +377,19 @@ def test_diffusion_may_mirror():
     assert not torch.equal(one, other)
     expected = plain.painter.codec.encode(to_unit(SEEN.pictures.flip(-1)))
     assert all(any(torch.allclose(row, known, atol=1e-5) for known in expected) for row in other)
+
+
+def test_wide_canvases_hold_the_picture_in_their_middle() -> None:
+    """Half as wide again, or as high; what is around is white and transparent, and a whole batch is alike."""
+    objective = diffusion(wide=1.0)
+    side = objective.painter.card.width
+    shapes = {objective.batch(2, step_generator(0, step))["latents"].shape[-2:] for step in range(12)}
+    small = side // objective.painter.codec.factor
+    assert shapes == {(small, small * 3 // 2), (small * 3 // 2, small)}
+    wide = _wider(SEEN.pictures, 0, 1)
+    assert wide.shape[-2:] == (side, side * 3 // 2)
+    assert torch.equal(wide[..., side // 4 : -side // 4], SEEN.pictures)
+    assert (wide[:, :3, :, : side // 4] == 255).all()
+    assert (wide[:, 3, :, : side // 4] == 0).all()
+    losses = objective(objective.batch(2, step_generator(0, 0)))
+    assert losses["loss"].isfinite()

@@ -17,7 +17,7 @@ from danqing.families import shipped_part
 from danqing.families.vit import read_classifier
 from danqing.nets.judge import Judge
 
-JUDGE = "judge"  # the shipped model that names things
+JUDGE, VIT = "judge", "vit"  # shipped models that name things
 
 
 class Namer(Protocol):
@@ -70,7 +70,7 @@ class Named:
 
 
 def open_namer(model: str | None = None, labels: Sequence[str] = (), side: int | None = None) -> Namer:
-    """Who is to name: the judge, a folder of a ViT, or CLIP where labels are given.
+    """Who is to name: the judge, the shipped "vit" or a folder of one, or CLIP where labels are given.
 
     model: None is the judge, and the shipped CLIP for labels. side: at which resolution a ViT looks.
 
@@ -88,7 +88,13 @@ def open_namer(model: str | None = None, labels: Sequence[str] = (), side: int |
         if side is not None:
             raise BadBrief("side is for a ViT: give one with --model FOLDER")
         return ByJudge(Judge.load(shipped_part(JUDGE)))
-    return read_classifier(Path(str(model)).expanduser(), side)
+    return read_classifier(_place(str(model)), side)
+
+
+def _place(model: str) -> Path:
+    """A folder, or a shipped ViT by its name."""
+    folder = Path(model).expanduser()
+    return shipped_part(VIT) if model == VIT and not folder.exists() else folder
 
 
 def classify(

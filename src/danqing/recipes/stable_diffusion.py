@@ -52,6 +52,7 @@ CARD = Card(
 )
 
 
+WIDE = 0.15  # batches on canvases that are not square
 PACE = TrainOptions(steps=5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000)
 
 
@@ -67,7 +68,9 @@ def trained(asked: Asked, pace: TrainOptions) -> Path:
     parts = _shipped(asked.parts) if asked.further else fresh(asked.parts)
     painter = painter_of(parts)
     painter.place(chosen_device())  # so that pictures are encoded there
-    objective = DiffusionObjective(painter, parts.unet, seen, DiffusionOptions(probes=probes_of(seen)))
+    wide = WIDE if bool((seen.pictures[:, 3] == 0).any()) else 0.0  # around photos there is nothing to paint
+    options = DiffusionOptions(probes=probes_of(seen), wide=wide)
+    objective = DiffusionObjective(painter, parts.unet, seen, options)
     pace = replace(pace, steps=asked.steps or pace.steps)
     Trainer(objective, pace, asked.run).train(watch=asked.watch)
     objective.export(asked.run / "unet")

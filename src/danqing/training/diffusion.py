@@ -41,6 +41,7 @@ class DiffusionOptions:
     drop: float = 0.1  # captions replaced by "", for classifier-free guidance
     unstyled: float = 0.1  # captions that do not name the style
     mirror: float = 0.0  # pictures mirrored
+    wide: float = 0.0  # batches on canvases half as wide or half as high again, around transparent pictures
     synonyms: float = 0.1  # captions that call the thing by another word
     uniform: float = 0.2  # times drawn uniformly instead of logit-normally
     gamma: float | None = None  # min-SNR, arXiv 2303.09556
@@ -134,8 +135,11 @@ class DenoisingObjective(Objective):
         self.unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.painter = painter
         self._told, self._options = told, options
+        _check_side(painter, pictures.pictures)
         views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
         self._latents = [_encoded(painter, view) for view in views]
+        margins = ((1, 0), (0, 1)) if options.wide else ()
+        self._wide = [[_encoded(painter, _wider(view, *sides)) for view in views] for sides in margins]
 
     def place(self, device: torch.device) -> None:
         """The whole painter: codec and words are asked at every step."""
@@ -155,9 +159,10 @@ class DenoisingObjective(Objective):
         """Numbers of pictures, int64 [n], and the latents [n c h w] to learn from."""
         picks = torch.randint(len(self._latents[0]), (size,), generator=rng)
         mirrored = torch.rand(size, generator=rng) < self._options.mirror
-        return picks, torch.where(
-            mirrored.view(-1, 1, 1, 1), self._latents[-1][picks], self._latents[0][picks]
-        )
+        views = self._latents
+        if self._wide and torch.rand((), generator=rng) < self._options.wide:
+            views = self._wide[int(torch.randint(len(self._wide), (), generator=rng))]
+        return picks, torch.where(mirrored.view(-1, 1, 1, 1), views[-1][picks], views[0][picks])
 
     def _times(self, size: int, rng: Generator) -> Tensor:
         logit_normal = torch.sigmoid(torch.randn(size, generator=rng))
@@ -233,20 +238,31 @@ def paint_pixels(painter: Painter, words: str, seeds: Seeds) -> Tensor:
     return painter.finish(last)
 
 
-def _encoded(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
-    """The latents [n c h w] of pictures uint8 [n 4 h w], reduced to the painter's native size."""
-    side, native = pictures.shape[-1], painter.card.width
-    if pictures.shape[-2] != side or side % native:
+def _check_side(painter: DiffusionPainter, pictures: Tensor) -> None:
+    height, width = pictures.shape[-2:]
+    native = painter.card.width
+    if height != width or width % native:
         raise BadData(
-            f"pictures of {side} x {pictures.shape[-2]} pixels do not fit a painter of {native} x {native}: "
+            f"pictures of {width} x {height} pixels do not fit a painter of {native} x {native}: "
             f"resize them to {native} pixels square, or a multiple"
         )
-    return torch.cat(
-        [
-            painter.codec.encode(_reduced(to_unit(part), side // native)).cpu()
-            for part in torch.split(pictures, 32)
-        ]
+
+
+def _encoded(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
+    """The latents [n c h w] of pictures uint8 [n 4 h w], the shorter side reduced to the painter's native."""
+    factor = min(pictures.shape[-2:]) // painter.card.width
+    parts = (_reduced(to_unit(part), factor) for part in torch.split(pictures, 32))
+    return torch.cat([painter.codec.encode(part).cpu() for part in parts])
+
+
+def _wider(pictures: Tensor, more_high: int, more_wide: int) -> Tensor:
+    """Pictures [n 4 h w] in the middle of a transparent canvas, a quarter larger on the sides asked for."""
+    right, down = (
+        side // 4 * more for side, more in zip(pictures.shape[:1:-1], (more_wide, more_high), strict=True)
     )
+    colour, alpha = pictures[:, :3], pictures[:, 3:]
+    around = (right, right, down, down)
+    return torch.cat([F.pad(colour, around, value=255), F.pad(alpha, around, value=0)], dim=1)
 
 
 def _reduced(pixels: Tensor, factor: int) -> Tensor:
