@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from danqing.core.brief import Brief
@@ -14,10 +16,11 @@ from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights, NotFinite
 from danqing.core.painter import Conditioning, Given
 from danqing.core.seeds import Between, Seeds
-from danqing.diffusion.cascade import Cascade, SuperResolution, noised
+from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution, noised
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.samplers import SAMPLERS, drive
 from danqing.diffusion.schedule import Schedule
 from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
@@ -264,3 +267,55 @@ def test_a_stage_learns_to_see_the_small_picture():
         optimiser.step()
     assert loss(1000).item() < 0.7 * before
     assert learner.sheet().size == (8 * 32, 3 * 32)
+
+
+# ---- what the small picture lets expect
+
+COSINE = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
+
+
+def expecting(prediction=Prediction.V, **fields):
+    return Correcting(lambda x, *_: torch.zeros_like(x), prediction, COSINE, **fields)
+
+
+@pytest.mark.parametrize("prediction", list(Prediction))
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.9])
+def test_the_expected_picture_is_the_posterior_mean(prediction, level):
+    """Two measurements of a pixel whose prior is wide: the shown picture and x; by precisions, in float64."""
+    rng = torch.Generator().manual_seed(0)
+    seen, x = torch.randn(2, 3, 2, 4, 4, generator=rng)
+    t, levels = torch.tensor([20.0, 500.0, 900.0]), torch.full((3,), level)
+    net = expecting(prediction)
+    words = Conditioning(torch.zeros(3, 1, 1), beside=seen, beside_level=levels)
+    alpha, sigma = (part.view(-1, 1, 1, 1).double() for part in COSINE.at(t.long()))
+    clean = prediction.clean(x.double(), net(x, t, words).double(), alpha, sigma)
+    a, b = math.cos(math.pi * level / 2), math.sin(math.pi * level / 2)
+    small = 1 / (1 / net.spread**2 + a**2 / b**2) if b else 0.0  # variance of the small picture's pixel
+    mean = small * a / b**2 * seen.double() if b else seen.double()
+    wide = small + net.error**2
+    precision = 1 / wide + alpha**2 / sigma**2
+    expected = (mean / wide + alpha / sigma**2 * x.double()) / precision
+    assert torch.allclose(clean, expected, rtol=2e-3, atol=2e-3)  # epsilon at t = 900 divides by 0.16
+
+
+def test_a_network_of_zeros_enlarges_smoothly():
+    """From pure noise to within the error it reckons with, the mean being the bilinear picture."""
+    small = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    large = F.interpolate(small, scale_factor=2, mode="bilinear")
+    net, levels = expecting(), COSINE.levels(50, "trailing")
+    words = Conditioning(torch.zeros(64, 1, 1), beside=large, beside_level=torch.zeros(64))
+
+    def denoise(x, level):
+        told = net(x, torch.full((64,), level.t), words)
+        return Prediction.V.clean(x, told, level.alpha, level.sigma)
+
+    *_, (made, _) = drive(SAMPLERS["ddim"].walk(torch.randn(large.shape), levels, Seeds.of(0, 64)), denoise)
+    assert (made - large).std() == pytest.approx(net.error, rel=0.1)
+    assert (made - large).mean().abs() < 0.01
+
+
+def test_times_between_those_of_the_table():
+    alpha, sigma = expecting()._at(torch.tensor([10.0, 10.5, 999.0]))
+    table = COSINE.alpha_bar
+    assert alpha.flatten()[1] ** 2 == pytest.approx(float((table[10] + table[11]) / 2), rel=1e-5)
+    assert (alpha**2 + sigma**2).flatten() == pytest.approx([1, 1, 1])

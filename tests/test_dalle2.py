@@ -345,7 +345,7 @@ def parts_of(painter, clip=""):
         prior=painter.prior.network,
         decoder=network.unet,
         projection=network.projection,
-        upsampler=painter.stage.painter.network.unet if painter.stage else None,
+        upsampler=painter.stage.painter.network.network.unet if painter.stage else None,
     )
 
 

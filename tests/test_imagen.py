@@ -337,7 +337,7 @@ def test_the_base_learns():
 
 
 def test_the_recipe_trains_all_stages_and_goes_on_where_it_was(tmp_path, monkeypatch):
-    for name, small in (("PRESET", "tiny"), ("SHARES", (1.0, 0.5)), ("PROBES", ("a cat",))):
+    for name, small in (("PRESET", "tiny"), ("SHARES", (1.0, 0.5)), ("probes_of", lambda _: ("a cat",))):
         monkeypatch.setattr(recipe, name, small)
     told = []
     asked = Asked(

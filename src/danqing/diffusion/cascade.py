@@ -21,7 +21,10 @@ from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.seeds import Seeds
+from danqing.diffusion.guidance import Network
 from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.schedule import Schedule
 
 Augment = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(picture [n c h w] in [-1, 1], s [n] in [0, 1], standard normal noise [n c h w]) -> what a stage sees."""
@@ -32,6 +35,54 @@ def noised(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
     angle = (level * (math.pi / 2)).view(-1, 1, 1, 1)
     alpha = torch.where(angle < math.pi / 2, angle.cos(), 0.0)  # the cosine of a rounded pi / 2 is not 0
     return alpha * picture + angle.sin() * noise
+
+
+@dataclass(frozen=True)
+class Correcting:
+    """A `Network` whose output is what the small picture lets expect, corrected by `network`'s.
+
+    If the large picture is the shown one with an error of deviation tau, m + tau e, then the best guess from
+    x = alpha x_0 + sigma noise is, with r = x - alpha m,
+
+        x_0 = m + alpha tau^2 r / (alpha^2 tau^2 + sigma^2),    noise = sigma r / (alpha^2 tau^2 + sigma^2).
+
+    So a network of zeros enlarges as `SuperResolution.enlarged` does, and one that learns need not carry the
+    picture through its norms. tau^2 is `error`^2 and what `noised` hid at the level that is told, with a wide
+    prior of `spread`^2 on pixels. Preconditioning as in Karras et al., arXiv 2206.00364 section 5, around the
+    shown picture instead of zero.
+    """
+
+    network: Network
+    prediction: Prediction
+    schedule: Schedule
+    error: float = 0.15
+    spread: float = 4.0
+
+    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+        """See `guidance.Network`; `words.beside` is the small picture under `noised`."""
+        assert words.beside is not None, "a stage needs its small picture"
+        assert words.beside_level is not None, "a stage is told how noisy its small picture is"
+        alpha, sigma = self._at(t)
+        mean, variance = self._shown(words.beside, words.beside_level)
+        rest = (x - alpha * mean) / (alpha**2 * variance + sigma**2)
+        expected = self.prediction.target(mean + alpha * variance * rest, sigma * rest, alpha, sigma)
+        return expected + self.network(x, t, words)
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma [n 1 1 1] of times [n], between those of the table too."""
+        table = self.schedule.alpha_bar.to(t.device)
+        low = t.long().clamp(0, len(table) - 1)
+        share = t.double() - low
+        found = table[low] + share * (table[(low + 1).clamp(max=len(table) - 1)] - table[low])
+        alpha_bar = found.float().view(-1, 1, 1, 1)
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def _shown(self, picture: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """What the enlarged small picture was, [n c h w], and the variance of the large one about it."""
+        angle = (level * (math.pi / 2)).view(-1, 1, 1, 1)
+        alpha, sigma, wide = angle.cos(), angle.sin(), self.spread**2
+        scale = wide / (alpha**2 * wide + sigma**2)
+        return alpha * scale * picture, self.error**2 + scale * sigma**2
 
 
 @dataclass(eq=False)

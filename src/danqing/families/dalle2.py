@@ -26,7 +26,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds, slerp
-from danqing.diffusion.cascade import SuperResolution
+from danqing.diffusion.cascade import Correcting, SuperResolution
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.inversion import invert
 from danqing.diffusion.painter import DiffusionPainter
@@ -244,7 +244,7 @@ def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> S
     painter = replace(
         decoder,
         card=card.model_copy(update=own),
-        network=Denoiser(upsampler.eval()),
+        network=Correcting(Denoiser(upsampler.eval()), decoder.prediction, decoder.schedule),
         modules={"upsampler": upsampler},
         variance=Variance.SMALL,
     )

@@ -22,7 +22,7 @@ from danqing.conditioning.states import MaskedEncoder
 from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning
 from danqing.core.registry import family
-from danqing.diffusion.cascade import Cascade, SuperResolution
+from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
@@ -133,12 +133,15 @@ def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
             "sampler": told.sampler,
         }
     )
+    prediction = Prediction(parts.scheduler.get("prediction_type", "epsilon"))
+    schedule = Schedule.from_config(parts.scheduler)
+    shown = bool(unet.config.beside)
     return DiffusionPainter(
         card=card,
         text=parts.text,
-        network=Denoiser(unet),
-        prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
-        schedule=Schedule.from_config(parts.scheduler),
+        network=Correcting(Denoiser(unet), prediction, schedule) if shown else Denoiser(unet),
+        prediction=prediction,
+        schedule=schedule,
         codec=IdentityCodec(unet.config.channels),
         modules={"unet": unet},
         limit=Dynamic(told.p, told.cap),

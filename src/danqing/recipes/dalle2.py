@@ -28,7 +28,7 @@ from danqing.training.unclip import DecoderObjective, started
 
 PRESET = "sticker"
 STEPS = 8000
-PRIOR, UPSAMPLER = 0.2, 0.35  # their steps as shares of the decoder's
+PRIOR, UPSAMPLER = 0.2, 0.3  # their steps as shares of the decoder's
 
 
 @recipe("dalle2", further=True)

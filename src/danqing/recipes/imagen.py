@@ -24,7 +24,7 @@ from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions
 
 PRESET = "sticker"
-SHARES = (1.0, 0.4, 0.3)  # of the base's steps; about an hour of one AVX-512 core, by probes
+SHARES = (1.0, 0.15, 0.1)  # of the base's steps; about an hour of one AVX-512 core, by probes
 CROP = 64  # pixels that a stage learns from at once
 
 
