@@ -78,11 +78,12 @@ UNETS: dict[str, tuple[EfficientUNetConfig, ...]] = {
 STAGES: dict[str, tuple[StageConfig, ...]] = {
     "tiny": (StageConfig(side=8, steps=2, guidance=2.0), StageConfig(side=16, steps=1, guidance=1.0)),
     # a cap of 1, a plain clamp: most of a sticker is white ground, at the rim of the range, and drawing that
-    # inwards turns it grey (early in training 0.49 with a cap of 1.5, 0.84 with 1, where white is 1)
+    # inwards turns it grey (early in training 0.49 with a cap of 1.5, 0.84 with 1, where white is 1). Little
+    # noise over the small picture: stages that learned for minutes leave more of it behind
     "sticker": (
         StageConfig(side=32, steps=20, guidance=4.0, cap=1.0),
-        StageConfig(side=64, steps=8, guidance=1.0, cap=1.0),
-        StageConfig(side=128, steps=6, guidance=1.0, cap=1.0),
+        StageConfig(side=64, steps=8, guidance=1.0, level=0.02, cap=1.0),
+        StageConfig(side=128, steps=6, guidance=1.0, level=0.02, cap=1.0),
     ),
     "if": (
         StageConfig(side=64, steps=100, guidance=7.0, sampler="ddpm", p=0.95),
