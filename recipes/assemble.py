@@ -44,7 +44,11 @@ def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
 def assembled(folder: Path, pictures: Stickers) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
-    parts = replace(parts, card=CARD)
+    if (fast := folder / "fast" / "fast.safetensors").is_file():
+        parts = replace(parts, adapters={"fast": fast})
+    parts = replace(
+        parts, card=CARD.model_copy(update={"fast_steps": 4 if "fast" in parts.adapters else None})
+    )
     if (unet := folder / "stable_diffusion" / "unet").is_dir():
         tower = CLIPTextModel.from_pretrained(unet.parent / "text_encoder")
         words = CLIPTokenizer.from_pretrained(unet.parent / "tokenizer")
@@ -83,7 +87,7 @@ if __name__ == "__main__":
     parser.add_argument("--parts", type=Path, default=Path("runs"), help="where recipes left their weights")
     parser.add_argument("--data", type=Path, default=Path("stickers"), help="pictures for the preview map")
     asked = parser.parse_args()
-    if any((asked.parts / part).is_dir() for part in ("stable_diffusion", "autoencoder", "upscaler")):
+    if any((asked.parts / part).is_dir() for part in ("stable_diffusion", "autoencoder", "upscaler", "fast")):
         with kept_card(ZOO / "stickers"):
             save_folder(assembled(asked.parts, read_imagefolder(asked.data)), ZOO / "stickers")
     if (clip := asked.parts / "clip" / "clip").is_dir():

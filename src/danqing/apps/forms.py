@@ -254,6 +254,10 @@ class Edit(Form):
     )
     fast: bool = Field(default=False, description="in seconds, without learning: invert and swap the words")
 
+    def brief(self, **changed: Any) -> Brief:
+        """As every form's; `fast` is how to edit here, not how to paint."""
+        return super().brief(**{"fast": False, **changed})
+
     @property
     def marks(self) -> tuple[str, ...]:
         """One picture for every eta."""

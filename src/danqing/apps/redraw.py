@@ -40,8 +40,8 @@ def redraw(
 
 def prevailing(easel: Easel) -> dict[str, Any]:
     """The guidance with which words win over the picture, where the form does not say and the card does."""
-    usual = easel.painter.card.redraw_guidance
-    return {} if usual is None or easel.form.guidance is not None else {"guidance": usual}
+    usual, form = easel.painter.card.redraw_guidance, easel.form
+    return {} if usual is None or form.fast or form.guidance is not None else {"guidance": usual}
 
 
 def _sized(form: Form, source: Source) -> Form:

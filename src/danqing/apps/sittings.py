@@ -117,15 +117,15 @@ def wearing(painter: Painter, brief: Brief) -> Iterator[Brief]:
     Raises:
         BadBrief: an unknown adapter, or a painter that takes none. BadWeights: one for another model.
     """
-    if not brief.adapters:
+    wanted = {**({"fast": 1.0} if brief.fast else {}), **brief.adapters}
+    if not wanted:
         yield brief
         return
     if not isinstance(painter, DiffusionPainter):
-        raise BadBrief(
-            f"model {painter.card.name!r} takes no adapters: leave {', '.join(brief.adapters)} out"
-        )
-    named = {name: replace(find_adapter(name), name=name) for name in brief.adapters}
-    adapters = {named[name]: weight for name, weight in brief.adapters.items()}
+        raise BadBrief(f"model {painter.card.name!r} takes no adapters: leave {', '.join(wanted)} out")
+    adapters = {
+        replace(find_adapter(name, painter.adapters), name=name): weight for name, weight in wanted.items()
+    }
     with attached(painter, adapters):
         yield brief.model_copy(update={"prompt": by_its_trigger(brief.prompt, adapters)})
 

@@ -56,7 +56,7 @@ def stylize(
         negative_prompt=", ".join(part for part in (form.negative_prompt, negative) if part),
         style=known,
         strength=form.strength or pack.strength,
-        steps=form.steps or pack.steps,
+        steps=form.steps or (None if form.fast else pack.steps),
         adapters={**({pack.adapter: 1.0} if pack.adapter else {}), **form.adapters},
         **prevailing(easel),
     )

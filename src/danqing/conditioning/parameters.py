@@ -37,6 +37,7 @@ class Parameters:
     quality: float | None = None
     repeat: int | None = None
     style: str | None = None
+    fast: bool | None = None
     steps: int | None = None
     iw: float | None = None
     sref: str | None = None
@@ -148,6 +149,7 @@ _TABLE = {
     "quality": _Parameter(_quality),
     "repeat": _Parameter(_whole),
     "style": _Parameter(_words, words=None),
+    "fast": _Parameter(lambda _: True, words=0),
     "steps": _Parameter(_whole),
     "iw": _Parameter(_image_weight),
     "sref": _Parameter(_words, words=None),
@@ -200,7 +202,8 @@ def _sides(ratio: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _more_steps(quality: float, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"steps": max(1, round(quality * (given.get("steps") or card.steps)))}
+    usual = card.fast_steps if given.get("fast") else card.steps
+    return {"steps": max(1, round(quality * (given.get("steps") or usual or card.steps)))}
 
 
 def _more_pictures(times: int, _: Card, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,6 +223,7 @@ _MEANINGS: dict[str, _Meaning] = {
     "weird": _as("weird"),
     "tile": _as("tile"),
     "style": _as("style"),
+    "fast": _as("fast"),
     "steps": _as("steps"),
     "quality": _more_steps,
     "repeat": _more_pictures,

@@ -41,6 +41,9 @@ class Card(BaseModel):
         default=None, description="guidance where words must prevail over a given picture; None = guidance"
     )
     sampler: str = Field(default="dpmpp_2m", description="empty where there is nothing to choose")
+    fast_steps: int | None = Field(
+        default=None, description="denoising steps with its own adapter `fast`; None where there is none"
+    )
     can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
     led_by: str = Field(default="words", description="how words reach it: words, names it knows, or CLIP")
     styles: dict[str, str] = Field(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -39,7 +40,7 @@ class DiffusionPainter:
     channels [1 k h w] for a network that was trained to repaint a region, or to paint by depth; without it a
     region is repainted by keeping what is outside. limit: a clean estimate [n c h w] -> the nearest that a
     picture can be, None where there is no telling; samplers take the noise to be what then remains. variance:
-    of DDPM's steps.
+    of DDPM's steps. adapters: that came with the weights, name -> file.
     """
 
     card: Card
@@ -54,6 +55,7 @@ class DiffusionPainter:
     beside: Callable[[Given, Codec], Tensor] | None = None
     limit: Callable[[Tensor], Tensor] | None = None
     variance: Variance = Variance.SMALL
+    adapters: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

@@ -1,13 +1,15 @@
-"""The diffusers folder of Stable Diffusion: model_index.json, a folder per part, and three things of our own.
+"""The diffusers folder of Stable Diffusion: model_index.json, a folder per part, and four things of our own.
 
-card.json (what the model is), upscaler/ and latent_rgb.safetensors (a map for previews) are optional, and
-other programs leave them alone.
+card.json (what the model is), upscaler/, latent_rgb.safetensors (a map for previews) and adapters/ are
+optional, and other programs leave them alone.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import diffusers
@@ -54,7 +56,8 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 class Parts:
     """What a folder holds: `scheduler` as a diffusers config, `latent_rgb` as in `DiffusionPainter`.
 
-    low: the scheduler that noises the small picture of an x4 upscaler, None in all others.
+    low: the scheduler that noises the small picture of an x4 upscaler, None in all others. adapters: that
+    came with it, name -> file.
     """
 
     unet: UNet2DConditionModel
@@ -66,6 +69,7 @@ class Parts:
     upscaler: Upscaler | None = None
     latent_rgb: Tensor | None = None
     low: Config | None = None
+    adapters: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> Parts:
@@ -93,6 +97,7 @@ def read_folder(folder: Path) -> Parts:
         upscaler=enlarger,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
         low=read_json(low) if low.is_file() else None,
+        adapters={file.stem: file for file in sorted((folder / "adapters").glob("*.safetensors"))},
     )
     _check_fit(folder, parts)
     return parts
@@ -119,6 +124,9 @@ def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) 
             write_module(parts.upscaler, parts.upscaler.to_config(), draft / "upscaler", _STEM, dtype)
         if parts.latent_rgb is not None:
             save_file({"weight": parts.latent_rgb.float().contiguous()}, draft / "latent_rgb.safetensors")
+        for file in parts.adapters.values():
+            (draft / "adapters").mkdir(exist_ok=True)
+            shutil.copy(file, draft / "adapters")
         parts.tokenizer.save_pretrained(draft / "tokenizer")
         parts.tokenizer.backend_tokenizer.model.save(str(draft / "tokenizer"))  # vocab.json for older readers
         DDIMScheduler.from_config(parts.scheduler).save_config(draft / "scheduler")

@@ -179,6 +179,7 @@ def painter_of(parts: Parts) -> DiffusionPainter:
         latent_rgb=parts.latent_rgb,
         modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
         beside=_beside(parts),
+        adapters=parts.adapters,
     )
 
 

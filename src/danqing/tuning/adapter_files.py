@@ -52,8 +52,8 @@ class _Entry:
     part: str
 
 
-def find_adapter(name: str) -> Adapter:
-    """The adapter in a file, or called `name` in the folder `adapters` here.
+def find_adapter(name: str, own: Mapping[str, Path] | None = None) -> Adapter:
+    """The adapter in a file, or called `name` among a model's own or in the folder `adapters` here.
 
     Raises:
         BadBrief: there is none, naming the nearest. BadWeights: its file cannot be used.
@@ -61,9 +61,10 @@ def find_adapter(name: str) -> Adapter:
     path = Path(name).expanduser()
     if path.suffix in (".safetensors", ".pt") and path.is_file():
         return read_adapter(path)
-    if name not in known_adapters():
-        raise BadBrief(f"{unknown('adapter', name, known_adapters())}, or give a .safetensors file")
-    return read_adapter(known_adapters()[name])
+    known = {**known_adapters(), **(own or {})}
+    if name not in known:
+        raise BadBrief(f"{unknown('adapter', name, known)}, or give a .safetensors file")
+    return read_adapter(known[name])
 
 
 def known_adapters() -> dict[str, Path]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.files import replacing
 from danqing.families import shipped
@@ -32,6 +33,7 @@ def evaluate(
     held_out: Annotated[int, typer.Option(min=2, help="Pictures of pairs it never saw.")] = 200,
     chinese: Annotated[int, typer.Option(min=1, help="Of the seen ones, painted again from Chinese.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Fixes the pairs and every picture.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="Paint in a few steps.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write the first 100 seen pictures here.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="A table of all shipped models instead.")] = False,
 ) -> None:
@@ -58,11 +60,12 @@ def evaluate(
     for name in several:
         card_of(name)  # an unknown one is told before the pictures are read
     table = everything or len(several) > 1
+    for name, given in (("--sheet", sheet), ("--fast", fast)):
+        if table and given:
+            raise BadBrief(f"{name} is for one model: leave it out for a table")
     if sheet is not None:
-        if table:
-            raise BadBrief("--sheet is for one model: leave it out for a table")
         check_place(sheet)
-    options = EvaluationOptions(seen, held_out, min(chinese, seen), seed)
+    options = EvaluationOptions(seen, held_out, min(chinese, seen), seed, fast=fast)
     real = read_imagefolder(data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("painting", total=None)
@@ -78,10 +81,14 @@ def evaluate(
 
 def _page(model: str, real: Stickers, options: EvaluationOptions, watch: Watch, sheet: Path | None) -> None:
     """One model, every figure."""
+    from danqing.apps.sittings import wearing
     from danqing.evaluation.opening import open_evaluator
     from danqing.training.sheets import sheet_of
 
-    report = open_evaluator(model, real, watch).report(options)
+    evaluator = open_evaluator(model, real, watch)
+    painter = evaluator.painter
+    with wearing(painter, Brief(prompt="-", fast=options.fast).settled(painter.card)):
+        report = evaluator.report(options)
     for name, value in report.figures.items():
         typer.echo(f"{name:<44} {value:9.4f}")
     typer.echo(f"{'pictures per second':<44} {report.pictures_per_second:9.4f}")

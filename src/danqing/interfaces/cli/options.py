@@ -33,6 +33,7 @@ FIELDS = (  # in the order of the help page
     "height",
     "native",
     "model",
+    "fast",
     "steps",
     "guidance",
     "sampler",
