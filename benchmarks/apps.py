@@ -46,10 +46,11 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="+", choices=sorted(MEASURES))
     parser.add_argument("--data", type=Path, required=True, help="what 'danqing data stickers' built")
+    parser.add_argument("--model", default="stickers", help="a shipped model, or a place of weights")
     parser.add_argument("--count", type=int, help="how many pictures, instead of each measure's own number")
     parser.add_argument("--sheets", type=Path, help="write before-and-after sheets into this folder")
     asked = parser.parse_args()
-    bench = Bench(open_painter("stickers"), read_imagefolder(asked.data), asked.sheets)
+    bench = Bench(open_painter(asked.model), read_imagefolder(asked.data), asked.sheets)
     for what in asked.what:
         measure, count = MEASURES[what]
         for name, value in measure(bench, asked.count or count).items():

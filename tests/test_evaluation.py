@@ -167,6 +167,7 @@ def test_opinion_of_known_logits():
     )
     told = opinion(judge, torch.zeros(4, 3, 8, 8), [("g", "x"), ("f", "y"), ("f", "y"), ("g", "y")])
     assert (told.top1, told.top5, told.style) == (0.25, 0.5, 0.75)
+    assert told.by_style == {"x": 1.0, "y": pytest.approx(2 / 3)}
     assert told.labels.tolist() == [[6, 0], [0, 0], [0, 1], [0, 1]]
     assert told.features is features
 
@@ -263,6 +264,7 @@ FIGURES = [
         for name in ("seen", "held-out", "chinese")
         for what in ("concept top-1", "concept top-5", "style")
     ),
+    *(f"seen: style {name}" for name in STYLES),
     "FID in judge features",
     "FID, real against real",
     "KID in judge features",
@@ -273,13 +275,13 @@ FIGURES = [
 
 
 def test_a_report_has_every_figure_and_repeats(painter):
-    options = EvaluationOptions(seen=4, held_out=3, chinese=2, steps=2)
+    options = EvaluationOptions(seen=15, held_out=3, chinese=2, steps=2)
     one, two = (evaluator(painter, codec=painter.codec).report(options) for _ in range(2))
     assert list(one.figures) == FIGURES
     assert all(math.isfinite(value) for value in one.figures.values())
     assert one.figures == two.figures
     assert {name: tuple(p.shape) for name, p in one.painted.items()} == {
-        "seen": (4, 4, 32, 32),
+        "seen": (15, 4, 32, 32),
         "held-out": (3, 4, 32, 32),
         "chinese": (2, 4, 32, 32),
     }
@@ -323,7 +325,7 @@ def test_without_held_out_pairs_there_are_no_figures_of_them():
     real = stickers().where(lambda row: not row["held_out"])
     figures = (
         evaluator(Recorder(), real, codec=IdentityCodec(4))
-        .report(EvaluationOptions(4, 3, 2, batch=1))
+        .report(EvaluationOptions(15, 3, 2, batch=1))
         .figures
     )
     assert list(figures) == [name for name in FIGURES if "held-out" not in name]

@@ -116,6 +116,7 @@ class Evaluator:
         figures["CLIP score, real"] = self._clip_score(pixels, real.rows)
         for name, painted in opinions.items():
             figures |= _told(name, painted)
+        figures |= {f"seen: style {name}": share for name, share in opinions["seen"].by_style.items()}
         figures |= distances(opinions["seen"].features, told.features)
         if "chinese" in opinions:
             chinese = opinions["chinese"].labels[:, 0]
