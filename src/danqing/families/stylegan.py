@@ -35,7 +35,7 @@ from danqing.nets.stylegan.generator import mixed
 
 PRESETS: dict[str, StyleConfig] = {
     "tiny": StyleConfig(size=16, latent=8, style=8, width=8, base=64),
-    "sticker": StyleConfig(size=32, base=1024),
+    "sticker": StyleConfig(size=32, base=1024, rate=0.5),
 }
 
 

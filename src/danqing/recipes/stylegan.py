@@ -1,8 +1,8 @@
 """StyleGAN 2 with adaptive augmentation: stickers at 32 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs, reduced to 32 pixels. R1's weight is ADA's rule of thumb, 0.0002 * side^2 / batch, times ten:
-so few pictures want a steadier hand.
+held-out pairs, reduced to 32 pixels. R1's weight is a hundred times ADA's rule of thumb,
+0.0002 * side^2 / batch: so few pictures want a steadier hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def stylegan(asked: Asked) -> Path:
     seen, _ = read(asked)
     names = names_of(seen)
     generator, discriminator = fresh_networks("sticker", names)
-    r1 = 0.002 * generator.size**2 / BATCH
+    r1 = 0.02 * generator.size**2 / BATCH
     duel = Duel(generator, discriminator, seen, names, DuelOptions(r1=r1, path=2.0))
     options = AdversarialOptions(steps=asked.steps or 10000, batch=BATCH)
     average = AdversarialTrainer(duel, options, asked.run).train(watch=asked.watch)

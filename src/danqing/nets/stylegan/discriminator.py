@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from danqing.core.errors import BadData
 from danqing.nets.latent import Discriminator, Verdict
 from danqing.nets.stylegan.generator import StyleConfig
-from danqing.nets.stylegan.layers import EqualConv, EqualLinear, leaky
+from danqing.nets.stylegan.layers import EqualConv, EqualLinear, leaky, unit
 
 
 class StyleDiscriminator(Discriminator):
@@ -35,7 +35,8 @@ class StyleDiscriminator(Discriminator):
         """See `Discriminator.forward`. Pictures are compared in groups, so the batch matters."""
         x = self.blocks(self.eye(pixels))
         x = self.last(with_deviation(x, self.config.group))
-        logits: Tensor = self.verdict(leaky(self.features(x.flatten(1))), label)
+        # equalised layers are made for inputs of mean square 1; a label has few ones among many zeros
+        logits: Tensor = self.verdict(leaky(self.features(x.flatten(1))), unit(label))
         return logits
 
     def check_batch(self, n: int) -> None:

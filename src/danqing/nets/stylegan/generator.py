@@ -24,7 +24,8 @@ _MEAN_DECAY = 0.995  # of the mean style
 
 @dataclass(frozen=True)
 class StyleConfig:
-    """latent: numbers of z. style: numbers of w. depth: layers from z to w.
+    """latent: numbers of z. style: numbers of w. depth: layers from z to w. rate: how fast these learn beside
+    the others, a hundredth in the papers, whose runs are a hundred times longer than some of ours.
 
     At a side of s pixels there are min(width, base // s) channels. group: how many pictures the discriminator
     compares. mixing: share of the training pictures with two styles.
@@ -38,6 +39,7 @@ class StyleConfig:
     latent: int = 128
     style: int = 128
     depth: int = 2
+    rate: float = 0.01
     width: int = 256
     base: int = 2048
     group: int = 4
@@ -61,7 +63,7 @@ class Mapping(nn.Module):
         labelled = config.labels > 0
         self.told = EqualLinear(config.labels, config.latent, bias=False) if labelled else None
         widths = [config.latent * (1 + labelled), *[config.style] * config.depth]
-        self.layers = nn.ModuleList(EqualLinear(a, b, rate=0.01) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(EqualLinear(a, b, rate=config.rate) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """Both are brought to length 1 (times the root of their number) first."""
