@@ -19,7 +19,7 @@ from danqing.training.classifier import JudgeObjective
 from danqing.training.trainer import Trainer, TrainOptions
 
 FOLDS = 4
-STEPS = 1500
+STEPS = 2700
 
 
 @recipe("judge")

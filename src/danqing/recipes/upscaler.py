@@ -20,7 +20,7 @@ def upscaler(asked: Asked) -> Path:
     seen, unseen = (part.where(lambda row: row.get("style") != "3d") for part in read(asked))
     objective = UpscalerObjective(Upscaler(), seen, unseen)
     options = TrainOptions(
-        steps=asked.steps or 500, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
+        steps=asked.steps or 3000, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
     )
     Trainer(objective, options, asked.run).train(watch=asked.watch)
     ours, bicubic = objective.eval().psnr()
