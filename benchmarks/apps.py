@@ -65,12 +65,11 @@ class Bench:
     def __init__(self, painter: Painter, real: Stickers, sheets: Path | None) -> None:
         self.painter, self.real, self.sheets = painter, real, sheets
         self.judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
-        self._rng = random.Random(0)
 
     def pick(self, count: int, *, held_out: bool) -> list[tuple[Image.Image, dict[str, str]]]:
         """Pictures (RGBA) with their rows, the same ones every time."""
         chosen = [k for k, row in enumerate(self.real.rows) if row["held_out"] == held_out]
-        chosen = self._rng.sample(chosen, min(count, len(chosen)))
+        chosen = random.Random(0).sample(chosen, min(count, len(chosen)))
         images = to_pil(to_unit(self.real.pictures[chosen]), "transparent")
         return [(image, self.real.rows[k]) for image, k in zip(images, chosen, strict=True)]
 

@@ -24,7 +24,7 @@ import danqing.zoo
 from danqing.apps.paint import paint
 from danqing.core.images import from_pil
 from danqing.core.painter import Painter
-from danqing.data.captions import article
+from danqing.data.captions import article, counted
 from danqing.data.vocabulary import vocabulary
 from danqing.families import open_painter
 from danqing.nets.judge import Judge
@@ -122,7 +122,8 @@ def counts(bench: Bench) -> Figures:
     """How often there are as many separate shapes as the number says."""
     figures = {}
     for word, number in NUMBERS.items():
-        named = [f"{word} {thing}{'s' if number > 1 else ''}" for thing in COUNTED]
+        several = [counted(thing, "", number, animal=False) for thing in COUNTED if number > 1]
+        named = [told[0] for told in several if told] or [f"one {thing}" for thing in COUNTED]
         painted = bench.pictures(f"{name}, flat style" for name in named)
         figures[f"{word}: so many shapes"] = _mean(_shapes(image) == number for image in painted)
     return figures

@@ -29,6 +29,7 @@ from danqing.nets.upscaler import Upscaler
 from danqing.recipes.stable_diffusion import CARD, fresh
 
 ZOO = Path(danqing.zoo.__path__[0])
+UNETS = ("stable_diffusion", "stable_diffusion_gpu")  # runs; the last one found is shipped
 
 
 def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
@@ -44,16 +45,19 @@ def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
 def assembled(folder: Path, pictures: Stickers) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
+    for run in (folder / name for name in UNETS if (folder / name / "unet").is_dir()):
+        parts = replace(
+            parts,
+            unet=UNet2DConditionModel.from_pretrained(run / "unet"),
+            text_encoder=CLIPTextModel.from_pretrained(run / "text_encoder"),
+            tokenizer=CLIPTokenizer.from_pretrained(run / "tokenizer"),
+            adapters={},  # they were distilled from another one
+        )
     if (fast := folder / "fast" / "fast.safetensors").is_file():
         parts = replace(parts, adapters={"fast": fast})
     parts = replace(
         parts, card=CARD.model_copy(update={"fast_steps": 4 if "fast" in parts.adapters else None})
     )
-    if (unet := folder / "stable_diffusion" / "unet").is_dir():
-        tower = CLIPTextModel.from_pretrained(unet.parent / "text_encoder")
-        words = CLIPTokenizer.from_pretrained(unet.parent / "tokenizer")
-        unet_parts = {"unet": UNet2DConditionModel.from_pretrained(unet), "text_encoder": tower}
-        parts = replace(parts, **unet_parts, tokenizer=words)
     if (vae := folder / "autoencoder" / "vae").is_dir():
         parts = replace(parts, vae=AutoencoderKL.from_pretrained(vae).eval())
     if (weights := folder / "upscaler" / "upscaler" / "model.safetensors").is_file():
@@ -87,7 +91,7 @@ if __name__ == "__main__":
     parser.add_argument("--parts", type=Path, default=Path("runs"), help="where recipes left their weights")
     parser.add_argument("--data", type=Path, default=Path("stickers"), help="pictures for the preview map")
     asked = parser.parse_args()
-    if any((asked.parts / part).is_dir() for part in ("stable_diffusion", "autoencoder", "upscaler", "fast")):
+    if any((asked.parts / part).is_dir() for part in (*UNETS, "autoencoder", "upscaler", "fast")):
         with kept_card(ZOO / "stickers"):
             save_folder(assembled(asked.parts, read_imagefolder(asked.data)), ZOO / "stickers")
     if (clip := asked.parts / "clip" / "clip").is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,8 @@ class Answer(NamedTuple):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_folder(random_parts("tiny"), folder)
+    parts = random_parts("tiny")
+    save_folder(replace(parts, card=parts.card.model_copy(update={"redraw_guidance": 9.0})), folder)
     return folder
 
 
@@ -209,6 +211,19 @@ def test_a_jpeg_is_refused_before_painting_where_transparency_comes(ask):
     answer = ask("redraw", "clear.png", "a cat", "-o", "out.jpg")
     assert (answer.code, "JPEG has no transparency" in answer.err) == (2, True)
     assert ask("redraw", "clear.png", "a cat", "--background", "white", "-o", "out.jpg").code == 0
+
+
+def test_a_picture_in_front_of_the_words_is_redrawn_as_redraw_does(ask):
+    """What is not asked for is decided for a given picture, not for words alone."""
+    loaded("in.png").convert("RGBA").save("clear.png")
+    for file in ("in.png", "clear.png"):
+        assert ask("paint", file, "a cat", "--seed", "4", "-o", "a.png").code == 0
+        assert ask("redraw", file, "a cat", "--seed", "4", "--strength", "0.7", "-o", "b.png").code == 0
+        one, other = (Picture.open(name) for name in ("a.png", "b.png"))
+        assert one.brief == other.brief
+        assert one.image.tobytes() == other.image.tobytes()
+        assert one.image.mode == loaded(file).mode
+    assert "JPEG has no transparency" in ask("paint", "clear.png", "a cat", "-o", "out.jpg").err
 
 
 def test_conversions_are_told(ask):

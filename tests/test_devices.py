@@ -13,6 +13,7 @@ from danqing.core.painter import NOTHING, Given
 from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Schedule
+from danqing.evaluation.evaluate import codec_figures
 from danqing.families.stable_diffusion import random_painter
 from danqing.interfaces.cli.main import run
 from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit
@@ -117,6 +118,13 @@ def test_editing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---- the choice
+
+
+def test_measuring_a_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    painter = random_painter()
+    with pretended(monkeypatch) as mode:
+        painter.place(GPU)
+        assert codec_figures(painter.codec, mode.from_tensor(torch.zeros(2, 4, 32, 32)))
 
 
 def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

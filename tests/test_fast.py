@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from danqing.apps.edit import edit
-from danqing.apps.forms import Edit
+from danqing.apps.forms import Edit, Learn
+from danqing.apps.learn import learn
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.stylize import stylize
+from danqing.apps.upscale import upscale
 from danqing.conditioning.parameters import brief_fields, split
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
@@ -101,3 +103,21 @@ def test_as_a_parameter_and_with_quality(painter: DiffusionPainter) -> None:
     assert made == {"prompt": "a cat", "fast": True, "steps": 2 * STEPS}
     with pytest.raises(BadBrief, match="behind --fast"):
         split("a cat --fast dog")
+
+
+def test_taste_does_not_guide_what_has_its_guidance_in_it(painter: DiffusionPainter) -> None:
+    """Stylize scales guidance: at 1.35 the network would be asked twice, for words and for none."""
+    [plain] = paint(Brief(prompt="a cat", seed=1, fast=True), painter=painter)
+    [tasty] = paint(Brief(prompt="a cat", seed=1, fast=True, stylize=500), painter=painter)
+    assert same(plain, tasty)
+
+
+def test_a_subject_cannot_take_the_name(painter: DiffusionPainter, tmp_path: Path) -> None:
+    form = Learn.of_values(name="fast", images=(str(tmp_path),), kind="cat")
+    with pytest.raises(BadBrief, match="name 'fast' is taken by an adapter of model 'tiny'"):
+        learn(form, painter=painter)
+
+
+def test_enlarging_paints_nothing_so_nothing_is_fast(painter: DiffusionPainter) -> None:
+    [made] = upscale(picture(painter), painter=painter, fast=True)
+    assert not made.brief.fast

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import ndimage
 
@@ -15,7 +17,16 @@ from danqing.core.errors import BadData
 from danqing.data import captions
 from danqing.data.captions import counted
 from danqing.data.dataset import read_imagefolder
-from danqing.data.scenes import COLOURS, PLACES, SceneOptions, beside, compose, recoloured, several
+from danqing.data.scenes import (
+    COLOURS,
+    PLACES,
+    SceneOptions,
+    _colourless,
+    beside,
+    compose,
+    recoloured,
+    several,
+)
 from danqing.interfaces.cli.main import run
 from tests.test_recipes import folder_of
 from tests.tiny import stickers
@@ -91,6 +102,7 @@ def test_two_things_in_their_places(place: str) -> None:
         ("bus", ("three buses", "三只它")),
         ("mouse", ("three mice", "三只它")),
         ("maple leaf", ("three maple leaves", "三只它")),
+        ("snowman", ("three snowmen", "三只它")),
         ("glasses", None),
         ("bread", None),
     ],
@@ -123,6 +135,49 @@ def test_the_old_pictures_and_the_new(source: Path, tmp_path: Path) -> None:
     assert all(row["held_out"] for row in coloured if (row["concept"], row["style"]) in held)
 
 
+def test_two_things_of_a_scene_are_in_one_style(source: Path, tmp_path: Path) -> None:
+    """In the test set each style is a bar of its own width and each thing a colour."""
+    compose(source, tmp_path, SceneOptions(colours=0, counts=0, places=1))
+    data = read_imagefolder(tmp_path)
+    widths = {
+        row["file_name"]: _width(picture) for row, picture in zip(data.rows, data.pictures, strict=True)
+    }
+    of_style = {row["style"]: widths[row["file_name"]] for row in data.rows if "phrase" not in row}
+    scenes = [row for row in data.rows if "phrase" in row and " of " in row["phrase"]]
+    assert scenes
+    for row in scenes:  # side by side they are both reduced to 0.48
+        assert widths[row["file_name"]] == pytest.approx(2 * 0.48 * of_style[row["style"]], abs=3)
+
+
+def _width(picture: torch.Tensor) -> int:
+    """How many columns of a picture [4 h w] hold anything opaque."""
+    return int((picture[3] > 128).any(dim=0).sum())
+
+
+def test_several_drawings_of_one_thing_are_several_scenes(tmp_path: Path) -> None:
+    drawn = stickers(32)
+    rows = tuple({**row, "file_name": f"{k}.png", "concept": "cat"} for k, row in enumerate(drawn.rows))
+    folder_of(replace(drawn, rows=rows), tmp_path / "from")
+    count = compose(tmp_path / "from", tmp_path / "to", SceneOptions())
+    assert len(list((tmp_path / "to").rglob("*.png"))) == count
+
+
+@pytest.mark.parametrize(
+    ("names", "bare"),
+    [
+        (("cat", "猫"), ("cat", "猫")),
+        (("red apple", "红苹果"), ("apple", "苹果")),
+        (("orange book", "橙色的书本"), ("book", "书本")),
+        (("orange", "橙子"), ("orange", "橙子")),
+        (("green apple", "青苹果"), None),
+        (("red envelope", "红包"), None),
+        (("black cat", "黑猫"), None),
+    ],
+)
+def test_a_name_without_its_colour(names: tuple[str, str], bare: tuple[str, str] | None) -> None:
+    assert _colourless(*names) == bare
+
+
 def test_composing_repeats_exactly(source: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         compose(source, tmp_path / name, SceneOptions(colours=1, counts=1, places=1))
@@ -135,7 +190,14 @@ def test_a_scene_is_called_by_its_phrase() -> None:
     shares = captions.Shares(tag=1.0, synonym=1.0)
     english = {captions.said(row, "en", random.Random(k), shares) for k in range(50)}
     assert all("three cats" in said and "a three" not in said and "  " not in said for said in english)
-    assert all("三只猫" in captions.said(row, "zh", random.Random(k), shares) for k in range(20))
+    chinese = [captions.said(row, "zh", random.Random(k), shares) for k in range(50)]
+    assert all("三只猫" in said and "一个" not in said and "一只" not in said for said in chinese)
+
+
+def test_articles_and_what_is_cute() -> None:
+    said = {captions.english(name, None, random.Random(k)) for name in ("owl", "cherries") for k in range(60)}
+    assert {"an owl", "a cute owl", "cute cherries", "a picture of cherries"} <= said
+    assert not said & {"an cute owl", "a cherries", "a cute cherries"}
 
 
 def test_what_cannot_be_composed_is_told(
@@ -143,6 +205,14 @@ def test_what_cannot_be_composed_is_told(
 ) -> None:
     with pytest.raises(BadData, match="is missing: build"):
         compose(tmp_path, tmp_path / "to", SceneOptions())
+    drawn = stickers(32)
+    rows = tuple({**row, "style": "oil"} for row in drawn.rows)
+    with pytest.raises(BadData, match="no picture in a style that can be recoloured: 3d, flat, cartoon"):
+        compose(folder_of(replace(drawn, rows=rows), tmp_path / "oil"), tmp_path / "to", SceneOptions())
+    damaged = folder_of(drawn, tmp_path / "damaged")
+    (damaged / str(drawn.rows[1]["file_name"])).write_bytes(b"no picture")
+    with pytest.raises(BadData, match="cannot be read"):
+        compose(damaged, tmp_path / "to", SceneOptions())
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "1.png", "text": "a cat"}))
     with pytest.raises(BadData, match=r"'1\.png' tells no concept and style"):
         compose(tmp_path, tmp_path / "to", SceneOptions())

@@ -116,8 +116,7 @@ def prompt(name: str, style: str, language: str = "en") -> str:
     """Words as the model has learned to read them: "a cat, paper-cut style", "猫，剪纸风格"."""
     if language == "zh":
         return f"{name}，{style}风格" if style else name
-    plural = name.endswith("s") and not name.endswith(("ss", "us"))
-    thing = name if plural else f"{article(name)} {name}"
+    thing = f"{article(name)} {name}".lstrip()
     return f"{thing}, {style} style" if style else thing
 
 

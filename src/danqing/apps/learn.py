@@ -46,6 +46,10 @@ def learn(
 
         painter = open_painter(form.model)
     model = tunable(painter)
+    if form.name in model.adapters:
+        raise BadBrief(
+            f"name {form.name!r} is taken by an adapter of model {model.card.name!r}: choose another"
+        )
     seen = subject_pictures([read_source(place).image for place in _files(form)], model)
     adapter = learned(model, seen, _options(form), folder / form.name, open_critic(), watch)
     path = folder / f"{form.name}.safetensors"

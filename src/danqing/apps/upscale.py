@@ -41,6 +41,8 @@ def upscale(
         assert cell.brief is not None
         info = Info(app="upscale", parent=source.id, asked=form.asked())
         return [Picture(cell.image, cell.brief, info)]
+    if not form.creative:
+        form = form.model_copy(update={"fast": False})  # nothing is painted
     source = part_of(source, None)
     easel = Easel("upscale", form, opened(form, painter, source), source, watch)
     painter = _levelled(easel.painter, form.noise_level)

@@ -88,7 +88,7 @@ class Brief(Request):
     guidance: float | None = Field(
         default=None, ge=0, le=50, description="how strictly to follow the words: 1 is loose, 10 is strict"
     )
-    fast: bool = Field(default=False, description="in a few steps: some times sooner, a little coarser")
+    fast: bool = Field(default=False, description="in a few steps: several times sooner, a little coarser")
     rescale: float = Field(
         default=0.0, ge=0, le=1, description="guidance rescale (arXiv 2305.08891), 0 = off"
     )

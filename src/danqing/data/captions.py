@@ -22,8 +22,18 @@ STYLE_WORDS: dict[str, tuple[str, str]] = {
     "ink-wash": ("ink wash", "水墨"),
 }
 
-_OPENINGS = ("", "", "{a} ", "{a} ", "{a} cute ", "a picture of {a} ", "an icon of {a} ", "a drawing of {a} ")
+_OPENINGS = (
+    "",
+    "",
+    "{a} ",
+    "{a} ",
+    "{one} cute ",
+    "a picture of {a} ",
+    "an icon of {a} ",
+    "a drawing of {a} ",
+)
 _OPENINGS_ZH = ("", "", "一个", "一只", "一张图，", "可爱的", "画一个", "一只可爱的")
+_OPENINGS_OF_SEVERAL_ZH = ("", "", "一张图，")
 _STYLED = (
     "{thing}, {style} style",
     "{thing}, {style} style",
@@ -45,35 +55,49 @@ _SAID_WITH_VOWEL = ("heir", "honest", "honor", "honour", "hour")  # an hourglass
 
 
 COUNTS: dict[int, tuple[str, str]] = {2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四")}
-_PLURALS = {
+_PLURALS = {  # of the last letters of a name
     "mouse": "mice",
+    "goose": "geese",
     "sheep": "sheep",
+    "deer": "deer",
     "fish": "fish",
-    "maple leaf": "maple leaves",
+    "leaf": "leaves",
+    "wolf": "wolves",
+    "scarf": "scarves",
+    "knife": "knives",
+    "man": "men",
     "tomato": "tomatoes",
+    "potato": "potatoes",
 }
 _UNCOUNTED = {"corn", "bread", "coffee", "lightning", "fire", "sun", "moon", "rainbow", "candy"}
 
 
 def counted(name: str, name_zh: str, count: int, *, animal: bool) -> tuple[str, str] | None:
     """Several of a thing, as "three cats" and "三只猫"; None for what is not counted, or a plural already."""
-    plural = _PLURALS.get(name) or _plural(name)
-    if name in _UNCOUNTED or (name.endswith("s") and name not in ("bus", "octopus", "cactus")):
+    if name in _UNCOUNTED or is_plural(name):
         return None
     number, number_zh = COUNTS[count]
-    return f"{number} {plural}", f"{number_zh}{'只' if animal else '个'}{name_zh}"
+    return f"{number} {_plural(name)}", f"{number_zh}{'只' if animal else '个'}{name_zh}"
+
+
+def is_plural(name: str) -> bool:
+    """Whether an English name is one of several things already, as "cherries"."""
+    return name.endswith("s") and not name.endswith(("ss", "us", "is"))
 
 
 def _plural(name: str) -> str:
+    ending = next((one for one in _PLURALS if name.endswith(one)), None)
+    if ending is not None:
+        return name.removesuffix(ending) + _PLURALS[ending]
     if name.endswith(("s", "x", "ch", "sh")):
         return f"{name}es"
     return f"{name[:-1]}ies" if name.endswith("y") and name[-2] not in "aeiou" else f"{name}s"
 
 
 def article(name: str) -> str:
-    """`a` or `an`, by how the word sounds; none before a number."""
+    """`a` or `an`, by how the word sounds; none before a number or several things."""
     word = name.lower()
-    if word.split(" ")[0] in {number for number, _ in COUNTS.values()}:
+    if is_plural(word) or word.split(" ")[0] in {number for number, _ in COUNTS.values()}:
         return ""
     vowel = word.startswith(tuple("aeiou")) and not word.startswith(_SAID_WITH_CONSONANT)
     return "an" if vowel or word.startswith(_SAID_WITH_VOWEL) else "a"
@@ -81,13 +105,16 @@ def article(name: str) -> str:
 
 def english(name: str, style: str | None, rng: random.Random) -> str:
     """One of many ways to say it in English."""
-    thing = f"{rng.choice(_OPENINGS).format(a=article(name))}{name}".replace("  ", " ").lstrip()
+    before = article(name)
+    opening = rng.choice(_OPENINGS).format(a=before, one="a" if before else "")
+    thing = f"{opening}{name}".replace("  ", " ").lstrip()
     return thing if style is None else rng.choice(_STYLED).format(thing=thing, style=STYLE_WORDS[style][0])
 
 
 def chinese(name: str, style: str | None, rng: random.Random) -> str:
     """One of many ways to say it in Chinese."""
-    thing = rng.choice(_OPENINGS_ZH) + name
+    several = name.startswith(tuple(number for _, number in COUNTS.values()))
+    thing = rng.choice(_OPENINGS_OF_SEVERAL_ZH if several else _OPENINGS_ZH) + name
     if style is None:
         return thing
     return rng.choice(_STYLED_ZH).format(thing=thing, style=STYLE_WORDS[style][1])

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from danqing.core.errors import BadData
+from danqing.core.errors import BadData, shorten
 from danqing.core.files import replacing
 from danqing.data.captions import COUNTS, article, counted, plain
 from danqing.data.dataset import captioned
@@ -48,6 +49,7 @@ _LAYOUTS = {  # number -> centres and side of each thing, as shares of the pictu
     3: (((0.5, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
     4: (((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
 }
+_OTHER_COLOURS = {"black", "white", "brown", "grey", "gray", "golden", "silver"}
 _NEAR = 45.0  # degrees from the commonest hue that are recoloured with it
 _PALE = 0.12  # mean saturation below which a thing has no colour of its own
 
@@ -70,7 +72,8 @@ def compose(
     watch: called with (pictures done, of how many).
 
     Raises:
-        BadData: `source` is no data set, or does not tell concepts and styles.
+        BadData: `source` is no data set, does not tell concepts and styles, has none of `STYLES`, or a
+            picture in it cannot be read.
     """
     index = source / "metadata.jsonl"
     if not index.is_file():
@@ -79,6 +82,10 @@ def compose(
     for row in rows:
         if not row.get("concept") or not row.get("style"):
             raise BadData(f"{row['file_name']!r} tells no concept and style: scenes are made of named things")
+    if not any(row["style"] in STYLES for row in rows):
+        raise BadData(
+            f"{str(source)!r} has no picture in a style that can be recoloured: {', '.join(STYLES)}"
+        )
     made = [*rows, *_scenes(rows, source, folder, options, watch)]
     for row in rows:
         (folder / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
@@ -133,10 +140,10 @@ def _scenes(
     base = [row for row in rows if row["style"] in STYLES]
     rng = random.Random(options.seed)
     for done, row in enumerate(base, start=1):
-        with Image.open(source / row["file_name"]) as image:
-            picture = image.convert("RGBA")
+        picture = _opened(source / row["file_name"])
         scenes = [*_coloured(row, picture, options, rng), *_counted(row, picture, options, rng)]
-        scenes += _placed(row, picture, rng.choice(base), source, options, rng)
+        alike = [other for other in base if other["style"] == row["style"]]
+        scenes += _placed(row, picture, rng.choice(alike), source, options, rng)
         for told, scene in scenes:
             path = folder / told["file_name"]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,19 +157,21 @@ def _scenes(
 def _coloured(
     row: Row, picture: Image.Image, options: SceneOptions, rng: random.Random
 ) -> Iterator[tuple[Row, Image.Image]]:
+    names = _colourless(row["concept"], _chinese(row))
+    if names is None:
+        return
     for colour in rng.sample(sorted(COLOURS), k=min(options.colours, len(COLOURS))):
         chinese, degrees, share = COLOURS[colour]
         pixels = recoloured(np.asarray(picture, np.float32) / np.float32(255), degrees, share)
         image = Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8), "RGBA")
-        phrase = _bare(row["concept"], COLOURS), f"{chinese}{row['concept_zh'].removeprefix('红')}"
-        yield {**_told(row, f"{colour} {phrase[0]}", phrase[1]), "colour": colour}, image
+        yield {**_told(row, f"{colour} {names[0]}", f"{chinese}{names[1]}"), "colour": colour}, image
 
 
 def _counted(
     row: Row, picture: Image.Image, options: SceneOptions, rng: random.Random
 ) -> Iterator[tuple[Row, Image.Image]]:
     for count in rng.sample(sorted(COUNTS), k=min(options.counts, len(COUNTS))):
-        phrase = counted(row["concept"], row["concept_zh"], count, animal="animal" in row.get("tags", ()))
+        phrase = counted(row["concept"], _chinese(row), count, animal="animal" in row.get("tags", ()))
         if phrase is not None:
             yield _nameless(_told(row, *phrase)), several(picture, count)
 
@@ -172,12 +181,11 @@ def _placed(
 ) -> Iterator[tuple[Row, Image.Image]]:
     if other["concept"] == row["concept"]:
         return
-    with Image.open(source / other["file_name"]) as image:
-        second = image.convert("RGBA").resize(picture.size)
+    second = _opened(source / other["file_name"]).resize(picture.size)
     for place in rng.sample(sorted(PLACES), k=min(options.places, len(PLACES))):
         name = other["concept"]
-        words = f"{row['concept']} {place} {article(name)} {name}"
-        chinese = f"{row['concept_zh']}在{other['concept_zh']}{PLACES[place][0]}"
+        words = f"{row['concept']} {place} {article(name)} {name}".replace("  ", " ")
+        chinese = f"{_chinese(row)}在{_chinese(other)}{PLACES[place][0]}"
         told = _nameless(_told(row, words, chinese))
         told["held_out"] = bool(row.get("held_out") or other.get("held_out"))
         yield told, beside(picture, second, place)
@@ -187,7 +195,8 @@ def _told(row: Row, phrase: str, phrase_zh: str) -> Row:
     """The row of a scene of that phrase, made from the picture of `row`."""
     text, text_zh = plain(phrase, phrase_zh, row["style"])
     told = {"phrase": phrase, "phrase_zh": phrase_zh, "text": text, "text_zh": text_zh}
-    return {**row, **told, "file_name": f"scenes/{row['style']}/{slug(phrase)}.png"}
+    stem = PurePosixPath(row["file_name"]).stem  # there may be several drawings of one thing
+    return {**row, **told, "file_name": f"scenes/{row['style']}/{stem}-{slug(phrase)}.png"}
 
 
 def _nameless(row: Row) -> Row:
@@ -195,10 +204,27 @@ def _nameless(row: Row) -> Row:
     return {key: value for key, value in row.items() if key not in ("concept", "concept_zh")}
 
 
-def _bare(name: str, colours: dict[str, Any]) -> str:
-    """A name without a colour in front: a green apple is no "green red apple"."""
+def _chinese(row: Row) -> str:
+    return str(row.get("concept_zh") or row["concept"])
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGBA")
+    except OSError as error:
+        raise BadData(f"{str(path)!r} cannot be read ({shorten(str(error))}): build the data again") from None
+
+
+def _colourless(name: str, name_zh: str) -> tuple[str, str] | None:
+    """Both names without a colour in front: a blue one is no "blue red apple". None where that fails."""
     first, _, rest = name.partition(" ")
-    return rest if rest and first in colours else name
+    if not rest or first not in COLOURS:
+        return None if _OTHER_COLOURS & {*name.split()} else (name, name_zh)
+    character = COLOURS[first][0][0]
+    rest_zh = re.sub(f"^{character}(色的?)?", "", name_zh)
+    coloured = {said[0] for said, *_ in COLOURS.values()} | set("青黑白棕灰金银")
+    return None if len(rest_zh) < 2 or rest_zh[0] in coloured else (rest, rest_zh)
 
 
 def _arranged(

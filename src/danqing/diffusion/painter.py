@@ -179,7 +179,8 @@ class DiffusionPainter:
         conditioning: for n pictures. levels: those of the walk, for words that change on the way.
         """
         assert brief.guidance is not None, "settle the brief first"
-        guidance = Guidance(stylized(brief.guidance, brief.stylize), brief.rescale)
+        strength = brief.guidance if brief.fast else stylized(brief.guidance, brief.stylize)
+        guidance = Guidance(strength, brief.rescale)
         output = guided_along(self.network, conditioning, guidance, levels)
         repaints = self.beside is not None  # by itself, so that nothing need be kept for it
         kept = keeping(replace(conditioning, region=None) if repaints else conditioning)

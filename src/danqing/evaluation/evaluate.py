@@ -76,12 +76,15 @@ class Evaluator:
             BadData: too few of the real pictures show things and styles that the judge knows.
         """
         real = self._known()
-        seen = _drawn([row for row in real.rows if not row["held_out"]], options.seen, options.seed)
-        held_out = _drawn([row for row in real.rows if row["held_out"]], options.held_out, options.seed)
+        seen = _drawn([row for row in real.rows if not row.get("held_out")], options.seen, options.seed)
+        held_out = _drawn([row for row in real.rows if row.get("held_out")], options.held_out, options.seed)
         asked = {
             "seen": (seen, "text"),
             "held-out": (held_out, "text"),
-            "chinese": (seen[: options.chinese], "text_zh"),
+            "chinese": (
+                seen[: options.chinese] if all(row.get("text_zh") for row in seen) else [],
+                "text_zh",
+            ),
         }
         asked = {name: (rows, column) for name, (rows, column) in asked.items() if rows}
         begun = time.perf_counter()
@@ -93,15 +96,23 @@ class Evaluator:
         opinions = {name: self._opinion(painted[name], rows) for name, (rows, _) in asked.items()}
         figures = {"judge's reliability: concept top-1": self.judge.config.reliability}
         if self.codec is not None and held_out:
-            figures |= codec_figures(self.codec, to_unit(real.where(lambda row: row["held_out"]).pictures))
+            figures |= codec_figures(
+                self.codec, to_unit(real.where(lambda row: bool(row.get("held_out"))).pictures)
+            )
         figures |= self._compared(opinions, real)
         figures["CLIP score, painted"] = self._clip_score(painted["seen"], seen)
         return Report(figures, painted, sum(map(len, painted.values())) / spent)
 
     def _known(self) -> Stickers:
         knows = self.judge.config
-        real = self.real.where(lambda row: row["style"] in knows.styles and row["concept"] in knows.concepts)
-        if len(real) < 4 or all(row["held_out"] for row in real.rows):
+        real = self.real.where(
+            lambda row: (
+                "phrase" not in row  # scenes are no drawings of one thing as it is
+                and row.get("style") in knows.styles
+                and row.get("concept") in knows.concepts
+            )
+        )
+        if len(real) < 4 or all(row.get("held_out") for row in real.rows):
             raise BadData(
                 f"too few real pictures ({len(real)}) of things and styles that the judge knows: "
                 "build them with 'danqing data stickers --known'"
@@ -169,7 +180,8 @@ def distances(painted: Tensor, real: Tensor) -> dict[str, float]:
 def codec_figures(codec: Codec, pictures: Tensor) -> dict[str, float]:
     """PSNR (dB, all channels) and SSIM of pictures [n c h w] in [-1, 1] through the codec and back."""
     parts = torch.split(pictures, 16)
-    made = torch.cat([codec.decode(codec.encode(part)).clamp(-1, 1) for part in parts])
+    # the codec takes pictures from anywhere and answers where it is
+    made = torch.cat([codec.decode(codec.encode(part)).clamp(-1, 1).cpu() for part in parts])
     return {
         "autoencoder PSNR, held-out (dB)": float(psnr(made, pictures).mean()),
         "autoencoder SSIM, held-out": float(ssim(made, pictures).mean()),

@@ -85,11 +85,12 @@ def compared(
 
 
 def parameters(model: str) -> int:
-    """How many numbers the weight files of a model hold.
+    """How many numbers the weight files of a model hold, adapters left out.
 
     Raises:
         BadWeights: one of them is damaged.
     """
     place = shipped().get(model, Path(model).expanduser())
     files = sorted(place.rglob("*.safetensors")) if place.is_dir() else [place]
-    return sum(math.prod(shape) for file in files for shape in read_header(file).shapes.values())
+    own = [file for file in files if file.parent.name != "adapters"]
+    return sum(math.prod(shape) for file in own for shape in read_header(file).shapes.values())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
 from danqing.nets.latent import LatentGenerator
 from danqing.training import checkpoint
@@ -54,7 +55,7 @@ class AdversarialTrainer(Run):
         duel.generator.check_batch(options.batch)
         duel.discriminator.check_batch(options.batch)
         self.options = options
-        self.duel = duel.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.duel = duel.to(chosen_device())
         self._optimisers = _Two(
             Adam(duel.generator.parameters(), options.lr, options.betas, eps=1e-8),
             Adam(duel.discriminator.parameters(), options.lr_discriminator, options.betas, eps=1e-8),

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from danqing.core.errors import BadData
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import Stickers, to_unit
-from danqing.families._names import NO_NAMES, Names
+from danqing.families._names import Names
 from danqing.nets.latent import Discriminator, Drawn, LatentGenerator, near_sides
 from danqing.nets.stylegan import StyleGenerator
 from danqing.training.adaptive_augment import adapted, augmented
@@ -85,8 +85,7 @@ class Duel(nn.Module):
         for name in ("strength", "certainty", "usual"):
             self.register_buffer(name, torch.zeros(()))
         self._pictures, self._options = pictures.pictures, options
-        told = [(str(row["concept"]), str(row["style"])) for row in pictures.rows] if len(names) else []
-        self._labels = names.rows(told) if told else torch.zeros(len(pictures), 0)
+        self._labels = names.rows((str(row.get("concept")), str(row.get("style"))) for row in pictures.rows)
 
     def discriminator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
         """`loss` to minimise, and what to log of it."""
@@ -192,13 +191,10 @@ class Duel(nn.Module):
 
 
 def names_of(pictures: Stickers) -> Names:
-    """The concepts and the styles of a data set, in English and Chinese; none where it does not tell them."""
-    if not all(row.get("concept") and row.get("style") for row in pictures.rows):
-        return NO_NAMES
-    concepts = sorted(
-        {(str(row["concept"]), str(row.get("concept_zh") or row["concept"])) for row in pictures.rows}
-    )
-    styles = [(style, *STYLE_WORDS.get(style, ())) for style in sorted(set(pictures.column("style")))]
+    """The concepts and the styles of a data set, in English and Chinese, as far as its rows tell them."""
+    rows = [row for row in pictures.rows if row.get("concept") and row.get("style")]
+    concepts = sorted({(str(row["concept"]), str(row.get("concept_zh") or row["concept"])) for row in rows})
+    styles = [(style, *STYLE_WORDS.get(style, ())) for style in sorted({str(row["style"]) for row in rows})]
     return Names(tuple("/".join(dict.fromkeys(said)) for said in [*concepts, *styles]))
 
 

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Generator, Tensor
 
+from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
 from danqing.training import checkpoint
 from danqing.training.ahead import Ahead
@@ -58,7 +59,10 @@ class Trainer(Run):
         objective.check_batch(options.batch)
         self.options = options
         # its own mixed precision would be the whole process's, and a second training could not choose
-        self._accelerator = Accelerator(mixed_precision="no")
+        device = chosen_device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where accelerate goes
+        self._accelerator = Accelerator(cpu=device.type != "cuda", mixed_precision="no")
         objective.place(self._accelerator.device)
         optimiser = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],

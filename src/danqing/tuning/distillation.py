@@ -56,10 +56,14 @@ class ConsistencyObjective(DenoisingObjective):
         super().__init__(painter, painter.modules["unet"], pictures, told, options)
         self.adapter, self.guidance = adapter, guidance
         self.learned = nn.ParameterList(adapter.tensors())
-        with torch.no_grad():
-            self._nothing = painter.text("")
+        self._nothing = _unsaid(painter)
         levels = painter.schedule.levels(GRID, "trailing")
         self._grid = torch.tensor([round(level.t) for level in levels])  # the clean end is -1
+
+    def place(self, device: torch.device) -> None:
+        """As the parent's; what is said of nothing follows."""
+        super().place(device)
+        self._nothing = _unsaid(self.painter)
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """As the parent's, and the next time on the grid."""
@@ -113,6 +117,11 @@ class ConsistencyObjective(DenoisingObjective):
         alpha, sigma = self.painter.schedule.at(t.clamp(min=0))
         alpha, sigma = torch.where(t < 0, 1.0, alpha), torch.where(t < 0, 0.0, sigma)
         return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
+
+
+@torch.no_grad()
+def _unsaid(painter: DiffusionPainter) -> Conditioning:
+    return painter.text("")
 
 
 def every_layer(painter: DiffusionPainter, rank: int, seed: int = 0) -> Adapter:

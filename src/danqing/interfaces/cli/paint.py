@@ -14,6 +14,7 @@ import typer
 from danqing.conditioning.parameters import Parameters, brief_fields, image_strength, split
 from danqing.conditioning.prompt import spoken
 from danqing.core.brief import Brief
+from danqing.core.card import Can, Card
 from danqing.core.sources import SUFFIXES, read_source
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import brief_options, option, taking
@@ -21,7 +22,6 @@ from danqing.interfaces.cli.places import Places, places_for
 from danqing.interfaces.cli.progress import working
 
 if TYPE_CHECKING:
-    from danqing.core.card import Card
     from danqing.core.painter import Painter
     from danqing.core.picture import Picture
 
@@ -66,24 +66,35 @@ def paint_words(
     words, asked = split(said)
     asked = asked if ratio is None else replace(asked, ar=ratio)
     first, _, rest = words.strip().partition(" ")
+    clear = False
     if PurePath(first).suffix.lower() in SUFFIXES:  # an image prompt, in front as in Midjourney
-        read_source(first)  # told before seconds of opening
+        clear = (
+            read_source(first).image.mode == "RGBA"
+        )  # what is wrong with it is told before opening a model
         words, given = rest, {**given, "image": first, "strength": image_strength(asked.iw)}
     brief = Brief.of(words, **given)
     painter, card = _chosen(brief.model)
+    if clear and "background" not in given and Can.ALPHA in card.can:
+        brief = brief.model_copy(update={"background": "transparent"})
     if asked.sref is not None:
         brief = brief.model_copy(update={"style": _style_of(asked.sref, card)})
-    brief = _asked(brief, asked, card).settled(card)
+    wish = _asked(brief, asked, card)
+    brief = wish.settled(card)
     _advise(brief, asked)
-    paint_brief(brief, painter, out, cells=cells)
+    paint_brief(brief, painter, out, cells=cells, wish=wish)
 
 
-def paint_brief(brief: Brief, painter: Painter | None, out: str | None, *, cells: bool = True) -> None:
-    """Paint and save what a settled brief asks for. painter: None opens its model."""
+def paint_brief(
+    brief: Brief, painter: Painter | None, out: str | None, *, cells: bool = True, wish: Brief | None = None
+) -> None:
+    """Paint and save what a settled brief asks for. painter: None opens its model.
+
+    wish: the brief before it was settled; what it leaves open is decided otherwise for a picture in front.
+    """
     for k in range(brief.count):
         spoken(brief.alone(k))  # what cannot be said is told at once
     places = places_for(out, brief.prompt, brief.seeds, transparent=brief.background == "transparent")
-    pictures = _painted(brief, painter)
+    pictures = _painted(brief, painter, wish or brief)
     _save(pictures, brief, places, cells=cells or brief.count == 1)
 
 
@@ -121,7 +132,7 @@ def _advise(brief: Brief, asked: Parameters) -> None:
         _tell(f"guidance {brief.guidance:g} leads towards the words of --no, not away: give more than 1")
 
 
-def _painted(brief: Brief, painter: Painter | None) -> list[Picture]:
+def _painted(brief: Brief, painter: Painter | None, wish: Brief) -> list[Picture]:
     what = f"{brief.count} pictures" if brief.count > 1 else "1 picture"
     with working(brief.model, f"painting {what}, seed {brief.seed}, {brief.width}x{brief.height}") as watch:
         from danqing.apps.paint import paint as app  # seconds of torch: under the bar, after the checks
@@ -129,7 +140,8 @@ def _painted(brief: Brief, painter: Painter | None) -> list[Picture]:
 
         if brief.image is None:
             return app(brief, painter=painter, model=brief.model, watch=watch)
-        fields = brief.model_dump(exclude={"image", "prompt", "width", "height"}, exclude_none=True)
+        fields = wish.model_dump(exclude={"image", "prompt", "width", "height"}, exclude_unset=True)
+        fields |= {"seed": brief.seed, "model": brief.model}
         return redraw(brief.image, brief.prompt, painter=painter, watch=watch, **fields)
 
 
