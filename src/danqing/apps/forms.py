@@ -249,9 +249,7 @@ class Edit(Form):
         default=(0.0, 0.4, 0.6, 0.8, 1.0),
         description="how far from the picture to the words, such as 0,0.5,1",
     )
-    effort: float = Field(
-        default=1.0, gt=0, le=20, description="how long to learn the picture: 2 takes twice as long"
-    )
+    effort: float = Field(default=1.0, gt=0, le=20, description="how long to learn it: 2 takes twice as long")
     fast: bool = Field(default=False, description="in seconds, without learning: invert and swap the words")
 
     def brief(self, **changed: Any) -> Brief:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.files import replacing
 from danqing.families import shipped
 from danqing.interfaces.cli.models import card_of
+from danqing.interfaces.cli.options import taking
 from danqing.interfaces.cli.places import check_place
 from danqing.interfaces.cli.tables import parted
 
@@ -23,19 +25,34 @@ if TYPE_CHECKING:  # torch, which `--help` must not load
 Watch = Callable[[str, int, int], None]
 
 
+def _number(name: str, default: int, least: int, help: str) -> Parameter:
+    told = Annotated[int, typer.Option(min=least, help=help)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=told)
+
+
+DATA = Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")]
+MODEL = Annotated[
+    str, typer.Option(help="A shipped model, or a place of weights; several, by commas, make a table.")
+]
+FAST = Annotated[bool, typer.Option("--fast", help="Paint in a few steps.")]
+SHEET = Annotated[Path | None, typer.Option(help="Also write the first 100 seen pictures here.")]
+ALL = Annotated[bool, typer.Option("--all", help="A table of all shipped models instead.")]
+OPTIONS = (
+    Parameter("data", Parameter.KEYWORD_ONLY, annotation=DATA),
+    Parameter("model", Parameter.KEYWORD_ONLY, default="stickers", annotation=MODEL),
+    _number("seen", 500, 2, "Pictures of pairs the model was trained on."),
+    _number("held_out", 200, 2, "Pictures of pairs it never saw."),
+    _number("chinese", 200, 1, "Of the seen ones, painted again from Chinese."),
+    _number("seed", 0, 0, "Fixes the pairs and every picture."),
+    Parameter("fast", Parameter.KEYWORD_ONLY, default=False, annotation=FAST),
+    Parameter("sheet", Parameter.KEYWORD_ONLY, default=None, annotation=SHEET),
+    Parameter("everything", Parameter.KEYWORD_ONLY, default=False, annotation=ALL),
+)
+
+
+@taking(*OPTIONS)
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")],
-    model: Annotated[
-        str,
-        typer.Option(help="A shipped model, or a place of weights; several, by commas, make a table."),
-    ] = "stickers",
-    seen: Annotated[int, typer.Option(min=2, help="Pictures of pairs the model was trained on.")] = 500,
-    held_out: Annotated[int, typer.Option(min=2, help="Pictures of pairs it never saw.")] = 200,
-    chinese: Annotated[int, typer.Option(min=1, help="Of the seen ones, painted again from Chinese.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Fixes the pairs and every picture.")] = 0,
-    fast: Annotated[bool, typer.Option("--fast", help="Paint in a few steps.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="Also write the first 100 seen pictures here.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="A table of all shipped models instead.")] = False,
+    *, data: Path, model: str, fast: bool, sheet: Path | None, everything: bool, **numbers: Any
 ) -> None:
     """Measure a model with an outside judge, on pairs it was trained on and on pairs it never saw.
 
@@ -65,7 +82,8 @@ def evaluate(
             raise BadBrief(f"{name} is for one model: leave it out for a table")
     if sheet is not None:
         check_place(sheet)
-    options = EvaluationOptions(seen, held_out, min(chinese, seen), seed, fast=fast)
+    numbers["chinese"] = min(numbers["chinese"], numbers["seen"])
+    options = EvaluationOptions(**numbers, fast=fast)
     real = read_imagefolder(data)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("painting", total=None)
