@@ -73,6 +73,11 @@ class Bench:
         images = to_pil(to_unit(self.real.pictures[chosen]), "transparent")
         return [(image, self.real.rows[k]) for image, k in zip(images, chosen, strict=True)]
 
+    def other_style(self, row: dict[str, str], rng: random.Random) -> str:
+        """A style that the painter and the judge know, and that the picture of `row` has not."""
+        known = [name for name in self.painter.card.styles if name in self.judge.config.styles]
+        return rng.choice([name for name in known if name != row["style"]])
+
     def labels(self, images: list[Image.Image]) -> list[tuple[str, str]]:
         """What the judge sees: (concept, style)."""
         pairs = self.judge.label(torch.stack([from_pil(image) for image in images])).tolist()
@@ -128,7 +133,7 @@ def redrawing(bench: Bench, count: int) -> Figures:
     """Seen pictures redrawn at strength 0.5 in another style."""
     rng, done, sheet = random.Random(2), [], []
     for image, row in bench.pick(count, held_out=False):
-        style = rng.choice([name for name in bench.painter.card.styles if name != row["style"]])
+        style = bench.other_style(row, rng)
         words = plain(row["concept"], row["concept_zh"], style)[0]
         [picture] = redraw(image, words, painter=bench.painter, strength=0.5, native=True, seed=1)
         done.append((picture.image, row["concept"], style))
@@ -152,7 +157,7 @@ def editing(bench: Bench, count: int) -> Figures:
     scores: dict[str, list[list[float]]] = {"CLIP-T": [], "judge": []}
     kept: list[bool] = []
     for image, row in bench.pick(count, held_out=False):
-        style = rng.choice([name for name in bench.painter.card.styles if name != row["style"]])
+        style = bench.other_style(row, rng)
         words = plain(row["concept"], row["concept_zh"], style)[0]
         images = _images(edit(image, words, painter=bench.painter, native=True, seed=1))
         scores["CLIP-T"].append(critic.score(_stack(images), [words])[:, 0].tolist())

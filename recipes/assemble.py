@@ -23,7 +23,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 import danqing.zoo
 from danqing.data.dataset import Stickers, read_imagefolder, to_unit
 from danqing.diffusion.codec import KLCodec
-from danqing.families._diffusers_folder import Parts, read_folder, save_folder
+from danqing.families._diffusers_folder import Parts, read_card, read_folder, save_folder
 from danqing.families.stable_diffusion import UPSCALERS
 from danqing.nets.upscaler import Upscaler
 from danqing.recipes.stable_diffusion import CARD, fresh
@@ -45,19 +45,20 @@ def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
 def assembled(folder: Path, pictures: Stickers) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
+    card = CARD
     for run in (folder / name for name in UNETS if (folder / name / "unet").is_dir()):
         parts = replace(
             parts,
             unet=UNet2DConditionModel.from_pretrained(run / "unet"),
             text_encoder=CLIPTextModel.from_pretrained(run / "text_encoder"),
             tokenizer=CLIPTokenizer.from_pretrained(run / "tokenizer"),
-            adapters={},  # they were distilled from another one
+            adapters={},  # were distilled from another one
         )
+        card = read_card(run / "card.json") or CARD
     if (fast := folder / "fast" / "fast.safetensors").is_file():
         parts = replace(parts, adapters={"fast": fast})
-    parts = replace(
-        parts, card=CARD.model_copy(update={"fast_steps": 4 if "fast" in parts.adapters else None})
-    )
+    steps = 4 if "fast" in parts.adapters else None
+    parts = replace(parts, card=card.model_copy(update={"fast_steps": steps}))
     if (vae := folder / "autoencoder" / "vae").is_dir():
         parts = replace(parts, vae=AutoencoderKL.from_pretrained(vae).eval())
     if (weights := folder / "upscaler" / "upscaler" / "model.safetensors").is_file():

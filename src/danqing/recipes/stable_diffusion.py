@@ -23,10 +23,12 @@ from danqing.core.card import Can, Card
 from danqing.core.device import chosen_device
 from danqing.core.errors import BadBrief
 from danqing.data.captions import STYLE_WORDS
+from danqing.data.dataset import Stickers
 from danqing.families import shipped_part
 from danqing.families._diffusers_folder import Parts, read_folder
+from danqing.families._pretrained import write_json
 from danqing.families.stable_diffusion import SCHEDULE, UNETS, painter_of
-from danqing.recipes._recipe import Asked, probes_of, read, recipe
+from danqing.recipes._recipe import Asked, probes_of, read, recipe, styles_of
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
 from danqing.training.trainer import Trainer, TrainOptions
 
@@ -58,7 +60,7 @@ PACE = TrainOptions(steps=5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet
 
 @recipe("stable_diffusion", further=True)
 def stable_diffusion(asked: Asked) -> Path:
-    """Train the UNet; writes `unet`, a diffusers component, and the words it learned with."""
+    """Train the UNet; writes `unet`, a diffusers component, the words it learned with, and its card."""
     return trained(asked, PACE)
 
 
@@ -76,7 +78,13 @@ def trained(asked: Asked, pace: TrainOptions) -> Path:
     objective.export(asked.run / "unet")
     parts.text_encoder.save_pretrained(asked.run / "text_encoder")
     parts.tokenizer.save_pretrained(asked.run / "tokenizer")
+    write_json(_card(seen).model_dump(mode="json"), asked.run / "card.json")
     return asked.run / "unet"
+
+
+def _card(pictures: Stickers) -> Card:
+    """The card of a painter that learned these, which may have other styles."""
+    return CARD.model_copy(update={"styles": styles_of(pictures) or CARD.styles})
 
 
 def fresh(folder: Path) -> Parts:
