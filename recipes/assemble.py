@@ -45,7 +45,7 @@ def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
 def assembled(folder: Path, pictures: Stickers) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
-    card = CARD
+    card = CARD.model_copy(update={"styles": parts.card.styles})
     for run in (folder / name for name in UNETS if (folder / name / "unet").is_dir()):
         parts = replace(
             parts,
