@@ -379,6 +379,19 @@ def test_diffusion_may_mirror():
     assert all(any(torch.allclose(row, known, atol=1e-5) for known in expected) for row in other)
 
 
+def test_scenes_are_drawn_as_often_as_asked() -> None:
+    """All but one picture are scenes; it is drawn in the rest of the cases. Without scenes all are alike."""
+    rows = tuple({**row, **({"phrase": "two cats"} if k else {})} for k, row in enumerate(SEEN.rows))
+    parts = random_parts()
+    options = DiffusionOptions(probes=("a cat",), scenes=0.25)
+    objective = DiffusionObjective(painter_of(parts), parts.unet, replace(SEEN, rows=rows), options)
+    picks = objective._picked(4000, step_generator(0, 0))
+    assert float((picks > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert set(picks.tolist()) == set(range(len(SEEN)))
+    alone = diffusion()._picked(4000, step_generator(0, 0))
+    assert torch.bincount(alone).min() > 4000 / len(SEEN) / 2
+
+
 def test_wide_canvases_hold_the_picture_in_their_middle() -> None:
     """Half as wide again, or as high; what is around is white and transparent, and a whole batch is alike."""
     objective = diffusion(wide=1.0)

@@ -18,7 +18,7 @@ from danqing.training.trainer import Trainer, TrainOptions
 from danqing.tuning.distillation import ConsistencyObjective, every_layer
 from danqing.tuning.dreambooth import frozen
 
-RANK = 32
+RANK = 16
 
 
 @recipe("fast")
@@ -32,7 +32,7 @@ def fast(asked: Asked) -> Path:
         options = DiffusionOptions(drop=0.0, probes=probes_of(seen))
         objective = ConsistencyObjective(painter, adapter, seen, painter.card.guidance, options)
         pace = TrainOptions(
-            steps=asked.steps or 3000, batch=32, lr=5e-4, warmup=100, weight_decay=0.0, ema=0.995
+            steps=asked.steps or 2500, batch=16, lr=5e-4, warmup=100, weight_decay=0.0, ema=0.995
         )
         Trainer(objective, pace, asked.run).train(watch=asked.watch)
         objective.export(asked.run)

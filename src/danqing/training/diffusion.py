@@ -42,6 +42,7 @@ class DiffusionOptions:
     unstyled: float = 0.1  # captions that do not name the style
     mirror: float = 0.0  # pictures mirrored
     wide: float = 0.0  # batches on canvases half as wide or half as high again, around transparent pictures
+    scenes: float = 0.36  # pictures that are scenes, where there are scenes and others
     synonyms: float = 0.1  # captions that call the thing by another word
     uniform: float = 0.2  # times drawn uniformly instead of logit-normally
     gamma: float | None = None  # min-SNR, arXiv 2303.09556
@@ -139,6 +140,8 @@ class DenoisingObjective(Objective):
         views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
         self._latents = [_encoded(painter, view) for view in views]
         margins = ((1, 0), (0, 1)) if options.wide else ()
+        scenes = torch.tensor(["phrase" in row for row in pictures.rows])
+        self._kinds = [kind for kind in ((~scenes).nonzero()[:, 0], scenes.nonzero()[:, 0]) if len(kind)]
         self._wide = [[_encoded(painter, _wider(view, *sides)) for view in views] for sides in margins]
 
     def place(self, device: torch.device) -> None:
@@ -157,12 +160,19 @@ class DenoisingObjective(Objective):
 
     def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Numbers of pictures, int64 [n], and the latents [n c h w] to learn from."""
-        picks = torch.randint(len(self._latents[0]), (size,), generator=rng)
+        picks = self._picked(size, rng)
         mirrored = torch.rand(size, generator=rng) < self._options.mirror
         views = self._latents
         if self._wide and torch.rand((), generator=rng) < self._options.wide:
             views = self._wide[int(torch.randint(len(self._wide), (), generator=rng))]
         return picks, torch.where(mirrored.view(-1, 1, 1, 1), views[-1][picks], views[0][picks])
+
+    def _picked(self, size: int, rng: Generator) -> Tensor:
+        """Numbers of pictures; scenes outnumber the drawings that they are made of, and would hide them."""
+        drawn = [kind[torch.randint(len(kind), (size,), generator=rng)] for kind in self._kinds]
+        if len(drawn) == 1:
+            return drawn[0]
+        return torch.where(torch.rand(size, generator=rng) < self._options.scenes, drawn[1], drawn[0])
 
     def _times(self, size: int, rng: Generator) -> Tensor:
         logit_normal = torch.sigmoid(torch.randn(size, generator=rng))
