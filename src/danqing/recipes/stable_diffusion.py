@@ -8,9 +8,7 @@ the shipped model, with the autoencoder of `parts` if there is one, and with its
 The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the present vocabulary, on 8 latent
 channels; the run was stopped and continued with another number of steps (9,000, 4,200, 5,400, 5,000), so its
 learning rate is no one cosine. Then further on 16 channels, with 5,500 steps to step 1,500 and 6,500 until it
-was stopped at step 6,000. Then further on scenes with the CLIP of 2,400 steps, 11,000 steps: 7,500 of them
-with scenes as often as there are many (72 %), the rest as often as now; asked for 12,000, 9,000, 8,800 and
-11,000.
+was stopped at step 6,000.
 """
 
 from __future__ import annotations
