@@ -8,7 +8,6 @@ says what they show.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -25,6 +24,7 @@ from danqing.apps.paint import paint
 from danqing.core.images import from_pil
 from danqing.core.painter import Painter
 from danqing.data.captions import article, counted
+from danqing.data.lexicon import lexicon, parted
 from danqing.data.vocabulary import vocabulary
 from danqing.families import open_painter
 from danqing.nets.judge import Judge
@@ -49,11 +49,10 @@ SPECK = 0.01  # of the picture: less is no thing of its own
 
 @dataclass(frozen=True)
 class Bench:
-    """A painter, its judge, and the words that training met, if the data set is at hand."""
+    """A painter and its judge."""
 
     painter: Painter
     judge: Judge
-    met: frozenset[str] = frozenset()
 
     def pictures(self, prompts: Iterable[str]) -> list[Image.Image]:
         """RGBA at native size, the k-th with seed k."""
@@ -73,10 +72,9 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="+", choices=sorted(MEASURES))
     parser.add_argument("--model", default="stickers", help="a shipped model or a folder of weights")
-    parser.add_argument("--data", type=Path, help="the data set, to tell which synonyms training met")
     asked = parser.parse_args()
     judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
-    bench = Bench(open_painter(asked.model), judge, _met(asked.data))
+    bench = Bench(open_painter(asked.model), judge)
     for what in asked.what:
         for name, value in MEASURES[what](bench).items():
             print(f"{what:<10} {name:<44} {value:8.3f}", flush=True)
@@ -91,13 +89,23 @@ def synonyms(bench: Bench) -> Figures:
     plain = [name if word.isascii() else chinese[name] for word, name in pairs]
     usual = bench.things(bench.pictures(_said(name, style) for name, style in product(plain, STYLES)))
     right = [thing == name for thing, ((_, name), _) in zip(painted, asked, strict=True)]
-    met = [word in bench.met for (word, _), _ in asked]
+    learned, left_out = (
+        {word for both in part.values() for side in both for word in side} for part in parted(lexicon())
+    )
+    groups = {
+        "that the tower learned": [word in learned for (word, _), _ in asked],
+        "of the lexicon, left out": [word in left_out for (word, _), _ in asked],
+        "in no list": [word not in learned | left_out for (word, _), _ in asked],
+    }
     return {
         "plain words": _mean(thing == name for thing, ((_, name), _) in zip(usual, asked, strict=True)),
         "synonyms": _mean(right),
-        "synonyms that training met": _mean(hit for hit, known in zip(right, met, strict=True) if known),
-        "synonyms that it did not": _mean(hit for hit, known in zip(right, met, strict=True) if not known),
-        "of all, met": _mean(met),
+        **{
+            f"{sum(told) // len(STYLES)} synonyms {name}": _mean(
+                hit for hit, known in zip(right, told, strict=True) if known
+            )
+            for name, told in groups.items()
+        },
     }
 
 
@@ -180,15 +188,6 @@ def _half(image: Image.Image, which: int) -> Image.Image:
     square = Image.new("RGBA", image.size, (255, 255, 255, 0))
     square.paste(image.crop((which * width, 0, (which + 1) * width, image.height)), (width // 2, 0))
     return square
-
-
-def _met(data: Path | None) -> frozenset[str]:
-    """All tags and synonyms of the data set."""
-    if data is None:
-        return frozenset()
-    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text("utf-8").splitlines()]
-    fields = ("synonyms", "synonyms_zh", "tags", "tags_zh")
-    return frozenset(word for row in rows for field in fields for word in row.get(field, ()))
 
 
 def _lines(path: Path) -> list[str]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 import danqing.zoo
+from danqing.core.card import Fast
 from danqing.data.dataset import Stickers, read_imagefolder, to_unit
 from danqing.diffusion.codec import KLCodec
 from danqing.families._diffusers_folder import Parts, read_card, read_folder, save_folder
@@ -42,6 +43,15 @@ def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
     return torch.linalg.lstsq(rows, small.movedim(1, -1).flatten(0, 2)).solution
 
 
+@torch.no_grad()
+def as_trained(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The network with matrices rounded as mixed precision rounds them in training; they pack better."""
+    for weight in unet.parameters():
+        if weight.ndim > 1:
+            weight.copy_(weight.bfloat16())
+    return unet
+
+
 def assembled(folder: Path, pictures: Stickers) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
@@ -49,16 +59,19 @@ def assembled(folder: Path, pictures: Stickers) -> Parts:
     for run in (folder / name for name in UNETS if (folder / name / "unet").is_dir()):
         parts = replace(
             parts,
-            unet=UNet2DConditionModel.from_pretrained(run / "unet"),
+            unet=as_trained(UNet2DConditionModel.from_pretrained(run / "unet")),
             text_encoder=CLIPTextModel.from_pretrained(run / "text_encoder"),
             tokenizer=CLIPTokenizer.from_pretrained(run / "tokenizer"),
             adapters={},  # were distilled from another one
         )
         card = read_card(run / "card.json") or CARD
-    if (fast := folder / "fast" / "fast.safetensors").is_file():
+    if (taught := folder / "words" / "text_encoder").is_dir():
+        parts = replace(parts, text_encoder=CLIPTextModel.from_pretrained(taught))
+    if _fits(fast := folder / "fast" / "fast.safetensors"):
         parts = replace(parts, adapters={"fast": fast})
-    steps = 4 if "fast" in parts.adapters else None
-    parts = replace(parts, card=card.model_copy(update={"fast_steps": steps}))
+    if "fast" in parts.adapters:
+        card = card.model_copy(update={"fast": Fast(steps=4, adapter="fast")})
+    parts = replace(parts, card=card)
     if (vae := folder / "autoencoder" / "vae").is_dir():
         parts = replace(parts, vae=AutoencoderKL.from_pretrained(vae).eval())
     if (weights := folder / "upscaler" / "upscaler" / "model.safetensors").is_file():
@@ -66,6 +79,13 @@ def assembled(folder: Path, pictures: Stickers) -> Parts:
         upscaler.load_state_dict(load_file(weights))
         parts = replace(parts, upscaler=upscaler)
     return replace(parts, latent_rgb=preview_map(KLCodec(parts.vae), pictures))
+
+
+def _fits(adapter: Path) -> bool:
+    """Whether there is one, and it is not older than a UNet beside it, hence distilled from another."""
+    runs = (adapter.parents[1] / name / "unet" / "config.json" for name in UNETS)
+    made = max((run.stat().st_mtime for run in runs if run.is_file()), default=0.0)
+    return adapter.is_file() and adapter.stat().st_mtime > made
 
 
 @contextmanager
@@ -92,7 +112,7 @@ if __name__ == "__main__":
     parser.add_argument("--parts", type=Path, default=Path("runs"), help="where recipes left their weights")
     parser.add_argument("--data", type=Path, default=Path("stickers"), help="pictures for the preview map")
     asked = parser.parse_args()
-    if any((asked.parts / part).is_dir() for part in (*UNETS, "autoencoder", "upscaler", "fast")):
+    if any((asked.parts / part).is_dir() for part in (*UNETS, "words", "autoencoder", "upscaler", "fast")):
         with kept_card(ZOO / "stickers"):
             save_folder(assembled(asked.parts, read_imagefolder(asked.data)), ZOO / "stickers")
     if (clip := asked.parts / "clip" / "clip").is_dir():

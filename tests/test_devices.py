@@ -16,7 +16,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.evaluation.evaluate import codec_figures
 from danqing.families.stable_diffusion import random_painter
 from danqing.interfaces.cli.main import run
-from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit
+from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words
 from danqing.training.objective import Objective
 from danqing.training.trainer import step_generator
 from danqing.tuning.adapter import attached
@@ -40,7 +40,7 @@ def test_mixing_devices_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objective: Objective = OBJECTIVES[name]()
     batch = objective.batch(4, step_generator(0, 0))
-    for module in (autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit):
+    for module in (autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words):
         monkeypatch.setattr(module, "sheet_of", lambda *_, **__: Image.new("RGB", (1, 1)))
     with pretended(monkeypatch) as mode:
         objective.place(GPU)

@@ -17,6 +17,7 @@ from danqing.apps.stylize import stylize
 from danqing.apps.upscale import upscale
 from danqing.conditioning.parameters import brief_fields, split
 from danqing.core.brief import Brief
+from danqing.core.card import Fast
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.diffusion.painter import DiffusionPainter
@@ -34,7 +35,7 @@ def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiffusionPainter
     monkeypatch.chdir(tmp_path)
     parts = random_parts()
     write_adapter(random_adapter(painter_of(parts), "fast", text=False), tmp_path / "fast.safetensors")
-    card = parts.card.model_copy(update={"fast_steps": STEPS, "redraw_guidance": 8.0})
+    card = parts.card.model_copy(update={"fast": Fast(steps=STEPS, adapter="fast"), "redraw_guidance": 8.0})
     save_folder(
         replace(parts, card=card, adapters={"fast": tmp_path / "fast.safetensors"}), tmp_path / "model"
     )
@@ -62,6 +63,15 @@ def test_fast_is_the_adapter_in_few_steps_without_guidance(painter: DiffusionPai
     assert same_bits(before, bits(painter))
     [again] = paint(fast.brief, painter=painter)
     assert same(fast, again)
+
+
+def test_a_model_may_need_no_adapter() -> None:
+    parts = random_parts()
+    fast = Fast(steps=2, guidance=1.5, sampler="ddim")
+    painter = painter_of(replace(parts, card=parts.card.model_copy(update={"fast": fast})))
+    [made] = paint(Brief(prompt="a cat", seed=1, fast=True), painter=painter)
+    [plain] = paint(Brief(prompt="a cat", seed=1, steps=2, guidance=1.5, sampler="ddim"), painter=painter)
+    assert same(made, plain)
 
 
 def test_what_is_asked_goes_before_what_fast_does(painter: DiffusionPainter) -> None:

@@ -15,7 +15,13 @@ from transformers import CLIPModel, CLIPTokenizer
 from danqing.core.errors import BadData
 from danqing.data.dataset import to_unit
 from danqing.families.clip import build_clip
-from danqing.families.stable_diffusion import AUTOENCODERS, UPSCALERS, painter_of, random_parts
+from danqing.families.stable_diffusion import (
+    AUTOENCODERS,
+    UPSCALERS,
+    painter_of,
+    random_painter,
+    random_parts,
+)
 from danqing.families.vit import build_vit
 from danqing.nets.judge import Judge, JudgeConfig
 from danqing.nets.upscaler import Upscaler
@@ -32,9 +38,11 @@ from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.training.upscaler import UpscalerObjective
 from danqing.training.vit import VitObjective
+from danqing.training.words import WordsObjective
 from tests.tiny import CONCEPTS, STYLES, stickers
 
 DATA = stickers()
+LEXICON = {"cat": (("kitty", "mouser"), ("猫咪",)), "rocket": (("booster", "spaceship"), ())}
 SEEN = DATA.where(lambda row: not row["held_out"])
 
 
@@ -68,6 +76,10 @@ def vit():
     return VitObjective(build_vit("tiny", sorted(name for name, _ in CONCEPTS)), SEEN, DATA)
 
 
+def words():
+    return WordsObjective(random_painter(), SEEN.rows, LEXICON)
+
+
 OBJECTIVES = {
     "autoencoder": autoencoder,
     "clip": clip,
@@ -75,6 +87,7 @@ OBJECTIVES = {
     "upscaler": upscaler,
     "diffusion": diffusion,
     "vit": vit,
+    "words": words,
 }
 each = pytest.mark.parametrize("name", list(OBJECTIVES))
 
@@ -100,10 +113,10 @@ def loss_of(objective):
 @each
 def test_the_loss_falls(name, tmp_path):
     """Measured: to 0.40 autoencoder, 0.70 clip, 0.85 judge, 0.68 diffusion, 0.71 upscaler (60 steps),
-    0.70 vit (40 steps)."""
+    0.70 vit (40 steps), 0.4 words (60 steps)."""
     objective = fresh(name)
     before = loss_of(objective)
-    steps, lr = {"upscaler": (60, 1e-2), "vit": (40, 5e-3)}.get(name, (20, 5e-3))
+    steps, lr = {"upscaler": (60, 1e-2), "vit": (40, 5e-3), "words": (60, 2e-3)}.get(name, (20, 5e-3))
     assert loss_of(train(objective, tmp_path, steps, lr=lr)) < 0.93 * before
 
 
@@ -151,8 +164,15 @@ def test_resuming_is_bit_equal(name, tmp_path):
 def test_sheets(name):
     objective = fresh(name).eval()
     sheet = objective.sheet()
-    columns = {"autoencoder": 8, "clip": 5, "judge": 8, "upscaler": 4, "diffusion": 8, "vit": 8}[name]
-    rows = {"autoencoder": 4, "clip": 8, "judge": 4, "upscaler": 3, "diffusion": 1, "vit": 4}[name]
+    columns, rows = {
+        "autoencoder": (8, 4),
+        "clip": (5, 8),
+        "judge": (8, 4),
+        "upscaler": (4, 3),
+        "diffusion": (8, 1),
+        "vit": (8, 4),
+        "words": (4, 1),
+    }[name]
     assert (sheet.mode, sheet.size) == ("RGB", (32 * columns, 32 * rows))
     assert sheet.tobytes() == objective.sheet().tobytes()
 

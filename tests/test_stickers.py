@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections import Counter
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from danqing.data.holdout import held_out
 from danqing.data.sources import EMOJIBASE, SOURCES, Concept, Drawings, slug, unpacked
 from danqing.data.stickers import StickerOptions, build, concepts_of
 from danqing.data.styles import FILTERS
-from danqing.data.synonyms import WORDNET, WordNet, _own, synonyms
+from danqing.data.synonyms import WORDNET, WordNet, listed, synonyms
 from danqing.data.vocabulary import vocabulary
 
 # ---- styles
@@ -181,7 +182,7 @@ def test_other_words_for_things(cache):
 
 
 def test_our_own_synonyms_are_for_known_things():
-    own = _own()
+    own = listed(resources.files("danqing.data") / "synonyms.txt")
     assert set(own) == set(vocabulary())
     told = [word for sides in own.values() for side in sides for word in side]
     assert len(set(told)) == len(told)  # none for two things

@@ -246,7 +246,7 @@ class Edit(Form):
     etas: Etas = Field(
         min_length=1,
         max_length=16,
-        default=(0.0, 0.4, 0.6, 0.8, 1.0),
+        default=(0.0, 0.6, 0.8, 1.0),
         description="how far from the picture to the words, such as 0,0.5,1",
     )
     effort: float = Field(default=1.0, gt=0, le=20, description="how long to learn it: 2 takes twice as long")

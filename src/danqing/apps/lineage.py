@@ -69,7 +69,7 @@ def _generations(
             watch(model)
         painter = open_painter(model)
         style = brief.style if brief.style in painter.card.styles else None
-        own = {"model": model, "style": style, "fast": brief.fast and painter.card.fast_steps is not None}
+        own = {"model": model, "style": style, "fast": brief.fast and painter.card.fast is not None}
         asked = brief.model_copy(update=own).settled(painter.card)
         brief = brief.model_copy(update={"seed": asked.seed})  # the one that was chosen is everybody's
         begun = time.perf_counter()

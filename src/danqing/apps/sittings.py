@@ -117,7 +117,8 @@ def wearing(painter: Painter, brief: Brief) -> Iterator[Brief]:
     Raises:
         BadBrief: an unknown adapter, or a painter that takes none. BadWeights: one for another model.
     """
-    wanted = {**({"fast": 1.0} if brief.fast else {}), **brief.adapters}
+    own = painter.card.fast if brief.fast else None
+    wanted = {**({own.adapter: 1.0} if own and own.adapter else {}), **brief.adapters}
     if not wanted:
         yield brief
         return

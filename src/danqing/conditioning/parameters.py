@@ -202,8 +202,8 @@ def _sides(ratio: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _more_steps(quality: float, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
-    usual = card.fast_steps if given.get("fast") else card.steps
-    return {"steps": max(1, round(quality * (given.get("steps") or usual or card.steps)))}
+    usual = card.fast.steps if given.get("fast") and card.fast else card.steps
+    return {"steps": max(1, round(quality * (given.get("steps") or usual)))}
 
 
 def _more_pictures(times: int, _: Card, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,11 +172,11 @@ class Brief(Request):
         """Steps, guidance and sampler where the brief leaves them open."""
         if not self.fast:
             return card.steps, card.guidance, card.sampler
-        if card.fast_steps is None:
+        if card.fast is None:
             raise BadBrief(
                 f"model {card.name!r} has learned no fast way: leave fast out, or give fewer steps"
             )
-        return card.fast_steps, 1.0, "lcm"  # what it learned has the guidance in it
+        return card.fast.steps, card.fast.guidance, card.fast.sampler
 
     def alone(self, k: int) -> Brief:
         """The brief that paints picture `k` of this one by itself."""

@@ -20,6 +20,17 @@ class Can(StrEnum):
     LEARN = "learn"  # takes adapters, and can learn new ones
 
 
+class Fast(BaseModel):
+    """How a model paints in few steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int
+    guidance: float = 1.0
+    sampler: str = "lcm"
+    adapter: str = Field(default="", description="of its own, worn for that; empty where it needs none")
+
+
 class Card(BaseModel):
     """Facts about one set of weights. Lives beside them as `card.json`."""
 
@@ -41,9 +52,7 @@ class Card(BaseModel):
         default=None, description="guidance where words must prevail over a given picture; None = guidance"
     )
     sampler: str = Field(default="dpmpp_2m", description="empty where there is nothing to choose")
-    fast_steps: int | None = Field(
-        default=None, description="denoising steps with its own adapter `fast`; None where there is none"
-    )
+    fast: Fast | None = Field(default=None, description="how it paints in few steps; None = it cannot")
     can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
     led_by: str = Field(default="words", description="how words reach it: words, names it knows, or CLIP")
     styles: dict[str, str] = Field(

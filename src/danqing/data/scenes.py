@@ -49,7 +49,7 @@ _LAYOUTS = {  # number -> centres and side of each thing, as shares of the pictu
     3: (((0.5, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
     4: (((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
 }
-_OTHER_COLOURS = {"black", "white", "brown", "grey", "gray", "golden", "silver"}
+OTHER_COLOURS = {"black", "white", "brown", "grey", "gray", "golden", "silver"}
 _NEAR = 45.0  # degrees from the commonest hue that are recoloured with it
 _PALE = 0.12  # mean saturation below which a thing has no colour of its own
 
@@ -220,7 +220,7 @@ def _colourless(name: str, name_zh: str) -> tuple[str, str] | None:
     """Both names without a colour in front: a blue one is no "blue red apple". None where that fails."""
     first, _, rest = name.partition(" ")
     if not rest or first not in COLOURS:
-        return None if _OTHER_COLOURS & {*name.split()} else (name, name_zh)
+        return None if OTHER_COLOURS & {*name.split()} else (name, name_zh)
     character = COLOURS[first][0][0]
     rest_zh = re.sub(f"^{character}(色的?)?", "", name_zh)
     coloured = {said[0] for said, *_ in COLOURS.values()} | set("青黑白棕灰金银")

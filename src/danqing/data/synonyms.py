@@ -6,9 +6,10 @@ Words that only exist in captions through these lines teach the text tower what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from danqing.data.sources import Concept
@@ -33,6 +34,7 @@ class _Synset:
     kind: int
     words: tuple[str, ...]
     narrower: tuple[str, ...]
+    gloss: str
 
 
 class WordNet:
@@ -51,6 +53,22 @@ class WordNet:
                     return tuple(dict.fromkeys(self._below(offset)))
         return ()
 
+    def lemmas(self, kinds: Collection[int], without: Collection[int] = ()) -> list[str]:
+        """The words that people type that have a sense in one of these lexicographer files, sorted.
+
+        Nor is their commonest sense in one of `without`.
+        """
+        plain = (word.replace("_", " ") for word in sorted(self._senses) if _plain(word))
+        return [word for word in plain if self.gloss(word, kinds) and not self.gloss(word, without, first=1)]
+
+    def gloss(self, word: str, kinds: Collection[int], first: int | None = None) -> str:
+        """What a lemma's commonest sense of these kinds means, without examples; empty if it has none.
+
+        first: look at so many senses only.
+        """
+        senses = (self._synsets[offset] for offset in self._senses[_key(word)][:first])
+        return next((sense.gloss for sense in senses if sense.kind in kinds), "")
+
     def _below(self, offset: str) -> Iterator[str]:
         synset = self._synsets[offset]
         yield from synset.words
@@ -68,7 +86,7 @@ def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
     A word that is itself a concept's name is left out, and so is one that WordNet gives to two of them.
     """
     concepts = list(concepts)
-    own = _own()
+    own = listed(resources.files("danqing.data") / "synonyms.txt")
     found = {concept.name: wordnet.words(concept) for concept in concepts}
     names = {concept.name.lower() for concept in concepts}
     counts = Counter(word for words in found.values() for word in words)
@@ -80,14 +98,15 @@ def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
     return result
 
 
-def _own() -> Synonyms:
-    text = (resources.files("danqing.data") / "synonyms.txt").read_text("utf-8")
+def listed(file: Traversable) -> Synonyms:
+    """The words of a file of lines `name = other, words / 别的，叫法`."""
+    text = file.read_text("utf-8")
     lines = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))
     sides = ((name.strip(), words.partition("/")) for name, _, words in lines)
-    return {name: (_listed(english), _listed(chinese)) for name, (english, _, chinese) in sides}
+    return {name: (_words(english), _words(chinese)) for name, (english, _, chinese) in sides}
 
 
-def _listed(words: str) -> tuple[str, ...]:
+def _words(words: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
@@ -104,13 +123,15 @@ def _senses(index: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _synsets(data: Path) -> Iterator[tuple[str, _Synset]]:
     for line in _entries(data):
-        fields = line.partition(" | ")[0].split()
+        told, _, gloss = line.partition(" | ")
+        fields = told.split()
         count = int(fields[3], 16)
         words = [word for word in fields[4 : 4 + 2 * count : 2] if _plain(word)]
         pointers = fields[5 + 2 * count :]
         narrower = [pointers[k + 1] for k in range(0, len(pointers), 4) if pointers[k] == "~"]
         said = tuple(word.replace("_", " ") for word in words)
-        yield fields[0], _Synset(int(fields[1]), said, tuple(narrower))
+        meaning = gloss.partition(";")[0].strip()
+        yield fields[0], _Synset(int(fields[1]), said, tuple(narrower), meaning)
 
 
 def _plain(word: str) -> bool:

@@ -33,7 +33,7 @@ Row = dict[str, Any]
 class EvaluationOptions:
     """How many pictures of each kind, how many at once, and how to paint them (None = as the card says).
 
-    fast: in a few steps, by a painter that wears its adapter for that.
+    fast: in a few steps, by a painter that wears its adapter for that, if it has one.
     """
 
     seen: int = 500

@@ -2,8 +2,9 @@
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
 held-out pairs. Starts from the shipped painter and leaves it as it is; what it learns goes into low-rank
-changes. As `adapters/fast.safetensors` in a model's folder, with `fast_steps` in its card, it is what
-`--fast` paints with; before, `--adapter FILE --sampler lcm --steps 4 --guidance 1` is the same.
+changes. As `adapters/fast.safetensors` in a model's folder, with `fast` in its card, it is what `--fast`
+paints with; before, `--adapter FILE --sampler lcm --steps 4 --guidance 1` is the same. The shipped painter
+needs none: see recipes/NOTES.md.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def _facts(card: Card) -> dict[str, str]:
         "paints": card.summary,
         "size": f"{size}{native}, sides in steps of {card.grid * card.scale}",
         "steps": " of ".join(filter(None, (str(card.steps), card.sampler))) + f", guidance {card.guidance:g}",
-        "fast": f"{card.fast_steps} steps" if card.fast_steps else "no",
+        "fast": f"{card.fast.steps} steps, guidance {card.fast.guidance:g}" if card.fast else "no",
         "led by": card.led_by,
         "can": ", ".join(sorted(card.can)),
         "styles": "; ".join(f"{name} ({words})" for name, words in card.styles.items()) or "none",

@@ -127,7 +127,7 @@ def _advise(brief: Brief, asked: Parameters) -> None:
     if asked.ar is not None and brief.image is not None:
         _tell("--ar has no effect: the picture in front of the words has its own shape")
     if brief.negative_prompt.strip() and brief.guidance == 1:
-        _tell("--no has no effect at guidance 1, which --fast paints with: give more than 1")
+        _tell("--no has no effect at guidance 1, which some models paint with when --fast: give more")
     elif brief.negative_prompt.strip() and brief.guidance < 1:
         _tell(f"guidance {brief.guidance:g} leads towards the words of --no, not away: give more than 1")
 

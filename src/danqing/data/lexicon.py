@@ -1,0 +1,48 @@
+"""Many other words for the best-known things, the nearest in meaning first: `lexicon.txt`.
+
+A sentence encoder chose them from the dictionary (`python recipes/lexicon.py`); nobody has read them all. The
+first ones are our own, from `synonyms.txt`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+
+from danqing.data.synonyms import Synonyms, listed
+
+Lexicon = Synonyms
+
+PROBES = 20  # of the words that were found, one in so many is left out of training
+
+
+def lexicon() -> Lexicon:
+    """Name of a thing -> other words for it in English and in Chinese."""
+    return listed(resources.files("danqing.data") / "lexicon.txt")
+
+
+def parted(words: Lexicon) -> tuple[Lexicon, Lexicon]:
+    """The words to learn, and those left out to probe with; a word is always on the same side."""
+    return (
+        {name: _sifted(both, probes=False) for name, both in words.items()},
+        {name: _sifted(both, probes=True) for name, both in words.items()},
+    )
+
+
+def _sifted(
+    both: tuple[tuple[str, ...], tuple[str, ...]], *, probes: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    english, chinese = (tuple(word for word in side if _is_probe(word) == probes) for side in both)
+    return english, chinese
+
+
+def _is_probe(word: str) -> bool:
+    drawn = int.from_bytes(sha256(word.encode()).digest()[:4], "big") % PROBES == 0
+    return drawn and word not in _own()
+
+
+@cache
+def _own() -> frozenset[str]:
+    ours = listed(resources.files("danqing.data") / "synonyms.txt")
+    return frozenset(word for both in ours.values() for side in both for word in side)

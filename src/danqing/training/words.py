@@ -1,0 +1,174 @@
+"""Teaching a text tower further words for things that it knows, without a picture.
+
+The tower learns to say of "a puppy, 3d style" what it says of "a dog, 3d style", token for token, and to say
+of all other captions what it said before. What paints by its states then needs no training: sequence-level
+distillation of the tower into itself, the teacher being frozen (arXiv 1503.02531 section 2.1 with states
+for logits, as in arXiv 1909.10351 eq. 8).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Generator, Tensor
+
+from danqing.conditioning.text import TextEncoder
+from danqing.core.errors import BadData
+from danqing.core.seeds import Seeds
+from danqing.data import captions
+from danqing.data.lexicon import Lexicon, parted
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.training.diffusion import paint_pixels
+from danqing.training.objective import Batch, Objective
+from danqing.training.sheets import sheet_of
+
+PROBES = 12  # pictures of a sheet
+KEPT = 0.3  # share of the captions that stay as they are, beside those without a name to change
+EMPTY = 0.05  # share that is no words at all, which guidance asks of every picture
+WHOLE = 0.125  # share of the batches in which the pad tokens are learned to the last
+SUFFIXES = {"en": "", "zh": "_zh"}
+SAY = {"en": captions.english, "zh": captions.chinese}
+
+
+class WordsObjective(Objective):
+    """Trains the painter's text tower; rows: of a data set of pictures with concepts and styles.
+
+    One word in twenty of the lexicon is left out, to probe with.
+
+    Raises:
+        BadData: the lexicon has no words for the things of the rows.
+    """
+
+    def __init__(
+        self, painter: DiffusionPainter, rows: Sequence[Mapping[str, Any]], lexicon: Lexicon
+    ) -> None:
+        super().__init__()
+        assert isinstance(painter.text, TextEncoder)
+        self.painter, self.text = painter, painter.text
+        self.model = self.text.model.requires_grad_(True)
+        self._teacher = deepcopy(self.text.model).eval().requires_grad_(False)
+        self._rows = [row for row in rows if row.get("style") and (row.get("phrase") or row.get("concept"))]
+        self.learned, self.left_out = parted(lexicon)
+        self._names = {
+            language: {
+                str(row[f"concept{suffix}"]): str(row["concept"])
+                for row in self._rows
+                if row.get("concept") and row.get(f"concept{suffix}")
+            }
+            for language, suffix in SUFFIXES.items()
+        }
+        if not self._names["en"].keys() & self.learned:
+            raise BadData("the lexicon has no further words for the things of these pictures")
+
+    def place(self, device: torch.device) -> None:
+        """The whole painter, by which sheets are painted."""
+        super().place(device)
+        self.painter.place(device)
+
+    def batch(self, size: int, rng: Generator) -> Batch:
+        """Captions [n l] as known and as said anew, and for each token of the latter its twin's place."""
+        words = random.Random(int(torch.randint(2**31, (), generator=rng)))
+        pairs = [self._pair(words) for _ in range(size)]
+        known, anew = (self._ids([pair[side] for pair in pairs]) for side in (0, 1))
+        longest = int(max(self._used(known).max(), self._used(anew).max())) + 2
+        length = known.shape[1] if words.random() < WHOLE else min(longest, known.shape[1])
+        known, anew = known[:, :length], anew[:, :length]
+        return {
+            "known": known,
+            "anew": anew,
+            "twin": twins(known, anew, self._used(anew) - self._used(known)),
+        }
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The squared difference of the states."""
+        with torch.no_grad():
+            states = self._teacher(input_ids=batch["known"]).last_hidden_state
+            wanted = states.gather(1, batch["twin"][..., None].expand(-1, -1, states.shape[-1]))
+        said = self.model(input_ids=batch["anew"]).last_hidden_state
+        return {"loss": F.mse_loss(said.float(), wanted.float())}
+
+    @torch.no_grad()
+    def accuracy(self, lexicon: Lexicon, language: str) -> float:
+        """Of the lexicon's words, the share whose last state is nearest to that of the right name."""
+        names, side = list(self._names[language]), list(SUFFIXES).index(language)
+        asked = [
+            (word, name)
+            for name, english in self._names[language].items()
+            for word in lexicon.get(english, ((), ()))[side]
+        ]
+        if not asked:
+            return float("nan")
+        spoken = self._last(self.model.eval(), [word for word, _ in asked])
+        found = (spoken @ self._last(self._teacher, names).T).argmax(dim=1).tolist()
+        right = [names[k] == name for k, (_, name) in zip(found, asked, strict=True)]
+        return float(sum(right) / len(right))
+
+    def sheet(self) -> Image.Image:
+        """What the painter paints of words that are left out, one of each thing as far as there are some."""
+        probes = [word for english, _ in self.left_out.values() for word in english[:1]][:PROBES]
+        said = probes or list(self._names["en"])[:PROBES]
+        return sheet_of(torch.cat([paint_pixels(self.painter, word, Seeds([0])) for word in said]), columns=4)
+
+    def export(self, folder: Path) -> None:
+        """Write the tower as a part of a diffusers folder."""
+        self.model.save_pretrained(folder)
+
+    def _pair(self, rng: random.Random) -> tuple[str, str]:
+        """A caption, and the same with another word for the thing, or unchanged."""
+        if rng.random() < EMPTY:
+            return "", ""
+        row = rng.choice(self._rows)
+        language = rng.choice([language for language, suffix in SUFFIXES.items() if has(row, suffix)])
+        suffix, style = SUFFIXES[language], None if rng.random() < 0.1 else str(row["style"])
+        name = str(row.get(f"concept{suffix}") or "")
+        phrase, seed = str(row.get(f"phrase{suffix}") or name), rng.random()
+        known = SAY[language](phrase, style, random.Random(seed))
+        others = self.learned.get(str(row.get("concept")), ((), ()))[list(SUFFIXES).index(language)]
+        if not others or not name or name not in phrase or rng.random() < KEPT:
+            return known, known
+        word = others[int(len(others) * rng.random() ** 2)]  # rather an early one, which is nearer in meaning
+        return known, SAY[language](phrase.replace(name, word, 1), style, random.Random(seed))
+
+    def _ids(self, texts: Sequence[str]) -> Tensor:
+        """Token ids [n L] of texts, padded to the whole length."""
+        options = {"padding": "max_length", "truncation": True, "max_length": self.text.max_length}
+        ids: Tensor = self.text.tokenizer(list(texts), return_tensors="pt", **options)["input_ids"]
+        return ids
+
+    def _used(self, ids: Tensor) -> Tensor:
+        """How many tokens come before the pads, the end mark among them, [n]."""
+        ended = ids == self.text.tokenizer.eos_token_id
+        return torch.where(ended.any(dim=1), ended.int().argmax(dim=1) + 1, ids.shape[1])
+
+    def _last(self, model: torch.nn.Module, texts: Sequence[str]) -> Tensor:
+        """The states of the end marks [n d], of length 1."""
+        ids = self._ids(texts)
+        parts = torch.split(ids.to(self.device), 256)
+        states = torch.cat([model(input_ids=part).last_hidden_state for part in parts]).cpu()
+        return F.normalize(states[torch.arange(len(ids)), self._used(ids) - 1], dim=-1)
+
+
+def has(row: Mapping[str, Any], suffix: str) -> bool:
+    """Whether a row tells what it shows in the language of `suffix`."""
+    return bool(row.get(f"phrase{suffix}") or row.get(f"concept{suffix}"))
+
+
+def twins(known: Tensor, anew: Tensor, longer: Tensor) -> Tensor:
+    """For each token of `anew` [n l] the place in `known` [n l] of the one that it stands for, int64 [n l].
+
+    Both end alike, `longer` [n] tokens later in `anew`, and begin alike; between, tokens are counted from the
+    end too, and a word of more tokens than its twin has begins with copies of the first one.
+    """
+    place = torch.arange(anew.shape[1]).expand_as(anew)
+    shifted = (place - longer[:, None]).clamp(min=0, max=anew.shape[1] - 1)
+    ending = (known.gather(1, shifted) == anew).int().flip(1).cumprod(dim=1).flip(1).bool()
+    alike = (known == anew).int().cumprod(dim=1).sum(dim=1, keepdim=True)
+    between = torch.maximum(shifted, alike.clamp(max=anew.shape[1] - 1))
+    return torch.where(ending, shifted, torch.where(place < alike, place, between))
