@@ -63,7 +63,7 @@ def objective() -> WordsObjective:
 
 
 def test_words_are_learned_and_the_rest_is_kept(tmp_path: Path) -> None:
-    """Measured: of the four words 0.00 to 0.25 before, 1.00 after; states of known captions move by 0.04."""
+    """All learned words are nearest to their names afterwards; known captions hardly move."""
     asked = objective()
     known = asked._ids(["a cat, 3d style", "red apple, flat style", "猫，剪纸风格"])
     before = asked.model(input_ids=known).last_hidden_state.detach()
