@@ -134,6 +134,7 @@ def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
         (("stylize", "in.png"), 2, "give one of a style"),
         (("stylize", "in.png", "a cat", "--style", "papercut"), 2, "did you mean"),
         (("edit", "in.png", "a cat", "--etas", "0,2"), 2, "etas"),
+        (("edit", "in.png", "a cat", "--etas", ","), 2, "etas"),
         (("edit", "in.png", ""), 2, "prompt"),
         (("redraw", "in.png", "a cat --ar 3:2"), 2, "--ar is for paint"),
         (("inpaint", "in.png", "a cat", "--damage", "holes"), 2, "none found"),
@@ -181,6 +182,17 @@ def test_the_command_that_show_tells_makes_it_again(ask, app):
 
 
 ONE = ("upscale", "edit")
+
+
+def test_the_sheet_of_a_strip_and_each_of_its_steps_can_be_made_again(ask):
+    quick = ("--effort", "0.02", "--steps", "2", "--seed", "3")
+    made = ask("edit", "in.png", "a cat", *quick, "-o", "made.png")
+    assert made.code == 0, made.err
+    assert made.out.split() == [*(f"made-step{k}.png" for k in (1, 2, 3, 4)), "made.png"]
+    for name in ("made.png", "made-step3.png"):
+        line = shlex.split(ask("show", name).out.splitlines()[-1])
+        assert cli.run([*line[1:], "-o", "again.png"]) == 0
+        assert loaded("again.png").tobytes() == loaded(name).tobytes()
 
 
 def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask):

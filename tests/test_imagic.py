@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise, product
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
+from danqing.apps.edit import USUAL, WAY, edit, evenly
 from danqing.core.errors import BadBrief, NotFinite
+from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Canvas, Conditioning
 from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
+from danqing.families import open_critic
 from danqing.families.stable_diffusion import random_painter
 from danqing.tuning.adapter import attached
 from danqing.tuning.imagic import ImagicOptions, imagic, reconstructing_model, reconstructing_words
@@ -150,3 +156,55 @@ def test_longer_tuning_reconstructs_better(painter):
             *_, last = pixels.steps(brief, edit.conditioning(0), canvas)
         ratios.append(10 * torch.log10(4 / (last.state - drawn).square().mean()).item())
     assert ratios[0] + 0.5 < ratios[1] < ratios[2] - 2, ratios
+
+
+def rises(values, chosen):
+    return sorted(values[k] - values[j] for j, k in pairwise(chosen))
+
+
+@given(st.lists(st.integers(-9, 9), min_size=4, max_size=7), st.integers(2, 4))
+def test_even_steps_begin_at_the_picture_and_no_others_are_more_even(values, count):
+    chosen = evenly(values, count)
+    assert (len(chosen), chosen[0]) == (count, 0)
+    for mask in product((False, True), repeat=len(values) - 1):
+        other = (0, *(k + 1 for k, taken in enumerate(mask) if taken))
+        assert len(other) != count or rises(values, other) <= rises(values, chosen)
+
+
+@given(st.integers(1, 6), st.integers(2, 4))
+def test_of_even_values_even_ones_are_taken(step, count):
+    assert evenly(range(step * (count - 1) + 1), count) == tuple(step * k for k in range(count))
+
+
+@given(st.sets(st.integers(0, 99), min_size=4, max_size=9), st.randoms())
+def test_steps_rise_wherever_they_can(numbers, rng):
+    """Four rising values hidden among others that are lower than the first one."""
+    values = [100 + number for number in sorted(numbers)[:4]]
+    for _ in range(4):
+        values.insert(rng.randint(1, len(values)), rng.randint(0, 99))
+    chosen = [values[k] for k in evenly(values, 4)]
+    assert chosen == sorted(set(chosen))
+
+
+def test_a_jump_is_taken_in_one_step():
+    assert evenly([0, 0.01, 0.02, 0.9, 0.97, 1], 4) == (0, 3, 4, 5)
+
+
+def test_of_steps_as_small_the_others_decide():
+    """Rises of 0.1, 0.4 and 0.5 rather than 0.1, 0.36 and 0.54."""
+    assert evenly([0, 0.54, 0.5, 0.52, 0.9, 1], 4) == (0, 2, 4, 5)
+
+
+def test_a_strip_without_etas_is_chosen_from_a_longer_one(painter, picture, monkeypatch):
+    """By what CLIP says of its pictures and the words that are painted, the style among them."""
+    painter = replace(painter, card=painter.card.model_copy(update={"styles": {"ink": "ink/水墨"}}))
+    [image] = to_pil(picture)
+    asked = {"painter": painter, "effort": 0.01, "steps": 2, "seed": 1, "style": "ink"}
+    whole, strip = edit(image, "a (red:1.2) dog", etas=WAY, **asked), edit(image, "a (red:1.2) dog", **asked)
+    pixels = torch.stack([from_pil(one.image)[:3] for one in whole])
+    with torch.no_grad():
+        wanted = evenly(open_critic().score(pixels, ["a red dog, ink style"])[:, 0].tolist(), 4)
+    assert [one.info.asked["etas"] for one in strip] == [[WAY[k]] for k in wanted]
+    assert [one.image.tobytes() for one in strip] == [whole[k].image.tobytes() for k in wanted]
+    monkeypatch.setattr("danqing.apps.edit.shipped_critic", lambda: None)
+    assert [one.info.asked["etas"] for one in edit(image, "a dog", **asked)] == [[eta] for eta in USUAL]

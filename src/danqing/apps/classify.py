@@ -86,7 +86,7 @@ def open_namer(model: str | None = None, labels: Sequence[str] = (), side: int |
         return ByLabels(open_looker(model), tuple(dict.fromkeys(labels)))
     if model in (None, JUDGE):
         if side is not None:
-            raise BadBrief("side is for a ViT: give one with --model FOLDER")
+            raise BadBrief("side is for a ViT: give one with --model vit")
         return ByJudge(Judge.load(shipped_part(JUDGE)))
     return read_classifier(_place(str(model)), side)
 

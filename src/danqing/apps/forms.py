@@ -40,7 +40,8 @@ def _script(text: str) -> str:
 KeyFrameText = Annotated[Text, AfterValidator(_key_frames)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(_split)]
 Eta = Annotated[float, Field(ge=0, le=1.5)]  # beyond it pictures fall apart
-Etas = Annotated[tuple[Eta, ...], BeforeValidator(_split)]
+EDIT_STEPS = 4  # pictures of a strip whose etas are not given
+Etas = Annotated[tuple[Eta, ...], Field(min_length=1, max_length=16), BeforeValidator(_split)]
 
 
 class Form(Brief):
@@ -243,11 +244,8 @@ class Edit(Form):
     single: ClassVar[bool] = True
     prompt: Text = Field(min_length=1, max_length=4000, description="what the picture shall show")
     needs: ClassVar[frozenset[Can]] = frozenset({Can.LEARN, Can.WORDS})
-    etas: Etas = Field(
-        min_length=1,
-        max_length=16,
-        default=(0.0, 0.6, 0.8, 1.0),
-        description="how far from the picture to the words, such as 0,0.5,1",
+    etas: Etas | None = Field(
+        default=None, description="how far from the picture to the words, such as 0,0.5,1"
     )
     effort: float = Field(default=1.0, gt=0, le=20, description="how long to learn it: 2 takes twice as long")
     fast: bool = Field(default=False, description="in seconds, without learning: invert and swap the words")
@@ -258,8 +256,12 @@ class Edit(Form):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """One picture for every eta."""
-        return ("fast",) if self.fast else tuple(f"eta{eta:g}" for eta in self.etas)
+        """One picture for every eta, or for every step."""
+        if self.fast:
+            return ("fast",)
+        if self.etas is None:
+            return tuple(f"step{k + 1}" for k in range(EDIT_STEPS))
+        return tuple(f"eta{eta:g}" for eta in self.etas)
 
 
 class Animate(Form):

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from danqing.conditioning.grammar import Chunk, Part, Prompt, Span, parse
+from danqing.conditioning.grammar import Chunk, Part, Prompt, Span, parse, text_of
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
 from danqing.core.brief import Brief
@@ -42,6 +42,11 @@ def words(brief: Brief, card: Card) -> Prompt:
     if not ending:
         return prompt
     return replace(prompt, parts=tuple(_ended(part, ending) for part in prompt.parts))
+
+
+def plainly(brief: Brief, card: Card) -> str:
+    """`words` without weights and other signs, for a reader who knows none, such as CLIP."""
+    return " ".join(text_of(chunk) for part in words(brief, card).parts for chunk in part.chunks)
 
 
 def unwanted(brief: Brief) -> Prompt:

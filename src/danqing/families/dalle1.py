@@ -24,9 +24,8 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from danqing.conditioning.encode import encode
-from danqing.conditioning.grammar import text_of
 from danqing.conditioning.ids import TokenIds
-from danqing.conditioning.prompt import unwanted, words
+from danqing.conditioning.prompt import plainly, unwanted, words
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
@@ -196,7 +195,7 @@ class TokenPainter:
         """The candidate [n 1 side side] of each picture that the critic likes best."""
         if self.critic is None or state.shape[1] == 1:
             return state[:, :1]
-        said = " ".join(text_of(chunk) for part in words(brief, self.card).parts for chunk in part.chunks)
+        said = plainly(brief, self.card)
         best = [self.critic.rank(self.codec.pictures(candidates), said)[0] for candidates in state]
         return state[torch.arange(len(state)), best][:, None]
 

@@ -178,12 +178,22 @@ def _saved(pictures: list[Picture], places: Places) -> list[str]:
         # the seeds of its cells follow one another, unless they are steps of one edit
         same = pictures[-1].brief.seeds[0] == first.brief.seeds[0]
         whole = first.brief if same else first.brief.model_copy(update={"count": len(pictures)})
-        asked = {**first.info.asked, "count": len(pictures)}
-        info = first.info.model_copy(update={"asked": first.info.asked if same else asked})
+        asked = _together(pictures) if same else {**first.info.asked, "count": len(pictures)}
+        info = first.info.model_copy(update={"asked": asked})
         sheet = Picture(grid([picture.image for picture in pictures]), whole, info)
         saved.append(str(sheet.save(places.sheet)))
     tell_dropped(pictures)
     return saved
+
+
+def _together(pictures: list[Picture]) -> dict[str, Any]:
+    """What the steps of one edit were asked, in one: a list where each has its own, as of etas."""
+    asked = [picture.info.asked for picture in pictures]
+    alike = {key for key, value in asked[0].items() if all(other.get(key) == value for other in asked)}
+    return {
+        key: value if key in alike else [one for other in asked for one in other[key]]
+        for key, value in asked[0].items()
+    }
 
 
 def tell(text: str) -> None:

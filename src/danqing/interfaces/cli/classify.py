@@ -19,9 +19,7 @@ def classify(
     labels: Annotated[str, typer.Option(help="Choose among these, by CLIP: cat,dog,狐狸.")] = "",
     model: Annotated[
         str | None,
-        typer.Option(
-            help="A folder of a ViT of transformers; with --labels, of a CLIP.", show_default="the judge"
-        ),
+        typer.Option(help="vit, or a folder of a ViT; with --labels, of a CLIP.", show_default="the judge"),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many names.")] = 5,
     side: Annotated[
@@ -39,6 +37,8 @@ def classify(
     danqing classify cat.png paintings/
 
     danqing classify cat.png --labels cat,dog,狐狸
+
+    danqing classify cat.png --model vit
 
     danqing classify cat.png --model vit-base-patch16-224
     """

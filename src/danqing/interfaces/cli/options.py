@@ -52,6 +52,7 @@ _UNSET = {  # what happens without it; else the model's card decides
     "style": "none",
     "negative_prompt": "nothing",
     "adapters": "none",
+    "etas": "four even steps",
 }
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
