@@ -1,7 +1,8 @@
 """The zoo from what recipes left: `python recipes/assemble.py --parts runs --data stickers-known`.
 
 Writes `src/danqing/zoo/stickers` (an ordinary diffusers folder with our card, upscaler and preview map),
-`zoo/clip`, `zoo/judge`, `zoo/vit` and one folder for each further family, all in half precision. Run it after
+`zoo/clip`, `zoo/judge`, `zoo/vit` and one folder for each further family, all in half precision. UNet, taught
+words, ViT and families keep no more digits of their matrices than bf16 has, for a smaller clone. Run it after
 any recipe; what `--parts` lacks stays as it is shipped.
 """
 
@@ -13,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
@@ -31,6 +34,7 @@ from danqing.recipes.stable_diffusion import CARD, fresh
 
 ZOO = Path(danqing.zoo.__path__[0])
 UNETS = ("stable_diffusion", "stable_diffusion_gpu")  # runs; the last one found is shipped
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
@@ -44,12 +48,24 @@ def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
 
 
 @torch.no_grad()
-def as_trained(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The network with matrices rounded as mixed precision rounds them in training; they pack better."""
-    for weight in unet.parameters():
-        if weight.ndim > 1:
-            weight.copy_(weight.bfloat16())
-    return unet
+def as_trained(network: Network) -> Network:
+    """The network with matrices rounded to bf16, as most of its training saw them; they pack better."""
+    for weight in network.parameters():
+        weight.copy_(_rounded(weight))
+    return network
+
+
+def files_as_trained(folder: Path) -> None:
+    """The same for all files of weights in a folder."""
+    for file in folder.rglob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            notes = opened.metadata()
+        weights = {name: _rounded(weight) for name, weight in load_file(file).items()}
+        save_file(weights, file, metadata=notes)
+
+
+def _rounded(weight: Tensor) -> Tensor:
+    return weight.bfloat16().to(weight.dtype) if weight.ndim > 1 and weight.is_floating_point() else weight
 
 
 def assembled(folder: Path, pictures: Stickers) -> Parts:
@@ -66,7 +82,7 @@ def assembled(folder: Path, pictures: Stickers) -> Parts:
         )
         card = read_card(run / "card.json") or CARD
     if (taught := folder / "words" / "text_encoder").is_dir():
-        parts = replace(parts, text_encoder=CLIPTextModel.from_pretrained(taught))
+        parts = replace(parts, text_encoder=as_trained(CLIPTextModel.from_pretrained(taught)))
     if _fits(fast := folder / "fast" / "fast.safetensors"):
         parts = replace(parts, adapters={"fast": fast})
     if "fast" in parts.adapters:
@@ -121,7 +137,10 @@ if __name__ == "__main__":
     for name in ("judge", "vit"):
         if (part := asked.parts / name / name).is_dir():
             shutil.copytree(part, ZOO / name, dirs_exist_ok=True)
+    if (asked.parts / "vit" / "vit").is_dir():  # the judge measures with every digit
+        files_as_trained(ZOO / "vit")
     for painter in families(asked.parts):
         with kept_card(ZOO / painter.name):
             shutil.rmtree(ZOO / painter.name, ignore_errors=True)
             shutil.copytree(painter, ZOO / painter.name)
+        files_as_trained(ZOO / painter.name)

@@ -200,8 +200,21 @@ def test_a_start_from_clip_sees_what_clip_sees():
     assert torch.cosine_similarity(ours, theirs).min() > 0.99
     wanted = critic.score(large, NAMES).argmax(dim=1)
     assert torch.equal(vit(pixels).logits.argmax(dim=1), wanted)
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="another width or grid"):
         start_from_clip(vit, tower(12), pixels)
+
+
+def test_a_shallow_vit_begins_with_the_first_layers_of_clip():
+    critic, whole, half = tower(16), build_vit("tiny", NAMES), build_vit("tiny", NAMES)
+    del half.vit.layers[1:]
+    for vit in (whole, half):
+        start_from_clip(vit, critic, pictures(8))
+    states = whole.eval().vit(pictures(), output_hidden_states=True).hidden_states
+    ours = half.eval().vit(pictures(), output_hidden_states=True).hidden_states
+    torch.testing.assert_close(ours[1], states[1])
+    del critic.model.vision_model.encoder.layers[1:]
+    with pytest.raises(ValueError, match="fewer layers"):
+        start_from_clip(whole, critic, pictures(8))
 
 
 @pytest.mark.parametrize("mix", [_overlaid, _patched])

@@ -33,13 +33,13 @@ VITS: dict[str, Config] = {
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
     },
-    # the shape of the shipped CLIP's picture tower at half its resolution, so that it can start from it
+    # the first half of the shipped CLIP's picture tower at half its resolution, so that it can start from it
     "sticker": {
         "image_size": 64,
         "patch_size": 8,
         "hidden_size": 192,
         "intermediate_size": 768,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": 2,
         "num_attention_heads": 6,
         "layer_norm_eps": 1e-5,
     },
@@ -140,22 +140,24 @@ def save_classifier(model: ViTForImageClassification, folder: Path) -> None:
 def start_from_clip(model: ViTForImageClassification, critic: Critic, pixels: Tensor) -> None:
     """Make a ViT the zero-shot classifier that a CLIP is (arXiv 2103.00020 section 3.1), to train it further.
 
-    The picture tower has the same width and depth and the same grid of patches, each of them larger by a
-    whole factor: a patch of ours, enlarged, is one of its. Where CLIP divides by a length that differs from
-    picture to picture, here all are divided by the mean length that `pixels` [n 3 s s] have: tokens before
-    the first block, and embeddings before they are compared with the names.
+    The picture tower has the same width and the same grid of patches, each of them larger by a whole factor:
+    a patch of ours, enlarged, is one of its. Where CLIP divides by a length that differs from picture to
+    picture, here all are divided by the mean length that `pixels` [n 3 s s] have: tokens before the first
+    block, and embeddings before they are compared with the names. A ViT of fewer layers gets CLIP's first
+    ones; that is a start to learn from, and no classifier yet.
 
     Raises:
-        ValueError: the tower has another shape.
+        ValueError: the tower has another width, another grid or fewer layers.
     """
     tower, vit = critic.model.vision_model, model.vit
     ours, theirs = vit.embeddings.patch_embeddings.projection, tower.embeddings.patch_embedding
     factor, rest = divmod(theirs.kernel_size[0], ours.kernel_size[0])
-    if rest or len(tower.encoder.layers) != len(vit.layers):
-        raise ValueError("the tower has another depth, or patches that are no multiple")
+    grids = (vit.embeddings.position_embeddings[0], tower.embeddings.position_embedding.weight)
+    if rest or grids[0].shape != grids[1].shape or len(tower.encoder.layers) < len(vit.layers):
+        raise ValueError("the tower has another width or grid, or fewer layers")
     # a pixel of ours is factor^2 equal ones there
     _start_tokens(vit, tower, F.avg_pool2d(theirs.weight, factor) * factor**2, pixels)
-    for mine, block in zip(vit.layers, tower.encoder.layers, strict=True):
+    for mine, block in zip(vit.layers, tower.encoder.layers, strict=False):
         for one, other in _same_layers(mine, block):
             one.load_state_dict(other.state_dict())
     vit.layernorm.load_state_dict(tower.post_layernorm.state_dict())
