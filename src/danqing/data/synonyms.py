@@ -53,21 +53,18 @@ class WordNet:
                     return tuple(dict.fromkeys(self._below(offset)))
         return ()
 
-    def lemmas(self, kinds: Collection[int], without: Collection[int] = ()) -> list[str]:
-        """The words that people type that have a sense in one of these lexicographer files, sorted.
-
-        Nor is their commonest sense in one of `without`.
-        """
+    def lemmas(self, kinds: Collection[int]) -> list[str]:
+        """The words that people type that have a sense in one of these lexicographer files, sorted."""
         plain = (word.replace("_", " ") for word in sorted(self._senses) if _plain(word))
-        return [word for word in plain if self.gloss(word, kinds) and not self.gloss(word, without, first=1)]
+        return [word for word in plain if self.glosses(word, kinds)]
 
-    def gloss(self, word: str, kinds: Collection[int], first: int | None = None) -> str:
-        """What a lemma's commonest sense of these kinds means, without examples; empty if it has none.
+    def glosses(self, word: str, kinds: Collection[int], first: int | None = None) -> list[str]:
+        """What a lemma's senses of these kinds mean, without examples, the commonest first.
 
         first: look at so many senses only.
         """
         senses = (self._synsets[offset] for offset in self._senses[_key(word)][:first])
-        return next((sense.gloss for sense in senses if sense.kind in kinds), "")
+        return [sense.gloss for sense in senses if sense.kind in kinds]
 
     def _below(self, offset: str) -> Iterator[str]:
         synset = self._synsets[offset]

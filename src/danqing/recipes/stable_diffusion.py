@@ -47,7 +47,7 @@ CARD = Card(
     grid=32,
     scale=4,
     steps=20,
-    guidance=3.0,
+    guidance=2.0,
     redraw_guidance=8.0,
     sampler="dpmpp_2m",
     fast=Fast(steps=4, guidance=1.5, sampler="dpmpp_2m"),  # by itself: one drawing of each is soon found

@@ -1,7 +1,7 @@
 """Further words for the shipped painter: its text tower learns what the lexicon calls its things.
 
 Data: what the painter learned from, scenes too; only the captions are read. No picture is seen and the UNet
-stays as it is. One word in twenty is left out, to tell what an unknown word becomes.
+stays as it is. One word in fifty is left out, to tell what an unknown word becomes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def words(asked: Asked) -> Path:
     assert isinstance(painter, DiffusionPainter)
     objective = WordsObjective(painter, seen.rows, lexicon())
     pace = TrainOptions(
-        steps=asked.steps or 4000,
+        steps=asked.steps or 16000,
         batch=128,
         lr=5e-4,
         warmup=100,

@@ -40,7 +40,7 @@ SAY = {"en": captions.english, "zh": captions.chinese}
 class WordsObjective(Objective):
     """Trains the painter's text tower; rows: of a data set of pictures with concepts and styles.
 
-    One word in twenty of the lexicon is left out, to probe with.
+    One word in fifty of the lexicon is left out, to probe with.
 
     Raises:
         BadData: the lexicon has no words for the things of the rows.
