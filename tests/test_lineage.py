@@ -43,9 +43,10 @@ def test_a_picture_of_the_lineage_is_the_one_that_paint_paints(models: list[str]
 
 def test_the_sheet_tells_how_words_reach_a_family(models: list[str]) -> None:
     found = lineage("a cat", models=models, seed=5)
-    assert found[0].label[:2] == ("2014 gan", "arXiv 1406.2661, led by names it knows")
-    assert sheet(found).size == (2 * 264, 264 + 60)
-    assert sheet(found, columns=1).size == (264, 2 * (264 + 60))
+    assert found[0].label[:2] == ("2014 gan", "arXiv 1406.2661")
+    assert found[0].label[3:] == ("led by names it knows",)
+    assert sheet(found).size == (2 * 264, 264 + 80)
+    assert sheet(found, columns=1).size == (264, 2 * (264 + 80))
 
 
 def test_the_command_writes_the_sheet_and_the_single_pictures(

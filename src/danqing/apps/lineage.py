@@ -35,8 +35,8 @@ class Generation:
         family = self.card.family.replace("_", " ")
         paper = f"arXiv {self.card.paper}"
         facts = f"{self.picture.info.seconds:.2f} s, CLIP {self.score:.2f}"
-        led = "" if self.card.led_by == "words" else f", led by {self.card.led_by}"
-        return f"{self.card.year} {family}", f"{paper}{led}", facts
+        led = () if self.card.led_by == "words" else (f"led by {self.card.led_by}",)
+        return f"{self.card.year} {family}", paper, facts, *led
 
 
 def lineage(
