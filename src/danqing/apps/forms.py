@@ -244,9 +244,7 @@ class Edit(Form):
     single: ClassVar[bool] = True
     prompt: Text = Field(min_length=1, max_length=4000, description="what the picture shall show")
     needs: ClassVar[frozenset[Can]] = frozenset({Can.LEARN, Can.WORDS})
-    etas: Etas | None = Field(
-        default=None, description="how far from the picture to the words, such as 0,0.5,1"
-    )
+    etas: Etas | None = Field(default=None, description="how far towards the words, such as 0,0.5,1")
     effort: float = Field(default=1.0, gt=0, le=20, description="how long to learn it: 2 takes twice as long")
     fast: bool = Field(default=False, description="in seconds, without learning: invert and swap the words")
 
