@@ -137,8 +137,8 @@ if __name__ == "__main__":
     for name in ("judge", "vit"):
         if (part := asked.parts / name / name).is_dir():
             shutil.copytree(part, ZOO / name, dirs_exist_ok=True)
-    if (asked.parts / "vit" / "vit").is_dir():  # the judge measures with every digit
-        files_as_trained(ZOO / "vit")
+            if name != "judge":  # which measures, with every digit
+                files_as_trained(ZOO / name)
     for painter in families(asked.parts):
         with kept_card(ZOO / painter.name):
             shutil.rmtree(ZOO / painter.name, ignore_errors=True)

@@ -151,19 +151,8 @@ _TAKEN = {
     *(part for word in [*COLOURS, *OTHER_COLOURS] for part in (word, f"{word}ish")),
     *(part for words, _ in STYLE_WORDS.values() for part in words.replace("-", " ").split()),
     *("picture", "photo", "photograph", "icon", "drawing", "sketch", "painting", "image", "cute"),
-    *(
-        "colour",
-        "color",
-        "colours",
-        "colors",
-        "colouring",
-        "coloring",
-        "bluish",
-        "shade",
-        "tint",
-        "monochrome",
-    ),
-    *("watercolour", "watercolor", "cutout", "style"),
+    *("colour", "color", "colours", "colors", "colouring", "coloring", "bluish", "shade", "tint"),
+    *("monochrome", "watercolour", "watercolor", "cutout", "style"),
 }
 _TAKEN_ZH = {
     *(words for _, words in STYLE_WORDS.values()),
