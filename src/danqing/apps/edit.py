@@ -34,7 +34,7 @@ from danqing.tuning.adapter import attached
 from danqing.tuning.imagic import ImagicOptions, imagic
 from danqing.tuning.inversion import edited
 
-WAY = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # etas to choose from
+WAY = (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)  # etas to choose from
 USUAL = (0.0, 0.6, 0.8, 1.0)  # where there is no CLIP to choose
 
 
@@ -48,7 +48,7 @@ def edit(
 ) -> list[Picture]:
     """A picture for each of `etas`: 0 is `image` as the model sees it, 1 follows the words alone.
 
-    Without `etas`, four of eight, in even steps. With `fast`, one picture. See `forms.Edit` for the fields.
+    Without `etas`, four of eleven, in even steps. With `fast`, one picture. See `forms.Edit` for the fields.
 
     Raises:
         BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
