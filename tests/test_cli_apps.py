@@ -243,6 +243,13 @@ def test_conversions_are_told(ask):
     assert "converted from CMYK to RGB" in ask("redraw", "in.tiff", "a cat").err
 
 
+def test_help_tells_what_happens_without_an_option(capfd):
+    assert cli.run(["learn", "--help"]) == 0
+    said = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    assert "Fixes all that is random [default: (0)]" in said
+    assert "Learning rate [default: (what suits the model)]" in said
+
+
 @pytest.mark.parametrize("name", sorted(APPS))
 def test_every_command_has_a_help_page_with_an_example(capfd, name):
     assert cli.run([name, "--help"]) == 0

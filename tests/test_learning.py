@@ -30,7 +30,7 @@ from danqing.tuning.dreambooth import (
     subject_pictures,
 )
 from danqing.tuning.learning import METHODS, LearnOptions, learn
-from danqing.tuning.lora import TEXT
+from danqing.tuning.lora import TEXT, Factors, gentleness
 from danqing.tuning.monitor import Monitor, Scores, read_scores
 from danqing.tuning.rare_token import rare_token
 from tests.adapters import bits, output, random_adapter, same_bits
@@ -228,6 +228,25 @@ def test_learning_changes_only_what_comes_back(painter, tmp_path, method):
     with attached(painter, {adapter: 1.0}):
         assert not torch.equal(output(painter, adapter.trigger), plain)
     assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == ["0000002.png", "0000004.png"]
+
+
+@pytest.mark.parametrize(
+    ("widths", "share"), [((), 1.0), ((64, 256), 1.0), ((512, 320), 0.25), ((1280,), 0.04)]
+)
+def test_wide_networks_learn_gently(widths, share):
+    factors = {f"{w}": Factors(torch.zeros(4, 3), torch.zeros(w, 4), 4.0) for w in widths}
+    assert gentleness(factors) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_without_a_learning_rate_the_methods_own_is_taken(painter, tmp_path, method):
+    own, twice = METHODS[method].lr, METHODS[method].lr * 2
+    learned = [
+        learn(painter, PICTURES, replace(QUICK, method=method, lr=lr), tmp_path / f"{lr}").tensors()
+        for lr in (None, own, twice)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*learned[:2], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(*learned[1:], strict=True))
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -63,6 +63,7 @@ def _options(form: Learn) -> LearnOptions:
         kind=form.kind,
         method=form.method,
         steps=form.steps,
+        lr=form.lr,
         rank=form.rank,
         seed=form.seed,
         prior_count=form.prior,

@@ -22,7 +22,7 @@ from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.tuning.adapter import Adapter, attached
 from danqing.tuning.dreambooth import frozen
-from danqing.tuning.lora import ATTENTION, RESNETS, fresh
+from danqing.tuning.lora import ATTENTION, RESNETS, fresh, gentleness
 
 Watch = Callable[[str], object]
 Loss = Callable[[Generator], Tensor]
@@ -31,7 +31,10 @@ ETA_MAX = 1.5  # beyond it pictures fall apart
 
 @dataclass(frozen=True)
 class ImagicOptions:
-    """Steps and learning rates of (a) and (b). times: noise levels averaged in each step, 4 or more."""
+    """Steps and learning rates of (a) and (b), the second times `gentleness`.
+
+    times: noise levels averaged in each step, 4 or more.
+    """
 
     words_steps: int = 100
     words_lr: float = 1e-2
@@ -136,7 +139,8 @@ def reconstructing_model(
     def loss(rng: Generator) -> Tensor:
         return _reconstruction(painter, latents, words, options.times, rng)
 
-    descent = _Descent(options.model_steps, options.model_lr, options.seed + 1, "model", watch)
+    lr = options.model_lr * gentleness(adapter.factors)
+    descent = _Descent(options.model_steps, lr, options.seed + 1, "model", watch)
     with frozen(painter), attached(painter, {adapter: 1.0}):
         error = descent(adapter.tensors(), loss)
     return adapter.detached(), error

@@ -25,7 +25,7 @@ from danqing.tuning.dreambooth import (
     frozen,
     prior_latents,
 )
-from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, fresh
+from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, fresh, gentleness
 from danqing.tuning.monitor import Monitor
 from danqing.tuning.rare_token import rare_token
 from danqing.tuning.textual_inversion import first_vectors, text_encoder
@@ -38,19 +38,19 @@ class LearnOptions:
     """What to learn and how. Periods are in steps.
 
     name: people will write `<name>`. kind: what the subject is one of, in a word or two, such as "cat".
-    method: a name in `METHODS`. lr: None for what suits the method. prior_weight: DreamBooth's lambda, 0 for
-    no prior; prior_count: how many pictures of the kind to paint for it. batch: pictures of the subject in a
-    step, and as many of its kind. vectors: of a learned word. text, convs: change the text tower, the
-    convolutions of the UNet too. avoid: words that must not become the rare token. sentences: around the
-    subject. keep_best: give the adapter of the step that CLIP likes best, not the last.
+    method: a name in `METHODS`. lr: None for what suits the method and the model. prior_weight: DreamBooth's
+    lambda, 0 for no prior; prior_count: how many pictures of the kind to paint for it. batch: pictures of the
+    subject in a step, and as many of its kind. vectors: of a learned word. text, convs: change the text
+    tower, the convolutions of the UNet too. avoid: words that must not become the rare token. sentences:
+    around the subject. keep_best: give the adapter of the step that CLIP likes best, not the last.
     """
 
     name: str
     kind: str
     method: str = "dreambooth"
-    steps: int = 200
+    steps: int = 400
     lr: float | None = None
-    rank: int = 8
+    rank: int = 16
     prior_weight: float = 1.0
     prior_count: int = 24
     batch: int = 4
@@ -69,7 +69,7 @@ class LearnOptions:
 
 @dataclass(frozen=True)
 class Method:
-    """How a subject is learned: an adapter to train, how fast, and whether with a prior."""
+    """How a subject is learned: an adapter to train, how fast (times `gentleness`), and if with a prior."""
 
     begin: Callable[[DiffusionPainter, LearnOptions], Adapter]
     lr: float
@@ -104,9 +104,9 @@ def _both(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
     return Adapter(options.name, factors=changes.factors, words=word.words, trigger=word.trigger)
 
 
-METHODS.register("dreambooth")(Method(_dreambooth, lr=1e-3, prior=True))
+METHODS.register("dreambooth")(Method(_dreambooth, lr=3e-3, prior=True))
 METHODS.register("textual-inversion")(Method(_textual_inversion, lr=5e-3, prior=False))
-METHODS.register("both")(Method(_both, lr=1e-3, prior=True))
+METHODS.register("both")(Method(_both, lr=3e-3, prior=True))
 
 
 def learn(
@@ -141,7 +141,8 @@ def learn(
         loss = LossOptions(options.prior_weight, options.gamma)
         objective = SubjectObjective(painter, begun, subject, prior, probes, loss)
         monitor = None if clip is None else Monitor(objective, clip, pictures, plain, run)
-        Trainer(objective, _pace(options, method), run).train(watch, monitor)
+        lr = options.lr or method.lr * gentleness(begun.factors)
+        Trainer(objective, _pace(options, lr), run).train(watch, monitor)
     if options.keep_best and monitor is not None and monitor.best.is_file():
         return _described(read_adapter(monitor.best), painter, options)
     return _described(begun.detached(), painter, options)
@@ -152,12 +153,12 @@ def _described(adapter: Adapter, painter: DiffusionPainter, options: LearnOption
     return replace(adapter, kind=options.kind, base=painter.card.name, shapes=shapes)
 
 
-def _pace(options: LearnOptions, method: Method) -> TrainOptions:
+def _pace(options: LearnOptions, lr: float) -> TrainOptions:
     """No average of the weights: over so few steps it would only lag behind."""
     return TrainOptions(
         steps=options.steps,
         batch=options.batch,
-        lr=options.lr or method.lr,
+        lr=lr,
         warmup=min(20, options.steps // 10),
         weight_decay=0.0,
         ema=0.0,

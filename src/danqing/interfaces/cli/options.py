@@ -53,6 +53,7 @@ _UNSET = {  # what happens without it; else the model's card decides
     "negative_prompt": "nothing",
     "adapters": "none",
     "etas": "four even steps",
+    "lr": "what suits the model",
 }
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
@@ -165,9 +166,10 @@ def own_parameters(form: type[Learn]) -> list[Parameter]:
 
 def _of_field(form: type[Request], name: str) -> Parameter:
     field = form.model_fields[name]
-    unset = _UNSET.get(name) or (
-        "the model's" if name in FIELDS and field.default is None else _default(field.default)
-    )
+    if name in _UNSET and field.get_default(call_default_factory=True) in (None, "", (), {}):
+        unset = _UNSET[name]
+    else:
+        unset = "the model's" if name in FIELDS and field.default is None else _default(field.default)
     return option(name, flag(name), kind=_kind(field.annotation), help=_help(field), unset=unset)
 
 
