@@ -68,9 +68,10 @@ class Bench:
         self.judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
 
     def pick(self, count: int, *, held_out: bool) -> list[tuple[Image.Image, dict[str, str]]]:
-        """Pictures (RGBA) with their rows, the same ones every time."""
+        """Pictures (RGBA) with their rows, the same ones every time; some twice if there are too few."""
         chosen = [k for k, row in enumerate(self.real.rows) if row["held_out"] == held_out]
         chosen = random.Random(0).sample(chosen, min(count, len(chosen)))
+        chosen = [chosen[k % len(chosen)] for k in range(count)]
         images = to_pil(to_unit(self.real.pictures[chosen]), "transparent")
         return [(image, self.real.rows[k]) for image, k in zip(images, chosen, strict=True)]
 
@@ -100,7 +101,7 @@ class Bench:
 
 
 def inpainting(bench: Bench, count: int) -> Figures:
-    """Held-out pictures with a square hole of a quarter of their area, painted back from their captions."""
+    """Held-out pictures, each a square hole of a quarter of its area, painted back from their captions."""
     rng, kept, rings, sheet = random.Random(1), [], [], []
     for image, row in bench.pick(count, held_out=True):
         side = image.width // 2
