@@ -132,6 +132,7 @@ def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
         (("blend", *["in.png"] * 6), 2, "5"),
         (("blend", "in.png", "in.png", "--weights", "1,2,3"), 2, "3 weights for 2 pictures"),
         (("stylize", "in.png"), 2, "give one of a style"),
+        (("stylize", "in.png", "剪纸"), 2, "'剪纸' is a style: give it as the style"),
         (("stylize", "in.png", "a cat", "--style", "papercut"), 2, "did you mean"),
         (("edit", "in.png", "a cat", "--etas", "0,2"), 2, "etas"),
         (("edit", "in.png", "a cat", "--etas", ","), 2, "etas"),
@@ -203,7 +204,7 @@ def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask):
     third = ask("upscale", sheet, "3", "-o", "third.png")
     assert third.code == 0, third.err
     assert loaded("third.png").tobytes() == loaded(singles[2]).tobytes()
-    assert "is a grid" in ask("vary", sheet).err
+    assert "is a grid: say which of its 3 pictures, such as cell 1" in ask("vary", sheet).err
 
 
 def test_what_show_reads_comes_from_strangers(ask):

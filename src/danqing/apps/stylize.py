@@ -38,6 +38,8 @@ def stylize(
     other = None if like is None else read_source(like)
     told = {} if other is None else {"like": other.name or "picture"}
     style = fields.get("style")
+    if style is None and any(pack.called(prompt) for pack in packs().values()):
+        raise BadBrief(f"{prompt!r} is a style: give it as the style, and as words what to paint, if at all")
     if (style is None) == (other is None):
         raise BadBrief("give one of a style, such as paper-cut, and a picture to be like")
     form, source = filled(Stylize, image, prompt, **told, **fields)

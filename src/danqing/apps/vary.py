@@ -62,7 +62,7 @@ def part_of(source: Source, cell: int | None) -> Source:
         return cell_of(source, cell)
     if source.brief is not None and source.brief.count > 1:
         raise BadBrief(
-            f"{source.name!r} is a grid: say which of its {source.brief.count} pictures, such as 1"
+            f"{source.name!r} is a grid: say which of its {source.brief.count} pictures, such as cell 1"
         )
     return source
 

@@ -48,7 +48,7 @@ def shorten(text: str, most: int = 60) -> str:
 def unknown(kind: str, value: str, known: Iterable[str]) -> str:
     """One line for a name that is not known: the nearest match first, then all that exist."""
     names = sorted(known)
-    near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     choice = f"choose from {', '.join(names)}" if names else f"there is no {kind} to choose from"
     return f"unknown {kind} {shorten(value)!r}: {hint}{choice}"
