@@ -207,6 +207,18 @@ def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask):
     assert "is a grid: say which of its 3 pictures, such as cell 1" in ask("vary", sheet).err
 
 
+@pytest.mark.parametrize("app", [("zoom",), ("pan", "left")])
+def test_the_view_of_a_cell_is_moved(ask, app):
+    ask("imagine", "a cat", "--seed", "3", "-o", "grid.png")
+    ask("upscale", "grid.png", "2", "-o", "cell.png")
+    command, *where = app
+    for name, cell in (("grid.png", ("--cell", "2")), ("cell.png", ())):
+        made = ask(command, name, *where, *cell, "--steps", "2", "--seed", "1", "-o", f"made-{name}")
+        assert made.code == 0, made.err
+    assert loaded("made-grid.png").tobytes() == loaded("made-cell.png").tobytes()
+    assert "is a grid" in ask(command, "grid.png", *where).err
+
+
 def test_what_show_reads_comes_from_strangers(ask):
     ask("redraw", "in.png", "a cat", "-o", "a.png")
     picture = Picture.open("a.png")

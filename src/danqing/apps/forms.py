@@ -16,6 +16,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.request import Request
 from danqing.core.sources import Source
 
+_CELL = Field(default=None, ge=1, le=64, description="which cell of a grid, 1 is at the top left")
 _WORDS = Field(
     default="", max_length=4000, description="what to paint there; the picture's own words if empty"
 )
@@ -139,6 +140,7 @@ class Outpaint(Form):
     right: float = Field(default=0, ge=0, le=4, description="how much to add on the right")
     top: float = Field(default=0, ge=0, le=4, description="how much to add on top, 1 = its height again")
     bottom: float = Field(default=0, ge=0, le=4, description="how much to add below")
+    cell: int | None = _CELL
 
 
 class Zoom(Form):
@@ -147,6 +149,7 @@ class Zoom(Form):
     needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
     prompt: Text = _WORDS
     by: float = Field(default=1.5, gt=1, le=4, description="1.5 shows one and a half times as much each way")
+    cell: int | None = _CELL
 
 
 class Pan(Form):
@@ -157,6 +160,7 @@ class Pan(Form):
     prompt: Text = _WORDS
     to: Literal["left", "right", "up", "down"] = Field(description="left, right, up or down")
     by: float = Field(default=0.5, gt=0, le=2, description="how far, 1 = the whole side again")
+    cell: int | None = _CELL
 
 
 class Vary(Form):
@@ -165,9 +169,7 @@ class Vary(Form):
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
     asks: ClassVar[tuple[str, ...]] = ("image", "cell")
     prompt: Text = Field(default="", max_length=4000, description="other words for the variation (remix)")
-    cell: int | None = Field(
-        default=None, ge=1, le=64, description="which cell of a grid, 1 is at the top left"
-    )
+    cell: int | None = _CELL
     how: Literal["subtle", "strong"] = Field(default="strong", description="subtle or strong")
     count: int = Field(default=4, ge=1, le=64, description="how many pictures")
 
@@ -209,9 +211,7 @@ class Upscale(Form):
     single: ClassVar[bool] = True
     asks: ClassVar[tuple[str, ...]] = ("image", "cell")
     prompt: Text = _WORDS
-    cell: int | None = Field(
-        default=None, ge=1, le=64, description="which cell of a grid, 1 is at the top left"
-    )
+    cell: int | None = _CELL
     creative: bool = Field(default=False, description="redraw the picture lightly first, for fresh detail")
     noise_level: int | None = Field(
         default=None,

@@ -16,6 +16,7 @@ from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Outpaint, Pan, Zoom
 from danqing.apps.inpaint import repainted
 from danqing.apps.sittings import Watch
+from danqing.apps.vary import part_of
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import PIXELS_MAX, Picture
@@ -68,9 +69,11 @@ def outpaint(
     """`image` with more around it; see `forms.Outpaint` for the fields.
 
     Raises:
-        BadBrief: nothing is to be added, or too much. BadPicture: the picture cannot be read.
+        BadBrief: nothing is to be added, or too much, or it is a grid and no cell is named. BadPicture: the
+            picture cannot be read.
     """
     form, source = filled(Outpaint, image, prompt, **fields)
+    source = part_of(source, form.cell)
     easel = Easel("outpaint", form, opened(form, painter, source), source, watch)
     return extended(easel, Sides.of(source.image.size, form.left, form.top, form.right, form.bottom))
 
@@ -85,6 +88,7 @@ def zoom(
 ) -> list[Picture]:
     """`image` from further away: `by` times as wide and as high, the picture itself in the middle."""
     form, source = filled(Zoom, image, prompt, **fields)
+    source = part_of(source, form.cell)
     easel = Easel("zoom", form, opened(form, painter, source), source, watch)
     return extended(easel, Sides.of(source.image.size, *((form.by - 1) / 2,) * 4))
 
@@ -100,6 +104,7 @@ def pan(
 ) -> list[Picture]:
     """`image` with more of what lies `to` the left, right, up or down."""
     form, source = filled(Pan, image, prompt, to=to, **fields)
+    source = part_of(source, form.cell)
     easel = Easel("pan", form, opened(form, painter, source), source, watch)
     shares = {"left": 0.0, "up": 0.0, "right": 0.0, "down": 0.0, form.to: form.by}
     return extended(easel, Sides.of(source.image.size, *shares.values()))
