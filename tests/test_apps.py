@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from danqing.apps.blend import blend
+from danqing.apps.blend import blend, weighed
+from danqing.apps.describe import words_of
 from danqing.apps.edit import edit
 from danqing.apps.forms import Blend, Edit, Form, Inpaint, Outpaint, Pan, Redraw, Stylize, Upscale, Vary, Zoom
 from danqing.apps.frame import Frame, checked_mask, composite, feathered
@@ -24,6 +25,7 @@ from danqing.apps.redraw import redraw
 from danqing.apps.stylize import stylize
 from danqing.apps.upscale import upscale
 from danqing.apps.vary import vary
+from danqing.conditioning.grammar import parse
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadPicture
@@ -31,7 +33,7 @@ from danqing.core.images import grid
 from danqing.core.painter import Given
 from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
-from danqing.core.sources import picture_id
+from danqing.core.sources import Source, picture_id
 from danqing.families import dalle1, dalle2, ddpm, gan, imagen, stylegan
 from danqing.families._names import Names
 from danqing.families.clip import Critic, build_clip
@@ -466,3 +468,28 @@ def states(painter) -> dict[str, torch.Tensor]:
             inside = states(value) if is_dataclass(value) else {}
         found.update({f"{name}.{key}": tensor for key, tensor in inside.items()})
     return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shares"),
+    [
+        ("a fox", "a wolf", (0.9, 0.1)),
+        ("a fox::2 a wolf::1", "a cat", (0.6, 0.3, 0.1)),
+        ("a fox AND a wolf", "a cat::3", (0.45, 0.45, 0.1)),
+    ],
+)
+def test_a_picture_counts_in_a_blend_as_asked_however_its_own_words_are_weighed(first, second, shares):
+    wanted = parse(f"{weighed(first, 9)} {weighed(second, 1)}")
+    assert wanted.blend
+    assert wanted.weights == pytest.approx(shares)
+
+
+def test_the_words_of_a_picture_say_its_style(painter):
+    card = painter.card.model_copy(update={"styles": {"ink": "ink wash/水墨"}})
+    for prompt, said in (
+        ("a <my-cat>", "a <my-cat>, ink wash style"),
+        ("a cat, ink wash style", "a cat, ink wash style"),
+        ("a cat::1 a dog::2", "a cat, ink wash style::1 a dog, ink wash style::2"),
+    ):
+        source = Source(drawing(), "", brief=Brief.of(prompt, style="ink"))
+        assert words_of(source, card) == said

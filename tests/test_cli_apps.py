@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from danqing.apps.describe import describe
+from danqing.conditioning.wildcards import choose
+from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.core.sources import picture_id
 from danqing.families.stable_diffusion import random_parts, save_folder
@@ -22,6 +25,13 @@ def loaded(path: str) -> Image.Image:
     with Image.open(path) as image:
         image.load()
         return image.copy()
+
+
+def clear(path: str) -> None:
+    """Write the picture `in.png` fading into transparency."""
+    image = loaded("in.png").convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(path)
 
 
 class Answer(NamedTuple):
@@ -137,6 +147,7 @@ def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
         (("edit", "in.png", "a cat", "--etas", "0,2"), 2, "etas"),
         (("edit", "in.png", "a cat", "--etas", ","), 2, "etas"),
         (("edit", "in.png", ""), 2, "prompt"),
+        (("edit", "in.png", "a cat", "--fast", "--etas", "0,1"), 2, "leave the etas out"),
         (("redraw", "in.png", "a cat --ar 3:2"), 2, "--ar is for paint"),
         (("inpaint", "in.png", "a cat", "--damage", "holes"), 2, "none found"),
         (("reroll", "in.png"), 1, "does not say how it was painted"),
@@ -204,7 +215,7 @@ def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask):
     third = ask("upscale", sheet, "3", "-o", "third.png")
     assert third.code == 0, third.err
     assert loaded("third.png").tobytes() == loaded(singles[2]).tobytes()
-    assert "is a grid: say which of its 3 pictures, such as cell 1" in ask("vary", sheet).err
+    assert "is a grid of 3 pictures: name a cell" in ask("vary", sheet).err
 
 
 @pytest.mark.parametrize("app", [("zoom",), ("pan", "left")])
@@ -217,6 +228,85 @@ def test_the_view_of_a_cell_is_moved(ask, app):
         assert made.code == 0, made.err
     assert loaded("made-grid.png").tobytes() == loaded("made-cell.png").tobytes()
     assert "is a grid" in ask(command, "grid.png", *where).err
+
+
+ON_A_GRID = {
+    "redraw": ("grid.png", "a cat"),
+    "stylize": ("grid.png", "a cat", "--style", "anime"),
+    "edit": ("grid.png", "a cat", "--fast"),
+    "blend": ("in.png", "grid.png"),
+}
+
+
+@pytest.mark.parametrize("app", ON_A_GRID)
+def test_a_grid_is_not_taken_for_one_picture(ask, app):
+    ask("imagine", "a cat", "--seed", "3", "-o", "grid.png")
+    answer = ask(app, *ON_A_GRID[app])
+    assert answer.code == 2
+    assert "'grid.png' is a grid of 4 pictures" in answer.err
+    with pytest.raises(BadBrief, match="is a grid"):
+        describe("grid.png")
+
+
+def test_a_cell_means_what_was_chosen_for_it(ask):
+    asked = "a {red|green|blue|black} cat"
+    ask("imagine", asked, "--seed", "3", "-o", "grid.png")
+    assert Picture.open("grid.png").info.chosen == ""
+    for number in (1, 2, 3, 4):
+        ask("upscale", "grid.png", str(number), "-o", "cell.png")
+        said = Picture.open("cell.png").brief.prompt
+        assert said == choose(asked, 2 + number) != asked
+        zoomed = ask("zoom", "grid.png", "--cell", str(number), "--seed", "1", "-o", "zoomed.png")
+        assert zoomed.code == 0, zoomed.err
+        assert Picture.open("zoomed.png").brief.prompt == said
+
+
+def test_a_grid_from_a_picture_in_front_can_be_made_again(ask):
+    loaded("in.png").save("my photo.tif")
+    made = ask("imagine", "my photo.tif a cat", "--seed", "3", "-o", "grid.png")
+    assert made.code == 0, made.err
+    sheet = Picture.open("grid.png")
+    assert (sheet.brief.image, sheet.brief.prompt, sheet.brief.count) == ("my photo.tif", "a cat", 4)
+    assert sheet.brief.guidance == 9
+    line = shlex.split(ask("show", "grid.png").out.splitlines()[-1])
+    assert cli.run([*line[1:], "-o", "again.png"]) == 0
+    assert loaded("again.png").tobytes() == loaded("grid.png").tobytes()
+    assert "only its words are painted again" in ask("reroll", "grid.png").err
+
+
+def test_a_style_of_the_command_line_goes_before_one_by_picture(ask):
+    answer = ask("paint", "a cat --sref in.png", "--style", "flat", "-o", "made.png")
+    assert "--sref has no effect" in answer.err or "unknown style" in answer.err
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ("inpaint", "clear.png", "a cat", "--mask", "mask.png"),
+        ("zoom", "clear.png", "a cat"),
+        ("upscale", "clear.png"),
+    ],
+)
+def test_a_ground_goes_under_what_is_kept_too(ask, request_):
+    clear("clear.png")
+    made = ask(*request_, "--background", "#ffffff", "-o", "made.jpg")
+    assert made.code == 0, made.err
+    assert loaded("made.jpg").mode == "RGB"
+
+
+def test_words_that_look_like_parameters_stay_words(ask):
+    made = ask("redraw", "in.png", r"a cat \--tile", "--seed", "1", "-o", "made.png")
+    assert made.code == 0, made.err
+    line = shlex.split(ask("show", "made.png").out.splitlines()[-1])
+    assert line[-1] == r"a cat \--tile"
+
+
+def test_a_variation_as_far_as_asked(ask):
+    ask("paint", "a cat", "--seed", "3", "-o", "one.png")
+    for name, far in (("near.png", "0.05"), ("far.png", "0.9")):
+        made = ask("vary", "one.png", "--count", "1", "--seed", "1", "--variation", far, "-o", name)
+        assert made.code == 0, made.err
+        assert Picture.open(name).brief.variation == float(far)
 
 
 def test_what_show_reads_comes_from_strangers(ask):
@@ -232,7 +322,7 @@ def test_what_show_reads_comes_from_strangers(ask):
 
 
 def test_a_jpeg_is_refused_before_painting_where_transparency_comes(ask):
-    loaded("in.png").convert("RGBA").save("clear.png")
+    clear("clear.png")
     answer = ask("redraw", "clear.png", "a cat", "-o", "out.jpg")
     assert (answer.code, "JPEG has no transparency" in answer.err) == (2, True)
     assert ask("redraw", "clear.png", "a cat", "--background", "white", "-o", "out.jpg").code == 0
@@ -240,7 +330,7 @@ def test_a_jpeg_is_refused_before_painting_where_transparency_comes(ask):
 
 def test_a_picture_in_front_of_the_words_is_redrawn_as_redraw_does(ask):
     """What is not asked for is decided for a given picture, not for words alone."""
-    loaded("in.png").convert("RGBA").save("clear.png")
+    clear("clear.png")
     for file in ("in.png", "clear.png"):
         assert ask("paint", file, "a cat", "--seed", "4", "-o", "a.png").code == 0
         assert ask("redraw", file, "a cat", "--seed", "4", "--strength", "0.7", "-o", "b.png").code == 0

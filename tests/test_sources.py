@@ -27,11 +27,21 @@ def saved(image: Image.Image, path, **options):
 
 def test_plain_pictures_are_read_byte_for_byte_and_silently(tmp_path):
     for mode in ("RGB", "RGBA", "L", "LA", "1"):
-        source = read_source(saved(gradient(mode), tmp_path / f"{mode}.png"))
+        image = gradient(mode)
+        if "A" in mode:
+            image.putalpha(100)
+        source = read_source(saved(image, tmp_path / f"{mode}.png"))
         assert source.notes == ()
         assert source.image.mode == ("RGBA" if "A" in mode else "RGB")
-        assert source.image.tobytes() == gradient(mode).convert(source.image.mode).tobytes()
+        assert source.image.tobytes() == image.convert(source.image.mode).tobytes()
         assert source.name.endswith(f"{mode}.png")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_opaque_picture_with_an_alpha_channel_is_opaque(tmp_path, mode):
+    source = read_source(saved(gradient(mode), tmp_path / "a.png"))
+    assert (source.image.mode, source.notes) == ("RGB", ())
+    assert source.image.tobytes() == gradient(mode).convert("RGB").tobytes()
 
 
 def test_what_is_converted_is_said(tmp_path):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from danqing.apps.cells import part_of
 from danqing.apps.describe import words_of
 from danqing.apps.easel import Easel, opened
 from danqing.apps.forms import Blend
 from danqing.apps.frame import Frame
 from danqing.apps.sittings import Watch
+from danqing.conditioning.grammar import Prompt, parse, render
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
 from danqing.core.painter import Given, Painter
@@ -32,14 +35,14 @@ def blend(
     Raises:
         BadBrief: more than five pictures, or weights that do not fit them. BadPicture: one cannot be read.
     """
-    sources = [read_source(image) for image in images]
+    sources = [part_of(read_source(image)) for image in images]
     names = tuple(source.name or f"picture {k}" for k, source in enumerate(sources, start=1))
     form = Blend.of(prompt, images=names, **fields)
     weights = _weights(form)
     easel = Easel("blend", form, opened(form, painter, sources[0]), sources[0], watch)
     card = easel.painter.card
-    said = [f"{words_of(source, card)}::{weight:g}" for source, weight in zip(sources, weights, strict=True)]
-    wanted = " ".join([*said, *([f"{prompt}::1"] if prompt else [])])
+    said = [weighed(words_of(source, card), weight) for source, weight in zip(sources, weights, strict=True)]
+    wanted = " ".join([*said, *([weighed(prompt, 1.0)] if prompt else [])])
     scale = 1 if form.native else card.scale
     width, height = form.width or card.width * scale, form.height or card.height * scale
     brief = easel.settled(width, height, prompt=wanted)
@@ -47,6 +50,17 @@ def blend(
     cuts = [Frame.around(source.image, sized, card).cut(source.image, scale) for source in sources]
     given = Given(references=tuple(from_pil(cut)[None] for cut in cuts), weights=weights)
     return easel.paint(brief, given, lambda painted: painted)
+
+
+def weighed(text: str, weight: float) -> str:
+    """`text` as a part of that weight; as several that sum to it, where it has weighted parts of its own."""
+    prompt = parse(text)
+    if len(prompt.parts) == 1 and not prompt.blend:
+        return f"{text}::{weight:g}"
+    total = sum(part.weight for part in prompt.parts)
+    share = weight / total if total > 0 else 0.0
+    parts = (replace(part, weight=part.weight * share) for part in prompt.parts)
+    return render(Prompt(tuple(parts), blend=True))
 
 
 def _weights(form: Blend) -> tuple[float, ...]:

@@ -9,10 +9,12 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from danqing.apps.cells import part_of
 from danqing.apps.easel import filled, opened
 from danqing.apps.forms import Describe
 from danqing.apps.looking import Looker, open_looker, seen
 from danqing.apps.sittings import Watch
+from danqing.conditioning.prompt import said
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import Painter
@@ -37,6 +39,7 @@ def describe(
         BadWeights: the captioner's folder cannot be used.
     """
     form, source = filled(Describe, image, **fields)
+    source = part_of(source)
     if form.captioner is not None:
         return [caption(source.image, form.captioner)]
     card = opened(form, painter).card
@@ -44,9 +47,10 @@ def describe(
 
 
 def words_of(source: Source, card: Card) -> str:
-    """The words that painted a picture, or the best that CLIP finds for it."""
-    if source.brief is not None and source.brief.prompt:
-        return source.brief.prompt
+    """The words that painted a picture, with its style, or the best that CLIP finds for it."""
+    brief = source.brief
+    if brief is not None and brief.prompt:
+        return said(brief, card) if brief.style in card.styles else brief.prompt
     return prompts_for(source.image, open_looker(), card)[0]
 
 

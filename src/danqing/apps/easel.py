@@ -83,7 +83,15 @@ class Easel:
         """The picture with the app, the id of its parent and what was asked."""
         asked = self.form.asked(seed=picture.brief.seeds[0], **({} if self.form.single else {"count": 1}))
         told = {"app": self.app, "parent": self.source.id, "asked": asked}
-        return replace(picture, info=picture.info.model_copy(update=told))
+        return replace(picture, image=self.grounded(picture.image), info=picture.info.model_copy(update=told))
+
+    def grounded(self, image: Image.Image) -> Image.Image:
+        """On the ground that was asked for, also where what was kept of the source shows through."""
+        wished = self.form.background if "background" in self.form.model_fields_set else "transparent"
+        if wished == "transparent" or image.mode != "RGBA":
+            return image
+        ground = Image.new("RGBA", image.size, wished)
+        return Image.alpha_composite(ground, image).convert("RGB")
 
     def settled(self, width: int, height: int, **changed: Any) -> Brief:
         """The form's brief for a canvas of that size: transparent where the picture is and the model can."""

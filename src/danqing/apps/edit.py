@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from danqing.apps.cells import part_of
 from danqing.apps.describe import words_of
 from danqing.apps.easel import Easel, filled, opened, tunable
 from danqing.apps.forms import EDIT_STEPS, Edit
@@ -25,6 +26,7 @@ from danqing.apps.frame import Frame
 from danqing.apps.sittings import Watch, painted, pictures_of, wearing
 from danqing.conditioning.prompt import plainly, spoken
 from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
@@ -55,9 +57,12 @@ def edit(
         BadWeights: the shipped CLIP, which chooses the steps, is damaged.
     """
     form, source = filled(Edit, image, prompt, **fields)
+    source = part_of(source)
     easel = Easel("edit", form, opened(form, painter, source), source, watch)
     frame = Frame.around(source.image, form, easel.painter.card)
     brief = easel.settled(frame.width, frame.height)
+    if form.fast and form.etas is not None:
+        raise BadBrief("--fast paints one picture: leave the etas out")
     if form.fast:
         strip = _swapped(easel, brief, frame)
     elif form.etas is not None:

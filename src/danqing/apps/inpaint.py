@@ -65,7 +65,8 @@ def repainted(
         image=from_pil(frame.cut(image, scale))[None], region=mask_from_pil(frame.region(region, scale))[None]
     )
     pictures = easel.paint(brief, given, lambda painted: painted)
-    return [replace(picture, image=frame.laid(picture.image, image, cover)) for picture in pictures]
+    whole = (frame.laid(picture.image, image, cover) for picture in pictures)
+    return [replace(one, image=easel.grounded(laid)) for one, laid in zip(pictures, whole, strict=True)]
 
 
 def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Image.Image:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from danqing.apps.cells import part_of
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Outpaint, Pan, Zoom
 from danqing.apps.inpaint import repainted
 from danqing.apps.sittings import Watch
-from danqing.apps.vary import part_of
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import PIXELS_MAX, Picture
@@ -119,7 +119,7 @@ def extended(easel: Easel, sides: Sides) -> list[Picture]:
     image = easel.source.image
     width, height = image.width + sides.left + sides.right, image.height + sides.top + sides.bottom
     if not sides.any:
-        raise BadBrief("nothing to add: give left, right, top or bottom, such as right 0.5")
+        raise BadBrief("nothing to add: give more, such as right 0.5 or by 1.5")
     if width * height > PIXELS_MAX:
         raise BadBrief(f"{width}x{height} is above {PIXELS_MAX // 1_000_000} megapixels: add less")
     card = easel.painter.card

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from danqing.apps.cells import part_of
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Form, Redraw
 from danqing.apps.frame import Frame
@@ -33,6 +34,7 @@ def redraw(
         BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
     """
     form, source = filled(Redraw, image, prompt, **fields)
+    source = part_of(source)
     easel = Easel("redraw", form, opened(form, painter, source), source, watch)
     depth = None if form.depth is None else read_source(form.depth).image
     return from_picture(easel, depth, prompt=form.prompt, **prevailing(easel))

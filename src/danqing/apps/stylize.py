@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from danqing.apps.cells import part_of
 from danqing.apps.describe import style_like, thing_in
 from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Stylize
@@ -43,6 +44,7 @@ def stylize(
     if (style is None) == (other is None):
         raise BadBrief("give one of a style, such as paper-cut, and a picture to be like")
     form, source = filled(Stylize, image, prompt, **told, **fields)
+    source = part_of(source)
     easel = Easel("stylize", form, opened(form, painter, source), source, watch)
     card = easel.painter.card
     name = style_like(other.image, open_looker(), card) if other is not None else str(style)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from danqing.apps.cells import cell_of, part_of
 from danqing.apps.describe import words_of
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.enlarging import Repaints, enlarged, method, repainted
 from danqing.apps.forms import Upscale
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
-from danqing.apps.vary import cell_of, part_of
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
@@ -43,7 +43,7 @@ def upscale(
         return [Picture(cell.image, cell.brief, info)]
     if not form.creative:
         form = form.model_copy(update={"fast": False})  # nothing is painted
-    source = part_of(source, None)
+    source = part_of(source)
     easel = Easel("upscale", form, opened(form, painter, source), source, watch)
     painter = _levelled(easel.painter, form.noise_level)
     start = _redrawn(easel) if form.creative else Picture(source.image, source.brief or _unknown(easel))

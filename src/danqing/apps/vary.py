@@ -6,16 +6,15 @@ the same for the same parent, button and seed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from danqing.apps.cells import part_of
 from danqing.apps.easel import Easel, filled, opened, words_for
 from danqing.apps.forms import Vary
 from danqing.apps.redraw import from_picture
 from danqing.apps.sittings import Watch
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
-from danqing.core.images import cell
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place, Source
@@ -49,34 +48,8 @@ def _noise(form: Vary, source: Source) -> dict[str, Any]:
     """Noise between the parent's own, where that is known, and that of new seeds."""
     if source.brief is None or source.brief.seed is None:
         return {}
-    return {"seed": source.brief.seed, "variation": VARIATIONS[form.how], "variation_seed": form.seed}
-
-
-def part_of(source: Source, cell: int | None) -> Source:
-    """The picture itself, or a cell of it.
-
-    Raises:
-        BadBrief: it is a grid and no cell is named, or there is no such cell.
-    """
-    if cell is not None:
-        return cell_of(source, cell)
-    if source.brief is not None and source.brief.count > 1:
-        raise BadBrief(
-            f"{source.name!r} is a grid: say which of its {source.brief.count} pictures, such as cell 1"
-        )
-    return source
-
-
-def cell_of(source: Source, number: int) -> Source:
-    """Cell `number` (1 is at the top left) of a grid that danqing painted, pixel for pixel.
-
-    Raises:
-        BadBrief: the picture is not a grid, or has fewer cells.
-    """
-    brief = source.brief
-    if brief is None or brief.count < 2:
-        raise BadBrief(f"{source.name!r} is not a grid that danqing painted: leave the cell out")
-    if number > brief.count:
-        raise BadBrief(f"cell {number} of {source.name!r}: choose from 1 to {brief.count}")
-    image = cell(source.image, number - 1, brief.count)
-    return replace(source, image=image, brief=brief.alone(number - 1))
+    return {
+        "seed": source.brief.seed,
+        "variation": form.variation or VARIATIONS[form.how],
+        "variation_seed": form.seed if form.variation_seed is None else form.variation_seed,
+    }

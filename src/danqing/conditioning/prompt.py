@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from danqing.conditioning.grammar import Chunk, Part, Prompt, Span, parse, text_of
+from danqing.conditioning.grammar import Chunk, Part, Prompt, Span, parse, render, text_of
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
 from danqing.core.brief import Brief
@@ -42,6 +42,13 @@ def words(brief: Brief, card: Card) -> Prompt:
     if not ending:
         return prompt
     return replace(prompt, parts=tuple(_ended(part, ending) for part in prompt.parts))
+
+
+def said(brief: Brief, card: Card) -> str:
+    """`words` as text. A prompt of one part stays as it was written, so that it may name adapters."""
+    ending, prompt = _style(brief, card), parse(brief.prompt)
+    alone = len(prompt.parts) == 1 and not prompt.blend
+    return f"{brief.prompt}{ending}" if alone or not ending else render(words(brief, card))
 
 
 def plainly(brief: Brief, card: Card) -> str:

@@ -18,7 +18,7 @@ from danqing.core.metadata import Info, read_json
 from danqing.core.picture import Picture, decoded
 
 FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff")  # how their files' names end
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # how their files' names end
 SIDE_MIN = 8  # pixels; less holds nothing to see
 
 Place = str | Path | Image.Image | Picture
@@ -116,6 +116,13 @@ def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if before == "F":
         image = image.convert("L")
     image = image.convert(_THROUGH.get(image.mode, image.mode))
-    simple = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    simple = image.convert("RGBA" if _clear(image) else "RGB")
     told = "16-bit grey" if before in _WHOLE else before
     return simple, [] if before in _PLAIN else [f"is converted from {told} to {simple.mode}"]
+
+
+def _clear(image: Image.Image) -> bool:
+    """Whether anything shows through: most screenshots have an alpha channel, and are opaque."""
+    if not image.has_transparency_data:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)

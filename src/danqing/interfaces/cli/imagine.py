@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +49,8 @@ def reroll(
     brief = read_source(picture).brief
     if brief is None:
         raise BadPicture(f"{picture!r} does not say how it was painted: use a file as danqing saved it")
+    if brief.image is not None or brief.strength is not None:
+        print("it was made from a picture: only its words are painted again", file=sys.stderr)
     paint_brief(
         brief.model_copy(update={**_AFRESH, "seed": secrets.randbelow(SEEDS)}), None, out, cells=False
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def learn(**options: Any) -> None:
 
     danqing paint "a <my-cat>, ink wash style"
     """
-    out = Path(options.pop("out") or "adapters")
+    given = options.pop("out")
+    out = Path(given or "adapters")
     form = Learn.of_values(**{name: value for name, value in options.items() if value is not None})
     for place in form.images:
         if not Path(place).is_dir():
@@ -37,4 +39,13 @@ def learn(**options: Any) -> None:
 
         path = app(form, folder=out, watch=watch)
     typer.echo(path)
-    typer.echo(f'paint it with: danqing paint "a <{form.name}>"', err=True)
+    typer.echo(f"paint it with: danqing paint {_words_for(form.name, path, given)}", err=True)
+
+
+def _words_for(name: str, path: Path, out: str | None) -> str:
+    """What paints the subject: by its name in the folder `adapters` here, by its file anywhere else."""
+    if out is None:
+        return f'"a <{name}>"'
+    from danqing.tuning.adapter_files import read_adapter
+
+    return f'"a {read_adapter(path).trigger}" --adapter {shlex.quote(str(path))}'

@@ -121,9 +121,15 @@ def app_line(app: str, form: Form) -> str:
     words = ["danqing", app]
     for name in kind.model_fields:
         if name in form.model_fields_set and name not in kind.asks and name != "image":
-            words += _told(name, getattr(form, name), _default_of(kind, name))
-    said = [part for name in kind.asks for part in _parts_of(getattr(form, name))]
+            words += _told(name, _spelt(name, form), _default_of(kind, name))
+    said = [part for name in kind.asks for part in _parts_of(_spelt(name, form))]
     return shlex.join([*words, *_behind(said)])
+
+
+def _spelt(name: str, form: Form) -> Any:
+    """A field as the command reads it: in a prompt, words that look like parameters are only words."""
+    value = getattr(form, name)
+    return literal(value) if name == "prompt" else value
 
 
 def _default_of(form: type[Request], name: str) -> object:

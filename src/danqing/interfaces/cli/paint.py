@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from inspect import Parameter
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,23 +65,33 @@ def paint_words(
     """Paint and save what words with parameters ask for. cells: save each picture of a grid, not it alone."""
     words, asked = split(said)
     asked = asked if ratio is None else replace(asked, ar=ratio)
-    first, _, rest = words.strip().partition(" ")
+    place, rest = _in_front(words)
     clear = False
-    if PurePath(first).suffix.lower() in SUFFIXES:  # an image prompt, in front as in Midjourney
-        clear = (
-            read_source(first).image.mode == "RGBA"
-        )  # what is wrong with it is told before opening a model
-        words, given = rest, {**given, "image": first, "strength": image_strength(asked.iw)}
+    if place is not None:  # what is wrong with it is told before opening a model
+        clear = read_source(place).image.mode == "RGBA"
+        words, given = rest, {**given, "image": place, "strength": image_strength(asked.iw)}
     brief = Brief.of(words, **given)
     painter, card = _chosen(brief.model)
     if clear and "background" not in given and Can.ALPHA in card.can:
         brief = brief.model_copy(update={"background": "transparent"})
-    if asked.sref is not None:
+    if asked.sref is not None and "style" in given:
+        _tell("--sref has no effect beside --style")
+    elif asked.sref is not None:
         brief = brief.model_copy(update={"style": _style_of(asked.sref, card)})
     wish = _asked(brief, asked, card)
     brief = wish.settled(card)
     _advise(brief, asked)
     paint_brief(brief, painter, out, cells=cells, wish=wish)
+
+
+def _in_front(words: str) -> tuple[str | None, str]:
+    """An image prompt, in front as in Midjourney, and the other words; its name may have spaces."""
+    said = words.split()
+    for k in range(len(said), 0, -1):
+        name = " ".join(said[:k])
+        if PurePath(name).suffix.lower() in SUFFIXES and (k == 1 or Path(name).is_file()):
+            return name, " ".join(said[k:])
+    return None, words
 
 
 def paint_brief(
@@ -161,15 +171,25 @@ def _save(pictures: list[Picture], brief: Brief, places: Places, *, cells: bool)
     for picture, path in zip(pictures, places.pictures, strict=True) if cells else ():
         print(picture.save(path))
     if places.sheet is not None:
-        from danqing.core.images import grid
-        from danqing.core.picture import Picture
-
-        print(Picture(grid([picture.image for picture in pictures]), brief, info).save(places.sheet))
+        print(_sheet(pictures, brief).save(places.sheet))
     last = "" if brief.count == 1 else f" to {pictures[-1].brief.seed}"
     each = " each" if brief.count > 1 else ""
     how = f", {brief.steps} steps of {brief.sampler}" if brief.sampler else ""
     _tell(f"seed {brief.seed}{last}, {info.seconds:.1f} s{each}{how}")
     tell_dropped(pictures)
+
+
+def _sheet(pictures: list[Picture], brief: Brief) -> Picture:
+    """The grid of all; where it was made from a picture, it tells what that app was asked."""
+    from danqing.core.images import grid
+    from danqing.core.picture import Picture
+
+    first, count = pictures[0], len(pictures)
+    told: dict[str, Any] = {"chosen": ""}  # for each picture something else
+    if brief.image is not None:
+        brief = first.brief.model_copy(update={"count": count})
+        told["asked"] = {**first.info.asked, "count": count}
+    return Picture(grid([one.image for one in pictures]), brief, first.info.model_copy(update=told))
 
 
 def tell_dropped(pictures: Iterable[Picture]) -> None:
