@@ -44,6 +44,20 @@ def test_an_opaque_picture_with_an_alpha_channel_is_opaque(tmp_path, mode):
     assert source.image.tobytes() == gradient(mode).convert("RGB").tobytes()
 
 
+def test_floats_up_to_one_are_not_black(tmp_path):
+    values = np.linspace(0, 1, 24 * 16, dtype=np.float32).reshape(16, 24)
+    source = read_source(saved(Image.fromarray(values), tmp_path / "f.tif"))
+    assert np.abs(np.asarray(source.image)[..., 0] - values * 255).max() <= 1
+    whole = read_source(saved(Image.fromarray(values * 255), tmp_path / "g.tif"))
+    assert np.abs(np.asarray(whole.image)[..., 0] - values * 255).max() <= 1
+
+
+def test_the_previews_in_the_picture_of_a_phone_are_no_film(tmp_path):
+    gradient().save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[gradient(size=(12, 8))])
+    source = read_source(tmp_path / "phone.jpg")
+    assert (source.image.size, source.notes) == ((24, 16), ())
+
+
 def test_what_is_converted_is_said(tmp_path):
     cmyk = read_source(saved(gradient("CMYK"), tmp_path / "a.tiff"))
     assert (cmyk.image.mode, "from CMYK to RGB" in cmyk.notes[0]) == ("RGB", True)

@@ -178,7 +178,8 @@ def _decode(path: Path, formats: tuple[str, ...]) -> Decoded:
             raise Image.DecompressionBombError
         deep = image.mode in ("RGB", "RGBA") and ";16" in str(image.tile)  # known only before it is loaded
         image.load()
-        return Decoded(image.copy(), _own_text(image), getattr(image, "n_frames", 1), deep)
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's previews, no film
+        return Decoded(image.copy(), _own_text(image), frames, deep)
 
 
 def _own_text(image: Image.Image) -> str | None:

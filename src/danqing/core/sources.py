@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, ImageOps
 
@@ -114,7 +115,8 @@ def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if before in _WHOLE:  # Pillow would clip these at 255, leaving a white picture
         image = image.convert("F").point(lambda value: value / 257).convert("L")
     if before == "F":
-        image = image.convert("L")
+        _, most = cast("tuple[float, float]", image.getextrema())
+        image = image.point(lambda value: value * (255 if most <= 1 else 1)).convert("L")
     image = image.convert(_THROUGH.get(image.mode, image.mode))
     simple = image.convert("RGBA" if _clear(image) else "RGB")
     told = "16-bit grey" if before in _WHOLE else before
