@@ -146,6 +146,7 @@ def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
         (("stylize", "in.png", "a cat", "--style", "papercut"), 2, "did you mean"),
         (("edit", "in.png", "a cat", "--etas", "0,2"), 2, "etas"),
         (("edit", "in.png", "a cat", "--etas", ","), 2, "etas"),
+        (("edit", "in.png", "a cat", "--etas", "0.5,0.50"), 2, "eta0.5 is asked for twice"),
         (("edit", "in.png", ""), 2, "prompt"),
         (("edit", "in.png", "a cat", "--fast", "--etas", "0,1"), 2, "leave the etas out"),
         (("redraw", "in.png", "a cat --ar 3:2"), 2, "--ar is for paint"),

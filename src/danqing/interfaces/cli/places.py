@@ -30,12 +30,16 @@ def places_for(out: str | None, words: str, marks: Sequence[object], *, transpar
     a file is written as named, replacing what was there, and with several pictures becomes their sheet.
 
     Raises:
-        BadBrief: the ending of `out` is not a picture's, or is JPEG where transparency is asked.
+        BadBrief: the ending of `out` is not a picture's, or is JPEG where transparency is asked, or two marks
+            are the same.
         DanqingError: a place cannot be written.
     """
     # os.path, not pathlib: it stays calm on ~nobody and on names too long, which check_writable tells better
     place = FOLDER if out is None else Path(os.path.expanduser(out))  # noqa: PTH111
     folder = out is None or out.endswith(("/", "\\")) or place.suffix == "" or os.path.isdir(place)  # noqa: PTH112
+    if len(set(marks)) < len(marks):
+        twice = next(mark for k, mark in enumerate(marks) if mark in marks[:k])
+        raise BadBrief(f"{twice} is asked for twice, and would be one file: leave one out")
     base = place / f"{slug(words)}.png" if folder else place
     check_place(base, transparent=transparent)
     if len(marks) == 1 and not folder:
