@@ -275,6 +275,11 @@ def test_a_grid_from_a_picture_in_front_can_be_made_again(ask):
     assert "only its words are painted again" in ask("reroll", "grid.png").err
 
 
+def test_words_that_end_like_a_long_file_are_words(ask):
+    made = ask("paint", f"a cat {'very ' * 60}near poster.png", "-o", "made.png")
+    assert made.code == 0, made.err
+
+
 def test_a_style_of_the_command_line_goes_before_one_by_picture(ask):
     answer = ask("paint", "a cat --sref in.png", "--style", "flat", "-o", "made.png")
     assert "--sref has no effect" in answer.err or "unknown style" in answer.err
@@ -308,6 +313,19 @@ def test_a_variation_as_far_as_asked(ask):
         made = ask("vary", "one.png", "--count", "1", "--seed", "1", "--variation", far, "-o", name)
         assert made.code == 0, made.err
         assert Picture.open(name).brief.variation == float(far)
+
+
+def test_the_command_that_learn_tells_paints_from_a_folder_of_ones_own(ask):
+    Path("photos").mkdir()
+    for seed in (1, 2):
+        noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(f"photos/{seed}.png")
+    learned = ask("learn", "zed", "photos", "--class", "cat", "--out", "my own")
+    assert learned.code == 0, learned.err
+    told = shlex.split(learned.err.strip().splitlines()[-1].partition("danqing ")[2])
+    made = ask(*told, "-o", "made.png")
+    assert made.code == 0, made.err
+    assert list(Picture.open("made.png").brief.adapters) == ["my own/zed.safetensors"]
 
 
 def test_what_show_reads_comes_from_strangers(ask):

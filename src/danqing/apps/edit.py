@@ -57,12 +57,12 @@ def edit(
         BadWeights: the shipped CLIP, which chooses the steps, is damaged.
     """
     form, source = filled(Edit, image, prompt, **fields)
+    if form.fast and form.etas is not None:
+        raise BadBrief("fast paints one picture: leave the etas out")
     source = part_of(source)
     easel = Easel("edit", form, opened(form, painter, source), source, watch)
     frame = Frame.around(source.image, form, easel.painter.card)
     brief = easel.settled(frame.width, frame.height)
-    if form.fast and form.etas is not None:
-        raise BadBrief("--fast paints one picture: leave the etas out")
     if form.fast:
         strip = _swapped(easel, brief, frame)
     elif form.etas is not None:

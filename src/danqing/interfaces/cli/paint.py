@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from inspect import Parameter
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -86,11 +88,12 @@ def paint_words(
 
 def _in_front(words: str) -> tuple[str | None, str]:
     """An image prompt, in front as in Midjourney, and the other words; its name may have spaces."""
-    said = words.split()
-    for k in range(len(said), 0, -1):
-        name = " ".join(said[:k])
-        if PurePath(name).suffix.lower() in SUFFIXES and (k == 1 or Path(name).is_file()):
-            return name, " ".join(said[k:])
+    ends = [word.end() for word in re.finditer(r"\S+", words)]
+    for end in reversed(ends):
+        name = words[:end].strip()
+        # os.path, not pathlib: it stays calm on names too long
+        if PurePath(name).suffix.lower() in SUFFIXES and (end == ends[0] or os.path.isfile(name)):  # noqa: PTH113
+            return name, words[end:].strip()
     return None, words
 
 
