@@ -31,9 +31,9 @@ from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import read_source
 from danqing.data.captions import plain
-from danqing.data.dataset import Stickers, read_imagefolder, to_unit
+from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
 from danqing.evaluation.metrics import psnr
-from danqing.families import open_critic, open_painter
+from danqing.families import open_clip_scorer, open_painter
 from danqing.nets.judge import Judge
 from danqing.tuning.adapter_files import read_adapter
 
@@ -63,7 +63,7 @@ def main() -> None:
 class Bench:
     """The painter, the real pictures, the judge and a place for sheets."""
 
-    def __init__(self, painter: Painter, real: Stickers, sheets: Path | None) -> None:
+    def __init__(self, painter: Painter, real: CaptionedImages, sheets: Path | None) -> None:
         self.painter, self.real, self.sheets = painter, real, sheets
         self.judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
 
@@ -157,13 +157,13 @@ def editing(bench: Bench, count: int) -> Figures:
     is told of the strip at fixed etas and of the one that `edit` shows, which that very CLIP has chosen; the
     judge has no part in it.
     """
-    critic, rng, sheet = open_critic(), random.Random(3), []
+    scorer, rng, sheet = open_clip_scorer(), random.Random(3), []
     scores, kept = defaultdict[str, list[list[float]]](list), defaultdict[str, list[bool]](list)
     for image, row in bench.pick(count, held_out=False):
         style = bench.other_style(row, rng)
         words = plain(row["concept"], row["concept_zh"], style)[0]
         images = _images(edit(image, words, painter=bench.painter, native=True, seed=1, etas=WAY))
-        nearness = critic.score(_stack(images), [words])[:, 0].tolist()
+        nearness = scorer.score(_stack(images), [words])[:, 0].tolist()
         _, styles, _ = bench.judge.look(_stack(images))
         shares = styles.softmax(-1)[:, bench.judge.config.styles.index(style)].tolist()
         right = [label[0] == row["concept"] for label in bench.labels(images)]
@@ -219,7 +219,7 @@ def learning(bench: Bench, count: int) -> Figures:
     A subject is a held-out drawing in colours that no drawing of its kind has, seen from four sides: turned,
     mirrored, near and far; it is learned as `danqing learn` does.
     """
-    critic, gained, after, sheet = open_critic(), [], [], []
+    scorer, gained, after, sheet = open_clip_scorer(), [], [], []
     rights: dict[bool, list[bool]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as folder:
         for k, (image, row) in enumerate(bench.pick(count, held_out=True)):
@@ -230,9 +230,9 @@ def learning(bench: Bench, count: int) -> Figures:
             own_words = f"a {read_adapter(adapter).trigger}"
             before = paint(f"a {row['concept']}", painter=bench.painter, native=True, seed=1, count=4)
             now = paint(own_words, painter=bench.painter, native=True, seed=1, count=4, adapters=worn)
-            subject = critic.pictures(_stack([read_source(place).image for place in places]))
+            subject = scorer.pictures(_stack([read_source(place).image for place in places]))
             usual, likeness = (
-                float((critic.pictures(_stack(_images(painted))) @ subject.T).mean())
+                float((scorer.pictures(_stack(_images(painted))) @ subject.T).mean())
                 for painted in (before, now)
             )
             after.append(likeness)

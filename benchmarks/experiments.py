@@ -25,13 +25,13 @@ from torch import Generator, Tensor, nn
 import danqing.zoo
 from danqing.core.seeds import Seeds
 from danqing.data.captions import plain
-from danqing.data.dataset import Stickers, read_imagefolder, to_unit
+from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
 from danqing.diffusion.codec import Codec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
-from danqing.families import open_critic, open_painter
-from danqing.families.stable_diffusion import SCHEDULE, UNETS, Denoiser
+from danqing.families import open_clip_scorer, open_painter
+from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS, Denoiser
 from danqing.nets.judge import Judge
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, paint_pixels
 from danqing.training.objective import Batch
@@ -159,13 +159,13 @@ class Aligned(DiffusionObjective):
     """REPA (arXiv 2410.06940): the UNet's middle is drawn towards what a picture tower sees, ours of CLIP."""
 
     def __init__(
-        self, painter: DiffusionPainter, pictures: Stickers, options: DiffusionOptions, weight: float
+        self, painter: DiffusionPainter, pictures: CaptionedImages, options: DiffusionOptions, weight: float
     ) -> None:
         super().__init__(painter, painter.modules["unet"], pictures, options)
-        self._weight, critic = weight, open_critic()
+        self._weight, scorer = weight, open_clip_scorer()
         with torch.no_grad():
             views = torch.split(to_unit(pictures.pictures)[:, :3], 64)
-            states = [critic.model.vision_model(critic.sight(part)).last_hidden_state for part in views]
+            states = [scorer.model.vision_model(scorer.sight(part)).last_hidden_state for part in views]
         seen = torch.cat(states)[:, 1:]
         side = round(seen.shape[1] ** 0.5)
         self._seen = F.adaptive_avg_pool2d(seen.mT.unflatten(2, (side, side)), 4)
@@ -207,7 +207,7 @@ def painter_of(trial: Trial, shipped: DiffusionPainter) -> DiffusionPainter:
     )
 
 
-def slice_of(pictures: Stickers, things: int) -> Stickers:
+def slice_of(pictures: CaptionedImages, things: int) -> CaptionedImages:
     """Some of the things that the judge knows, in two styles; held-out pairs too."""
     known = set(Judge.load(Path(danqing.zoo.__path__[0]) / "judge").config.concepts)
     found = sorted({row["concept"] for row in pictures.rows if row.get("concept") in known})
@@ -215,7 +215,7 @@ def slice_of(pictures: Stickers, things: int) -> Stickers:
     return pictures.where(lambda row: row.get("concept") in names and row.get("style") in STYLES)
 
 
-def trained(trial: Trial, pictures: Stickers, minutes: float) -> tuple[DiffusionPainter, int, float]:
+def trained(trial: Trial, pictures: CaptionedImages, minutes: float) -> tuple[DiffusionPainter, int, float]:
     """The painter after its minutes, how many pictures it saw and how many a second."""
     painter = painter_of(trial, open_painter("stickers"))
     options = DiffusionOptions(uniform=trial.times, gamma=trial.gamma)
@@ -244,7 +244,7 @@ def _pace_of(trainer: Trainer) -> float:
     return (time.perf_counter() - begun) / 20
 
 
-def judged(painter: DiffusionPainter, pictures: Stickers) -> dict[str, float]:
+def judged(painter: DiffusionPainter, pictures: CaptionedImages) -> dict[str, float]:
     """Two pictures of every caption: how often the judge names the thing and the style, and how surely."""
     judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
     known, styles = judge.config.concepts, judge.config.styles

@@ -30,7 +30,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 import danqing
 from danqing.core.brief import Brief
 from danqing.core.painter import Painter
-from danqing.families import open_painter, shipped
+from danqing.families import open_painter
+from danqing.weights.shipped import shipped
 
 PEER_SAMPLER = "dpmpp_2m"  # what DPMSolverMultistepScheduler is by default
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -104,7 +105,7 @@ def warm(case: Case, painter: Painter, **fields: object) -> list[float]:
 
 def duel(case: Case, painter: Painter, folder: Path) -> list[tuple[float, float]]:
     """Seconds of the same request (ours, theirs), taking turns."""
-    brief = case.brief(native=True, count=case.count, sampler=PEER_SAMPLER).settled(painter.card)
+    brief = case.brief(native=True, count=case.count, sampler=PEER_SAMPLER).resolved(painter.card)
     theirs = peer(folder, brief)
 
     def ours() -> object:
@@ -141,16 +142,16 @@ def main() -> None:
     case = arguments()
     torch.set_num_threads(case.threads)
     painter = open_painter(case.model)
-    settled = case.brief().settled(painter.card)
+    resolved = case.brief().resolved(painter.card)
     native = f"{painter.card.width} x {painter.card.height}"
     pictures = f"{case.count} picture{'s' * (case.count > 1)} of {native}"
-    print(f"{case.model}, {settled.steps} steps, guidance {settled.guidance:g}, {case.threads} threads")
+    print(f"{case.model}, {resolved.steps} steps, guidance {resolved.guidance:g}, {case.threads} threads")
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, {platform.machine()}\n")
     print(f"{'':<44} {'least':>8} {'median':>8} {'most':>8}")
     seconds, peak = cold(case)
-    tell(f"danqing paint, {settled.width} x {settled.height}, whole process", seconds, "s")
+    tell(f"danqing paint, {resolved.width} x {resolved.height}, whole process", seconds, "s")
     tell("  its peak memory", [peak], "MiB")
-    tell(f"warm, {settled.width} x {settled.height}", warm(case, painter), "s")
+    tell(f"warm, {resolved.width} x {resolved.height}", warm(case, painter), "s")
     tell(f"warm, {native} (native)", warm(case, painter, native=True), "s")
     pairs = duel(case, painter, shipped().get(case.model, Path(case.model)))
     tell(f"{pictures}: danqing", [ours for ours, _ in pairs], "s")

@@ -25,19 +25,19 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 import danqing.zoo
 from danqing.core.card import Fast
-from danqing.data.dataset import Stickers, read_imagefolder, to_unit
+from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
 from danqing.diffusion.codec import KLCodec
-from danqing.families._diffusers_folder import Parts, read_card, read_folder, save_folder
-from danqing.families.stable_diffusion import UPSCALERS
+from danqing.families.stable_diffusion.painter import UPSCALERS
 from danqing.nets.upscaler import Upscaler
 from danqing.recipes.stable_diffusion import CARD, fresh
+from danqing.weights.diffusers_folder import Parts, read_card, read_folder, save_folder
 
 ZOO = Path(danqing.zoo.__path__[0])
 UNETS = ("stable_diffusion", "stable_diffusion_gpu")  # runs; the last one found is shipped
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-def preview_map(codec: KLCodec, pictures: Stickers) -> Tensor:
+def preview_map(codec: KLCodec, pictures: CaptionedImages) -> Tensor:
     """The least-squares map from latents to RGB in [0, 1], [channels + 1, 3], bias last."""
     pixels = to_unit(pictures.pictures[::8])
     latents = torch.cat([codec.encode(part) for part in torch.split(pixels, 32)])
@@ -68,7 +68,7 @@ def _rounded(weight: Tensor) -> Tensor:
     return weight.bfloat16().to(weight.dtype) if weight.ndim > 1 and weight.is_floating_point() else weight
 
 
-def assembled(folder: Path, pictures: Stickers) -> Parts:
+def assembled(folder: Path, pictures: CaptionedImages) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
     parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
     card = CARD.model_copy(update={"styles": parts.card.styles})

@@ -51,5 +51,5 @@ def same_bits(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def settled(painter, prompt="a cat", **fields):
-    return Brief.of(prompt, seed=1, steps=2, native=True, **fields).settled(painter.card)
+def resolved(painter, prompt="a cat", **fields):
+    return Brief.of(prompt, seed=1, steps=2, native=True, **fields).resolved(painter.card)

@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from danqing.families._diffusers_folder import Parts, derived_card
-from danqing.families._ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET
-from danqing.families._ldm_keys import autoencoder_table, rename, unet_table
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families.stable_diffusion.painter import byte_tokenizer
+from danqing.weights.diffusers_folder import Parts, derived_card
+from danqing.weights.ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET
+from danqing.weights.ldm_keys import autoencoder_table, rename, unet_table
 
 SD1, _, SD2 = KINDS
 LAYERS = 3  # of the text towers

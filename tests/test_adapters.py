@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 from danqing.nets.tiling import seamless
 from danqing.tuning.adapter import Adapter, attached, coverage, fingerprint, named_as, spoken
 from danqing.tuning.adapter_files import find_adapter, read_adapter, write_adapter

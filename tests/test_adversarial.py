@@ -11,10 +11,11 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
+from danqing.conditioning.names import NO_NAMES
 from danqing.core.errors import BadData, NotFinite
-from danqing.data.dataset import Stickers
-from danqing.families import gan, stylegan
-from danqing.families._names import NO_NAMES
+from danqing.data.dataset import CaptionedImages
+from danqing.families import gan
+from danqing.families.stylegan import painter as stylegan
 from danqing.training.adaptive_augment import adapted, augmented
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer, Signs
 from danqing.training.adversarial_losses import (
@@ -24,13 +25,13 @@ from danqing.training.adversarial_losses import (
     spread,
     squared_gradient,
 )
-from danqing.training.duel import Duel, DuelOptions, names_of
+from danqing.training.gan import GanOptions, GanTask, names_of
 from danqing.training.trainer import step_generator
 from tests.tiny import stickers
 
 DATA = stickers()
 NAMES = names_of(DATA)
-LIVELY = DuelOptions(r1=0.1, r1_every=2, path=2.0, path_every=2, target=-0.9, span=100, half_life=30)
+LIVELY = GanOptions(r1=0.1, r1_every=2, path=2.0, path_every=2, target=-0.9, span=100, half_life=30)
 KINDS = {
     "mlp": lambda seed: gan.fresh_networks("tiny-mlp", NAMES, seed),
     "dcgan": lambda seed: gan.fresh_networks("tiny", NAMES, seed),
@@ -45,7 +46,7 @@ def normal(*shape, seed=0):
 
 def duel_of(kind, seed=0, **fields):
     options = replace(LIVELY, **({} if kind == "stylegan" else {"path": 0.0}), **fields)
-    return Duel(*KINDS[kind](seed), DATA, NAMES, options)
+    return GanTask(*KINDS[kind](seed), DATA, NAMES, options)
 
 
 def options(**fields):
@@ -292,14 +293,14 @@ def test_names_of_a_data_set():
         (stickers(24), "pictures of 24 x 24 pixels do not fit a network of 16.*16 or 32 pixels square"),
         (stickers(8), "pictures of 8 x 8 .*: resize them to 16 pixels square"),
         (
-            Stickers(DATA.pictures[..., :16], DATA.rows),
+            CaptionedImages(DATA.pictures[..., :16], DATA.rows),
             r"pictures of 16 x 32 .*: resize them to 16 pixels square",
         ),
     ],
 )
 def test_data_that_cannot_be_learned_from(pictures, said):
     with pytest.raises(BadData, match=said) as raised:
-        Duel(*gan.fresh_networks("tiny"), pictures, NO_NAMES, LIVELY)
+        GanTask(*gan.fresh_networks("tiny"), pictures, NO_NAMES, LIVELY)
     assert "\n" not in str(raised.value)
 
 
@@ -311,7 +312,7 @@ def test_batches_are_checked_before_training(tmp_path):
 
 
 def test_a_data_set_without_names_is_learned_too(tmp_path):
-    duel = Duel(*stylegan.fresh_networks("tiny"), DATA, NO_NAMES, LIVELY)
+    duel = GanTask(*stylegan.fresh_networks("tiny"), DATA, NO_NAMES, LIVELY)
     AdversarialTrainer(duel, options(steps=2), tmp_path).train()
 
 
@@ -410,8 +411,8 @@ def test_signs_reach_whoever_watches(tmp_path):
 
 def test_a_gan_learns_the_colours_of_its_pictures(tmp_path):
     """The mean picture of the average nears that of the data. Measured: error 0.68, after 150 steps 0.03."""
-    learning = DuelOptions(r1=0.1, r1_every=4, target=None, half_life=500)
-    duel = Duel(*gan.fresh_networks("tiny"), DATA, NO_NAMES, learning)
+    learning = GanOptions(r1=0.1, r1_every=4, target=None, half_life=500)
+    duel = GanTask(*gan.fresh_networks("tiny"), DATA, NO_NAMES, learning)
     wanted = duel._real(256, step_generator(5, 0))[0].mean(dim=0)
 
     def miss():

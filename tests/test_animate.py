@@ -13,18 +13,18 @@ import pytest
 import torch
 from PIL import Image
 
+from danqing.apps._camera import Move, warped
+from danqing.apps._disco_settings_file import scripted
+from danqing.apps._video import check_film, find_ffmpeg, save_film
 from danqing.apps.animate import animate
-from danqing.apps.film import check_film, find_ffmpeg, save_film
 from danqing.apps.forms import Animate
-from danqing.apps.scripted import scripted
-from danqing.apps.warp import Move, warped
 from danqing.conditioning.keyframes import KeyFrames, Script
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadPicture, DanqingError
 from danqing.core.picture import Picture
-from danqing.families.disco import DiscoPainter, disco_card
-from danqing.families.stable_diffusion import random_painter, random_parts, save_folder
+from danqing.families.disco.painter import DiscoPainter, disco_card
+from danqing.families.stable_diffusion.painter import random_painter, random_parts, save_folder
 from danqing.interfaces.cli import main as cli
 from tests.test_disco import QUICK, tiny_critic
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from danqing.apps._canvas_fit import CanvasFit, checked_mask, composite, feathered
 from danqing.apps.blend import blend, weighed
 from danqing.apps.describe import words_of
 from danqing.apps.edit import edit
 from danqing.apps.forms import Blend, Edit, Form, Inpaint, Outpaint, Pan, Redraw, Stylize, Upscale, Vary, Zoom
-from danqing.apps.frame import Frame, checked_mask, composite, feathered
 from danqing.apps.inpaint import inpaint
 from danqing.apps.outpaint import outpaint, pan, zoom
 from danqing.apps.redraw import redraw
@@ -26,18 +26,23 @@ from danqing.apps.stylize import stylize
 from danqing.apps.upscale import upscale
 from danqing.apps.vary import vary
 from danqing.conditioning.grammar import parse
+from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadPicture
 from danqing.core.images import grid
-from danqing.core.painter import Given
+from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
 from danqing.core.sources import Source, picture_id
-from danqing.families import dalle1, dalle2, ddpm, gan, imagen, stylegan
-from danqing.families._names import Names
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer, painter_of, random_painter, random_parts
+from danqing.families import gan
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.dalle1 import painter as dalle1
+from danqing.families.dalle2 import painter as dalle2
+from danqing.families.ddpm import painter as ddpm
+from danqing.families.imagen import painter as imagen
+from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_painter, random_parts
+from danqing.families.stylegan import painter as stylegan
 from tests.towers import reader
 
 QUICK = {"steps": 4, "seed": 3}
@@ -82,11 +87,11 @@ def test_redraw_keeps_the_shape_of_any_picture(painter, size, mode):
 
 def test_less_strength_stays_nearer(painter):
     """In latents, since a random autoencoder does not give back what it was given."""
-    given = Given(image=torch.rand(1, 4, 32, 32) * 2 - 1)
+    given = InputImages(image=torch.rand(1, 4, 32, 32) * 2 - 1)
     far = []
     for strength in (0.1, 0.4, 1.0):
         brief = Brief(prompt="a cat", image="x", seed=3, steps=20, strength=strength, guidance=1, native=True)
-        brief = brief.settled(painter.card)
+        brief = brief.resolved(painter.card)
         words = painter.condition(brief, given)
         *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([3])))
         assert last.of == math.floor(20 * painter.schedule.share(strength) + 0.5)
@@ -257,7 +262,7 @@ def steps_at_edges(plane: np.ndarray) -> float:
 
 def paint_rolled(painter) -> tuple[torch.Tensor, torch.Tensor]:
     """A tile from rolled noise, and the tile rolled: a seamless painter knows no edge."""
-    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).settled(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolved(painter.card)
     words = painter.condition(brief)
     blank = painter.begin(brief, words, Seeds([1]))
     side = blank.state.shape[-1] // 2
@@ -307,9 +312,9 @@ def test_a_scratch_is_mended(painter):
 def test_a_speck_of_a_mask_is_seen_and_not_blown_up(painter):
     mask = Image.new("L", (3000, 2000))
     mask.putpixel((1500, 700), 255)
-    frame = Frame.close(mask, Brief(prompt="a cat"), painter.card)
+    frame = CanvasFit.close(mask, Brief(prompt="a cat"), painter.card)
     assert frame.box[2] - frame.box[0] >= painter.card.width * painter.card.scale
-    whole = Frame((0, 0, 3000, 2000), 128, 128)
+    whole = CanvasFit((0, 0, 3000, 2000), 128, 128)
     assert bytes_of(whole.region(mask, 4)).sum() == 255
 
 
@@ -321,7 +326,7 @@ def test_a_picture_of_any_length_is_framed_without_its_margins(painter):
 
 def test_one_side_that_is_given_does_not_stretch(painter):
     card = painter.card.model_copy(update={"can": painter.card.can - {Can.ALPHA}})
-    frame = Frame.around(drawing((300, 300), "RGB"), Brief(prompt="a", width=256), card)
+    frame = CanvasFit.around(drawing((300, 300), "RGB"), Brief(prompt="a", width=256), card)
     wide, high = frame.box[2] - frame.box[0], frame.box[3] - frame.box[1]
     assert abs(wide / high - frame.width / frame.height) < 0.02
 
@@ -363,15 +368,15 @@ def opaque_painter():
 
 def searching_painter():
     """A StyleGAN that finds given pictures, in few steps."""
-    painter = stylegan.random_painter("tiny", NAMES, critic=critic())
+    painter = stylegan.random_painter("tiny", NAMES, scorer=scorer())
     return replace(painter, search=stylegan.Search(candidates=2, projection=2))
 
 
-def critic() -> Critic:
+def scorer() -> ClipScorer:
     tokenizer = byte_tokenizer(16)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Critic.of(build_clip("tiny", tokenizer), tokenizer)
+        return ClipScorer.of(build_clip("tiny", tokenizer), tokenizer)
 
 
 NAMES = Names(("cat/猫", "dog/狗"))
@@ -382,7 +387,7 @@ PAINTERS = {
     "ddpm": lambda: ddpm.random_painter("tiny", NAMES),
     "imagen": lambda: imagen.painter_of(imagen.random_parts(reader())),
     "dalle2": dalle2.random_painter,
-    "dalle1": lambda: dalle1.random_painter("tiny", critic=critic()),
+    "dalle1": lambda: dalle1.random_painter("tiny", scorer=scorer()),
     "gan": lambda: gan.random_painter("tiny", NAMES),
     "stylegan": searching_painter,
 }

@@ -55,13 +55,13 @@ def test_a_bad_value_is_told_in_one_line(fields: dict[str, object], says: str) -
 
 
 def test_settling_decides_everything_and_twice_is_once() -> None:
-    settled = Brief.of("a cat").settled(CARD)
-    assert (settled.width, settled.height, settled.steps, settled.sampler) == (32, 32, 3, "dpmpp_2m")
-    assert settled.guidance == 4.0
-    assert 0 <= (settled.seed or 0) <= SEED_MAX
-    assert settled.settled(CARD) == settled
-    assert Brief.of("a cat", native=True).settled(CARD).width == 16
-    assert Brief.of("a cat", guidance=0).settled(CARD).guidance == 0
+    resolved = Brief.of("a cat").resolved(CARD)
+    assert (resolved.width, resolved.height, resolved.steps, resolved.sampler) == (32, 32, 3, "dpmpp_2m")
+    assert resolved.guidance == 4.0
+    assert 0 <= (resolved.seed or 0) <= SEED_MAX
+    assert resolved.resolved(CARD) == resolved
+    assert Brief.of("a cat", native=True).resolved(CARD).width == 16
+    assert Brief.of("a cat", guidance=0).resolved(CARD).guidance == 0
 
 
 @pytest.mark.parametrize(
@@ -75,33 +75,33 @@ def test_settling_decides_everything_and_twice_is_once() -> None:
 )
 def test_what_the_model_cannot_paint_is_refused(fields: dict[str, object], says: str) -> None:
     with pytest.raises(BadBrief, match=says.replace("?", r"\?")):
-        Brief.of("a cat", **fields).settled(CARD)
+        Brief.of("a cat", **fields).resolved(CARD)
 
 
 def test_a_model_without_alpha_has_no_other_background() -> None:
     opaque = CARD.model_copy(update={"can": frozenset()})
     with pytest.raises(BadBrief, match="paints on white only"):
-        Brief.of("a cat", background="transparent").settled(opaque)
+        Brief.of("a cat", background="transparent").resolved(opaque)
 
 
 def test_a_model_that_paints_no_tiles_says_so() -> None:
     flat = CARD.model_copy(update={"can": CARD.can - {Can.TILE}})
-    assert Brief.of("a cat", tile=True).settled(CARD).tile
+    assert Brief.of("a cat", tile=True).resolved(CARD).tile
     with pytest.raises(BadBrief, match="paints no tiles: leave tile out"):
-        Brief.of("a cat", tile=True).settled(flat)
+        Brief.of("a cat", tile=True).resolved(flat)
 
 
 @pytest.mark.parametrize("style", ["paper-cut", "paper cut", "剪纸", "Paper-Cut"])
 def test_a_style_has_the_name_of_any_of_its_words(style: str) -> None:
-    assert Brief.of("a cat", style=style).settled(CARD).style == "paper-cut"
+    assert Brief.of("a cat", style=style).resolved(CARD).style == "paper-cut"
 
 
 @given(st.integers(0, SEED_MAX - 64), st.integers(1, 64))
 def test_picture_k_is_the_brief_with_the_next_seed(seed: int, count: int) -> None:
-    brief = Brief.of("a cat", seed=seed, count=count).settled(CARD)
+    brief = Brief.of("a cat", seed=seed, count=count).resolved(CARD)
     last = brief.alone(count - 1)
     assert (last.seed, last.count) == (seed + count - 1, 1)
-    assert last.settled(CARD) == last
+    assert last.resolved(CARD) == last
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
@@ -115,7 +115,7 @@ def test_a_ratio_keeps_the_area_and_the_grid(w: int, h: int) -> None:
     assert width % 32 == height % 32 == 0
     assert 0.75 < width * height / 512**2 < 1.3
     assert 0.8 < width / height / (w / h) < 1.25
-    assert Brief.of("a cat", width=width, height=height).settled(card)
+    assert Brief.of("a cat", width=width, height=height).resolved(card)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import nn
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights, NotFinite
-from danqing.core.painter import Conditioning, Given
+from danqing.core.painter import Conditioning, InputImages
 from danqing.core.seeds import Between, Seeds
 from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution, noised
 from danqing.diffusion.codec import IdentityCodec
@@ -52,8 +52,8 @@ class Net(nn.Module):
 
     def forward(self, x, t, words):
         self.shown.append((x, t, words))
-        x = x if words.beside is None else torch.cat([x, words.beside], dim=1)
-        level = torch.zeros(len(x)) if words.beside_level is None else words.beside_level
+        x = x if words.concat is None else torch.cat([x, words.concat], dim=1)
+        level = torch.zeros(len(x)) if words.concat_level is None else words.concat_level
         told = words.tokens.mean((1, 2)) / 50 + level
         return self.conv(x) + told.view(-1, 1, 1, 1)
 
@@ -79,8 +79,8 @@ def cascade(**fields):
     return Cascade(card(32, grid=16), base, tuple(stages))
 
 
-def settled(row, **fields):
-    return Brief(**{"prompt": "a cat", "seed": 5, "count": 1, **fields}).settled(row.card)
+def resolved(row, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 5, "count": 1, **fields}).resolved(row.card)
 
 
 def walk(row, brief, given=None, seeds=None):
@@ -91,7 +91,7 @@ def walk(row, brief, given=None, seeds=None):
 
 def test_one_canvas_per_stage_and_step_each_with_a_preview():
     row = cascade()
-    canvases = walk(row, settled(row, count=2))
+    canvases = walk(row, resolved(row, count=2))
     assert [(canvas.step, canvas.of) for canvas in canvases] == [(step, 6) for step in range(7)]
     assert [canvas.state.shape[-1] for canvas in canvases] == [8, 8, 8, 8, 16, 16, 32]
     for canvas in canvases:
@@ -104,22 +104,22 @@ def test_one_canvas_per_stage_and_step_each_with_a_preview():
 
 def test_the_first_steps_are_the_base_by_itself():
     row = cascade()
-    brief = settled(row)
-    alone = settled(row.base)
+    brief = resolved(row)
+    alone = resolved(row.base)
     *_, last = walk(row.base, alone)
     assert torch.equal(walk(row, brief)[3].state, last.state)
 
 
 def test_a_stage_sees_the_finished_picture_of_the_one_before_and_its_level():
     row = cascade(level=0.0)
-    canvases = walk(row, settled(row))
+    canvases = walk(row, resolved(row))
     for stage, before in zip(row.stages, (canvases[3], canvases[5]), strict=True):
         _, _, words = stage.painter.network.shown[0]
         expected = torch.nn.functional.interpolate(before.state.clamp(-1, 1), scale_factor=2, mode="bilinear")
-        rows = len(words.beside)  # guided: without words and with them
+        rows = len(words.concat)  # guided: without words and with them
         assert rows == 2
-        assert torch.equal(words.beside, expected.expand(rows, -1, -1, -1))
-        assert words.beside_level.tolist() == [0.0] * rows
+        assert torch.equal(words.concat, expected.expand(rows, -1, -1, -1))
+        assert words.concat_level.tolist() == [0.0] * rows
 
 
 def test_augmentation_goes_from_the_picture_to_pure_noise():
@@ -136,7 +136,7 @@ def test_augmentation_goes_from_the_picture_to_pure_noise():
 def test_a_picture_is_the_same_in_a_batch_and_alone(sampler):
     """Measured: exact here; kernels may round by batch size."""
     row = cascade()
-    brief = settled(row, count=3, sampler=sampler)
+    brief = resolved(row, count=3, sampler=sampler)
     together = row.finish(walk(row, brief)[-1])
     for k in range(3):
         alone = row.finish(walk(row, brief.alone(k))[-1])
@@ -156,7 +156,7 @@ def test_stages_draw_noise_of_their_own():
 
 def test_cancelling_asks_no_later_stage():
     row = cascade()
-    brief = settled(row)
+    brief = resolved(row)
     words = row.condition(brief)
     steps = row.steps(brief, words, row.begin(brief, words, Seeds([5])))
     *_, fourth = islice(steps, 4)
@@ -169,13 +169,13 @@ def test_cancelling_asks_no_later_stage():
 
 def test_steps_of_a_brief_are_shared_in_proportion():
     row = cascade()
-    assert walk(row, settled(row, steps=6))[0].of == 6 + 4 + 2
-    assert walk(row, settled(row, steps=1))[0].of == 1 + 1 + 1
+    assert walk(row, resolved(row, steps=6))[0].of == 6 + 4 + 2
+    assert walk(row, resolved(row, steps=1))[0].of == 1 + 1 + 1
 
 
 def test_guidance_is_of_the_base_and_taste_too():
     row = cascade()
-    walk(row, settled(row, guidance=1.0, chaos=50, stylize=300))
+    walk(row, resolved(row, guidance=1.0, chaos=50, stylize=300))
     base, first = row.base.network.shown[0], row.stages[0].painter.network.shown[0]
     assert [len(base[0]), len(first[0])] == [2, 2]  # chaos pulls at the base's words
     plain = row.stages[0].painter.text("a cat").tokens
@@ -187,7 +187,7 @@ def test_what_is_outside_a_region_is_kept_by_every_stage():
     picture = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(3)) * 2 - 1
     region = torch.zeros(1, 1, 32, 32)
     region[..., 8:24, 8:24] = 1
-    *_, last = walk(row, settled(row), Given(picture, region))
+    *_, last = walk(row, resolved(row), InputImages(picture, region))
     painted = row.finish(last)
     torch.testing.assert_close(painted * (1 - region), picture * (1 - region), rtol=0, atol=1e-6)
     assert (painted - picture)[..., 8:24, 8:24].abs().mean() > 0.1
@@ -195,9 +195,9 @@ def test_what_is_outside_a_region_is_kept_by_every_stage():
 
 def test_redrawing_begins_at_the_given_picture():
     row = cascade()
-    brief = settled(row, strength=0.34)
-    canvas, *_ = walk(row, brief, Given(torch.full((1, 4, 32, 32), 0.5)))
-    blank, *_ = walk(row, settled(row))
+    brief = resolved(row, strength=0.34)
+    canvas, *_ = walk(row, brief, InputImages(torch.full((1, 4, 32, 32), 0.5)))
+    blank, *_ = walk(row, resolved(row))
     assert canvas.of == 1 + 2 + 1
     assert abs(float(canvas.state.mean()) - float(blank.state.mean())) > 0.2
 
@@ -213,7 +213,7 @@ def test_nan_in_a_stage_is_told():
     with torch.no_grad():
         row.stages[0].painter.network.conv.bias.fill_(float("nan"))
     with pytest.raises(NotFinite, match="step 1 of 2"):
-        walk(row, settled(row))
+        walk(row, resolved(row))
 
 
 def objective(**fields):
@@ -286,7 +286,7 @@ def test_the_expected_picture_is_the_posterior_mean(prediction, level):
     seen, x = torch.randn(2, 3, 2, 4, 4, generator=rng)
     t, levels = torch.tensor([20.0, 500.0, 900.0]), torch.full((3,), level)
     net = expecting(prediction)
-    words = Conditioning(torch.zeros(3, 1, 1), beside=seen, beside_level=levels)
+    words = Conditioning(torch.zeros(3, 1, 1), concat=seen, concat_level=levels)
     alpha, sigma = (part.view(-1, 1, 1, 1).double() for part in COSINE.at(t.long()))
     clean = prediction.clean(x.double(), net(x, t, words).double(), alpha, sigma)
     a, b = math.cos(math.pi * level / 2), math.sin(math.pi * level / 2)
@@ -303,7 +303,7 @@ def test_a_network_of_zeros_enlarges_smoothly():
     small = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
     large = F.interpolate(small, scale_factor=2, mode="bilinear")
     net, levels = expecting(), COSINE.levels(50, "trailing")
-    words = Conditioning(torch.zeros(64, 1, 1), beside=large, beside_level=torch.zeros(64))
+    words = Conditioning(torch.zeros(64, 1, 1), concat=large, concat_level=torch.zeros(64))
 
     def denoise(x, level):
         told = net(x, torch.full((64,), level.t), words)

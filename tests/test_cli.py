@@ -25,7 +25,7 @@ from danqing.conditioning.parameters import MAPPING_VERSION
 from danqing.core.brief import Brief
 from danqing.core.errors import BadWeights
 from danqing.core.picture import Picture
-from danqing.families import _zoo as zoo
+from danqing.families import open_painter as open_by_name
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli import progress
 from danqing.interfaces.cli.options import command_line
@@ -174,13 +174,14 @@ def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_copy_without_models_says_so(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danqing.families._zoo.shipped", dict)
+    monkeypatch.setattr("danqing.families._open.shipped", dict)
+    monkeypatch.setattr("danqing.weights.shipped.shipped", dict)
     monkeypatch.setattr("danqing.interfaces.cli.models.shipped", dict)
     told = "unknown model 'stickers': none came with this copy, so give a folder of weights or a .safetensors"
     told += " file"
     assert ask("paint", "a cat").err == f"danqing: {told}\n"
     with pytest.raises(BadWeights, match=told):
-        zoo.open_painter("stickers")
+        open_by_name("stickers")
     assert "no models are shipped" in ask("models").out
 
 
@@ -291,7 +292,7 @@ def test_show_tells_how_and_its_command_repaints(ask: Ask) -> None:
     st.booleans(),
 )
 def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: bool) -> None:
-    brief = Brief.of(prompt, negative_prompt=negative, native=native, seed=3).settled(CARD)
+    brief = Brief.of(prompt, negative_prompt=negative, native=native, seed=3).resolved(CARD)
     words = shlex.split(command_line(brief))
     command = cli._load("paint")
     found = command.make_context("paint", words[2:]).params

@@ -14,9 +14,9 @@ from transformers import CLIPImageProcessorPil
 
 from danqing.core.errors import BadWeights
 from danqing.core.images import from_pil, squared
-from danqing.families import open_critic
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families import open_clip_scorer
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.stable_diffusion.painter import byte_tokenizer
 
 TEXTS = ("a cat", "红苹果", "a much longer text than the tower can read", "house")
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -33,8 +33,8 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def critic(clip):
-    return Critic.of(clip, byte_tokenizer(16))
+def scorer(clip):
+    return ClipScorer.of(clip, byte_tokenizer(16))
 
 
 @pytest.fixture
@@ -48,82 +48,82 @@ def told(**changes):
     return {"image_mean": MEAN, "image_std": DEVIATION, **changes}
 
 
-def test_words_are_those_of_transformers(clip, critic):
+def test_words_are_those_of_transformers(clip, scorer):
     """Theirs reads one text at a time; ours all, padded and in two batches. Measured: 1.3e-7."""
     tokenizer = byte_tokenizer(16)
-    ours = Critic(clip, tokenizer, critic.sight, batch=1).words(TEXTS * 3)
+    ours = ClipScorer(clip, tokenizer, scorer.sight, batch=1).words(TEXTS * 3)
     for text, embedding in zip(TEXTS * 3, ours, strict=True):
         tokens = tokenizer(text, truncation=True, return_tensors="pt")
         theirs = F.normalize(clip.get_text_features(**tokens).pooler_output[0], dim=-1)
         assert torch.allclose(embedding, theirs, atol=1e-5)
 
 
-def test_pictures_are_those_of_transformers(clip, critic):
+def test_pictures_are_those_of_transformers(clip, scorer):
     """Measured: 1.2e-7."""
     pixels = torch.rand(5, 4, 32, 32, generator=rng()) * 2 - 1
-    ours = Critic(clip, critic.tokenizer, critic.sight, batch=2).pictures(pixels)
+    ours = ClipScorer(clip, scorer.tokenizer, scorer.sight, batch=2).pictures(pixels)
     theirs = clip.get_image_features(pixel_values=pixels[:, :3]).pooler_output
     assert torch.allclose(ours, F.normalize(theirs, dim=-1), atol=1e-5)
     assert torch.allclose(ours.norm(dim=-1), torch.ones(5), atol=1e-5)
 
 
-def test_classify_is_what_transformers_calls_logits_per_image(clip, critic):
+def test_classify_is_what_transformers_calls_logits_per_image(clip, scorer):
     pixels = torch.rand(3, 3, 32, 32, generator=rng(1)) * 2 - 1
-    tokens = critic.tokenizer(list(TEXTS), padding=True, truncation=True, return_tensors="pt")
+    tokens = scorer.tokenizer(list(TEXTS), padding=True, truncation=True, return_tensors="pt")
     theirs = clip(pixel_values=pixels, **tokens).logits_per_image.softmax(dim=-1)
-    assert torch.allclose(critic.classify(pixels, TEXTS), theirs, atol=1e-5)
+    assert torch.allclose(scorer.classify(pixels, TEXTS), theirs, atol=1e-5)
 
 
-def test_rank_puts_the_best_first(critic):
+def test_rank_puts_the_best_first(scorer):
     pixels = torch.rand(6, 3, 32, 32, generator=rng(2)) * 2 - 1
-    scores = critic.score(pixels, ["a cat"])[:, 0]
-    order = critic.rank(pixels, "a cat")
+    scores = scorer.score(pixels, ["a cat"])[:, 0]
+    order = scorer.rank(pixels, "a cat")
     assert sorted(order) == list(range(6))
     assert scores[order].tolist() == sorted(scores.tolist(), reverse=True)
 
 
-def test_gradients_reach_the_pixels_and_not_the_weights(critic):
+def test_gradients_reach_the_pixels_and_not_the_weights(scorer):
     pixels = torch.zeros(1, 3, 32, 32, requires_grad=True)
-    critic.score(pixels, ["a cat"]).sum().backward()
+    scorer.score(pixels, ["a cat"]).sum().backward()
     assert pixels.grad is not None
     assert pixels.grad.abs().sum() > 0
-    assert all(weight.grad is None for weight in critic.model.parameters())
+    assert all(weight.grad is None for weight in scorer.model.parameters())
 
 
-def test_what_is_not_square_lies_on_white(critic):
+def test_what_is_not_square_lies_on_white(scorer):
     wide = torch.zeros(1, 4, 10, 17)
     square = squared(wide)
     assert square.shape == (1, 4, 17, 17)
     assert (square[..., :3, :] == 1).all()
     assert torch.equal(square[..., 3:13, :], wide)
-    assert torch.equal(critic.pictures(wide), critic.pictures(square))
+    assert torch.equal(scorer.pictures(wide), scorer.pictures(square))
 
 
 def test_published_weights_see_what_their_processor_shows(folder):
     """A large square picture through transformers' resizing and normalising. Measured: 0.016, half a byte."""
     (folder / "preprocessor_config.json").write_text(json.dumps(told()))
-    critic = open_critic(folder)
+    scorer = open_clip_scorer(folder)
     noise = torch.rand(3, 12, 12, generator=rng(3)).mul(255).byte().permute(1, 2, 0).numpy()
     image = Image.fromarray(noise).resize((96, 96), Image.Resampling.BICUBIC)
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": 32}, crop_size=32, image_mean=MEAN, image_std=DEVIATION
     )
     theirs = processor(image, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(critic.sight(from_pil(image)[None, :3]), theirs, atol=2 / 255 / min(DEVIATION))
+    assert torch.allclose(scorer.sight(from_pil(image)[None, :3]), theirs, atol=2 / 255 / min(DEVIATION))
 
 
-def test_a_folder_of_transformers_opens(folder, critic):
+def test_a_folder_of_transformers_opens(folder, scorer):
     pixels = torch.rand(2, 3, 32, 32, generator=rng(4)) * 2 - 1
-    assert torch.equal(open_critic(folder).score(pixels, TEXTS), critic.score(pixels, TEXTS))
+    assert torch.equal(open_clip_scorer(folder).score(pixels, TEXTS), scorer.score(pixels, TEXTS))
 
 
 def test_the_shipped_critic_tells_styles_and_languages():
-    critic = open_critic()
-    words = critic.words(["a red apple", "红苹果", "a camera", "相机"])
+    scorer = open_clip_scorer()
+    words = scorer.words(["a red apple", "红苹果", "a camera", "相机"])
     cosines = words @ words.T
     assert cosines[0].argsort(descending=True).tolist()[:2] == [0, 1]
     assert cosines[2].argsort(descending=True).tolist()[:2] == [2, 3]
-    assert critic.words(["word " * 200]).isfinite().all()
+    assert scorer.words(["word " * 200]).isfinite().all()
 
 
 def no_folder(folder):
@@ -166,7 +166,7 @@ def no_deviation(folder):
 def test_a_damaged_folder_is_told_in_one_line(folder, fault, says):
     fault(folder)
     with pytest.raises(BadWeights) as raised:
-        open_critic(folder)
+        open_clip_scorer(folder)
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -175,4 +175,4 @@ def test_older_files_with_counted_positions_open(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors["text_model.embeddings.position_ids"] = torch.arange(16)[None]
     save_file(tensors, folder / "model.safetensors")
-    assert open_critic(folder).words(["a cat"]).isfinite().all()
+    assert open_clip_scorer(folder).words(["a cat"]).isfinite().all()

@@ -20,13 +20,14 @@ from danqing.apps.vary import vary
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.core.painter import Given
+from danqing.core.painter import InputImages
 from danqing.core.seeds import Between, Seeds
 from danqing.data.dataset import to_unit
-from danqing.families import dalle1, open_painter
-from danqing.families._tokens import Sampling, Telling, drawn, gumbel_of, shortened
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families import open_painter
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.dalle1 import painter as dalle1
+from danqing.families.dalle1.token_sampling import Sampling, Telling, drawn, gumbel_of, shortened
+from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig, divergence, gumbel
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig, mask_of
 from danqing.training.codebook import codebook_start, means
@@ -45,14 +46,14 @@ def rng(seed=0):
 
 
 @pytest.fixture(scope="module")
-def critic():
+def scorer():
     torch.manual_seed(0)
-    return Critic.of(build_clip("tiny", byte_tokenizer(16)), byte_tokenizer(16))
+    return ClipScorer.of(build_clip("tiny", byte_tokenizer(16)), byte_tokenizer(16))
 
 
 @pytest.fixture(scope="module")
-def painter(critic):
-    return lively(dalle1.random_painter("tiny", critic=critic))
+def painter(scorer):
+    return lively(dalle1.random_painter("tiny", scorer=scorer))
 
 
 def lively(painter):
@@ -89,8 +90,8 @@ def read(net, n=2, seed=0):
     return text, torch.randint(config.vocab, (n, config.picture), generator=rng(seed + 1))
 
 
-def settled(painter, **fields):
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, **fields}).settled(painter.card)
+def resolved(painter, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, **fields}).resolved(painter.card)
 
 
 def canvases(painter, brief, given=None, seeds=None):
@@ -273,7 +274,7 @@ def test_short_lists_leave_the_likeliest():
 
 @torch.no_grad()
 def test_guidance_is_in_logits(painter):
-    brief = settled(painter, prompt="a cat::2 a dog::1", negative_prompt="red", count=1)
+    brief = resolved(painter, prompt="a cat::2 a dog::1", negative_prompt="red", count=1)
     words = painter.condition(brief)
     tokens = torch.randint(16, (1, 1, 5), generator=rng())
     net = painter.transformer
@@ -294,7 +295,7 @@ def test_guidance_is_in_logits(painter):
 
 
 def test_a_canvas_for_each_row(painter):
-    begun, *done = canvases(painter, settled(painter))
+    begun, *done = canvases(painter, resolved(painter))
     assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, 4) for k in range(5)]
     assert begun.state.shape == (2, 8, 4, 4)
     assert done[-1].state.shape == (2, 1, 4, 4)
@@ -309,7 +310,7 @@ def test_a_canvas_for_each_row(painter):
 
 
 def test_a_picture_depends_on_its_seed_alone(painter):
-    brief = settled(painter, count=3)
+    brief = resolved(painter, count=3)
     together = canvases(painter, brief)[-1].state
     assert torch.equal(together, canvases(painter, brief)[-1].state)
     for k in range(3):
@@ -318,46 +319,46 @@ def test_a_picture_depends_on_its_seed_alone(painter):
 
 
 def test_variations_begin_at_the_seeds_own_picture(painter):
-    brief = settled(painter, count=1)
+    brief = resolved(painter, count=1)
     own, other = (canvases(painter, brief, seeds=Seeds([seed]))[1].state for seed in (1, 9))
     for amount, wanted in ((0.0, own), (1.0, other)):
         assert torch.equal(canvases(painter, brief, seeds=Between(1, [9], amount))[1].state, wanted)
 
 
-def test_the_critic_keeps_the_best_of_all(painter, critic):
+def test_the_critic_keeps_the_best_of_all(painter, scorer):
     """The candidates are the same as without choosing; the kept one is the critic's first."""
-    brief = settled(painter)
+    brief = resolved(painter)
     *_, before, last = canvases(painter, brief)
     assert before.state.shape[1] == 8
     alone = replace(painter, sampling=Sampling(candidates=1))
     assert canvases(alone, brief)[-1].state.shape == last.state.shape
     kept = []
 
-    class Watched(Critic):
+    class Watched(ClipScorer):
         def rank(self, pixels, text):
             order = super().rank(pixels, text)
             kept.append((pixels, text, order))
             return order
 
-    watched = replace(painter, critic=Watched(critic.model, critic.tokenizer, critic.sight))
-    done = painted(watched, settled(painter, style="3d"))
+    watched = replace(painter, scorer=Watched(scorer.model, scorer.tokenizer, scorer.sight))
+    done = painted(watched, resolved(painter, style="3d"))
     for k, (pixels, text, order) in enumerate(kept):
         assert text == "a cat, 3d style"
-        scores = critic.score(pixels, [text])[:, 0]
+        scores = scorer.score(pixels, [text])[:, 0]
         assert scores[order[0]] == scores.max()
         assert torch.equal(done[k], pixels[order[0]])
 
 
-def test_more_candidates_please_the_critic_more(painter, critic):
+def test_more_candidates_please_the_critic_more(painter, scorer):
     scores = []
     for count in (1, 16):
         many = replace(painter, sampling=Sampling(candidates=count))
-        scores.append(critic.score(painted(many, settled(painter, count=6)), ["a cat"]).mean())
+        scores.append(scorer.score(painted(many, resolved(painter, count=6)), ["a cat"]).mean())
     assert scores[1] > scores[0]
 
 
 def test_stopping_early_costs_nothing(painter):
-    brief = settled(painter)
+    brief = resolved(painter)
     words = painter.condition(brief)
     steps = painter.steps(brief, words, painter.begin(brief, words, Seeds([1, 2])))
     first = next(steps)
@@ -367,7 +368,7 @@ def test_stopping_early_costs_nothing(painter):
 
 def test_words_lead(painter):
     def state(**fields):
-        return canvases(painter, settled(painter, **fields))[-1].state
+        return canvases(painter, resolved(painter, **fields))[-1].state
 
     one = state()
     for fields in ({"prompt": "一只猫"}, {"negative_prompt": "red"}, {"guidance": 6.0}, {"chaos": 100}):
@@ -375,17 +376,17 @@ def test_words_lead(painter):
     assert torch.equal(state(guidance=1.0), state(guidance=1.0, negative_prompt="red"))
     changing = state(prompt="[a cat:a dog:0.5]")
     assert torch.equal(
-        canvases(painter, settled(painter, prompt="[a cat:a dog:0.5]"))[2].state,
-        canvases(painter, settled(painter))[2].state,
+        canvases(painter, resolved(painter, prompt="[a cat:a dog:0.5]"))[2].state,
+        canvases(painter, resolved(painter))[2].state,
     )
     assert not torch.equal(changing, one)
 
 
 def test_words_that_do_not_fit_are_told(painter):
-    said = painter.condition(settled(painter, prompt="a cat and a dog and a horse and a cow"))
+    said = painter.condition(resolved(painter, prompt="a cat and a dog and a horse and a cow"))
     assert said.dropped
     assert "a cat and a dog and a horse and a cow".endswith(said.dropped)
-    assert painter.condition(settled(painter)).dropped == ""
+    assert painter.condition(resolved(painter)).dropped == ""
 
 
 @pytest.mark.parametrize(
@@ -399,25 +400,27 @@ def test_words_that_do_not_fit_are_told(painter):
 )
 def test_words_that_it_cannot_read_are_told(asked, told, painter):
     with pytest.raises(BadBrief, match=told):
-        painter.condition(settled(painter, **asked))
+        painter.condition(resolved(painter, **asked))
 
 
 def test_redrawing_keeps_the_top_rows(painter):
-    given = Given(image=painted(painter, settled(painter, seed=50, count=1)))
+    given = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
     tokens = painter.codec.tokens(given.image)
     for strength, kept in ((0.25, 3), (0.6, 2), (1.0, 0), (None, 0)):
-        begun, *_, last = canvases(painter, settled(painter, strength=strength), given)
+        begun, *_, last = canvases(painter, resolved(painter, strength=strength), given)
         assert (begun.of, last.step) == (4 - kept, 4 - kept)
         assert torch.equal(last.state[:, 0, :kept], tokens[:, :kept].expand(2, -1, -1))
         assert (last.state >= 0).all()
     with pytest.raises(BadBrief, match=r"strength 0.1 of 4 rows .* use 0.25 or more"):
-        canvases(painter, settled(painter, strength=0.1), given)
+        canvases(painter, resolved(painter, strength=0.1), given)
 
 
 def test_several_pictures_are_mixed_by_weight(painter):
-    one, other = (painted(painter, settled(painter, seed=s, count=1)) for s in (50, 60))
-    heavy = painter.condition(settled(painter), Given(references=(one, other), weights=(1.0, 0.0))).image
-    assert torch.equal(heavy, painter.condition(settled(painter), Given(image=one)).image)
+    one, other = (painted(painter, resolved(painter, seed=s, count=1)) for s in (50, 60))
+    heavy = painter.condition(
+        resolved(painter), InputImages(references=(one, other), weights=(1.0, 0.0))
+    ).image
+    assert torch.equal(heavy, painter.condition(resolved(painter), InputImages(image=one)).image)
 
 
 APPS = {
@@ -447,7 +450,7 @@ def test_what_it_cannot_is_told(painter):
     with pytest.raises(BadBrief, match="cannot inpaint"):
         inpaint(Image.new("RGB", (16, 16)), "a cat", mask=mask, painter=painter)
     with pytest.raises(BadBrief, match="paints 16x16 only, not 32x16"):
-        canvases(painter, settled(painter, width=32))
+        canvases(painter, resolved(painter, width=32))
 
 
 def test_nan_is_told_with_its_step():
@@ -455,7 +458,7 @@ def test_nan_is_told_with_its_step():
     with torch.no_grad():
         painter.transformer.norm.weight.fill_(float("nan"))
     with pytest.raises(NotFinite, match="step 1 of 4"):
-        canvases(painter, settled(painter))
+        canvases(painter, resolved(painter))
 
 
 # ---- the folder
@@ -466,8 +469,8 @@ def test_a_folder_opens_as_the_same_painter(painter, tmp_path):
     dalle1.save(told, tmp_path / "it", torch.float32)
     again = open_painter(str(tmp_path / "it"))
     assert (again.card, again.sampling) == (told.card, told.sampling)
-    again = replace(again, critic=painter.critic)
-    brief = settled(painter, prompt="一只猫 🐼")
+    again = replace(again, scorer=painter.scorer)
+    brief = resolved(painter, prompt="一只猫 🐼")
     assert torch.equal(painted(again, brief), painted(told, brief))
     assert Card.model_validate_json(painter.card.model_dump_json()) == painter.card
 
@@ -475,7 +478,7 @@ def test_a_folder_opens_as_the_same_painter(painter, tmp_path):
 def test_a_transformer_of_another_codec_is_refused(painter, tmp_path):
     dalle1.save(painter, tmp_path / "one")
     dalle1.save(dalle1.random_painter("tiny", seed=5), tmp_path / "two")
-    assert dalle1.open_weights(tmp_path / "one").critic is not None
+    assert dalle1.open_weights(tmp_path / "one").scorer is not None
     (tmp_path / "one" / "codec").rename(tmp_path / "old")
     (tmp_path / "two" / "codec").rename(tmp_path / "one" / "codec")
     with pytest.raises(BadWeights, match="learned the tokens of another codec"):
@@ -485,7 +488,7 @@ def test_a_transformer_of_another_codec_is_refused(painter, tmp_path):
 def test_a_shipped_clip_may_be_missing_but_not_damaged(painter, tmp_path, monkeypatch):
     dalle1.save(painter, tmp_path / "one")
     monkeypatch.setattr("danqing.zoo.__path__", [str(tmp_path / "zoo")])
-    assert dalle1.open_weights(tmp_path / "one").critic is None
+    assert dalle1.open_weights(tmp_path / "one").scorer is None
     (tmp_path / "zoo" / "clip").mkdir(parents=True)
     with pytest.raises(BadWeights, match=r"config\.json' is missing"):
         dalle1.open_weights(tmp_path / "one")
@@ -634,8 +637,8 @@ def test_views_are_moved():
 def test_the_whole_painter_is_exported(tmp_path):
     objective = token_objective()
     objective.export(tmp_path / "it")
-    brief = settled(objective.painter)
-    again = replace(dalle1.open_weights(tmp_path / "it"), critic=None)
+    brief = resolved(objective.painter)
+    again = replace(dalle1.open_weights(tmp_path / "it"), scorer=None)
     assert canvases(again, brief)[-1].state.shape == (2, 1, 4, 4)
     codec_objective().export(tmp_path / "codec")
     assert (tmp_path / "codec" / "model.safetensors").is_file()
@@ -659,4 +662,4 @@ def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):
     assert any(line.startswith("codec: ") for line in lines)
     painter = open_painter(str(folder))
     assert painter.card.styles["3d"] == "3d/3D"
-    assert painted(painter, settled(painter, style="3d")).shape == (2, 4, 16, 16)
+    assert painted(painter, resolved(painter, style="3d")).shape == (2, 4, 16, 16)

@@ -17,18 +17,19 @@ from danqing.apps.blend import blend
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.vary import vary
+from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.core.painter import Conditioning, Given
+from danqing.core.painter import Conditioning, InputImages
 from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.prior import PriorOptions, best, measure
 from danqing.diffusion.schedule import Schedule
-from danqing.families import dalle2, open_painter
-from danqing.families._clip_space import fingerprint, joined, mixture, text_diff
-from danqing.families._names import Names
-from danqing.families._unclip import PRIORS, fresh_parts, fresh_projection
-from danqing.families._unclip_folder import OURS, check_clip, read_parts, save_parts
-from danqing.families.ddpm import fresh_parts as fresh_ddpm
+from danqing.families import open_painter
+from danqing.families.dalle2 import painter as dalle2
+from danqing.families.dalle2.clip_space import fingerprint, joined, mixture, text_diff
+from danqing.families.dalle2.folder import OURS, check_clip, read_parts, save_parts
+from danqing.families.dalle2.unclip import PRIORS, fresh_parts, fresh_projection
+from danqing.families.ddpm.painter import fresh_parts as fresh_ddpm
 from danqing.recipes import dalle2 as recipe
 from danqing.recipes._recipe import Asked
 from danqing.training.diffusion import DiffusionOptions
@@ -57,8 +58,8 @@ def picture(seed=0, side=16):
     return torch.rand(1, 4, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def settled(painter, **fields):
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).settled(painter.card)
+def resolved(painter, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
 def canvases(painter, brief, given=None, seeds=None):
@@ -153,7 +154,7 @@ def test_the_draw_nearest_to_the_words_is_chosen():
 
 
 def test_the_painter_keeps_the_better_of_two_draws(painter):
-    brief = settled(painter, count=1)
+    brief = resolved(painter, count=1)
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds([4]))
     told = []
@@ -178,7 +179,7 @@ def test_the_painter_keeps_the_better_of_two_draws(painter):
 
 
 def test_blank_canvases_of_the_prior_then_the_decoders(painter):
-    brief = settled(painter)
+    brief = resolved(painter)
     begun, *done = canvases(painter, brief)
     before, of = painter.prior.options.steps, painter.prior.options.steps + 3
     assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, of) for k in range(of + 1)]
@@ -194,15 +195,15 @@ def test_blank_canvases_of_the_prior_then_the_decoders(painter):
 
 
 def test_words_and_negative_words_matter(painter):
-    plain = canvases(painter, settled(painter))[-1].state
+    plain = canvases(painter, resolved(painter))[-1].state
     for other in ({"prompt": "a red rocket"}, {"negative_prompt": "blue"}, {"prompt": "cat::2 dog::1"}):
-        assert not torch.equal(canvases(painter, settled(painter, **other))[-1].state, plain)
-    assert torch.equal(canvases(painter, settled(painter))[-1].state, plain)
+        assert not torch.equal(canvases(painter, resolved(painter, **other))[-1].state, plain)
+    assert torch.equal(canvases(painter, resolved(painter))[-1].state, plain)
 
 
 def test_a_picture_is_the_same_in_any_batch(painter):
     """Measured: 2e-6."""
-    brief = settled(painter)
+    brief = resolved(painter)
     together = canvases(painter, brief, seeds=Seeds([5, 6, 7]))[-1].state
     for k in range(3):
         alone = canvases(painter, brief, seeds=Seeds([5 + k]))[-1].state
@@ -210,7 +211,7 @@ def test_a_picture_is_the_same_in_any_batch(painter):
 
 
 def test_cancelled_in_the_prior_and_in_the_decoder(painter):
-    brief = settled(painter)
+    brief = resolved(painter)
     whole = canvases(painter, brief)[-1].state
     for stop in (2, painter.prior.options.steps + 1):
         words = painter.condition(brief)
@@ -224,35 +225,35 @@ def test_cancelled_in_the_prior_and_in_the_decoder(painter):
 
 
 def test_variations_keep_the_embedding_and_differ_by_seed(painter):
-    given = Given(image=picture())
-    brief = settled(painter, negative_prompt="a cat", strength=1.0)
+    given = InputImages(image=picture())
+    brief = resolved(painter, negative_prompt="a cat", strength=1.0)
     words = painter.condition(brief, given)
     assert words.image is None
     torch.testing.assert_close(
-        words.beside[..., 0, 0], painter.space.look(picture()), rtol=0, atol=1e-6
+        words.concat[..., 0, 0], painter.space.look(picture()), rtol=0, atol=1e-6
     )  # the same words turn nothing
     begun, *done = canvases(painter, brief, given)
     assert len(done) == begun.of == 3  # no prior
     assert not torch.equal(done[-1].state[0], done[-1].state[1])
-    other = canvases(painter, brief, Given(image=picture(1)))[-1].state
+    other = canvases(painter, brief, InputImages(image=picture(1)))[-1].state
     assert not torch.equal(other, done[-1].state)
 
 
 def test_strength_turns_noise_and_embedding(painter):
     """From the noise that DDIM finds, and the picture's own embedding, to new noise and half way to words."""
-    given, z = Given(image=picture()), painter.space.look(picture())
+    given, z = InputImages(image=picture()), painter.space.look(picture())
     before = painter.space("").tokens[:, -1]
     way = F.normalize(painter.space("a cat").tokens[:, -1] - before, dim=-1)
-    fresh = canvases(painter, settled(painter))[0].state
+    fresh = canvases(painter, resolved(painter))[0].state
     found = {}
     for strength in (0.01, 0.5, 1.0):
-        brief = settled(painter, strength=strength)
+        brief = resolved(painter, strength=strength)
         words = painter.condition(brief, given)
         expected = slerp(z, way, strength / 2)
-        torch.testing.assert_close(words.beside[..., 0, 0], expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(words.concat[..., 0, 0], expected, rtol=0, atol=1e-6)
         found[strength] = painter.begin(brief, words, Seeds.of(1, 2)).state
     assert torch.equal(found[1.0], fresh)
-    noise = painter.condition(settled(painter, strength=0.5), given).image.expand(2, -1, -1, -1)
+    noise = painter.condition(resolved(painter, strength=0.5), given).image.expand(2, -1, -1, -1)
     torch.testing.assert_close(found[0.5], slerp(noise, fresh, 0.5))
     assert (found[0.01] - noise).norm() < 0.1 * (fresh - noise).norm()
 
@@ -262,21 +263,21 @@ def test_the_noise_of_a_picture_paints_it_again(painter):
     free = replace(painter, decoder=replace(painter.decoder, limit=None))
     fields = {"steps": 20, "guidance": 1.0, "sampler": "ddim", "strength": 1e-6, "count": 1}
     soft = F.avg_pool2d(picture(side=32), 2)
-    last = canvases(free, settled(painter, **fields), Given(image=soft))[-1]
+    last = canvases(free, resolved(painter, **fields), InputImages(image=soft))[-1]
     assert float((last.state - soft).abs().max()) < 0.05
 
 
 def test_mixed_pictures_lie_on_the_great_circle_between_them(painter):
     one, two = picture(1), picture(2)
-    brief = settled(painter, strength=1.0)
-    words = painter.condition(brief, Given(references=(one, two), weights=(3.0, 1.0)))
+    brief = resolved(painter, strength=1.0)
+    words = painter.condition(brief, InputImages(references=(one, two), weights=(3.0, 1.0)))
     expected = slerp(painter.space.look(one), painter.space.look(two), 0.25)
-    torch.testing.assert_close(words.beside[..., 0, 0], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(words.concat[..., 0, 0], expected, rtol=0, atol=1e-6)
 
 
 def test_the_upsampler_paints_the_decoders_picture_larger(large):
     """It hears no words, begins with seeds of its own, and each of its pictures is the same in any batch."""
-    brief = settled(large)
+    brief = resolved(large)
     begun, *done = canvases(large, brief)
     first, of = 10 + brief.steps, 10 + brief.steps + large.stage.painter.card.steps
     assert begun.state.shape == (2, 4, 16, 16)
@@ -294,12 +295,12 @@ def test_the_upsampler_paints_the_decoders_picture_larger(large):
 
 def test_a_given_picture_is_reduced_for_the_decoder(large, painter):
     """Its noise is that of the small picture; CLIP looks at the large one."""
-    given = Given(image=picture(side=32))
-    words = large.condition(settled(large, strength=0.5), given)
+    given = InputImages(image=picture(side=32))
+    words = large.condition(resolved(large, strength=0.5), given)
     assert words.image.shape == (1, 4, 16, 16)
-    reduced = Given(image=F.avg_pool2d(given.image, 2))
-    other = painter.condition(settled(painter, strength=0.5), reduced)
-    assert not torch.equal(words.beside, other.beside)
+    reduced = InputImages(image=F.avg_pool2d(given.image, 2))
+    other = painter.condition(resolved(painter, strength=0.5), reduced)
+    assert not torch.equal(words.concat, other.concat)
     assert (words.image - other.image).abs().max() < 0.2
 
 
@@ -318,12 +319,12 @@ def test_nan_is_told_with_its_step(painter):
     network.proj_to_clip_embeddings.bias.data += float("nan")
     broken = replace(painter, prior=replace(painter.prior, network=network))
     with pytest.raises(NotFinite, match=r"step 1 of 10 of the prior.*check the weights"):
-        canvases(broken, settled(painter))
+        canvases(broken, resolved(painter))
 
 
 def test_another_size_is_refused(painter):
     with pytest.raises(BadBrief, match="paints 16x16 only, not 32x16"):
-        canvases(painter, settled(painter, width=32, height=16))
+        canvases(painter, resolved(painter, width=32, height=16))
 
 
 def test_embeddings_of_another_width_are_refused(painter):
@@ -356,7 +357,7 @@ def test_a_folder_paints_as_it_was_written(which, request, tmp_path):
     read = read_parts(tmp_path / "it")
     assert (read.clip, read.fold, read.asked) == ("abc", 2, painter.prior.options)
     again = dalle2.painter_of(read, _Seeing(painter))
-    brief = settled(painter)
+    brief = resolved(painter)
     assert torch.equal(canvases(again, brief)[-1].state, canvases(painter, brief)[-1].state)
     save_parts(read, tmp_path / "half")
     assert (tmp_path / "half" / "decoder").is_dir()
@@ -535,7 +536,7 @@ def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(tmp_path
     rows.write_text(rows.read_text("utf-8") + '\n{"file_name": "none.png", "text": "a hat"}', "utf-8")
     small = dalle2.random_painter()
     monkeypatch.setattr(recipe, "PRESET", "tiny")
-    monkeypatch.setattr(recipe, "open_critic", lambda: _Seeing(small))
+    monkeypatch.setattr(recipe, "open_clip_scorer", lambda: _Seeing(small))
     told = []
     asked = Asked(data, tmp_path / "run", tmp_path, 1, watch=told.append)
     weights = recipe.dalle2(asked)

@@ -13,6 +13,7 @@ from torch import nn
 
 from danqing.apps.inpaint import inpaint
 from danqing.apps.paint import paint
+from danqing.conditioning.names import NO_NAMES, Names
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadData, BadWeights
@@ -24,9 +25,9 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.variance import Variance, deviation
-from danqing.families import ddpm, open_painter
-from danqing.families._ddpm_folder import read_folder
-from danqing.families._names import NO_NAMES, Names
+from danqing.families import open_painter
+from danqing.families.ddpm import painter as ddpm
+from danqing.families.ddpm.folder import read_folder
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from tests.test_apps import APPS, bytes_of, drawing, mask_of
@@ -45,7 +46,7 @@ def painter():
 
 def state(painter, prompt="a cat", seeds=(3,), **fields):
     """What the painter ends with, [n c h w], before it is clipped."""
-    brief = Brief(prompt=prompt, native=True, seed=0, **{"steps": 3, **fields}).settled(painter.card)
+    brief = Brief(prompt=prompt, native=True, seed=0, **{"steps": 3, **fields}).resolved(painter.card)
     words = painter.condition(brief)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds(seeds)))
     return last.state
@@ -195,7 +196,7 @@ def test_names_matter_and_unknown_words_are_told(painter):
     one, other = state(painter, "a cat", guidance=2), state(painter, "红苹果 苹果", guidance=2)
     assert not torch.equal(one, other)
     assert torch.equal(state(painter, "cat"), state(painter, "猫"))
-    brief = Brief(prompt="a submarine", seed=1).settled(painter.card)
+    brief = Brief(prompt="a submarine", seed=1).resolved(painter.card)
     assert painter.condition(brief).dropped == "a submarine"
     assert not torch.equal(
         state(painter, "a cat", guidance=3, negative_prompt="flat"), state(painter, "a cat", guidance=3)
@@ -224,7 +225,7 @@ def test_folded_pixels_are_the_same_pixels(painter):
 
 
 def test_a_tile_has_no_edge(painter):
-    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).settled(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolved(painter.card)
     words = painter.condition(brief)
     blank = painter.begin(brief, words, Seeds([1]))
     rolled = replace(blank, state=blank.state.roll((8, 8), (2, 3)))

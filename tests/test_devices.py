@@ -9,12 +9,12 @@ from PIL import Image
 from danqing.core.brief import Brief
 from danqing.core.device import ENVIRONMENT, chosen_device
 from danqing.core.errors import BadBrief
-from danqing.core.painter import NOTHING, Given
+from danqing.core.painter import NO_IMAGES, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Schedule
 from danqing.evaluation.evaluate import codec_figures
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 from danqing.interfaces.cli.main import run
 from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words
 from danqing.training.objective import Objective
@@ -63,21 +63,23 @@ FIELDS: dict[str, dict[str, object]] = {
 }
 PICTURE = torch.zeros(1, 4, 32, 32)
 GIVEN = {
-    "redraw": Given(image=PICTURE),
-    "inpaint": Given(image=PICTURE, region=torch.ones(1, 1, 32, 32)),
-    "blend": Given(references=(PICTURE, PICTURE + 0.1), weights=(1.0, 2.0)),
+    "redraw": InputImages(image=PICTURE),
+    "inpaint": InputImages(image=PICTURE, region=torch.ones(1, 1, 32, 32)),
+    "blend": InputImages(references=(PICTURE, PICTURE + 0.1), weights=(1.0, 2.0)),
 }
 
 
-def paint(painter: DiffusionPainter, given: Given, monkeypatch: pytest.MonkeyPatch, **fields: object) -> None:
+def paint(
+    painter: DiffusionPainter, given: InputImages, monkeypatch: pytest.MonkeyPatch, **fields: object
+) -> None:
     brief = Brief.of(**{"prompt": "a cat", "seed": 1, "steps": 3, "native": True, **fields})
     monkeypatch.setattr(Schedule, "share", lambda _, strength: strength)  # which numpy computes
     with pretended(monkeypatch):
         painter.place(GPU)
         assert painter.device == GPU
-        settled = brief.settled(painter.card)
-        said = painter.condition(settled, given)
-        for canvas in painter.steps(settled, said, painter.begin(settled, said, Seeds.of(1, 2))):
+        resolved = brief.resolved(painter.card)
+        said = painter.condition(resolved, given)
+        for canvas in painter.steps(resolved, said, painter.begin(resolved, said, Seeds.of(1, 2))):
             assert canvas.state.device == GPU
             assert painter.preview(canvas).device.type == "cpu"
         pixels = painter.finish(canvas)
@@ -86,31 +88,31 @@ def paint(painter: DiffusionPainter, given: Given, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=list(FIELDS))
 def test_painting(fields: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    paint(random_painter(), NOTHING, monkeypatch, **fields)
+    paint(random_painter(), NO_IMAGES, monkeypatch, **fields)
 
 
 @pytest.mark.parametrize("given", GIVEN.values(), ids=list(GIVEN))
-def test_painting_from_pictures(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_painting_from_pictures(given: InputImages, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(random_painter(), given, monkeypatch, strength=0.7)
 
 
 def test_painting_with_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     painter = random_painter()
     with attached(painter, {random_adapter(painter): 0.7}):
-        paint(painter, NOTHING, monkeypatch)
+        paint(painter, NO_IMAGES, monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore:the depth map is the same everywhere")
 def test_painting_beside_a_depth_map(monkeypatch: pytest.MonkeyPatch) -> None:
     painter = random_painter("sd2-depth-tiny")
     sides = painter.card.height, painter.card.width
-    given = Given(image=torch.zeros(1, 3, *sides), depth=torch.rand(1, 1, *sides))
+    given = InputImages(image=torch.zeros(1, 3, *sides), depth=torch.rand(1, 1, *sides))
     paint(painter, given, monkeypatch, strength=0.7)
 
 
 def test_editing(monkeypatch: pytest.MonkeyPatch) -> None:
     painter = random_painter()
-    brief = Brief(prompt="a cat", seed=1, steps=2, native=True, sampler="ddim").settled(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2, native=True, sampler="ddim").resolved(painter.card)
     with pretended(monkeypatch):
         painter.place(GPU)
         canvas = edited(painter, PICTURE, brief, brief.model_copy(update={"prompt": "a dog"}))

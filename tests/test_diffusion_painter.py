@@ -16,7 +16,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.diffusion.schedule import Schedule
-from danqing.families.stable_diffusion import random_painter, random_parts
+from danqing.families.stable_diffusion.painter import random_painter, random_parts
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 
 SD1 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -27,8 +27,8 @@ def painter():
     return random_painter()
 
 
-def settled(painter, **fields):
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).settled(painter.card)
+def resolved(painter, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
 def canvases(painter, brief):
@@ -40,7 +40,7 @@ def canvases(painter, brief):
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_all_samplers_paint(painter, sampler):
-    brief = settled(painter, sampler=sampler)
+    brief = resolved(painter, sampler=sampler)
     begun, *done = canvases(painter, brief)
     assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     pixels = painter.finish(done[-1])
@@ -51,12 +51,12 @@ def test_all_samplers_paint(painter, sampler):
 
 def test_native_and_enlarged_briefs_begin_alike(painter):
     for fields in ({"native": True, "width": 48, "height": 32}, {"width": 192, "height": 128}):
-        begun, *_ = canvases(painter, settled(painter, **fields))
+        begun, *_ = canvases(painter, resolved(painter, **fields))
         assert begun.state.shape == (2, 8, 4, 6)
 
 
 def test_words_matter(painter):
-    plain, styled = settled(painter), settled(painter, style="3d")
+    plain, styled = resolved(painter), resolved(painter, style="3d")
     assert not torch.equal(painter.condition(plain).tokens, painter.condition(styled).tokens)
     assert painter.condition(plain).negative is not None
     *_, one = canvases(painter, plain)
@@ -65,7 +65,7 @@ def test_words_matter(painter):
 
 
 def test_previews(painter):
-    for canvas in canvases(painter, settled(painter)):
+    for canvas in canvases(painter, resolved(painter)):
         look = painter.preview(canvas)
         assert look.shape == (2, 3, 32, 32)
         assert 0 <= look.min() <= look.max() <= 1
@@ -81,18 +81,18 @@ def test_nan_is_raised_with_step_and_time(painter):
 
     broken = replace(painter, network=network)
     with pytest.raises(NotFinite, match=r"step 3 of 3 \(t = 332, torch\.float32\).*lower the guidance"):
-        list(canvases(broken, settled(painter, sampler="ddim")))
+        list(canvases(broken, resolved(painter, sampler="ddim")))
 
 
 def test_nan_latents_are_not_decoded(painter):
-    *_, last = canvases(painter, settled(painter))
+    *_, last = canvases(painter, resolved(painter))
     with pytest.raises(NotFinite):
         painter.finish(replace(last, state=last.state * float("inf")))
 
 
 def test_impossible_requests_fail_before_painting(painter):
     for fields in ({"sampler": "eular"}, {"steps": 1000, "sampler": "ddim"}):
-        brief = settled(painter, **fields)
+        brief = resolved(painter, **fields)
         if brief.steps == 1000:
             painter = replace(painter, schedule=Schedule.from_config({"num_train_timesteps": 100}))
         with pytest.raises(BadBrief):
@@ -110,7 +110,7 @@ def test_a_pixel_painter_is_the_same_painter(painter):
         schedule=painter.schedule,
         codec=IdentityCodec(3),
     )
-    *_, last = canvases(pixels, settled(pixels))
+    *_, last = canvases(pixels, resolved(pixels))
     torch.testing.assert_close(pixels.finish(last), answer.expand(2, -1, -1, -1), rtol=0, atol=1e-6)
 
 
@@ -157,7 +157,7 @@ def test_upscaler_starts_as_plain_enlargement_and_takes_any_size():
 def test_a_strength_is_the_same_noise_with_every_sampler(painter, name, strength, config):
     """Sigma / alpha where a redraw in 50 steps begins. Measured: 0.87 to 1.05 of Stable Diffusion 1's."""
     schedule, wanted = Schedule.from_config(config), Schedule.from_config(SD1)
-    brief = settled(painter, steps=50, sampler=name, strength=strength)
+    brief = resolved(painter, steps=50, sampler=name, strength=strength)
     begins = replace(painter, schedule=schedule).levels(brief, redraws=True)[0]
     alpha, sigma = wanted.at(torch.tensor(round(strength * 1000) - 1))
     assert begins.sigma / begins.alpha == pytest.approx(float(sigma / alpha), rel=0.25)
@@ -166,7 +166,7 @@ def test_a_strength_is_the_same_noise_with_every_sampler(painter, name, strength
 def test_a_strength_of_less_than_a_step_names_the_least_steps(painter):
     painter = replace(painter, schedule=Schedule.from_config(SD1))
     with pytest.raises(BadBrief, match="use 9 steps or more, or more strength"):
-        painter.levels(settled(painter, steps=3, strength=1 / 9), redraws=True)
-    assert len(painter.levels(settled(painter, steps=9, strength=1 / 9), redraws=True)) == 2
+        painter.levels(resolved(painter, steps=3, strength=1 / 9), redraws=True)
+    assert len(painter.levels(resolved(painter, steps=9, strength=1 / 9), redraws=True)) == 2
     with pytest.raises(BadBrief, match="copy the picture: use more strength"):
-        painter.levels(settled(painter, steps=3, strength=1e-5), redraws=True)
+        painter.levels(resolved(painter, steps=3, strength=1e-5), redraws=True)

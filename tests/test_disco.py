@@ -14,31 +14,38 @@ from danqing.apps.paint import paint
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadWeights
-from danqing.core.painter import Given
+from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import Led, clamped, mirrored, rms
 from danqing.diffusion.samplers import Answer, ddim, drive
 from danqing.diffusion.schedule import Level
-from danqing.families import ddpm, gan, open_critic, open_painter, shipped
-from danqing.families._disco_settings import Course, Settings, read_settings
+from danqing.families import gan, open_clip_scorer, open_painter
 from danqing.families._latent import save_latent
-from danqing.families._pretrained import write_module
-from danqing.families.clip import Critic, build_clip
-from danqing.families.disco import DiscoPainter, disco_card, save_disco
-from danqing.families.stable_diffusion import byte_tokenizer, random_painter, random_parts, save_folder
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.ddpm import painter as ddpm
+from danqing.families.disco.painter import DiscoPainter, disco_card, save_disco
+from danqing.families.disco.settings import Course, Settings, read_settings
+from danqing.families.stable_diffusion.painter import (
+    byte_tokenizer,
+    random_painter,
+    random_parts,
+    save_folder,
+)
 from danqing.interfaces.cli.main import run
 from danqing.nets.cutouts import Cuts, grey
+from danqing.weights.pretrained import write_module
+from danqing.weights.shipped import shipped
 from tests.test_apps import drawing, mask_of
 
 QUICK = Settings(cutn_batches=1, cut_overview="[1]*1000", cut_innercut="[1]*1000", eta=0)
 LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
 
 
-def tiny_critic(seed=0) -> Critic:
+def tiny_critic(seed=0) -> ClipScorer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = byte_tokenizer(16)
-        return Critic.of(build_clip("tiny", tokenizer), tokenizer)
+        return ClipScorer.of(build_clip("tiny", tokenizer), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +54,9 @@ def painter():
     return DiscoPainter(disco_card("tiny", prior.card), prior, (tiny_critic(),), QUICK)
 
 
-def settled(painter, **fields):
+def resolved(painter, **fields):
     given = {"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, "native": True, **fields}
-    return Brief(**given).settled(painter.card)
+    return Brief(**given).resolved(painter.card)
 
 
 def canvases(painter, brief, given=None, seeds=None):
@@ -71,7 +78,7 @@ def with_settings(painter, **changed):
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "heun"])
 def test_steps_shapes_and_ranges(painter, sampler):
-    begun, *done = canvases(painter, settled(painter, sampler=sampler))
+    begun, *done = canvases(painter, resolved(painter, sampler=sampler))
     assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, 3) for k in range(4)]
     pixels = painter.finish(done[-1])
     assert pixels.shape == (2, 4, 32, 32)
@@ -87,7 +94,7 @@ def test_steps_shapes_and_ranges(painter, sampler):
 def test_a_picture_depends_on_its_seed_alone(painter):
     """Cuts and fresh noise too. Kernels round by batch size. Measured: 4e-6."""
     painter = with_settings(painter, eta=0.8)
-    brief = settled(painter, count=3)
+    brief = resolved(painter, count=3)
     together = painted(painter, brief)
     assert torch.equal(together, painted(painter, brief))
     for k in range(3):
@@ -105,7 +112,7 @@ def test_every_step_may_be_the_last(painter):
         return painter.prior.network(x, t, words)
 
     counting = replace(painter, prior=replace(painter.prior, network=network))
-    brief = settled(counting)
+    brief = resolved(counting)
     words = counting.condition(brief)
     steps = counting.steps(brief, words, counting.begin(brief, words, Seeds([1])))
     next(steps)
@@ -114,17 +121,17 @@ def test_every_step_may_be_the_last(painter):
 
 
 def test_the_words_lead_and_the_prior_does_not_hear_them(painter):
-    one, other = (painted(painter, settled(painter, prompt=prompt)) for prompt in ("a cat", "a red car"))
+    one, other = (painted(painter, resolved(painter, prompt=prompt)) for prompt in ("a cat", "a red car"))
     assert not torch.allclose(one, other, atol=1e-3)
     unled = [
-        painted(painter, settled(painter, prompt=prompt, guidance=0)) for prompt in ("a cat", "a red car")
+        painted(painter, resolved(painter, prompt=prompt, guidance=0)) for prompt in ("a cat", "a red car")
     ]
     assert torch.equal(*unled)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.8])
 def test_without_guidance_it_is_plain_ddim_of_the_prior(painter, eta):
-    brief = settled(painter, guidance=0, steps=4)
+    brief = resolved(painter, guidance=0, steps=4)
     prior = painter.prior
     plain = brief.model_copy(update={"prompt": "", "guidance": 1.0})
     words, seeds = prior.condition(plain).expand(2), Seeds.of(1, 2)
@@ -138,31 +145,31 @@ def test_without_guidance_it_is_plain_ddim_of_the_prior(painter, eta):
 def test_only_the_gradient_is_new_noise_is_not(painter):
     """A clamp of next to nothing leaves the walk with its eta where it was."""
     led = with_settings(painter, eta=0.8, clamp_max=1e-9)
-    near, plain = (canvases(led, settled(led, guidance=g))[-1].state for g in (5, 0))
+    near, plain = (canvases(led, resolved(led, guidance=g))[-1].state for g in (5, 0))
     torch.testing.assert_close(near, plain, rtol=0, atol=1e-4)
 
 
 def test_parts_moments_and_several_clips(painter):
     said = ("a cat::2 a dog::-1", "[a cat:a dog:0.5]", "a cat AND a dog", "a cat", "a dog")
-    states = [canvases(painter, settled(painter, prompt=prompt, count=1))[-1].state for prompt in said]
+    states = [canvases(painter, resolved(painter, prompt=prompt, count=1))[-1].state for prompt in said]
     for k, state in enumerate(states):
         assert not any(torch.allclose(state, other, atol=1e-4) for other in states[:k])
     two = replace(painter, critics=(painter.critics[0], tiny_critic(1)))
-    assert not torch.allclose(painted(two, settled(two)), painted(painter, settled(painter)), atol=1e-4)
+    assert not torch.allclose(painted(two, resolved(two)), painted(painter, resolved(painter)), atol=1e-4)
     fuzzy = with_settings(painter, fuzzy_prompt=True)
-    assert not torch.equal(painted(fuzzy, settled(fuzzy)), painted(painter, settled(painter)))
+    assert not torch.equal(painted(fuzzy, resolved(fuzzy)), painted(painter, resolved(painter)))
     with pytest.raises(BadBrief, match="cannot weigh words"):
-        painter.condition(settled(painter, prompt="a (red:1.3) cat"))
+        painter.condition(resolved(painter, prompt="a (red:1.3) cat"))
 
 
 def test_a_given_picture_holds_it_near(painter):
     """With no words but a picture only the picture pulls."""
-    given = Given(image=torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    given = InputImages(image=torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     wanted = painter.prior.codec.decode(painter.prior.codec.encode(given.image)).detach()
     far = {}
     for scale in (0.0, 1e6):
         pulled = with_settings(painter, init_scale=scale, clamp_max=1.0, range_scale=0.0)
-        brief = settled(pulled, prompt="", image="x", strength=0.9, steps=10, count=1)
+        brief = resolved(pulled, prompt="", image="x", strength=0.9, steps=10, count=1)
         far[scale] = (painted(pulled, brief, given) - wanted).square().mean()
     assert far[1e6] < far[0.0]
 
@@ -171,8 +178,8 @@ def test_what_is_not_repainted_stays(painter):
     """Although the gradient reaches all of the picture."""
     image, region = torch.rand(1, 4, 32, 32) * 2 - 1, torch.zeros(1, 1, 32, 32)
     region[..., :16] = 1
-    words = painter.condition(settled(painter), Given(image, region))
-    last = canvases(painter, settled(painter), Given(image, region))[-1].state
+    words = painter.condition(resolved(painter), InputImages(image, region))
+    last = canvases(painter, resolved(painter), InputImages(image, region))[-1].state
     assert torch.equal(last[..., 2:], words.image.expand(2, -1, -1, -1)[..., 2:])
     assert not torch.allclose(last[..., :2], words.image[..., :2], atol=1e-2)
 
@@ -192,7 +199,7 @@ def test_a_model_of_pixels_is_led_too(painter):
     prior = ddpm.random_painter()
     assert prior.limit is not None
     pixels = replace(painter, card=disco_card("pixels", prior.card), prior=prior)
-    brief = settled(pixels, steps=4, guidance=50)
+    brief = resolved(pixels, steps=4, guidance=50)
     *_, last = canvases(pixels, brief)
     assert prior.finish(last).shape == (2, 4, 16, 16)
     assert last.state.abs().max() <= 1 + 1e-5
@@ -267,7 +274,7 @@ def test_symmetry_right_after_it_is_made(painter):
 
     symmetric = with_settings(painter, use_vertical_symmetry=True, transformation_percent=(0.5,))
     symmetric = replace(symmetric, prior=replace(painter.prior, network=network))
-    done = canvases(symmetric, settled(symmetric, steps=4, count=1))
+    done = canvases(symmetric, resolved(symmetric, steps=4, count=1))
     assert [bool(torch.equal(x, x.flip(-1))) for x in asked] == [False, False, True, False]
     assert [canvas.step for canvas in done] == [0, 1, 2, 3, 4]
 
@@ -407,9 +414,9 @@ def models(tmp_path_factory):
     """A prior and a CLIP, each in its folder."""
     place = tmp_path_factory.mktemp("models")
     save_folder(random_parts(), place / "prior", torch.float32)
-    critic = tiny_critic()
-    write_module(critic.model, critic.model.config.to_dict(), place / "eyes", "model", torch.float32)
-    critic.tokenizer.save_pretrained(place / "eyes")
+    scorer = tiny_critic()
+    write_module(scorer.model, scorer.model.config.to_dict(), place / "eyes", "model", torch.float32)
+    scorer.tokenizer.save_pretrained(place / "eyes")
     return place
 
 
@@ -420,7 +427,7 @@ def test_a_folder_holds_no_weights_and_opens_as_the_same_painter(painter, models
     opened = open_painter(str(models / "disco"))
     assert isinstance(opened, DiscoPainter)
     assert (opened.card, opened.settings) == (named.card, named.settings)
-    brief = settled(named, count=1, steps=2)
+    brief = resolved(named, count=1, steps=2)
     torch.testing.assert_close(painted(opened, brief), painted(named, brief), rtol=0, atol=1e-5)
     (models / "disco" / "card.json").unlink()  # it follows from the prior's
     with pytest.raises(BadWeights):
@@ -464,11 +471,11 @@ def test_its_card_promises_what_its_prior_can(painter):
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
 def test_the_shipped_clip_likes_what_it_leads():
     """Cosine with the words, led against not led. Measured: 0.34, 0.35 against -0.25, -0.10."""
-    prior, critic = open_painter("stickers"), open_critic()
-    led = DiscoPainter(disco_card("led", prior.card), prior, (critic,), QUICK)
-    brief = settled(led, prompt="a red apple", width=64, height=64, count=2, steps=4)
+    prior, scorer = open_painter("stickers"), open_clip_scorer()
+    led = DiscoPainter(disco_card("led", prior.card), prior, (scorer,), QUICK)
+    brief = resolved(led, prompt="a red apple", width=64, height=64, count=2, steps=4)
     liked = [
-        critic.score(painted(led, brief.model_copy(update={"guidance": guidance})), ["a red apple"])
+        scorer.score(painted(led, brief.model_copy(update={"guidance": guidance})), ["a red apple"])
         for guidance in (led.card.guidance, 0.0)
     ]
     assert (liked[0] > liked[1] + 0.1).all()

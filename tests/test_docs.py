@@ -18,9 +18,9 @@ from typer.main import get_command
 
 from danqing.core.card import Card
 from danqing.data.captions import STYLE_WORDS
-from danqing.families import shipped
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.models import read_card
+from danqing.weights.shipped import shipped
 from tests.toy import CARD, Toy
 
 ROOT = Path(__file__).parent.parent

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from danqing.apps.enlarging import enlarged, method, pieces, reach_of
+from danqing.apps._tiled_upscale import enlarged, method, pieces, reach_of
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
 from danqing.families import open_painter
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 from tests.toy import CARD, Toy
 

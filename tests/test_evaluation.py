@@ -17,15 +17,15 @@ from danqing.core.card import Card
 from danqing.core.errors import BadData, BadWeights
 from danqing.diffusion.codec import IdentityCodec
 from danqing.evaluation import opening
+from danqing.evaluation.classifier_metrics import opinion
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, codec_figures
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
-from danqing.evaluation.opinion import opinion
 from danqing.families import gan
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer, random_painter
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.stable_diffusion.painter import byte_tokenizer, random_painter
 from danqing.interfaces.cli.main import run
 from danqing.nets.judge import Judge, JudgeConfig
-from danqing.training.duel import names_of
+from danqing.training.gan import names_of
 from tests.tiny import CONCEPTS, STYLES, stickers
 from tests.toy import CARD, Toy
 
@@ -243,7 +243,7 @@ def evaluator(painter, real=None, **fields):
     torch.manual_seed(0)
     clip = build_clip("tiny", tokenizer).eval()
     real = stickers() if real is None else real
-    return Evaluator(painter, small_judge(), Critic.of(clip, tokenizer), real, **fields)
+    return Evaluator(painter, small_judge(), ClipScorer.of(clip, tokenizer), real, **fields)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from danqing.core.card import Fast
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families.stable_diffusion import open_folder, painter_of, random_parts, save_folder
+from danqing.families.stable_diffusion.painter import open_folder, painter_of, random_parts, save_folder
 from danqing.tuning.adapter import attached
 from danqing.tuning.adapter_files import read_adapter, write_adapter
 from tests.adapters import bits, random_adapter, same_bits
@@ -75,13 +75,13 @@ def test_a_model_may_need_no_adapter() -> None:
 
 
 def test_what_is_asked_goes_before_what_fast_does(painter: DiffusionPainter) -> None:
-    brief = Brief(prompt="a cat", fast=True, steps=2, guidance=1.5, sampler="ddim").settled(painter.card)
+    brief = Brief(prompt="a cat", fast=True, steps=2, guidance=1.5, sampler="ddim").resolved(painter.card)
     assert (brief.steps, brief.guidance, brief.sampler) == (2, 1.5, "ddim")
 
 
 def test_a_model_without_it_says_so() -> None:
     with pytest.raises(BadBrief, match="'tiny' has learned no fast way: leave fast out"):
-        Brief(prompt="a cat", fast=True).settled(random_parts().card)
+        Brief(prompt="a cat", fast=True).resolved(random_parts().card)
 
 
 def test_the_models_own_adapter_is_meant_even_where_another_has_its_name(painter: DiffusionPainter) -> None:

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 
 from danqing.core.errors import BadData, BadWeights
 from danqing.core.images import from_pil
-from danqing.data.dataset import Stickers, read_imagefolder
-from danqing.data.eyes import ClipEye, read_linear
+from danqing.data.clip_scores import ClipScores, read_linear
+from danqing.data.dataset import CaptionedImages, read_imagefolder
 from danqing.data.filter import Limits, judged, perceptual_hash, reason_against, sharpness
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.interfaces.cli import main as cli
 from danqing.training.clip import ClipObjective
 from danqing.training.trainer import Trainer, TrainOptions
@@ -97,19 +97,19 @@ def test_hashes_and_sharpness():
 
 def test_clip_scores_are_cosines_and_linear(tmp_path):
     torch.manual_seed(0)
-    critic = Critic.of(build_clip("tiny", byte_tokenizer(16)), byte_tokenizer(16))
+    scorer = ClipScorer.of(build_clip("tiny", byte_tokenizer(16)), byte_tokenizer(16))
     weight = torch.randn(1, 32)
     save_file({"weight": weight, "bias": torch.tensor([0.5])}, tmp_path / "linear.safetensors")
     linear = read_linear(tmp_path / "linear.safetensors", 32)
-    scores = ClipEye(critic, linear, linear)(noise(0), "a cat")
-    embedding = critic.pictures(from_pil(noise(0))[None])[0].detach()
+    scores = ClipScores(scorer, linear, linear)(noise(0), "a cat")
+    embedding = scorer.pictures(from_pil(noise(0))[None])[0].detach()
     logit = float(embedding @ weight[0] + 0.5)
     assert scores["match"] == pytest.approx(
-        float(critic.score(from_pil(noise(0))[None], ["a cat"])), abs=1e-6
+        float(scorer.score(from_pil(noise(0))[None], ["a cat"])), abs=1e-6
     )
     assert scores["aesthetic"] == pytest.approx(logit, abs=1e-5)
     assert scores["unsafe"] == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
-    assert "match" not in ClipEye(critic)(noise(0), "")
+    assert "match" not in ClipScores(scorer)(noise(0), "")
     with pytest.raises(BadWeights, match="a weight of 16 numbers"):
         read_linear(tmp_path / "linear.safetensors", 16)
 
@@ -132,7 +132,7 @@ def test_the_command_writes_a_manifest(folder, capfd):
 
 
 def rows_like(data, **changed):
-    return Stickers(data.pictures, tuple({**row, **changed} for row in data.rows))
+    return CaptionedImages(data.pictures, tuple({**row, **changed} for row in data.rows))
 
 
 def test_bad_files_are_listed_skipped_and_counted(tmp_path):

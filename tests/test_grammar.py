@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danqing.conditioning.grammar import Part, Prompt, Span, is_weighted, parse, render, text_of
-from danqing.conditioning.moments import ALWAYS, When
+from danqing.conditioning.prompt_schedule import ALWAYS, When
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
 from danqing.core.errors import BadBrief

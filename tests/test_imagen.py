@@ -17,16 +17,17 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, guided
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic
-from danqing.families import open_painter, shipped_part
-from danqing.families._imagen_folder import read_parts, save_parts
-from danqing.families._text_towers import Tower, read_tower
-from danqing.families.imagen import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
+from danqing.families import open_painter
+from danqing.families.imagen.folder import read_parts, save_parts
+from danqing.families.imagen.painter import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
 from danqing.nets.efficient_unet import EfficientUNet, Words, joined
 from danqing.recipes import imagen as recipe
 from danqing.recipes._recipe import Asked
 from danqing.training.cascade import MaskedCaptions, StageObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import step_generator
+from danqing.weights.shipped import shipped_part
+from danqing.weights.text_towers import Tower, read_tower
 from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
 from tests.towers import TOWERS, folder_of, reader
@@ -46,7 +47,7 @@ def shipped():
 
 
 def painted(painter, **fields):
-    brief = Brief(**{"prompt": "a red cat", "seed": 1, "native": True, **fields}).settled(painter.card)
+    brief = Brief(**{"prompt": "a red cat", "seed": 1, "native": True, **fields}).resolved(painter.card)
     words = painter.condition(brief)
     seeds = Seeds.of(brief.seed, brief.count)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))
@@ -165,7 +166,7 @@ def test_networks_begin_at_zero_and_stages_paint_any_size(preset):
         unet = EfficientUNet(config)
         tokens, mask = torch.randn(1, 2, config.text), torch.ones(1, 2, dtype=torch.bool)
         sides = (unet.grid, 2 * unet.grid)
-        shown = (torch.randn(1, 4, *sides), torch.tensor([0.5])) if config.beside else ()
+        shown = (torch.randn(1, 4, *sides), torch.tensor([0.5])) if config.concat_channels else ()
         out = unet(torch.randn(1, 4, *sides), torch.tensor([5]), tokens, mask, *shown)
         assert out.shape == (1, 4, *sides)
         assert not out.any()

@@ -19,11 +19,11 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
-from danqing.families import open_critic
-from danqing.families.stable_diffusion import random_painter
+from danqing.families import open_clip_scorer
+from danqing.families.stable_diffusion.painter import random_painter
 from danqing.tuning.adapter import attached
 from danqing.tuning.imagic import ImagicOptions, imagic, reconstructing_model, reconstructing_words
-from tests.adapters import bits, output, same_bits, settled
+from tests.adapters import bits, output, resolved, same_bits
 
 QUICK = ImagicOptions(words_steps=4, model_steps=4, convs=False)
 
@@ -58,7 +58,7 @@ def test_the_best_words_of_a_linear_denoiser(painter):
 
 def test_words_first_then_model(painter, picture):
     """(a) changes no weight; (b) changes no word; after both the painter is what it was."""
-    brief, before, said = settled(painter, "a dog"), bits(painter), output(painter)
+    brief, before, said = resolved(painter, "a dog"), bits(painter), output(painter)
     asked = [p.requires_grad for m in painter.modules.values() for p in m.parameters()]
     latents, target = painter.codec.encode(picture), painter.condition(brief)
     tokens, _ = reconstructing_words(painter, latents, target, QUICK)
@@ -76,7 +76,7 @@ def test_words_first_then_model(painter, picture):
 
 def test_eta(painter, picture):
     """Exactly the sentence at 1, exactly the picture's words at 0, the middle between them."""
-    brief = settled(painter, "a dog", negative_prompt="blue")
+    brief = resolved(painter, "a dog", negative_prompt="blue")
     edit = imagic(painter, picture, brief, QUICK)
     sentence = painter.condition(brief)
     assert torch.equal(edit.conditioning(1).tokens, sentence.tokens)
@@ -101,7 +101,7 @@ def test_stopped_halfway_the_painter_is_what_it_was(painter, picture, stage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        imagic(painter, picture, settled(painter), options, stop)
+        imagic(painter, picture, resolved(painter), options, stop)
     assert same_bits(bits(painter), before)
     assert torch.equal(output(painter), said)
     assert all(p.requires_grad for m in painter.modules.values() for p in m.parameters())
@@ -110,7 +110,7 @@ def test_stopped_halfway_the_painter_is_what_it_was(painter, picture, stage):
 def test_nan_is_told(painter, picture):
     broken = replace(painter, network=lambda x, _t, words: x * words.tokens.mean() * float("nan"))
     with pytest.raises(NotFinite, match="words: loss nan at step 0: use a lower learning rate"):
-        imagic(broken, picture, settled(painter), QUICK)
+        imagic(broken, picture, resolved(painter), QUICK)
 
 
 class Small(nn.Module):
@@ -148,10 +148,10 @@ def test_longer_tuning_reconstructs_better(painter):
     ratios = []
     for steps in (0, 60, 240):
         edit = imagic(
-            pixels, drawn, settled(pixels), ImagicOptions(words_steps=5, model_steps=steps, model_lr=1e-2)
+            pixels, drawn, resolved(pixels), ImagicOptions(words_steps=5, model_steps=steps, model_lr=1e-2)
         )
         canvas = Canvas(Seeds([1]).normal(4, 8, 8), Seeds([1]), 0, 10)
-        brief = settled(pixels, sampler="ddim").model_copy(update={"steps": 10, "guidance": 1.0})
+        brief = resolved(pixels, sampler="ddim").model_copy(update={"steps": 10, "guidance": 1.0})
         with attached(pixels, {edit.adapter: 1.0}):
             *_, last = pixels.steps(brief, edit.conditioning(0), canvas)
         ratios.append(10 * torch.log10(4 / (last.state - drawn).square().mean()).item())
@@ -203,8 +203,8 @@ def test_a_strip_without_etas_is_chosen_from_a_longer_one(painter, picture, monk
     whole, strip = edit(image, "a (red:1.2) dog", etas=WAY, **asked), edit(image, "a (red:1.2) dog", **asked)
     pixels = torch.stack([from_pil(one.image)[:3] for one in whole])
     with torch.no_grad():
-        wanted = evenly(open_critic().score(pixels, ["a red dog, ink style"])[:, 0].tolist(), 4)
+        wanted = evenly(open_clip_scorer().score(pixels, ["a red dog, ink style"])[:, 0].tolist(), 4)
     assert [one.info.asked["etas"] for one in strip] == [[WAY[k]] for k in wanted]
     assert [one.image.tobytes() for one in strip] == [whole[k].image.tobytes() for k in wanted]
-    monkeypatch.setattr("danqing.apps.edit.shipped_critic", lambda: None)
+    monkeypatch.setattr("danqing.apps.edit.shipped_clip_scorer", lambda: None)
     assert [one.info.asked["etas"] for one in edit(image, "a dog", **asked)] == [[eta] for eta in USUAL]

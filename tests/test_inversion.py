@@ -13,9 +13,9 @@ from danqing.core.painter import Canvas, Conditioning
 from danqing.core.seeds import Seeds
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
-from danqing.families.stable_diffusion import SCHEDULE, random_painter
+from danqing.families.stable_diffusion.painter import SCHEDULE, random_painter
 from danqing.tuning.inversion import edited, invert
-from tests.adapters import settled
+from tests.adapters import resolved
 
 SD1 = {
     "beta_schedule": "scaled_linear",
@@ -52,7 +52,7 @@ def latents():
 def test_there_and_back(config):
     """Measured: 3e-6 when mended three times, 5e-5 to 6e-4 once, 0.015 to 0.14 without."""
     painter = linear(config)
-    brief = settled(painter, sampler="ddim").model_copy(update={"steps": 50, "guidance": 1.0})
+    brief = resolved(painter, sampler="ddim").model_copy(update={"steps": 50, "guidance": 1.0})
     levels, words = painter.schedule.levels(50), WORDS.expand(2)
 
     def back(mend):
@@ -94,9 +94,9 @@ def test_an_edit_keeps_what_is_outside_the_region():
     picture = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     region = torch.zeros(1, 1, 32, 32)
     region[..., :16] = 1
-    brief = settled(painter, "a dog", guidance=3.0)
+    brief = resolved(painter, "a dog", guidance=3.0)
     seen = []
-    canvas = edited(painter, picture, settled(painter, "a cat"), brief, region, watch=seen.append)
+    canvas = edited(painter, picture, resolved(painter, "a cat"), brief, region, watch=seen.append)
     original = painter.codec.encode(picture)
     assert [c.step for c in seen] == [1, 2]
     torch.testing.assert_close(canvas.state[..., 2:], original[..., 2:], rtol=0, atol=1e-5)
@@ -106,8 +106,8 @@ def test_an_edit_keeps_what_is_outside_the_region():
 def test_an_edit_of_little_strength_walks_little():
     painter = random_painter()
     picture = torch.rand(1, 4, 32, 32) * 2 - 1
-    brief = settled(painter, "a dog").model_copy(update={"steps": 4, "strength": 0.3})
-    assert edited(painter, picture, settled(painter, "a cat"), brief).of == 2
+    brief = resolved(painter, "a dog").model_copy(update={"steps": 4, "strength": 0.3})
+    assert edited(painter, picture, resolved(painter, "a cat"), brief).of == 2
 
 
 def test_nan_is_told():

@@ -12,9 +12,10 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danqing.conditioning.names import Names, label_of
 from danqing.core.errors import BadData
-from danqing.families import gan, stylegan
-from danqing.families._names import Names, label_of
+from danqing.families import gan
+from danqing.families.stylegan import painter as stylegan
 from danqing.nets.gan import GanConfig, GanGenerator, Maxout
 from danqing.nets.latent import Verdict, halvings
 from danqing.nets.stylegan import StyleConfig, StyleGenerator

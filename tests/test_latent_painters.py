@@ -13,25 +13,26 @@ from danqing.apps.blend import blend
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.vary import vary
+from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.core.painter import Given
+from danqing.core.painter import InputImages
 from danqing.core.seeds import Between, Seeds
-from danqing.families import gan, open_painter, stylegan
-from danqing.families._names import Names
-from danqing.families._style_search import picture_error, projected
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families import gan, open_painter
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.stable_diffusion.painter import byte_tokenizer
+from danqing.families.stylegan import painter as stylegan
+from danqing.families.stylegan.style_search import picture_error, projected
 
 NAMES = Names(("cat/猫", "red apple/苹果", "3d/3D", "paper-cut/剪纸"))
 STYLES = {"3d": "3d/3D", "paper-cut": "paper-cut/剪纸"}
 
 
-def critic():
+def scorer():
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(16)
-    return Critic.of(build_clip("tiny", tokenizer), tokenizer)
+    return ClipScorer.of(build_clip("tiny", tokenizer), tokenizer)
 
 
 def styled(painter):
@@ -42,7 +43,7 @@ PAINTERS = {
     "mlp": lambda: gan.random_painter("tiny-mlp", NAMES),
     "dcgan": lambda: gan.random_painter("tiny", NAMES),
     "stylegan": lambda: stylegan.random_painter("tiny", NAMES),
-    "stylegan with CLIP": lambda: stylegan.random_painter("tiny", NAMES, critic=critic()),
+    "stylegan with CLIP": lambda: stylegan.random_painter("tiny", NAMES, scorer=scorer()),
     "without names": lambda: gan.random_painter("tiny"),
 }
 each = pytest.mark.parametrize("kind", list(PAINTERS))
@@ -59,8 +60,8 @@ def hasty(painters):
     return replace(painters["stylegan"], search=stylegan.Search(projection=8))
 
 
-def settled(painter, **fields):
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).settled(painter.card)
+def resolved(painter, **fields):
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
 def canvases(painter, brief, given=None, seeds=None):
@@ -79,7 +80,7 @@ def painted(painter, brief, given=None, seeds=None):
 @each
 def test_steps_shapes_and_ranges(kind, painters):
     painter = painters[kind]
-    begun, *done = canvases(painter, settled(painter))
+    begun, *done = canvases(painter, resolved(painter))
     of = 3 if kind == "stylegan with CLIP" else 1
     assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, of) for k in range(of + 1)]
     pixels = painter.finish(done[-1])
@@ -97,7 +98,7 @@ def test_steps_shapes_and_ranges(kind, painters):
 def test_a_picture_depends_on_its_seed_alone(kind, painters):
     """Kernels round by batch size. Measured: 1.2e-6 at most, by StyleGAN."""
     painter = painters[kind]
-    brief = settled(painter, count=3)
+    brief = resolved(painter, count=3)
     together = painted(painter, brief)
     assert torch.equal(together, painted(painter, brief))
     for k in range(3):
@@ -109,7 +110,7 @@ def test_a_picture_depends_on_its_seed_alone(kind, painters):
 @each
 def test_variations_begin_at_the_seeds_own_picture(kind, painters):
     painter = painters[kind]
-    brief = settled(painter, count=1)
+    brief = resolved(painter, count=1)
     own, other = painted(painter, brief, seeds=Seeds([1])), painted(painter, brief, seeds=Seeds([9]))
     for amount, wanted in ((0.0, own), (1.0, other)):
         torch.testing.assert_close(
@@ -128,23 +129,23 @@ def test_a_folder_opens_as_the_same_painter(kind, painters, tmp_path):
     assert type(again) is type(painter)
     assert (again.card, again.names) == (painter.card, painter.names)
     if kind == "stylegan with CLIP":
-        again = replace(again, critic=painter.critic)
+        again = replace(again, scorer=painter.scorer)
     elif kind == "stylegan":
-        again = replace(again, critic=None)
-    brief = settled(painter)
+        again = replace(again, scorer=None)
+    brief = resolved(painter)
     assert torch.equal(painted(again, brief), painted(painter, brief))
 
 
 def test_a_sampler_is_refused_where_there_is_none_to_choose(painters):
     with pytest.raises(BadBrief, match="has no sampler to choose: leave sampler 'ddim' out"):
-        Brief.of("a cat", sampler="ddim").settled(painters["stylegan"].card)
+        Brief.of("a cat", sampler="ddim").resolved(painters["stylegan"].card)
 
 
 @each
 def test_other_sizes_are_refused(kind, painters):
     painter = painters[kind]
     with pytest.raises(BadBrief, match=r"paints 16x16 only, not 32x16: leave the size out"):
-        canvases(painter, settled(painter, width=32))
+        canvases(painter, resolved(painter, width=32))
 
 
 @each
@@ -153,7 +154,7 @@ def test_nan_is_told_with_its_step(kind):
     with torch.no_grad():
         next(painter.generator.parameters()).fill_(float("nan"))
     with pytest.raises(NotFinite, match=r"step 1 of \d"):
-        canvases(painter, settled(painter))
+        canvases(painter, resolved(painter))
 
 
 def test_a_folder_without_a_card_tells_of_itself(tmp_path):
@@ -208,34 +209,34 @@ def test_weights_with_nan_are_refused(tmp_path):
 def test_names_and_styles_lead(kind, painters):
     painter = painters[kind]
     pictures = [
-        painted(painter, settled(painter, **fields))
+        painted(painter, resolved(painter, **fields))
         for fields in ({}, {"prompt": "一只猫"}, {"prompt": "a red apple"}, {"style": "3d"})
     ]
     assert torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[0], pictures[2])
     assert not torch.equal(pictures[0], pictures[3])
-    assert torch.equal(painted(painter, settled(painter, prompt="a cat, 3d style")), pictures[3])
+    assert torch.equal(painted(painter, resolved(painter, prompt="a cat, 3d style")), pictures[3])
 
 
 def test_words_that_name_nothing_are_told(painters):
     painter = painters["dcgan"]
-    assert painter.condition(settled(painter, prompt="a horse")).dropped == "a horse"
-    assert painter.condition(settled(painter)).dropped == ""
+    assert painter.condition(resolved(painter, prompt="a horse")).dropped == "a horse"
+    assert painter.condition(resolved(painter)).dropped == ""
     named = painters["without names"]
-    assert named.condition(settled(named)).dropped == "a cat"
+    assert named.condition(resolved(named)).dropped == "a cat"
     heard = painters["stylegan with CLIP"]
-    assert heard.condition(settled(heard, prompt="a horse")).dropped == ""
+    assert heard.condition(resolved(heard, prompt="a horse")).dropped == ""
 
 
 def test_names_are_mixed_by_weights(painters):
     painter = painters["dcgan"]
     one, both, other = (
-        painted(painter, settled(painter, prompt=said))
+        painted(painter, resolved(painter, prompt=said))
         for said in ("a cat", "a cat::1 a red apple::1", "a red apple")
     )
     assert not torch.equal(both, one)
     assert not torch.equal(both, other)
-    weighed = painter.condition(settled(painter, prompt="a (cat:0.5)"))
+    weighed = painter.condition(resolved(painter, prompt="a (cat:0.5)"))
     assert weighed.tokens.flatten().tolist() == [0.5, 0, 0, 0]
 
 
@@ -244,13 +245,13 @@ def test_names_are_mixed_by_weights(painters):
 
 def test_stylize_truncates(painters):
     painter = painters["stylegan"]
-    psis = [stylegan.truncation(settled(painter, stylize=s)) for s in (0, 50, 100, 550, 1000)]
+    psis = [stylegan.truncation(resolved(painter, stylize=s)) for s in (0, 50, 100, 550, 1000)]
     assert psis == pytest.approx([1, 0.85, 0.7, 0.5, 0.3])
-    assert stylegan.truncation(settled(painter, stylize=1000, chaos=100)) == pytest.approx(1)
-    assert stylegan.truncation(settled(painter, chaos=50)) == pytest.approx(0.85)
+    assert stylegan.truncation(resolved(painter, stylize=1000, chaos=100)) == pytest.approx(1)
+    assert stylegan.truncation(resolved(painter, chaos=50)) == pytest.approx(0.85)
 
     def apart(**fields):
-        pictures = painted(painter, settled(painter, count=8, **fields))
+        pictures = painted(painter, resolved(painter, count=8, **fields))
         return float(pictures.var(dim=0).mean())
 
     assert apart(stylize=0) > apart() > apart(stylize=1000)
@@ -259,11 +260,11 @@ def test_stylize_truncates(painters):
 def test_words_are_searched_and_climbed(painters):
     """Each step is nearer to the words, in the eyes of the CLIP that leads."""
     painter = painters["stylegan with CLIP"]
-    brief = settled(painter, steps=6, prompt="a horse")
-    plain = painted(replace(painter, critic=None), brief)
+    brief = resolved(painter, steps=6, prompt="a horse")
+    plain = painted(replace(painter, scorer=None), brief)
     _, *done = canvases(painter, brief)
     said = [brief.prompt]
-    nearness = [painter.critic.score(each, said)[:, 0] for each in (plain, *(c.state for c in done))]
+    nearness = [painter.scorer.score(each, said)[:, 0] for each in (plain, *(c.state for c in done))]
     assert (nearness[1] >= nearness[0] - 1e-6).all()
     assert (nearness[-1] > nearness[1]).all()
 
@@ -272,7 +273,7 @@ def test_one_step_is_the_best_of_many(painters):
     painter = painters["stylegan with CLIP"]
     few = replace(painter, search=stylegan.Search(candidates=1))
     score = [
-        float(p.critic.score(painted(p, settled(p, steps=1, count=4)), ["a cat"]).mean())
+        float(p.scorer.score(painted(p, resolved(p, steps=1, count=4)), ["a cat"]).mean())
         for p in (few, painter)
     ]
     assert score[1] >= score[0]
@@ -296,13 +297,13 @@ def test_projection_finds_a_picture_of_its_own(painters):
 def test_redrawing_keeps_coarse_styles(hasty):
     """Strength 1 forgets the picture, the least strength keeps all of its styles."""
     painter = hasty
-    given = Given(image=painted(painter, settled(painter, seed=50, count=1)))
-    fresh = painted(painter, settled(painter))
-    assert torch.equal(painted(painter, settled(painter, strength=1.0), given), fresh)
-    kept = painted(painter, settled(painter, strength=0.01), given)
+    given = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
+    fresh = painted(painter, resolved(painter))
+    assert torch.equal(painted(painter, resolved(painter, strength=1.0), given), fresh)
+    kept = painted(painter, resolved(painter, strength=0.01), given)
     assert torch.equal(kept[0], kept[1])
     misses = [
-        float(picture_error(painted(painter, settled(painter, strength=s), given), given.image).mean())
+        float(picture_error(painted(painter, resolved(painter, strength=s), given), given.image).mean())
         for s in (0.01, 0.5, 1.0)
     ]
     assert misses == sorted(misses)
@@ -310,13 +311,13 @@ def test_redrawing_keeps_coarse_styles(hasty):
 
 def test_several_pictures_are_mixed_by_weight(hasty):
     painter = hasty
-    one, other = (painted(painter, settled(painter, seed=s, count=1)) for s in (50, 60))
-    brief = settled(painter)
-    alone = painter.condition(brief, Given(image=one)).image
-    heavy = painter.condition(brief, Given(references=(one, other), weights=(2.0, 0.0))).image
+    one, other = (painted(painter, resolved(painter, seed=s, count=1)) for s in (50, 60))
+    brief = resolved(painter)
+    alone = painter.condition(brief, InputImages(image=one)).image
+    heavy = painter.condition(brief, InputImages(references=(one, other), weights=(2.0, 0.0))).image
     torch.testing.assert_close(heavy, alone)
-    both = painter.condition(brief, Given(references=(one, other), weights=(1.0, 1.0))).image
-    second = painter.condition(brief, Given(image=other)).image
+    both = painter.condition(brief, InputImages(references=(one, other), weights=(1.0, 1.0))).image
+    second = painter.condition(brief, InputImages(image=other)).image
     torch.testing.assert_close(both, (alone + second) / 2)
 
 

@@ -14,8 +14,8 @@ from danqing.data.dataset import to_unit
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer, painter_of, random_parts
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_parts
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import step_generator
 from danqing.tuning.adapter import attached
@@ -58,10 +58,10 @@ def painter() -> DiffusionPainter:
 
 
 @pytest.fixture(scope="module")
-def clip() -> Critic:
+def clip() -> ClipScorer:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["a cat", "a cat, 3d style", "paper-cut"], merges=10, length=16)
-    return Critic.of(build_clip("tiny", tokenizer).eval(), tokenizer)
+    return ClipScorer.of(build_clip("tiny", tokenizer).eval(), tokenizer)
 
 
 def objective(painter, adapter, weight=1.0, gamma=None, prior=True):

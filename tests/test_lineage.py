@@ -9,9 +9,9 @@ from PIL import Image
 
 import danqing
 from danqing.apps.lineage import lineage, sheet
+from danqing.conditioning.names import Names
 from danqing.core.picture import Picture
 from danqing.families import gan
-from danqing.families._names import Names
 from danqing.interfaces.cli.main import run
 
 

@@ -15,14 +15,15 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
 
+from danqing.apps._masks import _outside, holes, region_of, scratches
+from danqing.apps._zero_shot import ScorerEnsemble, mentions, open_zero_shot, seen
 from danqing.apps.describe import caption, prompt, prompts_for, style_like
-from danqing.apps.looking import Expert, mentions, open_looker, seen
-from danqing.apps.where import _outside, holes, region_of, scratches
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.data.vocabulary import things, vocabulary
-from danqing.families import open_critic, shipped
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families import open_clip_scorer
+from danqing.families.stable_diffusion.painter import byte_tokenizer
+from danqing.weights.shipped import shipped
 from tests.toy import CARD
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "stickers"
@@ -30,8 +31,8 @@ ROWS = [json.loads(line) for line in (SAMPLES / "metadata.jsonl").read_text("utf
 
 
 @pytest.fixture(scope="module")
-def looker():
-    return open_looker()
+def classifier():
+    return open_zero_shot()
 
 
 @pytest.fixture(scope="module")
@@ -92,26 +93,26 @@ def test_names_are_found_in_texts(text, name, there):
     ("label", "thing"),
     [("the teddy bear", "teddy bear"), ("猫头鹰，剪纸风格", "owl"), ("a bearing", None), ("猫", "cat")],
 )
-def test_the_expert_takes_the_longest_name(looker, label, thing):
-    assert looker._thing(label) == thing
+def test_the_expert_takes_the_longest_name(classifier, label, thing):
+    assert classifier._thing(label) == thing
 
 
-def test_the_expert_multiplies_two_probabilities(looker):
+def test_the_expert_multiplies_two_probabilities(classifier):
     """p(label) ~ p_CLIP(label) * p_judge(thing); where the judge has no opinion that is 1/120."""
     pixels = seen(drawing("tiger", "cartoon"))
     labels = ["a tiger", "an octopus", "a samovar"]
-    own = looker.critic.classify(pixels, labels)
-    concept = looker.judge.look(pixels)[0].softmax(dim=-1)
-    known = [looker.judge.config.concepts.index(name) for name in ("tiger", "octopus")]
+    own = classifier.scorer.classify(pixels, labels)
+    concept = classifier.judge.look(pixels)[0].softmax(dim=-1)
+    known = [classifier.judge.config.concepts.index(name) for name in ("tiger", "octopus")]
     product = own * torch.cat([concept[:, known], torch.full((1, 1), 1 / 120)], dim=1)
-    assert torch.allclose(looker.classify(pixels, labels), product / product.sum(), atol=1e-5)
+    assert torch.allclose(classifier.classify(pixels, labels), product / product.sum(), atol=1e-5)
 
 
 def test_weights_of_the_users_own_look_alone(tmp_path):
-    critic = open_critic()
-    critic.model.save_pretrained(tmp_path)
-    critic.tokenizer.save_pretrained(tmp_path)
-    assert not isinstance(open_looker(tmp_path), Expert)
+    scorer = open_clip_scorer()
+    scorer.model.save_pretrained(tmp_path)
+    scorer.tokenizer.save_pretrained(tmp_path)
+    assert not isinstance(open_zero_shot(tmp_path), ScorerEnsemble)
 
 
 # ---- describe
@@ -125,8 +126,8 @@ def test_weights_of_the_users_own_look_alone(tmp_path):
         ("teapot", "porcelain", "en", "a teapot, blue and white porcelain style"),
     ],
 )
-def test_a_drawing_is_described(looker, card, concept, style, language, first):
-    said = prompts_for(drawing(concept, style), looker, card, language)
+def test_a_drawing_is_described(classifier, card, concept, style, language, first):
+    said = prompts_for(drawing(concept, style), classifier, card, language)
     assert said[0] == first
     assert len({text.split("，" if language == "zh" else ", ")[0] for text in said}) == 4
 
@@ -156,11 +157,11 @@ def test_prompts_read_well(words, said):
     assert prompt(*words) == said
 
 
-def test_a_style_is_seen(looker, card):
+def test_a_style_is_seen(classifier, card):
     styles = ("paper-cut", "porcelain", "ink-wash")
-    assert [style_like(drawing("airplane", style), looker, card) for style in styles] == list(styles)
+    assert [style_like(drawing("airplane", style), classifier, card) for style in styles] == list(styles)
     with pytest.raises(BadBrief, match="has learned no styles"):
-        style_like(Image.new("RGB", (8, 8)), looker, CARD.model_copy(update={"styles": {}}))
+        style_like(Image.new("RGB", (8, 8)), classifier, CARD.model_copy(update={"styles": {}}))
 
 
 def test_a_captioner_of_the_users_own(tmp_path):
@@ -210,18 +211,18 @@ def test_a_colour_is_found_where_it_is():
 
 
 @pytest.mark.parametrize("words", ["the tiger", "老虎"])
-def test_a_thing_is_found_in_a_scene(looker, words):
+def test_a_thing_is_found_in_a_scene(classifier, words):
     """Intersection over union. Measured: 0.93."""
     image, (_, tiger) = scene(drawing("train", "3d", 120), drawing("tiger", "flat", 110))
-    there = np.asarray(region_of(image, words, looker)) > 127
+    there = np.asarray(region_of(image, words, classifier)) > 127
     assert (there & tiger).sum() / (there | tiger).sum() > 0.8
 
 
-def test_what_is_not_there_is_told(looker):
+def test_what_is_not_there_is_told(classifier):
     image, _ = scene(drawing("train", "3d", 120), drawing("tiger", "flat", 110))
     for picture, words in ((image, "the umbrella"), (Image.new("RGBA", (64, 32)), "the tiger")):
         with pytest.raises(BadBrief, match="nothing in the picture looks like") as raised:
-            region_of(picture, words, looker)
+            region_of(picture, words, classifier)
         assert "\n" not in str(raised.value)
 
 

@@ -15,7 +15,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from danqing.core.errors import BadData
 from danqing.data.dataset import to_unit
 from danqing.families.clip import build_clip
-from danqing.families.stable_diffusion import (
+from danqing.families.stable_diffusion.painter import (
     AUTOENCODERS,
     UPSCALERS,
     painter_of,

@@ -14,7 +14,7 @@ from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import Canvas, Painter
 from danqing.core.picture import Picture
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 from tests.toy import CARD, Toy
 
 

@@ -96,7 +96,7 @@ def test_of_two_the_last_counts_and_it_is_told():
 def test_parameters_become_fields(text, given, expected):
     fields = brief_fields(split(text)[1], CARD, given)
     assert fields == expected
-    assert Brief.of("a fox", **fields).settled(CARD)
+    assert Brief.of("a fox", **fields).resolved(CARD)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_parameters_become_fields(text, given, expected):
 )
 def test_values_out_of_range_are_refused_as_fields(text, says):
     with pytest.raises(BadBrief, match=says):
-        Brief.of("a fox", **brief_fields(split(text)[1], CARD, {})).settled(CARD)
+        Brief.of("a fox", **brief_fields(split(text)[1], CARD, {})).resolved(CARD)
 
 
 def test_a_ratio_and_a_side_are_too_many():

@@ -18,8 +18,8 @@ from danqing.apps.paint import paint
 from danqing.core.card import Can
 from danqing.core.errors import BadWeights, DanqingError
 from danqing.families import open_painter
-from danqing.families._diffusers_folder import read_folder, save_folder
-from danqing.families.stable_diffusion import random_parts
+from danqing.families.stable_diffusion.painter import random_parts
+from danqing.weights.diffusers_folder import read_folder, save_folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -106,7 +106,7 @@ def test_old_names_are_read(parts, folder):
 
 
 def test_old_attention_names_of_the_autoencoder():
-    from danqing.families._diffusers_folder import attention_key
+    from danqing.weights.diffusers_folder import attention_key
 
     assert (
         attention_key("encoder.mid_block.attentions.0.query.weight")

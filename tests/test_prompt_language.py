@@ -13,7 +13,7 @@ from danqing.conditioning.parameters import _SHORT, _TABLE, brief_fields, split
 from danqing.conditioning.prompt import spoken, words
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 from danqing.tuning.adapter import Adapter
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.lora import ATTENTION, fresh
@@ -29,7 +29,7 @@ def lines(kind: str) -> list[str]:
 
 def told(line: str) -> Brief:
     text, asked = split(line)
-    brief = Brief.of(text, **{"seed": 7, **brief_fields(asked, CARD, {})}).settled(CARD)
+    brief = Brief.of(text, **{"seed": 7, **brief_fields(asked, CARD, {})}).resolved(CARD)
     return spoken(brief)
 
 

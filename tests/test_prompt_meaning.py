@@ -11,16 +11,16 @@ import torch
 from danqing.apps.paint import paint
 from danqing.conditioning.encode import encode
 from danqing.conditioning.grammar import parse
+from danqing.conditioning.midjourney import stylize_guidance, turned, with_chaos_and_weird
 from danqing.conditioning.prompt import spoken
-from danqing.conditioning.taste import stylized, tasted, turned
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
-from danqing.core.painter import Conditioning, Given
+from danqing.core.painter import Conditioning, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, composed, guided, guided_along
 from danqing.diffusion.samplers import SAMPLERS, drive
 from danqing.diffusion.schedule import CLEAN, Level
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 from tests.toy import Toy
 
 LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
@@ -37,7 +37,7 @@ def x():
 
 
 def brief_of(painter, prompt, **fields):
-    return Brief.of(prompt, **{"seed": 1, "steps": 4, "native": True, **fields}).settled(painter.card)
+    return Brief.of(prompt, **{"seed": 1, "steps": 4, "native": True, **fields}).resolved(painter.card)
 
 
 def condition(painter, prompt, **fields):
@@ -59,7 +59,7 @@ def test_a_weight_of_one_is_exactly_the_plain_prompt(painter, prompt, plain):
     said = condition(painter, prompt)
     assert torch.equal(said.tokens, painter.text(plain).tokens)
     assert torch.equal(said.negative.tokens, painter.text("").tokens)
-    assert (said.weight, said.others, said.later) == (None, (), ())
+    assert (said.weight, said.others, said.schedule) == (None, (), ())
 
 
 def test_weights_multiply_states_and_keep_their_mean_length(painter):
@@ -271,26 +271,26 @@ def test_the_same_words_are_encoded_once():
 
 
 def test_a_schedule_counts_the_steps_that_are_left_for_a_given_picture(painter):
-    given = Given(torch.zeros(1, 4, 32, 32))
+    given = InputImages(torch.zeros(1, 4, 32, 32))
     brief = brief_of(painter, "[cat:dog:0.5]", steps=8, strength=0.5)
-    assert [start for start, _ in painter.condition(brief, given).later] == [2]
+    assert [start for start, _ in painter.condition(brief, given).schedule] == [2]
 
 
 def test_given_pictures_stand_beside_every_part_at_every_moment(painter):
-    given = Given(torch.zeros(1, 4, 32, 32), torch.ones(1, 1, 32, 32))
+    given = InputImages(torch.zeros(1, 4, 32, 32), torch.ones(1, 1, 32, 32))
     seen = []
 
     def network(x, _t, words):
-        seen.append(words.beside)
+        seen.append(words.concat)
         return x
 
-    looking = replace(painter, network=network, beside=lambda *_: torch.ones(1, 5, 4, 4))
+    looking = replace(painter, network=network, concat=lambda *_: torch.ones(1, 5, 4, 4))
     brief = brief_of(painter, "[a:b:0.5] AND c::2", negative_prompt="[d|e]", strength=1.0)
     words = looking.condition(brief, given)
     for _ in looking.steps(brief, words, looking.begin(brief, words, Seeds([1]))):
         pass
     assert len(seen) == 4
-    assert all(beside is not None and len(beside) == 3 for beside in seen)
+    assert all(concat is not None and len(concat) == 3 for concat in seen)
     for _, moment in words.moments:
         for part in moment.parts:
             assert (part.image, part.region) == (words.image, words.region)
@@ -302,7 +302,7 @@ def test_outside_a_region_the_given_picture_stays_whatever_is_said(painter):
     region[..., :16] = 1
     picture = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
     brief = brief_of(painter, "[a:b:0.5] AND c::2", strength=1.0)
-    words = painter.condition(brief, Given(picture, region))
+    words = painter.condition(brief, InputImages(picture, region))
     *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([1])))
     torch.testing.assert_close(last.state[..., 2:], words.image[..., 2:], rtol=0, atol=1e-5)
     assert not torch.allclose(last.state[..., :2], words.image[..., :2], atol=1e-2)
@@ -313,8 +313,8 @@ def test_outside_a_region_the_given_picture_stays_whatever_is_said(painter):
 
 def test_no_taste_is_exactly_nothing(painter):
     words = condition(painter, "a AND b").expand(2)
-    assert tasted(words, brief_of(painter, "a"), [1, 2]) is words
-    assert stylized(3.7, 100) == 3.7
+    assert with_chaos_and_weird(words, brief_of(painter, "a"), [1, 2]) is words
+    assert stylize_guidance(3.7, 100) == 3.7
     plain = finished(painter, brief_of(painter, "a cat"))
     assert torch.equal(plain, finished(painter, brief_of(painter, "a cat", chaos=0, weird=0, stylize=100)))
     for field in ({"chaos": 1}, {"weird": 1}, {"stylize": 101}):
@@ -322,7 +322,7 @@ def test_no_taste_is_exactly_nothing(painter):
 
 
 def test_stylize_grows_with_its_number():
-    values = [stylized(4.0, stylize) for stylize in range(1001)]
+    values = [stylize_guidance(4.0, stylize) for stylize in range(1001)]
     assert values == sorted(values)
     assert len(set(values)) == 1001
     assert (values[0], values[-1]) == pytest.approx((2.4, 6.4))
@@ -343,9 +343,9 @@ def test_turning_keeps_lengths_and_turns_by_the_angle(angle):
 
 def test_weird_turns_all_pictures_one_way_and_chaos_each_its_own(painter):
     words = condition(painter, "cat").expand(2)
-    odd = tasted(words, brief_of(painter, "cat", weird=3000), [1, 2]).tokens
+    odd = with_chaos_and_weird(words, brief_of(painter, "cat", weird=3000), [1, 2]).tokens
     assert torch.equal(odd[0], odd[1])
-    wild = tasted(words, brief_of(painter, "cat", chaos=100), [1, 2])
+    wild = with_chaos_and_weird(words, brief_of(painter, "cat", chaos=100), [1, 2])
     assert not torch.allclose(wild.tokens[0], wild.tokens[1])
     for made in (odd, wild.tokens):
         torch.testing.assert_close(made.norm(dim=-1), words.tokens.norm(dim=-1), rtol=1e-5, atol=0)
@@ -356,7 +356,7 @@ def test_weird_turns_all_pictures_one_way_and_chaos_each_its_own(painter):
 
 def test_chaos_draws_nothing_that_the_noise_draws(painter):
     words = condition(painter, "cat")
-    made = tasted(words, brief_of(painter, "cat", chaos=100), [7]).tokens
+    made = with_chaos_and_weird(words, brief_of(painter, "cat", chaos=100), [7]).tokens
     noise = Seeds([7]).normal(1, words.tokens.shape[-1])
     assert not torch.allclose(made, turned(words.tokens, noise, math.pi / 4))
 
@@ -364,7 +364,7 @@ def test_chaos_draws_nothing_that_the_noise_draws(painter):
 def test_more_chaos_more_difference(painter):
     def spread(chaos):
         brief = brief_of(painter, "cat", chaos=chaos)
-        words = tasted(painter.condition(brief).expand(6), brief, range(6)).tokens
+        words = with_chaos_and_weird(painter.condition(brief).expand(6), brief, range(6)).tokens
         return (words - words[0]).square().mean().item()
 
     spreads = [spread(chaos) for chaos in (0, 10, 50, 100)]

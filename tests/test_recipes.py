@@ -11,13 +11,13 @@ from PIL import Image
 
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
-from danqing.data.dataset import Stickers
+from danqing.data.dataset import CaptionedImages
 from danqing.interfaces.cli.main import run
 from danqing.recipes import _recipe
 from tests.tiny import stickers
 
 
-def folder_of(pictures: Stickers, folder: Path) -> Path:
+def folder_of(pictures: CaptionedImages, folder: Path) -> Path:
     """The pictures as an imagefolder."""
     lines = []
     for pixels, row in zip(pictures.pictures, pictures.rows, strict=True):
@@ -56,7 +56,7 @@ def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures with nothing but a caption each."""
     data = stickers(128)
     rows = tuple({"file_name": row["file_name"], "text": row["text"]} for row in data.rows)
-    return folder_of(Stickers(data.pictures, rows), tmp_path_factory.mktemp("captioned"))
+    return folder_of(CaptionedImages(data.pictures, rows), tmp_path_factory.mktemp("captioned"))
 
 
 @pytest.mark.parametrize("name", ["clip", "gan", "ddpm", "stable_diffusion"])
@@ -78,7 +78,7 @@ def test_what_needs_names_says_so(
 def test_pictures_that_no_row_holds_out_are_held_out_by_name(tmp_path: Path) -> None:
     data = stickers(16)
     rows = tuple({"file_name": f"{k}.png", "text": f"{k}"} for k in range(200))
-    many = Stickers(data.pictures[torch.arange(200) % len(data)], rows)
+    many = CaptionedImages(data.pictures[torch.arange(200) % len(data)], rows)
     asked = _recipe.Asked(folder_of(many, tmp_path), tmp_path, tmp_path)
     seen, unseen = _recipe.read(asked)
     assert len(seen) + len(unseen) == 200

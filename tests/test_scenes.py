@@ -22,10 +22,10 @@ from danqing.data.scenes import (
     PLACES,
     SceneOptions,
     _colourless,
-    beside,
     compose,
     recoloured,
     several,
+    side_by_side,
 )
 from danqing.interfaces.cli.main import run
 from tests.test_recipes import folder_of
@@ -85,8 +85,8 @@ def test_as_many_as_were_asked_for(count: int) -> None:
 @pytest.mark.parametrize("place", list(PLACES))
 def test_two_things_in_their_places(place: str) -> None:
     red, blue = (image_of(disc(rgb, 64)) for rgb in ((0.9, 0.1, 0.1), (0.1, 0.1, 0.9)))
-    pixels = np.asarray(beside(red, blue, place)).astype(float) * (
-        np.asarray(beside(red, blue, place))[..., 3:] > 9
+    pixels = np.asarray(side_by_side(red, blue, place)).astype(float) * (
+        np.asarray(side_by_side(red, blue, place))[..., 3:] > 9
     )
     centres = [ndimage.center_of_mass(pixels[..., channel] > 200) for channel in (0, 2)]
     down, right = (centres[0][axis] - centres[1][axis] for axis in (0, 1))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from danqing.apps.looking import open_looker, seen
+from danqing.apps._zero_shot import open_zero_shot, seen
 from danqing.apps.search import search, search_like
 from danqing.core.errors import BadBrief, BadPicture
-from danqing.families import open_critic
+from danqing.families import open_clip_scorer
 from danqing.interfaces.cli import main as cli
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "stickers"
@@ -47,7 +47,7 @@ def test_what_cannot_be_searched_is_told():
     with pytest.raises(BadBrief, match="say what to look for"):
         search(["in"], Redness(), " ")
     with pytest.raises(BadPicture, match=r"broken\.jpg"):
-        search_like(["in"], open_critic(), "in/broken.jpg")
+        search_like(["in"], open_clip_scorer(), "in/broken.jpg")
     with pytest.raises(BadBrief, match="nothing was found"):
         search(["in/broken.jpg"], Redness(), "red").sheet()
 
@@ -56,23 +56,23 @@ def test_what_cannot_be_searched_is_told():
     ("words", "file"), [("a tiger", "tiger"), ("章鱼", "octopus"), ("a teapot", "teapot"), ("fox", "fox")]
 )
 def test_the_shipped_eyes_find_drawings(words, file):
-    hits = search([SAMPLES], open_looker(), words, top=2).hits
+    hits = search([SAMPLES], open_zero_shot(), words, top=2).hits
     assert {hit.file.stem for hit in hits} == {file}
 
 
 def test_a_picture_finds_itself():
     place = SAMPLES / "3d" / "fox.png"
-    hit = search_like([SAMPLES / "3d"], open_critic(), place, top=1).hits[0]
+    hit = search_like([SAMPLES / "3d"], open_clip_scorer(), place, top=1).hits[0]
     assert hit.file == place
     assert hit.score == pytest.approx(1, abs=1e-5)
 
 
 def test_scores_are_what_classify_weighs():
     """The softmax of scale times score is the share of each label."""
-    looker, labels = open_looker(), ["a tiger", "a samovar", "狐狸"]
+    classifier, labels = open_zero_shot(), ["a tiger", "a samovar", "狐狸"]
     pixels = seen(Image.open(SAMPLES / "3d" / "fox.png"))
-    scores = looker.critic.scale * looker.reading(labels)(pixels)
-    torch.testing.assert_close(scores.softmax(dim=-1), looker.classify(pixels, labels), rtol=0, atol=1e-6)
+    scores = classifier.scorer.scale * classifier.reading(labels)(pixels)
+    torch.testing.assert_close(scores.softmax(dim=-1), classifier.classify(pixels, labels), rtol=0, atol=1e-6)
 
 
 def test_the_commands_answer(capfd):

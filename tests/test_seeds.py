@@ -10,7 +10,7 @@ import torch
 
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def paint(painter, brief):
 @pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde_karras", "unipc"])
 def test_a_picture_is_the_same_in_a_batch_and_alone(painter, sampler):
     """Kernels round by batch size. Measured: up to 9e-6, and up to 8 of 65,536 bytes off by one."""
-    brief = Brief.of("a red panda", seed=11, count=4, steps=12, guidance=4, sampler=sampler).settled(
+    brief = Brief.of("a red panda", seed=11, count=4, steps=12, guidance=4, sampler=sampler).resolved(
         painter.card
     )
     grid = paint(painter, brief)
@@ -45,7 +45,7 @@ def bytes_of(pixels):
 
 
 def test_seeds_differ(painter):
-    brief = Brief.of("a red panda", seed=11, count=2, steps=2).settled(painter.card)
+    brief = Brief.of("a red panda", seed=11, count=2, steps=2).resolved(painter.card)
     first, second = paint(painter, brief)
     assert (first - second).abs().max() > 0.01
 

@@ -15,9 +15,9 @@ from danqing.core.card import Can
 from danqing.core.errors import BadWeights
 from danqing.core.picture import Picture
 from danqing.families import open_painter
-from danqing.families._open_clip import open_clip_tokenizer
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.interfaces.cli.main import run
+from danqing.weights.open_clip import open_clip_tokenizer
 from tests.single_files import SD1, SD2, original, tiny
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
@@ -63,12 +63,12 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize(("beside", "metadata", "prediction"), SAID.values(), ids=SAID.keys())
-def test_what_it_predicts(file, whole, beside, metadata, prediction):
+@pytest.mark.parametrize(("sidecar", "metadata", "prediction"), SAID.values(), ids=SAID.keys())
+def test_what_it_predicts(file, whole, sidecar, metadata, prediction):
     if metadata:
         save_file(whole, file, {"modelspec.prediction_type": metadata})
-    if beside:
-        file.with_suffix(".json").write_text(json.dumps(beside))
+    if sidecar:
+        file.with_suffix(".json").write_text(json.dumps(sidecar))
     assert open_painter(str(file)).prediction == prediction
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from danqing.apps.styles import pack_of, packs, styled
+from danqing.apps._style_packs import pack_of, packs, styled
 from danqing.conditioning.prompt import is_chinese
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief

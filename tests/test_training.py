@@ -16,10 +16,10 @@ from torch import nn
 
 from danqing.core.errors import BadWeights, NotFinite
 from danqing.training import checkpoint, log
-from danqing.training.ahead import Ahead
 from danqing.training.checkpoint import Progress
 from danqing.training.log import Log
 from danqing.training.objective import Objective
+from danqing.training.prefetch import Prefetcher
 from danqing.training.sheets import sheet_of
 from danqing.training.trainer import Trainer, TrainOptions, learning_rate, step_generator
 
@@ -350,7 +350,7 @@ def test_drawing_ahead_gives_the_same_batches() -> None:
             raise ValueError("no such picture")
         return {"x": torch.full((2,), float(step))}
 
-    ahead = Ahead(draw)
+    ahead = Prefetcher(draw)
     assert [ahead(step)["x"].tolist() for step in (3, 4, 5, 7)] == [[k, k] for k in (3.0, 4.0, 5.0, 7.0)]
     assert drawn.count(4) == drawn.count(5) == 1
     ahead(8)

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, ViTForImageClassification, ViTImageProcessorPil
 
+from danqing.apps._image_files import UnreadableFile
 from danqing.apps.classify import ByLabels, Named, classify, open_namer
-from danqing.apps.gather import Unread
 from danqing.core.errors import BadBrief, BadData, BadWeights
 from danqing.core.images import from_pil
-from danqing.data.dataset import Stickers
-from danqing.families.clip import Critic, Sight
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.data.dataset import CaptionedImages
+from danqing.families.clip import ClipScorer, Sight
+from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.families.vit import Classifier, build_vit, read_classifier, save_classifier, start_from_clip
 from danqing.interfaces.cli import main as cli
 from danqing.training.trainer import step_generator
@@ -184,37 +184,37 @@ def tower(patch):
     }
     torch.manual_seed(0)
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
-    return Critic.of(clip, byte_tokenizer(16))
+    return ClipScorer.of(clip, byte_tokenizer(16))
 
 
 @torch.no_grad()
 def test_a_start_from_clip_sees_what_clip_sees():
     """Angle between embeddings, where tokens are about equally long. Measured: cosine 1.0000."""
-    critic, vit = tower(16), build_vit("tiny", NAMES)
-    critic.model.vision_model.embeddings.position_embedding.weight.normal_()
+    scorer, vit = tower(16), build_vit("tiny", NAMES)
+    scorer.model.vision_model.embeddings.position_embedding.weight.normal_()
     pixels = pictures(8)
-    start_from_clip(vit, critic, pixels)
+    start_from_clip(vit, scorer, pixels)
     large = torch.nn.functional.interpolate(pixels, scale_factor=2.0)
-    theirs = critic.model.vision_model(pixel_values=large).pooler_output
+    theirs = scorer.model.vision_model(pixel_values=large).pooler_output
     ours = vit.eval().vit(pixels).last_hidden_state[:, 0]
     assert torch.cosine_similarity(ours, theirs).min() > 0.99
-    wanted = critic.score(large, NAMES).argmax(dim=1)
+    wanted = scorer.score(large, NAMES).argmax(dim=1)
     assert torch.equal(vit(pixels).logits.argmax(dim=1), wanted)
     with pytest.raises(ValueError, match="another width or grid"):
         start_from_clip(vit, tower(12), pixels)
 
 
 def test_a_shallow_vit_begins_with_the_first_layers_of_clip():
-    critic, whole, half = tower(16), build_vit("tiny", NAMES), build_vit("tiny", NAMES)
+    scorer, whole, half = tower(16), build_vit("tiny", NAMES), build_vit("tiny", NAMES)
     del half.vit.layers[1:]
     for vit in (whole, half):
-        start_from_clip(vit, critic, pictures(8))
+        start_from_clip(vit, scorer, pictures(8))
     states = whole.eval().vit(pictures(), output_hidden_states=True).hidden_states
     ours = half.eval().vit(pictures(), output_hidden_states=True).hidden_states
     torch.testing.assert_close(ours[1], states[1])
-    del critic.model.vision_model.encoder.layers[1:]
+    del scorer.model.vision_model.encoder.layers[1:]
     with pytest.raises(ValueError, match="fewer layers"):
-        start_from_clip(whole, critic, pictures(8))
+        start_from_clip(whole, scorer, pictures(8))
 
 
 @pytest.mark.parametrize("mix", [_overlaid, _patched])
@@ -241,7 +241,7 @@ def test_data_that_cannot_be_learned_are_told():
 def test_it_learns_what_colours_are():
     """Sixteen pictures of four colours, forty steps. Measured: all of them right, from a quarter."""
     torch.manual_seed(0)
-    data: Stickers = stickers()
+    data: CaptionedImages = stickers()
     objective = VitObjective(build_vit("tiny", NAMES), data, data)
     optimiser = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     for step in range(40):
@@ -278,7 +278,7 @@ def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
     found = list(classify(["in/b.png", "in"], Fixed(), top=2))
     assert [each.file.name for each in found] == ["b.png", "a.png", "b.png", "broken.png"]
     assert found[0] == Named(found[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
-    assert isinstance(found[3], Unread)
+    assert isinstance(found[3], UnreadableFile)
     assert "broken.png" in found[3].why
 
 

@@ -19,7 +19,7 @@ from danqing.data.lexicon import PROBES, lexicon, parted
 from danqing.data.scenes import COLOURS, OTHER_COLOURS
 from danqing.data.vocabulary import vocabulary
 from danqing.families import open_painter
-from danqing.families.stable_diffusion import random_painter
+from danqing.families.stable_diffusion.painter import random_painter
 from danqing.interfaces.cli.main import run
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.training.words import WordsObjective, twins

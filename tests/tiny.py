@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from danqing.data.captions import plain
-from danqing.data.dataset import Stickers
+from danqing.data.dataset import CaptionedImages
 
 CONCEPTS = (("cat", "猫"), ("red apple", "苹果"), ("owl", "猫头鹰"), ("rocket", "火箭"))
 STYLES = ("3d", "flat", "cartoon", "paper-cut")
 
 
-def stickers(side: int = 32) -> Stickers:
+def stickers(side: int = 32) -> CaptionedImages:
     """Each concept is a colour, each style the width of a bar; the last of both is held out."""
     colours = torch.tensor([[220, 60, 30], [40, 200, 60], [40, 60, 230], [230, 200, 40]], dtype=torch.uint8)
     pictures, rows = [], []
@@ -24,7 +24,7 @@ def stickers(side: int = 32) -> Stickers:
             picture[3, side // 4 : -side // 4, bar] = 255
             pictures.append(picture)
             rows.append(row(name, name_zh, style, held_out=(c, s) == (3, 3)))
-    return Stickers(torch.stack(pictures), tuple(rows))
+    return CaptionedImages(torch.stack(pictures), tuple(rows))
 
 
 def row(name: str, name_zh: str, style: str, *, held_out: bool) -> dict[str, object]:

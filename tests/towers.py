@@ -17,8 +17,8 @@ from transformers import (
     T5Tokenizer,
 )
 
-from danqing.families._text_towers import tower_of
-from danqing.families.stable_diffusion import byte_tokenizer, text_config
+from danqing.families.stable_diffusion.painter import byte_tokenizer, text_config
+from danqing.weights.text_towers import tower_of
 
 WORDS = ["cat", "red", "a", "blue", "dog", "apple", "style", "3d"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
-from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
 
 CARD = Card(
@@ -39,7 +39,7 @@ class Toy:
     def __init__(self, card: Card = CARD, channels: int = 4) -> None:
         self.card, self.channels = card, channels
 
-    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
         words = brief.prompt.split()
         return Conditioning(
             torch.full((1, 1, 1), float(len(words))),

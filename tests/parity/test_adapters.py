@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from danqing.core.seeds import Seeds
-from danqing.families.stable_diffusion import painter_of, random_parts
+from danqing.families.stable_diffusion.painter import painter_of, random_parts
 from danqing.tuning.adapter import Adapter, attached
 from danqing.tuning.adapter_files import read_adapter, write_adapter
 from danqing.tuning.lora import Factors

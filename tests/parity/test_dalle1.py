@@ -13,8 +13,8 @@ from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
 from danqing.core.errors import BadWeights
-from danqing.families._dalle_codec import read_codec
-from danqing.families.dalle1 import CODECS, TokenPainter, card_of, open_weights, random_painter, save
+from danqing.families.dalle1.codec import read_codec
+from danqing.families.dalle1.painter import CODECS, TokenPainter, card_of, open_weights, random_painter, save
 from danqing.nets.discrete_vae import (
     divergence,
     gumbel,

@@ -18,11 +18,11 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.prior import PriorOptions, measure
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.variance import Variance
-from danqing.families._clip_space import Space
-from danqing.families._unclip import PRIORS, Decoder
-from danqing.families.clip import Critic, build_clip
-from danqing.families.dalle2 import random_painter
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.dalle2.clip_space import Space
+from danqing.families.dalle2.painter import random_painter
+from danqing.families.dalle2.unclip import PRIORS, Decoder
+from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.unclip import TextProjection
 
 LENGTH, WIDTH = PRIORS["tiny"]["num_embeddings"], PRIORS["tiny"]["embedding_dim"]
@@ -118,12 +118,12 @@ def test_words_are_those_of_transformers(painter):
 
 def test_pictures_are_those_of_transformers(clip):
     pixels = torch.rand(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    critic = Critic.of(clip, byte_tokenizer(LENGTH))
-    space = Space.of(critic, LENGTH)
+    scorer = ClipScorer.of(clip, byte_tokenizer(LENGTH))
+    space = Space.of(scorer, LENGTH)
     with torch.no_grad():
-        wanted = clip.get_image_features(critic.sight(pixels[:, :3])).pooler_output
+        wanted = clip.get_image_features(scorer.sight(pixels[:, :3])).pooler_output
     torch.testing.assert_close(replace(space, unit=False).look(pixels), wanted, rtol=0, atol=1e-6)
-    torch.testing.assert_close(space.look(pixels), critic.pictures(pixels), rtol=0, atol=1e-6)
+    torch.testing.assert_close(space.look(pixels), scorer.pictures(pixels), rtol=0, atol=1e-6)
 
 
 def test_prior_hears_what_the_transformer_hears_and_no_padding(painter):
@@ -253,7 +253,7 @@ def test_whole_loop(painter):
         output_type="np",
     )
     brief = Brief(prompt="a cat", seed=9, steps=6, guidance=2.5, sampler="ddpm", native=True)
-    brief = brief.settled(ours.card)
+    brief = brief.resolved(ours.card)
     words = ours.condition(brief)
     *_, last = ours.steps(brief, words, ours.begin(brief, words, Seeds([9])))
     torch.testing.assert_close(ours.finish(last), seen[0], rtol=0, atol=1e-4)

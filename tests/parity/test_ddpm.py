@@ -9,6 +9,7 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UnCLIPScheduler, UNet2DModel
 from torch.distributions import Normal, kl_divergence
 
+from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
 from danqing.diffusion.loss import variational_bound
@@ -16,8 +17,8 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import CLEAN, Schedule
 from danqing.diffusion.variance import Variance
-from danqing.families import ddpm, open_painter
-from danqing.families._names import Names
+from danqing.families import open_painter
+from danqing.families.ddpm import painter as ddpm
 
 # theirs turns torch tensors into numpy arrays in a way that numpy 2 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -106,7 +107,7 @@ def written(folder, **scheduler):
 
 def painted(painter, **fields):
     """The state [1 3 8 8] that our painter ends with."""
-    brief = Brief(prompt="anything", seed=SEED, native=True, **fields).settled(painter.card)
+    brief = Brief(prompt="anything", seed=SEED, native=True, **fields).resolved(painter.card)
     words = painter.condition(brief)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([SEED])))
     return painter.finish(last)

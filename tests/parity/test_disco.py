@@ -24,10 +24,10 @@ from danqing.diffusion.clip_guidance import (
 )
 from danqing.diffusion.samplers import Answer
 from danqing.diffusion.schedule import Level
-from danqing.families._disco_loss import Eyes, Loss
-from danqing.families._disco_settings import Settings
-from danqing.families.clip import Critic, build_clip
-from danqing.families.stable_diffusion import byte_tokenizer
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.disco.loss import ClipModels, Loss
+from danqing.families.disco.settings import Settings
+from danqing.families.stable_diffusion.painter import byte_tokenizer
 
 LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
 
@@ -105,14 +105,14 @@ def test_condition_score_is_the_algebra_of_the_noise():
 
 
 @pytest.fixture(scope="module")
-def critic():
+def scorer():
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(16)
-    return Critic.of(build_clip("tiny", tokenizer).double(), tokenizer)
+    return ClipScorer.of(build_clip("tiny", tokenizer).double(), tokenizer)
 
 
 @pytest.mark.parametrize("augment", [True, False])
-def test_the_whole_gradient_through_network_codec_cuts_and_clip(critic, augment):
+def test_the_whole_gradient_through_network_codec_cuts_and_clip(scorer, augment):
     """In float64 on a state of 4 x 4, with the same cuts each time. Measured: 1e-7 of the largest."""
     matrix, mix = drawn(3, 3, seed=1, spread=0.6), drawn(3, 3, seed=2, spread=0.6)
     chosen = Settings(
@@ -123,11 +123,11 @@ def test_the_whole_gradient_through_network_codec_cuts_and_clip(critic, augment)
         sat_scale=200,
         skip_augs=not augment,
     )
-    said = encode(Eyes((critic,)), parse("a cat::2 a dog::-0.5"), parse(""), 1)
+    said = encode(ClipModels((scorer,)), parse("a cat::2 a dog::-0.5"), parse(""), 1)
     near = drawn(1, 3, 4, 4, seed=3)
 
     def losses():
-        return Loss((critic,), chosen, said, 5.0, [-9.0], 1000, near, Seeds([7]))
+        return Loss((scorer,), chosen, said, 5.0, [-9.0], 1000, near, Seeds([7]))
 
     def denoise(x, _level):
         return Answer(torch.tanh(torch.einsum("ij,njhw->nihw", matrix, x)))

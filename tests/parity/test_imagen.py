@@ -15,7 +15,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic
 from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
-from danqing.families._deepfloyd import enlarging, noised_as
+from danqing.families.imagen.deepfloyd import enlarging, noised_as
 from tests.towers import folder_of, reader, t5
 
 SCHEDULER = {
@@ -91,9 +91,9 @@ def cascade(pipelines, tmp_path_factory):
     return open_painter(str(folder))
 
 
-def settled(painter, steps, guidance):
+def resolved(painter, steps, guidance):
     asked = {"prompt": "a red cat", "negative_prompt": "blue", "seed": 9, "native": True}
-    return Brief(**asked, steps=steps, guidance=guidance, sampler="ddpm").settled(painter.card)
+    return Brief(**asked, steps=steps, guidance=guidance, sampler="ddpm").resolved(painter.card)
 
 
 @pytest.mark.parametrize("p", [0.95, 0.995])
@@ -142,7 +142,7 @@ def test_a_learned_variance_is_not_heard_where_it_is_fixed(pipelines, cascade, m
 
 
 def compare_bases(pipeline, painter, guidance):
-    brief, seeds = settled(painter, 5, guidance), Seeds([9])
+    brief, seeds = resolved(painter, 5, guidance), Seeds([9])
     words = painter.condition(brief)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))
     theirs = pipeline(
@@ -161,7 +161,7 @@ def test_the_second_stage_of_if(pipelines, cascade):
     """The same noise in the same order: the canvas, the small picture's veil, the steps. Measured: 2e-5."""
     stage = cascade.stages[0]
     small = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(4)) * 2 - 1
-    brief, seeds = settled(stage.painter, 5, 4.0), Seeds([9])
+    brief, seeds = resolved(stage.painter, 5, 4.0), Seeds([9])
     plain = stage.painter.condition(brief)
     canvas = stage.painter.begin(brief, plain, seeds)
     words = stage.seen(plain, small, torch.tensor([0.25]), seeds.normal(3, 16, 16))
@@ -194,7 +194,7 @@ def test_a_folder_of_if_paints_both_stages(cascade):
     card = cascade.card
     assert (card.family, card.width, card.grid, cascade.stages[0].factor) == ("imagen", 16, 4, 2)
     assert "no safety checker and no watermark" in card.summary
-    brief = settled(cascade, 3, 2.0)
+    brief = resolved(cascade, 3, 2.0)
     words = cascade.condition(brief)
     canvases = list(cascade.steps(brief, words, cascade.begin(brief, words, Seeds([1]))))
     assert {canvas.state.shape[-1] for canvas in canvases} == {8, 16}

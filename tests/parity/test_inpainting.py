@@ -10,9 +10,9 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 
 from danqing.core.brief import Brief
-from danqing.core.painter import Given
+from danqing.core.painter import InputImages
 from danqing.core.seeds import Between, Seeds, slerp
-from danqing.families.stable_diffusion import AUTOENCODERS, SCHEDULE, UNETS, painter_of, random_parts
+from danqing.families.stable_diffusion.painter import AUTOENCODERS, SCHEDULE, UNETS, painter_of, random_parts
 
 SD1 = {
     "beta_schedule": "scaled_linear",
@@ -82,9 +82,9 @@ def test_inpainting(scheduler, channels, strength):
         sampler="ddim",
         native=True,
     )
-    brief = brief.settled(painter.card)
+    brief = brief.resolved(painter.card)
     seeds = Drawn([9])
-    words = painter.condition(brief, Given(picture * 2 - 1, region))
+    words = painter.condition(brief, InputImages(picture * 2 - 1, region))
     *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))
     theirs = pipeline(
         brief.prompt,

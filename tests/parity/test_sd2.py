@@ -17,7 +17,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextModel
 
-from danqing.apps.enlarging import repainted
+from danqing.apps._tiled_upscale import repainted
 from danqing.apps.redraw import redraw
 from danqing.apps.upscale import upscale
 from danqing.conditioning.text import TextEncoder
@@ -25,19 +25,19 @@ from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
-from danqing.core.painter import Given
+from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import IdentityCodec, KLCodec
-from danqing.families import _x4
-from danqing.families._sd2 import depth_map, with_inputs
-from danqing.families._x4 import _parts, _ramp
-from danqing.families.stable_diffusion import (
+from danqing.families.stable_diffusion import x4 as x4_module
+from danqing.families.stable_diffusion.extra_channels import depth_map, with_inputs
+from danqing.families.stable_diffusion.painter import (
     Denoiser,
     open_folder,
     painter_of,
     random_painter,
     random_parts,
 )
+from danqing.families.stable_diffusion.x4 import _parts, _ramp
 from danqing.interfaces.cli import main as cli
 from tests.parity.test_stable_diffusion import brief_for, paint, pipeline_of, their_paint
 
@@ -94,7 +94,7 @@ def test_depth_is_normalised_as_theirs_is():
     depth = torch.rand(1, 1, 32, 48, generator=rng()) * 900 - 20
     image = torch.zeros(1, 3, 32, 48)
     theirs = depth_pipeline(parts).prepare_depth_map(image, depth[:, 0], 1, False, torch.float32, "cpu")
-    ours = depth_map(Given(depth=depth), KLCodec(parts.vae))
+    ours = depth_map(InputImages(depth=depth), KLCodec(parts.vae))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     assert (ours.min(), ours.max()) == (-1, 1)
 
@@ -102,7 +102,7 @@ def test_depth_is_normalised_as_theirs_is():
 @pytest.mark.parametrize("value", [0.0, 0.3, -500.0])
 def test_a_flat_depth_is_zeros_and_not_nan(value):
     with pytest.warns(RuntimeWarning, match="the same everywhere"):
-        flat = depth_map(Given(depth=torch.full((1, 1, 16, 16), value)), IdentityCodec())
+        flat = depth_map(InputImages(depth=torch.full((1, 1, 16, 16), value)), IdentityCodec())
     assert torch.equal(flat, torch.zeros(1, 1, 16, 16))
 
 
@@ -112,7 +112,7 @@ def test_painting_by_depth():
     painter, pipeline = painter_of(parts), depth_pipeline(parts)
     depth, picture = torch.rand(1, 1, 32, 32, generator=rng(1)), torch.rand(1, 3, 32, 32, generator=rng(2))
     brief = brief_for(painter.card, count=1)
-    words = painter.condition(brief, Given(picture * 2 - 1, depth=depth))
+    words = painter.condition(brief, InputImages(picture * 2 - 1, depth=depth))
     start = painter.begin(brief, words, Seeds.of(9, 1))
     *_, last = painter.steps(brief, words, start)
     pipeline.prepare_latents = lambda *_, **__: start.state
@@ -133,11 +133,11 @@ def test_painting_by_depth():
 def test_new_channels_change_nothing_at_first():
     unet = random_parts("sd2-tiny").unet
     wide = with_inputs(unet, 5)
-    words = random_painter("sd2-tiny").condition(Brief.of("a cat").settled(random_painter("sd2-tiny").card))
+    words = random_painter("sd2-tiny").condition(Brief.of("a cat").resolved(random_painter("sd2-tiny").card))
     x, extra = torch.randn(1, 4, 4, 4, generator=rng()), torch.randn(1, 1, 4, 4, generator=rng(1))
     t = torch.tensor([500.0])
     before = Denoiser(unet)(x, t, words)
-    torch.testing.assert_close(Denoiser(wide)(x, t, replace(words, beside=extra)), before, rtol=0, atol=1e-6)
+    torch.testing.assert_close(Denoiser(wide)(x, t, replace(words, concat=extra)), before, rtol=0, atol=1e-6)
     assert torch.equal(wide.conv_in.weight[:, :4], unet.conv_in.weight)
     assert not wide.conv_in.weight[:, 4:].any()
 
@@ -186,7 +186,7 @@ def x4(tmp_path_factory):
 
 
 def x4_brief(painter, **fields):
-    return Brief(prompt="a cat", steps=5, seed=3, **fields).settled(painter.card)
+    return Brief(prompt="a cat", steps=5, seed=3, **fields).resolved(painter.card)
 
 
 def test_x4_is_their_upscaler(x4, monkeypatch):
@@ -231,8 +231,8 @@ def test_tiles_cover_everything_and_fade(side):
 
 def test_a_large_picture_is_painted_in_tiles_from_one_field_of_noise(x4, monkeypatch):
     """Each tile is what it is alone, away from the others; progress is counted in tiles."""
-    monkeypatch.setattr(_x4, "TILE", 16)
-    monkeypatch.setattr(_x4, "OVERLAP", 4)
+    monkeypatch.setattr(x4_module, "TILE", 16)
+    monkeypatch.setattr(x4_module, "OVERLAP", 4)
     painter = open_folder(x4)
     pixels = torch.rand(1, 3, 16, 40, generator=rng()) * 2 - 1
     brief = x4_brief(painter).model_copy(update={"steps": 2})

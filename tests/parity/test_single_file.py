@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
-from danqing.families._diffusers_folder import save_folder
-from danqing.families._ldm_configs import AUTOENCODER, UNET, autoencoder_config, text_config, unet_config
-from danqing.families._pretrained import Header
-from danqing.families._single_file import read_single_file
-from danqing.families.stable_diffusion import open_weights
+from danqing.families.stable_diffusion.painter import open_weights
+from danqing.weights.diffusers_folder import save_folder
+from danqing.weights.ldm_configs import AUTOENCODER, UNET, autoencoder_config, text_config, unet_config
+from danqing.weights.pretrained import Header
+from danqing.weights.single_file import read_single_file
 from tests.single_files import SD1, SD2, full_size, original, tiny
 
 KINDS = pytest.mark.parametrize("kind", [SD1, SD2], ids=["1", "2"])
@@ -101,7 +101,7 @@ def test_round_trip(models, places, kind):
 def paint(painter):
     brief = Brief(
         prompt="a red panda", negative_prompt="blue", seed=9, width=64, height=64, steps=5, sampler="ddim"
-    ).settled(painter.card)
+    ).resolved(painter.card)
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds.of(9, 1))
     *_, canvas = painter.steps(brief, words, canvas)

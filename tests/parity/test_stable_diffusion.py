@@ -12,7 +12,13 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
-from danqing.families.stable_diffusion import SCHEDULE, open_folder, painter_of, random_parts, save_folder
+from danqing.families.stable_diffusion.painter import (
+    SCHEDULE,
+    open_folder,
+    painter_of,
+    random_parts,
+    save_folder,
+)
 
 SD1 = {
     "beta_schedule": "scaled_linear",
@@ -43,7 +49,7 @@ def pipeline_of(parts):
 
 def brief_for(card, **fields):
     given = {"prompt": "a red panda", "negative_prompt": "blue", "seed": 9, "count": 2, "native": True}
-    return Brief(**{**given, "steps": 5, "guidance": 5.0, "sampler": "ddim", **fields}).settled(card)
+    return Brief(**{**given, "steps": 5, "guidance": 5.0, "sampler": "ddim", **fields}).resolved(card)
 
 
 def paint(painter, brief):

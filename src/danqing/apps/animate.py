@@ -13,21 +13,21 @@ from typing import Any
 
 from torch import Tensor
 
-from danqing.apps.easel import opened
+from danqing.apps._camera import Move, warped
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._disco_settings_file import scripted
+from danqing.apps._generate import Watch, painted
+from danqing.apps._job import opened
 from danqing.apps.forms import Animate
-from danqing.apps.frame import Frame
-from danqing.apps.scripted import scripted
-from danqing.apps.sittings import Watch, painted
-from danqing.apps.warp import Move, warped
 from danqing.conditioning.keyframes import KeyFrames, Script
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.images import from_pil, to_pil
-from danqing.core.painter import NOTHING, Canvas, Given, Painter
+from danqing.core.painter import NO_IMAGES, Canvas, InputImages, Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Source, read_source
-from danqing.families._disco_settings import SettingsFile, checked_settings
-from danqing.families.disco import DiscoPainter
+from danqing.families.disco.painter import DiscoPainter
+from danqing.families.disco.settings import SettingsFile, checked_settings
 
 
 def animate(
@@ -94,7 +94,7 @@ class _Film:
                 assert before is not None
                 before = warped(before, camera.move(k, scale), self.form.border)
             now = self._brief(brief, script.at(k), k, redraws=before is not None)
-            given = NOTHING if before is None else Given(image=before)
+            given = NO_IMAGES if before is None else InputImages(image=before)
             [picture] = painted(now, self.painter, given, watch=self._counted(k))
             before = _pixels(picture)
             yield self._finished(picture, scale, k)
@@ -105,13 +105,15 @@ class _Film:
         width, height = form.width or card.width * scale, form.height or card.height * scale
         before = None
         if self.start is not None:
-            frame = Frame.around(self.start.image, form, card)
+            frame = CanvasFit.around(self.start.image, form, card)
             width, height = frame.width, frame.height
             before = from_pil(frame.cut(self.start.image, scale))[None]
-        form.brief(image=None, width=width, height=height).settled(card)  # tells a wrong size as it was given
+        form.brief(image=None, width=width, height=height).resolved(
+            card
+        )  # tells a wrong size as it was given
         clear = {"background": "transparent"} if Can.ALPHA in card.can else {}
         sides = {"width": width // scale, "height": height // scale, "native": True}
-        return form.brief(image=None, **sides, **clear).settled(card), before
+        return form.brief(image=None, **sides, **clear).resolved(card), before
 
     def _brief(self, brief: Brief, words: str, k: int, *, redraws: bool) -> Brief:
         assert brief.seed is not None, "settle the brief first"

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from danqing.apps.cells import part_of
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._generate import Watch
+from danqing.apps._grid import part_of
+from danqing.apps._job import Job, opened
 from danqing.apps.describe import words_of
-from danqing.apps.easel import Easel, opened
 from danqing.apps.forms import Blend
-from danqing.apps.frame import Frame
-from danqing.apps.sittings import Watch
 from danqing.conditioning.grammar import Prompt, parse, render
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
-from danqing.core.painter import Given, Painter
+from danqing.core.painter import InputImages, Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place, read_source
 
@@ -39,17 +39,17 @@ def blend(
     names = tuple(source.name or f"picture {k}" for k, source in enumerate(sources, start=1))
     form = Blend.of(prompt, images=names, **fields)
     weights = _weights(form)
-    easel = Easel("blend", form, opened(form, painter, sources[0]), sources[0], watch)
-    card = easel.painter.card
+    job = Job("blend", form, opened(form, painter, sources[0]), sources[0], watch)
+    card = job.painter.card
     said = [weighed(words_of(source, card), weight) for source, weight in zip(sources, weights, strict=True)]
     wanted = " ".join([*said, *([weighed(prompt, 1.0)] if prompt else [])])
     scale = 1 if form.native else card.scale
     width, height = form.width or card.width * scale, form.height or card.height * scale
-    brief = easel.settled(width, height, prompt=wanted)
+    brief = job.resolved(width, height, prompt=wanted)
     sized = form.model_copy(update={"width": width, "height": height})
-    cuts = [Frame.around(source.image, sized, card).cut(source.image, scale) for source in sources]
-    given = Given(references=tuple(from_pil(cut)[None] for cut in cuts), weights=weights)
-    return easel.paint(brief, given, lambda painted: painted)
+    cuts = [CanvasFit.around(source.image, sized, card).cut(source.image, scale) for source in sources]
+    given = InputImages(references=tuple(from_pil(cut)[None] for cut in cuts), weights=weights)
+    return job.paint(brief, given, lambda painted: painted)
 
 
 def weighed(text: str, weight: float) -> str:

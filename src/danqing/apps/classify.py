@@ -9,13 +9,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from danqing.apps.gather import Unread, opened, pictures_in
-from danqing.apps.looking import Looker, open_looker, seen
+from danqing.apps._image_files import UnreadableFile, opened, pictures_in
+from danqing.apps._zero_shot import ZeroShotClassifier, open_zero_shot, seen
 from danqing.core.errors import BadBrief
 from danqing.core.images import squared
-from danqing.families import shipped_part
 from danqing.families.vit import read_classifier
 from danqing.nets.judge import Judge
+from danqing.weights.shipped import shipped_part
 
 JUDGE, VIT = "judge", "vit"  # shipped models that name things
 
@@ -53,12 +53,12 @@ class ByJudge:
 class ByLabels:
     """Whoever reads words, CLIP before all, among labels of the user's own (arXiv 2103.00020 section 3.1)."""
 
-    looker: Looker
+    classifier: ZeroShotClassifier
     names: Sequence[str]
 
     def likely(self, pixels: Tensor) -> Tensor:
         """As `Namer.likely`."""
-        return self.looker.classify(pixels, self.names)
+        return self.classifier.classify(pixels, self.names)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def open_namer(model: str | None = None, labels: Sequence[str] = (), side: int |
             raise BadBrief(f"labels {labels[0]!r}: give two or more different ones, separated by commas")
         if side is not None:
             raise BadBrief("side is for a ViT: leave it out with labels")
-        return ByLabels(open_looker(model), tuple(dict.fromkeys(labels)))
+        return ByLabels(open_zero_shot(model), tuple(dict.fromkeys(labels)))
     if model in (None, JUDGE):
         if side is not None:
             raise BadBrief("side is for a ViT: give one with --model vit")
@@ -99,7 +99,7 @@ def _place(model: str) -> Path:
 
 def classify(
     places: Sequence[str | Path], namer: Namer | None = None, top: int = 5
-) -> Iterator[Named | Unread]:
+) -> Iterator[Named | UnreadableFile]:
     """The `top` likeliest names of every picture at `places`, files and folders; or why it cannot be read.
 
     Raises:
@@ -112,9 +112,9 @@ def classify(
     return _named(files, namer or open_namer(), top)
 
 
-def _named(files: Sequence[Path], namer: Namer, top: int) -> Iterator[Named | Unread]:
+def _named(files: Sequence[Path], namer: Namer, top: int) -> Iterator[Named | UnreadableFile]:
     for found in opened(files):
-        if isinstance(found, Unread):
+        if isinstance(found, UnreadableFile):
             yield found
             continue
         file, picture = found

@@ -9,11 +9,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from danqing.apps.cells import part_of
-from danqing.apps.easel import filled, opened
+from danqing.apps._generate import Watch
+from danqing.apps._grid import part_of
+from danqing.apps._job import filled, opened
+from danqing.apps._zero_shot import ZeroShotClassifier, open_zero_shot, seen
 from danqing.apps.forms import Describe
-from danqing.apps.looking import Looker, open_looker, seen
-from danqing.apps.sittings import Watch
 from danqing.conditioning.prompt import said
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
@@ -43,7 +43,7 @@ def describe(
     if form.captioner is not None:
         return [caption(source.image, form.captioner)]
     card = opened(form, painter).card
-    return prompts_for(source.image, open_looker(), card, form.language)
+    return prompts_for(source.image, open_zero_shot(), card, form.language)
 
 
 def words_of(source: Source, card: Card) -> str:
@@ -51,7 +51,7 @@ def words_of(source: Source, card: Card) -> str:
     brief = source.brief
     if brief is not None and brief.prompt:
         return said(brief, card) if brief.style in card.styles else brief.prompt
-    return prompts_for(source.image, open_looker(), card)[0]
+    return prompts_for(source.image, open_zero_shot(), card)[0]
 
 
 def thing_in(source: Source, card: Card) -> str:
@@ -68,7 +68,7 @@ COUNT = 4
 
 def prompts_for(
     picture: Image.Image,
-    looker: Looker,
+    classifier: ZeroShotClassifier,
     card: Card,
     language: str = "en",
     vocabulary: Sequence[str] | None = None,
@@ -80,7 +80,7 @@ def prompts_for(
     """
     names = list(things(language) if vocabulary is None else vocabulary)
     spoken = list(spoken_styles(card, language).values()) or [""]
-    best, likely = joint(picture, looker, names, spoken, language)
+    best, likely = joint(picture, classifier, names, spoken, language)
     order = likely.flatten().argsort(descending=True).tolist()
     pairs = [divmod(k, len(spoken)) for k in order]
     first = {thing: (thing, style) for thing, style in reversed(pairs)}  # the best style of each thing
@@ -89,7 +89,7 @@ def prompts_for(
     return [prompt(best[thing], spoken[style], language) for thing, style in ranked[:COUNT]]
 
 
-def style_like(picture: Image.Image, looker: Looker, card: Card) -> str:
+def style_like(picture: Image.Image, classifier: ZeroShotClassifier, card: Card) -> str:
     """The style of `card` that a picture looks most like, whatever of the things it knows it may show.
 
     Raises:
@@ -98,22 +98,26 @@ def style_like(picture: Image.Image, looker: Looker, card: Card) -> str:
     spoken = spoken_styles(card)
     if not spoken:
         raise BadBrief(f"{card.name!r} has learned no styles to choose from: name one in words")
-    _, likely = joint(picture, looker, things(), list(spoken.values()), "en")
+    _, likely = joint(picture, classifier, things(), list(spoken.values()), "en")
     return list(spoken)[int(likely.sum(dim=0).argmax())]
 
 
 def joint(
-    picture: Image.Image, looker: Looker, names: Sequence[str], spoken: Sequence[str], language: str
+    picture: Image.Image,
+    classifier: ZeroShotClassifier,
+    names: Sequence[str],
+    spoken: Sequence[str],
+    language: str,
 ) -> tuple[list[str], Tensor]:
     """The likeliest `AMONG` of `names`, and how likely each is in each style, [names styles].
 
     All names by themselves first, then these in every style: a tenth of the texts that all pairs would be.
     """
     pixels = seen(picture)
-    alone = looker.classify(pixels, names)[0]
+    alone = classifier.classify(pixels, names)[0]
     best = [names[k] for k in alone.topk(min(AMONG, len(names))).indices.tolist()]
     prompts = [prompt(name, style, language) for name in best for style in spoken]
-    return best, looker.classify(pixels, prompts)[0].view(len(best), len(spoken))
+    return best, classifier.classify(pixels, prompts)[0].view(len(best), len(spoken))
 
 
 def prompt(name: str, style: str, language: str = "en") -> str:

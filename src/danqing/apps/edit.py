@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from danqing.apps.cells import part_of
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._generate import Watch, painted, pictures_of, with_adapters
+from danqing.apps._grid import part_of
+from danqing.apps._job import Job, filled, opened, tunable
 from danqing.apps.describe import words_of
-from danqing.apps.easel import Easel, filled, opened, tunable
 from danqing.apps.forms import EDIT_STEPS, Edit
-from danqing.apps.frame import Frame
-from danqing.apps.sittings import Watch, painted, pictures_of, wearing
 from danqing.conditioning.prompt import plainly, spoken
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
@@ -31,7 +31,7 @@ from danqing.core.images import from_pil
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place
-from danqing.families import shipped_critic
+from danqing.families import shipped_clip_scorer
 from danqing.tuning.adapter import attached
 from danqing.tuning.imagic import ImagicOptions, imagic
 from danqing.tuning.inversion import edited
@@ -60,41 +60,41 @@ def edit(
     if form.fast and form.etas is not None:
         raise BadBrief("fast paints one picture: leave the etas out")
     source = part_of(source)
-    easel = Easel("edit", form, opened(form, painter, source), source, watch)
-    frame = Frame.around(source.image, form, easel.painter.card)
-    brief = easel.settled(frame.width, frame.height)
+    job = Job("edit", form, opened(form, painter, source), source, watch)
+    frame = CanvasFit.around(source.image, form, job.painter.card)
+    brief = job.resolved(frame.width, frame.height)
     if form.fast:
-        strip = _swapped(easel, brief, frame)
+        strip = _swapped(job, brief, frame)
     elif form.etas is not None:
-        strip = list(_strip(easel, brief, frame, form.etas))
+        strip = list(_strip(job, brief, frame, form.etas))
     else:
-        strip = _even_strip(easel, brief, frame)
+        strip = _even_strip(job, brief, frame)
     return [replace(picture, image=frame.shown(picture.image, source.image.size)) for picture in strip]
 
 
-def _strip(easel: Easel, brief: Brief, frame: Frame, etas: Sequence[float]) -> Iterator[Picture]:
-    assert isinstance(easel.form, Edit)
-    painter = tunable(easel.painter)
-    pixels = from_pil(frame.cut(easel.source.image, 1 if brief.native else painter.card.scale))[None]
-    with wearing(painter, spoken(brief)) as dressed:
-        learned = imagic(painter, pixels, dressed, _options(easel.form.effort), easel.watch)
+def _strip(job: Job, brief: Brief, frame: CanvasFit, etas: Sequence[float]) -> Iterator[Picture]:
+    assert isinstance(job.form, Edit)
+    painter = tunable(job.painter)
+    pixels = from_pil(frame.cut(job.source.image, 1 if brief.native else painter.card.scale))[None]
+    with with_adapters(painter, spoken(brief)) as dressed:
+        learned = imagic(painter, pixels, dressed, _options(job.form.effort), job.watch)
         plain = brief.model_copy(update={"adapters": {}})  # worn already
         for eta in etas:
             with attached(painter, {learned.adapter: learned.weight(eta)}):
-                [picture] = painted(plain, painter, words=learned.conditioning(eta), watch=easel.watch)
-            told = easel.told(replace(picture, brief=brief))
+                [picture] = painted(plain, painter, words=learned.conditioning(eta), watch=job.watch)
+            told = job.told(replace(picture, brief=brief))
             asked = {**told.info.asked, "etas": [eta]}
             yield replace(told, info=told.info.model_copy(update={"asked": asked}))
 
 
-def _even_strip(easel: Easel, brief: Brief, frame: Frame) -> list[Picture]:
-    critic = shipped_critic()  # before the work, which its damage would waste
-    if critic is None:
-        return list(_strip(easel, brief, frame, USUAL))
-    strip = list(_strip(easel, brief, frame, WAY))
-    said = plainly(spoken(brief), easel.painter.card)
+def _even_strip(job: Job, brief: Brief, frame: CanvasFit) -> list[Picture]:
+    scorer = shipped_clip_scorer()  # before the work, which its damage would waste
+    if scorer is None:
+        return list(_strip(job, brief, frame, USUAL))
+    strip = list(_strip(job, brief, frame, WAY))
+    said = plainly(spoken(brief), job.painter.card)
     with torch.no_grad():
-        scores = critic.score(torch.stack([from_pil(one.image)[:3] for one in strip]), [said])[:, 0]
+        scores = scorer.score(torch.stack([from_pil(one.image)[:3] for one in strip]), [said])[:, 0]
     return [strip[k] for k in evenly(scores.tolist(), EDIT_STEPS)]
 
 
@@ -116,12 +116,12 @@ def _options(effort: float) -> ImagicOptions:
     )
 
 
-def _swapped(easel: Easel, brief: Brief, frame: Frame) -> list[Picture]:
+def _swapped(job: Job, brief: Brief, frame: CanvasFit) -> list[Picture]:
     """The picture inverted under the words that it shows, and painted again with the ones that are wanted."""
-    painter = tunable(easel.painter)
-    pixels = from_pil(frame.cut(easel.source.image, 1 if brief.native else painter.card.scale))[None]
+    painter = tunable(job.painter)
+    pixels = from_pil(frame.cut(job.source.image, 1 if brief.native else painter.card.scale))[None]
     brief = brief.model_copy(update={"sampler": "ddim"})
-    with wearing(painter, spoken(brief)) as dressed:
-        before = dressed.model_copy(update={"prompt": words_of(easel.source, painter.card), "style": None})
-        canvas = edited(painter, pixels, before, dressed, watch=easel.watch)
-    return [easel.told(picture) for picture in pictures_of(brief, painter, [painter.finish(canvas)])]
+    with with_adapters(painter, spoken(brief)) as dressed:
+        before = dressed.model_copy(update={"prompt": words_of(job.source, painter.card), "style": None})
+        canvas = edited(painter, pixels, before, dressed, watch=job.watch)
+    return [job.told(picture) for picture in pictures_of(brief, painter, [painter.finish(canvas)])]

@@ -8,15 +8,15 @@ from typing import Any
 
 from PIL import Image
 
-from danqing.apps.easel import Easel, filled, opened, words_for
+from danqing.apps._canvas_fit import CanvasFit, checked_mask, feathered
+from danqing.apps._generate import Watch
+from danqing.apps._job import Job, filled, opened, words_for
+from danqing.apps._masks import holes, region_of, scratches
+from danqing.apps._zero_shot import open_zero_shot
 from danqing.apps.forms import Form, Inpaint
-from danqing.apps.frame import Frame, checked_mask, feathered
-from danqing.apps.looking import open_looker
-from danqing.apps.sittings import Watch
-from danqing.apps.where import holes, region_of, scratches
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, mask_from_pil
-from danqing.core.painter import Given, Painter
+from danqing.core.painter import InputImages, Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place, read_source
 
@@ -47,26 +47,26 @@ def inpaint(
     form, source = filled(Inpaint, image, prompt, **told, **fields)
     found = _region(form, source.image, None if named is None else named.image)
     region = checked_mask(found, source.image.size, _name(form))
-    easel = Easel("inpaint", form, opened(form, painter, source), source, watch)
+    job = Job("inpaint", form, opened(form, painter, source), source, watch)
     thin = form.damage is not None and "feather" not in form.model_fields_set
     cover = feathered(region, 1 if thin else form.feather)
-    return repainted(easel, source.image, region, cover, **words_for(form, source, easel.painter.card))
+    return repainted(job, source.image, region, cover, **words_for(form, source, job.painter.card))
 
 
 def repainted(
-    easel: Easel, image: Image.Image, region: Image.Image, cover: Image.Image, **changed: Any
+    job: Job, image: Image.Image, region: Image.Image, cover: Image.Image, **changed: Any
 ) -> list[Picture]:
     """`image` repainted in its region, and laid over it by `cover`; both "L" and of its size, 0 = keep."""
-    card = easel.painter.card
-    frame = Frame.close(region, easel.form, card)
-    brief = easel.settled(frame.width, frame.height, **changed)
+    card = job.painter.card
+    frame = CanvasFit.close(region, job.form, card)
+    brief = job.resolved(frame.width, frame.height, **changed)
     scale = 1 if brief.native else card.scale
-    given = Given(
+    given = InputImages(
         image=from_pil(frame.cut(image, scale))[None], region=mask_from_pil(frame.region(region, scale))[None]
     )
-    pictures = easel.paint(brief, given, lambda painted: painted)
+    pictures = job.paint(brief, given, lambda painted: painted)
     whole = (frame.laid(picture.image, image, cover) for picture in pictures)
-    return [replace(one, image=easel.grounded(laid)) for one, laid in zip(pictures, whole, strict=True)]
+    return [replace(one, image=job.grounded(laid)) for one, laid in zip(pictures, whole, strict=True)]
 
 
 def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Image.Image:
@@ -78,7 +78,7 @@ def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Imag
     if mask is not None:
         return mask
     if form.where is not None:
-        return region_of(image, form.where, open_looker())
+        return region_of(image, form.where, open_zero_shot())
     assert form.damage is not None
     found = _DAMAGE[form.damage](image)
     if found.getbbox() is None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from danqing.apps.easel import tunable
+from danqing.apps._job import tunable
 from danqing.apps.forms import Learn
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.sources import SUFFIXES, read_source
 from danqing.data.vocabulary import things
-from danqing.families import open_critic
+from danqing.families import open_clip_scorer
 from danqing.tuning.adapter_files import known_adapters, read_adapter, write_adapter
 from danqing.tuning.dreambooth import subject_pictures
 from danqing.tuning.learning import METHODS, LearnOptions
@@ -51,7 +51,7 @@ def learn(
             f"name {form.name!r} is taken by an adapter of model {model.card.name!r}: choose another"
         )
     seen = subject_pictures([read_source(place).image for place in _files(form)], model)
-    adapter = learned(model, seen, _options(form), folder / form.name, open_critic(), watch)
+    adapter = learned(model, seen, _options(form), folder / form.name, open_clip_scorer(), watch)
     path = folder / f"{form.name}.safetensors"
     write_adapter(replace(adapter, name=form.name), path)
     return path

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from danqing.apps.sittings import painted
+from danqing.apps._generate import painted
 from danqing.core.brief import Brief
 from danqing.core.card import Card
 from danqing.core.images import from_pil
 from danqing.core.picture import Picture
-from danqing.families import open_critic, open_painter, shipped
+from danqing.families import open_clip_scorer, open_painter
+from danqing.weights.shipped import shipped
 
 SIDE = 256  # pixels of a cell
 _LINE = 20  # pixels of a line of its label
@@ -63,20 +64,20 @@ def lineage(
 def _generations(
     brief: Brief, models: Sequence[str], watch: Callable[[str], object] | None
 ) -> Iterator[Generation]:
-    critic = open_critic()
+    scorer = open_clip_scorer()
     for model in models:
         if watch is not None:
             watch(model)
         painter = open_painter(model)
         style = brief.style if brief.style in painter.card.styles else None
         own = {"model": model, "style": style, "fast": brief.fast and painter.card.fast is not None}
-        asked = brief.model_copy(update=own).settled(painter.card)
+        asked = brief.model_copy(update=own).resolved(painter.card)
         brief = brief.model_copy(update={"seed": asked.seed})  # the one that was chosen is everybody's
         begun = time.perf_counter()
         [picture] = painted(asked, painter)
         info = picture.info.model_copy(update={"app": "lineage", "seconds": time.perf_counter() - begun})
         with torch.no_grad():
-            score = critic.score(from_pil(picture.image)[None, :3], [brief.prompt])
+            score = scorer.score(from_pil(picture.image)[None, :3], [brief.prompt])
         yield Generation(painter.card, replace(picture, info=info), float(score))
 
 

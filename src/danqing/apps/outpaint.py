@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from danqing.apps.cells import part_of
-from danqing.apps.easel import Easel, filled, opened, words_for
+from danqing.apps._generate import Watch
+from danqing.apps._grid import part_of
+from danqing.apps._job import Job, filled, opened, words_for
 from danqing.apps.forms import Outpaint, Pan, Zoom
 from danqing.apps.inpaint import repainted
-from danqing.apps.sittings import Watch
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import PIXELS_MAX, Picture
@@ -74,8 +74,8 @@ def outpaint(
     """
     form, source = filled(Outpaint, image, prompt, **fields)
     source = part_of(source, form.cell)
-    easel = Easel("outpaint", form, opened(form, painter, source), source, watch)
-    return extended(easel, Sides.of(source.image.size, form.left, form.top, form.right, form.bottom))
+    job = Job("outpaint", form, opened(form, painter, source), source, watch)
+    return extended(job, Sides.of(source.image.size, form.left, form.top, form.right, form.bottom))
 
 
 def zoom(
@@ -89,8 +89,8 @@ def zoom(
     """`image` from further away: `by` times as wide and as high, the picture itself in the middle."""
     form, source = filled(Zoom, image, prompt, **fields)
     source = part_of(source, form.cell)
-    easel = Easel("zoom", form, opened(form, painter, source), source, watch)
-    return extended(easel, Sides.of(source.image.size, *((form.by - 1) / 2,) * 4))
+    job = Job("zoom", form, opened(form, painter, source), source, watch)
+    return extended(job, Sides.of(source.image.size, *((form.by - 1) / 2,) * 4))
 
 
 def pan(
@@ -105,35 +105,35 @@ def pan(
     """`image` with more of what lies `to` the left, right, up or down."""
     form, source = filled(Pan, image, prompt, to=to, **fields)
     source = part_of(source, form.cell)
-    easel = Easel("pan", form, opened(form, painter, source), source, watch)
+    job = Job("pan", form, opened(form, painter, source), source, watch)
     shares = {"left": 0.0, "up": 0.0, "right": 0.0, "down": 0.0, form.to: form.by}
-    return extended(easel, Sides.of(source.image.size, *shares.values()))
+    return extended(job, Sides.of(source.image.size, *shares.values()))
 
 
-def extended(easel: Easel, sides: Sides) -> list[Picture]:
+def extended(job: Job, sides: Sides) -> list[Picture]:
     """The easel's picture with `sides` added.
 
     Raises:
         BadBrief: there is nothing to add, or the result passes 32 megapixels.
     """
-    image = easel.source.image
+    image = job.source.image
     width, height = image.width + sides.left + sides.right, image.height + sides.top + sides.bottom
     if not sides.any:
         raise BadBrief("nothing to add: give more, such as right 0.5 or by 1.5")
     if width * height > PIXELS_MAX:
         raise BadBrief(f"{width}x{height} is above {PIXELS_MAX // 1_000_000} megapixels: add less")
-    card = easel.painter.card
-    words = words_for(easel.form, easel.source, card)
-    seeds = easel.form.brief(**words).settled(card).seeds
-    return [_extended(easel, sides, seed=seed, count=1, **words) for seed in seeds]
+    card = job.painter.card
+    words = words_for(job.form, job.source, card)
+    seeds = job.form.brief(**words).resolved(card).seeds
+    return [_extended(job, sides, seed=seed, count=1, **words) for seed in seeds]
 
 
-def _extended(easel: Easel, sides: Sides, **changed: Any) -> Picture:
-    image = easel.source.image
+def _extended(job: Job, sides: Sides, **changed: Any) -> Picture:
+    image = job.source.image
     while True:
         now = sides.round(image.size)
         canvas, region, cover = _canvas(image, now)
-        [picture] = repainted(easel, canvas, region, cover, **changed)
+        [picture] = repainted(job, canvas, region, cover, **changed)
         image, sides = picture.image, sides.less(now)
         if not sides.any:
             return picture

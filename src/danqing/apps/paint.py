@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from danqing.apps.sittings import Watch, painted
+from danqing.apps._generate import Watch, painted
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
@@ -45,7 +45,7 @@ def paint(
         from danqing.families import open_painter  # a caller with a painter of its own needs no weights
 
         painter = open_painter(brief.model)
-    return painted(brief.settled(painter.card), painter, watch=watch, batch=batch)
+    return painted(brief.resolved(painter.card), painter, watch=watch, batch=batch)
 
 
 def _gathered(brief: Brief | str, painter: Painter | None, fields: dict[str, object]) -> Brief:

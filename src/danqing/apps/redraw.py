@@ -7,13 +7,13 @@ from typing import Any
 
 from PIL import Image
 
-from danqing.apps.cells import part_of
-from danqing.apps.easel import Easel, filled, opened
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._generate import Watch
+from danqing.apps._grid import part_of
+from danqing.apps._job import Job, filled, opened
 from danqing.apps.forms import Form, Redraw
-from danqing.apps.frame import Frame
-from danqing.apps.sittings import Watch
 from danqing.core.images import from_pil, mask_from_pil
-from danqing.core.painter import Given, Painter
+from danqing.core.painter import InputImages, Painter
 from danqing.core.picture import Picture
 from danqing.core.sources import Place, Source, read_source
 
@@ -35,14 +35,14 @@ def redraw(
     """
     form, source = filled(Redraw, image, prompt, **fields)
     source = part_of(source)
-    easel = Easel("redraw", form, opened(form, painter, source), source, watch)
+    job = Job("redraw", form, opened(form, painter, source), source, watch)
     depth = None if form.depth is None else read_source(form.depth).image
-    return from_picture(easel, depth, prompt=form.prompt, **prevailing(easel))
+    return from_picture(job, depth, prompt=form.prompt, **prevailing(job))
 
 
-def prevailing(easel: Easel) -> dict[str, Any]:
+def prevailing(job: Job) -> dict[str, Any]:
     """The guidance with which words win over the picture, where the form does not say and the card does."""
-    usual, form = easel.painter.card.redraw_guidance, easel.form
+    usual, form = job.painter.card.redraw_guidance, job.form
     return {} if usual is None or form.fast or form.guidance is not None else {"guidance": usual}
 
 
@@ -54,15 +54,15 @@ def _sized(form: Form, source: Source) -> Form:
     return form.model_copy(update={"width": brief.width, "height": brief.height, "native": brief.native})
 
 
-def from_picture(easel: Easel, depth: Image.Image | None = None, **changed: Any) -> list[Picture]:
+def from_picture(job: Job, depth: Image.Image | None = None, **changed: Any) -> list[Picture]:
     """The pictures of an easel whose source fills the canvas; depth: of the source, white is near."""
-    card, source = easel.painter.card, easel.source
-    frame = Frame.around(source.image, _sized(easel.form, source), card)
-    brief = easel.settled(frame.width, frame.height, **changed)
+    card, source = job.painter.card, job.source
+    frame = CanvasFit.around(source.image, _sized(job.form, source), card)
+    brief = job.resolved(frame.width, frame.height, **changed)
     scale = 1 if brief.native else card.scale
-    given = Given(image=from_pil(frame.cut(source.image, scale))[None])
+    given = InputImages(image=from_pil(frame.cut(source.image, scale))[None])
     if depth is not None:
         fitting = depth.convert("RGB").resize(source.image.size, Image.Resampling.BICUBIC)
         near = frame.cut(fitting, scale).convert("L")  # beyond the picture it is black, which is far
         given = replace(given, depth=mask_from_pil(near)[None])
-    return easel.paint(brief, given, lambda painted: frame.shown(painted, source.image.size))
+    return job.paint(brief, given, lambda painted: frame.shown(painted, source.image.size))

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from danqing.apps.gather import Unread, opened, pictures_in
-from danqing.apps.looking import Reader, seen
+from danqing.apps._image_files import UnreadableFile, opened, pictures_in
+from danqing.apps._zero_shot import ImageTextScorer, seen
 from danqing.core.errors import BadBrief
 from danqing.core.images import grid
 from danqing.core.sources import Place, read_source
-from danqing.families.clip import Critic
+from danqing.families.clip import ClipScorer
 
 THUMB = 192  # pixels of a picture on a contact sheet
 
@@ -33,7 +33,7 @@ class Search:
     """What was found, best first, and the files that could not be read."""
 
     hits: tuple[Hit, ...]
-    unread: tuple[Unread, ...]
+    unread: tuple[UnreadableFile, ...]
 
     def sheet(self) -> Image.Image:
         """The pictures that were found on one sheet, in reading order.
@@ -54,7 +54,9 @@ class Search:
         return grid(cells)
 
 
-def search(places: Iterable[str | Path], reader: Reader, words: str, top: int | None = None) -> Search:
+def search(
+    places: Iterable[str | Path], reader: ImageTextScorer, words: str, top: int | None = None
+) -> Search:
     """The pictures at `places`, files and folders, that answer best to `words`.
 
     Equal scores keep the order of the names. top: at most so many; None is all.
@@ -68,23 +70,25 @@ def search(places: Iterable[str | Path], reader: Reader, words: str, top: int | 
     return _ranked(files, reader.reading([words]), top)
 
 
-def search_like(places: Iterable[str | Path], critic: Critic, like: Place, top: int | None = None) -> Search:
+def search_like(
+    places: Iterable[str | Path], scorer: ClipScorer, like: Place, top: int | None = None
+) -> Search:
     """The pictures at `places` that look most like another one. See `search`.
 
     Raises:
         BadBrief: no pictures are there. BadPicture: the one to compare with cannot be read.
     """
-    wanted = critic.pictures(seen(read_source(like).image))
-    return _ranked(pictures_in(places), lambda pixels: critic.pictures(pixels) @ wanted.T, top)
+    wanted = scorer.pictures(seen(read_source(like).image))
+    return _ranked(pictures_in(places), lambda pixels: scorer.pictures(pixels) @ wanted.T, top)
 
 
 @torch.no_grad()
 def _ranked(files: Sequence[Path], score: Callable[[Tensor], Tensor], top: int | None) -> Search:
     """One picture is in memory at a time; nothing is kept for the next search."""
     hits: list[Hit] = []
-    unread: list[Unread] = []
+    unread: list[UnreadableFile] = []
     for each in opened(files):
-        if isinstance(each, Unread):
+        if isinstance(each, UnreadableFile):
             unread.append(each)
         else:
             file, picture = each

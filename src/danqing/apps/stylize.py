@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from danqing.apps.cells import part_of
+from danqing.apps._generate import Watch
+from danqing.apps._grid import part_of
+from danqing.apps._job import Job, filled, opened
+from danqing.apps._style_packs import pack_of, packs, styled
+from danqing.apps._zero_shot import open_zero_shot
 from danqing.apps.describe import style_like, thing_in
-from danqing.apps.easel import Easel, filled, opened
 from danqing.apps.forms import Stylize
-from danqing.apps.looking import open_looker
 from danqing.apps.redraw import from_picture, prevailing
-from danqing.apps.sittings import Watch
-from danqing.apps.styles import pack_of, packs, styled
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
@@ -45,22 +45,22 @@ def stylize(
         raise BadBrief("give one of a style, such as paper-cut, and a picture to be like")
     form, source = filled(Stylize, image, prompt, **told, **fields)
     source = part_of(source)
-    easel = Easel("stylize", form, opened(form, painter, source), source, watch)
-    card = easel.painter.card
-    name = style_like(other.image, open_looker(), card) if other is not None else str(style)
+    job = Job("stylize", form, opened(form, painter, source), source, watch)
+    card = job.painter.card
+    name = style_like(other.image, open_zero_shot(), card) if other is not None else str(style)
     thing = prompt or thing_in(source, card)
     if name in card.styles and name not in packs():  # of a model with styles of its own
         strength = form.strength or STRENGTH
-        return from_picture(easel, prompt=thing, style=name, strength=strength, **prevailing(easel))
+        return from_picture(job, prompt=thing, style=name, strength=strength, **prevailing(job))
     pack = pack_of(name)
     words, negative, known = styled(thing, pack, card)
     return from_picture(
-        easel,
+        job,
         prompt=words,
         negative_prompt=", ".join(part for part in (form.negative_prompt, negative) if part),
         style=known,
         strength=form.strength or pack.strength,
         steps=form.steps or (None if form.fast else pack.steps),
         adapters={**({pack.adapter: 1.0} if pack.adapter else {}), **form.adapters},
-        **prevailing(easel),
+        **prevailing(job),
     )

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from danqing.apps.cells import cell_of, part_of
+from danqing.apps._generate import Watch
+from danqing.apps._grid import cell_of, part_of
+from danqing.apps._job import Job, filled, opened, words_for
+from danqing.apps._tiled_upscale import Repaints, enlarged, method, repainted
 from danqing.apps.describe import words_of
-from danqing.apps.easel import Easel, filled, opened, words_for
-from danqing.apps.enlarging import Repaints, enlarged, method, repainted
 from danqing.apps.forms import Upscale
 from danqing.apps.redraw import from_picture
-from danqing.apps.sittings import Watch
 from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
@@ -44,16 +44,16 @@ def upscale(
     if not form.creative:
         form = form.model_copy(update={"fast": False})  # nothing is painted
     source = part_of(source)
-    easel = Easel("upscale", form, opened(form, painter, source), source, watch)
-    painter = _levelled(easel.painter, form.noise_level)
-    start = _redrawn(easel) if form.creative else Picture(source.image, source.brief or _unknown(easel))
+    job = Job("upscale", form, opened(form, painter, source), source, watch)
+    painter = _levelled(job.painter, form.noise_level)
+    start = _redrawn(job) if form.creative else Picture(source.image, source.brief or _unknown(job))
     tile = form.tile or bool(source.brief and source.brief.tile)
     if isinstance(painter, Repaints):
-        brief = _painting(easel)
-        large = repainted(start.image, painter, brief, watch=_told(easel))
-        return [easel.told(Picture(large, brief))]
-    large = enlarged(start.image, painter, tile=tile, watch=_told(easel))
-    return [easel.told(replace(start, image=large))]
+        brief = _painting(job)
+        large = repainted(start.image, painter, brief, watch=_told(job))
+        return [job.told(Picture(large, brief))]
+    large = enlarged(start.image, painter, tile=tile, watch=_told(job))
+    return [job.told(replace(start, image=large))]
 
 
 def _levelled(painter: Painter, level: int | None) -> Painter:
@@ -69,27 +69,27 @@ def _levelled(painter: Painter, level: int | None) -> Painter:
     return painter.at_level(level)
 
 
-def _told(easel: Easel) -> Callable[[int, int], object]:
-    how, watch = method(easel.painter), easel.watch
+def _told(job: Job) -> Callable[[int, int], object]:
+    how, watch = method(job.painter), job.watch
     return lambda done, of: watch(f"enlarging {how}: {done}/{of}") if watch is not None else None
 
 
-def _redrawn(easel: Easel) -> Picture:
-    words = words_for(easel.form, easel.source, easel.painter.card)
-    words["prompt"] = words["prompt"] or words_of(easel.source, easel.painter.card)
-    [picture] = from_picture(easel, strength=easel.form.strength or FRESH, count=1, **words)
+def _redrawn(job: Job) -> Picture:
+    words = words_for(job.form, job.source, job.painter.card)
+    words["prompt"] = words["prompt"] or words_of(job.source, job.painter.card)
+    [picture] = from_picture(job, strength=job.form.strength or FRESH, count=1, **words)
     return picture
 
 
-def _painting(easel: Easel) -> Brief:
+def _painting(job: Job) -> Brief:
     """What a painter that enlarges by painting is told: the form's words, or those of the picture."""
-    said = words_for(easel.form, easel.source, easel.painter.card)["prompt"]
-    given = easel.form.brief(model=easel.painter.card.name, prompt=said, style=None, tile=False)
-    return given.settled(easel.painter.card)
+    said = words_for(job.form, job.source, job.painter.card)["prompt"]
+    given = job.form.brief(model=job.painter.card.name, prompt=said, style=None, tile=False)
+    return given.resolved(job.painter.card)
 
 
-def _unknown(easel: Easel) -> Brief:
+def _unknown(job: Job) -> Brief:
     """The brief of a picture that came without one."""
-    card = easel.painter.card  # which enlarges tiles whether or not it paints them
-    tile = easel.form.tile and Can.TILE in card.can
-    return easel.form.brief(model=card.name, tile=tile).settled(card)
+    card = job.painter.card  # which enlarges tiles whether or not it paints them
+    tile = job.form.tile and Can.TILE in card.can
+    return job.form.brief(model=card.name, tile=tile).resolved(card)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from danqing.apps.cells import part_of
-from danqing.apps.easel import Easel, filled, opened, words_for
+from danqing.apps._generate import Watch
+from danqing.apps._grid import part_of
+from danqing.apps._job import Job, filled, opened, words_for
 from danqing.apps.forms import Vary
 from danqing.apps.redraw import from_picture
-from danqing.apps.sittings import Watch
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Painter
@@ -33,15 +33,15 @@ def vary(
     """
     form, source = filled(Vary, image, fields.pop("prompt", ""), **fields)
     source = part_of(source, form.cell)
-    easel = Easel("vary", form, opened(form, painter, source), source, watch)
-    words = words_for(form, source, easel.painter.card)
+    job = Job("vary", form, opened(form, painter, source), source, watch)
+    words = words_for(form, source, job.painter.card)
     if not words["prompt"]:
         raise BadBrief(
             f"{source.name!r} does not say its words: give a prompt, or ask danqing to describe it"
         )
     strength = form.strength or STRENGTHS[form.how]
-    tile = form.tile or (Can.TILE in easel.painter.card.can and bool(source.brief and source.brief.tile))
-    return from_picture(easel, strength=strength, tile=tile, **words, **_noise(form, source))
+    tile = form.tile or (Can.TILE in job.painter.card.can and bool(source.brief and source.brief.tile))
+    return from_picture(job, strength=strength, tile=tile, **words, **_noise(form, source))
 
 
 def _noise(form: Vary, source: Source) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from danqing.conditioning.moments import ALWAYS, When, in_turn, since, until
+from danqing.conditioning.prompt_schedule import ALWAYS, When, in_turn, since, until
 
 STRONGER = 1.1  # what round brackets do without a number, and square ones undo
 

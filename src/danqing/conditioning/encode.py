@@ -49,7 +49,7 @@ def encode(text: Encoder, wanted: Prompt, unwanted: Prompt, steps: int) -> Condi
             starts.append(step)
     first, *later = map(at, starts)
     dropped = _told(words.dropped for words in (first, *later))
-    return replace(first, later=tuple(zip(starts[1:], later, strict=True)), dropped=dropped)
+    return replace(first, schedule=tuple(zip(starts[1:], later, strict=True)), dropped=dropped)
 
 
 def _whole(of_part: Callable[[Part], Conditioning], prompt: Prompt) -> Conditioning:

@@ -30,7 +30,7 @@ from itertools import dropwhile, groupby
 from typing import NamedTuple
 
 from danqing.conditioning.brackets import NUMBER, SKIPPED, STRONGER, Roles, roles_of
-from danqing.conditioning.moments import ALWAYS, When, decimal
+from danqing.conditioning.prompt_schedule import ALWAYS, When, decimal
 from danqing.core.errors import BadBrief, shorten
 
 WEIGHT_MAX = 1000.0

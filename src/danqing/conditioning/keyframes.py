@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from danqing.conditioning.grammar import Part, Prompt, Span, parse, render
-from danqing.conditioning.moments import decimal
+from danqing.conditioning.prompt_schedule import decimal
 from danqing.core.errors import shorten
 
 FRAME_MAX = 100_000

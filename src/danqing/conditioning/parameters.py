@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from danqing.conditioning.moments import decimal
+from danqing.conditioning.prompt_schedule import decimal
 from danqing.core.brief import sides_for_ratio
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, shorten, unknown

@@ -50,7 +50,7 @@ Text = Annotated[str, AfterValidator(_printable)]
 
 
 class Brief(Request):
-    """What to paint. Frozen; a field left at None is decided by the model's card in `settled`.
+    """What to paint. Frozen; a field left at None is decided by the model's card in `resolved`.
 
     Sizes are pixels of the finished picture. Picture k of `count` has the seed `seed + k`, and a brief with
     that seed and `count=1` paints the same picture alone.
@@ -133,7 +133,7 @@ class Brief(Request):
         """
         return cls.of_values(prompt=prompt, **fields)
 
-    def settled(self, card: Card) -> Brief:
+    def resolved(self, card: Card) -> Brief:
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
 
         Raises:

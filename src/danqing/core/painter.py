@@ -16,7 +16,7 @@ from danqing.core.seeds import Seeds
 
 
 @dataclass(frozen=True)
-class Given:
+class InputImages:
     """Pictures that a request starts from, at the painter's native size.
 
     image: [1 c h w] in [-1, 1], in the format of `Painter.finish`. region: [1 1 h w] in [0, 1], 1 where to
@@ -30,14 +30,14 @@ class Given:
     weights: tuple[float, ...] = ()
     depth: Tensor | None = None
 
-    def on(self, device: torch.device) -> Given:
+    def on(self, device: torch.device) -> InputImages:
         """The same pictures there."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         references = tuple(picture.to(device) for picture in self.references)
         return replace(self, references=references, **moved)  # type: ignore[arg-type]
 
 
-NOTHING = Given()
+NO_IMAGES = InputImages()
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Conditioning:
 
     image [n c h w] is a given picture as the painter's own state, region [n 1 h w] where to repaint it, 1 =
     yes, and beside [n k h w] what a network trained to repaint or to enlarge sees next to its canvas;
-    beside_level [n] in [0, 1] is how noisy that was made, for a network that is told. `dropped` are the
+    concat_level [n] in [0, 1] is how noisy that was made, for a network that is told. `dropped` are the
     words that did not fit the text tower; they are reported, never lost in silence.
 
     weight [n] is how much the prediction from these tokens counts, None is 1; `others` are further parts of
@@ -59,12 +59,12 @@ class Conditioning:
     negative: Conditioning | None = None
     image: Tensor | None = None
     region: Tensor | None = None
-    beside: Tensor | None = None
-    beside_level: Tensor | None = None
+    concat: Tensor | None = None
+    concat_level: Tensor | None = None
     dropped: str = ""
     weight: Tensor | None = None
     others: tuple[Conditioning, ...] = ()
-    later: tuple[tuple[int, Conditioning], ...] = ()
+    schedule: tuple[tuple[int, Conditioning], ...] = ()
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -77,35 +77,35 @@ class Conditioning:
     @property
     def parts(self) -> tuple[Conditioning, ...]:
         """The part itself and the others, each with the given pictures and nothing else."""
-        alone: dict[str, Any] = {"negative": None, "others": (), "later": ()}
+        alone: dict[str, Any] = {"negative": None, "others": (), "schedule": ()}
         parts = (
             replace(part, image=self.image, region=self.region, **alone) for part in (self, *self.others)
         )
-        return tuple(part.seeing(self.beside, self.beside_level) for part in parts)
+        return tuple(part.with_concat(self.concat, self.concat_level) for part in parts)
 
     @property
     def moments(self) -> tuple[tuple[int, Conditioning], ...]:
         """The first steps of all that is said one after the other, and what holds from there, in order."""
-        return ((0, replace(self, later=())), *((start, self.at(start)) for start, _ in self.later))
+        return ((0, replace(self, schedule=())), *((start, self.at(start)) for start, _ in self.schedule))
 
     def at(self, step: int) -> Conditioning:
         """What holds at a step, counted from 0, with the given pictures."""
-        now = next((words for start, words in reversed(self.later) if start <= step), None)
+        now = next((words for start, words in reversed(self.schedule) if start <= step), None)
         if now is None:
-            return replace(self, later=())
-        return replace(now, image=self.image, region=self.region).seeing(self.beside, self.beside_level)
+            return replace(self, schedule=())
+        return replace(now, image=self.image, region=self.region).with_concat(self.concat, self.concat_level)
 
-    def seeing(self, beside: Tensor | None, level: Tensor | None = None) -> Conditioning:
-        """The same words, wanted and not, for a network that sees `beside`, noisy at `level`."""
-        negative = None if self.negative is None else self.negative.seeing(beside, level)
-        return replace(self, negative=negative, beside=beside, beside_level=level)
+    def with_concat(self, concat: Tensor | None, level: Tensor | None = None) -> Conditioning:
+        """The same words, wanted and not, for a network that sees `concat`, noisy at `level`."""
+        negative = None if self.negative is None else self.negative.with_concat(concat, level)
+        return replace(self, negative=negative, concat=concat, concat_level=level)
 
     def each(self, change: Callable[[Conditioning], Conditioning]) -> Conditioning:
         """`change` done to every part at every moment; it sees one part, and must leave others and later."""
         return replace(
             change(self),
             others=tuple(change(other) for other in self.others),
-            later=tuple((start, words.each(change)) for start, words in self.later),
+            schedule=tuple((start, words.each(change)) for start, words in self.schedule),
         )
 
     def expand(self, n: int) -> Conditioning:
@@ -119,8 +119,8 @@ class Conditioning:
                 negative=None if part.negative is None else part.negative.expand(n),
                 image=_expanded(part.image, n),
                 region=_expanded(part.region, n),
-                beside=_expanded(part.beside, n),
-                beside_level=_expanded(part.beside_level, n),
+                concat=_expanded(part.concat, n),
+                concat_level=_expanded(part.concat_level, n),
                 weight=_expanded(part.weight, n),
             )
 
@@ -133,13 +133,13 @@ class Conditioning:
         A row with fewer parts than another gets parts that count nothing, and one that changes less often
         says the same again.
         """
-        starts = sorted({start for row in rows for start, _ in row.later})
-        later = tuple((start, Conditioning.cat(*(row.at(start) for row in rows))) for start in starts)
+        starts = sorted({start for row in rows for start, _ in row.schedule})
+        schedule = tuple((start, Conditioning.cat(*(row.at(start) for row in rows))) for start in starts)
         most = max(len(row.others) for row in rows)
         others = tuple(_cat([_other(row, k) for row in rows]) for k in range(most))
         negatives = [row.negative for row in rows if row.negative is not None]
         negative = Conditioning.cat(*negatives) if len(negatives) == len(rows) else None
-        return replace(_cat(rows), negative=negative, others=others, later=later)
+        return replace(_cat(rows), negative=negative, others=others, schedule=schedule)
 
 
 def _cat(rows: Sequence[Conditioning]) -> Conditioning:
@@ -150,8 +150,8 @@ def _cat(rows: Sequence[Conditioning]) -> Conditioning:
         mask=_joined([None if row.mask is None else _repeated(row.mask, length) for row in rows]),
         image=_joined([row.image for row in rows]),
         region=_joined([row.region for row in rows]),
-        beside=_joined([row.beside for row in rows]),
-        beside_level=_joined([row.beside_level for row in rows]),
+        concat=_joined([row.concat for row in rows]),
+        concat_level=_joined([row.concat_level for row in rows]),
         weight=torch.cat([row.weights for row in rows]) if weighted else None,
     )
 
@@ -194,11 +194,11 @@ class Canvas:
 
 
 class Painter(Protocol):
-    """Anything that paints. All briefs are settled (`Brief.settled`). Stop iterating `steps` to cancel."""
+    """Anything that paints. All briefs are settled (`Brief.resolved`). Stop iterating `steps` to cancel."""
 
     card: Card
 
-    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
         """Words and given pictures -> conditioning for one picture, with the negative words inside."""
         ...
 

@@ -19,7 +19,7 @@ from danqing.core.sources import SIDE_MIN
 
 
 @dataclass(frozen=True)
-class Stickers:
+class CaptionedImages:
     """Pictures [n 4 h w] uint8, colour over white with alpha last, and one row of metadata for each."""
 
     pictures: Tensor
@@ -28,12 +28,12 @@ class Stickers:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def where(self, keep: Callable[[dict[str, Any]], bool]) -> Stickers:
+    def where(self, keep: Callable[[dict[str, Any]], bool]) -> CaptionedImages:
         """Only the rows that `keep` accepts."""
         index = [i for i, row in enumerate(self.rows) if keep(row)]
-        return Stickers(self.pictures[index], tuple(self.rows[i] for i in index))
+        return CaptionedImages(self.pictures[index], tuple(self.rows[i] for i in index))
 
-    def parted(self, out: Callable[[dict[str, Any]], bool]) -> tuple[Stickers, Stickers]:
+    def parted(self, out: Callable[[dict[str, Any]], bool]) -> tuple[CaptionedImages, CaptionedImages]:
         """The rows that stay, and those that `out` takes out."""
         return self.where(lambda row: not out(row)), self.where(out)
 
@@ -64,7 +64,9 @@ class Stickers:
             raise BadData(f"all {len(said)} captions are {shorten(said[0])!r}: say what differs")
 
 
-def read_imagefolder(folder: Path, least: int = 2, watch: Callable[[str], object] | None = None) -> Stickers:
+def read_imagefolder(
+    folder: Path, least: int = 2, watch: Callable[[str], object] | None = None
+) -> CaptionedImages:
     """All pictures of an imagefolder with `metadata.jsonl` (fields file_name, text).
 
     A file that is missing, damaged or tiny is skipped; watch: called with a line on each, and how many.
@@ -97,7 +99,7 @@ def read_imagefolder(folder: Path, least: int = 2, watch: Callable[[str], object
     if len(sizes) > 1:
         found = ", ".join(f"{width} x {height}" for height, width in sizes)
         raise BadData(f"{str(folder)!r} mixes pictures of {found}: resize them to one size")
-    return Stickers(torch.from_numpy(np.stack([p for p, _ in read])), tuple(row for _, row in read))
+    return CaptionedImages(torch.from_numpy(np.stack([p for p, _ in read])), tuple(row for _, row in read))
 
 
 def captioned(index: Path) -> Iterator[dict[str, Any]]:

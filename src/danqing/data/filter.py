@@ -24,7 +24,7 @@ from danqing.data.dataset import captioned
 
 MANIFEST = "manifest.jsonl"
 
-Eye = Callable[[Image.Image, str], Mapping[str, float]]
+ImageScores = Callable[[Image.Image, str], Mapping[str, float]]
 """Further scores of a picture and its caption, "" for none: such as `match`, `aesthetic` or `unsafe`."""
 
 
@@ -56,7 +56,7 @@ class Verdict:
     hash: str = ""
 
 
-def judged(folder: Path, limits: Limits, eyes: Iterable[Eye] = ()) -> Iterator[Verdict]:
+def judged(folder: Path, limits: Limits, eyes: Iterable[ImageScores] = ()) -> Iterator[Verdict]:
     """A verdict on every picture in and below `folder`, in the order of their names.
 
     Captions are those of its `metadata.jsonl`, where it has one. Of twins the first that stays is kept.
@@ -122,7 +122,7 @@ def sharpness(image: Image.Image) -> float:
     return float(ndimage.laplace(grey).var())
 
 
-def _alone(name: str, file: Path, caption: str, limits: Limits, eyes: tuple[Eye, ...]) -> Verdict:
+def _alone(name: str, file: Path, caption: str, limits: Limits, eyes: tuple[ImageScores, ...]) -> Verdict:
     try:
         image = read_source(file).image
     except BadPicture as error:

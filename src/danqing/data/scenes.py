@@ -123,7 +123,7 @@ def several(picture: Image.Image, count: int) -> Image.Image:
     return _arranged([picture] * count, centres, side)
 
 
-def beside(one: Image.Image, other: Image.Image, place: str) -> Image.Image:
+def side_by_side(one: Image.Image, other: Image.Image, place: str) -> Image.Image:
     """Both on one canvas, the first at `place`, a name in `PLACES`, of the second."""
     right, down = PLACES[place][1]
     centres = ((0.5 + 0.24 * right, 0.5 + 0.24 * down), (0.5 - 0.24 * right, 0.5 - 0.24 * down))
@@ -188,7 +188,7 @@ def _placed(
         chinese = f"{_chinese(row)}在{_chinese(other)}{PLACES[place][0]}"
         told = _nameless(_told(row, words, chinese))
         told["held_out"] = bool(row.get("held_out") or other.get("held_out"))
-        yield told, beside(picture, second, place)
+        yield told, side_by_side(picture, second, place)
 
 
 def _told(row: Row, phrase: str, phrase_zh: str) -> Row:

@@ -19,7 +19,7 @@ from torch import Tensor
 from danqing.core.brief import Brief
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
-from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Network
 from danqing.diffusion.painter import DiffusionPainter
@@ -59,11 +59,11 @@ class Correcting:
     spread: float = 4.0
 
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
-        """See `guidance.Network`; `words.beside` is the small picture under `noised`."""
-        assert words.beside is not None, "a stage needs its small picture"
-        assert words.beside_level is not None, "a stage is told how noisy its small picture is"
+        """See `guidance.Network`; `words.concat` is the small picture under `noised`."""
+        assert words.concat is not None, "a stage needs its small picture"
+        assert words.concat_level is not None, "a stage is told how noisy its small picture is"
         alpha, sigma = self._at(t)
-        mean, variance = self._shown(words.beside, words.beside_level)
+        mean, variance = self._shown(words.concat, words.concat_level)
         rest = (x - alpha * mean) / (alpha**2 * variance + sigma**2)
         expected = self.prediction.target(mean + alpha * variance * rest, sigma * rest, alpha, sigma)
         return expected + self.network(x, t, words)
@@ -87,7 +87,7 @@ class Correcting:
 
 @dataclass(eq=False)
 class SuperResolution:
-    """A stage: `painter.network` sees the small picture as `words.beside`, and its s as `words.beside_level`.
+    """A stage: `painter.network` sees the small picture as `words.concat`, and its s as `words.concat_level`.
 
     factor: how many times larger it paints. level: s while painting. augment: what is done to the enlarged
     small picture. align_corners: how that is enlarged, see `torch.nn.functional.interpolate`.
@@ -110,7 +110,7 @@ class SuperResolution:
 
         noise: [n c factor*h factor*w].
         """
-        return words.seeing(self.augment(self.enlarged(small), level, noise), level)
+        return words.with_concat(self.augment(self.enlarged(small), level, noise), level)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Cascade:
                     f"{one.card.name!r} paints {ends}: put stages in a row whose sizes meet"
                 )
 
-    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words, with the given picture at the size of the last stage."""
         return self.base.condition(self._brief(brief, 0), given)
 
@@ -232,7 +232,7 @@ class Cascade:
     def _words(self, words: Conditioning, number: int) -> Conditioning:
         """Words for stage `number`, with the given picture at its size; further ones hear the last words."""
         if number:
-            last = max((start for start, _ in words.later), default=0)
+            last = max((start for start, _ in words.schedule), default=0)
             words = words.at(last)
         shrink = self._shrink(number)
         if words.image is None or shrink == 1:

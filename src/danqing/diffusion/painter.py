@@ -13,12 +13,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from danqing.conditioning.encode import Encoder, encode
+from danqing.conditioning.midjourney import stylize_guidance, with_chaos_and_weird
 from danqing.conditioning.prompt import unwanted, words
-from danqing.conditioning.taste import stylized, tasted
 from danqing.core.brief import Brief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
-from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.codec import Codec
 from danqing.diffusion.guidance import Guidance, Network, guided_along, keeping
@@ -52,7 +52,7 @@ class DiffusionPainter:
     enlarger: Callable[[Tensor], Tensor] | None = None
     latent_rgb: Tensor | None = None
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
-    beside: Callable[[Given, Codec], Tensor] | None = None
+    concat: Callable[[InputImages, Codec], Tensor] | None = None
     limit: Callable[[Tensor], Tensor] | None = None
     variance: Variance = Variance.SMALL
     adapters: Mapping[str, Path] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class DiffusionPainter:
             if isinstance(module, nn.Module):
                 module.to(device)
 
-    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words with its style, its negative words and the given picture, for one picture.
 
         Raises:
@@ -79,8 +79,8 @@ class DiffusionPainter:
         image = self._picture(given)
         steps = len(self.levels(brief, image is not None)) - 1
         said = encode(self.text, words(brief, self.card), unwanted(brief), steps)
-        beside = self._beside(brief, given)
-        return replace(said, image=image, region=self._region(given)).seeing(beside)
+        concat = self._beside(brief, given)
+        return replace(said, image=image, region=self._region(given)).with_concat(concat)
 
     def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
@@ -105,7 +105,7 @@ class DiffusionPainter:
         """
         assert brief.sampler is not None, "settle the brief first"
         levels = self.levels(brief, conditioning.image is not None)
-        said = tasted(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
+        said = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
         denoise = torch.no_grad()(self.denoiser(brief, said, levels))
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
@@ -179,10 +179,10 @@ class DiffusionPainter:
         conditioning: for n pictures. levels: those of the walk, for words that change on the way.
         """
         assert brief.guidance is not None, "settle the brief first"
-        strength = brief.guidance if brief.fast else stylized(brief.guidance, brief.stylize)
+        strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
         guidance = Guidance(strength, brief.rescale)
         output = guided_along(self.network, conditioning, guidance, levels)
-        repaints = self.beside is not None  # by itself, so that nothing need be kept for it
+        repaints = self.concat is not None  # by itself, so that nothing need be kept for it
         kept = keeping(replace(conditioning, region=None) if repaints else conditioning)
 
         def denoise(x: Tensor, level: Level) -> Answer:
@@ -200,7 +200,7 @@ class DiffusionPainter:
         shrink = self.codec.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
 
-    def _picture(self, given: Given) -> Tensor | None:
+    def _picture(self, given: InputImages) -> Tensor | None:
         """The given picture as a state; of several, their weighted mean along great circles."""
         if not given.references:
             return None if given.image is None else self.codec.encode(given.image)
@@ -213,18 +213,18 @@ class DiffusionPainter:
             mixed = slerp(mixed, state, weight / heard) if len(mixed) else state
         return mixed
 
-    def _region(self, given: Given) -> Tensor | None:
+    def _region(self, given: InputImages) -> Tensor | None:
         """The region at the size of the state: a latent that touches it is repainted."""
         return None if given.region is None else F.max_pool2d(given.region, self.codec.factor)
 
-    def _beside(self, brief: Brief, given: Given) -> Tensor | None:
-        if self.beside is None:
+    def _beside(self, brief: Brief, given: InputImages) -> Tensor | None:
+        if self.concat is None:
             return None
         if given.image is None:  # repaint all of nothing
             sides = [side * self.codec.factor for side in self._sides(brief)]
             empty = torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides)
             given = replace(given, image=empty[0], region=empty[1]).on(self.device)
-        return self.beside(given, self.codec)
+        return self.concat(given, self.codec)
 
     def _edges(self, tile: bool) -> AbstractContextManager[None]:
         return seamless(*self.modules.values()) if tile else nullcontext()

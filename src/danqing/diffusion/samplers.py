@@ -105,15 +105,15 @@ def drive(walk: Walk, denoise: Callable[[Tensor, Level], Tensor | Answer]) -> It
 
 
 def step(
-    x: Tensor, clean: Tensor, now: Level, then: Level, kick: float = 0.0, z: Tensor | None = None
+    x: Tensor, clean: Tensor, now: Level, then: Level, noise_std: float = 0.0, z: Tensor | None = None
 ) -> Tensor:
     """The update that all share, DDIM (arXiv 2010.02502) eq. 12: from `now` to `then`, all tensors [n c h w].
 
-    `kick` is the standard deviation of the fresh noise z, 0 <= kick <= then.sigma.
+    `noise_std` is the standard deviation of the fresh noise z, 0 <= kick <= then.sigma.
     """
     noise = (x - now.alpha * clean) / now.sigma
-    moved = then.alpha * clean + math.sqrt(max(then.sigma**2 - kick**2, 0.0)) * noise
-    return moved if z is None else moved + kick * z
+    moved = then.alpha * clean + math.sqrt(max(then.sigma**2 - noise_std**2, 0.0)) * noise
+    return moved if z is None else moved + noise_std * z
 
 
 def ancestral(now: Level, then: Level, eta: float = 1.0) -> float:
@@ -122,9 +122,9 @@ def ancestral(now: Level, then: Level, eta: float = 1.0) -> float:
     return eta * math.sqrt(max(variance, 0.0))
 
 
-def _fresh(x: Tensor, kick: float, seeds: Seeds) -> Tensor | None:
+def _fresh(x: Tensor, noise_std: float, seeds: Seeds) -> Tensor | None:
     """Noise like x [n c h w] from each picture's own generator; none is drawn for a kick of 0."""
-    return seeds.normal(*x.shape[1:]).to(x) if kick > 0 else None
+    return seeds.normal(*x.shape[1:]).to(x) if noise_std > 0 else None
 
 
 @sampler("ddim", title="DDIM", clean_end=None)
@@ -133,8 +133,8 @@ def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> 
     """Song, Meng, Ermon, arXiv 2010.02502, eq. 12. At eta = 0 it is Euler's method in s = sigma / alpha."""
     for now, then in pairwise(levels):
         clean = (yield Question(x, now)).clean
-        kick = ancestral(now, then, eta)
-        x = step(x, clean, now, then, kick, _fresh(x, kick, seeds))
+        noise_std = ancestral(now, then, eta)
+        x = step(x, clean, now, then, noise_std, _fresh(x, noise_std, seeds))
     return x
 
 
@@ -169,11 +169,11 @@ def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
     """
     for now, then in pairwise(levels):
         clean, share = yield Question(x, now)
-        kick = ancestral(now, then)
-        x = step(x, clean, now, then, kick)
-        noise = _fresh(x, kick, seeds)
+        noise_std = ancestral(now, then)
+        x = step(x, clean, now, then, noise_std)
+        noise = _fresh(x, noise_std, seeds)
         if noise is not None:
-            x = x + (kick if share is None else deviation(now, then, share)) * noise
+            x = x + (noise_std if share is None else deviation(now, then, share)) * noise
     return x
 
 
@@ -221,8 +221,8 @@ def dpmpp_2m(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0)
     last = None
     for now, then in pairwise(levels):
         clean = (yield Question(x, now)).clean
-        answer, kick = _Past(clean, _gap(now, then)), ancestral(now, then, eta)
-        x = step(x, _midway(answer, last), now, then, kick, _fresh(x, kick, seeds))
+        answer, noise_std = _Past(clean, _gap(now, then)), ancestral(now, then, eta)
+        x = step(x, _midway(answer, last), now, then, noise_std, _fresh(x, noise_std, seeds))
         last = answer
     return x
 

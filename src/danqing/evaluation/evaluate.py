@@ -19,11 +19,11 @@ from danqing.core.brief import Brief
 from danqing.core.errors import BadData
 from danqing.core.painter import Conditioning, Painter
 from danqing.core.seeds import Seeds
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.diffusion.codec import Codec
+from danqing.evaluation.classifier_metrics import ClassifierMetrics, opinion
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
-from danqing.evaluation.opinion import Opinion, opinion
-from danqing.families.clip import Critic
+from danqing.families.clip import ClipScorer
 from danqing.nets.judge import Judge
 
 Row = dict[str, Any]
@@ -62,8 +62,8 @@ class Evaluator:
 
     painter: Painter
     judge: Judge
-    critic: Critic
-    real: Stickers
+    scorer: ClipScorer
+    real: CaptionedImages
     codec: Codec | None = None
     watch: Callable[[str, int, int], None] = lambda *_: None
 
@@ -103,7 +103,7 @@ class Evaluator:
         figures["CLIP score, painted"] = self._clip_score(painted["seen"], seen)
         return Report(figures, painted, sum(map(len, painted.values())) / spent)
 
-    def _known(self) -> Stickers:
+    def _known(self) -> CaptionedImages:
         knows = self.judge.config
         real = self.real.where(
             lambda row: (
@@ -119,7 +119,7 @@ class Evaluator:
             )
         return real
 
-    def _compared(self, opinions: dict[str, Opinion], real: Stickers) -> dict[str, float]:
+    def _compared(self, opinions: dict[str, ClassifierMetrics], real: CaptionedImages) -> dict[str, float]:
         """What the judge and CLIP say of the real pictures, and what the judge says of the painted ones."""
         pixels = to_unit(real.pictures)
         told = self._opinion(pixels, real.rows)
@@ -147,7 +147,7 @@ class Evaluator:
         """Native pictures of several prompts in one batch, with the seeds seed, seed + 1, ..."""
         fields = {name: getattr(options, name) for name in ("steps", "guidance", "sampler", "fast")}
         briefs = [
-            Brief.of(prompt, seed=seed + k, native=True, **fields).settled(self.painter.card)
+            Brief.of(prompt, seed=seed + k, native=True, **fields).resolved(self.painter.card)
             for k, prompt in enumerate(prompts)
         ]
         words = Conditioning.cat(*(self.painter.condition(brief) for brief in briefs))
@@ -155,13 +155,13 @@ class Evaluator:
         *_, last = self.painter.steps(briefs[0], words, canvas)
         return self.painter.finish(last)
 
-    def _opinion(self, pictures: Tensor, rows: Sequence[Row]) -> Opinion:
+    def _opinion(self, pictures: Tensor, rows: Sequence[Row]) -> ClassifierMetrics:
         return opinion(self.judge, pictures, [(row["concept"], row["style"]) for row in rows])
 
     def _clip_score(self, pictures: Tensor, rows: Sequence[Row]) -> float:
         """Mean cosine of pictures and their English captions, times 100 (arXiv 2104.08718, not rescaled)."""
-        words = self.critic.words([row["text"] for row in rows])
-        return float(100 * (self.critic.pictures(pictures) * words).sum(dim=-1).mean())
+        words = self.scorer.words([row["text"] for row in rows])
+        return float(100 * (self.scorer.pictures(pictures) * words).sum(dim=-1).mean())
 
 
 def distances(painted: Tensor, real: Tensor) -> dict[str, float]:
@@ -194,7 +194,7 @@ def _drawn(rows: list[Row], count: int, seed: int) -> list[Row]:
     return [order[k % len(order)] for k in range(count)] if order else []
 
 
-def _told(name: str, told: Opinion) -> dict[str, float]:
+def _told(name: str, told: ClassifierMetrics) -> dict[str, float]:
     return {
         f"{name}: concept top-1": told.top1,
         f"{name}: concept top-5": told.top5,

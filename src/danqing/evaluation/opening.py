@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from danqing.core.card import Card
-from danqing.data.dataset import Stickers
+from danqing.data.dataset import CaptionedImages
 from danqing.diffusion.codec import KLCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, Report
-from danqing.families import open_critic, open_painter, shipped, shipped_part
-from danqing.families._pretrained import read_header
+from danqing.families import open_clip_scorer, open_painter
 from danqing.nets.judge import Judge
+from danqing.weights.pretrained import read_header
+from danqing.weights.shipped import shipped, shipped_part
 
 
-def open_evaluator(model: str, real: Stickers, watch: Callable[[str, int, int], None]) -> Evaluator:
+def open_evaluator(model: str, real: CaptionedImages, watch: Callable[[str, int, int], None]) -> Evaluator:
     """The painter by name, with the shipped judge and CLIP.
 
     Raises:
@@ -28,7 +29,7 @@ def open_evaluator(model: str, real: Stickers, watch: Callable[[str, int, int], 
     return Evaluator(
         painter=painter,
         judge=Judge.load(shipped_part("judge")),
-        critic=open_critic(),
+        scorer=open_clip_scorer(),
         real=real,
         codec=codec if isinstance(codec, KLCodec) else None,
         watch=watch,
@@ -71,7 +72,10 @@ class Line:
 
 
 def compared(
-    models: Sequence[str], real: Stickers, options: EvaluationOptions, watch: Callable[[str, int, int], None]
+    models: Sequence[str],
+    real: CaptionedImages,
+    options: EvaluationOptions,
+    watch: Callable[[str, int, int], None],
 ) -> Iterator[Line]:
     """A line for each model, oldest idea first; `watch` is told the model and how many of how many.
 

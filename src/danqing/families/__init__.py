@@ -1,11 +1,9 @@
-"""One file per family of painters, and how to open one by name.
+"""One file or package per family of painters, and how to open one by name.
 
 The families themselves, and torch with them, are imported when a painter is opened.
 """
 
-from danqing.families._zoo import open_critic as open_critic
-from danqing.families._zoo import open_painter as open_painter
-from danqing.families._zoo import shipped as shipped
-from danqing.families._zoo import shipped_critic as shipped_critic
-from danqing.families._zoo import shipped_part as shipped_part
-from danqing.families._zoo import unknown_model as unknown_model
+from danqing.families._open import family_of as family_of
+from danqing.families._open import open_clip_scorer as open_clip_scorer
+from danqing.families._open import open_painter as open_painter
+from danqing.families._open import shipped_clip_scorer as shipped_clip_scorer

@@ -14,14 +14,16 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
-from danqing.families._diffusers_folder import read_card
-from danqing.families._names import Names
-from danqing.families._pretrained import (
+from danqing.nets.gan import GanGenerator
+from danqing.nets.stylegan import StyleGenerator
+from danqing.weights.diffusers_folder import read_card
+from danqing.weights.pretrained import (
     Config,
     read_json,
     read_module,
@@ -29,8 +31,6 @@ from danqing.families._pretrained import (
     write_json,
     write_module,
 )
-from danqing.nets.gan import GanGenerator
-from danqing.nets.stylegan import StyleGenerator
 
 Network = TypeVar("Network", GanGenerator, StyleGenerator)
 _STEM = "model"
@@ -51,7 +51,7 @@ class LatentPainter(ABC, Generic[Network]):
         self.generator.eval().requires_grad_(False)
 
     @abstractmethod
-    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
         """See `Painter.condition`."""
 
     @abstractmethod

@@ -22,8 +22,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from danqing.core.errors import BadWeights, shorten
 from danqing.core.images import squared
-from danqing.families._diffusers_folder import read_tokenizer
-from danqing.families._pretrained import Config, first_line, read_json, read_module
+from danqing.weights.diffusers_folder import read_tokenizer
+from danqing.weights.pretrained import Config, first_line, read_json, read_module
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Critic:
+class ClipScorer:
     """CLIP as one who looks: it tells how well words and pictures belong together.
 
     Pictures are [n c h w] in [-1, 1] of any size; with transparency, colour lies over white already and alpha
@@ -109,7 +109,7 @@ class Critic:
         self.model.eval().requires_grad_(False)
 
     @classmethod
-    def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> Critic:
+    def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> ClipScorer:
         """A critic that looks at pictures as our own towers do."""
         return cls(model, tokenizer, Sight(model.config.vision_config.image_size))
 
@@ -158,7 +158,7 @@ class Critic:
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
 
-def read_critic(folder: Path) -> Critic:
+def read_clip_scorer(folder: Path) -> ClipScorer:
     """A critic from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
 
     How the tower wants its pixels is read from preprocessor_config.json; without it, as ours do.
@@ -173,7 +173,7 @@ def read_critic(folder: Path) -> Critic:
     side = model.config.vision_config.image_size
     told = folder / "preprocessor_config.json"
     sight = read_sight(told, side) if told.is_file() else Sight(side)
-    return Critic(model, read_tokenizer(folder), sight)
+    return ClipScorer(model, read_tokenizer(folder), sight)
 
 
 def read_sight(path: Path, side: int) -> Sight:

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from danqing.conditioning.encode import encode
+from danqing.conditioning.names import NO_NAMES, Names, label_of
 from danqing.conditioning.prompt import unwanted, words
 from danqing.core.brief import Brief
 from danqing.core.card import Card
-from danqing.core.painter import NOTHING, Canvas, Conditioning, Given
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
-from danqing.families._names import NO_NAMES, Names, label_of
 from danqing.nets.gan import GanConfig, GanDiscriminator, GanGenerator
 
 PRESETS: dict[str, GanConfig] = {
@@ -36,7 +36,7 @@ PRESETS: dict[str, GanConfig] = {
 class GanPainter(LatentPainter[GanGenerator]):
     """One canvas for each picture."""
 
-    def condition(self, brief: Brief, given: Given = NOTHING) -> Conditioning:  # noqa: ARG002  its card cannot
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
         """The names that the words say; what names nothing is told as dropped."""
         return encode(self.names, words(brief, self.card), unwanted(brief), steps=1)
 

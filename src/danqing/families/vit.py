@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel, ViTConfig, ViTForImageClassification, ViTModel
 
 from danqing.core.errors import BadBrief, BadWeights, shorten
-from danqing.families._pretrained import Config, read_json, read_module, replacing_folder, write_json
-from danqing.families.clip import Critic, Sight, read_sight
+from danqing.families.clip import ClipScorer, Sight, read_sight
+from danqing.weights.pretrained import Config, read_json, read_module, replacing_folder, write_json
 
 VITS: dict[str, Config] = {
     "tiny": {
@@ -137,7 +137,7 @@ def save_classifier(model: ViTForImageClassification, folder: Path) -> None:
 
 
 @torch.no_grad()
-def start_from_clip(model: ViTForImageClassification, critic: Critic, pixels: Tensor) -> None:
+def start_from_clip(model: ViTForImageClassification, scorer: ClipScorer, pixels: Tensor) -> None:
     """Make a ViT the zero-shot classifier that a CLIP is (arXiv 2103.00020 section 3.1), to train it further.
 
     The picture tower has the same width and the same grid of patches, each of them larger by a whole factor:
@@ -149,7 +149,7 @@ def start_from_clip(model: ViTForImageClassification, critic: Critic, pixels: Te
     Raises:
         ValueError: the tower has another width, another grid or fewer layers.
     """
-    tower, vit = critic.model.vision_model, model.vit
+    tower, vit = scorer.model.vision_model, model.vit
     ours, theirs = vit.embeddings.patch_embeddings.projection, tower.embeddings.patch_embedding
     factor, rest = divmod(theirs.kernel_size[0], ours.kernel_size[0])
     grids = (vit.embeddings.position_embeddings[0], tower.embeddings.position_embedding.weight)
@@ -161,10 +161,10 @@ def start_from_clip(model: ViTForImageClassification, critic: Critic, pixels: Te
         for one, other in _same_layers(mine, block):
             one.load_state_dict(other.state_dict())
     vit.layernorm.load_state_dict(tower.post_layernorm.state_dict())
-    projection = critic.model.visual_projection.weight
+    projection = scorer.model.visual_projection.weight
     length = (vit(pixels).last_hidden_state[:, 0] @ projection.T).norm(dim=-1).mean()
-    names = critic.words([model.config.id2label[k] for k in range(model.config.num_labels)])
-    model.classifier.weight.copy_(critic.scale / length * names @ projection)
+    names = scorer.words([model.config.id2label[k] for k in range(model.config.num_labels)])
+    model.classifier.weight.copy_(scorer.scale / length * names @ projection)
     model.classifier.bias.zero_()
 
 

@@ -24,7 +24,7 @@ _WAVES = 128  # numbers that a time is written in before it is learned from
 
 @dataclass(frozen=True)
 class EfficientUNetConfig:
-    """channels: of pictures. beside: of what is shown next to them, 0 for a base. text: width of a token.
+    """channels: of pictures. concat_channels: of the pictures concatenated to them, 0 for a base. text: width of a token.
 
     widths: of the levels, the first at full size and each next at half of it; depths: blocks on the way down,
     and as many on the way up. attention: which levels attend to words, and themselves where `to_itself`; a
@@ -32,7 +32,7 @@ class EfficientUNetConfig:
     """
 
     channels: int = 4
-    beside: int = 0
+    concat_channels: int = 0
     text: int = 192
     widths: tuple[int, ...] = (32, 96, 160, 192)
     depths: tuple[int, ...] = (1, 1, 2, 1)
@@ -48,10 +48,10 @@ class EfficientUNet(nn.Module):
         super().__init__()
         self.config = config = config or EfficientUNetConfig()
         widths = config.widths
-        self.stem = nn.Conv2d(config.channels + config.beside, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(config.channels + config.concat_channels, widths[0], 3, padding=1)
         self.words = Words(config.text, config.embedding)
         self.time = TimestepEmbedding(_WAVES, config.embedding)
-        self.level = TimestepEmbedding(_WAVES, config.embedding) if config.beside else None
+        self.level = TimestepEmbedding(_WAVES, config.embedding) if config.concat_channels else None
         self.down = nn.ModuleList(
             Level(config, k, nn.Conv2d(widths[k - 1], width, 3, 2, 1) if k else nn.Identity(), nn.Identity())
             for k, width in enumerate(widths)
@@ -77,16 +77,16 @@ class EfficientUNet(nn.Module):
         t: Tensor,
         tokens: Tensor,
         mask: Tensor | None = None,
-        beside: Tensor | None = None,
+        concat: Tensor | None = None,
         level: Tensor | None = None,
     ) -> Tensor:
-        """Token states [n l text], which of them are words [n l]; `beside` [n k h w] and its level s [n]."""
+        """Token states [n l text], which of them are words [n l]; `concat` [n k h w] and its level s [n]."""
         context, seen, said = self.words(tokens, mask)
         told = said + self.time(_waves(t).to(x.dtype))
         if self.level is not None:
-            assert beside is not None, "a stage needs its small picture"
+            assert concat is not None, "a stage needs its small picture"
             assert level is not None, "a stage is told how noisy its small picture is"
-            x = torch.cat([x, beside], dim=1)
+            x = torch.cat([x, concat], dim=1)
             told = told + self.level(_waves(level * _LEVELS).to(x.dtype))
         told = F.silu(told)
         h, skips = self.stem(x), []
@@ -102,6 +102,8 @@ class EfficientUNet(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """From what `to_config` gave."""
         lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        if "beside" in lists:  # its name in danqing 0.1
+            lists["concat_channels"] = lists.pop("beside")
         return cls(EfficientUNetConfig(**lists))
 
     def to_config(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import danqing.recipes
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.registry import Registry
 from danqing.data.captions import STYLE_WORDS
-from danqing.data.dataset import Stickers, read_imagefolder
+from danqing.data.dataset import CaptionedImages, read_imagefolder
 from danqing.data.holdout import held_out
 
 PROBES = (
@@ -105,7 +105,7 @@ def open_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def read(asked: Asked) -> tuple[Stickers, Stickers]:
+def read(asked: Asked) -> tuple[CaptionedImages, CaptionedImages]:
     """The pictures to learn from, and those to probe with: held out, or the same where the folder is small.
 
     A folder that does not tell in `held_out` what to hold out gives up one picture in twenty.
@@ -130,7 +130,7 @@ def _drawn(row: dict[str, Any]) -> bool:
     return held_out(str(row["file_name"]), "")
 
 
-def probes_of(pictures: Stickers) -> tuple[str, ...]:
+def probes_of(pictures: CaptionedImages) -> tuple[str, ...]:
     """The captions that sheets of samples show: ours, or for a folder without styles some of its own."""
     if styles_of(pictures):
         return PROBES
@@ -138,7 +138,7 @@ def probes_of(pictures: Stickers) -> tuple[str, ...]:
     return tuple(said[k] for k in range(0, len(said), -(-len(said) // len(PROBES))))
 
 
-def styles_of(pictures: Stickers) -> dict[str, str]:
+def styles_of(pictures: CaptionedImages) -> dict[str, str]:
     """The styles of a data set with their words, as a card holds them."""
     known = sorted({str(row["style"]) for row in pictures.rows if row.get("style")})
     return {style: "/".join(STYLE_WORDS.get(style, (style,))) for style in known}

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL
 
-from danqing.families import shipped_part
-from danqing.families.stable_diffusion import AUTOENCODERS
+from danqing.families.stable_diffusion.painter import AUTOENCODERS
 from danqing.recipes._recipe import Asked, read, recipe
 from danqing.training.autoencoder import AutoencoderObjective, lossless_start, widened
 from danqing.training.trainer import Trainer, TrainOptions
+from danqing.weights.shipped import shipped_part
 
 
 @recipe("autoencoder", further=True)

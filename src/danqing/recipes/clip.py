@@ -12,9 +12,9 @@ from pathlib import Path
 from transformers import CLIPModel, CLIPTokenizer
 
 from danqing.data import captions
-from danqing.data.dataset import Stickers
+from danqing.data.dataset import CaptionedImages
 from danqing.data.vocabulary import things
-from danqing.families import open_critic
+from danqing.families import open_clip_scorer
 from danqing.families.clip import build_clip
 from danqing.recipes._recipe import Asked, read, recipe
 from danqing.training.clip import ClipObjective
@@ -43,14 +43,14 @@ def clip(asked: Asked) -> Path:
     return asked.run / "clip"
 
 
-def _fresh(seen: Stickers) -> tuple[CLIPModel, CLIPTokenizer]:
+def _fresh(seen: CaptionedImages) -> tuple[CLIPModel, CLIPTokenizer]:
     tokenizer = train_tokenizer(_corpus(seen.rows))
     return build_clip("sticker", tokenizer), tokenizer
 
 
 def _shipped() -> tuple[CLIPModel, CLIPTokenizer]:
-    critic = open_critic()
-    return critic.model.train().requires_grad_(True), critic.tokenizer
+    scorer = open_clip_scorer()
+    return scorer.model.train().requires_grad_(True), scorer.tokenizer
 
 
 def _corpus(rows: tuple[dict[str, object], ...]) -> list[str]:

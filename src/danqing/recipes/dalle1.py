@@ -11,17 +11,25 @@ from pathlib import Path
 
 import torch
 
-from danqing.data.dataset import Stickers
-from danqing.families._diffusers_folder import read_tokenizer
-from danqing.families._tokens import Sampling
-from danqing.families._zoo import open_critic, shipped_part
-from danqing.families.dalle1 import CODECS, TRANSFORMERS, TokenPainter, card_of, fresh_transformer, save
+from danqing.data.dataset import CaptionedImages
+from danqing.families import open_clip_scorer
+from danqing.families.dalle1.painter import (
+    CODECS,
+    TRANSFORMERS,
+    TokenPainter,
+    card_of,
+    fresh_transformer,
+    save,
+)
+from danqing.families.dalle1.token_sampling import Sampling
 from danqing.nets.discrete_vae import DiscreteVAE
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.codebook import codebook_start
 from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, reduced
 from danqing.training.tokens import TokenObjective, TokenOptions
 from danqing.training.trainer import Trainer, TrainOptions
+from danqing.weights.diffusers_folder import read_tokenizer
+from danqing.weights.shipped import shipped_part
 
 PRESET = "sticker"
 STEPS = 12000
@@ -40,7 +48,7 @@ def dalle1(asked: Asked) -> Path:
     transformer = fresh_transformer(PRESET, codec, tokenizer)
     told = {"summary": SUMMARY, "styles": styles_of(seen), "guidance": 1.5}
     card = card_of("dalle1", codec, transformer, **told)
-    painter = TokenPainter(card, codec, transformer, tokenizer, Sampling(temperature=0.5), open_critic())
+    painter = TokenPainter(card, codec, transformer, tokenizer, Sampling(temperature=0.5), open_clip_scorer())
     objective = TokenObjective(painter, seen, TokenOptions(moves=MOVES))
     options = TrainOptions(
         steps=asked.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
@@ -50,7 +58,7 @@ def dalle1(asked: Asked) -> Path:
     return asked.run / "dalle1"
 
 
-def trained_codec(asked: Asked, seen: Stickers, unseen: Stickers) -> DiscreteVAE:
+def trained_codec(asked: Asked, seen: CaptionedImages, unseen: CaptionedImages) -> DiscreteVAE:
     """The first stage, in half precision's values, so that tokens are those of the weights on disk."""
     side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
     codec = DiscreteVAE(CODECS[PRESET])

@@ -11,20 +11,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from danqing.data.dataset import Stickers
+from danqing.data.dataset import CaptionedImages
 from danqing.diffusion.schedule import Schedule
-from danqing.families import open_critic, shipped_part
-from danqing.families._clip_space import Space, fingerprint
-from danqing.families._ddpm_folder import read_folder
-from danqing.families._unclip import fresh_parts
-from danqing.families._unclip_folder import Parts, read_parts, save_parts
-from danqing.families.dalle2 import painter_of
+from danqing.families import open_clip_scorer
+from danqing.families.dalle2.clip_space import Space, fingerprint
+from danqing.families.dalle2.folder import Parts, read_parts, save_parts
+from danqing.families.dalle2.painter import painter_of
+from danqing.families.dalle2.unclip import fresh_parts
+from danqing.families.ddpm.folder import read_folder
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.training.unclip import DecoderObjective, started
+from danqing.weights.shipped import shipped_part
 
 PRESET = "sticker"
 STEPS = 8000
@@ -43,7 +44,7 @@ def dalle2(asked: Asked) -> Path:
     return asked.run / "dalle2"
 
 
-def _fresh(asked: Asked, seen: Stickers) -> Parts:
+def _fresh(asked: Asked, seen: CaptionedImages) -> Parts:
     parts = fresh_parts(PRESET, fingerprint(shipped_part("clip")))
     earlier = asked.parts / "ddpm" / "ddpm"
     if earlier.is_dir():
@@ -57,8 +58,8 @@ def _fresh(asked: Asked, seen: Stickers) -> Parts:
     return replace(parts, card=parts.card.model_copy(update=told))
 
 
-def _train_prior(asked: Asked, parts: Parts, seen: Stickers, unseen: Stickers) -> None:
-    space = Space.of(open_critic(), parts.prior.config.num_embeddings)
+def _train_prior(asked: Asked, parts: Parts, seen: CaptionedImages, unseen: CaptionedImages) -> None:
+    space = Space.of(open_clip_scorer(), parts.prior.config.num_embeddings)
     schedule = Schedule.from_config(parts.prior_schedule)
     objective = PriorObjective(parts.prior, schedule, space, seen, unseen, DiffusionOptions())
     pace = TrainOptions(steps=_steps(asked, PRIOR), batch=64, lr=1e-3, warmup=100, ema=0.995)
@@ -66,15 +67,15 @@ def _train_prior(asked: Asked, parts: Parts, seen: Stickers, unseen: Stickers) -
     asked.watch(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
 
 
-def _train_decoder(asked: Asked, parts: Parts, seen: Stickers) -> None:
+def _train_decoder(asked: Asked, parts: Parts, seen: CaptionedImages) -> None:
     options = DiffusionOptions(drop=0.5, mirror=0.5)
-    objective = DecoderObjective(painter_of(parts, open_critic()), seen, options)
+    objective = DecoderObjective(painter_of(parts, open_clip_scorer()), seen, options)
     pace = TrainOptions(steps=_steps(asked), batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
     Trainer(objective, pace, asked.run / "decoder").train(watch=asked.watch)
 
 
-def _train_upsampler(asked: Asked, parts: Parts, seen: Stickers) -> None:
-    stage = painter_of(parts, open_critic()).stage
+def _train_upsampler(asked: Asked, parts: Parts, seen: CaptionedImages) -> None:
+    stage = painter_of(parts, open_clip_scorer()).stage
     if stage is None or parts.upsampler is None:
         return
     objective = SuperResolutionObjective(

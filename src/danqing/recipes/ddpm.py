@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from danqing.core.card import Card
-from danqing.families import shipped_part
-from danqing.families._ddpm_folder import Parts, read_folder, save_folder
-from danqing.families.ddpm import fresh_parts, painter_of
+from danqing.families.ddpm.folder import Parts, read_folder, save_folder
+from danqing.families.ddpm.painter import fresh_parts, painter_of
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
-from danqing.training.duel import names_of
+from danqing.training.gan import names_of
 from danqing.training.trainer import Trainer, TrainOptions
+from danqing.weights.shipped import shipped_part
 
 PRESET = "sticker"
 PROBES = (

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from danqing.core.errors import BadWeights
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families import open_critic, open_painter, shipped_part
-from danqing.families._disco_settings import Settings
-from danqing.families.disco import DiscoPainter, disco_card, save_disco
+from danqing.families import open_clip_scorer, open_painter
+from danqing.families.disco.painter import DiscoPainter, disco_card, save_disco
+from danqing.families.disco.settings import Settings
 from danqing.recipes._recipe import Asked, recipe
+from danqing.weights.shipped import shipped_part
 
 PRIOR = "ddpm"
 # a small picture has no parts worth a look of their own, and one look a step is seconds on a laptop
@@ -28,6 +29,6 @@ def disco(asked: Asked) -> Path:
     if not isinstance(prior, DiffusionPainter):
         raise BadWeights(f"{str(folder)!r} is no diffusion model: train ddpm first")
     card = disco_card("disco", prior.card)
-    painter = DiscoPainter(card, prior, (open_critic(),), SETTINGS)
+    painter = DiscoPainter(card, prior, (open_clip_scorer(),), SETTINGS)
     save_disco(painter, asked.run / "disco", str(made.resolve()) if made.is_dir() else PRIOR)
     return asked.run / "disco"

@@ -11,7 +11,7 @@ from pathlib import Path
 from danqing.families.gan import GanPainter, fresh_networks, gan_card, save_latent
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
-from danqing.training.duel import Duel, DuelOptions, names_of
+from danqing.training.gan import GanOptions, GanTask, names_of
 
 PRESET = "sticker"
 
@@ -22,7 +22,7 @@ def gan(asked: Asked) -> Path:
     seen, _ = read(asked)
     names = names_of(seen)
     generator, discriminator = fresh_networks(PRESET, names)
-    duel = Duel(generator, discriminator, seen, names, DuelOptions(r1=1.0, span=200_000))
+    duel = GanTask(generator, discriminator, seen, names, GanOptions(r1=1.0, span=200_000))
     options = AdversarialOptions(
         steps=asked.steps or 12000, batch=32, lr=2e-4, lr_discriminator=2e-4, betas=(0.5, 0.999)
     )

@@ -11,17 +11,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from danqing.conditioning.states import MaskedEncoder
+from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.card import Card
-from danqing.data.dataset import Stickers
-from danqing.families import shipped_part
-from danqing.families._imagen_folder import Parts, read_parts, save_parts
-from danqing.families._text_towers import Tower, read_tower
-from danqing.families.imagen import fresh_parts, painter_of, stage_painter
+from danqing.data.dataset import CaptionedImages
+from danqing.families.imagen.folder import Parts, read_parts, save_parts
+from danqing.families.imagen.painter import fresh_parts, painter_of, stage_painter
 from danqing.recipes._recipe import Asked, probes_of, read, recipe, styles_of
 from danqing.training.cascade import MaskedCaptions, StageObjective, SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions
+from danqing.weights.shipped import shipped_part
+from danqing.weights.text_towers import Tower, read_tower
 
 PRESET = "sticker"
 SHARES = (1.0, 0.15, 0.1)  # of the base's steps; about an hour of one AVX-512 core, by probes
@@ -45,7 +45,7 @@ def imagen(asked: Asked) -> Path:
     return asked.run / "imagen"
 
 
-def _objective(parts: Parts, number: int, seen: Stickers) -> StageObjective:
+def _objective(parts: Parts, number: int, seen: CaptionedImages) -> StageObjective:
     """The training of one stage's network, 0 the base."""
     options = DiffusionOptions(probes=probes_of(seen), mirror=0.5)
     words, unet = MaskedCaptions(parts.text, seen, options), parts.unets[number]

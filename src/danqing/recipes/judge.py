@@ -12,7 +12,7 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
-from danqing.data.dataset import Stickers, read_imagefolder
+from danqing.data.dataset import CaptionedImages, read_imagefolder
 from danqing.nets.judge import Judge, JudgeConfig
 from danqing.recipes._recipe import Asked, recipe
 from danqing.training.classifier import JudgeObjective
@@ -49,7 +49,12 @@ def _in_fold(k: int, row: dict[str, object]) -> bool:
 
 
 def _trained(
-    pictures: Stickers, probe: Stickers, config: JudgeConfig, steps: int, run: Path, asked: Asked
+    pictures: CaptionedImages,
+    probe: CaptionedImages,
+    config: JudgeConfig,
+    steps: int,
+    run: Path,
+    asked: Asked,
 ) -> JudgeObjective:
     """One training from scratch."""
     objective = JudgeObjective(Judge(config), pictures, probe)

@@ -24,14 +24,14 @@ from danqing.core.card import Can, Card, Fast
 from danqing.core.device import chosen_device
 from danqing.core.errors import BadBrief
 from danqing.data.captions import STYLE_WORDS
-from danqing.data.dataset import Stickers
-from danqing.families import shipped_part
-from danqing.families._diffusers_folder import Parts, read_folder
-from danqing.families._pretrained import write_json
-from danqing.families.stable_diffusion import SCHEDULE, UNETS, painter_of
+from danqing.data.dataset import CaptionedImages
+from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS, painter_of
 from danqing.recipes._recipe import Asked, probes_of, read, recipe, styles_of
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
 from danqing.training.trainer import Trainer, TrainOptions
+from danqing.weights.diffusers_folder import Parts, read_folder
+from danqing.weights.pretrained import write_json
+from danqing.weights.shipped import shipped_part
 
 STYLES = ("3d", "flat", "cartoon", "paper-cut", "porcelain", "ink-wash")
 
@@ -84,7 +84,7 @@ def trained(asked: Asked, pace: TrainOptions) -> Path:
     return asked.run / "unet"
 
 
-def _card(pictures: Stickers) -> Card:
+def _card(pictures: CaptionedImages) -> Card:
     """The card of a painter that learned these, which may have other styles."""
     return CARD.model_copy(update={"styles": styles_of(pictures) or CARD.styles})
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from danqing.families.stylegan import StylePainter, fresh_networks, save_latent, style_card
+from danqing.families.stylegan.painter import StylePainter, fresh_networks, save_latent, style_card
 from danqing.recipes._recipe import Asked, read, recipe, styles_of
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
-from danqing.training.duel import Duel, DuelOptions, names_of
+from danqing.training.gan import GanOptions, GanTask, names_of
 
 BATCH = 32
 
@@ -24,7 +24,7 @@ def stylegan(asked: Asked) -> Path:
     names = names_of(seen)
     generator, discriminator = fresh_networks("sticker", names)
     r1 = 0.02 * generator.size**2 / BATCH
-    duel = Duel(generator, discriminator, seen, names, DuelOptions(r1=r1, path=2.0))
+    duel = GanTask(generator, discriminator, seen, names, GanOptions(r1=r1, path=2.0))
     options = AdversarialOptions(steps=asked.steps or 10000, batch=BATCH)
     average = AdversarialTrainer(duel, options, asked.run).train(watch=asked.watch)
     generator.load_state_dict(average.state_dict())

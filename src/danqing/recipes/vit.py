@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from danqing.families import open_critic
+from danqing.families import open_clip_scorer
 from danqing.families.vit import build_vit, start_from_clip
 from danqing.recipes._recipe import Asked, read, recipe
 from danqing.training.trainer import Trainer, TrainOptions
@@ -27,7 +27,7 @@ def vit(asked: Asked) -> Path:
     torch.manual_seed(0)
     model = build_vit("sticker", sorted(set(seen.column("concept")) | set(unseen.column("concept"))))
     objective = VitObjective(model, seen, unseen)
-    start_from_clip(model, open_critic(), objective.pictures(64))
+    start_from_clip(model, open_clip_scorer(), objective.pictures(64))
     options = TrainOptions(
         steps=asked.steps or STEPS, batch=64, lr=5e-4, warmup=100, weight_decay=0.05, ema=0.99
     )

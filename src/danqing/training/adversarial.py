@@ -20,7 +20,7 @@ from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
 from danqing.nets.latent import LatentGenerator
 from danqing.training import checkpoint
-from danqing.training.duel import Duel
+from danqing.training.gan import GanTask
 from danqing.training.run import Run, RunOptions
 from danqing.training.trainer import step_generator
 
@@ -50,7 +50,7 @@ class AdversarialTrainer(Run):
         BadData: the networks cannot learn from batches of that size.
     """
 
-    def __init__(self, duel: Duel, options: AdversarialOptions, run: Path) -> None:
+    def __init__(self, duel: GanTask, options: AdversarialOptions, run: Path) -> None:
         super().__init__(options, run)
         duel.generator.check_batch(options.batch)
         duel.discriminator.check_batch(options.batch)
@@ -79,7 +79,7 @@ class AdversarialTrainer(Run):
         return self.duel.average
 
     @contextmanager
-    def averaged(self) -> Iterator[Duel]:
+    def averaged(self) -> Iterator[GanTask]:
         """The duel: its average stands beside the generator that is trained, so nothing need be exchanged."""
         yield self.duel
 

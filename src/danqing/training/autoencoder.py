@@ -16,7 +16,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
 from torch import Generator, Tensor, nn
 
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
@@ -30,8 +30,8 @@ class AutoencoderObjective(Objective):
     def __init__(
         self,
         autoencoder: AutoencoderKL,
-        pictures: Stickers,
-        probe: Stickers,
+        pictures: CaptionedImages,
+        probe: CaptionedImages,
         crop: int = 64,
         kl_weight: float = 1e-4,
         nested: float = 0.25,

@@ -14,12 +14,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 
-from danqing.conditioning.states import MaskedEncoder
+from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.brief import Brief
 from danqing.core.files import replacing
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
-from danqing.data.dataset import Stickers
+from danqing.data.dataset import CaptionedImages
 from danqing.diffusion.cascade import SuperResolution
 from danqing.training.diffusion import Captions, Conditioner, DenoisingObjective, DiffusionOptions
 from danqing.training.objective import Batch
@@ -29,7 +29,7 @@ from danqing.training.sheets import sheet_of
 class MaskedCaptions(Captions):
     """Captions for an encoder that tells words from pads."""
 
-    def __init__(self, text: MaskedEncoder, pictures: Stickers, options: DiffusionOptions) -> None:
+    def __init__(self, text: MaskedEncoder, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         super().__init__(text, pictures, options)
         self._reader = text
 
@@ -98,7 +98,7 @@ class SuperResolutionObjective(StageObjective):
         self,
         stage: SuperResolution,
         unet: nn.Module,
-        pictures: Stickers,
+        pictures: CaptionedImages,
         words: Conditioner | None = None,
         options: DiffusionOptions | None = None,
         crop: int | None = None,
@@ -130,7 +130,7 @@ class SuperResolutionObjective(StageObjective):
         painter, seeds = self._stage.painter, Seeds(range(len(small)))
         height, width = (side * self._stage.factor for side in small.shape[-2:])
         asked = Brief(prompt="-", seed=0, native=True, width=width, height=height, guidance=1.0)
-        brief = asked.settled(painter.card)
+        brief = asked.resolved(painter.card)
         words = self._words.conditioning(self._words.draw(picks, small, Generator().manual_seed(0)))
         level, veil = (
             torch.full((len(small),), self._stage.level),

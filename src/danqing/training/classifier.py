@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from danqing.core.errors import BadData
 from danqing.data.augment import Augment
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.nets.judge import Judge
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
@@ -32,7 +32,7 @@ class JudgeObjective(Objective):
 
     least = 2  # batch norm needs a spread
 
-    def __init__(self, judge: Judge, pictures: Stickers, probe: Stickers) -> None:
+    def __init__(self, judge: Judge, pictures: CaptionedImages, probe: CaptionedImages) -> None:
         super().__init__()
         judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self.judge, self._pictures, self._probe = judge, pictures, probe
@@ -81,7 +81,7 @@ class JudgeObjective(Objective):
         self.judge.save(folder)
 
 
-def _labels(judge: Judge, pictures: Stickers) -> Tensor:
+def _labels(judge: Judge, pictures: CaptionedImages) -> Tensor:
     concepts = {name: i for i, name in enumerate(judge.config.concepts)}
     styles = {name: i for i, name in enumerate(judge.config.styles)}
     return torch.tensor([[concepts[row["concept"]], styles[row["style"]]] for row in pictures.rows])

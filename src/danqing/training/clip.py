@@ -19,7 +19,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from danqing.core.errors import BadData
 from danqing.data import captions
 from danqing.data.augment import Augment
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
@@ -49,8 +49,8 @@ class ClipObjective(Objective):
         self,
         clip: CLIPModel,
         tokenizer: CLIPTokenizer,
-        pictures: Stickers,
-        probe: Stickers,
+        pictures: CaptionedImages,
+        probe: CaptionedImages,
         often: Collection[str] = (),
     ) -> None:
         super().__init__()

@@ -20,16 +20,16 @@ from diffusers import ModelMixin, UNet2DConditionModel
 from PIL import Image
 from torch import Generator, Tensor, nn
 
+from danqing.conditioning.names import Names
 from danqing.conditioning.text import TextEncoder
 from danqing.core.brief import Brief
 from danqing.core.errors import BadData
 from danqing.core.painter import Conditioning, Painter
 from danqing.core.seeds import Seeds
 from danqing.data import captions
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.diffusion.loss import denoising_error
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families._names import Names
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
@@ -64,7 +64,7 @@ class Conditioner(Protocol):
 class Captions:
     """English and Chinese words for each picture, at times without its style, or none at all."""
 
-    def __init__(self, text: TextEncoder, pictures: Stickers, options: DiffusionOptions) -> None:
+    def __init__(self, text: TextEncoder, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         self._text, self._rows, self._options = text, pictures.rows, options
         self._shares = captions.Shares(synonym=options.synonyms, unstyled=options.unstyled)
 
@@ -98,7 +98,7 @@ class Captions:
 class Labels:
     """The names of each picture, its concept and its style, as a label; at times only the former, or none."""
 
-    def __init__(self, names: Names, pictures: Stickers, options: DiffusionOptions) -> None:
+    def __init__(self, names: Names, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         self._options = options
         told = [(str(row.get("concept")), str(row.get("style"))) for row in pictures.rows]
         self._full, self._plain = names.rows(told), names.rows([concept] for concept, _ in told)
@@ -128,7 +128,7 @@ class DenoisingObjective(Objective):
         self,
         painter: DiffusionPainter,
         unet: nn.Module,
-        pictures: Stickers,
+        pictures: CaptionedImages,
         told: Conditioner,
         options: DiffusionOptions,
     ) -> None:
@@ -212,7 +212,7 @@ class DiffusionObjective(DenoisingObjective):
         self,
         painter: DiffusionPainter,
         unet: UNet2DConditionModel,
-        pictures: Stickers,
+        pictures: CaptionedImages,
         options: DiffusionOptions,
     ) -> None:
         pictures.check_captions()
@@ -242,7 +242,7 @@ def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
 
 def paint_pixels(painter: Painter, words: str, seeds: Seeds) -> Tensor:
     """Native pictures [n c h w] in [-1, 1] for one prompt, at the defaults of the painter's card."""
-    brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).settled(painter.card)
+    brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).resolved(painter.card)
     conditioning = painter.condition(brief)
     *_, last = painter.steps(brief, conditioning, painter.begin(brief, conditioning, seeds))
     return painter.finish(last)

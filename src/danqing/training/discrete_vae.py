@@ -17,8 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Generator, Tensor
 
-from danqing.data.dataset import Stickers, to_unit
-from danqing.families._pretrained import write_module
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.nets.discrete_vae import (
     DiscreteVAE,
     divergence,
@@ -29,6 +28,7 @@ from danqing.nets.discrete_vae import (
 )
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
+from danqing.weights.pretrained import write_module
 
 _FEW = 0.05  # of the vocabulary: a perplexity below this share is told
 
@@ -63,8 +63,8 @@ class DiscreteVAEObjective(Objective):
     def __init__(
         self,
         vae: DiscreteVAE,
-        pictures: Stickers,
-        probe: Stickers,
+        pictures: CaptionedImages,
+        probe: CaptionedImages,
         side: int,
         options: DiscreteVAEOptions,
     ) -> None:
@@ -136,7 +136,7 @@ class DiscreteVAEObjective(Objective):
         write_module(self.vae, self.vae.to_config(), folder, "model", torch.float32)
 
 
-def reduced(pictures: Stickers, side: int, channels: int) -> Tensor:
+def reduced(pictures: CaptionedImages, side: int, channels: int) -> Tensor:
     """The pictures [n channels side side] in [-1, 1], by the mean over areas."""
     return F.interpolate(to_unit(pictures.pictures[:, :channels]), (side, side), mode="area")
 

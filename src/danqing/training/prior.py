@@ -12,11 +12,11 @@ from torch import Generator, Tensor
 
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.diffusion.loss import stratified_times
 from danqing.diffusion.prior import Prior, best, measure
 from danqing.diffusion.schedule import Schedule
-from danqing.families._clip_space import Space
+from danqing.families.dalle2.clip_space import Space
 from danqing.training.diffusion import Captions, DiffusionOptions
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
@@ -33,8 +33,8 @@ class PriorObjective(Objective):
         network: PriorTransformer,
         schedule: Schedule,
         space: Space,
-        seen: Stickers,
-        unseen: Stickers,
+        seen: CaptionedImages,
+        unseen: CaptionedImages,
         options: DiffusionOptions,
     ) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class PriorObjective(Objective):
         return best(drawn, words.tokens[:, -1])
 
 
-def embedded(space: Space, pictures: Stickers) -> Tensor:
+def embedded(space: Space, pictures: CaptionedImages) -> Tensor:
     """The embeddings of all pictures and of their mirror images, [2 n d]."""
     both = (pictures.pictures, pictures.pictures.flip(-1))
     return torch.stack(

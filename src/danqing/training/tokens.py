@@ -20,9 +20,9 @@ from torch import Generator, Tensor
 from danqing.core.errors import BadWeights
 from danqing.core.seeds import Seeds
 from danqing.data import captions
-from danqing.data.dataset import Stickers
-from danqing.families._dalle_codec import fingerprint
-from danqing.families.dalle1 import TokenPainter, save
+from danqing.data.dataset import CaptionedImages
+from danqing.families.dalle1.codec import fingerprint
+from danqing.families.dalle1.painter import TokenPainter, save
 from danqing.training.diffusion import paint_pixels
 from danqing.training.discrete_vae import reduced
 from danqing.training.objective import Batch, Objective
@@ -57,7 +57,7 @@ class TokenObjective(Objective):
 
     codec: Tensor
 
-    def __init__(self, painter: TokenPainter, pictures: Stickers, options: TokenOptions) -> None:
+    def __init__(self, painter: TokenPainter, pictures: CaptionedImages, options: TokenOptions) -> None:
         super().__init__()
         self.painter, self._rows, self._options = painter, pictures.rows, options
         self.transformer = painter.transformer.requires_grad_(True)

@@ -16,8 +16,8 @@ from torch import Generator, Tensor
 from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
 from danqing.training import checkpoint
-from danqing.training.ahead import Ahead
 from danqing.training.objective import Batch, Objective
+from danqing.training.prefetch import Prefetcher
 from danqing.training.run import Run, RunOptions
 
 
@@ -74,7 +74,7 @@ class Trainer(Run):
         self.objective: Objective
         self.objective, self._optimiser = self._accelerator.prepare(objective, optimiser)
         self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
-        self._ahead: Ahead | None = None
+        self._ahead: Prefetcher | None = None
 
     def train(
         self, watch: Callable[[str], object] | None = None, look: Callable[[int], None] | None = None
@@ -88,7 +88,7 @@ class Trainer(Run):
             NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
         """
         if self._accelerator.device.type != "cpu":  # where it would only take turns with the learning
-            self._ahead = Ahead(self._draw)
+            self._ahead = Prefetcher(self._draw)
         try:
             self._loop(watch, look)
         finally:

@@ -12,10 +12,10 @@ from torch import Generator, Tensor
 from danqing.core.brief import Brief
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
-from danqing.data.dataset import Stickers
-from danqing.families._clip_space import Space
-from danqing.families._unclip import Decoder, told_of
-from danqing.families.dalle2 import Dalle2Painter
+from danqing.data.dataset import CaptionedImages
+from danqing.families.dalle2.clip_space import Space
+from danqing.families.dalle2.painter import Dalle2Painter
+from danqing.families.dalle2.unclip import Decoder, told_of
 from danqing.training.diffusion import Captions, DenoisingObjective, DiffusionOptions
 from danqing.training.objective import Batch
 from danqing.training.sheets import sheet_of
@@ -50,7 +50,7 @@ class DecoderObjective(DenoisingObjective):
     """Trains the decoder of a painter, its projection with it; CLIP stays frozen."""
 
     def __init__(
-        self, painter: Dalle2Painter, pictures: Stickers, options: DiffusionOptions, blind: float = 0.1
+        self, painter: Dalle2Painter, pictures: CaptionedImages, options: DiffusionOptions, blind: float = 0.1
     ) -> None:
         network = painter.decoder.network
         assert isinstance(network, Decoder)
@@ -63,10 +63,10 @@ class DecoderObjective(DenoisingObjective):
     def sheet(self) -> Image.Image:
         """Six pictures, each before three that are decoded from its embedding alone."""
         painter, nothing, rows = self._whole, self._whole.space(""), []
-        brief = Brief(prompt="-", seed=0, native=True).settled(painter.card)
+        brief = Brief(prompt="-", seed=0, native=True).resolved(painter.card)
         for picture in self._latents[0][:: max(1, len(self._latents[0]) // 6)][:6, None]:
             z = painter.space.look(picture)[:, :, None, None]
-            words = replace(nothing, negative=nothing, beside=z)
+            words = replace(nothing, negative=nothing, concat=z)
             *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds.of(0, 3)))
             rows.append(torch.cat([picture, painter.finish(last)]))
         return sheet_of(torch.cat(rows), columns=4)

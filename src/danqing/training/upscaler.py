@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from danqing.core.files import replacing
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.evaluation.metrics import psnr
 from danqing.nets.upscaler import Upscaler
 from danqing.training.objective import Batch, Objective
@@ -24,7 +24,9 @@ class UpscalerObjective(Objective):
     pictures: large ones. The small inputs are softened and slightly noisy at random, as painted pictures are.
     """
 
-    def __init__(self, upscaler: Upscaler, pictures: Stickers, probe: Stickers, crop: int = 128) -> None:
+    def __init__(
+        self, upscaler: Upscaler, pictures: CaptionedImages, probe: CaptionedImages, crop: int = 128
+    ) -> None:
         super().__init__()
         self.upscaler = upscaler
         self._pictures, self._probe, self._crop = pictures, probe, crop

@@ -15,7 +15,7 @@ from transformers import ViTForImageClassification
 
 from danqing.core.errors import BadData
 from danqing.data.augment import Augment
-from danqing.data.dataset import Stickers, to_unit
+from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.families.vit import save_classifier
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
@@ -32,7 +32,9 @@ class VitObjective(Objective):
             whose side is no multiple of the network's.
     """
 
-    def __init__(self, model: ViTForImageClassification, pictures: Stickers, probe: Stickers) -> None:
+    def __init__(
+        self, model: ViTForImageClassification, pictures: CaptionedImages, probe: CaptionedImages
+    ) -> None:
         super().__init__()
         self.model, self._pictures, self._probe = model, pictures, probe
         side, wanted = int(pictures.pictures.shape[-1]), model.config.image_size
@@ -80,7 +82,7 @@ class VitObjective(Objective):
     def _small(self, pictures: Tensor) -> Tensor:
         return F.avg_pool2d(to_unit(pictures[:, :3]), self._pooling)
 
-    def _told(self, pictures: Stickers) -> Tensor:
+    def _told(self, pictures: CaptionedImages) -> Tensor:
         pictures.require("concept")
         known, said = self.model.config.label2id, pictures.column("concept")
         strange = [name for name in said if name not in known]

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from danqing.core.errors import BadBrief, BadWeights, unknown
 from danqing.core.files import replacing
-from danqing.families._pretrained import read_header, read_tensors
 from danqing.tuning.adapter import Adapter
 from danqing.tuning.lora import Factors
+from danqing.weights.pretrained import read_header, read_tensors
 
 _OURS, _THEIRS = (
     "danqing",

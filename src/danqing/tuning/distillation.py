@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
-from danqing.data.dataset import Stickers
+from danqing.data.dataset import CaptionedImages
 from danqing.diffusion.guidance import classifier_free
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.diffusion import Captions, DenoisingObjective, DiffusionOptions, paint_pixels
@@ -48,7 +48,7 @@ class ConsistencyObjective(DenoisingObjective):
         self,
         painter: DiffusionPainter,
         adapter: Adapter,
-        pictures: Stickers,
+        pictures: CaptionedImages,
         guidance: float,
         options: DiffusionOptions,
     ) -> None:

@@ -27,13 +27,13 @@ from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families._pretrained import read_tensors
 from danqing.training.diffusion import paint_pixels
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 from danqing.tuning.adapter import Adapter, fingerprint
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.textual_inversion import text_encoder
+from danqing.weights.pretrained import read_tensors
 
 _AT_ONCE = 8  # prior pictures painted in one batch
 
@@ -201,7 +201,7 @@ def prior_latents(
     Raises:
         NotFinite: the numbers broke down.
     """
-    brief = Brief.of(words, seed=seed, native=True).settled(painter.card)
+    brief = Brief.of(words, seed=seed, native=True).resolved(painter.card)
     asked = (
         f"{painter.card.name} {fingerprint(painter.modules, values=True)} {brief.model_dump_json()} {count}"
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from danqing.core.brief import Brief
-from danqing.core.painter import Canvas, Given
+from danqing.core.painter import Canvas, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.inversion import invert as invert
 from danqing.diffusion.painter import DiffusionPainter
@@ -35,7 +35,7 @@ def edited(
         BadBrief: a strength that leaves no step. NotFinite: the numbers broke down.
     """
     target = target.model_copy(update={"sampler": "ddim"})
-    words = painter.condition(target, Given(image=picture, region=region))
+    words = painter.condition(target, InputImages(image=picture, region=region))
     canvas = painter.begin(target, words, Seeds([target.seed or 0]))
     assert target.steps is not None, "settle the brief first"
     levels = painter.schedule.levels(target.steps)[-canvas.of - 1 :]

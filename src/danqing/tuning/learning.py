@@ -13,7 +13,7 @@ from danqing.core.errors import BadBrief, BadData
 from danqing.core.files import replacing
 from danqing.core.registry import Registry
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families.clip import Critic
+from danqing.families.clip import ClipScorer
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.tuning.adapter import Adapter, attached, fingerprint
 from danqing.tuning.adapter_files import read_adapter
@@ -114,7 +114,7 @@ def learn(
     pictures: Tensor,
     options: LearnOptions,
     run: Path,
-    clip: Critic | None = None,
+    clip: ClipScorer | None = None,
     watch: Watch | None = None,
 ) -> Adapter:
     """Learn a subject from pictures [n c h w] in [-1, 1] (see `dreambooth.subject_pictures`).

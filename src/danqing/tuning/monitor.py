@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from danqing.core.files import replacing
-from danqing.families.clip import Critic
+from danqing.families.clip import ClipScorer
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.dreambooth import SubjectObjective
 
@@ -39,7 +39,7 @@ class Monitor:
     """
 
     def __init__(
-        self, objective: SubjectObjective, clip: Critic, subject: Tensor, plain: Sequence[str], run: Path
+        self, objective: SubjectObjective, clip: ClipScorer, subject: Tensor, plain: Sequence[str], run: Path
     ) -> None:
         self.best = run / "best.safetensors"
         self._objective, self._clip, self._path = objective, clip, run / "scores.csv"

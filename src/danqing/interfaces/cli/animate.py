@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danqing.apps.film import check_film, save_film
+from danqing.apps._disco_settings_file import scripted, settings_text
+from danqing.apps._video import check_film, save_film
 from danqing.apps.forms import Animate
-from danqing.apps.scripted import scripted, settings_text
 from danqing.core.files import replacing
 from danqing.core.sources import read_source
 from danqing.interfaces.cli.apps import APPS, filled, seeded, tell
@@ -42,10 +42,12 @@ def animate(**options: Any) -> None:
     frames = _painted(form)
     print(save_film(frames, place, form.fps))
     tell_dropped(frames)
-    beside = place / "settings.txt" if place.is_dir() else place.with_name(f"{place.stem}_settings.txt")
-    with replacing(beside) as draft:
+    settings_file = (
+        place / "settings.txt" if place.is_dir() else place.with_name(f"{place.stem}_settings.txt")
+    )
+    with replacing(settings_file) as draft:
         draft.write_text(settings_text(form, told.settings), encoding="utf-8")
-    tell(f"danqing animate --settings {beside} makes it again")
+    tell(f"danqing animate --settings {settings_file} makes it again")
 
 
 animate.__doc__ = "\n\n".join([f"{Animate.__doc__}", "[b]Examples[/b]", *APPS["animate"].examples])

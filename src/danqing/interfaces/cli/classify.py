@@ -10,8 +10,8 @@ import typer
 from danqing.interfaces.cli.tables import MANY, Found, answer, parted
 
 if TYPE_CHECKING:
+    from danqing.apps._image_files import UnreadableFile
     from danqing.apps.classify import Named
-    from danqing.apps.gather import Unread
 
 
 def classify(
@@ -49,7 +49,7 @@ def classify(
     answer(_rows(app(pictures, namer, top)), as_json, ("name", "likely"))
 
 
-def _rows(found: Iterable[Named | Unread]) -> Iterable[Found]:
+def _rows(found: Iterable[Named | UnreadableFile]) -> Iterable[Found]:
     for each in found:
         told: dict[str, Any] = {"file": str(each.file)}
         names = getattr(each, "names", None)

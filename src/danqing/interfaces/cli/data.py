@@ -101,13 +101,13 @@ def filter_folder(
 
     eyes = []
     if match is not None or aesthetic or unsafe:
-        from danqing.data.eyes import ClipEye, read_linear
-        from danqing.families import open_critic
+        from danqing.data.clip_scores import ClipScores, read_linear
+        from danqing.families import open_clip_scorer
 
-        critic = open_critic()
-        width = critic.model.config.projection_dim
+        scorer = open_clip_scorer()
+        width = scorer.model.config.projection_dim
         looks, safety = (read_linear(given[0], width) if given else None for given in (aesthetic, unsafe))
-        eyes.append(ClipEye(critic, looks, safety))
+        eyes.append(ClipScores(scorer, looks, safety))
     limits = Limits(
         side, sharp, twin, match, aesthetic[1] if aesthetic else None, unsafe[1] if unsafe else None
     )

@@ -12,14 +12,14 @@ import typer
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.files import replacing
-from danqing.families import shipped
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.options import taking
 from danqing.interfaces.cli.places import check_place
 from danqing.interfaces.cli.tables import parted
+from danqing.weights.shipped import shipped
 
 if TYPE_CHECKING:  # torch, which `--help` must not load
-    from danqing.data.dataset import Stickers
+    from danqing.data.dataset import CaptionedImages
     from danqing.evaluation.evaluate import EvaluationOptions
 
 Watch = Callable[[str, int, int], None]
@@ -97,15 +97,17 @@ def evaluate(
             _page(several[0], real, options, watch, sheet)
 
 
-def _page(model: str, real: Stickers, options: EvaluationOptions, watch: Watch, sheet: Path | None) -> None:
+def _page(
+    model: str, real: CaptionedImages, options: EvaluationOptions, watch: Watch, sheet: Path | None
+) -> None:
     """One model, every figure."""
-    from danqing.apps.sittings import wearing
+    from danqing.apps._generate import with_adapters
     from danqing.evaluation.opening import open_evaluator
     from danqing.training.sheets import sheet_of
 
     evaluator = open_evaluator(model, real, watch)
     painter = evaluator.painter
-    with wearing(painter, Brief(prompt="-", fast=options.fast).settled(painter.card)):
+    with with_adapters(painter, Brief(prompt="-", fast=options.fast).resolved(painter.card)):
         report = evaluator.report(options)
     for name, value in report.figures.items():
         typer.echo(f"{name:<44} {value:9.4f}")
@@ -115,7 +117,7 @@ def _page(model: str, real: Stickers, options: EvaluationOptions, watch: Watch, 
             sheet_of(report.painted["seen"][:100], columns=10).save(draft)
 
 
-def _table(models: list[str], real: Stickers, options: EvaluationOptions, watch: Watch) -> None:
+def _table(models: list[str], real: CaptionedImages, options: EvaluationOptions, watch: Watch) -> None:
     """Many models, a line each, in Markdown."""
     from danqing.evaluation.opening import compared
 

@@ -10,11 +10,11 @@ import typer
 
 from danqing.core.errors import BadBrief
 from danqing.core.files import check_writable, replacing
-from danqing.families import shipped
 from danqing.interfaces.cli.models import card_of
 from danqing.interfaces.cli.paint import SEEDS, tell_dropped
 from danqing.interfaces.cli.places import places_for
 from danqing.interfaces.cli.tables import parted
+from danqing.weights.shipped import shipped
 
 
 def lineage(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
-from danqing.families import shipped, unknown_model
+from danqing.weights.shipped import shipped, unknown_model
 
 
 def card_of(model: str) -> Card | None:

@@ -81,7 +81,7 @@ def paint_words(
     elif asked.sref is not None:
         brief = brief.model_copy(update={"style": _style_of(asked.sref, card)})
     wish = _asked(brief, asked, card)
-    brief = wish.settled(card)
+    brief = wish.resolved(card)
     _advise(brief, asked)
     paint_brief(brief, painter, out, cells=cells, wish=wish)
 
@@ -161,10 +161,10 @@ def _painted(brief: Brief, painter: Painter | None, wish: Brief) -> list[Picture
 def _style_of(place: str, card: Card) -> str:
     """The style of the card that a picture looks like."""
     image = read_source(place).image
+    from danqing.apps._zero_shot import open_zero_shot
     from danqing.apps.describe import style_like
-    from danqing.apps.looking import open_looker
 
-    style = style_like(image, open_looker(), card)
+    style = style_like(image, open_zero_shot(), card)
     _tell(f"the style of {place} is nearest to {style}")
     return style
 

@@ -79,17 +79,17 @@ def score(
 
 
 def _said(places: list[str], words: str, top: int | None, model: str | None) -> Search:
-    from danqing.apps.looking import open_looker
+    from danqing.apps._zero_shot import open_zero_shot
     from danqing.apps.search import search as app
 
-    return app(places, open_looker(model), words, top)
+    return app(places, open_zero_shot(model), words, top)
 
 
 def _like(folder: str, like: str, top: int, model: str | None) -> Search:
     from danqing.apps.search import search_like
-    from danqing.families import open_critic
+    from danqing.families import open_clip_scorer
 
-    return search_like([folder], open_critic(model), like, top)
+    return search_like([folder], open_clip_scorer(model), like, top)
 
 
 def _rows(found: Search) -> list[Found]:

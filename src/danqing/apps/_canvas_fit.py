@@ -1,0 +1,217 @@
+"""How a picture of any size lies on a painter's canvas, and how what is painted comes back onto it.
+
+A frame is a rectangle of the picture, which may reach beyond it, and the canvas that the rectangle fills.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+
+from danqing.core.brief import RATIO_MAX, Brief, sides_for_ratio
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels, as in PIL; right and bottom are outside."""
+
+_CLOSE = 2  # a picture longer than this many canvases is worked on around its region only
+_NOISE = 32  # a mask saved as JPEG is not quite black where it should be
+_AROUND = 0.5  # share of the region's side that is shown around it
+
+
+@dataclass(frozen=True)
+class CanvasFit:
+    """box: the rectangle in picture pixels. width, height: the canvas, in pixels of the finished picture."""
+
+    box: Box
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, image: Image.Image, brief: Brief, card: Card) -> CanvasFit:
+        """All of a picture on a canvas of the brief's size, or of the one that suits the picture best.
+
+        A painter of transparency, or of one size only, keeps its own shape, with margins; another paints the
+        picture's shape.
+        """
+        return cls._of((0, 0, *image.size), brief, card)
+
+    @classmethod
+    def close(cls, region: Image.Image, brief: Brief, card: Card) -> CanvasFit:
+        """Where a picture is much larger than a canvas, only the surroundings of its region; else all of it.
+
+        region: mode "L", the picture's size, not 0 where to repaint.
+        """
+        found = region.getbbox()
+        assert found is not None, "an empty region is refused before"
+        if max(region.size) <= _CLOSE * max(card.width, card.height) * card.scale:
+            return cls._of((0, 0, *region.size), brief, card)
+        canvas = card.width * card.scale, card.height * card.scale  # never magnify: it would see too little
+        (left, top, right, bottom), margins = found, []
+        for low, high, side in ((left, right, canvas[0]), (top, bottom, canvas[1])):
+            margins.append(max(int((high - low) * _AROUND), (side - (high - low) + 1) // 2))
+        inside = left - margins[0], top - margins[1], right + margins[0], bottom + margins[1]
+        return cls._of(_clipped(inside, region.size), brief, card)
+
+    @classmethod
+    def _of(cls, box: Box, brief: Brief, card: Card) -> CanvasFit:
+        width, height = _canvas(box, brief, card)
+        left, top, right, bottom = box
+        wide, high = right - left, bottom - top
+        free = not (_keeps_shape(card) or brief.width or brief.height)
+        if free and 1 / RATIO_MAX <= wide / high <= RATIO_MAX:
+            return cls(box, width, height)  # the canvas has the box's shape but for the grid's rounding
+        scale = max(wide / width, high / height)
+        wider, higher = round(width * scale) - wide, round(height * scale) - high
+        left, top = left - wider // 2, top - higher // 2
+        return cls((left, top, left + wide + wider, top + high + higher), width, height)
+
+    def cut(self, image: Image.Image, scale: int) -> Image.Image:
+        """The rectangle at the painter's native size, `scale` times smaller than the canvas, RGBA.
+
+        Beyond the picture it is transparent.
+        """
+        inside = _clipped(self.box, image.size)
+        place = self._on_canvas(inside, (self.width // scale, self.height // scale))
+        size = place[2] - place[0], place[3] - place[1]
+        shrinks = size[0] < inside[2] - inside[0]
+        how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+        canvas = Image.new("RGBA", (self.width // scale, self.height // scale))
+        canvas.paste(image.crop(inside).convert("RGBA").resize(size, how), place[:2])
+        return canvas
+
+    def region(self, mask: Image.Image, scale: int) -> Image.Image:
+        """A mask at native size: a pixel that holds any of the region belongs to it."""
+        inside = _clipped(self.box, mask.size)
+        place = self._on_canvas(inside, (self.width // scale, self.height // scale))
+        size = place[2] - place[0], place[3] - place[1]
+        # as floats, since the mean of a speck would round to 0
+        mean = mask.crop(inside).convert("F").resize(size, Image.Resampling.BOX)
+        canvas = Image.new("L", (self.width // scale, self.height // scale))
+        canvas.paste(Image.fromarray(((np.asarray(mean) > 0) * 255).astype(np.uint8)), place[:2])
+        return canvas
+
+    def shown(self, painted: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The part of a painted canvas that shows the picture (of `size`), at the canvas's resolution."""
+        part = self._on_canvas(_clipped(self.box, size), painted.size)
+        return painted if part == (0, 0, *painted.size) else painted.crop(part)
+
+    def laid(self, painted: Image.Image, over: Image.Image, cover: Image.Image) -> Image.Image:
+        """`over` with a painted canvas back at its place on it, by `cover`; see `composite`.
+
+        Only what is covered is computed: a small region of a large picture costs little.
+        """
+        inside = _clipped(self.box, over.size)
+        size = inside[2] - inside[0], inside[3] - inside[1]
+        new = self.shown(painted, over.size).convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+        done, box = over.copy(), cover.getbbox()
+        if box is not None:
+            left, top = box[0] - inside[0], box[1] - inside[1]
+            part = new.crop((left, top, left + box[2] - box[0], top + box[3] - box[1]))
+            done.paste(composite(over.crop(box), part, cover.crop(box)), box[:2])
+        return done
+
+    def _on_canvas(self, box: Box, size: tuple[int, int]) -> Box:
+        """Where a rectangle of the picture lies on a canvas of `size`, at least a pixel wide and high."""
+        left, top, right, bottom = self.box
+        across, down = size[0] / (right - left), size[1] / (bottom - top)
+        x, y = round((box[0] - left) * across), round((box[1] - top) * down)
+        return (
+            min(x, size[0] - 1),
+            min(y, size[1] - 1),
+            max(round((box[2] - left) * across), x + 1),
+            max(round((box[3] - top) * down), y + 1),
+        )
+
+
+def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -> Image.Image:
+    """`painted` over `original` (same size) by `cover` ("L", 0 = the original's very bytes).
+
+    Colours are mixed by how opaque they are, so a transparent pixel's colour never shows.
+    """
+    old, new = (np.asarray(image.convert("RGBA")).astype(np.float32) / 255 for image in (original, painted))
+    amount = (np.asarray(cover).astype(np.float32) / 255)[..., None]
+    alpha = old[..., 3:] * (1 - amount) + new[..., 3:] * amount
+    colour = old[..., :3] * old[..., 3:] * (1 - amount) + new[..., :3] * new[..., 3:] * amount
+    mixed = np.concatenate([colour / np.maximum(alpha, 1e-6), alpha], axis=-1)
+    after = Image.fromarray((mixed.clip(0, 1) * 255).round().astype(np.uint8))
+    if original.mode == "RGB":  # what is painted on transparency stands on white there
+        ground = Image.new("RGBA", original.size, "white")
+        after = Image.alpha_composite(ground, after).convert("RGB")
+    kept = cover.point(lambda value: 0 if value else 255)
+    after.paste(original, mask=kept)
+    return after
+
+
+def feathered(mask: Image.Image, width: int) -> Image.Image:
+    """A mask ("L") that rises from its border to itself within `width` pixels; 0 outside of it.
+
+    Where it is thinner than that it reaches itself in its middle, so that a scratch is mended too.
+    """
+    box = mask.getbbox()
+    if width <= 1 or box is None:
+        return mask
+    # beyond the picture's edge the region goes on: there is nothing to blend with
+    wide = np.pad(np.asarray(mask), width, mode="edge")
+    left, top, right, bottom = box
+    around = Image.fromarray(wide[top : bottom + 2 * width, left : right + 2 * width])
+    cover = ImageChops.multiply(_ramp(around, width), around)
+    done = Image.new("L", mask.size)
+    done.paste(cover.crop((width, width, cover.width - width, cover.height - width)), (left, top))
+    return done
+
+
+def _ramp(mask: Image.Image, width: int) -> Image.Image:
+    """How deep inside a pixel lies, of `width` or of the deepest nearby if that is less: 255 = all of it."""
+    inside = mask.point(lambda value: 255 if value else 0)
+    depth = np.zeros((mask.height, mask.width), np.uint8)
+    for _ in range(width):
+        depth += np.asarray(inside) > 0
+        inside = inside.filter(ImageFilter.MinFilter(3))
+    ridge = Image.fromarray(depth)
+    for _ in range(width):
+        ridge = ridge.filter(ImageFilter.MaxFilter(3))
+    share = depth / np.maximum(np.asarray(ridge), 1)
+    return Image.fromarray((share * 255).round().astype(np.uint8))
+
+
+def checked_mask(mask: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
+    """A mask ("L", 255 = repaint) from a picture: white repaints; or where it has transparency, that does.
+
+    Raises:
+        BadBrief: of another size, empty, or full.
+    """
+    if mask.size != size:
+        raise BadBrief(
+            f"mask {name} is {mask.width}x{mask.height}, the picture {size[0]}x{size[1]}: make them the same"
+        )
+    grey = ImageChops.invert(mask.getchannel("A")) if "A" in mask.getbands() else Image.new("L", size)
+    if grey.getbbox() is None:  # opaque, so its brightness counts
+        grey = mask.convert("L")
+    grey = grey.point(lambda value: value if value >= _NOISE else 0)
+    if grey.getbbox() is None:
+        raise BadBrief(f"mask {name} is empty: paint white, or transparent, what shall be repainted")
+    if np.asarray(grey).min() == 255:
+        raise BadBrief(f"mask {name} covers the whole picture: use redraw, or leave black what shall stay")
+    return grey
+
+
+def _canvas(box: Box, brief: Brief, card: Card) -> tuple[int, int]:
+    scale = 1 if brief.native else card.scale
+    if brief.width or brief.height or _keeps_shape(card):
+        return brief.width or card.width * scale, brief.height or card.height * scale
+    wide, high = box[2] - box[0], box[3] - box[1]
+    shape = min(RATIO_MAX, max(1 / RATIO_MAX, wide / high))
+    return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=brief.native)
+
+
+def _keeps_shape(card: Card) -> bool:
+    return Can.ALPHA in card.can or card.one_size
+
+
+def _clipped(box: Box, size: tuple[int, int]) -> Box:
+    left, top, right, bottom = box
+    return max(0, left), max(0, top), min(size[0], right), min(size[1], bottom)

@@ -1,0 +1,73 @@
+"""What CLIP sees when pictures are filtered: whether caption and picture agree, and linear judgements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from danqing.core.errors import BadWeights
+from danqing.core.images import from_pil
+from danqing.families.clip import ClipScorer
+from danqing.weights.pretrained import read_tensors
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear classifier of CLIP's embeddings of length 1: weight [d] and bias."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, embedding: Tensor) -> float:
+        """The logit of an embedding [d]."""
+        return float(embedding @ self.weight + self.bias)
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """`match`: the cosine of picture and caption, where there is one.
+
+    aesthetic: its logit is the score of that name. unsafe: a probability, the sigmoid of its logit.
+    """
+
+    scorer: ClipScorer
+    aesthetic: Linear | None = None
+    unsafe: Linear | None = None
+    _said: dict[str, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def __call__(self, image: Image.Image, caption: str) -> Mapping[str, float]:
+        """The scores of a picture, as `filter.ImageScores` gives them."""
+        embedding, scores = self.scorer.pictures(from_pil(image)[None])[0], {}
+        if caption:
+            if caption not in self._said:
+                self._said[caption] = self.scorer.words([caption])[0]
+            scores["match"] = float(embedding @ self._said[caption])
+        if self.aesthetic is not None:
+            scores["aesthetic"] = self.aesthetic(embedding)
+        if self.unsafe is not None:
+            scores["unsafe"] = float(torch.sigmoid(torch.tensor(self.unsafe(embedding))))
+        return scores
+
+
+def read_linear(path: Path, width: int) -> Linear:
+    """A linear classifier from a safetensors file: `weight` of `width` numbers, and `bias` of one or none.
+
+    Raises:
+        BadWeights: the file is no such thing, or made for another CLIP.
+    """
+    if not path.is_file():
+        raise BadWeights(f"{str(path)!r} is missing: give a safetensors file")
+    tensors = read_tensors(path)
+    weight, bias = tensors.get("weight"), tensors.get("bias", torch.zeros(1))
+    if weight is None or weight.numel() != width or bias.numel() != 1:
+        found = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items()) or "nothing"
+        raise BadWeights(
+            f"{str(path)!r} needs a weight of {width} numbers and at most one bias, it has {found}"
+        )
+    return Linear(weight.flatten(), bias.flatten()[0])

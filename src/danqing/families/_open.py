@@ -1,0 +1,90 @@
+"""From a model's name to a painter. Nothing heavy is loaded before a model is opened."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import danqing.families
+from danqing.core.errors import BadWeights
+from danqing.core.registry import FAMILIES
+from danqing.weights.shipped import shipped, shipped_part, unknown_model
+
+if TYPE_CHECKING:
+    from danqing.core.painter import Painter
+    from danqing.families.clip import ClipScorer
+
+_DEFAULT_FAMILY = (
+    "stable_diffusion"  # of what tells nothing: single files, and most folders of other programs
+)
+_PIPELINES = {  # of diffusers, in model_index.json
+    "DDPMPipeline": "ddpm",
+    "DDIMPipeline": "ddpm",
+    "IFPipeline": "imagen",
+}
+
+
+def open_painter(name: str, device: str | None = None) -> Painter:
+    """The painter of a shipped model, of a folder of weights, or of a single file.
+
+    device: where diffusion models paint, see `core.device.chosen_device`; the others paint on the CPU.
+
+    Raises:
+        BadWeights: no such model, or its files cannot be used. BadBrief: there is no such device.
+    """
+    from danqing.core.device import chosen_device
+    from danqing.diffusion.painter import DiffusionPainter
+
+    there = chosen_device(device)
+    folder = shipped().get(name, Path(name).expanduser())
+    if not folder.exists():
+        raise BadWeights(unknown_model(name))
+    for module in pkgutil.iter_modules(danqing.families.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"danqing.families.{module.name}")  # registers itself
+    painter = FAMILIES[family_of(folder)](folder)
+    if isinstance(painter, DiffusionPainter):
+        painter.place(there)
+    return painter
+
+
+def open_clip_scorer(place: str | Path | None = None) -> ClipScorer:
+    """CLIP as one who looks: the shipped one, or a folder of CLIP's weights in the format of transformers.
+
+    Raises:
+        BadWeights: there is no such folder, or its files cannot be used.
+    """
+    from danqing.families.clip import read_clip_scorer
+
+    return read_clip_scorer(shipped_part("clip") if place is None else Path(place).expanduser())
+
+
+def shipped_clip_scorer() -> ClipScorer | None:
+    """The shipped CLIP, or None where this copy came without it.
+
+    Raises:
+        BadWeights: it is there and cannot be used.
+    """
+    try:
+        place = shipped_part("clip")
+    except BadWeights:
+        return None
+    return open_clip_scorer(place)
+
+
+def family_of(folder: Path) -> str:
+    """The family of a folder of weights, as its card says, or what other programs write."""
+    card, index = _told(folder / "card.json"), _told(folder / "model_index.json")
+    told = card.get("family") or _PIPELINES.get(str(index.get("_class_name")))
+    return str(told or _DEFAULT_FAMILY)  # whose opener says what is wrong with the folder
+
+
+def _told(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,119 @@
+"""The codec of DALL-E on disk: ours, or OpenAI's published encoder.pkl and decoder.pkl.
+
+Both of those are whole modules saved by pickle. They are read by torch's own restricted unpickler, which
+refuses every class that it does not know; the modules' classes are known to it as inert records of their
+contents, so that tensors come out and nothing runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danqing.core.errors import BadWeights
+from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from danqing.weights.pretrained import check_keys, first_line, read_module
+
+_CLASSES = (
+    "dall_e.encoder.Encoder",
+    "dall_e.encoder.EncoderBlock",
+    "dall_e.decoder.Decoder",
+    "dall_e.decoder.DecoderBlock",
+    "dall_e.utils.Conv2d",
+    "torch.nn.modules.activation.ReLU",
+    "torch.nn.modules.container.Sequential",
+    "torch.nn.modules.linear.Identity",
+    "torch.nn.modules.pooling.MaxPool2d",
+    "torch.nn.modules.upsampling.Upsample",
+)
+_LONGER = {"w": "weight", "b": "bias"}
+
+
+class _Record:
+    """Stands for an object of the file: what was in it, and no method of its class."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.contents = state
+
+
+def open_codec(folder: Path) -> DiscreteVAE:
+    """Ours, or OpenAI's as it was published: encoder.pkl and decoder.pkl."""
+    if (folder / "encoder.pkl").is_file():
+        return read_codec(folder / "encoder.pkl", folder / "decoder.pkl")
+    return read_module(folder, DiscreteVAE.from_config)
+
+
+def fingerprint(codec: DiscreteVAE) -> str:
+    """A hash of the codec's weights in half precision: the same before it is saved and after."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(codec.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_codec(encoder: Path, decoder: Path) -> DiscreteVAE:
+    """The published discrete autoencoder from its two files.
+
+    Raises:
+        BadWeights: in one line: a file is missing, damaged, holds anything else, or does not fit the other.
+    """
+    halves = {"encoder": (encoder, *_read(encoder)), "decoder": (decoder, *_read(decoder))}
+    found = {
+        f"{half}.{_renamed(name)}": tensor
+        for half, (_, _, tensors) in halves.items()
+        for name, tensor in tensors.items()
+    }
+    told, drawn = halves["encoder"][1], halves["decoder"][1]
+    try:
+        config = DiscreteVAEConfig(
+            vocab=told["vocab_size"],
+            channels=told["input_channels"],
+            hidden=told["n_hid"],
+            groups=told.get("group_count", 4),
+            blocks=told["n_blk_per_group"],
+            start=drawn["n_init"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadWeights(f"{str(encoder)!r} is no encoder of DALL-E ({first_line(error)})") from None
+    vae = DiscreteVAE(config)
+    check_keys(encoder, found, vae.state_dict(), "give OpenAI's encoder.pkl and decoder.pkl")
+    vae.load_state_dict({name: tensor.float() for name, tensor in found.items()})
+    return vae.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The plain values of the outermost object, and all tensors by name."""
+    inert: list[Any] = [(type(name, (_Record,), {}), name) for name in _CLASSES]
+    try:
+        with torch.serialization.safe_globals(inert):
+            whole = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise BadWeights(f"{str(path)!r} is missing: fetch OpenAI's encoder.pkl and decoder.pkl") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds {foreign[1]}, which is no part of DALL-E" if foreign else "is damaged or no such file"
+        raise BadWeights(f"{str(path)!r} {what}: nothing of it was run; fetch it again from OpenAI") from None
+    if not isinstance(whole, _Record):
+        raise BadWeights(f"{str(path)!r} is no module of DALL-E: give OpenAI's encoder.pkl or decoder.pkl")
+    return whole.contents, _tensors(whole)
+
+
+def _tensors(record: _Record, prefix: str = "") -> dict[str, Tensor]:
+    found = {f"{prefix}{name}": value for name, value in record.contents.get("_parameters", {}).items()}
+    for name, inner in record.contents.get("_modules", {}).items():
+        if isinstance(inner, _Record):
+            found |= _tensors(inner, f"{prefix}{name}.")
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+
+
+def _renamed(name: str) -> str:
+    """Their convolutions call weight and bias w and b."""
+    stem, _, last = name.rpartition(".")
+    return f"{stem}.{_LONGER.get(last, last)}"

@@ -1,0 +1,310 @@
+"""DALL-E: a picture is a sentence. A transformer goes on from the words with the picture's tokens.
+
+Paper: Ramesh et al., Zero-Shot Text-to-Image Generation, arXiv 2102.12092; the words lead further by
+classifier-free guidance of logits.
+Differs: small, bilingual, and with transparency. A brief's fields mean: strength in a redraw, the share of
+the picture's rows that are painted anew below those that stay; chaos, a higher temperature; negative words
+take the place of no words in guidance. Of several candidates for each seed CLIP keeps the one that answers
+best to the words (section 2.4).
+Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
+NOTICE). A folder's codec may be OpenAI's published encoder.pkl and decoder.pkl (modified MIT).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from danqing.conditioning.encode import encode
+from danqing.conditioning.prompt import plainly, unwanted, words
+from danqing.conditioning.token_ids import TokenIds
+from danqing.core.brief import Brief
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief, BadWeights, NotFinite
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
+from danqing.core.registry import family
+from danqing.core.seeds import Seeds
+from danqing.families import shipped_clip_scorer
+from danqing.families.clip import ClipScorer
+from danqing.families.dalle1.codec import fingerprint, open_codec
+from danqing.families.dalle1.token_sampling import DEFAULT, Sampling, Telling, drawn, gumbel_of
+from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
+from danqing.weights.diffusers_folder import read_card, read_tokenizer
+from danqing.weights.pretrained import (
+    first_line,
+    read_json,
+    read_module,
+    replacing_folder,
+    write_json,
+    write_module,
+)
+from danqing.weights.shipped import shipped_part
+
+CODECS: dict[str, DiscreteVAEConfig] = {
+    "tiny": DiscreteVAEConfig(
+        vocab=16, channels=4, hidden=16, groups=1, blocks=1, start=16, kernel=1, patch=4, gain=1.0
+    ),
+    "sticker": DiscreteVAEConfig(
+        vocab=2048, channels=4, hidden=192, groups=1, blocks=1, start=192, kernel=1, patch=5, gain=1.0
+    ),
+    "paper": DiscreteVAEConfig(),
+}
+TRANSFORMERS: dict[str, TokenTransformerConfig] = {
+    "tiny": TokenTransformerConfig(text=8, vocab=16, side=4, layers=2, width=16, heads=2),
+    "sticker": TokenTransformerConfig(text=24, vocab=2048, side=8, layers=6, width=192, heads=6),
+    "paper": TokenTransformerConfig(attention="sparse"),
+}
+_BLANK = -1  # a token that is not painted yet
+_STEM = "model"
+
+
+@dataclass(eq=False)
+class TokenPainter:
+    """Paints row by row. A canvas holds the numbers of tokens [n candidates side side], -1 where it is blank.
+
+    critic: keeps one candidate of several; without it there is only one.
+    """
+
+    card: Card
+    codec: DiscreteVAE
+    transformer: TokenTransformer
+    tokenizer: CLIPTokenizer
+    sampling: Sampling = DEFAULT
+    scorer: ClipScorer | None = None
+
+    def __post_init__(self) -> None:
+        self.codec.eval().requires_grad_(False)
+        self.transformer.eval().requires_grad_(False)
+
+    @property
+    def text(self) -> TokenIds:
+        """The words' encoder."""
+        return TokenIds(self.tokenizer, self.transformer.config.text)
+
+    @property
+    def size(self) -> int:
+        """The side of its pictures in pixels."""
+        return self.transformer.config.side * self.codec.config.factor
+
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+        """The words' ids, the negative ones inside, and a given picture's tokens as `image` [1 1 side side].
+
+        Of several given pictures each token is the one that the codec finds likeliest in all, by weight.
+
+        Raises:
+            BadBrief: BREAK or weights within the words or the negative ones, or a strength below one row.
+        """
+        image = self._picture(given)
+        side = self.transformer.config.side
+        rows = side - self._kept_rows(brief, image)
+        wanted, not_wanted = words(brief, self.card), unwanted(brief)
+        if any(len(part.chunks) > 1 for prompt in (wanted, not_wanted) for part in prompt.parts):
+            raise BadBrief(f"model {self.card.name!r} reads words in one go: leave BREAK out")
+        return replace(encode(self.text, wanted, not_wanted, rows), image=image)
+
+    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+        """Blank rows, below those of the given picture that `strength` keeps.
+
+        Raises:
+            BadBrief: another size than the network's, or a strength of less than one row.
+        """
+        if (brief.width, brief.height) != (self.size, self.size):
+            raise BadBrief(
+                f"model {self.card.name!r} paints {self.size}x{self.size} only, not "
+                f"{brief.width}x{brief.height}: leave the size out"
+            )
+        side = self.transformer.config.side
+        count = self.sampling.candidates if self.scorer else 1
+        state = torch.full((len(seeds), count, side, side), _BLANK)
+        kept = self._kept_rows(brief, conditioning.image)
+        if conditioning.image is not None:
+            state[:, :, :kept] = conditioning.image[:, :, :kept].long()
+        return Canvas(state, seeds, step=0, of=side - kept)
+
+    @torch.no_grad()
+    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+        """One canvas per row of tokens; the last one holds the candidate that was kept.
+
+        Raises:
+            NotFinite: the transformer gave NaN or infinite values.
+        """
+        assert brief.guidance is not None, "settle the brief first"
+        said = conditioning.expand(len(canvas.seeds))
+        moments = dict(said.moments)
+        kept = self.transformer.config.side - canvas.of
+        for step in range(canvas.of):
+            if step in moments:
+                telling = Telling(self.transformer, moments[step], brief.guidance)
+                logits = telling.begin(canvas.state[:, :, : kept + step].flatten(2))
+            row, logits = self._row(telling, logits, brief, canvas, kept + step)
+            state = canvas.state.clone()
+            state[:, :, kept + step] = row
+            canvas = replace(canvas, state=state, step=step + 1)
+            yield canvas if canvas.step < canvas.of else replace(canvas, state=self._best(brief, state))
+
+    def preview(self, canvas: Canvas) -> Tensor:
+        """What stands of the first candidate, [n 3 h w] in [0, 1]; white where nothing does."""
+        pixels = self.codec.pictures(canvas.state[:, 0].clamp(min=0))[:, :3]
+        blank = F.interpolate((canvas.state[:, :1] == _BLANK).float(), scale_factor=self.codec.config.factor)
+        return torch.where(blank > 0, 1.0, (pixels + 1) / 2).clamp(0, 1)
+
+    def finish(self, canvas: Canvas) -> Tensor:
+        """The pictures [n c h w] in [-1, 1].
+
+        Raises:
+            NotFinite: the codec gave NaN or infinite values.
+        """
+        pixels = self.codec.pictures(canvas.state[:, 0])
+        if not pixels.isfinite().all():
+            raise NotFinite("the codec gave NaN or infinite values: check the weights")
+        return pixels
+
+    def enlarge(self, pixels: Tensor) -> Tensor:
+        """There is no learned upscaler: the pictures themselves."""
+        return pixels
+
+    def _row(
+        self, telling: Telling, logits: Tensor, brief: Brief, canvas: Canvas, row: int
+    ) -> tuple[Tensor, Tensor]:
+        """The tokens of a row [n candidates side], and the logits of the token after it."""
+        side, count = self.transformer.config.side, canvas.state.shape[1]
+        noise = gumbel_of(canvas.seeds.normal(count, side, logits.shape[-1])).to(logits.device)
+        warmer = replace(self.sampling, temperature=self.sampling.temperature * (1 + brief.chaos / 100))
+        tokens = []
+        for k in range(side):
+            if not logits.isfinite().all():
+                raise NotFinite(
+                    f"step {canvas.step + 1} of {canvas.of} gave NaN or infinite values: lower the guidance "
+                    f"(now {brief.guidance:g}) or check the weights"
+                )
+            tokens.append(drawn(logits, noise[:, :, k], warmer))
+            at = row * side + k
+            if at + 1 < side**2:
+                logits = telling.go_on(tokens[-1], at)
+        return torch.stack(tokens, dim=2), logits
+
+    def _best(self, brief: Brief, state: Tensor) -> Tensor:
+        """The candidate [n 1 side side] of each picture that the critic likes best."""
+        if self.scorer is None or state.shape[1] == 1:
+            return state[:, :1]
+        said = plainly(brief, self.card)
+        best = [self.scorer.rank(self.codec.pictures(candidates), said)[0] for candidates in state]
+        return state[torch.arange(len(state)), best][:, None]
+
+    def _picture(self, given: InputImages) -> Tensor | None:
+        if not given.references:
+            return None if given.image is None else self.codec.tokens(given.image)[:, None].float()
+        with torch.no_grad():
+            likely = [self.codec.logits(picture).softmax(dim=1) for picture in given.references]
+        shares = torch.stack([share * each for share, each in zip(given.weights, likely, strict=True)])
+        return shares.sum(dim=0).argmax(dim=1)[:, None].float()
+
+    def _kept_rows(self, brief: Brief, image: Tensor | None) -> int:
+        """How many rows of the given picture stay.
+
+        Raises:
+            BadBrief: all of them.
+        """
+        side = self.transformer.config.side
+        if image is None or brief.strength is None:
+            return 0
+        anew = math.floor(side * brief.strength + 1e-9)
+        if anew < 1:
+            raise BadBrief(
+                f"strength {brief.strength:g} of {side} rows is less than one row, which would copy the "
+                f"picture: use {1 / side:.2g} or more"
+            )
+        return side - anew
+
+
+@family("dalle1")
+def open_weights(folder: Path) -> TokenPainter:
+    """A painter from a folder, with the shipped CLIP as its critic where there is one.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it, such as a transformer that
+            learned the tokens of another codec.
+    """
+    codec = open_codec(folder / "codec")
+    config = read_json(folder / "transformer" / "config.json")
+    transformer = read_module(
+        folder / "transformer",
+        lambda told: TokenTransformer.from_config({k: v for k, v in told.items() if k != "codec"}),
+    )
+    if config.get("codec") != fingerprint(codec):
+        raise BadWeights(
+            f"{str(folder / 'transformer')!r} learned the tokens of another codec than the one in "
+            f"{str(folder / 'codec')!r}: fetch the whole folder again"
+        )
+    try:
+        sampling = Sampling(**read_json(folder / "sampling.json"))
+    except (TypeError, ValueError) as error:
+        raise BadWeights(
+            f"{str(folder / 'sampling.json')!r} is wrong ({first_line(error)}): mend it"
+        ) from None
+    tokenizer = read_tokenizer(folder / "tokenizer")
+    if len(tokenizer) != transformer.config.words:
+        raise BadWeights(
+            f"{str(folder / 'tokenizer')!r} has {len(tokenizer)} tokens, the transformer knows "
+            f"{transformer.config.words}"
+        )
+    card = read_card(folder / "card.json") or card_of(folder.name, codec, transformer)
+    return TokenPainter(card, codec, transformer, tokenizer, sampling, shipped_clip_scorer())
+
+
+def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the painter's folder, whole or not at all; the critic is not part of it.
+
+    Raises:
+        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+    """
+    told = {**painter.transformer.to_config(), "codec": fingerprint(painter.codec)}
+    with replacing_folder(folder) as draft:
+        write_module(painter.codec, painter.codec.to_config(), draft / "codec", _STEM, dtype)
+        write_module(painter.transformer, told, draft / "transformer", _STEM, dtype)
+        painter.tokenizer.save_pretrained(draft / "tokenizer")
+        write_json(asdict(painter.sampling), draft / "sampling.json")
+        write_json(painter.card.model_dump(mode="json"), draft / "card.json")
+
+
+def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **told: Any) -> Card:
+    """What can be said of a model from its networks alone."""
+    side = transformer.config.side * codec.config.factor
+    alpha = {Can.ALPHA} if codec.config.channels == 4 else set()
+    facts: dict[str, Any] = {
+        "summary": f"a DALL-E for pictures of {side} x {side}",
+        "licence": "Apache-2.0",
+        "steps": transformer.config.side,
+        "guidance": 2.0,
+        "sampler": "",
+        "can": {Can.WORDS, Can.NEGATIVE, Can.REDRAW} | alpha,
+        **told,
+    }
+    return Card(
+        name=name, family="dalle1", paper="2102.12092", year=2021, width=side, height=side, grid=side, **facts
+    )
+
+
+def fresh_transformer(preset: str, codec: DiscreteVAE, tokenizer: CLIPTokenizer) -> TokenTransformer:
+    """A transformer of random weights for the tokens of `codec` and the words of `tokenizer`."""
+    config = replace(TRANSFORMERS[preset], words=len(tokenizer), vocab=codec.config.vocab)
+    return TokenTransformer(config)
+
+
+def random_painter(preset: str = "tiny", seed: int = 0, scorer: ClipScorer | None = None) -> TokenPainter:
+    """A painter with random weights and the shipped words, for tests."""
+    tokenizer = read_tokenizer(shipped_part("clip"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        codec = DiscreteVAE(CODECS[preset])
+        transformer = fresh_transformer(preset, codec, tokenizer)
+    return TokenPainter(card_of(preset, codec, transformer), codec, transformer, tokenizer, scorer=scorer)

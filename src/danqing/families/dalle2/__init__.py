@@ -1,0 +1,3 @@
+"""DALL-E 2 (unCLIP): a prior, a decoder and an upsampler."""
+
+from danqing.families.dalle2 import painter as painter  # registers the family

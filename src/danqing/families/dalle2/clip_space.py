@@ -1,0 +1,149 @@
+"""The space of CLIP in which unCLIP paints: words and pictures as vectors, and what can be done to them.
+
+Arithmetic of section 3 of arXiv 2204.06125: variations, interpolations and text diffs are moves along great
+circles between embeddings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from transformers import CLIPVisionModel
+
+from danqing.conditioning.grammar import Chunk, text_of
+from danqing.conditioning.text import TextEncoder
+from danqing.core.errors import BadWeights
+from danqing.core.painter import Conditioning
+from danqing.core.seeds import slerp
+from danqing.families.clip import ClipScorer, Sight
+from danqing.weights.pretrained import find_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Words as an `Encoder`: tokens [1 l+1 d], states of l tokens and the whole's embedding, with a mask.
+
+    eye, eye_projection: the picture tower; without one pictures cannot be given. unit: embeddings have length
+    1, as our models learned; Karlo's are as CLIP says them.
+    """
+
+    text: TextEncoder
+    text_projection: nn.Linear
+    eye: CLIPVisionModel | None
+    eye_projection: nn.Linear | None
+    sight: Sight
+    unit: bool = True
+
+    @classmethod
+    def of(cls, scorer: ClipScorer, length: int) -> Space:
+        """The space of a critic's CLIP, reading `length` tokens of words.
+
+        Raises:
+            BadWeights: its text tower is not that long.
+        """
+        model = scorer.model
+        text = TextEncoder.of(scorer.tokenizer, model.text_model)
+        if length > text.max_length:
+            raise BadWeights(f"prior: reads {length} tokens of words, this CLIP gives {text.max_length}")
+        return cls(
+            text=replace(text, max_length=length),
+            text_projection=model.text_projection,
+            eye=model.vision_model,
+            eye_projection=model.visual_projection,
+            sight=scorer.sight,
+        )
+
+    @property
+    def width(self) -> int:
+        """Numbers in an embedding, d."""
+        return int(self.text_projection.out_features)
+
+    def __call__(self, words: str) -> Conditioning:
+        """One text, with the words that did not fit as `dropped`."""
+        return replace(self.read([words]), dropped=self.text.tail(words))
+
+    def weighted(self, chunk: Chunk) -> Conditioning:
+        """A text with weights: they count in the states, not in the embedding of the whole."""
+        plain, states = self(text_of(chunk)), self.text.weighted(chunk).tokens
+        return replace(plain, tokens=torch.cat([states, plain.tokens[:, -1:]], dim=1))
+
+    def read(self, texts: Sequence[str]) -> Conditioning:
+        """Several texts, cut to what fits: tokens [n l+1 d], mask [n l+1]."""
+        length = self.text.max_length
+        told = self.text.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return self.encode(told.input_ids.to(self.text_projection.weight.device))
+
+    @torch.no_grad()
+    def encode(self, ids: Tensor) -> Conditioning:
+        """Texts as ids [n l]; what follows the first end mark is not heard."""
+        seen = self.text.model(ids)
+        whole = self.sized(self.text_projection(seen.pooler_output))
+        ends = (ids == self.text.tokenizer.eos_token_id).cumsum(dim=1)
+        heard = F.pad(ends, (1, -1)) == 0
+        tokens = torch.cat([seen.last_hidden_state, whole[:, None]], dim=1)
+        return Conditioning(tokens, F.pad(heard, (0, 1), value=True))
+
+    @torch.no_grad()
+    def look(self, pixels: Tensor) -> Tensor:
+        """Pictures [n c h w] in [-1, 1], colour over white -> embeddings [n d].
+
+        Raises:
+            BadWeights: there is no picture tower.
+        """
+        if self.eye is None or self.eye_projection is None:
+            raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")
+        return self.sized(self.eye_projection(self.eye(self.sight(pixels[:, :3])).pooler_output))
+
+    def sized(self, z: Tensor) -> Tensor:
+        """Embeddings [... d] at the length that they have here."""
+        return F.normalize(z, dim=-1) if self.unit else z
+
+
+def joined(words: Conditioning, length: int) -> Conditioning:
+    """Words of several chunks, each `length` tokens, as one: the mean of the tokens that are heard."""
+    if words.tokens.shape[1] == length:
+        return words
+    n, every, width = words.tokens.shape
+    tokens = words.tokens.view(n, every // length, length, width)
+    mask = torch.ones(tokens.shape[:3], dtype=torch.bool)
+    if words.mask is not None:
+        mask = words.mask.view(n, -1, length)
+    heard = mask[..., None].to(tokens)
+    mean = (tokens * heard).sum(dim=1) / heard.sum(dim=1).clamp(min=1)
+    return replace(words, tokens=mean, mask=mask.any(dim=1))
+
+
+def mixture(embeddings: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Embeddings, each [n d], by weights that are not all 0: along great circles, one after the other."""
+    heard = 0.0
+    mixed = embeddings[0]
+    for z, weight in zip(embeddings, weights, strict=True):
+        heard += weight
+        if weight:
+            mixed = slerp(mixed, z, weight / heard)
+    return mixed
+
+
+def text_diff(picture: Tensor, text: Tensor, before: Tensor, amount: float) -> Tensor:
+    """A picture's embedding [n d] turned by `amount` in [0, 1] towards what words [n d] add to others [n d].
+
+    Section 3.3: slerp(picture, (text - before) / |text - before|), at the length of the picture's; the same
+    words turn nothing.
+    """
+    way = text - before
+    length = way.norm(dim=-1, keepdim=True)
+    towards = way / length.clamp(min=1e-12) * picture.norm(dim=-1, keepdim=True)
+    return torch.where(length > 1e-6, slerp(picture, towards, amount), picture)
+
+
+def fingerprint(folder: Path) -> str:
+    """The SHA-256 of the weights in a folder, by which a painter knows its CLIP."""
+    return hashlib.sha256(find_weights(folder).read_bytes()).hexdigest()

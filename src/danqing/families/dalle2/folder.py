@@ -1,0 +1,133 @@
+"""The folder of an unCLIP.
+
+It is laid out as that of diffusers' `UnCLIPPipeline` (Karlo). Instead of a text encoder it has danqing.json,
+which names the shipped CLIP by what its weights hash to, and tells what configs cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from diffusers import PriorTransformer, UNet2DConditionModel
+
+from danqing.core.card import Card
+from danqing.core.errors import BadWeights
+from danqing.diffusion.prior import PriorOptions
+from danqing.families.dalle2.clip_space import fingerprint
+from danqing.nets.efficient_unet import EfficientUNet
+from danqing.nets.unclip import TextProjection
+from danqing.weights.diffusers_folder import check_channels, read_card
+from danqing.weights.pretrained import (
+    Config,
+    first_line,
+    read_json,
+    read_module,
+    replacing_folder,
+    write_json,
+    write_module,
+)
+from danqing.weights.shipped import shipped_part
+
+OURS = "danqing.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a folder holds; the schedules as diffusers configs. See `Decoder` for `fold`.
+
+    clip: what the weights of its CLIP hash to. asked: how the prior is. upsampler: of the decoder's pictures
+    to `card.width`, on the decoder's schedule.
+    """
+
+    card: Card
+    prior: PriorTransformer
+    prior_schedule: Config
+    decoder: UNet2DConditionModel
+    projection: TextProjection
+    decoder_schedule: Config
+    clip: str
+    fold: int = 1
+    asked: PriorOptions = field(default_factory=PriorOptions)
+    upsampler: EfficientUNet | None = None
+
+
+def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the folder, whole or not at all.
+
+    Raises:
+        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+    """
+    with replacing_folder(folder) as draft:
+        for name, part in (("prior", parts.prior), ("decoder", parts.decoder)):
+            part.save_config(draft / name)
+            config = read_json(draft / name / "config.json")
+            write_module(part, config, draft / name, "diffusion_pytorch_model", dtype)
+        projection = parts.projection
+        write_module(
+            projection, projection.to_config(), draft / "text_proj", "diffusion_pytorch_model", dtype
+        )
+        if parts.upsampler is not None:
+            config = parts.upsampler.to_config()
+            write_module(parts.upsampler, config, draft / "upsampler", "diffusion_pytorch_model", dtype)
+        for name, schedule in (("prior", parts.prior_schedule), ("decoder", parts.decoder_schedule)):
+            place = draft / f"{name}_scheduler"
+            place.mkdir()
+            write_json(schedule, place / "scheduler_config.json")
+        ours = {"clip": parts.clip, "fold": parts.fold, "prior": asdict(parts.asked)}
+        write_json(ours, draft / OURS)
+        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
+
+
+def read_parts(folder: Path) -> Parts:
+    """What `save_parts` wrote, in float32 on the CPU.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    card = read_card(folder / "card.json")
+    if card is None:
+        raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
+    ours = read_json(folder / OURS)
+    try:
+        clip, fold, asked = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadWeights(
+            f"{str(folder / OURS)!r} needs clip, fold and prior ({first_line(error)}): fetch it again"
+        ) from None
+    decoder = read_module(folder / "decoder", UNet2DConditionModel.from_config)
+    channels = decoder.config.in_channels
+    if fold < 1 or channels % fold**2 or channels // fold**2 not in (3, 4):
+        raise BadWeights(
+            f"{str(folder / OURS)!r}: fold {fold} does not fit {channels} channels: fetch it again"
+        )
+    schedule = read_json(folder / "decoder_scheduler" / "scheduler_config.json")
+    check_channels(folder / "decoder", decoder.config, schedule)
+    place = folder / "upsampler"
+    return Parts(
+        card=card,
+        prior=read_module(folder / "prior", PriorTransformer.from_config),
+        prior_schedule=read_json(folder / "prior_scheduler" / "scheduler_config.json"),
+        decoder=decoder,
+        projection=read_module(folder / "text_proj", TextProjection.from_config),
+        decoder_schedule=schedule,
+        clip=clip,
+        fold=fold,
+        asked=asked,
+        upsampler=read_module(place, EfficientUNet.from_config) if place.is_dir() else None,
+    )
+
+
+def check_clip(folder: Path, told: str, clip: Path | None = None) -> None:
+    """The CLIP in the folder `clip`, or the shipped one, is the one that a folder's networks know.
+
+    Raises:
+        BadWeights: it is another.
+    """
+    found = fingerprint(shipped_part("clip") if clip is None else clip)
+    if found != told:
+        raise BadWeights(
+            f"{str(folder)!r} paints embeddings of the CLIP {told[:12]}, this copy has {found[:12]}: use the "
+            "version of danqing that it came with, or train it again"
+        )

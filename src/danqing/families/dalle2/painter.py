@@ -1,0 +1,274 @@
+"""DALL-E 2 (unCLIP): words become the CLIP embedding of a picture, and the embedding becomes the picture.
+
+Paper: Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents, arXiv 2204.06125.
+Differs: small, paints RGBA; the decoder predicts v and sees pictures folded, as `ddpm` does. A given picture
+is heard as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in the
+noise that DDIM finds for it and, half as far, in its embedding, which the words turn (text diff). Several
+pictures are mixed along great circles.
+Licences: code Apache-2.0; weights are whoever trained them's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from danqing.conditioning.encode import encode
+from danqing.conditioning.prompt import unwanted, words
+from danqing.core.brief import Brief
+from danqing.core.card import Card
+from danqing.core.errors import BadBrief, BadWeights
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
+from danqing.core.registry import family
+from danqing.core.seeds import Seeds, slerp
+from danqing.diffusion.cascade import Correcting, SuperResolution
+from danqing.diffusion.codec import IdentityCodec
+from danqing.diffusion.inversion import invert
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.prior import Prior, best, measure
+from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.thresholding import clamped
+from danqing.diffusion.variance import Variance
+from danqing.families import open_clip_scorer
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.dalle2.clip_space import Space, joined, mixture, text_diff
+from danqing.families.dalle2.folder import Parts, check_clip, read_parts
+from danqing.families.dalle2.folder import save_parts as save_parts
+from danqing.families.dalle2.unclip import Decoder, fresh_parts, told_of
+from danqing.families.imagen.painter import Denoiser
+from danqing.families.stable_diffusion.painter import byte_tokenizer
+from danqing.nets.efficient_unet import EfficientUNet
+
+UPSAMPLER_STEPS = 8
+TEXT_DIFF = 0.5  # how far words turn a given picture at strength 1: section 3.3 goes from 0.25 to 0.5
+
+
+@dataclass(eq=False)
+class Dalle2Painter:
+    """First the prior's steps, on blank canvases, then the decoder's, then the upsampler's if there is one.
+
+    decoder: its network is a `Decoder`, told the embedding as the first of all tokens. stage: paints the
+    decoder's picture anew, larger, and hears no words; `card` tells the size of what comes out.
+
+    Raises:
+        BadWeights: a prior and a CLIP of different widths.
+    """
+
+    card: Card
+    space: Space
+    prior: Prior
+    decoder: DiffusionPainter
+    stage: SuperResolution | None = None
+
+    def __post_init__(self) -> None:
+        wants, has = self.prior.width, self.space.width
+        if wants != has:
+            raise BadWeights(
+                f"the prior speaks embeddings of {wants} numbers, this CLIP has {has}: use the CLIP that it "
+                "learned with"
+            )
+
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+        """The words; of given pictures, their embedding as `concat` [1 d 1 1] and their noise as `image`.
+
+        The noise is found only where some of it is kept: at a strength below 1.
+
+        Raises:
+            BadBrief: words or steps that cannot be followed.
+        """
+        said = encode(self.space, words(brief, self.card), unwanted(brief), steps=1)
+        said = self._joined(said)
+        pictures = given.references or (() if given.image is None else (given.image,))
+        if not pictures:
+            return said
+        seen = [self.space.look(picture) for picture in pictures]
+        weights = given.weights or (1.0,) * len(seen)
+        z = mixture(seen, weights)
+        if not given.references:
+            before = torch.zeros_like(z) if said.negative is None else said.negative.tokens[:, -1]
+            z = text_diff(z, _whole(said), before, TEXT_DIFF * _strength(brief))
+        noise = None
+        if _strength(brief) < 1:
+            each = zip(pictures, seen, strict=True)
+            noise = mixture([self._noise(brief, told_of(said, z), picture) for picture, z in each], weights)
+        return replace(said, image=noise, concat=z[:, :, None, None])
+
+    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+        """Noise for the decoder, or between that of the given picture and new one, by strength.
+
+        Raises:
+            BadBrief: another size than the decoder's, an unknown sampler, or steps that the schedule lacks.
+        """
+        side = self.card.width * (1 if brief.native else self.card.scale)
+        if (brief.width, brief.height) != (side, side):
+            raise BadBrief(
+                f"model {self.card.name!r} paints {side}x{side} only, not {brief.width}x{brief.height}: "
+                "leave the size out"
+            )
+        canvas = self.decoder.begin(self._small(brief), replace(conditioning, image=None), seeds)
+        further = 0 if conditioning.concat is not None else self.prior.options.steps
+        further += 0 if self.stage is None else self.stage.painter.card.steps
+        state = canvas.state
+        if conditioning.image is not None:
+            state = slerp(conditioning.image.expand_as(state), state, _strength(brief))
+        return replace(canvas, state=state, of=canvas.of + further)
+
+    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+        """One canvas for each step of the prior, still white, of the decoder, and of the upsampler.
+
+        Raises:
+            NotFinite: naming the step at which NaN or infinite values appeared.
+        """
+        n, done = len(canvas.seeds), 0
+        if conditioning.concat is not None:
+            z = conditioning.concat.flatten(1).expand(n, -1)
+        else:
+            plain = replace(conditioning, image=None)
+            for done, drawn in enumerate(self.prior.walk(plain, canvas.seeds), start=1):  # noqa: B007
+                yield replace(canvas, state=torch.ones_like(canvas.state), step=done)
+            z = best(self.space.sized(drawn), _whole(conditioning).expand(n, -1))
+        assert brief.steps is not None, "settle the brief first"
+        told, now = told_of(conditioning.expand(n), z), replace(canvas, of=brief.steps)
+        for now in self.decoder.steps(self._small(brief), told, now):  # noqa: B020  the canvas moves along
+            yield replace(now, step=done + now.step, of=canvas.of)
+        if self.stage is not None:
+            for large in self._enlarged(self.stage, brief, canvas.seeds, self.decoder.finish(now)):
+                yield replace(large, seeds=canvas.seeds, step=done + now.of + large.step, of=canvas.of)
+
+    def preview(self, canvas: Canvas) -> Tensor:
+        """The picture as far as it is clear, [n 3 h w] in [0, 1]."""
+        return self.decoder.preview(canvas)
+
+    def finish(self, canvas: Canvas) -> Tensor:
+        """The pictures [n c h w], clipped to [-1, 1].
+
+        Raises:
+            NotFinite: the canvas holds NaN or infinite values.
+        """
+        return self.decoder.finish(canvas)
+
+    def enlarge(self, pixels: Tensor) -> Tensor:
+        """`card.scale` times larger, [n c h w] in [-1, 1]."""
+        return self.decoder.enlarge(pixels)
+
+    def _joined(self, said: Conditioning) -> Conditioning:
+        length = self.prior.length + 1
+
+        def alone(part: Conditioning) -> Conditioning:
+            negative = None if part.negative is None else joined(part.negative, length)
+            return replace(joined(part, length), negative=negative)
+
+        return said.each(alone)
+
+    @property
+    def _factor(self) -> int:
+        return 1 if self.stage is None else self.stage.factor
+
+    def _small(self, brief: Brief) -> Brief:
+        """What the decoder is told."""
+        side = self.card.width // self._factor
+        return brief.model_copy(update={"width": side, "height": side, "native": True})
+
+    def _enlarged(
+        self, stage: SuperResolution, brief: Brief, seeds: Seeds, small: Tensor
+    ) -> Iterator[Canvas]:
+        """The stage's canvases over small pictures [n c h w], with seeds of its own."""
+        own, card = seeds.further(1), stage.painter.card
+        told = Brief(prompt="-", seed=0, native=True, guidance=1.0, tile=brief.tile).resolved(card)
+        noise = own.normal(small.shape[1], card.height, card.width).to(small)
+        nothing = Conditioning(small.new_zeros(len(small), 1, 1))
+        level = small.new_full((len(small),), stage.level)
+        seen = stage.seen(nothing, small, level, noise)
+        yield from stage.painter.steps(told, seen, stage.painter.begin(told, seen, own))
+
+    def _noise(self, brief: Brief, told: Conditioning, picture: Tensor) -> Tensor:
+        """What DDIM paints the picture from when it is told that, [1 c h w]: the x_T of section 3."""
+        assert brief.steps is not None, "settle the brief first"
+        picture = F.avg_pool2d(picture, self._factor)
+        levels = self.decoder.schedule.levels(brief.steps)
+        return invert(self.decoder, self.decoder.codec.encode(picture), told, levels, mend=1)
+
+
+def _whole(said: Conditioning) -> Tensor:
+    """The embedding [n d] of all that is said, parts by their weights."""
+    return torch.stack([part.weights[:, None] * part.tokens[:, -1] for part in said.parts]).sum(dim=0)
+
+
+def _strength(brief: Brief) -> float:
+    return 1.0 if brief.strength is None else brief.strength
+
+
+def painter_of(parts: Parts, scorer: ClipScorer) -> Dalle2Painter:
+    """The parts put together.
+
+    Raises:
+        BadWeights: the schedules are not known, or the parts do not belong together.
+    """
+    space = Space.of(scorer, parts.prior.config.num_embeddings)
+    side = parts.decoder.config.sample_size * parts.fold
+    decoder = DiffusionPainter(
+        card=parts.card.model_copy(update={"width": side, "height": side, "grid": side}),
+        text=space,
+        network=Decoder(parts.decoder.eval(), parts.projection.eval(), parts.fold),
+        prediction=Prediction(parts.decoder_schedule.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(parts.decoder_schedule),
+        codec=IdentityCodec(parts.decoder.config.in_channels // parts.fold**2),
+        modules={"decoder": parts.decoder},
+        limit=clamped,
+        variance=Variance(parts.decoder_schedule.get("variance_type", "fixed_small")),
+    )
+    prior = Prior(parts.prior.eval(), Schedule.from_config(parts.prior_schedule), parts.asked)
+    stage = None if parts.upsampler is None else _stage(parts.card, decoder, parts.upsampler)
+    return Dalle2Painter(parts.card, space, prior, decoder, stage)
+
+
+def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> SuperResolution:
+    """The upsampler, on the schedule of the decoder.
+
+    Raises:
+        BadWeights: the card's width is no multiple of the decoder's.
+    """
+    factor, odd = divmod(card.width, decoder.card.width)
+    if odd or factor < 2:
+        raise BadWeights(
+            f"card.json: width {card.width} is no multiple of the decoder's {decoder.card.width}, which the "
+            "upsampler enlarges: correct the card"
+        )
+    own = {"steps": UPSAMPLER_STEPS, "guidance": 1.0, "sampler": "dpmpp_2m"}
+    painter = replace(
+        decoder,
+        card=card.model_copy(update=own),
+        network=Correcting(Denoiser(upsampler.eval()), decoder.prediction, decoder.schedule),
+        modules={"upsampler": upsampler},
+        variance=Variance.SMALL,
+    )
+    return SuperResolution(painter, factor, level=0.1)
+
+
+@family("dalle2")
+def open_weights(folder: Path) -> Dalle2Painter:
+    """A painter from a folder, in the space of the shipped CLIP.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    parts = read_parts(folder)
+    check_clip(folder, parts.clip)
+    return painter_of(parts, open_clip_scorer())
+
+
+def random_painter(preset: str = "tiny", seed: int = 0) -> Dalle2Painter:
+    """A painter of random weights with a CLIP of random weights, for tests."""
+    parts = fresh_parts(preset, clip="", seed=seed)
+    tokenizer = byte_tokenizer(parts.prior.config.num_embeddings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        scorer = ClipScorer.of(build_clip(preset, tokenizer), tokenizer)
+        measure(parts.prior, torch.randn(50, parts.prior.config.embedding_dim))
+    return painter_of(parts, scorer)

@@ -1,0 +1,3 @@
+"""DDPM: diffusion of pixels."""
+
+from danqing.families.ddpm import painter as painter  # registers the family

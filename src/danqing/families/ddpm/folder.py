@@ -1,0 +1,160 @@
+"""The folder of diffusers' DDPMPipeline: model_index.json, unet/ and scheduler/, and two things of our own.
+
+card.json (what the model is) and danqing.json (how pictures are folded, and the names of the classes) are
+optional, and other programs leave them alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from danqing.conditioning.names import NO_NAMES, Names
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadWeights
+from danqing.weights.diffusers_folder import attention_key, check_channels, read_card
+from danqing.weights.pretrained import (
+    Config,
+    read_json,
+    read_module,
+    replacing_folder,
+    write_json,
+    write_module,
+)
+
+_PIPELINES = ("DDPMPipeline", "DDIMPipeline")
+_STEM = "diffusion_pytorch_model"
+_OURS = "danqing.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a folder holds: `scheduler` as a diffusers config, and the names of the classes.
+
+    The network sees `fold` x `fold` pixels as one of so many more channels.
+    """
+
+    unet: UNet2DModel
+    scheduler: Config
+    card: Card
+    names: Names = NO_NAMES
+    fold: int = 1
+
+
+class LabelEmbedding(nn.Embedding):
+    """A class embedding for several classes at once, each as far as the label says; 0 is the null label.
+
+    To other programs it is an embedding of one more class, the last, which is that of no label: all zeros.
+    """
+
+    def forward(self, label: Tensor) -> Tensor:
+        """Label [n k], in any mixture -> [n width]."""
+        return label @ self.weight[: label.shape[1]]
+
+
+def read_folder(folder: Path) -> Parts:
+    """The parts in a folder, in float32 on the CPU. Older folders have all files side by side.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    kind = read_json(folder / "model_index.json").get("_class_name")
+    if kind not in _PIPELINES:
+        raise BadWeights(f"{str(folder)!r} holds {kind}, not {' or '.join(_PIPELINES)}: it is another model")
+    inside = {name: folder / name if (folder / name).is_dir() else folder for name in ("unet", "scheduler")}
+    scheduler = read_json(inside["scheduler"] / "scheduler_config.json")
+    unet = read_module(inside["unet"], build_unet, attention_key)
+    ours = read_json(folder / _OURS) if (folder / _OURS).is_file() else {}
+    names, fold = _names(folder / _OURS, ours, unet), ours.get("fold", 1)
+    check_channels(inside["unet"], unet.config, scheduler)
+    if not isinstance(fold, int) or fold < 1 or unet.config.in_channels % fold**2:
+        raise BadWeights(
+            f"{str(folder / _OURS)!r}: fold {fold!r} does not fit {unet.config.in_channels} channels: "
+            "fetch it again"
+        )
+    if (pixels := pixel_channels(unet, fold)) not in (3, 4):
+        raise BadWeights(
+            f"{str(inside['unet'])!r} paints pictures of {pixels} channels, where colour has 3, or 4 with "
+            "alpha: choose another model"
+        )
+    card = read_card(folder / "card.json") or derived_card(folder.name, unet, names, fold)
+    return Parts(unet, scheduler, card, names, fold)
+
+
+def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a diffusers folder, whole or not at all; where nothing is folded, DDPMPipeline opens it too.
+
+    Raises:
+        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+    """
+    with replacing_folder(folder) as draft:
+        parts.unet.save_config(draft / "unet")
+        config = read_json(draft / "unet" / "config.json")
+        write_module(parts.unet, config, draft / "unet", _STEM, dtype)
+        DDPMScheduler.from_config(parts.scheduler).save_config(draft / "scheduler")
+        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
+        write_json({"fold": parts.fold, "names": list(parts.names.entries)}, draft / _OURS)
+        index = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
+        told = {"_class_name": _PIPELINES[0], "_diffusers_version": diffusers.__version__}
+        write_json({**told, **index}, draft / "model_index.json")
+
+
+def derived_card(name: str, unet: UNet2DModel, names: Names, fold: int) -> Card:
+    """What can be said of a model from its network alone."""
+    size = unet.config.sample_size
+    height, width = ((side * fold) for side in ((size, size) if isinstance(size, int) else size))
+    can = {Can.REDRAW, Can.INPAINT, Can.TILE}
+    can |= {Can.WORDS, Can.NEGATIVE} if names.entries else set()
+    can |= {Can.ALPHA} if pixel_channels(unet, fold) == 4 else set()
+    return Card(
+        name=name,
+        family="ddpm",
+        summary=f"a diffusion model of pixels for pictures of {width} x {height}",
+        paper="2006.11239",
+        year=2020,
+        licence="unknown: ask whoever made the folder",
+        width=width,
+        height=height,
+        grid=fold * 2 ** (len(unet.config.block_out_channels) - 1),
+        steps=50,
+        guidance=1.0,
+        sampler="ddim",
+        can=frozenset(can),
+    )
+
+
+def build_unet(config: Config) -> UNet2DModel:
+    """A UNet of random weights, whose class embedding, if it has one, takes labels."""
+    kind, classes = config.get("class_embed_type"), config.get("num_class_embeds")
+    if kind is not None:
+        raise ValueError(f"class_embed_type {kind!r}, where only num_class_embeds is known")
+    unet = UNet2DModel.from_config(config)
+    if classes is not None:
+        unet.class_embedding = LabelEmbedding(classes, unet.class_embedding.embedding_dim)
+        with torch.no_grad():
+            unet.class_embedding.weight[-1] = 0
+    return unet
+
+
+def _names(path: Path, ours: Config, unet: UNet2DModel) -> Names:
+    """The names that the folder tells; the numbers of the classes where another program wrote it."""
+    classes = unet.config.num_class_embeds or 0
+    entries = ours.get("names", [str(k) for k in range(classes)])
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise BadWeights(f"{str(path)!r}: names is no list of words: fetch it again")
+    if len(entries) > classes:
+        raise BadWeights(
+            f"{str(path)!r} has {len(entries)} names, the network knows {classes}: fetch it again"
+        )
+    return Names(tuple(entries))
+
+
+def pixel_channels(unet: UNet2DModel, fold: int) -> int:
+    """Channels of the pictures: 3, or 4 with alpha."""
+    channels: int = unet.config.in_channels
+    return channels // fold**2

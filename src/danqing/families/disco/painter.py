@@ -1,0 +1,267 @@
+"""Disco Diffusion: a diffusion model that knows no words, led by CLIP's gradient to a picture of any.
+
+Papers: none of its own; led by a gradient as in Dhariwal and Nichol, arXiv 2105.05233; CLIP, arXiv
+2103.00020. The original is Disco Diffusion 5.7 by Crowson, Somnai and others (MIT).
+Differs: leads any diffusion model of ours, in pixels or in latents, without its words: a folder names it and
+the CLIPs, and holds no weights. The secondary model, Perlin noise and pictures as prompts are left out;
+nearness to a given picture is measured at three sizes of it, not by LPIPS. Parts of a prompt are weighed in
+its language, "a fox::2 a hound::-1". A brief's guidance is a thousandth of `clip_guidance_scale`.
+What the original gets wrong is right here, without a switch: see `diffusion.clip_guidance`; CLIP does not
+read the weight behind a prompt's colon; a fuzzy prompt keeps the negative half of its numbers; schedules are
+read by a grammar and never evaluated.
+Licences: code Apache-2.0; weights are those of the models that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danqing.conditioning.encode import encode
+from danqing.conditioning.prompt import unwanted, words
+from danqing.core.brief import Brief
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief, BadWeights, NotFinite
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
+from danqing.core.registry import family
+from danqing.core.seeds import Seeds
+from danqing.diffusion.clip_guidance import Denoise, Led, mirrored
+from danqing.diffusion.guidance import keeping
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.samplers import SAMPLERS, Answer, Walk, Walker, ddim, drive
+from danqing.diffusion.schedule import Level
+from danqing.families._open import family_of, open_clip_scorer, open_painter
+from danqing.families.clip import ClipScorer
+from danqing.families.disco.loss import ClipModels, Loss
+from danqing.families.disco.settings import Settings, checked_settings
+from danqing.weights.diffusers_folder import read_card
+from danqing.weights.pretrained import read_json, replacing_folder, write_json
+from danqing.weights.shipped import shipped, shipped_part
+
+# added to a picture's seed for the generator of its cuts, so that the walk's noise is what it is unguided; no
+# picture has such a seed
+_LOOKS = 2**32
+_NUMBERS = 3 * 1280 * 768  # of a state, for which the original's scales were found
+_REACH = 1.0  # of a clean estimate's deviation, which is about 1
+
+
+@dataclass(eq=False)
+class DiscoPainter:
+    """Paints what CLIP sees in the words, with the hand of another model.
+
+    prior: the model that is led. critics: one CLIP or more; each pulls with the full scale.
+    """
+
+    card: Card
+    prior: DiffusionPainter
+    critics: tuple[ClipScorer, ...]
+    settings: Settings = field(default_factory=Settings)
+
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+        """CLIP's embeddings of the words, and the given picture as the prior's state.
+
+        Raises:
+            BadBrief: weighed words, which CLIP does not know; or what the prior cannot follow.
+        """
+        prior = self.prior.condition(_wordless(brief), given)
+        steps = len(self.prior.levels(_wordless(brief), prior.image is not None)) - 1
+        said = encode(ClipModels(self.critics), words(brief, self.card), unwanted(brief), steps)
+        return replace(said, negative=None, image=prior.image, region=prior.region, concat=prior.concat)
+
+    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+        """As the prior begins."""
+        return self.prior.begin(_wordless(brief), conditioning, seeds)
+
+    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+        """One canvas per step; with guidance 0 what the prior paints without words.
+
+        Raises:
+            NotFinite: NaN or infinite values appeared.
+        """
+        levels = self.prior.levels(_wordless(brief), conditioning.image is not None)
+        said = conditioning.expand(len(canvas.seeds))
+        denoise = self._denoiser(brief, said, levels, canvas)
+        walk = self._walker(brief)(canvas.state, levels, canvas.seeds)
+        for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
+            if not x.isfinite().all():
+                raise NotFinite(
+                    f"step {step} of {canvas.of} (t = {levels[step - 1].t:.0f}) gave NaN or infinite values: "
+                    "lower clamp_max or check the weights"
+                )
+            yield replace(canvas, state=x if step == canvas.of else clean, step=step)
+
+    def preview(self, canvas: Canvas) -> Tensor:
+        """The prior's."""
+        return self.prior.preview(canvas)
+
+    def finish(self, canvas: Canvas) -> Tensor:
+        """The prior's."""
+        return self.prior.finish(canvas)
+
+    def enlarge(self, pixels: Tensor) -> Tensor:
+        """The prior's."""
+        return self.prior.enlarge(pixels)
+
+    def _walker(self, brief: Brief) -> Walker:
+        """The brief's sampler; eta is DDIM's."""
+        assert brief.sampler is not None, "settle the brief first"
+        named = SAMPLERS[brief.sampler].walk
+        walker = partial(ddim, eta=self.settings.eta) if brief.sampler == "ddim" else named
+        return _symmetric(walker, self.settings)
+
+    def _denoiser(self, brief: Brief, said: Conditioning, levels: Sequence[Level], canvas: Canvas) -> Denoise:
+        """The prior's denoiser without words, led by the loss, and what shall stay kept.
+
+        Losses are means over a picture: the fewer numbers there are, the larger the gradient in each. So they
+        are scaled to what they would be for the original, and its settings mean the same for any state.
+        """
+        wordless = _wordless(brief)
+        nothing = self.prior.condition(wordless).expand(len(said))
+        nothing = replace(nothing, concat=said.concat)
+        if not brief.guidance:
+            led: Denoise = torch.no_grad()(self.prior.denoiser(wordless, nothing, levels))
+        else:
+            loose = replace(self.prior, limit=None).denoiser(wordless, nothing, levels)
+            clamp = self.settings.clamp_max if self.settings.clamp_grad else None
+            loss = self._loss(brief, said, levels, canvas.seeds)
+            scale = canvas.state[0].numel() / _NUMBERS
+            led = Led(loose, self.prior.codec.decode, loss, scale, clamp, _REACH, self.prior.limit)
+        kept = keeping(said if said.concat is None else replace(said, region=None))
+
+        def denoise(x: Tensor, level: Level) -> Answer:
+            clean, share = led(x, level)
+            return Answer(kept(clean), share)
+
+        return denoise
+
+    def _loss(self, brief: Brief, said: Conditioning, levels: Sequence[Level], seeds: Seeds) -> Loss:
+        assert brief.guidance is not None, "settle the brief first"
+        follows = said.image is not None and said.region is None  # a region shall become something else
+        return Loss(
+            self.critics,
+            self.settings,
+            said,
+            guidance=brief.guidance,
+            starts=[level.log_snr for level in levels[:-1]],
+            times=len(self.prior.schedule),
+            image=self._colours(said.image) if follows else None,
+            looks=Seeds([seed + _LOOKS for seed in seeds.seeds]),
+        )
+
+    @torch.no_grad()
+    def _colours(self, state: Tensor | None) -> Tensor | None:
+        return None if state is None else self.prior.codec.decode(state)[:, :3]
+
+
+def _wordless(brief: Brief) -> Brief:
+    """The brief of the prior: no words, and nothing to exaggerate in them."""
+    quiet = {"prompt": "", "negative_prompt": "", "style": None, "guidance": 1.0, "rescale": 0.0}
+    return brief.model_copy(update={**quiet, "stylize": 100, "weird": 0, "chaos": 0})
+
+
+def _symmetric(walker: Walker, settings: Settings) -> Walker:
+    """A walk that mirrors its state after certain shares of its steps, and begins anew from there."""
+    across, down = settings.use_vertical_symmetry, settings.use_horizontal_symmetry
+    if not (across or down):
+        return walker
+
+    def walk(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+        steps = len(levels) - 1
+        cuts = sorted({min(max(round(share * steps), 1), steps) for share in settings.transformation_percent})
+        for start, end in pairwise([0, *(cut for cut in cuts if cut < steps), steps]):
+            x = yield from walker(x, levels[start : end + 1], seeds)
+            x = mirrored(x, across=across, down=down) if end in cuts else x
+        return x
+
+    return walk
+
+
+@family("disco")
+def open_weights(folder: Path) -> DiscoPainter:
+    """A painter from a folder that names the model to lead ("prior"), the CLIPs ("critics") and settings.
+
+    Both are names of shipped ones, or folders, from this one on.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    told, path = read_json(folder / "config.json"), folder / "config.json"
+    name, critics = told.pop("prior", None), told.pop("critics", ["clip"])
+    if not isinstance(name, str) or not isinstance(critics, list) or not critics:
+        raise BadWeights(f'{str(path)!r} needs a prior, such as "ddpm", and a list of critics')
+    try:
+        settings = checked_settings(told, path)
+    except BadBrief as error:
+        raise BadWeights(str(error)) from None
+    prior = _open_prior(name, folder)
+    with_concat = tuple(open_clip_scorer(_place(str(scorer), folder, _part)) for scorer in critics)
+    card = read_card(folder / "card.json") or disco_card(folder.name, prior.card)
+    for fact in ("width", "height", "grid", "scale"):
+        if getattr(card, fact) != getattr(prior.card, fact):
+            raise BadWeights(
+                f"{str(folder / 'card.json')!r} says {fact} {getattr(card, fact)}, "
+                f"its prior {name!r} {getattr(prior.card, fact)}: correct the card"
+            )
+    return DiscoPainter(card, prior, with_concat, settings)
+
+
+def _open_prior(name: str, folder: Path) -> DiffusionPainter:
+    place = _place(name, folder, lambda name: shipped().get(name))
+    if place.is_dir() and family_of(place) == "disco":
+        raise BadWeights(f"{str(folder)!r} leads {name!r}, which is led itself: name a diffusion model")
+    prior = open_painter(str(place), device="cpu")
+    if not isinstance(prior, DiffusionPainter):
+        raise BadWeights(f"{str(folder)!r} leads {name!r}, which is no diffusion model: name another prior")
+    for module in prior.modules.values():
+        module.requires_grad_(False)
+    return prior
+
+
+def _place(name: str, folder: Path, known: Callable[[str], Path | None]) -> Path:
+    """Where something is: shipped under its name, or a folder, from `folder` on."""
+    return known(name) or (folder / Path(name).expanduser())
+
+
+def _part(name: str) -> Path | None:
+    """A shipped part by a plain name, if this copy has it."""
+    try:
+        return shipped_part(name) if Path(name).name == name else None
+    except BadWeights:
+        return None
+
+
+def save_disco(painter: DiscoPainter, folder: Path, prior: str, critics: Sequence[str] = ("clip",)) -> None:
+    """Write the painter's folder, whole or not at all; `prior` and `critics` name what it leads and sees by.
+
+    Raises:
+        DanqingError: the folder cannot be written.
+    """
+    with replacing_folder(folder) as draft:
+        named = {"prior": prior, "critics": list(critics)}
+        write_json({**named, **painter.settings.model_dump(mode="json")}, draft / "config.json")
+        write_json(painter.card.model_dump(mode="json"), draft / "card.json")
+
+
+def disco_card(name: str, prior: Card) -> Card:
+    """The card of a painter that leads the one of card `prior`."""
+    told: dict[str, Any] = {
+        "name": name,
+        "family": "disco",
+        "summary": f"{prior.name}, led by CLIP to what the words say",
+        "paper": "2105.05233",
+        "year": 2022,
+        "steps": max(prior.steps, 25),
+        "guidance": 25.0,  # what one small CLIP needs; the original sums several
+        "sampler": "ddim",
+        "led_by": "CLIP",
+        "can": prior.can - {Can.NEGATIVE, Can.LEARN} | {Can.WORDS, Can.REDRAW, Can.INPAINT},
+        "styles": prior.styles,
+    }
+    return prior.model_copy(update=told)

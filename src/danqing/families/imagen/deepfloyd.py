@@ -1,0 +1,160 @@
+"""DeepFloyd IF, the public Imagen: a diffusers folder, and one of its second stage inside it.
+
+Its networks are diffusers' own and learn their variance; its T5 masks pads, its networks do not. What its
+pipelines have besides is left out: no safety checker looks at the pictures and none carries a watermark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from danqing.conditioning.masked_text_encoder import MaskedEncoder
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadWeights
+from danqing.core.painter import Conditioning
+from danqing.diffusion.cascade import Augment, Cascade, SuperResolution
+from danqing.diffusion.codec import IdentityCodec
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.thresholding import Dynamic, clamped
+from danqing.diffusion.variance import Variance
+from danqing.weights.diffusers_folder import read_card
+from danqing.weights.pretrained import Config, read_json, read_module
+from danqing.weights.text_towers import read_tower
+
+BASE, ENLARGER = "IFPipeline", "IFSuperResolutionPipeline"
+STAGE = "stage_1"  # the folder of the second stage, inside that of the first
+_LEVEL = 0.25  # noise_level 250 of 1000
+_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class IFText(MaskedEncoder):
+    """T5's states as they are, those of pads too."""
+
+    def told(self, ids: Tensor, mask: Tensor) -> Conditioning:
+        """What `read` gave, for n pictures."""
+        return Conditioning(self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float())
+
+
+@dataclass(frozen=True)
+class IFDenoiser:
+    """A UNet of IF as a `Network`; `levels` is how many noise levels a stage was told apart."""
+
+    unet: UNet2DConditionModel
+    levels: int = 1000
+
+    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+        """Output [n 2c h w], the variance behind the prediction."""
+        told = None if words.concat_level is None else _numbered(words.concat_level, self.levels)
+        x = x if words.concat is None else torch.cat([x, words.concat], dim=1)
+        output: Tensor = self.unet(
+            x, t, encoder_hidden_states=words.tokens, class_labels=told, return_dict=False
+        )[0]
+        return output
+
+
+def noised_as(schedule: Schedule) -> Augment:
+    """Noise as much as `schedule` has at the share s of its times."""
+
+    def augment(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        alpha, sigma = schedule.at(_numbered(level, len(schedule)))
+        return alpha.view(-1, 1, 1, 1) * picture + sigma.view(-1, 1, 1, 1) * noise
+
+    return augment
+
+
+def read_if(folder: Path) -> Cascade:
+    """The painter of a folder of IFPipeline, with IFSuperResolutionPipeline in `stage_1` if it is there.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    text = read_tower(folder / "text_encoder", folder / "tokenizer")
+    reader = IFText(text.tokenizer, text.model, text.max_length)
+    further = folder / STAGE
+    folders = [(folder, BASE), (further, ENLARGER)] if further.is_dir() else [(folder, BASE)]
+    painters = [_read_stage(place, kind, reader) for place, kind in folders]
+    base, last = painters[0].card, painters[-1].card
+    stages = []
+    if further.is_dir():
+        scheduler = read_json(further / "image_noising_scheduler" / "scheduler_config.json")
+        augment = noised_as(Schedule.from_config(scheduler))
+        stages.append(enlarging(painters[1], last.width // base.width, augment))
+    card = read_card(folder / "card.json") or last.model_copy(
+        update={
+            "name": folder.name,
+            "steps": base.steps,
+            "guidance": base.guidance,
+            "grid": base.grid * last.width // base.width,
+        }
+    )
+    return Cascade(card, painters[0], tuple(stages))
+
+
+def enlarging(painter: DiffusionPainter, factor: int, augment: Augment) -> SuperResolution:
+    """A stage as IF has it."""
+    return SuperResolution(painter, factor, level=_LEVEL, augment=augment, align_corners=True)
+
+
+def stage_painter(
+    unet: UNet2DConditionModel, scheduler: Config, card: Card, text: MaskedEncoder
+) -> DiffusionPainter:
+    """One stage as a painter, its scheduler as a config of diffusers' DDPMScheduler."""
+    return DiffusionPainter(
+        card=card,
+        text=text,
+        network=IFDenoiser(unet.eval()),
+        prediction=Prediction(scheduler.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(scheduler),
+        codec=IdentityCodec(_CHANNELS),
+        modules={"unet": unet},
+        limit=_limit(scheduler),
+        variance=Variance(scheduler.get("variance_type", "fixed_small")),
+    )
+
+
+def _limit(scheduler: Config) -> Callable[[Tensor], Tensor] | None:
+    if scheduler.get("thresholding", False):
+        return Dynamic(
+            scheduler.get("dynamic_thresholding_ratio", 0.995), scheduler.get("sample_max_value", 1.0)
+        )
+    return clamped if scheduler.get("clip_sample", True) else None
+
+
+def _read_stage(folder: Path, kind: str, text: MaskedEncoder) -> DiffusionPainter:
+    found = read_json(folder / "model_index.json").get("_class_name")
+    if found != kind:
+        raise BadWeights(f"{str(folder)!r} holds {found}, not {kind}: put the right stage of IF there")
+    unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
+    base, channels = kind == BASE, unet.config.in_channels
+    if channels != (_CHANNELS if base else 2 * _CHANNELS):
+        raise BadWeights(f"{str(folder / 'unet')!r} takes {channels} channels: it is no UNet of {kind}")
+    card = Card(
+        name=folder.name,
+        family="imagen",
+        summary=f"DeepFloyd IF, {unet.config.sample_size} pixels; no safety checker and no watermark",
+        paper="2205.11487",
+        year=2023,
+        licence="DeepFloyd IF License Agreement",
+        width=unet.config.sample_size,
+        height=unet.config.sample_size,
+        grid=2 ** (len(unet.config.block_out_channels) - 1),
+        steps=100 if base else 50,
+        guidance=7.0 if base else 4.0,
+        sampler="ddpm",
+        can=frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT}),
+    )
+    return stage_painter(unet, read_json(folder / "scheduler" / "scheduler_config.json"), card, text)
+
+
+def _numbered(level: Tensor, count: int) -> Tensor:
+    """Levels in [0, 1] as numbers of `count` times, int64."""
+    return (level * count).round().long().clamp(max=count - 1)

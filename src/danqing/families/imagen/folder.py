@@ -1,0 +1,140 @@
+"""The folder of an Imagen: card.json, config.json, and a folder for the network of each stage.
+
+config.json tells which text encoder the painter learned with, how clean estimates are limited, and of each
+stage its side and how it paints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from danqing.conditioning.masked_text_encoder import MaskedEncoder
+from danqing.core.card import Card
+from danqing.core.errors import BadWeights
+from danqing.diffusion.thresholding import Dynamic
+from danqing.nets.efficient_unet import EfficientUNet
+from danqing.weights.diffusers_folder import read_card
+from danqing.weights.pretrained import (
+    Config,
+    first_line,
+    read_json,
+    read_module,
+    replacing_folder,
+    write_json,
+    write_module,
+)
+from danqing.weights.shipped import shipped_part
+from danqing.weights.text_towers import Tower
+
+_STEM = "model"
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class StageConfig:
+    """How a stage paints: pictures of `side` pixels.
+
+    level: s of what it is shown, without meaning for a base. p, cap: its dynamic thresholding, see `Dynamic`.
+
+    Raises:
+        ValueError: a value of another kind.
+    """
+
+    side: PositiveInt
+    steps: PositiveInt
+    guidance: float
+    sampler: str = "dpmpp_2m"
+    level: float = 0.2
+    p: float = 0.995
+    cap: float | None = 1.5
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a folder holds: a network for each stage, the base first; `scheduler` as a diffusers config."""
+
+    card: Card
+    text: MaskedEncoder
+    tower: Tower
+    stages: tuple[StageConfig, ...]
+    unets: tuple[EfficientUNet, ...]
+    scheduler: Config
+
+
+def read_parts(folder: Path) -> Parts:
+    """The parts in a folder that `save_parts` wrote, in float32 on the CPU.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    card = read_card(folder / "card.json")
+    if card is None:
+        raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
+    try:
+        stages = tuple(StageConfig(**stage) for stage in config["stages"])
+        tower, scheduler = Tower.from_config(config["text"]), dict(config["scheduler"])
+        if not stages:
+            raise ValueError("it has no stages")
+        for stage in stages:
+            Dynamic(stage.p, stage.cap)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadWeights(f"{str(path)!r} describes no Imagen: {first_line(error)}") from None
+    unets = tuple(
+        read_module(folder / _name(number), EfficientUNet.from_config) for number in range(len(stages))
+    )
+    parts = Parts(card, tower.open(shipped_part("clip")), tower, stages, unets, scheduler)
+    _check_fit(folder, parts)
+    return parts
+
+
+def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the painter's folder, whole or not at all. The text encoder stays where it is.
+
+    Raises:
+        BadWeights: a value does not fit into `dtype`.
+        DanqingError: the folder cannot be written.
+    """
+    config: dict[str, Any] = {
+        "text": parts.tower.to_config(),
+        "scheduler": parts.scheduler,
+        "stages": [asdict(stage) for stage in parts.stages],
+    }
+    with replacing_folder(folder) as draft:
+        for number, unet in enumerate(parts.unets):
+            write_module(unet, unet.to_config(), draft / _name(number), _STEM, dtype)
+        write_json(config, draft / "config.json")
+        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
+
+
+def _name(number: int) -> str:
+    """The folder of a stage's network."""
+    return f"stage_{number}" if number else "base"
+
+
+def _check_fit(folder: Path, parts: Parts) -> None:
+    """The parts belong together.
+
+    Raises:
+        BadWeights: naming the numbers that differ.
+    """
+    width, pixels = parts.text.model.config.hidden_size, parts.unets[0].config.channels
+    for number, unet in enumerate(parts.unets):
+        shown = pixels if number else 0
+        if (unet.config.channels, unet.config.concat_channels) != (pixels, shown):
+            raise BadWeights(
+                f"{str(folder / _name(number))!r} paints {unet.config.channels} channels beside "
+                f"{unet.config.concat_channels}, where its place asks for {pixels} beside {shown}: "
+                "put the stages in order"
+            )
+        if unet.config.text != width:
+            raise BadWeights(
+                f"{str(folder / _name(number))!r} wants words of width {unet.config.text}, "
+                f"the text encoder gives {width}: name the one it learned with in config.json"
+            )

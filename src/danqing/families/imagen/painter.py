@@ -1,0 +1,204 @@
+"""Imagen: a frozen language model reads the words, a small diffusion model paints them, others enlarge that.
+
+Paper: Saharia et al., Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding, arXiv
+2205.11487.
+Differs: far smaller, RGBA, v on a cosine schedule in all stages; the language model is any that its folder
+names (T5 or a sentence encoder), and in the shipped size the token states of our own CLIP instead of T5,
+because no language model of that size reads both English and Chinese.
+Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
+NOTICE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from danqing.conditioning.masked_text_encoder import MaskedEncoder
+from danqing.core.card import Can, Card
+from danqing.core.painter import Conditioning
+from danqing.core.registry import family
+from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution
+from danqing.diffusion.codec import IdentityCodec
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.thresholding import Dynamic
+from danqing.families.imagen.deepfloyd import read_if
+from danqing.families.imagen.folder import Parts, StageConfig, read_parts
+from danqing.families.imagen.folder import save_parts as save_parts
+from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
+from danqing.weights.pretrained import Config
+from danqing.weights.text_towers import Tower
+
+SCHEDULE: Config = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+}
+
+
+def _enlarging(widths: tuple[int, ...], depths: tuple[int, ...], **told: int) -> EfficientUNetConfig:
+    """A stage sees words at its lowest level only, and never itself, so that it paints any size."""
+    attention = tuple(k == len(widths) - 1 for k in range(len(widths)))
+    return EfficientUNetConfig(
+        concat_channels=4, widths=widths, depths=depths, attention=attention, to_itself=False, **told
+    )
+
+
+UNETS: dict[str, tuple[EfficientUNetConfig, ...]] = {
+    "tiny": (
+        EfficientUNetConfig(widths=(8, 16), depths=(1, 1), attention=(False, True), text=32, embedding=16),
+        _enlarging((4, 8), (1, 1), text=32, embedding=16),
+    ),
+    "sticker": (
+        EfficientUNetConfig(widths=(32, 96, 144, 144), embedding=160),
+        _enlarging((16, 48, 80), (0, 1, 1), embedding=128),
+        _enlarging((16, 32, 64, 80), (0, 0, 1, 1), embedding=96),
+    ),
+    # the shape of the paper's and of DeepFloyd IF's cascade, for who has T5-XXL and the machines
+    "if": (
+        EfficientUNetConfig(
+            text=4096,
+            widths=(192, 384, 576, 768),
+            depths=(3, 3, 3, 3),
+            attention=(False, True, True, True),
+            embedding=768,
+        ),
+        _enlarging((128, 256, 512, 1024), (2, 4, 8, 8), text=4096, embedding=512),
+        _enlarging((128, 256, 512, 1024), (2, 4, 8, 8), text=4096, embedding=512),
+    ),
+}
+
+STAGES: dict[str, tuple[StageConfig, ...]] = {
+    "tiny": (StageConfig(side=8, steps=2, guidance=2.0), StageConfig(side=16, steps=1, guidance=1.0)),
+    # a cap of 1, a plain clamp: most of a sticker is white ground, at the rim of the range, and drawing that
+    # inwards turns it grey (early in training 0.49 with a cap of 1.5, 0.84 with 1, where white is 1). Little
+    # noise over the small picture: stages that learned for minutes leave more of it behind
+    "sticker": (
+        StageConfig(side=32, steps=20, guidance=4.0, cap=1.0),
+        StageConfig(side=64, steps=8, guidance=1.0, level=0.02, cap=1.0),
+        StageConfig(side=128, steps=6, guidance=1.0, level=0.02, cap=1.0),
+    ),
+    "if": (
+        StageConfig(side=64, steps=100, guidance=7.0, sampler="ddpm", p=0.95),
+        StageConfig(side=256, steps=50, guidance=4.0, sampler="ddpm", p=0.95, level=0.25, cap=1.0),
+        StageConfig(side=1024, steps=30, guidance=4.0, sampler="ddpm", p=0.95, level=0.25, cap=1.0),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """The Efficient U-Net as a `diffusion.guidance.Network`."""
+
+    unet: EfficientUNet
+
+    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+        """Pictures [n c h w], times [n] and words for n pictures -> output [n c h w]."""
+        output: Tensor = self.unet(x, t, words.tokens, words.mask, words.concat, words.concat_level)
+        return output
+
+
+def painter_of(parts: Parts) -> Cascade:
+    """The parts put together.
+
+    Raises:
+        BadWeights: stages whose sizes do not meet, or an unknown schedule.
+    """
+    painters = [stage_painter(parts, number) for number in range(len(parts.stages))]
+    sides = [stage.side for stage in parts.stages]
+    stages = [
+        SuperResolution(painter, max(1, side // before), level=told.level)
+        for painter, side, before, told in zip(painters[1:], sides[1:], sides, parts.stages[1:], strict=False)
+    ]
+    return Cascade(parts.card, painters[0], tuple(stages))
+
+
+def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
+    """One stage, 0 the base, as a painter by itself."""
+    told, unet = parts.stages[number], parts.unets[number].eval()
+    card = parts.card.model_copy(
+        update={
+            "name": f"{parts.card.name} {told.side}",
+            "width": told.side,
+            "height": told.side,
+            "grid": unet.grid,
+            "steps": told.steps,
+            "guidance": told.guidance,
+            "sampler": told.sampler,
+        }
+    )
+    prediction = Prediction(parts.scheduler.get("prediction_type", "epsilon"))
+    schedule = Schedule.from_config(parts.scheduler)
+    shown = bool(unet.config.concat_channels)
+    return DiffusionPainter(
+        card=card,
+        text=parts.text,
+        network=Correcting(Denoiser(unet), prediction, schedule) if shown else Denoiser(unet),
+        prediction=prediction,
+        schedule=schedule,
+        codec=IdentityCodec(unet.config.channels),
+        modules={"unet": unet},
+        limit=Dynamic(told.p, told.cap),
+    )
+
+
+@family("imagen")
+def open_weights(folder: Path) -> Cascade:
+    """A painter from a folder of ours, or from DeepFloyd IF's (see `_deepfloyd`).
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    if (folder / "model_index.json").is_file():
+        return read_if(folder)
+    return painter_of(read_parts(folder))
+
+
+def fresh_parts(preset: str, text: MaskedEncoder, tower: Tower, stages: int | None = None) -> Parts:
+    """Parts of a preset with random weights, its first `stages` or all of them, for the words of `text`."""
+    configs, told = UNETS[preset][:stages], STAGES[preset][:stages]
+    width = text.model.config.hidden_size
+    unets = tuple(EfficientUNet(replace(config, text=width)).eval() for config in configs)
+    return Parts(imagen_card(preset, told, unets), text, tower, told, unets, dict(SCHEDULE))
+
+
+def random_parts(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) -> Parts:
+    """Parts of a preset with random weights, the same for the same seed, that paint more than nothing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = fresh_parts(preset, text, Tower.of(text))
+        for unet in parts.unets:  # whose last layers begin at zero
+            for weight in unet.parameters():
+                if not weight.any():
+                    torch.nn.init.normal_(weight, std=0.1)
+    return parts
+
+
+def imagen_card(name: str, stages: Sequence[StageConfig], unets: Sequence[EfficientUNet]) -> Card:
+    """What can be said of a painter from its configs alone."""
+    base, last = stages[0], stages[-1]
+    shrink = [last.side // stage.side for stage in stages]
+    alpha = {Can.ALPHA} if unets[-1].config.channels == 4 else set()
+    path = " -> ".join(str(stage.side) for stage in stages)
+    return Card(
+        name=name,
+        family="imagen",
+        summary=f"a cascade of {path} pixels led by a frozen text encoder",
+        paper="2205.11487",
+        year=2022,
+        licence="Apache-2.0",
+        width=last.side,
+        height=last.side,
+        grid=max(unet.grid * factor for unet, factor in zip(unets, shrink, strict=True)),
+        steps=base.steps,
+        guidance=base.guidance,
+        sampler=base.sampler,
+        can=frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT} | alpha),
+    )

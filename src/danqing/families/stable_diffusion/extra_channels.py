@@ -1,0 +1,119 @@
+"""Stable Diffusion 2 at a size for tests: v at zero terminal SNR, and what its variants see besides.
+
+The depth variant takes a fifth channel, the depth of the wanted picture; the x4 upscaler takes the small
+picture itself, noised on a schedule of its own, and is told how noisy as a class (model cards of
+stabilityai/stable-diffusion-2-depth and -x4-upscaler). A text tower stops before its last layer, and the
+final norm follows: folders of diffusers hold one layer less.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from danqing.core.errors import BadBrief
+from danqing.core.painter import InputImages
+from danqing.diffusion.codec import Codec
+from danqing.weights.pretrained import Config
+
+_UNET: Config = {
+    "sample_size": 4,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (16, 32),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 32,
+    "attention_head_dim": (1, 2),  # diffusers reads this as the number of heads
+    "use_linear_projection": True,
+    "norm_num_groups": 4,
+}
+UNETS: dict[str, Config] = {
+    "sd2-tiny": _UNET,
+    "sd2-depth-tiny": {**_UNET, "in_channels": 5},
+    "sd2-x4-tiny": {**_UNET, "in_channels": 7, "sample_size": 8, "num_class_embeds": 1000},
+}
+
+_AUTOENCODER: Config = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": (4, 8, 8, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+    "scaling_factor": 0.18215,
+    "sample_size": 32,
+}
+X4_SCALE = 0.08333  # of the upscaler's latents, also where its folder says nothing
+AUTOENCODERS: dict[str, Config] = {
+    "sd2-tiny": _AUTOENCODER,
+    "sd2-depth-tiny": _AUTOENCODER,
+    "sd2-x4-tiny": {
+        **_AUTOENCODER,
+        "block_out_channels": (4, 8, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "scaling_factor": X4_SCALE,
+    },
+}
+
+SCHEDULE: Config = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",  # of zero terminal SNR, as its fine-tunes use it (arXiv 2305.08891)
+    "rescale_betas_zero_snr": True,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
+def depth_map(given: InputImages, codec: Codec) -> Tensor:
+    """What the depth variant sees besides its latents: [1 1 h w] from -1 (far) to 1 (near), at latent size.
+
+    A depth that is the same everywhere says nothing: it is 0, with a warning.
+
+    Raises:
+        BadBrief: no depth is given.
+    """
+    if given.depth is None:
+        raise BadBrief(
+            'this model paints by a depth map: give one, as in danqing redraw a.png "words" --depth depth.png'
+        )
+    sides = [side // codec.factor for side in given.depth.shape[-2:]]
+    small = F.interpolate(given.depth, sides, mode="bicubic", align_corners=False)
+    low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
+    spread = high - low
+    flat = spread <= 1e-6 * high.abs().clamp(min=1)  # bicubic weights sum to 1 but for rounding
+    if flat.any():
+        warnings.warn(
+            "the depth map is the same everywhere: it says nothing of what is near",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return torch.where(flat, torch.zeros_like(small), 2 * (small - low) / spread.clamp(min=1e-30) - 1)
+
+
+@torch.no_grad()
+def with_inputs(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """A copy that takes further channels behind its latents, which change nothing yet: their weights are 0.
+
+    So the depth and inpainting variants began from the plain model.
+    """
+    more = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels})
+    weights = dict(unet.state_dict())
+    old = weights["conv_in.weight"]
+    wide = torch.zeros(old.shape[0], channels, *old.shape[2:])
+    wide[:, : old.shape[1]] = old
+    more.load_state_dict({**weights, "conv_in.weight": wide})
+    return more.eval()

@@ -1,0 +1,130 @@
+"""Stable Diffusion's x4 upscaler: a latent diffusion that sees the small picture, noised, beside its canvas.
+
+Its latents have the size of the small picture, so it paints at four times that (model card of
+stabilityai/stable-diffusion-x4-upscaler). The small picture is noised on a schedule of its own, and how much
+is told as a class; a large picture is painted in tiles that overlap, all from one field of noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
+from danqing.core.seeds import Seeds
+from danqing.diffusion.guidance import Network
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.schedule import Schedule
+
+NOISE_LEVEL = 20  # of the small picture; the published default
+NOISIEST = 350  # as it was trained
+TILE, OVERLAP = 128, 16  # small pixels
+
+
+@dataclass(eq=False)
+class X4Painter(DiffusionPainter):
+    """Enlarges by painting; it cannot paint from words alone.
+
+    low: how noisy the small picture is at each level. level: which one, also the class that the network is
+    told; `told` makes the network that is.
+    """
+
+    low: Schedule = field(kw_only=True)
+    told: Callable[[int], Network] = field(kw_only=True)
+    level: int = field(default=NOISE_LEVEL, kw_only=True)
+
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002
+        """Words alone do not say what to enlarge.
+
+        Raises:
+            BadBrief: always.
+        """
+        raise BadBrief(
+            f"model {self.card.name!r} only enlarges: danqing upscale picture.png --model {brief.model}"
+        )
+
+    def at_level(self, level: int) -> X4Painter:
+        """The same painter for a small picture that is made so noisy: the more, the freer it paints.
+
+        Raises:
+            BadBrief: more than it was trained with.
+        """
+        if not 0 <= level <= NOISIEST:
+            raise BadBrief(
+                f"noise_level {level} is beyond what model {self.card.name!r} knows: use 0 to {NOISIEST}"
+            )
+        return replace(self, level=level, network=self.told(level))
+
+    def tiles(self, height: int, width: int) -> int:
+        """In how many tiles `repaint` paints a picture of that size."""
+        return len(list(_tiles(*self._fitted(torch.empty(1, 1, height, width)).shape[-2:])))
+
+    @torch.no_grad()
+    def repaint(self, pixels: Tensor, brief: Brief) -> Iterator[Tensor]:
+        """A picture [1 c h w] in [-1, 1] four times larger, [1 3 4h 4w]: after every tile, what there is.
+
+        brief: the words, the seed, steps and guidance. Where tiles overlap they fade into each other.
+
+        Raises:
+            NotFinite: the network gave NaN or infinite values.
+        """
+        seeds, factor = Seeds(brief.seeds[:1]), self.codec.factor
+        small = self._fitted(pixels[:, :3])
+        drawn = seeds.normal(3 + self.codec.channels, *small.shape[-2:])
+        noised = self._noised(small, drawn[:, :3]).to(self.device)
+        words = super().condition(brief)
+        total = torch.zeros(1, 3, *(factor * side for side in small.shape[-2:]))
+        weight = torch.zeros_like(total[:, :1])
+        for rows, columns in _tiles(*small.shape[-2:]):
+            concat = noised[..., rows, columns]
+            start = Canvas(drawn[:, 3:, rows, columns].to(noised), seeds, 0, brief.steps or 0)
+            *_, done = self.steps(brief, _seeing(words, concat), start)
+            fade = _fade(*concat.shape[-2:]).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+            down, right = (slice(factor * part.start, factor * part.stop) for part in (rows, columns))
+            total[..., down, right] += fade * self.finish(done)
+            weight[..., down, right] += fade
+            large = total / weight.clamp(min=1e-6)
+            yield large[..., : factor * pixels.shape[-2], : factor * pixels.shape[-1]]
+
+    def _noised(self, small: Tensor, noise: Tensor) -> Tensor:
+        alpha, sigma = self.low.at(torch.tensor([self.level]))
+        return alpha * small + sigma * noise
+
+    def _fitted(self, small: Tensor) -> Tensor:
+        """The picture with its last rows and columns repeated up to what the network can halve."""
+        grid = self.card.grid // self.codec.factor
+        down, right = (-side % grid for side in small.shape[-2:])
+        return torch.nn.functional.pad(small, (0, right, 0, down), mode="replicate")
+
+
+def _seeing(words: Conditioning, concat: Tensor) -> Conditioning:
+    negative = None if words.negative is None else replace(words.negative, concat=concat)
+    return replace(words, concat=concat, negative=negative)
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Overlapping parts that cover all, row by row."""
+    yield from product(_parts(height), _parts(width))
+
+
+def _parts(side: int) -> list[slice]:
+    if side <= TILE:
+        return [slice(0, side)]
+    starts = [*range(0, side - TILE, TILE - OVERLAP), side - TILE]
+    return [slice(start, start + TILE) for start in starts]
+
+
+def _fade(height: int, width: int) -> Tensor:
+    """Weights of a tile, [height width]: 1 inside, falling towards its edges."""
+    return _ramp(height)[:, None] * _ramp(width)
+
+
+def _ramp(side: int) -> Tensor:
+    from_edge = torch.minimum(torch.arange(side), torch.arange(side).flip(0)) + 1
+    return (from_edge / OVERLAP).clamp(max=1)

@@ -1,0 +1,222 @@
+"""StyleGAN: a latent becomes a style, and styles lead every layer of a synthesis.
+
+Papers: Karras et al., arXiv 1812.04948, with the corrections of StyleGAN 2, arXiv 1912.04958, and trained
+with adaptive augmentation, arXiv 2006.06676.
+Differs: small; paints by name, and is led by any words through CLIP's search for a style. A brief's fields
+mean: stylize, how near to the mean style (truncation); chaos, how far from it; steps, of the search; strength
+in a redraw, from which layer on the picture's own styles give way (style mixing); variation, between latents.
+Licences: code Apache-2.0; weights are whoever trained them's. NVIDIA's files are pickles and are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from danqing.conditioning.encode import encode
+from danqing.conditioning.names import NO_NAMES, Names, label_of
+from danqing.conditioning.prompt import unwanted, words
+from danqing.core.brief import Brief
+from danqing.core.card import Can, Card
+from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
+from danqing.core.registry import family
+from danqing.families import shipped_clip_scorer
+from danqing.families._latent import LatentPainter, card_of, read_latent
+from danqing.families._latent import save_latent as save_latent
+from danqing.families.clip import ClipScorer
+from danqing.families.stylegan.style_search import Climb, Paint, best_of, projected
+from danqing.nets.stylegan import StyleConfig, StyleDiscriminator, StyleGenerator
+from danqing.nets.stylegan.generator import mixed
+
+PRESETS: dict[str, StyleConfig] = {
+    "tiny": StyleConfig(size=16, latent=8, style=8, width=8, base=64),
+    "sticker": StyleConfig(size=32, base=1024, rate=0.5),
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """How styles are looked for.
+
+    candidates: how many are compared with the words first. rate, pull: as in `Climb`. projection: steps to
+    the styles of a given picture.
+    """
+
+    candidates: int = 32
+    rate: float = 0.05
+    pull: float = 0.05
+    projection: int = 100
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Words as a label of the network, and behind it what CLIP makes of them: tokens [1 1 k + d]."""
+
+    names: Names
+    scorer: ClipScorer
+
+    @torch.no_grad()
+    def __call__(self, text: str) -> Conditioning:
+        """No words wish nothing: zeros."""
+        named, heard = self.names(text), self.scorer.words([text])
+        wish = heard if text.strip() else torch.zeros_like(heard)
+        return Conditioning(torch.cat([named.tokens, wish[None]], dim=2))
+
+
+@dataclass(eq=False)
+class StylePainter(LatentPainter[StyleGenerator]):
+    """Paints at once what is named, or step by step what CLIP sees in the words.
+
+    critic: without one, words are names only.
+    """
+
+    scorer: ClipScorer | None = None
+    search: Search = Search()
+
+    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+        """The words, and the styles of a given picture as `image` [1 rows style 1]."""
+        text = self.names if self.scorer is None else Wish(self.names, self.scorer)
+        said = encode(text, words(brief, self.card), unwanted(brief), steps=1)
+        return replace(said, image=self._styles(given, label_of(said, len(self.names))))
+
+    @torch.no_grad()
+    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+        """One picture; or, for words that CLIP reads, the best of many and then one for each step from it.
+
+        Raises:
+            NotFinite: the network gave NaN or infinite values.
+        """
+        said = conditioning.expand(len(canvas.seeds))
+        label = label_of(said, len(self.names))
+        z = canvas.state.flatten(1)
+        noise = [canvas.seeds.normal(1, side, side).to(z) for side in self.generator.synthesis.sides]
+        scene = _Scene(self.generator, noise, *self._kept(brief, said))
+        w = self._style(z, label, brief)
+        if self.scorer is None or canvas.of == 1:
+            yield self._painted(canvas, scene(w))
+            return
+        wish = self._wish(said)
+        others = canvas.seeds.normal(self.search.candidates, z.shape[1]).to(z)
+        for k, drawn in enumerate(others):
+            more = self._style(drawn, label[k].expand(len(drawn), -1), brief)
+            w[k] = best_of(torch.cat([w[k : k + 1], more]), scene.alone(k), self.scorer, wish[k])
+        climb = Climb(w, wish, self.scorer, self.search.rate, self.search.pull)
+        for step in range(1, canvas.of + 1):
+            w = w if step == 1 else climb.step(scene)
+            canvas = self._painted(canvas, scene(w))
+            yield canvas
+
+    def _count(self, brief: Brief, conditioning: Conditioning) -> int:
+        assert brief.steps is not None, "settle the brief first"
+        led = self.scorer is not None and bool(self._wish(conditioning).any())
+        return brief.steps if led else 1
+
+    def _style(self, z: Tensor, label: Tensor, brief: Brief) -> Tensor:
+        return self.generator.truncated(self.generator.mapping(z, label), truncation(brief))
+
+    def _wish(self, said: Conditioning) -> Tensor:
+        """What the pictures shall be near to, [n d] of length 1, or zeros."""
+        parts = said.parts
+        sums = [part.weights[:, None] * part.tokens[..., len(self.names) :].mean(dim=1) for part in parts]
+        return F.normalize(torch.stack(sums).sum(dim=0), dim=1)
+
+    def _styles(self, given: InputImages, label: Tensor) -> Tensor | None:
+        """The styles of the given picture, or the weighted mean of several; [1 rows style 1]."""
+        if not given.references:
+            return None if given.image is None else self._projected(given.image, label)[..., None]
+        styles = [self._projected(picture, label) for picture in given.references]
+        weights = torch.tensor(given.weights) / sum(given.weights)
+        return torch.einsum("k,knrd->nrd", weights, torch.stack(styles))[..., None]
+
+    def _projected(self, picture: Tensor, label: Tensor) -> Tensor:
+        seen = picture[:, : self.generator.config.channels]
+        return projected(self.generator, seen, label, self.search.projection)
+
+    def _kept(self, brief: Brief, said: Conditioning) -> tuple[Tensor | None, int]:
+        """The styles of a given picture, and the row from which on they give way."""
+        if said.image is None:
+            return None, 0
+        strength = 1.0 if brief.strength is None else brief.strength
+        return said.image[..., 0], round((1 - strength) * self.generator.synthesis.rows)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A `Paint`: styles w [n style] -> pictures, with this noise and, up to row `cut`, the kept styles."""
+
+    generator: StyleGenerator
+    noise: list[Tensor]
+    kept: Tensor | None
+    cut: int
+
+    def __call__(self, w: Tensor) -> Tensor:
+        ws = self.generator.rows(w)
+        ws = ws if self.kept is None else mixed(self.kept, ws, self.cut)
+        pictures: Tensor = self.generator.synthesis(ws, self.noise)
+        return pictures
+
+    def alone(self, k: int) -> Paint:
+        """Pictures of any styles in the scene of picture k."""
+
+        def paint(w: Tensor) -> Tensor:
+            noise = [each[k : k + 1].expand(len(w), -1, -1, -1) for each in self.noise]
+            kept = None if self.kept is None else self.kept[k : k + 1].expand(len(w), -1, -1)
+            return _Scene(self.generator, noise, kept, self.cut)(w)
+
+        return paint
+
+
+def truncation(brief: Brief) -> float:
+    """How far from the mean style: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos leads it back to 1."""
+    few, many = min(brief.stylize, 100) / 100, max(brief.stylize - 100, 0) / 900
+    psi = 1 - 0.3 * few - 0.4 * many
+    return psi + (1 - psi) * brief.chaos / 100
+
+
+@family("stylegan")
+def open_weights(folder: Path) -> StylePainter:
+    """A painter from a folder, led by the shipped CLIP where this copy has it.
+
+    Raises:
+        BadWeights: in one line that names the file and what is wrong with it.
+    """
+    card, generator, names = read_latent(folder, StyleGenerator.from_config, style_card)
+    return StylePainter(card, generator, names, shipped_clip_scorer())
+
+
+def style_card(name: str, generator: StyleGenerator) -> Card:
+    """What can be said of a model from its network alone."""
+    card = card_of(
+        name,
+        "stylegan",
+        generator,
+        summary=f"a StyleGAN for pictures of {generator.size} x {generator.size}",
+        paper="1812.04948",
+        year=2018,
+    )
+    led = " and ".join((*(["names it knows"] if generator.labels else []), "CLIP"))
+    told = {"can": card.can | {Can.WORDS, Can.REDRAW}, "steps": 12, "led_by": led}
+    return card.model_copy(update=told)
+
+
+def fresh_networks(
+    preset: str, names: Names = NO_NAMES, seed: int = 0
+) -> tuple[StyleGenerator, StyleDiscriminator]:
+    """Both networks with random weights, the same for the same seed: to train."""
+    config = replace(PRESETS[preset], labels=len(names))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return StyleGenerator(config), StyleDiscriminator(config)
+
+
+def random_painter(
+    preset: str = "tiny", names: Names = NO_NAMES, seed: int = 0, scorer: ClipScorer | None = None
+) -> StylePainter:
+    """A painter with random weights, for tests."""
+    generator, _ = fresh_networks(preset, names, seed)
+    return StylePainter(style_card(preset, generator), generator, names, scorer)

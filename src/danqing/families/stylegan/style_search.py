@@ -1,0 +1,92 @@
+"""Looking for styles: the one that paints a given picture, and the one that answers to words.
+
+Projection: Karras et al., arXiv 1912.04958 section 5, with several sizes of the picture for VGG's features.
+Words: a style is climbed along CLIP's gradient (after StyleCLIP, arXiv 2103.17249 section 4) from the best of
+many, because a climb from a bad start ends in a bad place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Generator, Tensor
+
+from danqing.families.clip import ClipScorer
+from danqing.nets.stylegan import StyleGenerator
+
+Paint = Callable[[Tensor], Tensor]
+"""Styles w [n style] -> pictures [n c h w]."""
+
+_STARTS = 64
+_SIZES = (1, 2, 4)
+
+
+def picture_error(painted: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared difference of pictures at full, half and quarter size, [n]."""
+    differences = [F.avg_pool2d(painted - wanted, size) for size in _SIZES]
+    return torch.stack([each.square().mean(dim=(1, 2, 3)) for each in differences]).mean(dim=0)
+
+
+@torch.enable_grad()
+def projected(
+    generator: StyleGenerator, picture: Tensor, label: Tensor, steps: int = 100, rate: float = 0.1
+) -> Tensor:
+    """The styles [1 rows style], one a row, that paint `picture` [1 c h w] best, without noise.
+
+    It starts from the best of 64 styles of `label` [1 k] and keeps the best that it sees, so the error never
+    grows. No seed: the same picture has the same styles.
+    """
+    start = _best_start(generator, picture, label)
+    ws = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([ws], lr=rate)
+    best, least = start, math.inf
+    for step in range(steps + 1):
+        error = picture_error(generator.synthesis(ws), picture).sum()
+        if error.item() < least:
+            best, least = ws.detach().clone(), error.item()
+        optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / (steps + 1)))
+        optimiser.zero_grad()
+        torch.autograd.backward(error)
+        optimiser.step()
+    return best
+
+
+@torch.no_grad()
+def _best_start(generator: StyleGenerator, picture: Tensor, label: Tensor) -> Tensor:
+    z = torch.randn(_STARTS, generator.config.latent, generator=Generator().manual_seed(0))
+    w = generator.mapping(z.to(picture), label.expand(_STARTS, -1))
+    ws = generator.rows(torch.cat([generator.mean[None], w]))
+    errors = picture_error(generator.synthesis(ws), picture)
+    return ws[errors.argmin()][None]
+
+
+@torch.no_grad()
+def best_of(candidates: Tensor, paint: Paint, scorer: ClipScorer, wish: Tensor) -> Tensor:
+    """Of styles [n style] the one whose picture is nearest to `wish` [d]: [style]."""
+    return candidates[(scorer.pictures(paint(candidates)) @ wish).argmax()]
+
+
+class Climb:
+    """Styles on their way up CLIP's gradient; pictures of one batch do not see each other.
+
+    wish: what each shall be near to [n d], of length 1. pull: how much a squared distance of 1 (the mean over
+    the numbers of w) from the start costs in cosine.
+    """
+
+    def __init__(self, start: Tensor, wish: Tensor, scorer: ClipScorer, rate: float, pull: float) -> None:
+        self._start, self._wish, self._scorer, self._pull = start, wish, scorer, pull
+        self._w = start.clone().requires_grad_()
+        self._optimiser = torch.optim.Adam([self._w], lr=rate)
+
+    @torch.enable_grad()
+    def step(self, paint: Paint) -> Tensor:
+        """One step; the styles after it [n style]."""
+        nearness = (self._scorer.pictures(paint(self._w)) * self._wish).sum(dim=1)
+        away = (self._w - self._start).square().mean(dim=1)
+        self._optimiser.zero_grad()
+        torch.autograd.backward((self._pull * away - nearness).sum())
+        self._optimiser.step()
+        return self._w.detach()

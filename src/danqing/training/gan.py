@@ -1,0 +1,210 @@
+"""A generator against a discriminator (arXiv 1406.2661), with what later work found to keep them going."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from PIL import Image
+from torch import Generator, Tensor, nn
+
+from danqing.conditioning.names import Names
+from danqing.core.errors import BadData
+from danqing.data.captions import STYLE_WORDS
+from danqing.data.dataset import CaptionedImages, to_unit
+from danqing.nets.latent import Discriminator, Drawn, LatentGenerator, near_sides
+from danqing.nets.stylegan import StyleGenerator
+from danqing.training.adaptive_augment import adapted, augmented
+from danqing.training.adversarial_losses import (
+    discriminator_loss,
+    generator_loss,
+    path_lengths,
+    spread,
+    squared_gradient,
+)
+from danqing.training.sheets import sheet_of
+
+_ADAPT_EVERY = 4  # steps
+_PATH_DECAY = 0.01  # of the usual path length
+
+
+@dataclass(frozen=True)
+class GanOptions:
+    """What varies between recipes.
+
+    r1, path: weights of the two penalties, each computed every so many steps and then counted as often (lazy
+    regularisation, arXiv 1912.04958 section 3.1). drop: share of the pictures without their label. target:
+    how sure the discriminator may be of real pictures; None leaves adaptive augmentation out. span: pictures
+    in which that can go from 0 to 1. half_life: pictures after which a weight counts half in the average.
+    """
+
+    r1: float = 1.0
+    r1_every: int = 16
+    path: float = 0.0
+    path_every: int = 4
+    drop: float = 0.1
+    target: float | None = 0.6
+    span: int = 100_000
+    mirror: bool = True
+    half_life: int = 5_000
+
+
+class GanTask(nn.Module):
+    """Both networks, their data, and the average of the generator, which is what paints in the end.
+
+    strength: of the augmentation, p. certainty: the mean sign of real logits since p last changed. usual: the
+    running mean of path lengths.
+
+    All randomness of a step comes from the generator that it is given. As in 1912.04958 the discriminator
+    learns first; both penalties are added to the loss of their step instead of having a step of their own.
+
+    Raises:
+        BadData: fewer than two pictures, or their side does not fit the network.
+    """
+
+    strength: Tensor
+    certainty: Tensor
+    usual: Tensor
+
+    def __init__(
+        self,
+        generator: LatentGenerator,
+        discriminator: Discriminator,
+        pictures: CaptionedImages,
+        names: Names,
+        options: GanOptions,
+    ) -> None:
+        super().__init__()
+        _check(pictures, generator.size)
+        self.generator, self.discriminator = generator, discriminator
+        self.average = deepcopy(generator).eval().requires_grad_(False)
+        for name in ("strength", "certainty", "usual"):
+            self.register_buffer(name, torch.zeros(()))
+        self._pictures, self._options = pictures.pictures, options
+        self._labels = names.rows((str(row.get("concept")), str(row.get("style"))) for row in pictures.rows)
+
+    def discriminator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
+        """`loss` to minimise, and what to log of it."""
+        options = self._options
+        real, label = self._real(size, rng)
+        with torch.no_grad():
+            fake, other = self._fake(size, rng)
+        differ = spread(fake, real)
+        real, seen = self._augmented(real, rng), self._augmented(fake, rng)
+        penalised = options.r1 > 0 and step % options.r1_every == 0
+        sure = self.discriminator(real.requires_grad_(penalised), label)
+        parts = {"discriminator": discriminator_loss(sure, self.discriminator(seen, other))}
+        loss = parts["discriminator"]
+        if penalised:
+            gradient = squared_gradient(sure, real).mean()
+            loss = loss + options.r1 / 2 * options.r1_every * gradient
+        self._adapt(sure.detach(), step)
+        told = {"spread": torch.tensor(differ), "augmented": self.strength.clone()}
+        return {"loss": loss, **{name: value.detach() for name, value in (parts | told).items()}}
+
+    def generator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
+        """`loss` to minimise, and what to log of it. The discriminator must be frozen meanwhile."""
+        options = self._options
+        fake, label = self._fake(size, rng)
+        loss = plain = generator_loss(self.discriminator(self._augmented(fake, rng), label))
+        if options.path > 0 and step % options.path_every == 0:
+            loss = loss + options.path * options.path_every * self._path_penalty(max(1, size // 2), rng)
+        return {"loss": loss, "generator": plain.detach()}
+
+    @torch.no_grad()
+    def follow(self, seen: int, batch: int) -> None:
+        """Move the average after `seen` pictures: weights by their half-life, buffers are copied.
+
+        In the beginning the half-life is a twentieth of what was seen (arXiv 2006.06676, its code).
+        """
+        keep = 0.5 ** (batch / max(1.0, min(self._options.half_life, seen * 0.05)))
+        for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            mean.lerp_(now, 1 - keep)
+        for copy, buffer in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            copy.copy_(buffer)
+
+    @torch.no_grad()
+    def sheet(self) -> Image.Image:
+        """The first pictures' names painted by the average, from fixed latents."""
+        rng = Generator().manual_seed(0)
+        drawn = self._there(self.average.draw(32, rng))
+        rows = torch.linspace(0, len(self._pictures) - 1, 32).long()
+        return sheet_of(self.average.eval()(drawn, self._labels[rows].to(self.usual.device)), columns=8)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The discriminator computes no gradients for its own weights."""
+        self.discriminator.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self.discriminator.requires_grad_(True)
+
+    def _real(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
+        picks = torch.randint(len(self._pictures), (size,), generator=rng)
+        pixels = to_unit(self._pictures[picks])
+        pixels = F.avg_pool2d(pixels, pixels.shape[-1] // self.generator.size)
+        return pixels.to(self.usual.device), self._told(picks, rng)
+
+    def _fake(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
+        picks = torch.randint(len(self._pictures), (size,), generator=rng)
+        label = self._told(picks, rng)
+        return self.generator(self._there(self.generator.draw(size, rng)), label), label
+
+    def _told(self, picks: Tensor, rng: Generator) -> Tensor:
+        told = torch.rand(len(picks), 1, generator=rng) >= self._options.drop
+        return (self._labels[picks] * told).to(self.usual.device)
+
+    def _there(self, drawn: Drawn) -> Drawn:
+        return {name: value.to(self.usual.device) for name, value in drawn.items()}
+
+    def _augmented(self, pixels: Tensor, rng: Generator) -> Tensor:
+        if self._options.target is None:
+            return pixels
+        return augmented(pixels, float(self.strength), rng, mirror=self._options.mirror)
+
+    def _adapt(self, sure: Tensor, step: int) -> None:
+        target, span = self._options.target, self._options.span
+        if target is None:
+            return
+        self.certainty += sure.sign().mean() / _ADAPT_EVERY
+        if (step + 1) % _ADAPT_EVERY == 0:
+            seen, sign = len(sure) * _ADAPT_EVERY, float(self.certainty)
+            self.strength.fill_(adapted(float(self.strength), sign, seen, target=target, span=span))
+            self.certainty.zero_()
+
+    def _path_penalty(self, size: int, rng: Generator) -> Tensor:
+        """Squared difference of path lengths from their running mean."""
+        assert isinstance(self.generator, StyleGenerator), "only styles have path lengths"
+        picks = torch.randint(len(self._pictures), (size,), generator=rng)
+        label, drawn = self._told(picks, rng), self._there(self.generator.draw(size, rng))
+        ws = self.generator.styles(drawn, label)
+        noise = [drawn[f"noise{k}"] for k in range(len(self.generator.synthesis.sides))]
+        pixels = self.generator.synthesis(ws, noise)
+        lengths = path_lengths(pixels, ws, torch.randn(pixels.shape, generator=rng).to(pixels))
+        self.usual.lerp_(lengths.detach().mean(), _PATH_DECAY)
+        return (lengths - self.usual).square().mean()
+
+
+def names_of(pictures: CaptionedImages) -> Names:
+    """The concepts and the styles of a data set, in English and Chinese, as far as its rows tell them."""
+    rows = [row for row in pictures.rows if row.get("concept") and row.get("style")]
+    concepts = sorted({(str(row["concept"]), str(row.get("concept_zh") or row["concept"])) for row in rows})
+    styles = [(style, *STYLE_WORDS.get(style, ())) for style in sorted({str(row["style"]) for row in rows})]
+    return Names(tuple("/".join(dict.fromkeys(said)) for said in [*concepts, *styles]))
+
+
+def _check(pictures: CaptionedImages, size: int) -> None:
+    count, (height, width) = len(pictures), pictures.pictures.shape[-2:]
+    if count < 2:
+        raise BadData(f"{count} picture is too few: a discriminator needs at least 2")
+    if height != width or width % size or width & (width - 1):
+        fit = " or ".join(near_sides(width, least=size))
+        raise BadData(
+            f"pictures of {width} x {height} pixels do not fit a network of {size}, whose sides are halved: "
+            f"resize them to {fit} pixels square"
+        )

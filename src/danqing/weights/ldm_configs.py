@@ -1,0 +1,172 @@
+"""What the networks in an original Stable Diffusion file look like, read from the shapes of their tensors.
+
+Not in the shapes: groups of 32 in every norm, 64 channels a head in text towers, and what `Kind` holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from danqing.core.errors import BadWeights
+from danqing.weights.ldm_keys import Table, clip_table, open_clip_table, rename
+from danqing.weights.pretrained import Config, Header
+
+UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
+CONV_IN = f"{UNET}input_blocks.0.0.weight"
+
+_HEAD = 64  # channels a head in every text tower
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One generation of Stable Diffusion, told by where its text tower is.
+
+    text: what the tower's names begin with. blocks: and those of its blocks. table: of how many blocks.
+    heads: of a UNet level with so many channels. pad: the token after the end of a text. predicts: None where
+    files of this kind come with either. sides: native pixels by prediction.
+    """
+
+    title: str
+    text: str
+    blocks: str
+    table: Callable[[int], Table]
+    act: str
+    heads: Callable[[int], int]
+    pad: str
+    predicts: str | None
+    sides: dict[str, int]
+
+
+_SD1 = Kind(
+    title="Stable Diffusion 1",
+    text="cond_stage_model.transformer.text_model.",
+    blocks="encoder.layers.",
+    table=clip_table,
+    act="quick_gelu",
+    heads=lambda _channels: 8,
+    pad="<|endoftext|>",
+    predicts="epsilon",
+    sides={"epsilon": 512, "v_prediction": 512},
+)
+_SD2 = Kind(
+    title="Stable Diffusion 2",
+    text="cond_stage_model.model.",
+    blocks="transformer.resblocks.",
+    table=open_clip_table,
+    act="gelu",
+    heads=lambda channels: channels // 64,
+    pad="!",  # its id is 0, which is what the original pads with
+    predicts=None,
+    sides={"epsilon": 512, "v_prediction": 768},
+)
+# some merges were saved without `text_model.`
+KINDS = (_SD1, replace(_SD1, text="cond_stage_model.transformer."), _SD2)
+
+SCHEDULER: Config = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+    "timestep_spacing": "leading",
+    "rescale_betas_zero_snr": False,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
+def side(header: Header, name: str, axis: int) -> int:
+    """The length of a tensor along an axis.
+
+    Raises:
+        BadWeights: the file has no such tensor, or it has fewer axes.
+    """
+    shape = header.shapes.get(name)
+    if shape is None or len(shape) <= axis:
+        lack = f"lacks {name}" if shape is None else f"has {name} of shape {list(shape)}"
+        raise BadWeights(f"{str(header.path)!r} {lack}: it is no whole Stable Diffusion, fetch it again")
+    return shape[axis]
+
+
+def unet_config(header: Header, kind: Kind, prediction: str) -> Config:
+    """The config of a `UNet2DConditionModel`.
+
+    Raises:
+        BadWeights: a tensor that tells it is not there.
+    """
+    blocks = _count(header, f"{UNET}input_blocks.")
+    halvings = [k for k in range(blocks) if f"{UNET}input_blocks.{k}.0.op.weight" in header.shapes]
+    layers = (halvings[0] if halvings else blocks) - 1
+    firsts = [1, *(k + 1 for k in halvings)]  # the first block of each level
+    channels = [side(header, f"{UNET}input_blocks.{k}.0.out_layers.3.weight", 0) for k in firsts]
+    words = [f"{UNET}input_blocks.{k}.1.proj_in.weight" in header.shapes for k in firsts]
+    middle = f"{UNET}middle_block.1"
+    return {
+        "sample_size": kind.sides[prediction] // 2 ** (_levels(header) - 1),
+        "in_channels": side(header, CONV_IN, 1),
+        "out_channels": side(header, f"{UNET}out.2.weight", 0),
+        "block_out_channels": channels,
+        "layers_per_block": layers,
+        "down_block_types": ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in words],
+        "up_block_types": ["CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(words)],
+        "cross_attention_dim": side(header, f"{middle}.transformer_blocks.0.attn2.to_k.weight", 1),
+        "use_linear_projection": len(header.shapes.get(f"{middle}.proj_in.weight", ())) == 2,
+        "attention_head_dim": [kind.heads(width) for width in channels],  # diffusers: the number of heads
+    }
+
+
+def autoencoder_config(header: Header) -> Config:
+    """The config of an `AutoencoderKL`.
+
+    Raises:
+        BadWeights: a tensor that tells it is not there.
+    """
+    encoder, decoder = f"{AUTOENCODER}encoder", f"{AUTOENCODER}decoder"
+    levels = _levels(header)
+    return {
+        "in_channels": side(header, f"{encoder}.conv_in.weight", 1),
+        "out_channels": side(header, f"{decoder}.conv_out.weight", 0),
+        "latent_channels": side(header, f"{decoder}.conv_in.weight", 1),
+        "block_out_channels": [
+            side(header, f"{encoder}.down.{k}.block.0.conv1.weight", 0) for k in range(levels)
+        ],
+        "layers_per_block": _count(header, f"{encoder}.down.0.block."),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "scaling_factor": 0.18215,  # of all of Stable Diffusion 1 and 2
+        "sample_size": 512,
+    }
+
+
+def text_config(header: Header, kind: Kind) -> Config:
+    """The config of a `CLIPTextModel`, but for the ids of special tokens.
+
+    Raises:
+        BadWeights: a tensor that tells it is not there.
+    """
+    layers = _count(header, f"{kind.text}{kind.blocks}")
+    table = kind.table(max(layers, 1))
+
+    def tower(name: str, axis: int) -> int:
+        return side(header, kind.text + rename(table, f"{name}.weight"), axis)
+
+    width = tower("embeddings.token_embedding", 1)
+    return {
+        "vocab_size": tower("embeddings.token_embedding", 0),
+        "hidden_size": width,
+        "intermediate_size": tower("encoder.layers.0.mlp.fc1", 0),
+        "max_position_embeddings": tower("embeddings.position_embedding", 0),
+        "num_hidden_layers": layers,
+        "num_attention_heads": max(width // _HEAD, 1),
+        "hidden_act": kind.act,
+    }
+
+
+def _levels(header: Header) -> int:
+    return _count(header, f"{AUTOENCODER}encoder.down.")
+
+
+def _count(header: Header, head: str) -> int:
+    """How many different numbers follow `head`."""
+    return len({name[len(head) :].split(".")[0] for name in header.shapes if name.startswith(head)})

@@ -1,0 +1,34 @@
+"""The weights that come with the package: where each model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import danqing.zoo
+from danqing.core.errors import BadWeights, shorten, unknown
+
+
+def shipped() -> dict[str, Path]:
+    """The models that come with the package: name -> folder."""
+    roots = [Path(root) for root in danqing.zoo.__path__]
+    return {card.parent.name: card.parent for root in roots for card in sorted(root.glob("*/card.json"))}
+
+
+def unknown_model(name: str) -> str:
+    """One line for a name that is neither a shipped model nor a place of weights."""
+    give = "give a folder of weights or a .safetensors file"
+    if not shipped():
+        return f"unknown model {shorten(name)!r}: none came with this copy, so {give}"
+    return f"{unknown('model', name, shipped())}, or {give}"
+
+
+def shipped_part(name: str) -> Path:
+    """The folder of shipped weights that do not paint by themselves.
+
+    Raises:
+        BadWeights: this copy came without them.
+    """
+    folder = Path(danqing.zoo.__path__[0]) / name
+    if not folder.is_dir():
+        raise BadWeights(f"{str(folder)!r} is missing: install danqing again, with its weights")
+    return folder

@@ -1,0 +1,151 @@
+"""Frozen language models for painters that take any: our CLIP's text tower, T5, BERT and its kin.
+
+A painter's folder tells which it learned with, and the first numbers that it makes of a probe: painted with
+another, its pictures would mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertModel,
+    CLIPTextModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    T5EncoderModel,
+)
+from transformers.utils import logging
+
+from danqing.conditioning.masked_text_encoder import MaskedEncoder
+from danqing.core.errors import BadWeights, unknown
+from danqing.weights.pretrained import find_weights, first_line, read_json
+
+TOWERS: dict[str, type[PreTrainedModel]] = {
+    "clip": CLIPTextModel,
+    "clip_text_model": CLIPTextModel,
+    "t5": T5EncoderModel,
+    "bert": BertModel,
+}
+"""model_type of a transformers config -> the class that gives its token states."""
+
+_VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.txt", "vocab.json")
+_PROBE, _NUMBERS, _NEAR = "a red cat", 8, 0.05  # half precision and another machine make 0.01 of difference
+_LONGEST = 77  # tokens that are read where a tower sets no bound, as DeepFloyd IF
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Which encoder a painter learned with: its folder, None for the CLIP that is shipped, and its probe."""
+
+    place: str | None = None
+    probe: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, encoder: MaskedEncoder, place: Path | None = None) -> Tower:
+        """The encoder that was read from `place`."""
+        return cls(None if place is None else str(place), _probed(encoder))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Tower:
+        """From what `to_config` gave."""
+        return cls(config.get("place"), tuple(float(number) for number in config.get("probe", ())))
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain values, for `config.json`."""
+        return asdict(self)
+
+    def open(self, shipped: Path) -> MaskedEncoder:
+        """The encoder; `shipped` is the folder of our CLIP.
+
+        Raises:
+            BadWeights: it is not there, cannot be read, or is another one than the painter learned with.
+        """
+        folder = shipped if self.place is None else Path(self.place).expanduser()
+        encoder = read_tower(folder)
+        found = _probed(encoder)
+        if self.probe and not _alike(found, self.probe):
+            raise BadWeights(
+                f"the text encoder in {str(folder)!r} is another one than the painter learned with: "
+                "put that one back, or train the painter anew"
+            )
+        return encoder
+
+
+def read_tower(folder: Path, words: Path | None = None) -> MaskedEncoder:
+    """The text encoder in a folder of transformers, its tokenizer in `words` or in the same.
+
+    In float32, since T5's states overflow half precision.
+
+    Raises:
+        BadWeights: in one line that names the folder and what is missing or wrong.
+    """
+    if not folder.is_dir():
+        raise BadWeights(f"no text encoder in {str(folder)!r}: give the folder of its weights")
+    kind = str(read_json(folder / "config.json").get("model_type"))
+    if kind not in TOWERS:
+        raise BadWeights(f"{str(folder)!r}: {unknown('text encoder', kind, TOWERS)}")
+    tokenizer = _tokenizer(folder if words is None else words)
+    if not list(folder.glob("*.safetensors.index.json")):  # of many files, which transformers finds itself
+        find_weights(folder)
+    given: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    try:
+        with _quiet():
+            model, told = TOWERS[kind].from_pretrained(folder, dtype=torch.float32, **given)
+    except Exception as error:  # transformers raises bare ones of many libraries
+        raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
+    lacking = sorted(name for name in told["missing_keys"] if "pooler" not in name)
+    if lacking:
+        raise BadWeights(f"{str(folder)!r} lacks {lacking[0]}: fetch the whole folder again")
+    return tower_of(tokenizer, model)
+
+
+def tower_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> MaskedEncoder:
+    """An encoder as long as both the tokenizer and the model allow."""
+    bound = getattr(model.config, "max_position_embeddings", None) or _LONGEST
+    longest = min(tokenizer.model_max_length, bound, _LONGEST)
+    return MaskedEncoder(tokenizer, model.eval().requires_grad_(False), longest)
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise BadWeights(
+            f"no {' or '.join(_VOCABULARIES[:2])} in {str(folder)!r}: the words of a text encoder are in its "
+            "sentencepiece file, fetch that too"
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        raise BadWeights(
+            f"the words of {str(folder)!r} cannot be read ({first_line(error)}): fetch them again"
+        ) from None
+    return tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report on what else is in a file, such as CLIP's other tower."""
+    loud, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(loud)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _probed(encoder: MaskedEncoder) -> tuple[float, ...]:
+    last = encoder(_PROBE).tokens[0, 1, :_NUMBERS]  # of the first word
+    return tuple(round(float(number), 3) for number in last)
+
+
+def _alike(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
+    return len(one) == len(two) and all(abs(a - b) < _NEAR for a, b in zip(one, two, strict=True))
