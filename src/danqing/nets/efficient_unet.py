@@ -24,11 +24,16 @@ _WAVES = 128  # numbers that a time is written in before it is learned from
 
 @dataclass(frozen=True)
 class EfficientUNetConfig:
-    """channels: of pictures. concat_channels: of the pictures concatenated to them, 0 for a base. text: width of a token.
+    """The shape of an `EfficientUNet`. A head of attention is 32 numbers wide.
 
-    widths: of the levels, the first at full size and each next at half of it; depths: blocks on the way down,
-    and as many on the way up. attention: which levels attend to words, and themselves where `to_itself`; a
-    stage that is to paint larger than it learned must not. width of a head: 32.
+    channels: of pictures.
+    concat_channels: of what is concatenated to them, 0 for a base.
+    text: width of a token.
+    widths: of the levels, the first at full size and each next at half of it.
+    depths: blocks on the way down, and as many on the way up.
+    attention: which levels attend to words.
+    to_itself: they attend to themselves too; not for a stage that will paint larger than it was trained.
+    embedding: width of the embedded time.
     """
 
     channels: int = 4

@@ -1,0 +1,52 @@
+"""How far long work is: one type for painting, tuning, training, evaluation and downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # importing it takes seconds, and the command line needs this module only
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far some work is.
+
+    step: units of work that are done, such as denoising steps; 0 before the first.
+    of: units of work in all; 0 where that is unknown.
+    message: what is being done, or a line of results; empty where there is nothing new.
+    preview: makes a small look at the unfinished pictures, [n 3 h w] in [0, 1]; None where there is none.
+    """
+
+    step: int = 0
+    of: int = 0
+    message: str = ""
+    preview: Callable[[], Tensor] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all units of work are done."""
+        return 0 < self.of == self.step
+
+
+ProgressCallback = Callable[[Progress], object]
+"""Called after each unit of work. Whatever it raises cancels the work."""
+
+
+def no_progress(progress: Progress) -> None:
+    """A callback that does nothing."""
+
+
+def part_of(callback: ProgressCallback, part: int, parts: int) -> ProgressCallback:
+    """The callback for one of several equal parts of a work: counts steps over all of them.
+
+    part: counted from 0.
+    """
+
+    def overall(progress: Progress) -> object:
+        step, of = part * progress.of + progress.step, parts * progress.of
+        return callback(replace(progress, step=step, of=of))
+
+    return overall
