@@ -16,7 +16,7 @@ import danqing
 from danqing.conditioning.parameters import MAPPING_VERSION
 from danqing.conditioning.prompt import spoken
 from danqing.conditioning.wildcards import choose
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief
 from danqing.core.images import to_pil
 from danqing.core.metadata import Info
@@ -39,12 +39,12 @@ _RIM = 32  # native pixels; more than an upscaler's convolutions reach
 class Batch:
     """Pictures that are told the same words; `parts` go through the network at once."""
 
-    brief: Brief
+    brief: ResolvedBrief
     parts: tuple[Seeds, ...]
 
 
 def painted(
-    brief: Brief,
+    brief: ResolvedBrief,
     painter: Painter,
     given: InputImages = NO_IMAGES,
     *,
@@ -75,7 +75,7 @@ def painted(
     ]
 
 
-def pictures_of(brief: Brief, painter: Painter, native: Sequence[Tensor]) -> list[Picture]:
+def pictures_of(brief: ResolvedBrief, painter: Painter, native: Sequence[Tensor]) -> list[Picture]:
     """The finished pixels [1 c h w] of a brief's pictures, enlarged if it asks for that, one by one.
 
     All at once a sheet of 64 would need gigabytes.
@@ -90,7 +90,7 @@ def pictures_of(brief: Brief, painter: Painter, native: Sequence[Tensor]) -> lis
     return [Picture(image, brief.alone(k), info) for k, image in enumerate(images)]
 
 
-def _batches(told: Sequence[Brief], batch: int) -> list[Batch]:
+def _batches(told: Sequence[ResolvedBrief], batch: int) -> list[Batch]:
     """All pictures in the order of their seeds, at most `batch` at a time."""
     made = []
     for _, alike in groupby(told, key=_key):
@@ -101,17 +101,16 @@ def _batches(told: Sequence[Brief], batch: int) -> list[Batch]:
     return made
 
 
-def _key(brief: Brief) -> str:
+def _key(brief: ResolvedBrief) -> str:
     return brief.model_dump_json(exclude={"variation_seed" if brief.variation else "seed"})
 
 
-def _seeds(brief: Brief, numbers: Sequence[int]) -> Seeds:
-    assert brief.seed is not None, "settle the brief first"
+def _seeds(brief: ResolvedBrief, numbers: Sequence[int]) -> Seeds:
     return Between(brief.seed, numbers, brief.variation) if brief.variation else Seeds(numbers)
 
 
 @contextmanager
-def with_adapters(painter: Painter, brief: Brief) -> Iterator[Brief]:
+def with_adapters(painter: Painter, brief: ResolvedBrief) -> Iterator[ResolvedBrief]:
     """The painter with the brief's adapters on, and the brief in the words that they were learned by.
 
     Raises:
@@ -131,7 +130,9 @@ def with_adapters(painter: Painter, brief: Brief) -> Iterator[Brief]:
         yield brief.model_copy(update={"prompt": by_its_trigger(brief.prompt, adapters)})
 
 
-def _native(painter: Painter, brief: Brief, words: Conditioning, seeds: Seeds, watch: Watch) -> list[Tensor]:
+def _native(
+    painter: Painter, brief: ResolvedBrief, words: Conditioning, seeds: Seeds, watch: Watch
+) -> list[Tensor]:
     """The finished pictures of these seeds, each [1 c h w] in [-1, 1] at native size."""
     canvas = painter.begin(brief, words, seeds)
     for canvas in painter.steps(brief, words, canvas):  # noqa: B020  the canvas moves along
@@ -163,10 +164,9 @@ def _enlarged(pixels: Tensor, painter: Painter, tile: bool) -> Tensor:
     return large[..., edge:-edge, edge:-edge]
 
 
-def _signed(picture: Picture, told: Brief, facts: dict[str, object]) -> Picture:
+def _signed(picture: Picture, told: ResolvedBrief, facts: dict[str, object]) -> Picture:
     """The picture with its wildcard text, the adapters it names, and what was chosen for it."""
     brief = picture.brief.model_copy(update={"adapters": told.adapters})
-    assert brief.seed is not None, "settle the brief first"
     words = choose(brief.prompt, brief.seed)
     told_of = {**facts, "chosen": "" if words == brief.prompt else words}
     return replace(picture, brief=brief, info=picture.info.model_copy(update=told_of))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from danqing.apps._generate import Watch, painted
 from danqing.apps.forms import Form
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 from danqing.core.painter import InputImages, Painter
@@ -75,7 +75,7 @@ class Job:
     watch: Watch | None = None
 
     def paint(
-        self, brief: Brief, given: InputImages, after: Callable[[Image.Image], Image.Image]
+        self, brief: ResolvedBrief, given: InputImages, after: Callable[[Image.Image], Image.Image]
     ) -> list[Picture]:
         """The pictures of a settled brief, each changed by `after`, telling where they come from."""
         pictures = painted(brief, self.painter, given, watch=self.watch)
@@ -95,7 +95,7 @@ class Job:
         ground = Image.new("RGBA", image.size, wished)
         return Image.alpha_composite(ground, image).convert("RGB")
 
-    def resolved(self, width: int, height: int, **changed: Any) -> Brief:
+    def resolved(self, width: int, height: int, **changed: Any) -> ResolvedBrief:
         """The form's brief for a canvas of that size: transparent where the picture is and the model can."""
         given: dict[str, Any] = {"background": "transparent"} if self.clear else {}
         if "model" not in self.form.model_fields_set:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
@@ -41,7 +41,7 @@ def method(painter: Painter) -> str:
 class Repaints(Painter, Protocol):
     """A painter that enlarges by painting, four times, in tiles of its own."""
 
-    def repaint(self, pixels: Tensor, brief: Brief) -> Iterator[Tensor]:
+    def repaint(self, pixels: Tensor, brief: ResolvedBrief) -> Iterator[Tensor]:
         """A picture [1 c h w] in [-1, 1] -> what there is of the large one [1 3 4h 4w], after every tile."""
         ...
 
@@ -59,7 +59,7 @@ class Repaints(Painter, Protocol):
 
 
 def repainted(
-    picture: Image.Image, painter: Repaints, brief: Brief, watch: Watch | None = None
+    picture: Image.Image, painter: Repaints, brief: ResolvedBrief, watch: Watch | None = None
 ) -> Image.Image:
     """A picture four times larger, painted anew by a settled brief; on white, and without transparency.
 

@@ -20,7 +20,7 @@ from danqing.apps._generate import Watch, painted
 from danqing.apps._job import opened
 from danqing.apps.forms import Animate
 from danqing.conditioning.keyframes import KeyFrames, Script
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can
 from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import NO_IMAGES, Canvas, InputImages, Painter
@@ -99,7 +99,7 @@ class _Film:
             before = _pixels(picture)
             yield self._finished(picture, scale, k)
 
-    def _first(self, scale: int) -> tuple[Brief, Tensor | None]:
+    def _first(self, scale: int) -> tuple[ResolvedBrief, Tensor | None]:
         """What all frames share, at native size, and the picture to start from if there is one."""
         card, form = self.painter.card, self.form
         width, height = form.width or card.width * scale, form.height or card.height * scale
@@ -115,8 +115,7 @@ class _Film:
         sides = {"width": width // scale, "height": height // scale, "native": True}
         return form.brief(image=None, **sides, **clear).resolved(card), before
 
-    def _brief(self, brief: Brief, words: str, k: int, *, redraws: bool) -> Brief:
-        assert brief.seed is not None, "settle the brief first"
+    def _brief(self, brief: ResolvedBrief, words: str, k: int, *, redraws: bool) -> ResolvedBrief:
         place = self.form.start if k == 0 else f"frame {k - 1}"
         told = {"image": place, "strength": self.form.strength} if redraws else {"strength": None}
         return brief.model_copy(update={"prompt": words, "seed": brief.seed + k, **told})

@@ -25,7 +25,7 @@ from danqing.apps._job import Job, filled, opened, tunable
 from danqing.apps.describe import words_of
 from danqing.apps.forms import EDIT_STEPS, Edit
 from danqing.conditioning.prompt import plainly, spoken
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
 from danqing.core.painter import Painter
@@ -72,7 +72,7 @@ def edit(
     return [replace(picture, image=frame.shown(picture.image, source.image.size)) for picture in strip]
 
 
-def _strip(job: Job, brief: Brief, frame: CanvasFit, etas: Sequence[float]) -> Iterator[Picture]:
+def _strip(job: Job, brief: ResolvedBrief, frame: CanvasFit, etas: Sequence[float]) -> Iterator[Picture]:
     assert isinstance(job.form, Edit)
     painter = tunable(job.painter)
     pixels = from_pil(frame.cut(job.source.image, 1 if brief.native else painter.card.scale))[None]
@@ -87,7 +87,7 @@ def _strip(job: Job, brief: Brief, frame: CanvasFit, etas: Sequence[float]) -> I
             yield replace(told, info=told.info.model_copy(update={"asked": asked}))
 
 
-def _even_strip(job: Job, brief: Brief, frame: CanvasFit) -> list[Picture]:
+def _even_strip(job: Job, brief: ResolvedBrief, frame: CanvasFit) -> list[Picture]:
     scorer = shipped_clip_scorer()  # before the work, which its damage would waste
     if scorer is None:
         return list(_strip(job, brief, frame, USUAL))
@@ -116,7 +116,7 @@ def _options(effort: float) -> ImagicOptions:
     )
 
 
-def _swapped(job: Job, brief: Brief, frame: CanvasFit) -> list[Picture]:
+def _swapped(job: Job, brief: ResolvedBrief, frame: CanvasFit) -> list[Picture]:
     """The picture inverted under the words that it shows, and painted again with the ones that are wanted."""
     painter = tunable(job.painter)
     pixels = from_pil(frame.cut(job.source.image, 1 if brief.native else painter.card.scale))[None]

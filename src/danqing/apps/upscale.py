@@ -13,7 +13,7 @@ from danqing.apps._tiled_upscale import Repaints, enlarged, method, repainted
 from danqing.apps.describe import words_of
 from danqing.apps.forms import Upscale
 from danqing.apps.redraw import from_picture
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.metadata import Info
@@ -81,14 +81,14 @@ def _redrawn(job: Job) -> Picture:
     return picture
 
 
-def _painting(job: Job) -> Brief:
+def _painting(job: Job) -> ResolvedBrief:
     """What a painter that enlarges by painting is told: the form's words, or those of the picture."""
     said = words_for(job.form, job.source, job.painter.card)["prompt"]
     given = job.form.brief(model=job.painter.card.name, prompt=said, style=None, tile=False)
     return given.resolved(job.painter.card)
 
 
-def _unknown(job: Job) -> Brief:
+def _unknown(job: Job) -> ResolvedBrief:
     """The brief of a picture that came without one."""
     card = job.painter.card  # which enlarges tiles whether or not it paints them
     tile = job.form.tile and Can.TILE in card.can

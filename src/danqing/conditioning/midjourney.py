@@ -17,7 +17,7 @@ from random import Random
 import torch
 from torch import Generator, Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.painter import Conditioning
 
 CHAOS_MAX, WEIRD_MAX = 100, 3000  # the ranges of Brief
@@ -35,7 +35,7 @@ def stylize_guidance(guidance: float, stylize: int) -> float:
     return guidance * (low + (high - low) * (stylize - below) / (above - below))
 
 
-def with_chaos_and_weird(words: Conditioning, brief: Brief, seeds: Sequence[int]) -> Conditioning:
+def with_chaos_and_weird(words: Conditioning, brief: ResolvedBrief, seeds: Sequence[int]) -> Conditioning:
     """`words` of n pictures with the `chaos` and the `weird` of `brief`; row k depends on seeds[k] only.
 
     The negative words stay as they are: the pictures shall differ in what they show, not in what they avoid.

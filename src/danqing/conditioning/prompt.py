@@ -9,13 +9,13 @@ from typing import Any
 from danqing.conditioning.grammar import Chunk, Part, Prompt, Span, parse, render, text_of
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Card
 
 _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
-def spoken(brief: Brief) -> Brief:
+def spoken(brief: ResolvedBrief) -> ResolvedBrief:
     """What the picture of `brief.seed` is told: wildcards chosen, references to adapters among `adapters`.
 
     The words' own weight of an adapter goes before the one in `brief.adapters`.
@@ -23,7 +23,6 @@ def spoken(brief: Brief) -> Brief:
     Raises:
         BadBrief: more adapters than a brief takes, or parts whose weights sum to 0 or less.
     """
-    assert brief.seed is not None, "settle the brief first"
     prompt, found = take(choose(brief.prompt, brief.seed))
     parse(prompt).weights  # noqa: B018  told now, before a model is opened
     told: dict[str, Any] = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
@@ -32,7 +31,7 @@ def spoken(brief: Brief) -> Brief:
     return brief.model_copy(update=told)
 
 
-def words(brief: Brief, card: Card) -> Prompt:
+def words(brief: ResolvedBrief, card: Card) -> Prompt:
     """What `brief` says, and in each part its style, unless the prompt already names it.
 
     A style that the card calls "ink/水墨" makes "a cat, ink style" of "a cat" and "猫，水墨风格" of "猫". In
@@ -44,19 +43,19 @@ def words(brief: Brief, card: Card) -> Prompt:
     return replace(prompt, parts=tuple(_ended(part, ending) for part in prompt.parts))
 
 
-def said(brief: Brief, card: Card) -> str:
+def said(brief: ResolvedBrief, card: Card) -> str:
     """`words` as text. A prompt of one part stays as it was written, so that it may name adapters."""
     ending, prompt = _style(brief, card), parse(brief.prompt)
     alone = len(prompt.parts) == 1 and not prompt.blend
     return f"{brief.prompt}{ending}" if alone or not ending else render(words(brief, card))
 
 
-def plainly(brief: Brief, card: Card) -> str:
+def plainly(brief: ResolvedBrief, card: Card) -> str:
     """`words` without weights and other signs, for a reader who knows none, such as CLIP."""
     return " ".join(text_of(chunk) for part in words(brief, card).parts for chunk in part.chunks)
 
 
-def unwanted(brief: Brief) -> Prompt:
+def unwanted(brief: ResolvedBrief) -> Prompt:
     """What `brief` wants to keep out: weights and schedules, but a single part."""
     return parse(brief.negative_prompt, whole=True)
 
@@ -66,7 +65,7 @@ def is_chinese(text: str) -> bool:
     return _CJK.search(text) is not None
 
 
-def _style(brief: Brief, card: Card) -> str:
+def _style(brief: ResolvedBrief, card: Card) -> str:
     if brief.style is None:
         return ""
     english, _, chinese = card.styles[brief.style].partition("/")

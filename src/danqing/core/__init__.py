@@ -1,1 +1,1 @@
-"""The types a newcomer must know: Brief, Painter, Canvas, Conditioning, Picture, Card, Seeds."""
+"""The types a newcomer must know: ResolvedBrief, Painter, Canvas, Conditioning, Picture, Card, Seeds."""

@@ -133,7 +133,7 @@ class Brief(Request):
         """
         return cls.of_values(prompt=prompt, **fields)
 
-    def resolved(self, card: Card) -> Brief:
+    def resolved(self, card: Card) -> ResolvedBrief:
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
 
         Raises:
@@ -155,18 +155,21 @@ class Brief(Request):
         _check_grid(width, height, card.grid * scale)
         steps, guidance, sampler = self._pace(card)
         other = _seed(self.variation_seed, self.count) if self.variation else None
-        return self.model_copy(
-            update={
-                "style": _style_name(self.style, card),
-                "seed": _seed(self.seed, self.count),
-                "variation_seed": other,
-                "width": width,
-                "height": height,
-                "steps": self.steps or steps,
-                "guidance": guidance if self.guidance is None else self.guidance,
-                "sampler": self.sampler or sampler,
-            }
+        return self.completed(
+            style=_style_name(self.style, card),
+            seed=_seed(self.seed, self.count),
+            variation_seed=other,
+            width=width,
+            height=height,
+            steps=self.steps or steps,
+            guidance=guidance if self.guidance is None else self.guidance,
+            sampler=self.sampler or sampler,
         )
+
+    def completed(self, **values: object) -> ResolvedBrief:
+        """The brief with `values` in its open fields, which are not validated again."""
+        changed = self.model_copy(update=values)
+        return ResolvedBrief.model_construct(_fields_set=changed.model_fields_set, **dict(changed))
 
     def _pace(self, card: Card) -> tuple[int, float, str]:
         """Steps, guidance and sampler where the brief leaves them open."""
@@ -178,7 +181,22 @@ class Brief(Request):
             )
         return card.fast.steps, card.fast.guidance, card.fast.sampler
 
-    def alone(self, k: int) -> Brief:
+
+class ResolvedBrief(Brief):
+    """A brief that leaves nothing open: what painters are given, and what pictures hold.
+
+    variation_seed: None only where `variation` is 0.
+    sampler: empty where the model has none to choose.
+    """
+
+    seed: int
+    width: Side
+    height: Side
+    steps: int
+    guidance: float
+    sampler: Text
+
+    def alone(self, k: int) -> ResolvedBrief:
         """The brief that paints picture `k` of this one by itself."""
         name = "variation_seed" if self.variation else "seed"
         return self.model_copy(update={name: self.seeds[k], "count": 1})
@@ -186,8 +204,7 @@ class Brief(Request):
     @property
     def seeds(self) -> range:
         """The number that differs from picture to picture: the seed, or in variations the other seed."""
-        first = self.variation_seed if self.variation else self.seed
-        assert first is not None, "settle the brief first"
+        first = self.variation_seed if self.variation and self.variation_seed is not None else self.seed
         return range(first, first + self.count)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, BadPicture, shorten
 
 PARAMETERS = "parameters"  # the chunk of A1111
@@ -41,7 +41,7 @@ class Info(BaseModel):
     )
 
 
-def write_a1111(brief: Brief, info: Info) -> str:
+def write_a1111(brief: ResolvedBrief, info: Info) -> str:
     """The text of A1111's `parameters` chunk for a settled brief.
 
     Its readers split at "Negative prompt:", "," and ":", and know no escape that all of them honour. So a
@@ -70,7 +70,7 @@ def write_a1111(brief: Brief, info: Info) -> str:
     return "\n".join(lines)
 
 
-def write_json(brief: Brief, info: Info) -> str:
+def write_json(brief: ResolvedBrief, info: Info) -> str:
     """The text of our own chunk: everything, exactly."""
     record = {
         "brief": brief.model_dump(mode="json"),
@@ -79,7 +79,7 @@ def write_json(brief: Brief, info: Info) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
-def read_json(text: str) -> tuple[Brief, Info]:
+def read_json(text: str) -> tuple[ResolvedBrief, Info]:
     """The brief and the info that `write_json` wrote, here or in another version of danqing.
 
     Keys that this version does not know are skipped and named in `Info.unread`.
@@ -95,7 +95,7 @@ def read_json(text: str) -> tuple[Brief, Info]:
     unread = tuple(str(key) for key in given if key not in known)
     try:
         info = Info.model_validate({**_dict(record.get("info")), "unread": unread})
-        return Brief.of(**known), info
+        return ResolvedBrief.of_values(**known), info
     except BadBrief as error:
         raise BadPicture(f"its brief can no longer be painted: {error}") from None
     except ValidationError as error:

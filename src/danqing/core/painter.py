@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.seeds import Seeds
 
@@ -198,15 +198,15 @@ class Painter(Protocol):
 
     card: Card
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """Words and given pictures -> conditioning for one picture, with the negative words inside."""
         ...
 
-    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+    def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """The canvas to start from, one row per seed: blank, or the given picture as far as it is kept."""
         ...
 
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """Paint: one canvas per step, the last with step == of.
 
         Raises:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadPicture
 from danqing.core.files import replacing
 from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
@@ -41,7 +41,7 @@ class Picture:
     """An image, the settled brief that paints it again, and how it came to be."""
 
     image: Image.Image
-    brief: Brief
+    brief: ResolvedBrief
     info: Info = field(default_factory=Info)
 
     def save(self, path: str | Path) -> Path:

@@ -13,7 +13,7 @@ from typing import cast
 
 from PIL import Image, ImageOps
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadPicture
 from danqing.core.metadata import Info, read_json
 from danqing.core.picture import Picture, decoded
@@ -41,7 +41,7 @@ class Source:
     image: Image.Image
     name: str
     notes: tuple[str, ...] = ()
-    brief: Brief | None = None
+    brief: ResolvedBrief | None = None
 
     @property
     def id(self) -> str:
@@ -76,7 +76,7 @@ def read_source(place: Place) -> Source:
     return Source(image, str(place), (*notes, *deep), _brief(found.text))
 
 
-def _brief(text: str | None) -> Brief | None:
+def _brief(text: str | None) -> ResolvedBrief | None:
     if text is None:
         return None
     try:
@@ -85,7 +85,7 @@ def _brief(text: str | None) -> Brief | None:
         return None
 
 
-def _said(brief: Brief, info: Info) -> Brief:
+def _said(brief: ResolvedBrief, info: Info) -> ResolvedBrief:
     """The brief with its wildcards as they were chosen: who starts from the picture means what it shows."""
     alone = info.chosen and brief.count == 1
     return brief.model_copy(update={"prompt": info.chosen}) if alone else brief

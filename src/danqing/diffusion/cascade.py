@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -147,17 +147,19 @@ class Cascade:
                     f"{one.card.name!r} paints {ends}: put stages in a row whose sizes meet"
                 )
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words, with the given picture at the size of the last stage."""
         return self.base.condition(self._brief(brief, 0), given)
 
-    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> StageCanvas:
+    def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> StageCanvas:
         """The base's canvas, see `DiffusionPainter.begin`."""
         canvas = self.base.begin(self._brief(brief, 0), self._words(conditioning, 0), seeds)
         further = sum(self._steps(brief, stage) for stage in self.stages)
         return StageCanvas(canvas.state, seeds, step=0, of=canvas.of + further, tile=brief.tile)
 
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[StageCanvas]:
+    def steps(
+        self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas
+    ) -> Iterator[StageCanvas]:
         """One canvas per step of each stage, in the size of that stage.
 
         Raises:
@@ -192,7 +194,7 @@ class Cascade:
         return (self.stages[-1].painter if self.stages else self.base).enlarge(pixels)
 
     def _enlarge(
-        self, number: int, brief: Brief, conditioning: Conditioning, seeds: Seeds, small: Tensor
+        self, number: int, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds, small: Tensor
     ) -> Iterator[Canvas]:
         """Stage `number` over small pictures [n c h w], with seeds of its own."""
         stage, told, own = self.stages[number - 1], self._brief(brief, number), seeds.further(number)
@@ -210,15 +212,12 @@ class Cascade:
         """How many times smaller stage `number` paints than the last."""
         return math.prod(stage.factor for stage in self.stages[number:])
 
-    def _steps(self, brief: Brief, stage: SuperResolution) -> int:
-        assert brief.steps is not None, "settle the brief first"
+    def _steps(self, brief: ResolvedBrief, stage: SuperResolution) -> int:
         steps = round(stage.painter.card.steps * brief.steps / self.card.steps)
         return min(max(steps, 1), len(stage.painter.schedule))
 
-    def _brief(self, brief: Brief, number: int) -> Brief:
+    def _brief(self, brief: ResolvedBrief, number: int) -> ResolvedBrief:
         """What stage `number` is told."""
-        assert brief.width is not None, "settle the brief first"
-        assert brief.height is not None, "settle the brief first"
         shrink = self._shrink(number) * (1 if brief.native else self.card.scale)
         sides = {"width": brief.width // shrink, "height": brief.height // shrink, "native": True}
         if number == 0:

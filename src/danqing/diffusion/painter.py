@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from danqing.conditioning.encode import Encoder, encode
 from danqing.conditioning.midjourney import stylize_guidance, with_chaos_and_weird
 from danqing.conditioning.prompt import unwanted, words
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -69,7 +69,7 @@ class DiffusionPainter:
             if isinstance(module, nn.Module):
                 module.to(device)
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words with its style, its negative words and the given picture, for one picture.
 
         Raises:
@@ -82,7 +82,7 @@ class DiffusionPainter:
         concat = self._beside(brief, given)
         return replace(said, image=image, region=self._region(given)).with_concat(concat)
 
-    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+    def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
 
         Noise is standard normal [n channels h w]: signal and noise together have variance 1 at any level.
@@ -97,13 +97,12 @@ class DiffusionPainter:
             state = levels[0].alpha * conditioning.image + levels[0].sigma * state
         return Canvas(state, seeds, step=0, of=len(levels) - 1, tile=brief.tile)
 
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """One canvas per step. Its state is the estimate of the finished picture, so that a preview is clear.
 
         Raises:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
-        assert brief.sampler is not None, "settle the brief first"
         levels = self.levels(brief, conditioning.image is not None)
         said = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
         denoise = torch.no_grad()(self.denoiser(brief, said, levels))
@@ -142,7 +141,7 @@ class DiffusionPainter:
             return pixels
         return self.enlarger(pixels.to(self.device)).clamp(-1, 1).cpu()
 
-    def levels(self, brief: Brief, redraws: bool) -> list[Level]:
+    def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
         """The levels that a brief's sampler walks along; where it redraws, the last ones, as `strength` says.
 
         The same strength hides as much of a picture with every model and every sampler: see `Schedule.share`.
@@ -150,8 +149,6 @@ class DiffusionPainter:
         Raises:
             BadBrief: an unknown sampler, steps that the schedule does not have, or less than one step.
         """
-        assert brief.sampler is not None, "settle the brief first"
-        assert brief.steps is not None, "settle the brief first"
         sampler = SAMPLERS[brief.sampler]
         levels = self.schedule.levels(brief.steps, sampler.spacing, sampler.clean_end)
         if not redraws or brief.strength is None:
@@ -172,13 +169,12 @@ class DiffusionPainter:
         return levels[min(range(brief.steps), key=lambda k: abs(levels[k].t - begins)) :]
 
     def denoiser(
-        self, brief: Brief, conditioning: Conditioning, levels: Sequence[Level]
+        self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]
     ) -> Callable[[Tensor, Level], Answer]:
         """What is clean in x [n c h w] at a level, as the guided network says; differentiable in x.
 
         conditioning: for n pictures. levels: those of the walk, for words that change on the way.
         """
-        assert brief.guidance is not None, "settle the brief first"
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
         guidance = Guidance(strength, brief.rescale)
         output = guided_along(self.network, conditioning, guidance, levels)
@@ -193,10 +189,8 @@ class DiffusionPainter:
 
         return denoise
 
-    def _sides(self, brief: Brief) -> tuple[int, int]:
+    def _sides(self, brief: ResolvedBrief) -> tuple[int, int]:
         """Height and width of the state."""
-        assert brief.width is not None, "settle the brief first"
-        assert brief.height is not None, "settle the brief first"
         shrink = self.codec.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
 
@@ -217,7 +211,7 @@ class DiffusionPainter:
         """The region at the size of the state: a latent that touches it is repainted."""
         return None if given.region is None else F.max_pool2d(given.region, self.codec.factor)
 
-    def _beside(self, brief: Brief, given: InputImages) -> Tensor | None:
+    def _beside(self, brief: ResolvedBrief, given: InputImages) -> Tensor | None:
         if self.concat is None:
             return None
         if given.image is None:  # repaint all of nothing

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from danqing.conditioning.names import Names
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -51,14 +51,14 @@ class LatentPainter(ABC, Generic[Network]):
         self.generator.eval().requires_grad_(False)
 
     @abstractmethod
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """See `Painter.condition`."""
 
     @abstractmethod
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """See `Painter.steps`."""
 
-    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+    def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """z, standard normal, as a state [n latent 1 1].
 
         Raises:
@@ -95,7 +95,7 @@ class LatentPainter(ABC, Generic[Network]):
         """There is no learned upscaler: the pictures themselves."""
         return pixels
 
-    def _count(self, _brief: Brief, _conditioning: Conditioning) -> int:
+    def _count(self, _brief: ResolvedBrief, _conditioning: Conditioning) -> int:
         """How many steps there will be."""
         return 1
 

@@ -16,7 +16,7 @@ import torch
 from danqing.conditioning.encode import encode
 from danqing.conditioning.names import NO_NAMES, Names, label_of
 from danqing.conditioning.prompt import unwanted, words
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
@@ -36,12 +36,12 @@ PRESETS: dict[str, GanConfig] = {
 class GanPainter(LatentPainter[GanGenerator]):
     """One canvas for each picture."""
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
         """The names that the words say; what names nothing is told as dropped."""
         return encode(self.names, words(brief, self.card), unwanted(brief), steps=1)
 
     @torch.no_grad()
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:  # noqa: ARG002
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:  # noqa: ARG002
         """The picture.
 
         Raises:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import Conditioning
 from danqing.diffusion.loss import denoising_error, stratified_times
@@ -84,7 +84,7 @@ class Edit:
 def imagic(
     painter: DiffusionPainter,
     picture: Tensor,
-    brief: Brief,
+    brief: ResolvedBrief,
     options: ImagicOptions | None = None,
     watch: Watch | None = None,
 ) -> Edit:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.painter import Canvas, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.inversion import invert as invert
@@ -20,8 +20,8 @@ from danqing.diffusion.painter import DiffusionPainter
 def edited(
     painter: DiffusionPainter,
     picture: Tensor,
-    source: Brief,
-    target: Brief,
+    source: ResolvedBrief,
+    target: ResolvedBrief,
     region: Tensor | None = None,
     mend: int = 1,
     watch: Callable[[Canvas], object] | None = None,
@@ -37,7 +37,6 @@ def edited(
     target = target.model_copy(update={"sampler": "ddim"})
     words = painter.condition(target, InputImages(image=picture, region=region))
     canvas = painter.begin(target, words, Seeds([target.seed or 0]))
-    assert target.steps is not None, "settle the brief first"
     levels = painter.schedule.levels(target.steps)[-canvas.of - 1 :]
     assert words.image is not None
     noise = invert(painter, words.image, painter.condition(source), levels, mend)

@@ -26,7 +26,7 @@ from transformers import CLIPTokenizer
 from danqing.conditioning.encode import encode
 from danqing.conditioning.prompt import plainly, unwanted, words
 from danqing.conditioning.token_ids import TokenIds
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -95,7 +95,7 @@ class TokenPainter:
         """The side of its pictures in pixels."""
         return self.transformer.config.side * self.codec.config.factor
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """The words' ids, the negative ones inside, and a given picture's tokens as `image` [1 1 side side].
 
         Of several given pictures each token is the one that the codec finds likeliest in all, by weight.
@@ -111,7 +111,7 @@ class TokenPainter:
             raise BadBrief(f"model {self.card.name!r} reads words in one go: leave BREAK out")
         return replace(encode(self.text, wanted, not_wanted, rows), image=image)
 
-    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+    def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Blank rows, below those of the given picture that `strength` keeps.
 
         Raises:
@@ -131,13 +131,12 @@ class TokenPainter:
         return Canvas(state, seeds, step=0, of=side - kept)
 
     @torch.no_grad()
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """One canvas per row of tokens; the last one holds the candidate that was kept.
 
         Raises:
             NotFinite: the transformer gave NaN or infinite values.
         """
-        assert brief.guidance is not None, "settle the brief first"
         said = conditioning.expand(len(canvas.seeds))
         moments = dict(said.moments)
         kept = self.transformer.config.side - canvas.of
@@ -173,7 +172,7 @@ class TokenPainter:
         return pixels
 
     def _row(
-        self, telling: Telling, logits: Tensor, brief: Brief, canvas: Canvas, row: int
+        self, telling: Telling, logits: Tensor, brief: ResolvedBrief, canvas: Canvas, row: int
     ) -> tuple[Tensor, Tensor]:
         """The tokens of a row [n candidates side], and the logits of the token after it."""
         side, count = self.transformer.config.side, canvas.state.shape[1]
@@ -192,7 +191,7 @@ class TokenPainter:
                 logits = telling.go_on(tokens[-1], at)
         return torch.stack(tokens, dim=2), logits
 
-    def _best(self, brief: Brief, state: Tensor) -> Tensor:
+    def _best(self, brief: ResolvedBrief, state: Tensor) -> Tensor:
         """The candidate [n 1 side side] of each picture that the critic likes best."""
         if self.scorer is None or state.shape[1] == 1:
             return state[:, :1]
@@ -208,7 +207,7 @@ class TokenPainter:
         shares = torch.stack([share * each for share, each in zip(given.weights, likely, strict=True)])
         return shares.sum(dim=0).argmax(dim=1)[:, None].float()
 
-    def _kept_rows(self, brief: Brief, image: Tensor | None) -> int:
+    def _kept_rows(self, brief: ResolvedBrief, image: Tensor | None) -> int:
         """How many rows of the given picture stay.
 
         Raises:

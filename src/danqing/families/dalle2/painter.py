@@ -20,7 +20,7 @@ from torch import Tensor
 
 from danqing.conditioning.encode import encode
 from danqing.conditioning.prompt import unwanted, words
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -74,7 +74,7 @@ class Dalle2Painter:
                 "learned with"
             )
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """The words; of given pictures, their embedding as `concat` [1 d 1 1] and their noise as `image`.
 
         The noise is found only where some of it is kept: at a strength below 1.
@@ -99,7 +99,7 @@ class Dalle2Painter:
             noise = mixture([self._noise(brief, told_of(said, z), picture) for picture, z in each], weights)
         return replace(said, image=noise, concat=z[:, :, None, None])
 
-    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+    def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Noise for the decoder, or between that of the given picture and new one, by strength.
 
         Raises:
@@ -119,7 +119,7 @@ class Dalle2Painter:
             state = slerp(conditioning.image.expand_as(state), state, _strength(brief))
         return replace(canvas, state=state, of=canvas.of + further)
 
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """One canvas for each step of the prior, still white, of the decoder, and of the upsampler.
 
         Raises:
@@ -133,7 +133,6 @@ class Dalle2Painter:
             for done, drawn in enumerate(self.prior.walk(plain, canvas.seeds), start=1):  # noqa: B007
                 yield replace(canvas, state=torch.ones_like(canvas.state), step=done)
             z = best(self.space.sized(drawn), _whole(conditioning).expand(n, -1))
-        assert brief.steps is not None, "settle the brief first"
         told, now = told_of(conditioning.expand(n), z), replace(canvas, of=brief.steps)
         for now in self.decoder.steps(self._small(brief), told, now):  # noqa: B020  the canvas moves along
             yield replace(now, step=done + now.step, of=canvas.of)
@@ -170,13 +169,13 @@ class Dalle2Painter:
     def _factor(self) -> int:
         return 1 if self.stage is None else self.stage.factor
 
-    def _small(self, brief: Brief) -> Brief:
+    def _small(self, brief: ResolvedBrief) -> ResolvedBrief:
         """What the decoder is told."""
         side = self.card.width // self._factor
         return brief.model_copy(update={"width": side, "height": side, "native": True})
 
     def _enlarged(
-        self, stage: SuperResolution, brief: Brief, seeds: Seeds, small: Tensor
+        self, stage: SuperResolution, brief: ResolvedBrief, seeds: Seeds, small: Tensor
     ) -> Iterator[Canvas]:
         """The stage's canvases over small pictures [n c h w], with seeds of its own."""
         own, card = seeds.further(1), stage.painter.card
@@ -187,9 +186,8 @@ class Dalle2Painter:
         seen = stage.seen(nothing, small, level, noise)
         yield from stage.painter.steps(told, seen, stage.painter.begin(told, seen, own))
 
-    def _noise(self, brief: Brief, told: Conditioning, picture: Tensor) -> Tensor:
+    def _noise(self, brief: ResolvedBrief, told: Conditioning, picture: Tensor) -> Tensor:
         """What DDIM paints the picture from when it is told that, [1 c h w]: the x_T of section 3."""
-        assert brief.steps is not None, "settle the brief first"
         picture = F.avg_pool2d(picture, self._factor)
         levels = self.decoder.schedule.levels(brief.steps)
         return invert(self.decoder, self.decoder.codec.encode(picture), told, levels, mend=1)
@@ -200,7 +198,7 @@ def _whole(said: Conditioning) -> Tensor:
     return torch.stack([part.weights[:, None] * part.tokens[:, -1] for part in said.parts]).sum(dim=0)
 
 
-def _strength(brief: Brief) -> float:
+def _strength(brief: ResolvedBrief) -> float:
     return 1.0 if brief.strength is None else brief.strength
 
 

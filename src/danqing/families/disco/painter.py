@@ -26,7 +26,7 @@ from torch import Tensor
 
 from danqing.conditioning.encode import encode
 from danqing.conditioning.prompt import unwanted, words
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -64,7 +64,7 @@ class DiscoPainter:
     critics: tuple[ClipScorer, ...]
     settings: Settings = field(default_factory=Settings)
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """CLIP's embeddings of the words, and the given picture as the prior's state.
 
         Raises:
@@ -75,11 +75,11 @@ class DiscoPainter:
         said = encode(ClipModels(self.critics), words(brief, self.card), unwanted(brief), steps)
         return replace(said, negative=None, image=prior.image, region=prior.region, concat=prior.concat)
 
-    def begin(self, brief: Brief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+    def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """As the prior begins."""
         return self.prior.begin(_wordless(brief), conditioning, seeds)
 
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """One canvas per step; with guidance 0 what the prior paints without words.
 
         Raises:
@@ -109,14 +109,15 @@ class DiscoPainter:
         """The prior's."""
         return self.prior.enlarge(pixels)
 
-    def _walker(self, brief: Brief) -> Walker:
+    def _walker(self, brief: ResolvedBrief) -> Walker:
         """The brief's sampler; eta is DDIM's."""
-        assert brief.sampler is not None, "settle the brief first"
         named = SAMPLERS[brief.sampler].walk
         walker = partial(ddim, eta=self.settings.eta) if brief.sampler == "ddim" else named
         return _symmetric(walker, self.settings)
 
-    def _denoiser(self, brief: Brief, said: Conditioning, levels: Sequence[Level], canvas: Canvas) -> Denoise:
+    def _denoiser(
+        self, brief: ResolvedBrief, said: Conditioning, levels: Sequence[Level], canvas: Canvas
+    ) -> Denoise:
         """The prior's denoiser without words, led by the loss, and what shall stay kept.
 
         Losses are means over a picture: the fewer numbers there are, the larger the gradient in each. So they
@@ -141,8 +142,7 @@ class DiscoPainter:
 
         return denoise
 
-    def _loss(self, brief: Brief, said: Conditioning, levels: Sequence[Level], seeds: Seeds) -> Loss:
-        assert brief.guidance is not None, "settle the brief first"
+    def _loss(self, brief: ResolvedBrief, said: Conditioning, levels: Sequence[Level], seeds: Seeds) -> Loss:
         follows = said.image is not None and said.region is None  # a region shall become something else
         return Loss(
             self.critics,
@@ -160,7 +160,7 @@ class DiscoPainter:
         return None if state is None else self.prior.codec.decode(state)[:, :3]
 
 
-def _wordless(brief: Brief) -> Brief:
+def _wordless(brief: ResolvedBrief) -> ResolvedBrief:
     """The brief of the prior: no words, and nothing to exaggerate in them."""
     quiet = {"prompt": "", "negative_prompt": "", "style": None, "guidance": 1.0, "rescale": 0.0}
     return brief.model_copy(update={**quiet, "stylize": 100, "weird": 0, "chaos": 0})

@@ -14,7 +14,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
@@ -39,7 +39,7 @@ class X4Painter(DiffusionPainter):
     told: Callable[[int], Network] = field(kw_only=True)
     level: int = field(default=NOISE_LEVEL, kw_only=True)
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002
         """Words alone do not say what to enlarge.
 
         Raises:
@@ -66,7 +66,7 @@ class X4Painter(DiffusionPainter):
         return len(list(_tiles(*self._fitted(torch.empty(1, 1, height, width)).shape[-2:])))
 
     @torch.no_grad()
-    def repaint(self, pixels: Tensor, brief: Brief) -> Iterator[Tensor]:
+    def repaint(self, pixels: Tensor, brief: ResolvedBrief) -> Iterator[Tensor]:
         """A picture [1 c h w] in [-1, 1] four times larger, [1 3 4h 4w]: after every tile, what there is.
 
         brief: the words, the seed, steps and guidance. Where tiles overlap they fade into each other.

@@ -21,7 +21,7 @@ from torch import Tensor
 from danqing.conditioning.encode import encode
 from danqing.conditioning.names import NO_NAMES, Names, label_of
 from danqing.conditioning.prompt import unwanted, words
-from danqing.core.brief import Brief
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
@@ -78,14 +78,14 @@ class StylePainter(LatentPainter[StyleGenerator]):
     scorer: ClipScorer | None = None
     search: Search = Search()
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
         """The words, and the styles of a given picture as `image` [1 rows style 1]."""
         text = self.names if self.scorer is None else Wish(self.names, self.scorer)
         said = encode(text, words(brief, self.card), unwanted(brief), steps=1)
         return replace(said, image=self._styles(given, label_of(said, len(self.names))))
 
     @torch.no_grad()
-    def steps(self, brief: Brief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """One picture; or, for words that CLIP reads, the best of many and then one for each step from it.
 
         Raises:
@@ -111,12 +111,11 @@ class StylePainter(LatentPainter[StyleGenerator]):
             canvas = self._painted(canvas, scene(w))
             yield canvas
 
-    def _count(self, brief: Brief, conditioning: Conditioning) -> int:
-        assert brief.steps is not None, "settle the brief first"
+    def _count(self, brief: ResolvedBrief, conditioning: Conditioning) -> int:
         led = self.scorer is not None and bool(self._wish(conditioning).any())
         return brief.steps if led else 1
 
-    def _style(self, z: Tensor, label: Tensor, brief: Brief) -> Tensor:
+    def _style(self, z: Tensor, label: Tensor, brief: ResolvedBrief) -> Tensor:
         return self.generator.truncated(self.generator.mapping(z, label), truncation(brief))
 
     def _wish(self, said: Conditioning) -> Tensor:
@@ -137,7 +136,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
         seen = picture[:, : self.generator.config.channels]
         return projected(self.generator, seen, label, self.search.projection)
 
-    def _kept(self, brief: Brief, said: Conditioning) -> tuple[Tensor | None, int]:
+    def _kept(self, brief: ResolvedBrief, said: Conditioning) -> tuple[Tensor | None, int]:
         """The styles of a given picture, and the row from which on they give way."""
         if said.image is None:
             return None, 0
@@ -171,7 +170,7 @@ class _Scene:
         return paint
 
 
-def truncation(brief: Brief) -> float:
+def truncation(brief: ResolvedBrief) -> float:
     """How far from the mean style: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos leads it back to 1."""
     few, many = min(brief.stylize, 100) / 100, max(brief.stylize - 100, 0) / 900
     psi = 1 - 0.3 * few - 0.4 * many

@@ -15,7 +15,7 @@ import typer
 
 from danqing.conditioning.parameters import Parameters, brief_fields, image_strength, split
 from danqing.conditioning.prompt import spoken
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.sources import SUFFIXES, read_source
 from danqing.interfaces.cli.models import card_of
@@ -81,9 +81,9 @@ def paint_words(
     elif asked.sref is not None:
         brief = brief.model_copy(update={"style": _style_of(asked.sref, card)})
     wish = _asked(brief, asked, card)
-    brief = wish.resolved(card)
-    _advise(brief, asked)
-    paint_brief(brief, painter, out, cells=cells, wish=wish)
+    resolved = wish.resolved(card)
+    _advise(resolved, asked)
+    paint_brief(resolved, painter, out, cells=cells, wish=wish)
 
 
 def _in_front(words: str) -> tuple[str | None, str]:
@@ -98,7 +98,12 @@ def _in_front(words: str) -> tuple[str | None, str]:
 
 
 def paint_brief(
-    brief: Brief, painter: Painter | None, out: str | None, *, cells: bool = True, wish: Brief | None = None
+    brief: ResolvedBrief,
+    painter: Painter | None,
+    out: str | None,
+    *,
+    cells: bool = True,
+    wish: Brief | None = None,
 ) -> None:
     """Paint and save what a settled brief asks for. painter: None opens its model.
 
@@ -131,8 +136,7 @@ def _asked(brief: Brief, asked: Parameters, card: Card) -> Brief:
     return made
 
 
-def _advise(brief: Brief, asked: Parameters) -> None:
-    assert brief.guidance is not None, "settle the brief first"
+def _advise(brief: ResolvedBrief, asked: Parameters) -> None:
     for note in asked.notes:
         _tell(note)
     if asked.iw is not None and brief.image is None:
@@ -145,7 +149,7 @@ def _advise(brief: Brief, asked: Parameters) -> None:
         _tell(f"guidance {brief.guidance:g} leads towards the words of --no, not away: give more than 1")
 
 
-def _painted(brief: Brief, painter: Painter | None, wish: Brief) -> list[Picture]:
+def _painted(brief: ResolvedBrief, painter: Painter | None, wish: Brief) -> list[Picture]:
     what = f"{brief.count} pictures" if brief.count > 1 else "1 picture"
     with working(brief.model, f"painting {what}, seed {brief.seed}, {brief.width}x{brief.height}") as watch:
         from danqing.apps.paint import paint as app  # seconds of torch: under the bar, after the checks
@@ -169,7 +173,7 @@ def _style_of(place: str, card: Card) -> str:
     return style
 
 
-def _save(pictures: list[Picture], brief: Brief, places: Places, *, cells: bool) -> None:
+def _save(pictures: list[Picture], brief: ResolvedBrief, places: Places, *, cells: bool) -> None:
     info = pictures[0].info
     for picture, path in zip(pictures, places.pictures, strict=True) if cells else ():
         print(picture.save(path))
@@ -182,7 +186,7 @@ def _save(pictures: list[Picture], brief: Brief, places: Places, *, cells: bool)
     tell_dropped(pictures)
 
 
-def _sheet(pictures: list[Picture], brief: Brief) -> Picture:
+def _sheet(pictures: list[Picture], brief: ResolvedBrief) -> Picture:
     """The grid of all; where it was made from a picture, it tells what that app was asked."""
     from danqing.core.images import grid
     from danqing.core.picture import Picture
