@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from danqing.core.brief import RATIO_MAX, Brief, sides_for_ratio
+from danqing.core.brief import RATIO_MAX, sides_for_ratio
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
+from danqing.core.field_groups import Size
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, as in PIL; right and bottom are outside."""
@@ -31,16 +32,16 @@ class CanvasFit:
     height: int
 
     @classmethod
-    def around(cls, image: Image.Image, brief: Brief, card: Card) -> CanvasFit:
-        """All of a picture on a canvas of the brief's size, or of the one that suits the picture best.
+    def around(cls, image: Image.Image, chosen: Size, card: Card) -> CanvasFit:
+        """All of a picture on a canvas of the size that is chosen, or of the one that suits the picture best.
 
         A painter of transparency, or of one size only, keeps its own shape, with margins; another paints the
         picture's shape.
         """
-        return cls._of((0, 0, *image.size), brief, card)
+        return cls._of((0, 0, *image.size), chosen, card)
 
     @classmethod
-    def close(cls, region: Image.Image, brief: Brief, card: Card) -> CanvasFit:
+    def close(cls, region: Image.Image, chosen: Size, card: Card) -> CanvasFit:
         """Where a picture is much larger than a canvas, only the surroundings of its region; else all of it.
 
         region: mode "L", the picture's size, not 0 where to repaint.
@@ -48,20 +49,20 @@ class CanvasFit:
         found = region.getbbox()
         assert found is not None, "an empty region is refused before"
         if max(region.size) <= _CLOSE * max(card.width, card.height) * card.scale:
-            return cls._of((0, 0, *region.size), brief, card)
+            return cls._of((0, 0, *region.size), chosen, card)
         canvas = card.width * card.scale, card.height * card.scale  # never magnify: it would see too little
         (left, top, right, bottom), margins = found, []
         for low, high, side in ((left, right, canvas[0]), (top, bottom, canvas[1])):
             margins.append(max(int((high - low) * _AROUND), (side - (high - low) + 1) // 2))
         inside = left - margins[0], top - margins[1], right + margins[0], bottom + margins[1]
-        return cls._of(_clipped(inside, region.size), brief, card)
+        return cls._of(_clipped(inside, region.size), chosen, card)
 
     @classmethod
-    def _of(cls, box: Box, brief: Brief, card: Card) -> CanvasFit:
-        width, height = _canvas(box, brief, card)
+    def _of(cls, box: Box, chosen: Size, card: Card) -> CanvasFit:
+        width, height = _canvas(box, chosen, card)
         left, top, right, bottom = box
         wide, high = right - left, bottom - top
-        free = not (_keeps_shape(card) or brief.width or brief.height)
+        free = not (_keeps_shape(card) or chosen.width or chosen.height)
         if free and 1 / RATIO_MAX <= wide / high <= RATIO_MAX:
             return cls(box, width, height)  # the canvas has the box's shape but for the grid's rounding
         scale = max(wide / width, high / height)
@@ -199,13 +200,13 @@ def checked_mask(mask: Image.Image, size: tuple[int, int], name: str) -> Image.I
     return grey
 
 
-def _canvas(box: Box, brief: Brief, card: Card) -> tuple[int, int]:
-    scale = 1 if brief.native else card.scale
-    if brief.width or brief.height or _keeps_shape(card):
-        return brief.width or card.width * scale, brief.height or card.height * scale
+def _canvas(box: Box, chosen: Size, card: Card) -> tuple[int, int]:
+    scale = 1 if chosen.native else card.scale
+    if chosen.width or chosen.height or _keeps_shape(card):
+        return chosen.width or card.width * scale, chosen.height or card.height * scale
     wide, high = box[2] - box[0], box[3] - box[1]
     shape = min(RATIO_MAX, max(1 / RATIO_MAX, wide / high))
-    return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=brief.native)
+    return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=chosen.native)
 
 
 def _keeps_shape(card: Card) -> bool:

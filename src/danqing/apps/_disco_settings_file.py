@@ -1,4 +1,4 @@
-"""A film's form with what its settings file says; readable without torch."""
+"""A film's inputs and Disco Diffusion's settings file. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from danqing.apps.forms import Animate
+from danqing.apps.animate import Animate
 from danqing.conditioning.keyframes import Script
 from danqing.core.errors import BadBrief
 from danqing.families.disco.settings import SettingsFile, read_settings, write_settings
 
 
-def scripted(form: Animate) -> tuple[Animate, SettingsFile]:
-    """The form, its settings file filling what it leaves open; and that file.
+def read_file(settings: str | None) -> SettingsFile:
+    """The file called `settings`; an empty one for None. Raises BadBrief: it cannot be followed."""
+    return SettingsFile() if settings is None else read_settings(Path(settings))
+
+
+def with_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and what their settings file says of those that are not given.
 
     Raises:
         BadBrief: the file cannot be followed, or nobody says what to paint.
     """
-    told = SettingsFile() if form.settings is None else read_settings(Path(form.settings))
-    known = {name: value for name, value in told.asked.items() if name in Animate.model_fields}
-    given = form.model_dump(exclude_unset=True)
-    if not form.prompt.strip():
+    given = {name: value for name, value in values.items() if value is not None}
+    if not str(given.get("prompt", "")).strip():
         given.pop("prompt", None)
-    filled = Animate.of_values(**{**known, **given})
-    if not filled.prompt.strip():
+    inputs = read_file(given.get("settings")).asked
+    fields = {**{name: value for name, value in inputs.items() if name in Animate.model_fields}, **given}
+    if not str(fields.get("prompt", "")).strip():
         raise BadBrief("prompt is empty: say what to paint, such as 'a red apple'")
-    return filled, told
+    return fields
 
 
-def settings_text(form: Animate, settings: Mapping[str, Any]) -> str:
+def settings_text(inputs: Animate) -> str:
     """A settings file that asks for the same film."""
-    asked = form.model_dump(mode="json", exclude_unset=True, exclude={"settings", "image"})
-    return write_settings(settings, asked, Script.parse(form.prompt))
+    values = inputs.model_dump(mode="json", exclude_unset=True, exclude={"settings"})
+    return write_settings(inputs.settings_file.settings, values, Script.parse(inputs.prompt))

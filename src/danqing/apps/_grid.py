@@ -1,16 +1,20 @@
-"""Which picture of a grid is meant: apps start from one, not from four at once."""
+"""Grids of pictures: how one is made, and which picture of one is meant."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from danqing.conditioning.wildcards import choose
+from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief
-from danqing.core.images import cell
+from danqing.core.images import cell, grid
+from danqing.core.picture import Picture
 from danqing.core.sources import Source
 
 
-def part_of(source: Source, number: int | None = None) -> Source:
+def single_picture(source: Source, number: int | None = None) -> Source:
     """The picture itself, or cell `number` of it.
 
     Raises:
@@ -26,6 +30,31 @@ def part_of(source: Source, number: int | None = None) -> Source:
     return source
 
 
+def grid_of(pictures: Sequence[Picture], brief: ResolvedBrief | None = None) -> Picture:
+    """All pictures of one request on one sheet, in reading order, as a picture of its own.
+
+    brief: of all of them, where it is known; else that of the first with their number.
+    """
+    first, count = pictures[0], len(pictures)
+    # the seeds of the cells follow one another, unless they are steps of one edit
+    one_seed = pictures[-1].brief.seeds[0] == first.brief.seeds[0]
+    whole = first.brief if one_seed else first.brief.model_copy(update={"count": count})
+    values = _merged_inputs(pictures) if one_seed else {**first.info.inputs, "count": count}
+    record = {"inputs": values if brief is None else first.info.inputs, "chosen": ""}
+    info = first.info.model_copy(update=record)
+    return Picture(grid([picture.image for picture in pictures]), brief or whole, info)
+
+
+def _merged_inputs(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """The inputs of the steps of one edit, in one: a list where each has its own, as of etas."""
+    inputs = [picture.info.inputs for picture in pictures]
+    alike = {key for key, value in inputs[0].items() if all(other.get(key) == value for other in inputs)}
+    return {
+        key: value if key in alike else [one for other in inputs for one in other[key]]
+        for key, value in inputs[0].items()
+    }
+
+
 def cell_of(source: Source, number: int) -> Source:
     """Cell `number` (1 is at the top left) of a grid that danqing painted, pixel for pixel.
 
@@ -39,7 +68,6 @@ def cell_of(source: Source, number: int) -> Source:
         raise BadBrief(f"{source.name!r} is not a grid that danqing painted: leave the cell out")
     if number > brief.count:
         raise BadBrief(f"cell {number} of {source.name!r}: choose from 1 to {brief.count}")
-    alone = brief.alone(number - 1)
-    assert alone.seed is not None, "pictures tell a settled brief"
-    alone = alone.model_copy(update={"prompt": choose(alone.prompt, alone.seed)})
-    return replace(source, image=cell(source.image, number - 1, brief.count), brief=alone)
+    single = brief.alone(number - 1)
+    single = single.model_copy(update={"prompt": choose(single.prompt, single.seed)})
+    return replace(source, image=cell(source.image, number - 1, brief.count), brief=single)

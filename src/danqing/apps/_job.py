@@ -1,51 +1,131 @@
-"""What every app that paints from a picture does around its own idea: open, check, frame, paint, tell."""
+"""What every app that paints from a picture does around its own idea: open, fit, paint, sign."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
-from danqing.apps._generate import Watch, painted
-from danqing.apps.forms import Form
+from danqing.apps._generate import GenerateOptions, generate
+from danqing.apps._grid import single_picture
+from danqing.apps._inputs import GridInputs, PaintInputs
+from danqing.apps._session import Session
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
-from danqing.core.painter import InputImages, Painter
+from danqing.core.image_ref import ImageRef
+from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.picture import Picture
-from danqing.core.sources import Place, Source, read_source
+from danqing.core.progress import ProgressCallback
+from danqing.core.sources import Source
 from danqing.diffusion.painter import DiffusionPainter
 
-FormT = TypeVar("FormT", bound=Form)
+InputsT = TypeVar("InputsT", bound=PaintInputs)
+Change = Callable[[Image.Image], Image.Image]
 
 
-def filled(form: type[FormT], image: Place, prompt: str = "", **fields: Any) -> tuple[FormT, Source]:
-    """An app's form from loose values, and the picture it names.
+@dataclass(frozen=True)
+class Job(Generic[InputsT]):
+    """One request to an app, with its painter open.
 
-    Raises:
-        BadBrief: a value is out of its range. BadPicture: the picture cannot be read.
+    app: the app's name, for the metadata.
+    source: the picture to start from.
     """
-    source = read_source(image)
-    return form.of(prompt, image=source.name or "picture", **fields), source
+
+    app: str
+    inputs: InputsT
+    source: Source
+    painter: Painter
+    session: Session
+    progress: ProgressCallback
+
+    @classmethod
+    def start(
+        cls,
+        app: str,
+        inputs: InputsT,
+        session: Session,
+        progress: ProgressCallback,
+        *,
+        image: ImageRef,
+        cell: int | None = None,
+    ) -> Job[InputsT]:
+        """Open the painter of a request.
+
+        image: the picture to start from. cell: which picture of it, where it is a grid.
+
+        Raises:
+            BadBrief: the model cannot do what the app needs, or the picture is a grid and no cell is named.
+            BadWeights: the model cannot be opened.
+        """
+        source = single_picture(image.source, cell)
+        painter = session.painter(inputs.model)
+        inputs.check(painter.card)
+        return cls(app, inputs, source, painter, session, progress)
+
+    @property
+    def card(self) -> Card:
+        """The painter's."""
+        return self.painter.card
+
+    @property
+    def transparent(self) -> bool:
+        """Whether to paint on transparency: the picture has it, and nobody chose a background."""
+        chosen = "background" in self.inputs.model_fields_set
+        return Can.ALPHA in self.card.can and not chosen and self.source.image.mode == "RGBA"
+
+    def resolve(self, width: int, height: int, **changes: Any) -> ResolvedBrief:
+        """The brief for a canvas of that size, with `changes` to the inputs."""
+        values: dict[str, Any] = {"background": "transparent"} if self.transparent else {}
+        if "model" not in self.inputs.model_fields_set:
+            values["model"] = self.source.brief.model if self.source.brief else self.card.name
+        brief = self.inputs.brief(**{**values, **changes})
+        return brief.model_copy(update={"width": width, "height": height}).resolved(self.card)
+
+    def generate(
+        self, brief: ResolvedBrief, images: InputImages = NO_IMAGES, change: Change | None = None
+    ) -> Iterator[Picture]:
+        """The pictures of a brief, each as soon as it is finished, changed by `change`, with its metadata."""
+        options = GenerateOptions(self.painter, images, adapter_files=self.session.adapter_files())
+        for picture in generate(brief, options, progress=self.progress):
+            image = picture.image if change is None else change(picture.image)
+            yield self.with_metadata(replace(picture, image=image))
+
+    def with_metadata(self, picture: Picture, **inputs: Any) -> Picture:
+        """The picture with the app, the id of its parent and the inputs; `inputs` replace some of them."""
+        several = {"count": 1} if isinstance(self.inputs, GridInputs) else {}
+        values = self.inputs.metadata(seed=picture.brief.seeds[0], **several)
+        record = {"app": self.app, "parent": self.source.id, "inputs": {**values, **inputs}}
+        return replace(
+            picture, image=self.on_background(picture.image), info=picture.info.model_copy(update=record)
+        )
+
+    def on_background(self, image: Image.Image) -> Image.Image:
+        """The image on the background that was chosen, also behind what was kept of the source."""
+        chosen = "background" in self.inputs.model_fields_set
+        background = self.inputs.background if chosen else "transparent"
+        if background == "transparent" or image.mode != "RGBA":
+            return image
+        ground = Image.new("RGBA", image.size, background)
+        return Image.alpha_composite(ground, image).convert("RGB")
+
+    def words(self) -> dict[str, Any]:
+        """The words of the inputs; else those that painted the picture, with its style where it is known."""
+        if self.inputs.prompt or self.source.brief is None:
+            return {"prompt": self.inputs.prompt}
+        style = self.inputs.style or self.source.brief.style
+        return {"prompt": self.source.brief.prompt, "style": style if style in self.card.styles else None}
+
+    def strong_guidance(self) -> dict[str, Any]:
+        """The guidance with which words win over a picture, if the card has one and nobody chose another."""
+        usual, inputs = self.card.redraw_guidance, self.inputs
+        fast = isinstance(inputs, GridInputs) and inputs.fast
+        return {} if usual is None or fast or inputs.guidance is not None else {"guidance": usual}
 
 
-def opened(form: Form, painter: Painter | None, source: Source | None = None) -> Painter:
-    """The painter of a form: the one at hand, the one asked for, or the one that painted the source.
-
-    Raises:
-        BadBrief: it cannot do what the app needs. BadWeights: it cannot be opened.
-    """
-    if painter is None:
-        from danqing.families import open_painter  # a caller with a painter of its own needs no weights
-
-        painter = open_painter(form.model if source is None else form.model_for(source))
-    form.check(painter.card)
-    return painter
-
-
-def tunable(painter: Painter) -> DiffusionPainter:
+def diffusion_painter(painter: Painter) -> DiffusionPainter:
     """The painter as one whose networks can be reached, to learn something.
 
     Raises:
@@ -54,57 +134,3 @@ def tunable(painter: Painter) -> DiffusionPainter:
     if not isinstance(painter, DiffusionPainter):
         raise BadBrief(f"model {painter.card.name!r} cannot learn: choose a diffusion model with --model")
     return painter
-
-
-def words_for(form: Form, source: Source, card: Card) -> dict[str, Any]:
-    """The form's words; else those that painted the picture, with its style where the model knows it."""
-    if form.prompt or source.brief is None:
-        return {"prompt": form.prompt}
-    style = form.style or source.brief.style
-    return {"prompt": source.brief.prompt, "style": style if style in card.styles else None}
-
-
-@dataclass(frozen=True)
-class Job:
-    """A painter at work for one request: `form` was asked, by `app`, of the picture `source`."""
-
-    app: str
-    form: Form
-    painter: Painter
-    source: Source
-    watch: Watch | None = None
-
-    def paint(
-        self, brief: ResolvedBrief, given: InputImages, after: Callable[[Image.Image], Image.Image]
-    ) -> list[Picture]:
-        """The pictures of a settled brief, each changed by `after`, telling where they come from."""
-        pictures = painted(brief, self.painter, given, watch=self.watch)
-        return [self.told(replace(picture, image=after(picture.image))) for picture in pictures]
-
-    def told(self, picture: Picture) -> Picture:
-        """The picture with the app, the id of its parent and what was asked."""
-        asked = self.form.asked(seed=picture.brief.seeds[0], **({} if self.form.single else {"count": 1}))
-        told = {"app": self.app, "parent": self.source.id, "asked": asked}
-        return replace(picture, image=self.grounded(picture.image), info=picture.info.model_copy(update=told))
-
-    def grounded(self, image: Image.Image) -> Image.Image:
-        """On the ground that was asked for, also where what was kept of the source shows through."""
-        wished = self.form.background if "background" in self.form.model_fields_set else "transparent"
-        if wished == "transparent" or image.mode != "RGBA":
-            return image
-        ground = Image.new("RGBA", image.size, wished)
-        return Image.alpha_composite(ground, image).convert("RGB")
-
-    def resolved(self, width: int, height: int, **changed: Any) -> ResolvedBrief:
-        """The form's brief for a canvas of that size: transparent where the picture is and the model can."""
-        given: dict[str, Any] = {"background": "transparent"} if self.clear else {}
-        if "model" not in self.form.model_fields_set:
-            given["model"] = self.source.brief.model if self.source.brief else self.painter.card.name
-        brief = self.form.brief(**{**given, **changed})
-        return brief.model_copy(update={"width": width, "height": height}).resolved(self.painter.card)
-
-    @property
-    def clear(self) -> bool:
-        """Whether to paint on transparency: the picture has it, or lies on a canvas with margins."""
-        wished = "background" in self.form.model_fields_set
-        return Can.ALPHA in self.painter.card.can and not wished and self.source.image.mode == "RGBA"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, sqrt
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 from torch import Tensor
 
-from danqing.apps._zero_shot import ZeroShotClassifier, mentions, seen
+from danqing.apps._zero_shot import ZeroShotClassifier, mentions, pixels_on_white
 from danqing.conditioning.prompt import is_chinese
 from danqing.core.errors import BadBrief, shorten
 from danqing.core.images import HAZE, to_pil
@@ -58,7 +58,7 @@ def region_of(
     Raises:
         BadBrief: no window that counts answers better to the words than a guess would.
     """
-    small = _shrunk(seen(picture))
+    small = _shrunk(pixels_on_white(picture))
     drawn = _drawn(small)
     windows = list(_windows(drawn))
     rivals = things("zh" if is_chinese(words) else "en") if others is None else others
@@ -77,7 +77,7 @@ def scratches(picture: Image.Image, widest: int = 3) -> Image.Image:
     They are what a median filter removes. widest: up to so many pixels across. So thin a line that belongs to
     the drawing is found too.
     """
-    (image,) = to_pil(seen(picture))
+    (image,) = to_pil(pixels_on_white(picture))
     smooth = image.filter(ImageFilter.MedianFilter(2 * widest + 1))
     difference = np.asarray(ImageChops.difference(image, smooth)).max(axis=-1)
     grain = 1.4826 * float(np.median(difference))  # of the picture: the deviation of noise by its median
@@ -88,6 +88,10 @@ def holes(picture: Image.Image) -> Image.Image:
     """Transparent places that the drawing encloses: an "L" mask, 255 = there, a pixel over their rim."""
     free = np.asarray(picture.convert("RGBA"))[..., 3] < HAZE * 255
     return _grown(free & ~_outside(free))
+
+
+DAMAGE: dict[str, Callable[[Image.Image], Image.Image]] = {"scratches": scratches, "holes": holes}
+"""Kinds of damage, and what finds each."""
 
 
 def _shrunk(pixels: Tensor) -> Tensor:
@@ -149,8 +153,8 @@ def _answers(
 ) -> list[float]:
     """How likely the first label is the right one for what each window shows."""
     views = [pixels[..., w.top : w.bottom, w.left : w.right] for w in windows]
-    shown = [F.interpolate(view, (LOOK, LOOK), mode="area") for view in views]
-    return classifier.classify(torch.cat(shown), labels)[:, 0].tolist() if shown else []
+    crops = [F.interpolate(view, (LOOK, LOOK), mode="area") for view in views]
+    return classifier.classify(torch.cat(crops), labels)[:, 0].tolist() if crops else []
 
 
 def _surest(windows: Sequence[_Window], answers: Sequence[float]) -> float:
@@ -162,12 +166,12 @@ def _surest(windows: Sequence[_Window], answers: Sequence[float]) -> float:
 
 def _map(shape: tuple[int, ...], windows: Sequence[_Window], answers: Sequence[float]) -> NDArray[np.float64]:
     """The weighted mean of the answers of all windows over each pixel."""
-    said, weights = np.zeros(shape), np.full(shape, 1e-30)
+    total, weights = np.zeros(shape), np.full(shape, 1e-30)
     for window, answer in zip(windows, answers, strict=True):
         place = np.s_[window.top : window.bottom, window.left : window.right]
-        said[place] += window.weight * answer
+        total[place] += window.weight * answer
         weights[place] += window.weight
-    return np.asarray(said / weights)
+    return np.asarray(total / weights)
 
 
 def _mask(there: Mask) -> Image.Image:

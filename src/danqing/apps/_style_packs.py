@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -14,8 +15,6 @@ from danqing.conditioning.prompt import is_chinese
 from danqing.core.brief import PROMPT_MAX
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
-
-OWN = Path("styles")  # a folder of the user's packs, where danqing is started
 
 Words = Annotated[str, Field(max_length=PROMPT_MAX // 4)]
 
@@ -48,10 +47,10 @@ class StylePack(BaseModel):
     def called(self, name: str) -> bool:
         """Whether `name` means this style."""
         names = (self.name, self.title, self.title_zh, *self.aliases)
-        return name.strip().casefold() in {known.casefold() for known in names}
+        return name.strip().casefold() in {each.casefold() for each in names}
 
 
-def packs(own: Path = OWN) -> dict[str, StylePack]:
+def packs(own: Path) -> dict[str, StylePack]:
     """All styles by name: the shipped ones, and the user's in the folder `own`, which take precedence.
 
     Raises:
@@ -59,8 +58,8 @@ def packs(own: Path = OWN) -> dict[str, StylePack]:
     """
     shipped = resources.files("danqing") / "styles"
     files = [*shipped.iterdir(), *(own.iterdir() if own.is_dir() else ())]
-    found = (read_pack(file) for file in files if file.name.endswith(".toml"))
-    return dict(sorted({pack.name: pack for pack in found}.items()))
+    made = (read_pack(file) for file in files if file.name.endswith(".toml"))
+    return dict(sorted({pack.name: pack for pack in made}.items()))
 
 
 def read_pack(file: Traversable) -> StylePack:
@@ -70,8 +69,8 @@ def read_pack(file: Traversable) -> StylePack:
         BadBrief: it cannot be read, is no TOML, or a field is missing, unknown or out of range.
     """
     try:
-        told = tomllib.loads(file.read_text("utf-8"))
-        return StylePack.model_validate({"name": file.name.removesuffix(".toml"), **told})
+        fields = tomllib.loads(file.read_text("utf-8"))
+        return StylePack.model_validate({"name": file.name.removesuffix(".toml"), **fields})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -81,17 +80,16 @@ def read_pack(file: Traversable) -> StylePack:
     raise BadBrief(f"style {str(file)!r} cannot be used ({reason}): mend or remove it")
 
 
-def pack_of(name: str, own: Path = OWN) -> StylePack:
+def pack_of(name: str, packs: Mapping[str, StylePack]) -> StylePack:
     """The style called `name`, in English or Chinese.
 
     Raises:
         BadBrief: there is none, naming the nearest.
     """
-    known = packs(own)
-    for pack in known.values():
+    for pack in packs.values():
         if pack.called(name):
             return pack
-    names = {name for pack in known.values() for name in (pack.name, pack.title_zh.lower())}
+    names = {name for pack in packs.values() for name in (pack.name, pack.title_zh.lower())}
     raise BadBrief(unknown("style", name, names))
 
 
@@ -107,5 +105,5 @@ def styled(prompt: str, pack: StylePack, card: Card) -> tuple[str, str, str | No
     chinese = is_chinese(prompt)
     words, comma = (pack.words_zh, "，") if chinese else (pack.words, ", ")
     negative = (pack.negative_zh if chinese else pack.negative) if Can.NEGATIVE in card.can else ""
-    said = prompt if words.casefold() in prompt.casefold() else f"{prompt.strip()}{comma}{words}"
-    return said, negative, None
+    text = prompt if words.casefold() in prompt.casefold() else f"{prompt.strip()}{comma}{words}"
+    return text, negative, None

@@ -18,9 +18,9 @@ from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Painter
 from danqing.core.picture import PIXELS_MAX
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 
 Enlarge = Callable[[Tensor], Tensor]
-Watch = Callable[[int, int], object]
 
 SIDE = 128  # of a tile without its overlap, in pixels of the small picture
 FACTOR = 4  # of a painter that has learned none
@@ -59,7 +59,10 @@ class Repaints(Painter, Protocol):
 
 
 def repainted(
-    picture: Image.Image, painter: Repaints, brief: ResolvedBrief, watch: Watch | None = None
+    picture: Image.Image,
+    painter: Repaints,
+    brief: ResolvedBrief,
+    progress: ProgressCallback = no_progress,
 ) -> Image.Image:
     """A picture four times larger, painted anew by a settled brief; on white, and without transparency.
 
@@ -69,18 +72,23 @@ def repainted(
     _check_size(picture, FACTOR)
     large, of = torch.empty(0), painter.tiles(picture.height, picture.width)
     for done, large in enumerate(painter.repaint(from_pil(picture)[None, :3], brief), start=1):  # noqa: B007
-        if watch is not None:
-            watch(done, of)
+        progress(_progress(painter, done, of))
     return to_pil(large)[0]
 
 
 def enlarged(
-    picture: Image.Image, painter: Painter, *, tile: bool = False, watch: Watch | None = None
+    picture: Image.Image,
+    painter: Painter,
+    *,
+    tile: bool = False,
+    progress: ProgressCallback = no_progress,
 ) -> Image.Image:
     """A picture of any size `card.scale` times larger, or four times if the painter has learned no upscaler.
 
-    Transparency is kept. tile: the picture repeats without a seam, and so will the large one. watch: called
-    with (tiles done, of how many). Memory beyond both pictures is that of one tile.
+    Transparency is kept. Memory beyond both pictures is that of one tile.
+
+    tile: the picture repeats without a seam, and so will the large one.
+    progress: counts tiles.
 
     Raises:
         BadBrief: the large picture would have more pixels than danqing opens.
@@ -91,8 +99,8 @@ def enlarged(
     _check_size(picture, factor)
     reach = reach_of(_in_colour_and_alpha(painter)) if learned else _LANCZOS_REACH
     margin = reach if tile else 0
-    given = _wrapped(picture, margin)
-    large = _learned(given, painter, reach, watch) if learned else _lanczos(given)
+    source = _wrapped(picture, margin)
+    large = _by_upscaler(source, painter, reach, progress) if learned else _lanczos(source)
     left = top = factor * margin
     return large.crop((left, top, left + factor * picture.width, top + factor * picture.height))
 
@@ -130,7 +138,9 @@ def pieces(
 
 
 @torch.no_grad()
-def _learned(picture: Image.Image, painter: Painter, reach: int, watch: Watch | None) -> Image.Image:
+def _by_upscaler(
+    picture: Image.Image, painter: Painter, reach: int, progress: ProgressCallback
+) -> Image.Image:
     clear, factor = picture.has_transparency_data, painter.card.scale
     large = Image.new("RGBA" if clear else "RGB", (factor * picture.width, factor * picture.height))
     of = ceil(picture.width / SIDE) * ceil(picture.height / SIDE)
@@ -138,9 +148,12 @@ def _learned(picture: Image.Image, painter: Painter, reach: int, watch: Watch | 
     for done, (left, top, piece) in enumerate(tiles, start=1):
         (part,) = to_pil(piece, "transparent") if clear else to_pil(piece[:, :3])
         large.paste(part, (left, top))
-        if watch is not None:
-            watch(done, of)
+        progress(_progress(painter, done, of))
     return large
+
+
+def _progress(painter: Painter, done: int, of: int) -> Progress:
+    return Progress(done, of, message=f"enlarging {method(painter)}")
 
 
 def _lanczos(picture: Image.Image) -> Image.Image:

@@ -71,8 +71,8 @@ class ScorerEnsemble:
 
     def _thing(self, label: str) -> str | None:
         """The thing that `label` names: "a teddy bear" names no bear, and 猫头鹰 no 猫."""
-        said = [name for name in self.names if mentions(label, name)]
-        return self.names[max(said, key=len)] if said else None
+        matches = [name for name in self.names if mentions(label, name)]
+        return self.names[max(matches, key=len)] if matches else None
 
 
 def open_zero_shot(place: str | Path | None = None) -> ClipScorer | ScorerEnsemble:
@@ -96,6 +96,6 @@ def mentions(text: str, name: str) -> bool:
     return name in text
 
 
-def seen(picture: Image.Image) -> Tensor:
+def pixels_on_white(picture: Image.Image) -> Tensor:
     """A picture on white, [1 3 h w] in [-1, 1]."""
     return from_pil(picture)[None, :3]

@@ -1,72 +1,46 @@
-"""Mix pictures, and words: their latents along great circles, and their words by the same weights."""
+"""Mix two to five pictures into new ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
 
-from danqing.apps._canvas_fit import CanvasFit
-from danqing.apps._generate import Watch
-from danqing.apps._grid import part_of
-from danqing.apps._job import Job, opened
-from danqing.apps.describe import words_of
-from danqing.apps.forms import Blend
-from danqing.conditioning.grammar import Prompt, parse, render
-from danqing.core.errors import BadBrief
-from danqing.core.images import from_pil
-from danqing.core.painter import InputImages, Painter
+from pydantic import Field
+
+from danqing.apps._inputs import GridInputs, SplitAtCommas, optional_words
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.card import Can
+from danqing.core.field_groups import Text
+from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
-from danqing.core.sources import Place, read_source
+from danqing.core.progress import ProgressCallback
 
 
-def blend(
-    images: Sequence[Place],
-    prompt: str = "",
-    *,
-    painter: Painter | None = None,
-    watch: Watch | None = None,
-    **fields: Any,
-) -> list[Picture]:
-    """New pictures between one to five; see `forms.Blend` for the fields.
+class Blend(GridInputs):
+    """Mix two to five pictures, and words, into new ones."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    positional: ClassVar[tuple[str, ...]] = ("images", "prompt")
+
+    images: tuple[ImageRef, ...] = Field(min_length=1, max_length=5, description="the pictures to mix")
+    prompt: Text = optional_words("words to mix in")
+    weights: Annotated[tuple[float, ...], SplitAtCommas] = Field(
+        default=(), description="how much of each picture, such as 2,1"
+    )
+    strength: float = Field(default=0.8, gt=0, le=1, description="how far to leave the mixed pictures")
+    count: int = Field(default=4, ge=1, le=64, description="how many pictures")
+
+
+@app(Blend, examples=("danqing blend fox.png owl.png --weights 2,1",))
+def blend(inputs: Blend, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """New pictures between one to five: their latents along great circles, their words by the same weights.
 
     The words of a picture are those that painted it, or what CLIP says of it.
 
     Raises:
         BadBrief: more than five pictures, or weights that do not fit them. BadPicture: one cannot be read.
     """
-    sources = [part_of(read_source(image)) for image in images]
-    names = tuple(source.name or f"picture {k}" for k, source in enumerate(sources, start=1))
-    form = Blend.of(prompt, images=names, **fields)
-    weights = _weights(form)
-    job = Job("blend", form, opened(form, painter, sources[0]), sources[0], watch)
-    card = job.painter.card
-    said = [weighed(words_of(source, card), weight) for source, weight in zip(sources, weights, strict=True)]
-    wanted = " ".join([*said, *([weighed(prompt, 1.0)] if prompt else [])])
-    scale = 1 if form.native else card.scale
-    width, height = form.width or card.width * scale, form.height or card.height * scale
-    brief = job.resolved(width, height, prompt=wanted)
-    sized = form.model_copy(update={"width": width, "height": height})
-    cuts = [CanvasFit.around(source.image, sized, card).cut(source.image, scale) for source in sources]
-    given = InputImages(references=tuple(from_pil(cut)[None] for cut in cuts), weights=weights)
-    return job.paint(brief, given, lambda painted: painted)
+    from danqing.apps._blend import blend_sources
 
-
-def weighed(text: str, weight: float) -> str:
-    """`text` as a part of that weight; as several that sum to it, where it has weighted parts of its own."""
-    prompt = parse(text)
-    if len(prompt.parts) == 1 and not prompt.blend:
-        return f"{text}::{weight:g}"
-    total = sum(part.weight for part in prompt.parts)
-    share = weight / total if total > 0 else 0.0
-    parts = (replace(part, weight=part.weight * share) for part in prompt.parts)
-    return render(Prompt(tuple(parts), blend=True))
-
-
-def _weights(form: Blend) -> tuple[float, ...]:
-    weights = form.weights or (1.0,) * len(form.images)
-    if len(weights) != len(form.images):
-        raise BadBrief(f"{len(weights)} weights for {len(form.images)} pictures: give one for each, or none")
-    if min(weights) < 0 or sum(weights) <= 0:
-        raise BadBrief(f"weights {', '.join(f'{w:g}' for w in weights)}: none below 0, and not all 0")
-    return weights
+    return blend_sources(inputs, session, progress)

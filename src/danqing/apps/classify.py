@@ -1,123 +1,76 @@
-"""Name what pictures show: by the judge, by a ViT, or among anyone's own labels by CLIP."""
+"""Name what pictures show."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from torch import Tensor
+from pydantic import Field
 
-from danqing.apps._image_files import UnreadableFile, opened, pictures_in
-from danqing.apps._zero_shot import ZeroShotClassifier, open_zero_shot, seen
-from danqing.core.errors import BadBrief
-from danqing.core.images import squared
-from danqing.families.vit import read_classifier
-from danqing.nets.judge import Judge
-from danqing.weights.shipped import shipped_part
+from danqing.apps._inputs import AppInputs, SplitAtCommas
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.field_groups import Text
+from danqing.core.image_ref import ImageRef
+from danqing.core.progress import ProgressCallback
 
-JUDGE, VIT = "judge", "vit"  # shipped models that name things
-
-
-class Namer(Protocol):
-    """Anything that knows names, and how likely each is."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """What it can say."""
-        ...
-
-    def likely(self, pixels: Tensor) -> Tensor:
-        """How likely each name is the right one for pictures [n 3 h w] in [-1, 1]: [n names], sums 1."""
-        ...
+if TYPE_CHECKING:
+    from danqing.apps._classify import Named
+    from danqing.apps._image_files import UnreadableFile
 
 
-@dataclass(frozen=True)
-class ByJudge:
-    """The shipped judge: a small residual network, whatever it is called beside ViTs."""
+class Classify(AppInputs):
+    """Name what pictures show, with probabilities.
 
-    judge: Judge
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The things it has learned."""
-        return self.judge.config.concepts
-
-    def likely(self, pixels: Tensor) -> Tensor:
-        """As `Namer.likely`."""
-        return self.judge.look(squared(pixels))[0].softmax(dim=-1)
-
-
-@dataclass(frozen=True)
-class ByLabels:
-    """Whoever reads words, CLIP before all, among labels of the user's own (arXiv 2103.00020 section 3.1)."""
-
-    classifier: ZeroShotClassifier
-    names: Sequence[str]
-
-    def likely(self, pixels: Tensor) -> Tensor:
-        """As `Namer.likely`."""
-        return self.classifier.classify(pixels, self.names)
-
-
-@dataclass(frozen=True)
-class Named:
-    """A picture's likeliest names with their probabilities, best first."""
-
-    file: Path
-    names: tuple[tuple[str, float], ...]
-
-
-def open_namer(model: str | None = None, labels: Sequence[str] = (), side: int | None = None) -> Namer:
-    """Who is to name: the judge, the shipped "vit" or a folder of one, or CLIP where labels are given.
-
-    model: None is the judge, and the shipped CLIP for labels. side: at which resolution a ViT looks.
-
-    Raises:
-        BadWeights: the weights are not there or cannot be used.
-        BadBrief: fewer than two different labels, or a side that does not suit.
+    Without options the judge answers: a small residual network that knows 120 things and always says one of
+    them, also where none is right. With --labels CLIP chooses among words of your own, in English or Chinese.
     """
-    if labels:
-        if len(set(labels)) < 2:
-            raise BadBrief(f"labels {labels[0]!r}: give two or more different ones, separated by commas")
-        if side is not None:
-            raise BadBrief("side is for a ViT: leave it out with labels")
-        return ByLabels(open_zero_shot(model), tuple(dict.fromkeys(labels)))
-    if model in (None, JUDGE):
-        if side is not None:
-            raise BadBrief("side is for a ViT: give one with --model vit")
-        return ByJudge(Judge.load(shipped_part(JUDGE)))
-    return read_classifier(_place(str(model)), side)
+
+    positional: ClassVar[tuple[str, ...]] = ("pictures",)
+
+    pictures: tuple[ImageRef, ...] = Field(min_length=1, description="pictures, or folders of them")
+    labels: Annotated[tuple[Text, ...], SplitAtCommas] = Field(
+        default=(), description="choose among these, by CLIP: cat,dog,狐狸"
+    )
+    model: Text | None = Field(
+        default=None,
+        description="vit, or a folder of a ViT; with labels, of a CLIP; the judge if not given",
+    )
+    top: int = Field(default=5, ge=1, description="how many names")
+    side: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="pixels at which a ViT looks; its own if not given",
+        json_schema_extra={"unit": "pixels"},
+    )
+
+    def image_refs(self) -> list[ImageRef]:
+        """None: one that cannot be read is reported when its turn comes."""
+        return []
 
 
-def _place(model: str) -> Path:
-    """A folder, or a shipped ViT by its name."""
-    folder = Path(model).expanduser()
-    return shipped_part(VIT) if model == VIT and not folder.exists() else folder
-
-
+@app(
+    Classify,
+    output="rows",
+    examples=(
+        "danqing classify cat.png paintings/",
+        "danqing classify cat.png --labels cat,dog,狐狸",
+        "danqing classify cat.png --model vit",
+        "danqing classify cat.png --model vit-base-patch16-224",
+    ),
+)
 def classify(
-    places: Sequence[str | Path], namer: Namer | None = None, top: int = 5
-) -> Iterator[Named | UnreadableFile]:
-    """The `top` likeliest names of every picture at `places`, files and folders; or why it cannot be read.
+    inputs: Classify,
+    session: Session,
+    progress: ProgressCallback,  # noqa: ARG001
+) -> Iterable[Named | UnreadableFile]:
+    """The likeliest names of every picture; or why it cannot be read.
 
     Raises:
-        BadBrief: no pictures there, or fewer than one name is asked for.
-        BadWeights: no namer is given, and the judge is not shipped with this copy.
+        BadBrief: no pictures, or labels or a side that do not suit. BadWeights: the model cannot be used.
     """
-    if top < 1:
-        raise BadBrief(f"top {top}: choose 1 or more")
-    files = pictures_in(places)
-    return _named(files, namer or open_namer(), top)
+    from danqing.apps._classify import classify_pictures, open_namer
 
-
-def _named(files: Sequence[Path], namer: Namer, top: int) -> Iterator[Named | UnreadableFile]:
-    for found in opened(files):
-        if isinstance(found, UnreadableFile):
-            yield found
-            continue
-        file, picture = found
-        likely = namer.likely(seen(picture))[0].topk(min(top, len(namer.names)))
-        pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
-        yield Named(file, tuple((namer.names[k], share) for k, share in pairs))
+    namer = open_namer(session, inputs.model, inputs.labels, inputs.side)
+    return classify_pictures(inputs.pictures, namer, inputs.top)

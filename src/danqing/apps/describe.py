@@ -1,159 +1,46 @@
-"""Prompts that would paint a given picture, and the style it looks like."""
+"""Say four prompts that could have painted a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal
 
-from PIL import Image
-from torch import Tensor
+from pydantic import Field
 
-from danqing.apps._generate import Watch
-from danqing.apps._grid import part_of
-from danqing.apps._job import filled, opened
-from danqing.apps._zero_shot import ZeroShotClassifier, open_zero_shot, seen
-from danqing.apps.forms import Describe
-from danqing.conditioning.prompt import said
-from danqing.core.card import Card
-from danqing.core.errors import BadBrief, BadWeights
-from danqing.core.painter import Painter
-from danqing.core.sources import Place, Source
-from danqing.data.captions import article
-from danqing.data.vocabulary import things
+from danqing.apps._inputs import AppInputs
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.field_groups import ModelChoice, Text
+from danqing.core.image_ref import ImageRef
+from danqing.core.progress import ProgressCallback
 
 
-def describe(
-    image: Place,
-    *,
-    painter: Painter | None = None,
-    watch: Watch | None = None,  # noqa: ARG001  every app takes one
-    **fields: Any,
-) -> list[str]:
+class Describe(ModelChoice, AppInputs):
+    """Four prompts that could have painted a picture."""
+
+    positional: ClassVar[tuple[str, ...]] = ("image",)
+
+    image: ImageRef = Field(description="the picture to describe")
+    language: Literal["en", "zh"] = Field(default="en", description="en or zh")
+    captioner: Text | None = Field(
+        default=None, description="a folder of a captioning model of transformers, instead of CLIP"
+    )
+
+
+@app(Describe, output="lines", examples=("danqing describe cat.png",))
+def describe(inputs: Describe, session: Session, progress: ProgressCallback) -> list[str]:  # noqa: ARG001
     """Four prompts that could have painted `image`, best first, or a captioner's sentence.
 
-    painter: for whose styles; None is the model of the form. See `forms.Describe` for the fields.
+    The styles are those that the model knows.
 
     Raises:
         BadBrief: a value is out of its range. BadPicture: the picture cannot be read.
         BadWeights: the captioner's folder cannot be used.
     """
-    form, source = filled(Describe, image, **fields)
-    source = part_of(source)
-    if form.captioner is not None:
-        return [caption(source.image, form.captioner)]
-    card = opened(form, painter).card
-    return prompts_for(source.image, open_zero_shot(), card, form.language)
+    from danqing.apps._describe import caption, prompts_for
+    from danqing.apps._grid import single_picture
 
-
-def words_of(source: Source, card: Card) -> str:
-    """The words that painted a picture, with its style, or the best that CLIP finds for it."""
-    brief = source.brief
-    if brief is not None and brief.prompt:
-        return said(brief, card) if brief.style in card.styles else brief.prompt
-    return prompts_for(source.image, open_zero_shot(), card)[0]
-
-
-def thing_in(source: Source, card: Card) -> str:
-    """What a picture shows, without its style: by its own words, or by CLIP."""
-    words = words_of(source, card)
-    for styled in (*card.styles, *(style for both in card.styles.values() for style in both.split("/"))):
-        words = words.replace(f", {styled.strip()} style", "").replace(f"，{styled.strip()}风格", "")
-    return words
-
-
-AMONG = 12  # this many of the likeliest things are looked at again in every style
-COUNT = 4
-
-
-def prompts_for(
-    picture: Image.Image,
-    classifier: ZeroShotClassifier,
-    card: Card,
-    language: str = "en",
-    vocabulary: Sequence[str] | None = None,
-) -> list[str]:
-    """Up to four different prompts for a picture, best first, in words that the model of `card` knows.
-
-    vocabulary: the names of things to choose from, in `language` ("en" or "zh"); None is all that the shipped
-    model has learned. Each prompt names another thing, in the style that suits it best.
-    """
-    names = list(things(language) if vocabulary is None else vocabulary)
-    spoken = list(spoken_styles(card, language).values()) or [""]
-    best, likely = joint(picture, classifier, names, spoken, language)
-    order = likely.flatten().argsort(descending=True).tolist()
-    pairs = [divmod(k, len(spoken)) for k in order]
-    first = {thing: (thing, style) for thing, style in reversed(pairs)}  # the best style of each thing
-    ranked = [pair for pair in pairs if first[pair[0]] == pair]
-    ranked += [pair for pair in pairs if first[pair[0]] != pair]
-    return [prompt(best[thing], spoken[style], language) for thing, style in ranked[:COUNT]]
-
-
-def style_like(picture: Image.Image, classifier: ZeroShotClassifier, card: Card) -> str:
-    """The style of `card` that a picture looks most like, whatever of the things it knows it may show.
-
-    Raises:
-        BadBrief: the model has learned no styles.
-    """
-    spoken = spoken_styles(card)
-    if not spoken:
-        raise BadBrief(f"{card.name!r} has learned no styles to choose from: name one in words")
-    _, likely = joint(picture, classifier, things(), list(spoken.values()), "en")
-    return list(spoken)[int(likely.sum(dim=0).argmax())]
-
-
-def joint(
-    picture: Image.Image,
-    classifier: ZeroShotClassifier,
-    names: Sequence[str],
-    spoken: Sequence[str],
-    language: str,
-) -> tuple[list[str], Tensor]:
-    """The likeliest `AMONG` of `names`, and how likely each is in each style, [names styles].
-
-    All names by themselves first, then these in every style: a tenth of the texts that all pairs would be.
-    """
-    pixels = seen(picture)
-    alone = classifier.classify(pixels, names)[0]
-    best = [names[k] for k in alone.topk(min(AMONG, len(names))).indices.tolist()]
-    prompts = [prompt(name, style, language) for name in best for style in spoken]
-    return best, classifier.classify(pixels, prompts)[0].view(len(best), len(spoken))
-
-
-def prompt(name: str, style: str, language: str = "en") -> str:
-    """Words as the model has learned to read them: "a cat, paper-cut style", "猫，剪纸风格"."""
-    if language == "zh":
-        return f"{name}，{style}风格" if style else name
-    thing = f"{article(name)} {name}".lstrip()
-    return f"{thing}, {style} style" if style else thing
-
-
-def spoken_styles(card: Card, language: str = "en") -> dict[str, str]:
-    """The styles of a card: name -> words for it in `language`."""
-    spoken = {name: [word.strip() for word in words.split("/")] for name, words in card.styles.items()}
-    return {name: words[-1 if language == "zh" else 0] for name, words in spoken.items()}
-
-
-def caption(picture: Image.Image, folder: str | Path, most: int = 40) -> str:
-    """What a captioner says of a picture: the weights of BLIP, GIT or the like, as transformers keeps them.
-
-    most: the longest answer, in tokens.
-
-    Raises:
-        BadWeights: the folder holds no captioner in safetensors.
-    """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise BadWeights(f"{str(folder)!r} holds no captioner ({reason}): give a folder of BLIP") from None
-    white = Image.new("RGBA", picture.size, "white")
-    white.alpha_composite(picture.convert("RGBA"))
-    inputs = processor(images=white.convert("RGB"), return_tensors="pt")
-    answer = model.eval().generate(**inputs, max_new_tokens=most)
-    return str(processor.batch_decode(answer, skip_special_tokens=True)[0]).strip()
+    source = single_picture(inputs.image.source)
+    if inputs.captioner is not None:
+        return [caption(source.image, inputs.captioner)]
+    card = session.open_card(inputs.model)
+    return prompts_for(source.image, session.classifier(), card, inputs.language)

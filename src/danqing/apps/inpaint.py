@@ -1,90 +1,97 @@
-"""Repaint a part of a picture. What is outside of it stays byte for byte, however often."""
+"""Repaint a part of a picture, or mend it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from PIL import Image
+from pydantic import Field
 
-from danqing.apps._canvas_fit import CanvasFit, checked_mask, feathered
-from danqing.apps._generate import Watch
-from danqing.apps._job import Job, filled, opened, words_for
-from danqing.apps._masks import holes, region_of, scratches
-from danqing.apps._zero_shot import open_zero_shot
-from danqing.apps.forms import Form, Inpaint
+from danqing.apps._inputs import PictureInputs, optional_words
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.card import Can
 from danqing.core.errors import BadBrief
-from danqing.core.images import from_pil, mask_from_pil
-from danqing.core.painter import InputImages, Painter
+from danqing.core.field_groups import Text
+from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
-from danqing.core.sources import Place, read_source
+from danqing.core.progress import ProgressCallback
 
-_DAMAGE: dict[str, Callable[[Image.Image], Image.Image]] = {"scratches": scratches, "holes": holes}
+if TYPE_CHECKING:
+    from PIL import Image
 
 
-def inpaint(
-    image: Place,
-    prompt: str = "",
-    *,
-    mask: Place | None = None,
-    painter: Painter | None = None,
-    watch: Watch | None = None,
-    **fields: Any,
-) -> list[Picture]:
-    """`image` with its masked part painted anew; see `forms.Inpaint` for the fields.
+class Inpaint(PictureInputs):
+    """Repaint a part of a picture; the rest stays byte for byte."""
 
-    mask: of the picture's size, white (or transparent, if it has transparency) where to repaint. Instead of
-    it `where` takes words for the part, and `damage` finds scratches or holes. Without a prompt the part is
-    mended with the picture's own words, or with none.
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
+
+    prompt: Text = optional_words()
+    mask: ImageRef | None = Field(
+        default=None, description="a picture of the same size, white where to repaint"
+    )
+    where: Text | None = Field(default=None, description="words for the part to repaint, instead of a mask")
+    damage: Literal["scratches", "holes"] | None = Field(
+        default=None, description="scratches or holes: find them and mend them, instead of a mask"
+    )
+    feather: int = Field(
+        default=8,
+        ge=0,
+        le=128,
+        description="pixels over which the new part fades in",
+        json_schema_extra={"unit": "pixels"},
+    )
+    strength: float = Field(
+        default=1.0, gt=0, le=1, description="how far to leave what was there: 1 forgets it"
+    )
+
+
+@app(
+    Inpaint,
+    examples=(
+        'danqing inpaint cat.png "a cat, cartoon style" --mask mask.png',
+        'danqing inpaint scene.png "an owl, flat style" --where "the cat"',
+        "danqing inpaint photo.png --damage scratches",
+    ),
+)
+def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """`image` with a part painted anew: where `mask` is white, or transparent if it has transparency.
+
+    Instead of a mask `where` takes words for the part, and `damage` finds scratches or holes. Without a
+    prompt the part is mended with the picture's own words, or with none.
 
     Raises:
         BadBrief: it cannot be painted as asked, or the mask is empty, full or of another size.
         BadPicture: a picture cannot be read.
     """
-    named = None if mask is None else read_source(mask)
-    told = {} if named is None else {"mask": named.name or "mask"}
-    form, source = filled(Inpaint, image, prompt, **told, **fields)
-    found = _region(form, source.image, None if named is None else named.image)
-    region = checked_mask(found, source.image.size, _name(form))
-    job = Job("inpaint", form, opened(form, painter, source), source, watch)
-    thin = form.damage is not None and "feather" not in form.model_fields_set
-    cover = feathered(region, 1 if thin else form.feather)
-    return repainted(job, source.image, region, cover, **words_for(form, source, job.painter.card))
+    from danqing.apps._canvas_fit import checked_mask, feathered
+    from danqing.apps._inpaint import inpaint_region
+    from danqing.apps._job import Job
+
+    image = inputs.image.source.image
+    name = "found" if inputs.mask is None else repr(inputs.mask.name)
+    region = checked_mask(_mask(inputs, session), image.size, name)
+    job = Job.start("inpaint", inputs, session, progress, image=inputs.image)
+    thin = inputs.damage is not None and "feather" not in inputs.model_fields_set
+    cover = feathered(region, 1 if thin else inputs.feather)
+    return inpaint_region(job, image, region, cover, **job.words())
 
 
-def repainted(
-    job: Job, image: Image.Image, region: Image.Image, cover: Image.Image, **changed: Any
-) -> list[Picture]:
-    """`image` repainted in its region, and laid over it by `cover`; both "L" and of its size, 0 = keep."""
-    card = job.painter.card
-    frame = CanvasFit.close(region, job.form, card)
-    brief = job.resolved(frame.width, frame.height, **changed)
-    scale = 1 if brief.native else card.scale
-    given = InputImages(
-        image=from_pil(frame.cut(image, scale))[None], region=mask_from_pil(frame.region(region, scale))[None]
-    )
-    pictures = job.paint(brief, given, lambda painted: painted)
-    whole = (frame.laid(picture.image, image, cover) for picture in pictures)
-    return [replace(one, image=job.grounded(laid)) for one, laid in zip(pictures, whole, strict=True)]
+def _mask(inputs: Inpaint, session: Session) -> Image.Image:
+    """What to repaint, by the one way that was given."""
+    from danqing.apps._masks import DAMAGE, region_of
 
-
-def _region(form: Inpaint, image: Image.Image, mask: Image.Image | None) -> Image.Image:
-    ways = [way for way in (form.mask, form.where, form.damage) if way is not None]
+    ways = [way for way in (inputs.mask, inputs.where, inputs.damage) if way is not None]
     if len(ways) != 1:
         raise BadBrief(
             f"{len(ways)} ways to say what to repaint: give one of a mask, words (where) or damage"
         )
-    if mask is not None:
-        return mask
-    if form.where is not None:
-        return region_of(image, form.where, open_zero_shot())
-    assert form.damage is not None
-    found = _DAMAGE[form.damage](image)
-    if found.getbbox() is None:
-        raise BadBrief(f"damage {form.damage!r}: none found; paint what to mend white in a mask")
-    return found
-
-
-def _name(form: Form) -> str:
-    return repr(form.mask) if form.mask is not None else "found"
+    image = inputs.image.source.image
+    if inputs.mask is not None:
+        return inputs.mask.source.image
+    if inputs.where is not None:
+        return region_of(image, inputs.where, session.classifier())
+    damaged = DAMAGE[str(inputs.damage)](image)
+    if damaged.getbbox() is None:
+        raise BadBrief(f"damage {inputs.damage!r}: none found; paint what to mend white in a mask")
+    return damaged

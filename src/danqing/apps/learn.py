@@ -1,89 +1,85 @@
-"""Learn a subject from a few pictures (DreamBooth, textual inversion), to paint it as `<name>`."""
+"""Teach a model a subject from a few pictures."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
-from danqing.apps._job import tunable
-from danqing.apps.forms import Learn
-from danqing.core.errors import BadBrief
-from danqing.core.painter import Painter
-from danqing.core.sources import SUFFIXES, read_source
-from danqing.data.vocabulary import things
-from danqing.families import open_clip_scorer
-from danqing.tuning.adapter_files import known_adapters, read_adapter, write_adapter
-from danqing.tuning.dreambooth import subject_pictures
-from danqing.tuning.learning import METHODS, LearnOptions
-from danqing.tuning.learning import learn as learned
+from pydantic import Field
 
-FOLDER = Path("adapters")
+from danqing.apps._inputs import AppInputs
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.field_groups import ModelChoice, Seed, Text
+from danqing.core.image_ref import ImageLookup, ImageRef
+from danqing.core.progress import ProgressCallback
 
 
-def learn(
-    form: Learn,
-    *,
-    painter: Painter | None = None,
-    folder: Path = FOLDER,
-    watch: Callable[[str], object] | None = None,
-) -> Path:
-    """Learn what `form` names from its pictures, or folders of them; gives the adapter's file in `folder`.
+class Learn(ModelChoice, AppInputs):
+    """Teach a model a subject from a few pictures, to paint it anywhere.
 
-    Checkpoints, sheets and scores are in `folder/NAME/`; a run that was stopped continues there. The painter
-    is the same afterwards, bit for bit.
+    Takes some minutes. Stop it with Ctrl-C; called again it goes on where it stopped.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("name", "images")
+
+    name: Text = Field(min_length=1, description="how you will call it: <NAME> in a prompt")
+    images: tuple[ImageRef, ...] = Field(
+        min_length=1, description="three to five pictures, or a folder of them"
+    )
+    kind: Text = Field(default="thing", min_length=1, description="what it is one of, such as cat")
+    method: Text = Field(default="dreambooth", description="dreambooth, textual-inversion or both")
+    steps: int = Field(
+        default=400,
+        ge=1,
+        le=100_000,
+        description="more is more alike, then less obedient",
+        json_schema_extra={"unit": "steps"},
+    )
+    rank: int = Field(
+        default=16, ge=1, le=256, description="size of what is learned", json_schema_extra={"advanced": True}
+    )
+    lr: float | None = Field(
+        default=None, gt=0, le=1, description="learning rate", json_schema_extra={"advanced": True}
+    )
+    prior: int = Field(
+        default=24,
+        ge=0,
+        le=1000,
+        description="pictures of its kind to hold on to, 0 = none",
+        json_schema_extra={"unit": "pictures", "advanced": True},
+    )
+    seed: Seed = Field(default=0, description="fixes all that is random")
+
+
+def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Learn:  # noqa: ARG001
+    """The inputs, with files that are no pictures refused before the model is opened."""
+    from danqing.apps._parse import validate
+
+    inputs = validate(Learn, values, image_lookup)
+    for ref in inputs.images:
+        if ref.path is None or not ref.path.is_dir():
+            inputs.noted(*ref.source.notes)
+    return inputs
+
+
+@app(
+    Learn,
+    output="adapter",
+    prepare=_prepare,
+    examples=("danqing learn my-cat photos/ --class cat", 'danqing paint "a <my-cat>, ink wash style"'),
+)
+def learn(inputs: Learn, session: Session, progress: ProgressCallback) -> Path:
+    """Learn `name` from its pictures; gives the adapter's file in the session's folder of adapters.
+
+    Checkpoints, sheets and scores are in a folder of that name beside it; a run that was stopped continues
+    there. The painter is the same afterwards, bit for bit.
 
     Raises:
         BadBrief: an unknown method, or a name that cannot be written as `<name>`.
         BadData: fewer than two different pictures. BadPicture: one of them cannot be read.
     """
-    METHODS[form.method]
-    if not re.fullmatch(r"[^\W\d][\w-]*", form.name):
-        raise BadBrief(f"name {form.name!r}: begin with a letter, then letters, digits, dashes, as in my-cat")
-    if painter is None:
-        from danqing.families import open_painter  # a caller with a painter of its own needs no weights
+    from danqing.apps._learn import learn_subject
 
-        painter = open_painter(form.model)
-    model = tunable(painter)
-    if form.name in model.adapters:
-        raise BadBrief(
-            f"name {form.name!r} is taken by an adapter of model {model.card.name!r}: choose another"
-        )
-    seen = subject_pictures([read_source(place).image for place in _files(form)], model)
-    adapter = learned(model, seen, _options(form), folder / form.name, open_clip_scorer(), watch)
-    path = folder / f"{form.name}.safetensors"
-    write_adapter(replace(adapter, name=form.name), path)
-    return path
-
-
-def _options(form: Learn) -> LearnOptions:
-    return LearnOptions(
-        name=form.name,
-        kind=form.kind,
-        method=form.method,
-        steps=form.steps,
-        lr=form.lr,
-        rank=form.rank,
-        seed=form.seed,
-        prior_count=form.prior,
-        prior_weight=1.0 if form.prior else 0.0,
-        avoid=(*things(), *_triggers(form.name)),
-    )
-
-
-def _triggers(name: str) -> list[str]:
-    """What the model answers to for other subjects learned here: two can be painted together."""
-    others = (path for known, path in known_adapters().items() if known != name)
-    return [read_adapter(path).trigger for path in others]
-
-
-def _files(form: Learn) -> list[Path]:
-    """The pictures, with folders replaced by the files in them."""
-    places = [Path(place) for place in form.images]
-    inside = {
-        place: sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
-        for place in places
-        if place.is_dir()
-    }
-    return [file for place in places for file in inside.get(place, [place])]
+    return learn_subject(inputs, session, progress)

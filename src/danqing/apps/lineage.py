@@ -1,109 +1,70 @@
-"""The same words painted by every generation of the idea, side by side on one labelled sheet."""
+"""Paint the same words with every family."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import torch
-from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field
 
-from danqing.apps._generate import painted
-from danqing.core.brief import Brief
-from danqing.core.card import Card
-from danqing.core.images import from_pil
-from danqing.core.picture import Picture
-from danqing.families import open_clip_scorer, open_painter
+from danqing.apps._inputs import AppInputs, SplitAtCommas
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.errors import BadBrief
+from danqing.core.field_groups import Fast, SeedChoice, Text, Words
+from danqing.core.image_ref import ImageLookup
+from danqing.core.progress import ProgressCallback
 from danqing.weights.shipped import shipped
 
-SIDE = 256  # pixels of a cell
-_LINE = 20  # pixels of a line of its label
+if TYPE_CHECKING:
+    from danqing.apps._lineage import Generation
 
 
-@dataclass(frozen=True)
-class Generation:
-    """One model's answer. score: CLIP's cosine of picture and words in [-1, 1], by the shipped CLIP."""
+class Lineage(Fast, SeedChoice, Words, AppInputs):
+    """Paint the same words with every generation of the idea, from GAN to Imagen, side by side.
 
-    card: Card
-    picture: Picture
-    score: float
+    Under each picture stand its year, paper, time and CLIP score, and how words reach a family that cannot
+    read them.
+    """
 
-    @property
-    def label(self) -> tuple[str, ...]:
-        """Who painted it and when, how words reached it if it cannot read them, and how fast and well."""
-        family = self.card.family.replace("_", " ")
-        paper = f"arXiv {self.card.paper}"
-        facts = f"{self.picture.info.seconds:.2f} s, CLIP {self.score:.2f}"
-        led = () if self.card.led_by == "words" else (f"led by {self.card.led_by}",)
-        return f"{self.card.year} {family}", paper, facts, *led
+    positional: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    models: Annotated[tuple[Text, ...], SplitAtCommas] | None = Field(
+        default=None, description="only these, separated by commas; all that are shipped if not given"
+    )
 
 
-def lineage(
-    prompt: str,
-    *,
-    models: Sequence[str] = (),
-    watch: Callable[[str], object] | None = None,
-    **fields: object,
-) -> list[Generation]:
-    """One picture by each of `models` (none: every shipped one), oldest idea first, at its own settings.
+def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Lineage:
+    """The inputs, with an unknown model refused before any is opened."""
+    from danqing.apps._parse import validate, with_seed
 
-    fields: of a `Brief`, such as seed, which is the same for all.
+    inputs = validate(Lineage, values, image_lookup)
+    for model in inputs.models or ():
+        session.card(model)
+    if not inputs.prompt.strip():
+        raise BadBrief('say what to paint: danqing lineage "a red apple"')
+    if inputs.models == ():
+        raise BadBrief("models names none: give some, separated by commas, or leave it out")
+    if not (inputs.models or shipped()):
+        raise BadBrief("no models are shipped with this copy: name folders of weights with --models")
+    return with_seed(inputs)
+
+
+@app(
+    Lineage,
+    output="lineage",
+    examples=(
+        'danqing lineage "a red apple"',
+        'danqing lineage "一只猫" --models gan,ddpm,stickers --seed 7',
+    ),
+    prepare=_prepare,
+)
+def lineage(inputs: Lineage, session: Session, progress: ProgressCallback) -> list[Generation]:
+    """One picture by each model, oldest idea first, at its own settings and all with one seed.
 
     Raises:
-        BadBrief: a field that a model cannot follow.
-        BadWeights: a model cannot be opened.
+        BadBrief: a field that a model cannot follow. BadWeights: a model cannot be opened.
     """
-    brief = Brief.of(prompt, **fields)
-    chosen = tuple(models) or tuple(shipped())
-    found = list(_generations(brief, chosen, watch))
-    return sorted(found, key=lambda one: (one.card.year, one.card.paper, one.card.name))
+    from danqing.apps._lineage import paint_generations
 
-
-def _generations(
-    brief: Brief, models: Sequence[str], watch: Callable[[str], object] | None
-) -> Iterator[Generation]:
-    scorer = open_clip_scorer()
-    for model in models:
-        if watch is not None:
-            watch(model)
-        painter = open_painter(model)
-        style = brief.style if brief.style in painter.card.styles else None
-        own = {"model": model, "style": style, "fast": brief.fast and painter.card.fast is not None}
-        asked = brief.model_copy(update=own).resolved(painter.card)
-        brief = brief.model_copy(update={"seed": asked.seed})  # the one that was chosen is everybody's
-        begun = time.perf_counter()
-        [picture] = painted(asked, painter)
-        info = picture.info.model_copy(update={"app": "lineage", "seconds": time.perf_counter() - begun})
-        with torch.no_grad():
-            score = scorer.score(from_pil(picture.image)[None, :3], [brief.prompt])
-        yield Generation(painter.card, replace(picture, info=info), float(score))
-
-
-def sheet(generations: Sequence[Generation], columns: int | None = None) -> Image.Image:
-    """All pictures in reading order, each with its label below, on white."""
-    lines = max(len(one.label) for one in generations)
-    width, height = SIDE + 8, SIDE + 8 + _LINE * lines
-    columns = columns or math.ceil(len(generations) / math.ceil(len(generations) / 5))  # rows of 5 at most
-    rows = -(-len(generations) // columns)
-    whole = Image.new("RGB", (columns * width, rows * height), "white")
-    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
-    for k, one in enumerate(generations):
-        left, top = k % columns * width + 4, k // columns * height + 4
-        whole.paste(_fitted(one.picture.image), (left, top))
-        for line, text in enumerate(one.label):
-            draw.text((left, top + SIDE + 2 + line * _LINE), text, fill="black", font=font)
-    return whole
-
-
-def _fitted(image: Image.Image) -> Image.Image:
-    """On white, its longer side a cell's; small pictures keep their pixels visible."""
-    clear = image.convert("RGBA")
-    scale = SIDE / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    resized = clear.resize((size[0], size[1]), how)
-    cell = Image.new("RGB", (SIDE, SIDE), "white")
-    cell.paste(resized, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2), resized)
-    return cell
+    return paint_generations(inputs, session, progress)

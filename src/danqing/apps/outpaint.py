@@ -1,151 +1,45 @@
-"""Paint on beyond a picture's edges: a larger canvas, a mask, and inpainting.
-
-What is new is first filled with the picture's own mirror image, fades from that into what is painted, and is
-added in rounds of at most half a side, so that each round sees enough of what is there.
-"""
+"""Paint on beyond a picture's edges."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar
 
-import numpy as np
-from PIL import Image
+from pydantic import Field
 
-from danqing.apps._generate import Watch
-from danqing.apps._grid import part_of
-from danqing.apps._job import Job, filled, opened, words_for
-from danqing.apps.forms import Outpaint, Pan, Zoom
-from danqing.apps.inpaint import repainted
-from danqing.core.errors import BadBrief
-from danqing.core.painter import Painter
-from danqing.core.picture import PIXELS_MAX, Picture
-from danqing.core.sources import Place
-
-_ROUND = 0.5  # of a side, at most, in one round
-_FADE = 32  # pixels from the mirror image to what is painted
+from danqing.apps._inputs import Cell, PictureInputs, optional_words
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.card import Can
+from danqing.core.field_groups import Text
+from danqing.core.picture import Picture
+from danqing.core.progress import ProgressCallback
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Pixels to add."""
+class Outpaint(PictureInputs):
+    """Paint on beyond a picture's edges; the picture itself stays byte for byte."""
 
-    left: int
-    top: int
-    right: int
-    bottom: int
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
 
-    @classmethod
-    def of(cls, size: tuple[int, int], left: float, top: float, right: float, bottom: float) -> Sides:
-        """From shares of the picture's width and height."""
-        width, height = size
-        return cls(round(left * width), round(top * height), round(right * width), round(bottom * height))
-
-    def round(self, size: tuple[int, int]) -> Sides:
-        """As much of it as one round may add to a picture of this size."""
-        wide, high = (max(1, int(side * _ROUND)) for side in size)
-        return Sides(min(self.left, wide), min(self.top, high), min(self.right, wide), min(self.bottom, high))
-
-    def less(self, other: Sides) -> Sides:
-        """What is left to add."""
-        return Sides(
-            self.left - other.left, self.top - other.top, self.right - other.right, self.bottom - other.bottom
-        )
-
-    @property
-    def any(self) -> bool:
-        """Whether there is anything to add."""
-        return bool(self.left or self.top or self.right or self.bottom)
+    prompt: Text = optional_words()
+    left: float = Field(default=0, ge=0, le=4, description="how much to add on the left, 1 = its width again")
+    right: float = Field(default=0, ge=0, le=4, description="how much to add on the right")
+    top: float = Field(default=0, ge=0, le=4, description="how much to add on top, 1 = its height again")
+    bottom: float = Field(default=0, ge=0, le=4, description="how much to add below")
+    cell: int | None = Cell
 
 
-def outpaint(
-    image: Place,
-    prompt: str = "",
-    *,
-    painter: Painter | None = None,
-    watch: Watch | None = None,
-    **fields: Any,
-) -> list[Picture]:
-    """`image` with more around it; see `forms.Outpaint` for the fields.
+@app(Outpaint, examples=('danqing outpaint house.png "a house, ink wash style" --right 0.5',))
+def outpaint(inputs: Outpaint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """`image` with more around it.
 
     Raises:
-        BadBrief: nothing is to be added, or too much, or it is a grid and no cell is named. BadPicture: the
-            picture cannot be read.
+        BadBrief: nothing is to be added, or too much, or it is a grid and no cell is named.
+        BadPicture: the picture cannot be read.
     """
-    form, source = filled(Outpaint, image, prompt, **fields)
-    source = part_of(source, form.cell)
-    job = Job("outpaint", form, opened(form, painter, source), source, watch)
-    return extended(job, Sides.of(source.image.size, form.left, form.top, form.right, form.bottom))
+    from danqing.apps._job import Job
+    from danqing.apps._outpaint import Sides, outpaint_sides
 
-
-def zoom(
-    image: Place,
-    prompt: str = "",
-    *,
-    painter: Painter | None = None,
-    watch: Watch | None = None,
-    **fields: Any,
-) -> list[Picture]:
-    """`image` from further away: `by` times as wide and as high, the picture itself in the middle."""
-    form, source = filled(Zoom, image, prompt, **fields)
-    source = part_of(source, form.cell)
-    job = Job("zoom", form, opened(form, painter, source), source, watch)
-    return extended(job, Sides.of(source.image.size, *((form.by - 1) / 2,) * 4))
-
-
-def pan(
-    image: Place,
-    to: str,
-    prompt: str = "",
-    *,
-    painter: Painter | None = None,
-    watch: Watch | None = None,
-    **fields: Any,
-) -> list[Picture]:
-    """`image` with more of what lies `to` the left, right, up or down."""
-    form, source = filled(Pan, image, prompt, to=to, **fields)
-    source = part_of(source, form.cell)
-    job = Job("pan", form, opened(form, painter, source), source, watch)
-    shares = {"left": 0.0, "up": 0.0, "right": 0.0, "down": 0.0, form.to: form.by}
-    return extended(job, Sides.of(source.image.size, *shares.values()))
-
-
-def extended(job: Job, sides: Sides) -> list[Picture]:
-    """The easel's picture with `sides` added.
-
-    Raises:
-        BadBrief: there is nothing to add, or the result passes 32 megapixels.
-    """
-    image = job.source.image
-    width, height = image.width + sides.left + sides.right, image.height + sides.top + sides.bottom
-    if not sides.any:
-        raise BadBrief("nothing to add: give more, such as right 0.5 or by 1.5")
-    if width * height > PIXELS_MAX:
-        raise BadBrief(f"{width}x{height} is above {PIXELS_MAX // 1_000_000} megapixels: add less")
-    card = job.painter.card
-    words = words_for(job.form, job.source, card)
-    seeds = job.form.brief(**words).resolved(card).seeds
-    return [_extended(job, sides, seed=seed, count=1, **words) for seed in seeds]
-
-
-def _extended(job: Job, sides: Sides, **changed: Any) -> Picture:
-    image = job.source.image
-    while True:
-        now = sides.round(image.size)
-        canvas, region, cover = _canvas(image, now)
-        [picture] = repainted(job, canvas, region, cover, **changed)
-        image, sides = picture.image, sides.less(now)
-        if not sides.any:
-            return picture
-
-
-def _canvas(image: Image.Image, add: Sides) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """The picture with its mirror image around it, the region that is new, and how the new fades in."""
-    around = ((add.top, add.bottom), (add.left, add.right))
-    mirrored = Image.fromarray(np.pad(np.asarray(image), (*around, (0, 0)), mode="symmetric"))
-    across = np.pad(np.zeros(image.width), around[1], mode="linear_ramp", end_values=(add.left, add.right))
-    down = np.pad(np.zeros(image.height), around[0], mode="linear_ramp", end_values=(add.top, add.bottom))
-    distance = np.maximum(across[None, :], down[:, None])
-    region = Image.fromarray(((distance > 0) * 255).astype(np.uint8))
-    cover = Image.fromarray((distance / _FADE * 255).clip(0, 255).astype(np.uint8))
-    return mirrored, region, cover
+    job = Job.start("outpaint", inputs, session, progress, image=inputs.image, cell=inputs.cell)
+    shares = inputs.left, inputs.top, inputs.right, inputs.bottom
+    return outpaint_sides(job, Sides.of(job.source.image.size, *shares))

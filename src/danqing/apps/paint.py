@@ -1,57 +1,73 @@
-"""Paint pictures from words: the app, over any painter."""
+"""Paint pictures from words."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar
 
-from danqing.apps._generate import Watch, painted
-from danqing.core.brief import Brief
-from danqing.core.errors import BadBrief
-from danqing.core.painter import Painter
+from pydantic import Field
+
+from danqing.apps._inputs import GridInputs, ResolvedInputs
+from danqing.apps._prepare_paint import prepare_paint
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.card import Can
+from danqing.core.field_groups import Strength, Text
+from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
-from danqing.diffusion.samplers import SAMPLERS
+from danqing.core.progress import ProgressCallback
 
 
-def paint(
-    brief: Brief | str,
-    *,
-    painter: Painter | None = None,
-    watch: Watch | None = None,
-    batch: int = 1,
-    **fields: object,
-) -> list[Picture]:
-    """Paint what `brief` (or a prompt with fields of a brief) asks for: one picture per seed.
+class Paint(ResolvedInputs, GridInputs):
+    """Paint pictures from words.
 
-    painter: who paints; None opens `brief.model`. watch: called with the canvas after every step, its `step`
-    and `of` counted over all pictures; what it raises cancels the painting.
+    Pictures keep how they were made: see `danqing show FILE`. The same seed paints the same picture.
+    """
 
-    batch: how many pictures go through the network at once. With 1, a picture is the same byte for byte in
-    any grid and alone. More is faster on a large accelerator, at the price of memory and of that promise:
-    kernels round by batch size, so the picture painted alone may differ by one in a few of its bytes.
+    positional: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    ar: Text | None = Field(default=None, description="shape W:H, such as 3:2, instead of two sides")
+    image: ImageRef | None = Field(
+        default=None, description="a picture to start from; in a prompt it may stand before the words"
+    )
+    strength: Strength | None = Field(default=None, description="how far to leave that picture")
+    style_image: ImageRef | None = Field(
+        default=None, description="a picture whose style is wanted, as --sref in a prompt"
+    )
+    batch: int = Field(
+        default=1,
+        ge=1,
+        description="pictures that go through the network at once: faster on a GPU, but not the same bytes",
+        json_schema_extra={"unit": "pictures", "advanced": True},
+    )
+
+    @property
+    def required_skills(self) -> frozenset[Can]:
+        """To redraw, where a picture is given."""
+        return self.needs if self.image is None else frozenset({Can.REDRAW})
+
+
+@app(
+    Paint,
+    examples=(
+        'danqing paint "a red apple, 3d style"',
+        'danqing paint "一只兔子，剪纸风格" --count 4 --seed 7 --background transparent',
+        'danqing paint "a sailboat, flat style" --ar 3:2 --no "people, text" --out sailboat.webp',
+        'danqing paint "a (red:1.3) fox in {snow|rain} --ar 3:2 --chaos 20 --no people" --count 4',
+    ),
+    prepare=lambda *args: prepare_paint(Paint, *args),
+)
+def paint(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """One picture per seed of what `prompt` (words with parameters, or a `Brief`) asks for.
+
+    With `batch` 1 a picture is the same byte for byte in any grid and alone. More is faster on a large
+    accelerator, at the price of memory and of that promise: kernels round by batch size, so the picture
+    painted alone may differ by one in a few of its bytes.
 
     Raises:
         BadBrief: it cannot be painted as asked. BadWeights: the model cannot be opened.
         NotFinite: the numbers broke down; nothing is returned.
     """
-    if batch < 1:
-        raise BadBrief(f"batch {batch} is too small: use 1 or more")
-    brief = _gathered(brief, painter, fields)
-    if brief.image is not None or brief.mask is not None:
-        place = brief.image or brief.mask
-        raise BadBrief(f"this brief starts from {place!r}: use the app that made it (danqing show tells)")
-    if brief.sampler:
-        SAMPLERS[brief.sampler]  # an unknown name is told before seconds of opening
-    if painter is None:
-        from danqing.families import open_painter  # a caller with a painter of its own needs no weights
+    from danqing.apps._paint import paint_resolved
 
-        painter = open_painter(brief.model)
-    return painted(brief.resolved(painter.card), painter, watch=watch, batch=batch)
-
-
-def _gathered(brief: Brief | str, painter: Painter | None, fields: dict[str, object]) -> Brief:
-    given: dict[str, Any] = (
-        {"prompt": brief} if isinstance(brief, str) else brief.model_dump(exclude_unset=True)
-    )
-    if painter is not None:
-        given.setdefault("model", painter.card.name)  # the picture tells who really painted it
-    return Brief.of(**{**given, **fields})
+    return paint_resolved(inputs, session, progress)

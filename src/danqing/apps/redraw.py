@@ -1,68 +1,44 @@
-"""Paint a picture anew from another one and words: SDEdit (arXiv 2108.01073)."""
+"""Paint a picture anew from another one and words."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar
 
-from PIL import Image
+from pydantic import Field
 
-from danqing.apps._canvas_fit import CanvasFit
-from danqing.apps._generate import Watch
-from danqing.apps._grid import part_of
-from danqing.apps._job import Job, filled, opened
-from danqing.apps.forms import Form, Redraw
-from danqing.core.images import from_pil, mask_from_pil
-from danqing.core.painter import InputImages, Painter
+from danqing.apps._inputs import PictureInputs
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.card import Can
+from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
-from danqing.core.sources import Place, Source, read_source
+from danqing.core.progress import ProgressCallback
 
 
-def redraw(
-    image: Place,
-    prompt: str,
-    *,
-    painter: Painter | None = None,
-    watch: Watch | None = None,
-    **fields: Any,
-) -> list[Picture]:
-    """Pictures that start from `image` and follow `prompt`; see `forms.Redraw` for the fields.
+class Redraw(PictureInputs):
+    """Paint a picture anew from another one and words (image to image)."""
 
-    image: a path, a PIL picture or a `Picture`, of any size. The result has its shape.
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+
+    strength: float = Field(
+        default=0.6, gt=0, le=1, description="how far to leave the picture: 0.2 touches up, 1 repaints"
+    )
+    depth: ImageRef | None = Field(
+        default=None, description="a depth map, white is near, for a model that paints by depth"
+    )
+
+
+@app(Redraw, examples=('danqing redraw sketch.png "a rabbit, 3d style" --strength 0.7',))
+def redraw(inputs: Redraw, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """Pictures that start from `image` and follow `prompt`. Each has the shape of `image`.
 
     Raises:
         BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
     """
-    form, source = filled(Redraw, image, prompt, **fields)
-    source = part_of(source)
-    job = Job("redraw", form, opened(form, painter, source), source, watch)
-    depth = None if form.depth is None else read_source(form.depth).image
-    return from_picture(job, depth, prompt=form.prompt, **prevailing(job))
+    from danqing.apps._job import Job
+    from danqing.apps._redraw import redraw_source
 
-
-def prevailing(job: Job) -> dict[str, Any]:
-    """The guidance with which words win over the picture, where the form does not say and the card does."""
-    usual, form = job.painter.card.redraw_guidance, job.form
-    return {} if usual is None or form.fast or form.guidance is not None else {"guidance": usual}
-
-
-def _sized(form: Form, source: Source) -> Form:
-    """A picture that was painted on a canvas of its own size is redrawn on it."""
-    brief = source.brief
-    if form.width or form.height or brief is None or source.image.size != (brief.width, brief.height):
-        return form
-    return form.model_copy(update={"width": brief.width, "height": brief.height, "native": brief.native})
-
-
-def from_picture(job: Job, depth: Image.Image | None = None, **changed: Any) -> list[Picture]:
-    """The pictures of an easel whose source fills the canvas; depth: of the source, white is near."""
-    card, source = job.painter.card, job.source
-    frame = CanvasFit.around(source.image, _sized(job.form, source), card)
-    brief = job.resolved(frame.width, frame.height, **changed)
-    scale = 1 if brief.native else card.scale
-    given = InputImages(image=from_pil(frame.cut(source.image, scale))[None])
-    if depth is not None:
-        fitting = depth.convert("RGB").resize(source.image.size, Image.Resampling.BICUBIC)
-        near = frame.cut(fitting, scale).convert("L")  # beyond the picture it is black, which is far
-        given = replace(given, depth=mask_from_pil(near)[None])
-    return job.paint(brief, given, lambda painted: frame.shown(painted, source.image.size))
+    job = Job.start("redraw", inputs, session, progress, image=inputs.image)
+    depth = None if inputs.depth is None else inputs.depth.source.image
+    return redraw_source(job, depth, prompt=inputs.prompt, **job.strong_guidance())

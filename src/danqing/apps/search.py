@@ -1,97 +1,65 @@
-"""Find pictures by words, or by another picture, as CLIP sees them (arXiv 2103.00020)."""
+"""Find pictures in a folder by words, or by a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from PIL import Image
-from torch import Tensor
+from pydantic import Field
 
-from danqing.apps._image_files import UnreadableFile, opened, pictures_in
-from danqing.apps._zero_shot import ImageTextScorer, seen
+from danqing.apps._inputs import AppInputs
+from danqing.apps._registry import app
+from danqing.apps._session import Session
 from danqing.core.errors import BadBrief
-from danqing.core.images import grid
-from danqing.core.sources import Place, read_source
-from danqing.families.clip import ClipScorer
+from danqing.core.field_groups import Text
+from danqing.core.image_ref import ImageRef
+from danqing.core.progress import ProgressCallback
 
-THUMB = 192  # pixels of a picture on a contact sheet
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A picture and how well it answers: CLIP's cosine in [-1, 1], with the judge's word where it has one."""
-
-    file: Path
-    score: float
+if TYPE_CHECKING:
+    from danqing.apps._search import SearchResult
 
 
-@dataclass(frozen=True)
-class Search:
-    """What was found, best first, and the files that could not be read."""
+class Search(AppInputs):
+    """Find the pictures of a folder that answer best to words, or that look most like a picture.
 
-    hits: tuple[Hit, ...]
-    unread: tuple[UnreadableFile, ...]
+    The score is CLIP's cosine; the shipped CLIP is small and has seen stickers only, so where the words name
+    one of the 120 things that the judge knows, the judge's word counts too. For photos give another --model.
+    """
 
-    def sheet(self) -> Image.Image:
-        """The pictures that were found on one sheet, in reading order.
+    positional: ClassVar[tuple[str, ...]] = ("folder", "words")
 
-        Raises:
-            BadBrief: none was found.
-        """
-        if not self.hits:
-            raise BadBrief("nothing was found to put on a sheet: search another folder")
-        cells = []
-        for hit in self.hits:
-            picture = read_source(hit.file).image
-            picture.thumbnail((THUMB, THUMB))
-            cell = Image.new("RGB", (THUMB, THUMB), "white")
-            place = (THUMB - picture.width) // 2, (THUMB - picture.height) // 2
-            cell.paste(picture, place, picture if picture.mode == "RGBA" else None)
-            cells.append(cell)
-        return grid(cells)
+    folder: ImageRef = Field(description="where to look, also below it")
+    words: Text = Field(default="", description="what to look for, in English or Chinese")
+    like: ImageRef | None = Field(default=None, description="a picture to look for the like of")
+    top: int = Field(default=10, ge=1, description="how many pictures")
+    model: Text | None = Field(
+        default=None, description="a folder of another CLIP of transformers; the shipped one if not given"
+    )
+
+    def image_refs(self) -> list[ImageRef]:
+        """The one to compare with."""
+        return [] if self.like is None else [self.like]
 
 
-def search(
-    places: Iterable[str | Path], reader: ImageTextScorer, words: str, top: int | None = None
-) -> Search:
-    """The pictures at `places`, files and folders, that answer best to `words`.
-
-    Equal scores keep the order of the names. top: at most so many; None is all.
+@app(
+    Search,
+    output="search",
+    examples=(
+        'danqing search paintings "a red apple"',
+        "danqing search paintings 一只猫 --top 4 --out cats.png",
+        "danqing search paintings --like cat.png",
+    ),
+)
+def search(inputs: Search, session: Session, progress: ProgressCallback) -> SearchResult:  # noqa: ARG001
+    """The pictures of a folder, the best first (CLIP, arXiv 2103.00020).
 
     Raises:
-        BadBrief: no words are given, or no pictures are there.
+        BadBrief: neither words nor a picture are given, or both, or the folder has no pictures.
     """
-    if not words.strip():
-        raise BadBrief("say what to look for: words, or a picture with --like")
-    files = pictures_in(places)
-    return _ranked(files, reader.reading([words]), top)
+    from danqing.apps._search import search_by_picture, search_by_words
 
-
-def search_like(
-    places: Iterable[str | Path], scorer: ClipScorer, like: Place, top: int | None = None
-) -> Search:
-    """The pictures at `places` that look most like another one. See `search`.
-
-    Raises:
-        BadBrief: no pictures are there. BadPicture: the one to compare with cannot be read.
-    """
-    wanted = scorer.pictures(seen(read_source(like).image))
-    return _ranked(pictures_in(places), lambda pixels: scorer.pictures(pixels) @ wanted.T, top)
-
-
-@torch.no_grad()
-def _ranked(files: Sequence[Path], score: Callable[[Tensor], Tensor], top: int | None) -> Search:
-    """One picture is in memory at a time; nothing is kept for the next search."""
-    hits: list[Hit] = []
-    unread: list[UnreadableFile] = []
-    for each in opened(files):
-        if isinstance(each, UnreadableFile):
-            unread.append(each)
-        else:
-            file, picture = each
-            hits.append(Hit(file, float(score(seen(picture)))))
-    best = sorted(hits, key=lambda hit: -hit.score)
-    return Search(tuple(best[:top]), tuple(unread))
+    if inputs.words and inputs.like is not None:
+        raise BadBrief("words and --like are given: look for one of them")
+    if inputs.like is not None:
+        scorer = session.clip_scorer(inputs.model)
+        return search_by_picture([inputs.folder], scorer, inputs.like, inputs.top)
+    return search_by_words([inputs.folder], session.classifier(inputs.model), inputs.words, inputs.top)

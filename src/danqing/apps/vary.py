@@ -1,55 +1,50 @@
-"""Variations of a picture or of one cell of a grid.
-
-A variation starts from the picture and from noise between the parent's own and a new one (slerp), so it is
-the same for the same parent, button and seed.
-"""
+"""Paint variations of a picture, or of a cell of a grid."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
-from danqing.apps._generate import Watch
-from danqing.apps._grid import part_of
-from danqing.apps._job import Job, filled, opened, words_for
-from danqing.apps.forms import Vary
-from danqing.apps.redraw import from_picture
+from pydantic import Field
+
+from danqing.apps._inputs import Cell, PictureInputs, optional_words
+from danqing.apps._registry import app
+from danqing.apps._session import Session
 from danqing.core.card import Can
-from danqing.core.errors import BadBrief
-from danqing.core.painter import Painter
+from danqing.core.field_groups import Strength, Text
 from danqing.core.picture import Picture
-from danqing.core.sources import Place, Source
-
-STRENGTHS = {"subtle": 0.35, "strong": 0.7}  # how far to leave the picture
-VARIATIONS = {"subtle": 0.15, "strong": 0.5}  # and its noise
+from danqing.core.progress import ProgressCallback
 
 
-def vary(
-    image: Place, *, painter: Painter | None = None, watch: Watch | None = None, **fields: Any
-) -> list[Picture]:
-    """Pictures like `image`; see `forms.Vary` for the fields. With a prompt it is a remix.
+class Vary(PictureInputs):
+    """Paint variations of a picture, or of one cell of a grid."""
+
+    needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    positional: ClassVar[tuple[str, ...]] = ("image", "cell")
+
+    prompt: Text = optional_words("other words for the variation (remix)")
+    cell: int | None = Cell
+    how: Literal["subtle", "strong"] = Field(default="strong", description="subtle or strong")
+    strength: Strength | None = Field(
+        default=None, description="how far to leave the picture, instead of what subtle or strong means"
+    )
+    count: int = Field(default=4, ge=1, le=64, description="how many pictures")
+
+
+@app(
+    Vary,
+    examples=(
+        "danqing vary paintings/a-fox-7-grid.png 2",
+        'danqing vary fox.png --how subtle --prompt "a fox, ink wash style"',
+    ),
+)
+def vary(inputs: Vary, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """Pictures like `image`. With a prompt it is a remix.
 
     Raises:
         BadBrief: no such cell, or a picture that no words are known of. BadPicture: it cannot be read.
     """
-    form, source = filled(Vary, image, fields.pop("prompt", ""), **fields)
-    source = part_of(source, form.cell)
-    job = Job("vary", form, opened(form, painter, source), source, watch)
-    words = words_for(form, source, job.painter.card)
-    if not words["prompt"]:
-        raise BadBrief(
-            f"{source.name!r} does not say its words: give a prompt, or ask danqing to describe it"
-        )
-    strength = form.strength or STRENGTHS[form.how]
-    tile = form.tile or (Can.TILE in job.painter.card.can and bool(source.brief and source.brief.tile))
-    return from_picture(job, strength=strength, tile=tile, **words, **_noise(form, source))
+    from danqing.apps._job import Job
+    from danqing.apps._vary import vary_source
 
-
-def _noise(form: Vary, source: Source) -> dict[str, Any]:
-    """Noise between the parent's own, where that is known, and that of new seeds."""
-    if source.brief is None or source.brief.seed is None:
-        return {}
-    return {
-        "seed": source.brief.seed,
-        "variation": form.variation or VARIATIONS[form.how],
-        "variation_seed": form.seed if form.variation_seed is None else form.variation_seed,
-    }
+    return vary_source(Job.start("vary", inputs, session, progress, image=inputs.image, cell=inputs.cell))

@@ -77,6 +77,11 @@ def literal(words: str) -> str:
     return _DASHES.sub(r"\\\g<0>", words)
 
 
+def needs_card(parameters: Parameters) -> bool:
+    """Whether the meaning of the parameters depends on the model's card."""
+    return any(getattr(parameters, name) is not None for name in _OF_A_CARD)
+
+
 def brief_fields(parameters: Parameters, card: Card | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """`given` fields of a brief, and below them what the parameters ask for of the model of `card`.
 
@@ -203,11 +208,16 @@ def _sides(ratio: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _more_steps(quality: float, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
     usual = card.fast.steps if given.get("fast") and card.fast else card.steps
-    return {"steps": max(1, round(quality * (given.get("steps") or usual)))}
+    return {"steps": max(1, round(quality * _whole_or(given.get("steps"), usual)))}
 
 
 def _more_pictures(times: int, _: Card, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"count": times * given.get("count", 1)}
+    return {"count": times * _whole_or(given.get("count"), 1)}
+
+
+def _whole_or(value: object, default: int) -> int:
+    """A field that is not validated yet as a number; what is none is refused later."""
+    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else default
 
 
 _OF_A_CARD = ("ar", "quality")

@@ -4,113 +4,67 @@ from __future__ import annotations
 
 import re
 import secrets
-import unicodedata
 from itertools import product
 from math import ceil, floor, log
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
-from danqing.core.request import Request
+from danqing.core.field_groups import (
+    PROMPT_MAX as PROMPT_MAX,
+)
+from danqing.core.field_groups import (
+    SEED_MAX as SEED_MAX,
+)
+from danqing.core.field_groups import (
+    SIDE_MAX,
+    AdapterChoice,
+    Background,
+    Count,
+    Fast,
+    Midjourney,
+    ModelChoice,
+    Sampling,
+    SeedChoice,
+    Side,
+    Size,
+    Strength,
+    Text,
+    Tile,
+    Words,
+)
 
-SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
-SIDE_MAX = 2048
 RATIO_MAX = 4  # a picture longer than 4:1 is far from anything a model has seen
-PROMPT_MAX = 4000  # characters; both prompts in both metadata chunks must fit the 64 KiB of a JPEG's EXIF
+_SEEDS = 2**31  # random seeds are drawn below it: short enough to type
 
 
-def _printable(text: str) -> str:
-    # an escape sequence would otherwise reach the terminal of whoever reads the picture's metadata
-    bad = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\n\r\t"), None)
-    if bad is not None:
-        raise ValueError(f"the control character {bad!r} cannot be painted: leave it out")
-    return text
-
-
-def _weighted(value: object) -> object:
-    """Text such as my-cat:0.8,ink -> {"my-cat": 0.8, "ink": 1}, as a command line gives it."""
-    if not isinstance(value, str):
-        return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    split = [part.rpartition(":") for part in parts]
-    return {
-        name or part: weight if name else 1.0 for part, (name, _, weight) in zip(parts, split, strict=True)
-    }
-
-
-Side = Annotated[int, Field(ge=8, le=SIDE_MAX)]
-Text = Annotated[str, AfterValidator(_printable)]
-
-
-class Brief(Request):
+class Brief(
+    Background,
+    AdapterChoice,
+    Midjourney,
+    Tile,
+    Fast,
+    Sampling,
+    Size,
+    Count,
+    SeedChoice,
+    ModelChoice,
+    Words,
+):
     """What to paint. Frozen; a field left at None is decided by the model's card in `resolved`.
 
     Sizes are pixels of the finished picture. Picture k of `count` has the seed `seed + k`, and a brief with
     that seed and `count=1` paints the same picture alone.
+
+    image, mask: names of the pictures that it starts from, for its metadata only; apps read them.
     """
 
-    prompt: Text = Field(max_length=PROMPT_MAX, description="what to paint, in English or Chinese")
-    negative_prompt: Text = Field(
-        default="", max_length=PROMPT_MAX, description="what to keep out of the picture"
-    )
-    style: Text | None = Field(default=None, description="a style the model knows, such as 3d or paper-cut")
-    model: Text = Field(
-        default="stickers",
-        min_length=1,
-        description="a shipped model, a folder of weights or a .safetensors file",
-    )
-    seed: int | None = Field(
-        default=None, ge=0, le=SEED_MAX, description="number that decides the picture; picture k has seed + k"
-    )
-    variation: float = Field(
-        default=0.0, ge=0, le=1, description="how far from the seed's picture towards another, 0 = not at all"
-    )
-    variation_seed: int | None = Field(
-        default=None,
-        ge=0,
-        le=SEED_MAX,
-        description="the other seed; picture k has this + k, and the same seed",
-    )
-    count: int = Field(default=1, ge=1, le=64, description="how many pictures")
-    width: Side | None = Field(default=None, description="width in pixels")
-    height: Side | None = Field(default=None, description="height in pixels")
-    native: bool = Field(default=False, description="the model's own size, without the upscaler")
-    steps: int | None = Field(
-        default=None, ge=1, le=1000, description="denoising steps: more is finer and slower"
-    )
-    guidance: float | None = Field(
-        default=None, ge=0, le=50, description="how strictly to follow the words: 1 is loose, 10 is strict"
-    )
-    fast: bool = Field(default=False, description="in a few steps: several times sooner, a little coarser")
-    rescale: float = Field(
-        default=0.0, ge=0, le=1, description="guidance rescale (arXiv 2305.08891), 0 = off"
-    )
-    sampler: Text | None = Field(default=None, description="how to walk from noise to picture, such as euler")
     image: Text | None = Field(default=None, description="the picture to start from")
     mask: Text | None = Field(default=None, description="a picture of the same size, white where to repaint")
-    strength: float | None = Field(
-        default=None, gt=0, le=1, description="how far to leave a given picture: 0.2 touches up, 1 repaints"
-    )
-    tile: bool = Field(default=False, description="a picture that repeats without a seam")
-    stylize: int = Field(
-        default=100, ge=0, le=1000, description="how much of the model's own taste, 100 = as it learned"
-    )
-    chaos: int = Field(default=0, ge=0, le=100, description="how far the pictures of a grid differ")
-    weird: int = Field(default=0, ge=0, le=3000, description="how far to leave the usual look")
-    adapters: Annotated[dict[str, float], BeforeValidator(_weighted)] = Field(
-        default_factory=dict, max_length=16, description="what was learned, by name or file, and its weight"
-    )
-    background: str = Field(
-        default="white",
-        pattern=r"^(transparent|white|#[0-9a-fA-F]{6})$",
-        description="what is behind the drawing: transparent, white or #rrggbb",
+    strength: Strength | None = Field(
+        default=None, description="how far to leave a given picture: 0.2 touches up, 1 repaints"
     )
 
     @model_validator(mode="after")
@@ -154,10 +108,10 @@ class Brief(Request):
         width, height = self.width or card.width * scale, self.height or card.height * scale
         _check_grid(width, height, card.grid * scale)
         steps, guidance, sampler = self._pace(card)
-        other = _seed(self.variation_seed, self.count) if self.variation else None
+        other = self._or_random(self.variation_seed) if self.variation else None
         return self.completed(
             style=_style_name(self.style, card),
-            seed=_seed(self.seed, self.count),
+            seed=self._or_random(self.seed),
             variation_seed=other,
             width=width,
             height=height,
@@ -170,6 +124,10 @@ class Brief(Request):
         """The brief with `values` in its open fields, which are not validated again."""
         changed = self.model_copy(update=values)
         return ResolvedBrief.model_construct(_fields_set=changed.model_fields_set, **dict(changed))
+
+    @staticmethod
+    def _or_random(seed: int | None) -> int:
+        return random_seed() if seed is None else seed
 
     def _pace(self, card: Card) -> tuple[int, float, str]:
         """Steps, guidance and sampler where the brief leaves them open."""
@@ -208,8 +166,9 @@ class ResolvedBrief(Brief):
         return range(first, first + self.count)
 
 
-def _seed(given: int | None, count: int) -> int:
-    return secrets.randbelow(SEED_MAX - count) if given is None else given
+def random_seed() -> int:
+    """A seed for whoever gave none."""
+    return secrets.randbelow(_SEEDS)
 
 
 def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[int, int]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from danqing.core.errors import BadWeights
 
 
 class Can(StrEnum):
@@ -67,3 +71,18 @@ class Card(BaseModel):
     @field_serializer("can")
     def _in_order(self, can: frozenset[Can]) -> list[str]:
         return sorted(can)  # a set's own order differs from run to run
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a folder of weights, without opening them.
+
+    Raises:
+        BadWeights: it cannot be read, or is not a card.
+    """
+    path = folder / "card.json"
+    try:
+        return Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
+        raise BadWeights(
+            f"{str(path)!r} is not a model's card: restore it from where the model came from"
+        ) from None

@@ -9,7 +9,7 @@ import json
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, BadPicture, shorten
@@ -32,8 +32,10 @@ class Info(BaseModel):
     chosen: str = Field(default="", description="the prompt with its wildcards chosen, where it has any")
     mapping: int = Field(default=0, ge=0, description="version of what stylize, chaos and the like mean")
     parent: str | None = Field(default=None, description="the id of the picture it was made from")
-    asked: dict[str, Any] = Field(
-        default_factory=dict, description="what the app was asked besides the brief"
+    inputs: dict[str, Any] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("inputs", "asked"),  # its name in danqing 0.1
+        description="the inputs of the app, as far as they were given",
     )
     versions: dict[str, str] = Field(default_factory=dict, description="danqing and what it ran on")
     unread: tuple[str, ...] = Field(

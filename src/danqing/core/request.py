@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,6 +15,9 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    PATTERNS: ClassVar[Mapping[str, str]] = {}
+    """Field with a pattern -> what it may be, in words."""
+
     @classmethod
     def of_values(cls, **fields: object) -> Self:
         """A request from loose values, with a one-line error instead of a validation report.
@@ -21,8 +25,13 @@ class Request(BaseModel):
         Raises:
             BadBrief: naming the field, the value and what is allowed.
         """
+        return cls.of_mapping(fields)
+
+    @classmethod
+    def of_mapping(cls, fields: Mapping[str, object], context: Mapping[str, object] | None = None) -> Self:
+        """See `of_values`. context: for validators, such as what a text that names a picture means."""
         try:
-            return cls.model_validate(fields)
+            return cls.model_validate(dict(fields), context=dict(context or {}))
         except ValidationError as error:
             raise BadBrief(_first_line(error, cls)) from None
 
@@ -51,7 +60,6 @@ _FIXES = {  # pydantic's kind of error -> what to say after "field value"
     "string_too_short": "is empty",
     "too_long": "are too many: use {max_length} or fewer",
     "too_short": "are too few: use {min_length} or more",
-    "string_pattern_mismatch": "is not one of: transparent, white or #rrggbb",
 }
 
 
@@ -64,6 +72,8 @@ def _first_line(error: ValidationError, form: type[Request]) -> str:
     if not field:
         return text
     value = shorten(str(first["input"]) if first["type"] in _BOUNDS else repr(first["input"]))
+    if first["type"] == "string_pattern_mismatch":
+        return f"{field} {value} is not one of: {form.PATTERNS[field]}"
     if first["type"] in _FIXES:
         hint = ", or leave it out for a random one" if field == "seed" else ""
         return f"{field} {value} {_FIXES[first['type']].format(**first.get('ctx', {}))}{hint}"

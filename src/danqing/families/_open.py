@@ -44,7 +44,8 @@ def open_painter(name: str, device: str | None = None) -> Painter:
         raise BadWeights(unknown_model(name))
     for module in pkgutil.iter_modules(danqing.families.__path__):
         if not module.name.startswith("_"):
-            importlib.import_module(f"danqing.families.{module.name}")  # registers itself
+            place = f"{module.name}.painter" if module.ispkg else module.name
+            importlib.import_module(f"danqing.families.{place}")  # registers itself
     painter = FAMILIES[family_of(folder)](folder)
     if isinstance(painter, DiffusionPainter):
         painter.place(there)

@@ -1,3 +1,1 @@
 """Imagen: a cascade of diffusion models of pixels."""
-
-from danqing.families.imagen import painter as painter  # registers the family

@@ -12,10 +12,9 @@ import typer
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.files import replacing
-from danqing.interfaces.cli.models import card_of
-from danqing.interfaces.cli.options import taking
+from danqing.interfaces.cli.options import CONTEXT, set_signature
 from danqing.interfaces.cli.places import check_place
-from danqing.interfaces.cli.tables import parted
+from danqing.interfaces.cli.tables import split_commas
 from danqing.weights.shipped import shipped
 
 if TYPE_CHECKING:  # torch, which `--help` must not load
@@ -50,9 +49,16 @@ OPTIONS = (
 )
 
 
-@taking(*OPTIONS)
+@set_signature(CONTEXT, *OPTIONS)
 def evaluate(
-    *, data: Path, model: str, fast: bool, sheet: Path | None, everything: bool, **numbers: Any
+    *,
+    context: typer.Context,
+    data: Path,
+    model: str,
+    fast: bool,
+    sheet: Path | None,
+    everything: bool,
+    **numbers: Any,
 ) -> None:
     """Measure a model with an outside judge, on pairs it was trained on and on pairs it never saw.
 
@@ -71,11 +77,12 @@ def evaluate(
     from danqing.data.dataset import read_imagefolder
     from danqing.evaluation.evaluate import EvaluationOptions
 
-    several = list(shipped()) if everything else parted(model)
+    session = context.obj
+    several = list(shipped()) if everything else split_commas(model)
     if not several:
         raise BadBrief(f"model {model!r} names none: give one, or several by commas")
     for name in several:
-        card_of(name)  # an unknown one is told before the pictures are read
+        session.card(name)  # an unknown one is told before the pictures are read
     table = everything or len(several) > 1
     for name, given in (("--sheet", sheet), ("--fast", fast)):
         if table and given:

@@ -1,14 +1,14 @@
 """`danqing`: the table of commands, and how errors end.
 
-A new command is one line in COMMANDS: its name, where its function (or its own typer app, for a command with
-sub-commands) lives, and its line in `danqing --help`. Its module is imported only when the command is called,
-so help answers at once. An error that the user can mend is one line on stderr: exit code 2 when the request
-is wrong, 1 when the world is (a file, weights), 130 after Ctrl-C.
+The apps are commands by themselves. Another command is one line in OTHER_COMMANDS: its name, where its
+function (or its own typer app, for a command with sub-commands) lives, and its line in `danqing --help`. Its
+module is imported only when the command is called, so help answers at once. An error that the user can mend
+is one line on stderr: exit code 2 when the request is wrong, 1 when the world is (a file, weights), 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import danqing
-from danqing.core.device import ENVIRONMENT
+from danqing.apps._names import summaries
 from danqing.core.errors import BadBrief, DanqingError
 
 
@@ -32,34 +32,7 @@ class Entry(NamedTuple):
     help: str
 
 
-APPS = {  # each made from the form of its app
-    "redraw": "Paint a picture anew from another one and words.",
-    "inpaint": "Repaint a part of a picture, or mend it.",
-    "outpaint": "Paint on beyond a picture's edges.",
-    "zoom": "Zoom out: paint on beyond all four edges.",
-    "pan": "Paint on beyond one edge.",
-    "vary": "Paint variations of a picture, or of a cell of a grid.",
-    "remix": "Paint variations of a picture with other words.",
-    "blend": "Mix two to five pictures into new ones.",
-    "stylize": "Paint a picture again in a style.",
-    "upscale": "Enlarge a picture, or take a cell of a grid.",
-    "edit": "Edit a picture by saying what it shall show.",
-    "describe": "Say four prompts that could have painted a picture.",
-}
-
-COMMANDS = {
-    "paint": Entry("danqing.interfaces.cli.paint:paint", "Paint pictures from words."),
-    "imagine": Entry("danqing.interfaces.cli.imagine:imagine", "Paint a grid of four to choose from."),
-    "reroll": Entry("danqing.interfaces.cli.imagine:reroll", "Paint the same words again, with new seeds."),
-    **{name: Entry(f"danqing.interfaces.cli.apps:{name}", help) for name, help in APPS.items()},
-    "animate": Entry("danqing.interfaces.cli.animate:animate", "Paint a film, frame by frame."),
-    "learn": Entry("danqing.interfaces.cli.learn:learn", "Teach a model a subject from a few pictures."),
-    "classify": Entry("danqing.interfaces.cli.classify:classify", "Name what pictures show."),
-    "search": Entry(
-        "danqing.interfaces.cli.search:search", "Find pictures in a folder by words, or by a picture."
-    ),
-    "score": Entry("danqing.interfaces.cli.search:score", "Tell how well words fit pictures."),
-    "lineage": Entry("danqing.interfaces.cli.lineage:lineage", "Paint the same words with every family."),
+OTHER_COMMANDS = {  # that are no apps
     "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
     "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),
@@ -89,8 +62,13 @@ class _Lazy(TyperGroup):
 
 
 def _load(name: str) -> TyperCommand | TyperGroup:
-    module, attribute = COMMANDS[name].place.split(":")
-    made = getattr(import_module(module), attribute)
+    if name in OTHER_COMMANDS:
+        module, attribute = OTHER_COMMANDS[name].place.split(":")
+        made = getattr(import_module(module), attribute)
+    else:
+        from danqing.interfaces.cli.apps import app_command
+
+        made = app_command(name)
     if not isinstance(made, typer.Typer):
         app = typer.Typer(add_completion=False, rich_markup_mode="rich")
         app.command(name)(made)
@@ -111,18 +89,29 @@ def _app() -> typer.Typer:
 
     @app.callback()
     def options(
+        context: typer.Context,
         device: Annotated[
-            str, typer.Option(envvar=ENVIRONMENT, help="Where to paint: auto, cpu, cuda, cuda:1 or mps.")
+            str, typer.Option(envvar="DANQING_DEVICE", help="Where to paint: auto, cpu, cuda, cuda:1 or mps.")
         ] = "auto",
         version: Annotated[  # noqa: ARG001
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
         ] = False,
     ) -> None:
-        os.environ[ENVIRONMENT] = device  # read where a model is opened, however deep
+        if context.resilient_parsing or context.invoked_subcommand is None:
+            return
+        from danqing.apps._session import Session
 
-    for name, entry in COMMANDS.items():
-        app.command(name, help=entry.help)(lambda: None)
+        context.obj = Session(device=device)
+
+    for name, help in commands().items():
+        app.command(name, help=help)(lambda: None)
     return app
+
+
+def commands() -> dict[str, str]:
+    """Name of each command -> what it does, in a line. The apps come first, `paint` before all."""
+    apps = sorted(summaries().items(), key=lambda item: (item[0] != "paint", item[0]))
+    return {**dict(apps), **{name: entry.help for name, entry in OTHER_COMMANDS.items()}}
 
 
 def run(argv: Sequence[str]) -> int:

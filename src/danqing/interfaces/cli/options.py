@@ -1,6 +1,6 @@
-"""Command-line options made from the fields of a Brief, and a Brief turned back into a command line.
+"""Command-line options made from the fields of requests, and requests turned back into command lines.
 
-Names, types, defaults and help are declared once, on `Brief`; only what reads better in a shell is told here.
+Names, types, defaults and help are declared once, on the fields; only what reads better in a shell is here.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
-from danqing.apps.forms import Form, Learn
+from danqing.apps._inputs import AppInputs
 from danqing.conditioning.parameters import literal
 from danqing.core.brief import Brief
+from danqing.core.image_ref import ImageRef
 from danqing.core.request import Request
 
 FLAGS = {
@@ -23,7 +24,7 @@ FLAGS = {
     "adapters": "--adapter",
     "kind": "--class",
 }  # every other field is --field
-FIELDS = (  # in the order of the help page
+SHARED = (  # the fields of a brief that are options, in the order of the help page
     "count",
     "seed",
     "style",
@@ -54,21 +55,22 @@ _UNSET = {  # what happens without it; else the model's card decides
     "adapters": "none",
     "etas": "four even steps",
     "lr": "what suits the model",
+    "ar": "the model's",
+    "models": "all that are shipped",
 }
+CONTEXT = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
-
-_QUIET = {"prompt", "mask", "strength"}  # fields of a brief that are options of the apps that name them
 
 F = TypeVar("F", bound=Callable[..., None])
 
 
 def flag(field: str) -> str:
-    """The option of a Brief's field."""
+    """The option of a field."""
     return FLAGS.get(field, f"--{field.replace('_', '-')}")
 
 
-def taking(*parameters: Parameter) -> Callable[[F], F]:
-    """Give a function of `**options` the parameters that typer shall read."""
+def set_signature(*parameters: Parameter) -> Callable[[F], F]:
+    """Decorator: give a function of `**options` the parameters that typer shall read."""
 
     def decorate(function: F) -> F:
         function.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -80,7 +82,7 @@ def taking(*parameters: Parameter) -> Callable[[F], F]:
 def option(name: str, *flags: str, kind: type = str, help: str, unset: str) -> Parameter:
     """One option, as a parameter of a command's signature. `unset` tells what happens without it.
 
-    All but switches come as text, so that it is `Brief` who refuses a value, naming it.
+    All but switches come as text, so that it is the request that refuses a value, naming it.
     """
     if kind is bool:
         switch: Any = Annotated[bool, typer.Option(*flags, help=help, show_default=False)]
@@ -90,50 +92,55 @@ def option(name: str, *flags: str, kind: type = str, help: str, unset: str) -> P
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=value)
 
 
-def brief_options() -> dict[str, Parameter]:
-    """An option for every field of a Brief but the prompt."""
-    return {name: _of_field(Brief, name) for name in FIELDS}
-
-
-def form_parameters(form: type[Form]) -> list[Parameter]:
-    """What the command of an app takes: its positional fields, its own options, and those of every brief."""
-    shared = [name for name in FIELDS if form.paints or name == "model"]
-    shared = [name for name in shared if name != "count" or not form.single]
-    taken = {"image", *form.asks, *FIELDS, *(_QUIET - set(form.__annotations__))}
-    own = [name for name, field in form.model_fields.items() if name not in taken and field.description]
-    return [
-        *(_argument(form, name) for name in form.asks),
-        *(_of_field(form, name) for name in [*own, *shared]),
+def app_parameters(inputs: type[AppInputs]) -> list[Parameter]:
+    """What the command of an app takes: positional fields, its own options, and those it shares."""
+    arguments = argument_names(inputs)
+    own = [name for name in inputs.model_fields if name not in {*arguments, *inputs.positional, *SHARED}]
+    after = [name for name in inputs.positional if name not in arguments and not _is_last_word(inputs, name)]
+    shared = [name for name in SHARED if name in inputs.model_fields]
+    switches = [
+        option(name, flag(name), kind=bool, help=f"The same as {_fields_as_flags(fields)}", unset="")
+        for name, fields in inputs.switches.items()
     ]
+    options = [_of_field(inputs, name) for name in [*after, *own, *shared]]
+    return [*(_argument(inputs, name) for name in arguments), *options, *switches]
+
+
+def argument_names(inputs: type[AppInputs]) -> list[str]:
+    """The positional fields that a shell can take by position: none behind a list."""
+    names = list(inputs.positional)
+    lists = [k for k, name in enumerate(names) if _is_list(inputs.model_fields[name])]
+    return names if not lists else names[: lists[0] + 1]
 
 
 def command_line(brief: Brief) -> str:
-    """The shell command that paints `brief`, settled or not."""
+    """The shell command that paints `brief`, resolved or not."""
     words = ["danqing", "paint"]
-    for name in FIELDS:
-        words += _told(name, getattr(brief, name), _default_of(Brief, name))
+    for name in SHARED:
+        words += _option_words(name, getattr(brief, name), _default_of(Brief, name))
     return shlex.join([*words, *_behind([literal(brief.prompt)])])
 
 
-def app_line(app: str, form: Form) -> str:
-    """The shell command that asks an app for what `form` says."""
-    kind = type(form)
+def app_line(app: str, inputs: AppInputs) -> str:
+    """The shell command that asks an app for what `inputs` say."""
+    kind = type(inputs)
+    arguments = argument_names(kind)
     words = ["danqing", app]
     for name in kind.model_fields:
-        if name in form.model_fields_set and name not in kind.asks and name != "image":
-            words += _told(name, _spelt(name, form), _default_of(kind, name))
-    said = [part for name in kind.asks for part in _parts_of(_spelt(name, form))]
-    return shlex.join([*words, *_behind(said)])
+        if name in inputs.model_fields_set and name not in arguments:
+            words += _option_words(name, _shell_value(name, inputs), _default_of(kind, name))
+    positional = [part for name in arguments for part in _parts_of(_shell_value(name, inputs))]
+    return shlex.join([*words, *_behind(positional)])
 
 
-def _spelt(name: str, form: Form) -> Any:
+def _shell_value(name: str, inputs: AppInputs) -> Any:
     """A field as the command reads it: in a prompt, words that look like parameters are only words."""
-    value = getattr(form, name)
+    value = getattr(inputs, name)
     return literal(value) if name == "prompt" else value
 
 
-def _default_of(form: type[Request], name: str) -> object:
-    return form.model_fields[name].get_default(call_default_factory=True)
+def _default_of(inputs: type[Request], name: str) -> object:
+    return inputs.model_fields[name].get_default(call_default_factory=True)
 
 
 def _behind(words: list[str]) -> list[str]:
@@ -141,7 +148,7 @@ def _behind(words: list[str]) -> list[str]:
     return ["--", *words] if any(word.startswith("-") for word in words) else words
 
 
-def _told(name: str, value: Any, default: object) -> list[str]:
+def _option_words(name: str, value: Any, default: object) -> list[str]:
     """One option of a command line; nothing for what would be so without it."""
     if value in (None, default):
         return []
@@ -155,40 +162,53 @@ def _told(name: str, value: Any, default: object) -> list[str]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{name}:{weight:g}" for name, weight in value.items())
+    if isinstance(value, ImageRef):
+        return value.name
     return ",".join(f"{part:g}" for part in value) if isinstance(value, list | tuple) else str(value)
 
 
 def _parts_of(value: Any) -> list[str]:
     if isinstance(value, list | tuple):
-        return [str(part) for part in value]
-    return [] if value in (None, "") else [str(value)]
+        return [_text(part) for part in value]
+    return [] if value in (None, "") else [_text(value)]
 
 
-def own_parameters(form: type[Learn]) -> list[Parameter]:
-    """What a command takes that is not about one picture: positional fields and options, all its own."""
-    rest = [name for name in form.model_fields if name not in form.asks]
-    return [*(_argument(form, name) for name in form.asks), *(_of_field(form, name) for name in rest)]
+def _fields_as_flags(fields: Any) -> str:
+    return " ".join(f"{flag(name)} {value}" for name, value in fields.items())
 
 
-def _of_field(form: type[Request], name: str) -> Parameter:
-    field = form.model_fields[name]
+def _of_field(inputs: type[Request], name: str) -> Parameter:
+    field = inputs.model_fields[name]
     if name in _UNSET and field.get_default(call_default_factory=True) in (None, "", (), {}):
         unset = _UNSET[name]
     else:
-        unset = "the model's" if name in FIELDS and field.default is None else _default(field.default)
+        unset = "the model's" if name in SHARED and field.default is None else _default(field.default)
     return option(name, flag(name), kind=_kind(field.annotation), help=_help(field), unset=unset)
 
 
-def _argument(form: type[Request], name: str) -> Parameter:
+def _argument(inputs: type[AppInputs], name: str) -> Parameter:
     """A positional field: words may come unquoted, and a list of pictures one by one."""
-    field = form.model_fields[name]
-    info = typer.Argument(metavar=name.upper(), help=_help(field), show_default=False)
-    several = name in ("prompt", "images")
+    field = inputs.model_fields[name]
+    metavar = " ".join(
+        [name.upper(), *(other.upper() for other in inputs.positional if _is_last_word(inputs, other))]
+    )
+    info = typer.Argument(metavar=metavar, help=_help(field), show_default=False)
+    several = name in ("prompt", "words") or _is_list(field)
     if field.is_required():
         kind: Any = list[str] if several else str
         return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info])
     kind = list[str] | None if several else str | None
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info])
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is tuple
+
+
+def _is_last_word(inputs: type[AppInputs], name: str) -> bool:
+    """Whether a required field stands behind a list: then it is the last word of the command."""
+    field = inputs.model_fields[name]
+    return name not in argument_names(inputs) and field.is_required() and name in inputs.positional
 
 
 def _help(field: FieldInfo) -> str:
@@ -202,7 +222,7 @@ def _default(value: object) -> str:
 
 
 def _kind(annotation: Any) -> type:
-    """The plain type in an annotation; anything that is told in words is text."""
+    """The plain type in an annotation; anything that is written in words is text."""
     return next((part for part in _parts(annotation) if part in (bool, *_METAVARS)), str)
 
 

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bar
 
-if TYPE_CHECKING:
-    from danqing.core.painter import Canvas
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 
 
 @contextmanager
-def working(model: str, doing: str) -> Iterator[Callable[[Canvas | str], None]]:
-    """Yield what to call with each canvas, or with a line about what else is done.
+def working(model: str, doing: str) -> Iterator[ProgressCallback]:
+    """Yield what to call with the progress of some work with a model. It moves a bar.
 
     The bar is gone afterwards, also after Ctrl-C.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         console.print(doing, soft_wrap=True)
-        yield lambda _canvas: None
+        yield no_progress
         return
     columns = (
         SpinnerColumn(),
@@ -38,15 +36,13 @@ def working(model: str, doing: str) -> Iterator[Callable[[Canvas | str], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(f"opening {model}", total=None)
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"opening {model}", total=None)
 
-        def watch(canvas: Canvas | str) -> None:
-            if isinstance(canvas, str):
-                progress.update(task, description=canvas)
-                return
-            done = canvas.step == canvas.of
-            text = "finishing" if done else doing
-            progress.update(task, description=text, total=canvas.of, completed=canvas.step)
+        def move(progress: Progress) -> None:
+            text = progress.message or ("finishing" if progress.done else doing)
+            bar.update(task, description=text)
+            if progress.of:
+                bar.update(task, total=progress.of, completed=progress.step)
 
-        yield watch
+        yield move

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from danqing.apps._inputs import with_switches
+from danqing.apps._registry import find_app, names
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
-from danqing.interfaces.cli.apps import APPS
 from danqing.interfaces.cli.options import app_line, command_line
 
 
@@ -32,18 +33,19 @@ def show(
 
 
 def _command(picture: Picture) -> str:
-    """The command that makes it again: with what the app was asked, and with what its model's card decided.
+    """The command that makes it again: with the inputs of the app, and with what its model's card decided.
 
-    What is asked comes from a stranger's file: what no longer fits the app is left for the words alone.
+    The inputs come from a stranger's file: where they no longer fit the app, its words alone are shown.
     """
     brief, info = picture.brief, picture.info
-    if info.app not in APPS:
+    if info.app not in names() or not info.inputs:
         return command_line(brief)
-    form = APPS[info.app].form
+    inputs = find_app(info.app).inputs
+    fields = {*inputs.model_fields, *inputs.switches}
     decided = {name: getattr(brief, name) for name in ("model", "steps", "guidance", "sampler")}
-    known = {name: value for name, value in info.asked.items() if name in form.model_fields}
+    values = {name: value for name, value in {**decided, **info.inputs}.items() if name in fields}
     try:
-        return app_line(info.app, form.of_values(**{**decided, **known}))
+        return app_line(info.app, inputs.of_mapping(with_switches(inputs, values)))
     except BadBrief:
         return command_line(brief)
 

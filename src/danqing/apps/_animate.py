@@ -1,0 +1,138 @@
+"""Painting a film: every frame is the one before, moved under a camera and painted over (SDEdit).
+
+After Disco Diffusion's animation in two dimensions (arXiv 2108.01073 for each frame). The same noise in every
+frame would burn in, so frame k has the seed of the first plus k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from danqing.apps._camera import Move, warped
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._generate import GenerateOptions, generate
+from danqing.apps._session import Session
+from danqing.apps.animate import Animate
+from danqing.conditioning.keyframes import KeyFrames, Script
+from danqing.core.brief import ResolvedBrief
+from danqing.core.card import Can
+from danqing.core.images import from_pil, to_pil
+from danqing.core.painter import NO_IMAGES, InputImages, Painter
+from danqing.core.picture import Picture
+from danqing.core.progress import ProgressCallback, part_of
+from danqing.core.sources import Source
+from danqing.families.disco.painter import DiscoPainter
+from danqing.families.disco.settings import SettingsFile, checked_settings
+
+
+def paint_frames(inputs: Animate, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """See `animate.animate`."""
+    painter = session.painter(inputs.model)
+    inputs.check(painter.card)
+    painter = with_disco_settings(painter, inputs.settings_file, Path(inputs.settings or ""))
+    start = None if inputs.start is None else inputs.start.source
+    return _Film(inputs, painter, start, session, progress).frames()
+
+
+def with_disco_settings(painter: Painter, file: SettingsFile, path: Path) -> Painter:
+    """The painter, set as the file at `path` says where it can be."""
+    if not isinstance(painter, DiscoPainter) or not file.settings:
+        return painter
+    settings = {**painter.settings.model_dump(), **file.settings}
+    return replace(painter, settings=checked_settings(settings, path))
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How each frame is moved from the one before, in pixels of the finished film."""
+
+    zoom: KeyFrames
+    angle: KeyFrames
+    right: KeyFrames
+    down: KeyFrames
+
+    @classmethod
+    def of(cls, inputs: Animate) -> Camera:
+        """The camera that a request describes."""
+        texts = inputs.zoom, inputs.angle, inputs.translation_x, inputs.translation_y
+        return cls(*map(KeyFrames.parse, texts))
+
+    def move(self, frame: int, scale: int) -> Move:
+        """The move to a frame, on a canvas `scale` times smaller than the film."""
+        right, down = self.right.at(frame) / scale, self.down.at(frame) / scale
+        return Move(self.angle.at(frame), self.zoom.at(frame), right, down)
+
+
+@dataclass(frozen=True)
+class _Film:
+    """A film that is being painted, frame by frame at native size."""
+
+    inputs: Animate
+    painter: Painter
+    start: Source | None
+    session: Session
+    progress: ProgressCallback
+
+    def frames(self) -> Iterator[Picture]:
+        """The finished frames."""
+        inputs = self.inputs
+        scale = 1 if inputs.native else self.painter.card.scale
+        script, camera = Script.parse(inputs.prompt), Camera.of(inputs)
+        brief, before = self._first(scale)
+        for k in range(inputs.frames):
+            if before is not None and k > 0:
+                before = warped(before, camera.move(k, scale), inputs.border)
+            picture = self._paint(self._brief(brief, script.at(k), k, before), before, k)
+            before = _pixels(picture)
+            yield self._finished(picture, scale, k)
+
+    def _first(self, scale: int) -> tuple[ResolvedBrief, Tensor | None]:
+        """What all frames share, at native size, and the picture to start from if there is one."""
+        card, inputs = self.painter.card, self.inputs
+        width, height = inputs.width or card.width * scale, inputs.height or card.height * scale
+        before = None
+        if self.start is not None:
+            fit = CanvasFit.around(self.start.image, inputs, card)
+            width, height = fit.width, fit.height
+            before = from_pil(fit.cut(self.start.image, scale))[None]
+        inputs.brief(width=width, height=height).resolved(card)  # refuses a wrong size as it was given
+        clear = {"background": "transparent"} if Can.ALPHA in card.can else {}
+        sides = {"width": width // scale, "height": height // scale, "native": True}
+        return inputs.brief(**sides, **clear).resolved(card), before
+
+    def _brief(self, brief: ResolvedBrief, prompt: str, k: int, before: Tensor | None) -> ResolvedBrief:
+        start = None if self.inputs.start is None else self.inputs.start.name
+        place = start if k == 0 else f"frame {k - 1}"
+        changes: dict[str, Any] = {"strength": None}
+        if before is not None:
+            changes = {"image": place, "strength": self.inputs.strength}
+        return brief.model_copy(update={"prompt": prompt, "seed": brief.seed + k, **changes})
+
+    def _paint(self, brief: ResolvedBrief, before: Tensor | None, k: int) -> Picture:
+        images = NO_IMAGES if before is None else InputImages(image=before)
+        options = GenerateOptions(self.painter, images, adapter_files=self.session.adapter_files())
+        [picture] = generate(brief, options, progress=part_of(self.progress, k, self.inputs.frames))
+        return picture
+
+    def _finished(self, picture: Picture, scale: int, k: int) -> Picture:
+        """A frame at the film's size, with the metadata of the film."""
+        inputs, brief = self.inputs, picture.brief
+        pixels = _pixels(picture)
+        pixels = pixels if scale == 1 else self.painter.enlarge(pixels)
+        [image] = to_pil(pixels, inputs.background)
+        sides = {"width": brief.width * scale, "height": brief.height * scale, "native": inputs.native}
+        parent = self.start.id if self.start else None
+        record = {"app": "animate", "parent": parent, "inputs": inputs.metadata(seed=brief.seed - k)}
+        info = picture.info.model_copy(update=record)
+        return Picture(image, brief.model_copy(update={**sides, "background": inputs.background}), info)
+
+
+def _pixels(picture: Picture) -> Tensor:
+    """A frame as the painter's pixels [1 c h w], with alpha where it has it."""
+    pixels = from_pil(picture.image)[None]
+    return pixels if picture.image.mode == "RGBA" else pixels[:, :3]

@@ -1,0 +1,108 @@
+"""Editing a picture by words, without a mask.
+
+Imagic (arXiv 2210.09276) learns the picture for a minute and then paints a strip from it to the words. DDIM
+inversion runs the sampler backwards and paints again with other words, in seconds. The model is the same
+afterwards, bit for bit, also after Ctrl-C.
+
+Where on the way a picture turns differs from picture to picture; the authors chose by eye (section 4).
+Without `etas` more pictures are painted than are shown: the first, and those whose likeness to the words, by
+CLIP, grows most evenly. The last of them may lie before 1, where more of the picture is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
+
+import torch
+from torch import Tensor
+
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._describe import words_of
+from danqing.apps._generate import GenerateOptions, generate, picture_of, with_adapters
+from danqing.apps._job import Job, diffusion_painter
+from danqing.apps._session import Session
+from danqing.apps.edit import STEPS, Edit
+from danqing.conditioning.prompt import plainly, spoken
+from danqing.core.brief import ResolvedBrief
+from danqing.core.errors import BadBrief
+from danqing.core.images import from_pil
+from danqing.core.picture import Picture
+from danqing.core.progress import ProgressCallback
+from danqing.tuning.adapter import attached
+from danqing.tuning.imagic import ImagicOptions, imagic
+from danqing.tuning.inversion import edited
+
+CANDIDATE_ETAS = (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)  # to choose from
+DEFAULT_ETAS = (0.0, 0.6, 0.8, 1.0)  # where there is no CLIP to choose
+
+
+def edit_source(inputs: Edit, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """See `edit.edit`."""
+    if inputs.method == "inversion" and inputs.etas is not None:
+        raise BadBrief("fast paints one picture: leave the etas out")
+    job = Job.start("edit", inputs, session, progress, image=inputs.image)
+    fit = CanvasFit.around(job.source.image, inputs, job.card)
+    brief = job.resolve(fit.width, fit.height)
+    pixels = from_pil(fit.cut(job.source.image, 1 if brief.native else job.card.scale))[None]
+    for picture in _METHODS[inputs.method](job, brief, pixels):
+        yield replace(picture, image=fit.shown(picture.image, job.source.image.size))
+
+
+def _imagic(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Picture]:
+    """The strip of the etas that were given, or else of those that rise most evenly."""
+    if job.inputs.etas is not None:
+        return _strip(job, brief, pixels, job.inputs.etas)
+    scorer = job.session.shipped_clip_scorer()  # before the work, which its damage would waste
+    if scorer is None:
+        return _strip(job, brief, pixels, DEFAULT_ETAS)
+    strip = list(_strip(job, brief, pixels, CANDIDATE_ETAS))
+    text = plainly(spoken(brief), job.card)
+    with torch.no_grad():
+        scores = scorer.score(torch.stack([from_pil(one.image)[:3] for one in strip]), [text])[:, 0]
+    return (strip[k] for k in evenly(scores.tolist(), STEPS))
+
+
+def _strip(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor, etas: Sequence[float]) -> Iterator[Picture]:
+    painter, files = diffusion_painter(job.painter), job.session.adapter_files()
+    with with_adapters(painter, spoken(brief), files) as attached_brief:
+        learned = imagic(painter, pixels, attached_brief, _options(job.inputs.effort), job.progress)
+        plain = brief.model_copy(update={"adapters": {}})  # attached already
+        for eta in etas:
+            options = GenerateOptions(painter, conditioning=learned.conditioning(eta))
+            with attached(painter, {learned.adapter: learned.weight(eta)}):
+                [picture] = generate(plain, options, progress=job.progress)
+            yield job.with_metadata(replace(picture, brief=brief), etas=[eta])
+
+
+def _inversion(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Picture]:
+    """The picture inverted under the words that it shows, and painted again with the ones that are wanted."""
+    painter, files = diffusion_painter(job.painter), job.session.adapter_files()
+    brief = brief.model_copy(update={"sampler": "ddim"})
+    with with_adapters(painter, spoken(brief), files) as attached_brief:
+        words = {"prompt": words_of(job.source, painter.card, job.session), "style": None}
+        before = attached_brief.model_copy(update=words)
+        canvas = edited(painter, pixels, before, attached_brief, watch=job.progress)
+    yield job.with_metadata(picture_of(brief.alone(0), painter, painter.finish(canvas)))
+
+
+_METHODS = {"imagic": _imagic, "inversion": _inversion}
+
+
+def evenly(values: Sequence[float], count: int) -> tuple[int, ...]:
+    """Which `count` of the values, the first one and later ones, rise most evenly from one to the next.
+
+    The smallest rise is as large as can be, then the second smallest, and so on. 2 <= count <= len(values).
+    """
+    chains = ((0, *rest) for rest in combinations(range(1, len(values)), count - 1))
+    return max(chains, key=lambda chain: sorted(values[k] - values[j] for j, k in pairwise(chain)))
+
+
+def _options(effort: float) -> ImagicOptions:
+    usual = ImagicOptions()
+    return replace(
+        usual,
+        words_steps=max(1, round(usual.words_steps * effort)),
+        model_steps=max(1, round(usual.model_steps * effort)),
+    )

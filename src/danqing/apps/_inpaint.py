@@ -1,0 +1,30 @@
+"""Painting a region of a picture anew; what is outside of it stays byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._job import Job
+from danqing.core.images import from_pil, mask_from_pil
+from danqing.core.painter import InputImages
+from danqing.core.picture import Picture
+
+
+def inpaint_region(
+    job: Job[Any], image: Image.Image, region: Image.Image, cover: Image.Image, **changes: Any
+) -> Iterator[Picture]:
+    """`image` painted anew in its region, and laid over it by `cover`; both "L" and of its size, 0 = keep."""
+    card = job.card
+    fit = CanvasFit.close(region, job.inputs, card)
+    brief = job.resolve(fit.width, fit.height, **changes)
+    scale = 1 if brief.native else card.scale
+    images = InputImages(
+        image=from_pil(fit.cut(image, scale))[None], region=mask_from_pil(fit.region(region, scale))[None]
+    )
+    for picture in job.generate(brief, images):
+        yield replace(picture, image=job.on_background(fit.laid(picture.image, image, cover)))

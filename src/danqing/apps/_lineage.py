@@ -1,0 +1,100 @@
+"""The same words painted by every generation of the idea, side by side on one labelled sheet."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from danqing.apps._generate import GenerateOptions, generate
+from danqing.apps._session import Session
+from danqing.apps.lineage import Lineage
+from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.card import Card
+from danqing.core.images import from_pil
+from danqing.core.painter import Painter
+from danqing.core.picture import Picture
+from danqing.core.progress import Progress, ProgressCallback
+from danqing.families.clip import ClipScorer
+from danqing.weights.shipped import shipped
+
+SIDE = 256  # pixels of a cell
+_LINE = 20  # pixels of a line of its label
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One model's answer. score: CLIP's cosine of picture and words in [-1, 1], by the shipped CLIP."""
+
+    card: Card
+    picture: Picture
+    score: float
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """Who painted it and when, how words reached it if it cannot read them, and how fast and well."""
+        family = self.card.family.replace("_", " ")
+        paper = f"arXiv {self.card.paper}"
+        facts = f"{self.picture.info.seconds:.2f} s, CLIP {self.score:.2f}"
+        led = () if self.card.led_by == "words" else (f"led by {self.card.led_by}",)
+        return f"{self.card.year} {family}", paper, facts, *led
+
+
+def paint_generations(inputs: Lineage, session: Session, progress: ProgressCallback) -> list[Generation]:
+    """See `lineage.lineage`."""
+    brief = Brief.of(**inputs.model_dump(exclude={"models"}, exclude_unset=True))
+    models = inputs.models or tuple(shipped())
+    scorer = session.clip_scorer()
+    generations = []
+    for number, model in enumerate(models):
+        progress(Progress(number, len(models), message=f"painting with {model}"))
+        painter = session.painter(model)
+        style = brief.style if brief.style in painter.card.styles else None
+        fast = brief.fast and painter.card.fast is not None
+        resolved = brief.model_copy(update={"model": model, "style": style, "fast": fast}).resolved(
+            painter.card
+        )
+        generations.append(_paint_generation(resolved, painter, scorer))
+    return sorted(generations, key=lambda one: (one.card.year, one.card.paper, one.card.name))
+
+
+def _paint_generation(brief: ResolvedBrief, painter: Painter, scorer: ClipScorer) -> Generation:
+    start = time.perf_counter()
+    [picture] = generate(brief, GenerateOptions(painter))
+    seconds = time.perf_counter() - start
+    info = picture.info.model_copy(update={"app": "lineage", "seconds": seconds})
+    with torch.no_grad():
+        score = scorer.score(from_pil(picture.image)[None, :3], [brief.prompt])
+    return Generation(painter.card, replace(picture, info=info), float(score))
+
+
+def sheet(generations: Sequence[Generation], columns: int | None = None) -> Image.Image:
+    """All pictures in reading order, each with its label below, on white."""
+    lines = max(len(one.label) for one in generations)
+    width, height = SIDE + 8, SIDE + 8 + _LINE * lines
+    columns = columns or math.ceil(len(generations) / math.ceil(len(generations) / 5))  # rows of 5 at most
+    rows = -(-len(generations) // columns)
+    whole = Image.new("RGB", (columns * width, rows * height), "white")
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
+    for k, one in enumerate(generations):
+        left, top = k % columns * width + 4, k // columns * height + 4
+        whole.paste(_fitted(one.picture.image), (left, top))
+        for line, text in enumerate(one.label):
+            draw.text((left, top + SIDE + 2 + line * _LINE), text, fill="black", font=font)
+    return whole
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    """On white, its longer side a cell's; small pictures keep their pixels visible."""
+    clear = image.convert("RGBA")
+    scale = SIDE / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    resized = clear.resize((size[0], size[1]), how)
+    cell = Image.new("RGB", (SIDE, SIDE), "white")
+    cell.paste(resized, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2), resized)
+    return cell

@@ -1,0 +1,38 @@
+"""Painting what a prompt asks for: from noise, or from a picture that stands before its words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from danqing.apps._generate import GenerateOptions, generate
+from danqing.apps._job import Job
+from danqing.apps._redraw import redraw_source
+from danqing.apps._session import Session
+from danqing.apps.paint import Paint
+from danqing.apps.redraw import Redraw
+from danqing.core.picture import Picture
+from danqing.core.progress import ProgressCallback
+from danqing.diffusion.samplers import SAMPLERS
+
+
+def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """See `paint.paint`."""
+    if inputs.image is not None:
+        return _from_image(inputs, session, progress)
+    brief = inputs.resolved
+    if brief.sampler:
+        SAMPLERS[brief.sampler]  # an unknown name is refused before seconds of opening
+    options = GenerateOptions(
+        session.painter(brief.model), adapter_files=session.adapter_files(), batch=inputs.batch
+    )
+    return generate(brief, options, expanded=inputs.expanded, progress=progress)
+
+
+def _from_image(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """Redraws the picture, in its own shape."""
+    assert inputs.image is not None
+    own = inputs.model_fields_set & Redraw.model_fields.keys() - {"image", "prompt", "width", "height"}
+    fields = {name: getattr(inputs, name) for name in own | {"seed", "model"}}
+    redraw = Redraw.of_values(image=inputs.image, prompt=inputs.prompt, **fields)
+    job = Job.start("redraw", redraw, session, progress, image=inputs.image)
+    return redraw_source(job, prompt=redraw.prompt, **job.strong_guidance())

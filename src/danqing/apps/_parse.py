@@ -1,0 +1,85 @@
+"""From loose values to the inputs of an app: prompt parameters, pictures, model, seed. Needs no torch.
+
+All that can be found wrong without opening a model is found here, for every face of danqing. Each value is
+validated once and each picture is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from danqing.apps._inputs import AppInputs, PaintInputs
+from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split
+from danqing.core.brief import random_seed
+from danqing.core.errors import BadBrief
+from danqing.core.field_groups import SeedChoice
+from danqing.core.image_ref import ImageLookup
+
+if TYPE_CHECKING:
+    from danqing.apps._session import Session
+
+InputsT = TypeVar("InputsT", bound=AppInputs)
+PaintInputsT = TypeVar("PaintInputsT", bound=PaintInputs)
+SeedT = TypeVar("SeedT", bound=SeedChoice)
+
+
+def parse(
+    inputs_type: type[InputsT], values: Mapping[str, Any], session: Session, image_lookup: ImageLookup
+) -> InputsT:
+    """The inputs of an app that starts from pictures, or needs no model.
+
+    Raises:
+        BadBrief: a value is out of range, or the model cannot do what is asked.
+        BadPicture: a picture cannot be read.
+    """
+    fields, parameters = split_prompt(values)
+    if parameters.iw is not None or parameters.sref is not None:
+        raise BadBrief("--iw and --sref are for paint and imagine: leave them out here")
+    fields = brief_fields(parameters, None, fields)
+    inputs = validate(inputs_type, fields, image_lookup)
+    inputs.noted(*parameters.notes, *(note for ref in inputs.image_refs() for note in ref.source.notes))
+    if not isinstance(inputs, PaintInputs):
+        return inputs
+    inputs = with_seed(with_model(inputs, session))
+    card = session.card(inputs.model)
+    if card is not None:
+        inputs.check(card)
+    return inputs
+
+
+def split_prompt(values: Mapping[str, Any]) -> tuple[dict[str, Any], Parameters]:
+    """The values with the plain words as prompt, and the parameters that stood behind them."""
+    fields = {name: value for name, value in values.items() if value is not None}
+    if not isinstance(fields.get("prompt"), str):
+        return fields, Parameters()
+    words, parameters = split(fields["prompt"])
+    return {**fields, "prompt": words}, parameters
+
+
+def validate(inputs_type: type[InputsT], fields: Mapping[str, Any], image_lookup: ImageLookup) -> InputsT:
+    """The inputs of validated fields.
+
+    Raises:
+        BadBrief: naming the field, the value and what is allowed.
+    """
+    return inputs_type.of_mapping(fields, {"image_lookup": image_lookup})
+
+
+def with_seed(inputs: SeedT) -> SeedT:
+    """The inputs with a seed, known before the work since it names files."""
+    return inputs if inputs.seed is not None else inputs.model_copy(update={"seed": random_seed()})
+
+
+def with_model(inputs: PaintInputsT, session: Session) -> PaintInputsT:
+    """The inputs with the model that they name, or else the one that painted the picture to start from."""
+    if session.painter_is_fixed or "model" in inputs.model_fields_set:
+        return inputs
+    brief = next((ref.source.brief for ref in inputs.image_refs()), None)
+    return inputs.model_copy(update={"model": brief.model if brief is not None else inputs.model})
+
+
+def fields_for(parameters: Parameters, fields: Mapping[str, Any], session: Session) -> dict[str, Any]:
+    """The fields of a brief that parameters ask of the model that the fields name."""
+    card = session.open_card(str(fields.get("model", "stickers"))) if needs_card(parameters) else None
+    return brief_fields(parameters, card, fields)

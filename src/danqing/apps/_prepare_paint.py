@@ -1,0 +1,131 @@
+"""From a prompt with parameters and pictures to inputs with a resolved brief. Only --sref needs torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
+from danqing.conditioning.parameters import Parameters, image_strength, literal
+from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief
+from danqing.core.image_ref import ImageLookup
+from danqing.core.sources import SUFFIXES
+
+if TYPE_CHECKING:
+    from danqing.apps._session import Session
+    from danqing.apps.paint import Paint
+
+PaintT = TypeVar("PaintT", bound="Paint")
+
+
+def prepare_paint(
+    inputs_type: type[PaintT], values: Mapping[str, Any], session: Session, image_lookup: ImageLookup
+) -> PaintT:
+    """The inputs, with all that the model's card decides.
+
+    Raises:
+        BadBrief: it cannot be painted as asked. BadPicture: a picture cannot be read.
+    """
+    fields, parameters = split_prompt(_without_brief(values))
+    if "ar" in fields:
+        parameters = replace(parameters, ar=str(fields["ar"]))
+    fields = _with_image(fields, parameters, image_lookup)
+    if session.painter_is_fixed:  # the picture tells who really painted it
+        fields.setdefault("model", session.open_card("").name)
+    inputs = validate(inputs_type, fields_for(parameters, fields, session), image_lookup)
+    if not inputs.prompt.strip() and inputs.image is None:
+        raise BadBrief("prompt is empty: say what to paint, such as 'a red apple, 3d style'")
+    inputs.noted(*(note for ref in inputs.image_refs() for note in ref.source.notes))
+    card = session.open_card(inputs.model)
+    inputs.check(card)
+    inputs = with_seed(_with_looks(inputs, session, card))
+    brief = inputs.brief().resolved(card)
+    inputs.noted(*_advice(inputs, brief, parameters))
+    inputs.set_resolved(brief)
+    return inputs
+
+
+def _without_brief(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with the fields of a `Brief` that was given as the prompt; its words hold no parameters."""
+    brief = values.get("prompt")
+    if not isinstance(brief, Brief):
+        return dict(values)
+    if brief.image is not None or brief.mask is not None:
+        place = brief.image or brief.mask
+        raise BadBrief(f"this brief starts from {place!r}: use the app that made it (danqing show tells)")
+    fields = brief.model_dump(exclude_unset=True)
+    return {**fields, "prompt": literal(brief.prompt), **{k: v for k, v in values.items() if k != "prompt"}}
+
+
+def _with_image(
+    fields: Mapping[str, Any], parameters: Parameters, image_lookup: ImageLookup
+) -> dict[str, Any]:
+    """The fields with the pictures that the prompt names: in front of its words, and behind --sref."""
+    made = dict(fields)
+    if parameters.sref is not None:
+        made.setdefault("style_image", parameters.sref)
+    name, words = _image_in_front(str(fields.get("prompt", "")), image_lookup)
+    if name is not None:
+        made.update(image=name, prompt=words, strength=image_strength(parameters.iw))
+    return made
+
+
+def _image_in_front(words: str, image_lookup: ImageLookup) -> tuple[str | None, str]:
+    """An image prompt, in front as in Midjourney, and the other words; its name may have spaces."""
+    ends = [word.end() for word in re.finditer(r"\S+", words)]
+    for end in reversed(ends):
+        name = words[:end].strip()
+        if PurePath(name).suffix.lower() in SUFFIXES and (end == ends[0] or _exists(name, image_lookup)):
+            return name, words[end:].strip()
+    return None, words
+
+
+def _exists(name: str, image_lookup: ImageLookup) -> bool:
+    try:
+        path = image_lookup(name).path
+    except ValueError:
+        return False
+    return path is None or os.path.isfile(path)  # noqa: PTH113  it stays calm on names too long
+
+
+def _with_looks(inputs: PaintT, session: Session, card: Card) -> PaintT:
+    """The inputs with the background that suits the picture, and the style of another one."""
+    changes: dict[str, Any] = {}
+    clear = inputs.image is not None and inputs.image.source.image.mode == "RGBA"
+    if clear and "background" not in inputs.model_fields_set and Can.ALPHA in card.can:
+        changes["background"] = "transparent"
+    if inputs.style_image is not None and inputs.style is not None:
+        inputs.noted("--sref has no effect beside --style")
+    elif inputs.style_image is not None:
+        from danqing.apps._describe import style_like
+
+        style = style_like(inputs.style_image.source.image, session.classifier(), card)
+        inputs.noted(f"the style of {inputs.style_image.name} is nearest to {style}")
+        changes["style"] = style
+    return inputs.model_copy(update=changes)
+
+
+def _advice(inputs: Paint, brief: ResolvedBrief, parameters: Parameters) -> list[str]:
+    """What the user may not expect."""
+    notes = list(parameters.notes)
+    if parameters.ar is not None and inputs.image is None:
+        ratio = brief.width / brief.height
+        size = f"{brief.width}x{brief.height}"
+        notes.insert(0, f"ar {parameters.ar} -> {size} ({ratio:.2f}:1, on the model's grid)")
+    if parameters.iw is not None and inputs.image is None:
+        notes.append("--iw has no effect without a picture: put its file in front of the words")
+    if parameters.ar is not None and inputs.image is not None:
+        notes.append("--ar has no effect: the picture in front of the words has its own shape")
+    if brief.negative_prompt.strip() and brief.guidance == 1:
+        notes.append("--no has no effect at guidance 1, which some models paint with when --fast: give more")
+    elif brief.negative_prompt.strip() and brief.guidance < 1:
+        notes.append(
+            f"guidance {brief.guidance:g} leads towards the words of --no, not away: give more than 1"
+        )
+    return notes

@@ -1,0 +1,42 @@
+"""Painting from a picture that fills the canvas: SDEdit (arXiv 2108.01073)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._inputs import PaintInputs
+from danqing.apps._job import Job
+from danqing.core.images import from_pil, mask_from_pil
+from danqing.core.painter import InputImages
+from danqing.core.picture import Picture
+from danqing.core.sources import Source
+
+
+def redraw_source(job: Job[Any], depth: Image.Image | None = None, **changes: Any) -> Iterator[Picture]:
+    """The pictures of a job whose source fills the canvas.
+
+    depth: a map of the source, white is near.
+    """
+    source = job.source
+    fit = CanvasFit.around(source.image, _sized(job.inputs, source), job.card)
+    brief = job.resolve(fit.width, fit.height, **changes)
+    scale = 1 if brief.native else job.card.scale
+    images = InputImages(image=from_pil(fit.cut(source.image, scale))[None])
+    if depth is not None:
+        resized = depth.convert("RGB").resize(source.image.size, Image.Resampling.BICUBIC)
+        near = fit.cut(resized, scale).convert("L")  # beyond the picture it is black, which is far
+        images = replace(images, depth=mask_from_pil(near)[None])
+    return job.generate(brief, images, lambda image: fit.shown(image, source.image.size))
+
+
+def _sized(inputs: PaintInputs, source: Source) -> PaintInputs:
+    """A picture that was painted on a canvas of its own size is redrawn on it."""
+    brief = source.brief
+    if inputs.width or inputs.height or brief is None or source.image.size != (brief.width, brief.height):
+        return inputs
+    return inputs.model_copy(update={"width": brief.width, "height": brief.height, "native": brief.native})

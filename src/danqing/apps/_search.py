@@ -1,0 +1,114 @@
+"""Find pictures by words, or by another picture, as CLIP sees them (arXiv 2103.00020)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from danqing.apps._image_files import UnreadableFile, pictures_in, read_pictures
+from danqing.apps._zero_shot import ImageTextScorer, pixels_on_white
+from danqing.core.errors import BadBrief
+from danqing.core.image_ref import ImageRef
+from danqing.core.images import grid
+from danqing.core.sources import read_source
+from danqing.families.clip import ClipScorer
+
+THUMB = 192  # pixels of a picture on a contact sheet
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture and how well it answers: CLIP's cosine in [-1, 1], with the judge's word where it has one."""
+
+    columns: ClassVar[tuple[str, ...]] = ("score",)
+
+    file: Path
+    score: float
+
+    def record(self) -> dict[str, Any]:
+        """For a program: file, score."""
+        return {"file": str(self.file), "score": round(self.score, 4)}
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """For people, under `columns`."""
+        return [(f"{self.score:.3f}",)]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best pictures first, and the files that could not be read."""
+
+    hits: tuple[Hit, ...]
+    unreadable: tuple[UnreadableFile, ...]
+
+    @property
+    def rows(self) -> list[Hit | UnreadableFile]:
+        """All of them."""
+        return [*self.hits, *self.unreadable]
+
+    def sheet(self) -> Image.Image:
+        """The pictures on one sheet, in reading order.
+
+        Raises:
+            BadBrief: there are none.
+        """
+        if not self.hits:
+            raise BadBrief("there is nothing to put on a sheet: search another folder")
+        cells = []
+        for hit in self.hits:
+            picture = read_source(hit.file).image
+            picture.thumbnail((THUMB, THUMB))
+            cell = Image.new("RGB", (THUMB, THUMB), "white")
+            place = (THUMB - picture.width) // 2, (THUMB - picture.height) // 2
+            cell.paste(picture, place, picture if picture.mode == "RGBA" else None)
+            cells.append(cell)
+        return grid(cells)
+
+
+def search_by_words(
+    places: Iterable[ImageRef], scorer: ImageTextScorer, words: str, top: int | None = None
+) -> SearchResult:
+    """The pictures at `places`, files and folders, that answer best to `words`.
+
+    Equal scores keep the order of the names. top: at most so many; None is all.
+
+    Raises:
+        BadBrief: no words are given, or no pictures are there.
+    """
+    if not words.strip():
+        raise BadBrief("say what to look for: words, or a picture with --like")
+    files = pictures_in(places)
+    return _ranked(files, scorer.reading([words]), top)
+
+
+def search_by_picture(
+    places: Iterable[ImageRef], scorer: ClipScorer, like: ImageRef, top: int | None = None
+) -> SearchResult:
+    """The pictures at `places` that look most like another one. See `search_by_words`.
+
+    Raises:
+        BadBrief: no pictures are there. BadPicture: the one to compare with cannot be read.
+    """
+    target = scorer.pictures(pixels_on_white(like.source.image))
+    return _ranked(pictures_in(places), lambda pixels: scorer.pictures(pixels) @ target.T, top)
+
+
+@torch.no_grad()
+def _ranked(files: Sequence[ImageRef], score: Callable[[Tensor], Tensor], top: int | None) -> SearchResult:
+    """One picture is in memory at a time; nothing is kept for the next search."""
+    hits: list[Hit] = []
+    unreadable: list[UnreadableFile] = []
+    for each in read_pictures(files):
+        if isinstance(each, UnreadableFile):
+            unreadable.append(each)
+        else:
+            file, picture = each
+            hits.append(Hit(file, float(score(pixels_on_white(picture)))))
+    best = sorted(hits, key=lambda hit: -hit.score)
+    return SearchResult(tuple(best[:top]), tuple(unreadable))

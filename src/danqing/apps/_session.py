@@ -1,0 +1,223 @@
+"""Where models stay open from one request to the next. Imports torch only when a model is opened."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from functools import cache, partial
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from danqing.apps._registry import App, find_app, names
+from danqing.apps._style_packs import StylePack, packs
+from danqing.core.card import Card, read_card
+from danqing.core.errors import BadBrief
+from danqing.core.progress import ProgressCallback, no_progress
+from danqing.weights.shipped import shipped, unknown_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from danqing.apps._zero_shot import ScorerEnsemble
+    from danqing.core.painter import Painter
+    from danqing.families.clip import ClipScorer
+
+T = TypeVar("T")
+GIB = 2**30
+
+
+class Session:
+    """Open models, kept warm under a memory budget, on one device; two threads may use it at once.
+
+        with danqing.Session(device="cuda") as session:
+            [picture] = session.paint("a red apple, 3d style", seed=7)
+
+    Every app is a method: `session.redraw(...)` takes what `danqing.redraw(...)` takes.
+
+    device: "auto" (a GPU where PyTorch sees one), "cpu", "cuda", "cuda:1" or "mps".
+    dtype: "float32", "bfloat16" or "float16" of the networks; None is float32.
+    threads: CPU threads of PyTorch in this process; None leaves them as they are.
+    memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
+    models, adapters, styles: folders where names are looked up, besides what comes with danqing.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+        threads: int | None = None,
+        memory_budget: int = 6 * GIB,
+        models: str | Path = "models",
+        adapters: str | Path = "adapters",
+        styles: str | Path = "styles",
+    ) -> None:
+        self.device, self.dtype, self.threads, self.memory_budget = device, dtype, threads, memory_budget
+        self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
+        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._painter: Painter | None = None
+        self._lock = RLock()
+
+    @classmethod
+    def of(cls, painter: Painter) -> Self:
+        """A session in which `painter` does all the painting, whatever model a request names."""
+        session = cls()
+        session._painter = painter
+        return session
+
+    def card(self, model: str) -> Card | None:
+        """The card of a model, without opening it.
+
+        None if there is none, as in folders of other programs and for a single file.
+
+        Raises:
+            BadBrief: no such model, folder or file. BadWeights: the card cannot be read.
+        """
+        if self._painter is not None:
+            return self._painter.card
+        place = self.place_of(model)
+        return read_card(place) if (place / "card.json").exists() else None
+
+    def open_card(self, model: str) -> Card:
+        """The card of a model; one that has none is opened to know. Raises as `card` and `painter` do."""
+        return self.card(model) or self.painter(model).card
+
+    @property
+    def painter_is_fixed(self) -> bool:
+        """Whether one painter does all the painting; see `of`."""
+        return self._painter is not None
+
+    def place_of(self, model: str) -> Path:
+        """The folder or file of a model: a shipped one, one in the folder `models`, or a path.
+
+        Raises:
+            BadBrief: there is none.
+        """
+        named = self.models / model
+        places = [shipped().get(model), named if named.exists() else None, Path(model).expanduser()]
+        place = next(place for place in places if place is not None)
+        if not place.exists():
+            raise BadBrief(unknown_model(model))
+        return place
+
+    def painter(self, model: str) -> Painter:
+        """The painter of a model; opened once, until the memory budget closes it.
+
+        Raises:
+            BadBrief: no such model or device. BadWeights: it cannot be opened.
+        """
+        if self._painter is not None:
+            return self._painter
+
+        def open_it() -> Painter:
+            from danqing.families import open_painter
+
+            if self.threads is not None:
+                import torch
+
+                torch.set_num_threads(self.threads)
+            return open_painter(str(place), self.device)
+
+        place = self.place_of(model)
+        return self._warm(f"painter {place.resolve()}", open_it)
+
+    def clip_scorer(self, place: str | None = None) -> ClipScorer:
+        """The shipped CLIP, or the one in a folder. Raises BadWeights: it cannot be opened."""
+        from danqing.families import open_clip_scorer
+
+        return self._warm(f"clip {place}", lambda: open_clip_scorer(place))
+
+    def shipped_clip_scorer(self) -> ClipScorer | None:
+        """The shipped CLIP, or None where this copy came without it."""
+        from danqing.families import shipped_clip_scorer
+
+        return self._warm("shipped clip", shipped_clip_scorer)
+
+    def classifier(self, place: str | None = None) -> ClipScorer | ScorerEnsemble:
+        """What tells which of some words a picture shows: CLIP with the judge, or the CLIP in a folder.
+
+        Raises:
+            BadWeights: it cannot be opened.
+        """
+        from danqing.apps._zero_shot import open_zero_shot
+
+        return self._warm(f"classifier {place}", lambda: open_zero_shot(place))
+
+    def style_packs(self) -> dict[str, StylePack]:
+        """All styles in words by name: the shipped ones, and those in the folder `styles`."""
+        return packs(self.styles)
+
+    def adapter_files(self) -> dict[str, Path]:
+        """The adapters in the folder `adapters`: name -> file."""
+        return {path.stem: path for path in sorted(self.adapters.glob("*.safetensors"))}
+
+    def run(self, app: App[Any, T], inputs: Any, progress: ProgressCallback = no_progress) -> Any:
+        """What an app makes of its inputs; pictures as a list. One request runs at a time."""
+        with self._lock:
+            result = app.run(inputs, self, progress)
+            return list(result) if isinstance(result, Iterator) else result
+
+    def stream(
+        self, app: App[Any, Iterator[T]], inputs: Any, progress: ProgressCallback = no_progress
+    ) -> Iterator[T]:
+        """The pictures that an app makes of its inputs, each as soon as it is finished."""
+        with self._lock:
+            yield from app.run(inputs, self, progress)
+
+    def close(self) -> None:
+        """Close all models. They are opened again when they are needed."""
+        with self._lock:
+            self._open.clear()
+
+    def _warm(self, key: str, open_it: Callable[[], T]) -> T:
+        """What is open under `key`, opened if need be; then closes others that do not fit beside it."""
+        with self._lock:
+            model: T = self._open[key] if key in self._open else open_it()
+            self._open[key] = model
+            self._open.move_to_end(key)
+            while len(self._open) > 1 and sum(map(parameter_bytes, self._open.values())) > self.memory_budget:
+                self._open.popitem(last=False)
+            return model
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_") or name not in names():
+            raise AttributeError(f"a Session has no {name!r}; its apps are {', '.join(names())}")
+        return partial(find_app(name), session=self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@cache
+def default_session() -> Session:
+    """The session of `danqing.paint` and the other functions."""
+    return Session()
+
+
+def parameter_bytes(model: object) -> int:
+    """Bytes of the parameters and buffers of all networks in `model`."""
+    tensors = {id(t): t for module in networks_of(model) for t in (*module.parameters(), *module.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def networks_of(model: object) -> Iterator[nn.Module]:
+    """All networks that an object holds, through dataclasses, mappings and sequences."""
+    from torch import nn
+
+    if isinstance(model, nn.Module):
+        yield model
+        return
+    inside: list[object] = []
+    if isinstance(model, Mapping):
+        inside = list(model.values())
+    elif isinstance(model, list | tuple):
+        inside = list(model)
+    elif is_dataclass(model) or type(model).__module__.startswith("danqing."):
+        inside = list(getattr(model, "__dict__", {}).values())
+    for value in inside:
+        yield from networks_of(value)

@@ -1,0 +1,83 @@
+"""Enlarging a picture by what the painter has learned, or by painting it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from danqing.apps._describe import words_of
+from danqing.apps._grid import cell_of
+from danqing.apps._job import Job
+from danqing.apps._redraw import redraw_source
+from danqing.apps._session import Session
+from danqing.apps._tiled_upscale import Repaints, enlarged, repainted
+from danqing.apps.upscale import Upscale
+from danqing.core.brief import ResolvedBrief
+from danqing.core.card import Can
+from danqing.core.errors import BadBrief
+from danqing.core.metadata import Info
+from danqing.core.painter import Painter
+from danqing.core.picture import Picture
+from danqing.core.progress import ProgressCallback
+
+FRESH = 0.3  # the strength of a creative redraw
+
+
+def cell_picture(inputs: Upscale) -> Picture:
+    """The cell of a grid that is asked for."""
+    source = inputs.image.source
+    cell = cell_of(source, inputs.cell or 1)
+    assert cell.brief is not None
+    return Picture(cell.image, cell.brief, Info(app="upscale", parent=source.id, inputs=inputs.metadata()))
+
+
+def upscale_source(inputs: Upscale, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """See `upscale.upscale`."""
+    if not inputs.creative:
+        inputs = inputs.model_copy(update={"fast": False})  # nothing is painted
+    job = Job.start("upscale", inputs, session, progress, image=inputs.image)
+    source = job.source
+    painter = _at_noise_level(job.painter, inputs.noise_level)
+    start = _redrawn(job) if inputs.creative else Picture(source.image, source.brief or _brief(job))
+    if isinstance(painter, Repaints):
+        brief = _repaint_brief(job)
+        large = repainted(start.image, painter, brief, progress)
+        yield job.with_metadata(Picture(large, brief))
+        return
+    tile = inputs.tile or bool(source.brief and source.brief.tile)
+    large = enlarged(start.image, painter, tile=tile, progress=progress)
+    yield job.with_metadata(replace(start, image=large))
+
+
+def _at_noise_level(painter: Painter, level: int | None) -> Painter:
+    """The painter, making the picture so noisy first where it is asked to.
+
+    Raises:
+        BadBrief: it cannot, or not so much.
+    """
+    if level is None:
+        return painter
+    if not isinstance(painter, Repaints):
+        raise BadBrief(f"model {painter.card.name!r} has no noise level: leave noise_level out")
+    return painter.at_level(level)
+
+
+def _redrawn(job: Job[Upscale]) -> Picture:
+    words = job.words()
+    words["prompt"] = words["prompt"] or words_of(job.source, job.card, job.session)
+    [picture] = redraw_source(job, strength=job.inputs.strength or FRESH, count=1, **words)
+    return picture
+
+
+def _repaint_brief(job: Job[Upscale]) -> ResolvedBrief:
+    """For a painter that enlarges by painting: the words of the request, or those of the picture."""
+    prompt = job.words()["prompt"]
+    brief = job.inputs.brief(model=job.card.name, prompt=prompt, style=None, tile=False)
+    return brief.resolved(job.card)
+
+
+def _brief(job: Job[Upscale]) -> ResolvedBrief:
+    """The brief of a picture that came without one."""
+    card = job.card  # which enlarges tiles whether or not it paints them
+    tile = job.inputs.tile and Can.TILE in card.can
+    return job.inputs.brief(model=card.name, tile=tile).resolved(card)

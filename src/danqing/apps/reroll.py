@@ -1,0 +1,59 @@
+"""Paint the same words again, with new seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from danqing.apps._inputs import ResolvedInputs
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.brief import random_seed
+from danqing.core.errors import BadPicture
+from danqing.core.image_ref import ImageLookup, ImageRef
+from danqing.core.picture import Picture
+from danqing.core.progress import ProgressCallback
+
+_AFRESH = {"variation": 0.0, "variation_seed": None, "image": None, "mask": None, "strength": None}
+
+
+class Reroll(ResolvedInputs):
+    """Paint the same words again, with new seeds."""
+
+    positional: ClassVar[tuple[str, ...]] = ("image",)
+    grid_only: ClassVar[bool] = True
+
+    image: ImageRef = Field(description="a picture or a grid that danqing painted")
+
+
+def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Reroll:
+    """The inputs, with the brief of the picture and a new seed."""
+    from danqing.apps._parse import validate
+
+    inputs = validate(Reroll, values, image_lookup)
+    brief = inputs.image.source.brief
+    if brief is None:
+        raise BadPicture(
+            f"{inputs.image.name!r} does not say how it was painted: use a file as danqing saved it"
+        )
+    if brief.image is not None or brief.strength is not None:
+        inputs.noted("it was made from a picture: only its words are painted again")
+    session.card(brief.model)  # an unknown model is refused now
+    inputs.set_resolved(brief.model_copy(update={**_AFRESH, "seed": random_seed()}))
+    return inputs
+
+
+@app(Reroll, examples=("danqing reroll paintings/a-fox-3d-style-7-grid.png",), prepare=_prepare)
+def reroll(inputs: Reroll, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """Pictures of the words of `image`, as many as it shows.
+
+    Raises:
+        BadPicture: it does not say how it was painted.
+    """
+    from danqing.apps._generate import GenerateOptions, generate
+
+    painter = session.painter(inputs.resolved.model)
+    options = GenerateOptions(painter, adapter_files=session.adapter_files())
+    return generate(inputs.resolved, options, expanded=inputs.expanded, progress=progress)

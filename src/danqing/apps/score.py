@@ -1,0 +1,47 @@
+"""Tell how well words fit pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from danqing.apps._inputs import AppInputs
+from danqing.apps._registry import app
+from danqing.apps._session import Session
+from danqing.core.field_groups import Text
+from danqing.core.image_ref import ImageRef
+from danqing.core.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from danqing.apps._image_files import UnreadableFile
+    from danqing.apps._search import Hit
+
+
+class Score(AppInputs):
+    """Tell how well words fit pictures, the best first, with the scores of `danqing search`."""
+
+    positional: ClassVar[tuple[str, ...]] = ("pictures", "words")
+
+    pictures: tuple[ImageRef, ...] = Field(min_length=1, description="pictures, or folders of them")
+    words: Text = Field(min_length=1, description="the words, behind the pictures")
+    model: Text | None = Field(
+        default=None, description="a folder of another CLIP of transformers; the shipped one if not given"
+    )
+
+    def image_refs(self) -> list[ImageRef]:
+        """None: one that cannot be read is reported when its turn comes."""
+        return []
+
+
+@app(Score, output="rows", examples=('danqing score cat.png dog.png "a cat, flat style"',))
+def score(
+    inputs: Score,
+    session: Session,
+    progress: ProgressCallback,  # noqa: ARG001
+) -> Sequence[Hit | UnreadableFile]:
+    """The pictures with their scores. Raises BadBrief: there are no pictures."""
+    from danqing.apps._search import search_by_words
+
+    return search_by_words(inputs.pictures, session.classifier(inputs.model), inputs.words).rows

@@ -1,0 +1,222 @@
+"""The fields of requests in small groups, of which a brief and the inputs of each app are composed.
+
+`GROUP` is the heading under which a form shows a group. What a form needs besides a description (a unit, the
+step of a slider, where choices come from, whether the field is for experts) is in the field's JSON schema.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from danqing.core.request import Request
+
+SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
+SIDE_MAX = 2048
+PROMPT_MAX = 4000  # characters; both prompts in both metadata chunks must fit the 64 KiB of a JPEG's EXIF
+
+
+def _printable(text: str) -> str:
+    # an escape sequence would otherwise reach the terminal of whoever reads the picture's metadata
+    bad = next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\n\r\t"), None)
+    if bad is not None:
+        raise ValueError(f"the control character {bad!r} cannot be painted: leave it out")
+    return text
+
+
+def _weighted(value: object) -> object:
+    """Text such as my-cat:0.8,ink -> {"my-cat": 0.8, "ink": 1}, as a command line gives it."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    split = [part.rpartition(":") for part in parts]
+    return {
+        name or part: weight if name else 1.0 for part, (name, _, weight) in zip(parts, split, strict=True)
+    }
+
+
+Side = Annotated[int, Field(ge=8, le=SIDE_MAX)]
+Text = Annotated[str, AfterValidator(_printable)]
+Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
+Strength = Annotated[float, Field(gt=0, le=1)]
+Weights = Annotated[dict[str, float], BeforeValidator(_weighted)]
+
+
+class ModelChoice(Request):
+    """Which model paints."""
+
+    GROUP: ClassVar[str] = "model"
+
+    model: Text = Field(
+        default="stickers",
+        min_length=1,
+        description="a shipped model, a folder of weights or a .safetensors file",
+        json_schema_extra={"choices_from": "models"},
+    )
+
+
+class Words(Request):
+    """What to paint, in words."""
+
+    GROUP: ClassVar[str] = "words"
+
+    prompt: Text = Field(max_length=PROMPT_MAX, description="what to paint, in English or Chinese")
+    negative_prompt: Text = Field(
+        default="", max_length=PROMPT_MAX, description="what to keep out of the picture"
+    )
+    style: Text | None = Field(
+        default=None,
+        description="a style the model knows, such as 3d or paper-cut",
+        json_schema_extra={"choices_from": "styles"},
+    )
+
+
+class SeedChoice(Request):
+    """The numbers that decide the noise, and with it the picture."""
+
+    GROUP: ClassVar[str] = "seed"
+
+    seed: Seed | None = Field(
+        default=None, description="number that decides the picture; picture k has seed + k"
+    )
+    variation: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how far from the seed's picture towards another, 0 = not at all",
+        json_schema_extra={"step": 0.05, "advanced": True},
+    )
+    variation_seed: Seed | None = Field(
+        default=None,
+        description="the other seed; picture k has this + k, and the same seed",
+        json_schema_extra={"advanced": True},
+    )
+
+
+class Count(Request):
+    """How many pictures."""
+
+    GROUP: ClassVar[str] = "size"
+
+    count: int = Field(
+        default=1, ge=1, le=64, description="how many pictures", json_schema_extra={"unit": "pictures"}
+    )
+
+
+class Size(Request):
+    """How large the finished pictures are."""
+
+    GROUP: ClassVar[str] = "size"
+
+    width: Side | None = Field(
+        default=None, description="width in pixels", json_schema_extra={"unit": "pixels"}
+    )
+    height: Side | None = Field(
+        default=None, description="height in pixels", json_schema_extra={"unit": "pixels"}
+    )
+    native: bool = Field(default=False, description="the model's own size, without the upscaler")
+
+
+class Fast(Request):
+    """Few steps instead of many."""
+
+    GROUP: ClassVar[str] = "sampling"
+
+    fast: bool = Field(default=False, description="in a few steps: several times sooner, a little coarser")
+
+
+class Sampling(Request):
+    """How to go from noise to a picture."""
+
+    GROUP: ClassVar[str] = "sampling"
+
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="denoising steps: more is finer and slower",
+        json_schema_extra={"unit": "steps"},
+    )
+    guidance: float | None = Field(
+        default=None,
+        ge=0,
+        le=50,
+        description="how strictly to follow the words: 1 is loose, 10 is strict",
+        json_schema_extra={"step": 0.5},
+    )
+    rescale: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="guidance rescale (arXiv 2305.08891), 0 = off",
+        json_schema_extra={"step": 0.05, "advanced": True},
+    )
+    sampler: Text | None = Field(
+        default=None,
+        description="how to walk from noise to picture, such as euler",
+        json_schema_extra={"choices_from": "samplers", "advanced": True},
+    )
+
+
+class Midjourney(Request):
+    """Midjourney's parameters of taste; see `conditioning.midjourney`."""
+
+    GROUP: ClassVar[str] = "look"
+
+    stylize: int = Field(
+        default=100,
+        ge=0,
+        le=1000,
+        description="how much of the model's own taste, 100 = as it learned",
+        json_schema_extra={"step": 50},
+    )
+    chaos: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="how far the pictures of a grid differ",
+        json_schema_extra={"step": 5},
+    )
+    weird: int = Field(
+        default=0,
+        ge=0,
+        le=3000,
+        description="how far to leave the usual look",
+        json_schema_extra={"step": 50},
+    )
+
+
+class Tile(Request):
+    """Pictures that repeat."""
+
+    GROUP: ClassVar[str] = "look"
+
+    tile: bool = Field(default=False, description="a picture that repeats without a seam")
+
+
+class AdapterChoice(Request):
+    """What was learned from a few pictures."""
+
+    GROUP: ClassVar[str] = "model"
+
+    adapters: Weights = Field(
+        default_factory=dict,
+        max_length=16,
+        description="what was learned, by name or file, and its weight",
+        json_schema_extra={"choices_from": "adapters"},
+    )
+
+
+class Background(Request):
+    """What is behind the drawing."""
+
+    GROUP: ClassVar[str] = "look"
+    PATTERNS: ClassVar[dict[str, str]] = {"background": "transparent, white or #rrggbb"}
+
+    background: str = Field(
+        default="white",
+        pattern=r"^(transparent|white|#[0-9a-fA-F]{6})$",
+        description="what is behind the drawing: transparent, white or #rrggbb",
+    )
