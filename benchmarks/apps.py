@@ -164,7 +164,7 @@ def editing(bench: Bench, count: int) -> Figures:
         words = plain(row["concept"], row["concept_zh"], style)[0]
         images = _images(edit(image, words, painter=bench.painter, native=True, seed=1, etas=WAY))
         nearness = scorer.score(_stack(images), [words])[:, 0].tolist()
-        _, styles, _ = bench.judge.look(_stack(images))
+        _, styles, _ = bench.judge.predict(_stack(images))
         shares = styles.softmax(-1)[:, bench.judge.config.styles.index(style)].tolist()
         right = [label[0] == row["concept"] for label in bench.labels(images)]
         shown = evenly(nearness, EDIT_STEPS)

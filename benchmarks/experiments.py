@@ -165,7 +165,7 @@ class Aligned(DiffusionObjective):
         self._weight, scorer = weight, open_clip_scorer()
         with torch.no_grad():
             views = torch.split(to_unit(pictures.pictures)[:, :3], 64)
-            states = [scorer.model.vision_model(scorer.sight(part)).last_hidden_state for part in views]
+            states = [scorer.model.vision_model(scorer.processor(part)).last_hidden_state for part in views]
         seen = torch.cat(states)[:, 1:]
         side = round(seen.shape[1] ** 0.5)
         self._seen = F.adaptive_avg_pool2d(seen.mT.unflatten(2, (side, side)), 4)
@@ -252,7 +252,7 @@ def judged(painter: DiffusionPainter, pictures: CaptionedImages) -> dict[str, fl
     for row in pictures.rows:
         words = plain(row["concept"], "", row["style"])[0]
         pixels = paint_pixels(painter, words, Seeds([0, 1]))
-        concept, texture, _ = judge.look(pixels)
+        concept, texture, _ = judge.predict(pixels)
         right = known.index(row["concept"])
         surely.append(concept.softmax(dim=1)[:, right].mean())
         thing.append((concept.argmax(dim=1) == right).float().mean())

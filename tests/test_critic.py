@@ -51,7 +51,7 @@ def told(**changes):
 def test_words_are_those_of_transformers(clip, scorer):
     """Theirs reads one text at a time; ours all, padded and in two batches. Measured: 1.3e-7."""
     tokenizer = byte_tokenizer(16)
-    ours = ClipScorer(clip, tokenizer, scorer.sight, batch=1).words(TEXTS * 3)
+    ours = ClipScorer(clip, tokenizer, scorer.processor, batch=1).text_embeddings(TEXTS * 3)
     for text, embedding in zip(TEXTS * 3, ours, strict=True):
         tokens = tokenizer(text, truncation=True, return_tensors="pt")
         theirs = F.normalize(clip.get_text_features(**tokens).pooler_output[0], dim=-1)
@@ -61,7 +61,7 @@ def test_words_are_those_of_transformers(clip, scorer):
 def test_pictures_are_those_of_transformers(clip, scorer):
     """Measured: 1.2e-7."""
     pixels = torch.rand(5, 4, 32, 32, generator=rng()) * 2 - 1
-    ours = ClipScorer(clip, scorer.tokenizer, scorer.sight, batch=2).pictures(pixels)
+    ours = ClipScorer(clip, scorer.tokenizer, scorer.processor, batch=2).image_embeddings(pixels)
     theirs = clip.get_image_features(pixel_values=pixels[:, :3]).pooler_output
     assert torch.allclose(ours, F.normalize(theirs, dim=-1), atol=1e-5)
     assert torch.allclose(ours.norm(dim=-1), torch.ones(5), atol=1e-5)
@@ -96,7 +96,7 @@ def test_what_is_not_square_lies_on_white(scorer):
     assert square.shape == (1, 4, 17, 17)
     assert (square[..., :3, :] == 1).all()
     assert torch.equal(square[..., 3:13, :], wide)
-    assert torch.equal(scorer.pictures(wide), scorer.pictures(square))
+    assert torch.equal(scorer.image_embeddings(wide), scorer.image_embeddings(square))
 
 
 def test_published_weights_see_what_their_processor_shows(folder):
@@ -109,7 +109,7 @@ def test_published_weights_see_what_their_processor_shows(folder):
         size={"shortest_edge": 32}, crop_size=32, image_mean=MEAN, image_std=DEVIATION
     )
     theirs = processor(image, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(scorer.sight(from_pil(image)[None, :3]), theirs, atol=2 / 255 / min(DEVIATION))
+    assert torch.allclose(scorer.processor(from_pil(image)[None, :3]), theirs, atol=2 / 255 / min(DEVIATION))
 
 
 def test_a_folder_of_transformers_opens(folder, scorer):
@@ -119,11 +119,11 @@ def test_a_folder_of_transformers_opens(folder, scorer):
 
 def test_the_shipped_critic_tells_styles_and_languages():
     scorer = open_clip_scorer()
-    words = scorer.words(["a red apple", "红苹果", "a camera", "相机"])
+    words = scorer.text_embeddings(["a red apple", "红苹果", "a camera", "相机"])
     cosines = words @ words.T
     assert cosines[0].argsort(descending=True).tolist()[:2] == [0, 1]
     assert cosines[2].argsort(descending=True).tolist()[:2] == [2, 3]
-    assert scorer.words(["word " * 200]).isfinite().all()
+    assert scorer.text_embeddings(["word " * 200]).isfinite().all()
 
 
 def no_folder(folder):
@@ -175,4 +175,4 @@ def test_older_files_with_counted_positions_open(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors["text_model.embeddings.position_ids"] = torch.arange(16)[None]
     save_file(tensors, folder / "model.safetensors")
-    assert open_clip_scorer(folder).words(["a cat"]).isfinite().all()
+    assert open_clip_scorer(folder).text_embeddings(["a cat"]).isfinite().all()

@@ -26,7 +26,7 @@ from danqing.data.dataset import to_unit
 from danqing.families import open_painter
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle1 import painter as dalle1
-from danqing.families.dalle1.token_sampling import Sampling, Telling, drawn, gumbel_of, shortened
+from danqing.families.dalle1.token_sampling import GuidedTransformer, Sampling, drawn, gumbel_of, shortened
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig, divergence, gumbel
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig, mask_of
@@ -286,8 +286,8 @@ def test_guidance_is_in_logits(painter):
 
     without, one, other = map(plain, (words.negative, *words.parts))
     wanted = without + 3 * (2 / 3 * (one - without) + 1 / 3 * (other - without))
-    telling = Telling(net, words, 3.0)
-    found = torch.stack([telling.begin(tokens)[0], telling.go_on(torch.tensor([[3]]), 5)[0]])
+    network = GuidedTransformer(net, words, 3.0)
+    found = torch.stack([network.begin(tokens)[0], network.go_on(torch.tensor([[3]]), 5)[0]])
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -340,7 +340,7 @@ def test_the_critic_keeps_the_best_of_all(painter, scorer):
             kept.append((pixels, text, order))
             return order
 
-    watched = replace(painter, scorer=Watched(scorer.model, scorer.tokenizer, scorer.sight))
+    watched = replace(painter, scorer=Watched(scorer.model, scorer.tokenizer, scorer.processor))
     done = painted(watched, resolved(painter, style="3d"))
     for k, (pixels, text, order) in enumerate(kept):
         assert text == "a cat, 3d style"

@@ -230,7 +230,7 @@ def test_variations_keep_the_embedding_and_differ_by_seed(painter):
     words = painter.condition(brief, given)
     assert words.image is None
     torch.testing.assert_close(
-        words.concat[..., 0, 0], painter.space.look(picture()), rtol=0, atol=1e-6
+        words.concat[..., 0, 0], painter.space.image_embedding(picture()), rtol=0, atol=1e-6
     )  # the same words turn nothing
     begun, *done = canvases(painter, brief, given)
     assert len(done) == begun.of == 3  # no prior
@@ -241,7 +241,7 @@ def test_variations_keep_the_embedding_and_differ_by_seed(painter):
 
 def test_strength_turns_noise_and_embedding(painter):
     """From the noise that DDIM finds, and the picture's own embedding, to new noise and half way to words."""
-    given, z = InputImages(image=picture()), painter.space.look(picture())
+    given, z = InputImages(image=picture()), painter.space.image_embedding(picture())
     before = painter.space("").tokens[:, -1]
     way = F.normalize(painter.space("a cat").tokens[:, -1] - before, dim=-1)
     fresh = canvases(painter, resolved(painter))[0].state
@@ -271,7 +271,7 @@ def test_mixed_pictures_lie_on_the_great_circle_between_them(painter):
     one, two = picture(1), picture(2)
     brief = resolved(painter, strength=1.0)
     words = painter.condition(brief, InputImages(references=(one, two), weights=(3.0, 1.0)))
-    expected = slerp(painter.space.look(one), painter.space.look(two), 0.25)
+    expected = slerp(painter.space.image_embedding(one), painter.space.image_embedding(two), 0.25)
     torch.testing.assert_close(words.concat[..., 0, 0], expected, rtol=0, atol=1e-6)
 
 
@@ -355,7 +355,7 @@ def test_a_folder_paints_as_it_was_written(which, request, tmp_path):
     painter = request.getfixturevalue(which)
     save_parts(parts_of(painter, "abc"), tmp_path / "it", dtype=torch.float32)
     read = read_parts(tmp_path / "it")
-    assert (read.clip, read.fold, read.asked) == ("abc", 2, painter.prior.options)
+    assert (read.clip, read.fold, read.prior_options) == ("abc", 2, painter.prior.options)
     again = dalle2.painter_of(read, _Seeing(painter))
     brief = resolved(painter)
     assert torch.equal(canvases(again, brief)[-1].state, canvases(painter, brief)[-1].state)
@@ -368,10 +368,10 @@ class _Seeing:
 
     def __init__(self, painter):
         space = painter.space
-        self.tokenizer, self.sight = space.text.tokenizer, space.sight
+        self.tokenizer, self.processor = space.text.tokenizer, space.processor
         self.model = type("Towers", (), {})()
         self.model.text_model, self.model.text_projection = space.text.model, space.text_projection
-        self.model.vision_model, self.model.visual_projection = space.eye, space.eye_projection
+        self.model.vision_model, self.model.visual_projection = space.image_encoder, space.image_projection
 
 
 def test_another_clip_is_refused(painter, tmp_path):
@@ -503,7 +503,7 @@ def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter):
     objective = decoder_objective(painter)
     batch = objective.batch(6, step_generator(0, 1))
     told = objective._told.conditioning(batch)
-    assert torch.equal(told.tokens[:, 0], objective._told.space.look(batch["latents"]))
+    assert torch.equal(told.tokens[:, 0], objective._told.space.image_embedding(batch["latents"]))
     assert torch.equal(told.mask[:, 0], batch["seen"])
 
 

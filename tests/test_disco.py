@@ -16,7 +16,7 @@ from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
-from danqing.diffusion.clip_guidance import Led, clamped, mirrored, rms
+from danqing.diffusion.clip_guidance import GradientGuidance, clamped, mirrored, rms
 from danqing.diffusion.samplers import Answer, ddim, drive
 from danqing.diffusion.schedule import Level
 from danqing.families import gan, open_clip_scorer, open_painter
@@ -109,9 +109,9 @@ def test_every_step_may_be_the_last(painter):
 
     def network(x, t, words):
         asked.append(float(t[0]))
-        return painter.prior.network(x, t, words)
+        return painter.base.network(x, t, words)
 
-    counting = replace(painter, prior=replace(painter.prior, network=network))
+    counting = replace(painter, base=replace(painter.base, network=network))
     brief = resolved(counting)
     words = counting.condition(brief)
     steps = counting.steps(brief, words, counting.begin(brief, words, Seeds([1])))
@@ -132,7 +132,7 @@ def test_the_words_lead_and_the_prior_does_not_hear_them(painter):
 @pytest.mark.parametrize("eta", [0.0, 0.8])
 def test_without_guidance_it_is_plain_ddim_of_the_prior(painter, eta):
     brief = resolved(painter, guidance=0, steps=4)
-    prior = painter.prior
+    prior = painter.base
     plain = brief.model_copy(update={"prompt": "", "guidance": 1.0})
     words, seeds = prior.condition(plain).expand(2), Seeds.of(1, 2)
     levels = prior.levels(plain, redraws=False)
@@ -154,7 +154,7 @@ def test_parts_moments_and_several_clips(painter):
     states = [canvases(painter, resolved(painter, prompt=prompt, count=1))[-1].state for prompt in said]
     for k, state in enumerate(states):
         assert not any(torch.allclose(state, other, atol=1e-4) for other in states[:k])
-    two = replace(painter, critics=(painter.critics[0], tiny_critic(1)))
+    two = replace(painter, scorers=(painter.scorers[0], tiny_critic(1)))
     assert not torch.allclose(painted(two, resolved(two)), painted(painter, resolved(painter)), atol=1e-4)
     fuzzy = with_settings(painter, fuzzy_prompt=True)
     assert not torch.equal(painted(fuzzy, resolved(fuzzy)), painted(painter, resolved(painter)))
@@ -165,7 +165,7 @@ def test_parts_moments_and_several_clips(painter):
 def test_a_given_picture_holds_it_near(painter):
     """With no words but a picture only the picture pulls."""
     given = InputImages(image=torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
-    wanted = painter.prior.codec.decode(painter.prior.codec.encode(given.image)).detach()
+    wanted = painter.base.codec.decode(painter.base.codec.encode(given.image)).detach()
     far = {}
     for scale in (0.0, 1e6):
         pulled = with_settings(painter, init_scale=scale, clamp_max=1.0, range_scale=0.0)
@@ -198,7 +198,7 @@ def test_a_model_of_pixels_is_led_too(painter):
     """Its limit holds after it was led."""
     prior = ddpm.random_painter()
     assert prior.limit is not None
-    pixels = replace(painter, card=disco_card("pixels", prior.card), prior=prior)
+    pixels = replace(painter, card=disco_card("pixels", prior.card), base=prior)
     brief = resolved(pixels, steps=4, guidance=50)
     *_, last = canvases(pixels, brief)
     assert prior.finish(last).shape == (2, 4, 16, 16)
@@ -215,7 +215,7 @@ def test_a_gradient_that_is_not_a_number_is_told_and_counts_as_none():
         scale = torch.tensor([1.0, float("nan")])
         yield scale * pixels.square().mean(dim=(1, 2, 3))
 
-    led = Led(lambda x, _: Answer(x / 2), lambda state: state, losses)
+    led = GradientGuidance(lambda x, _: Answer(x / 2), lambda state: state, losses)
     x = torch.ones(2, 3, 4, 4)
     with pytest.warns(RuntimeWarning, match="t = 500 was not finite"):
         clean = led(x, LEVEL).clean
@@ -237,7 +237,7 @@ def test_range_loss_has_an_effect():
     def losses(pixels, _level):
         yield range_loss(pixels)
 
-    led = Led(lambda x, _: Answer(2 * x), lambda state: state, losses, clamp=None)
+    led = GradientGuidance(lambda x, _: Answer(2 * x), lambda state: state, losses, clamp=None)
     x = torch.full((1, 3, 4, 4), 0.9)
     assert (led(x, LEVEL).clean < 2 * x).all()
 
@@ -246,7 +246,7 @@ def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach():
     def losses(pixels, _level):
         yield 100 * pixels.mean(dim=(1, 2, 3))
 
-    led = Led(lambda x, _: Answer(x), lambda state: state, losses, reach=0.5)
+    led = GradientGuidance(lambda x, _: Answer(x), lambda state: state, losses, reach=0.5)
     x = torch.zeros(1, 3, 4, 4)
     assert torch.equal(led(x, Level(0.0, 1.0, 999.0)).clean, x)
     torch.testing.assert_close(
@@ -270,10 +270,10 @@ def test_symmetry_right_after_it_is_made(painter):
 
     def network(x, t, words):
         asked.append(x.detach().clone())
-        return painter.prior.network(x, t, words)
+        return painter.base.network(x, t, words)
 
     symmetric = with_settings(painter, use_vertical_symmetry=True, transformation_percent=(0.5,))
-    symmetric = replace(symmetric, prior=replace(painter.prior, network=network))
+    symmetric = replace(symmetric, base=replace(painter.base, network=network))
     done = canvases(symmetric, resolved(symmetric, steps=4, count=1))
     assert [bool(torch.equal(x, x.flip(-1))) for x in asked] == [False, False, True, False]
     assert [canvas.step for canvas in done] == [0, 1, 2, 3, 4]
@@ -284,11 +284,11 @@ def test_symmetry_right_after_it_is_made(painter):
 
 def test_cutouts_are_squares_of_the_picture():
     x = torch.rand(2, 3, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    looks = Cuts(5, 3, grey=0.4)(x, 8, Seeds([1, 2]))
-    assert looks.shape == (2, 8, 3, 8, 8)
+    cutouts = Cuts(5, 3, grey=0.4)(x, 8, Seeds([1, 2]))
+    assert cutouts.shape == (2, 8, 3, 8, 8)
     alone = Cuts(5, 3, grey=0.4)(x[1:], 8, Seeds([2]))
-    torch.testing.assert_close(alone[0], looks[1], rtol=0, atol=1e-5)
-    assert torch.equal(Cuts(5, 3, grey=0.4)(x, 8, Seeds([1, 2])), looks)
+    torch.testing.assert_close(alone[0], cutouts[1], rtol=0, atol=1e-5)
+    assert torch.equal(Cuts(5, 3, grey=0.4)(x, 8, Seeds([1, 2])), cutouts)
     plain = Cuts(4, 2, grey=0.5, augment=False)(x[:, :, :8, :8], 8, Seeds([1, 2]))
     small = x[:, :, :8, :8]
     assert torch.equal(plain[:, 0], small)
@@ -302,9 +302,9 @@ def test_cutouts_are_squares_of_the_picture():
 
 def test_cutouts_keep_grey_grey_and_let_gradients_through():
     x = torch.full((1, 3, 16, 16), 0.2).requires_grad_()
-    looks = Cuts(4, 4)(x, 8, Seeds([1]))
-    assert (looks.mean(dim=2, keepdim=True) - looks).abs().max() < 0.1  # but for the noise
-    (gradient,) = torch.autograd.grad(looks.sum(), x)
+    cutouts = Cuts(4, 4)(x, 8, Seeds([1]))
+    assert (cutouts.mean(dim=2, keepdim=True) - cutouts).abs().max() < 0.1  # but for the noise
+    (gradient,) = torch.autograd.grad(cutouts.sum(), x)
     assert (gradient > 0).all()
 
 
@@ -314,8 +314,8 @@ def test_cutouts_keep_grey_grey_and_let_gradients_through():
 def test_schedules_are_a_grammar():
     course = Course.parse(" [12]*400 + [4]*600")
     assert [course.at(k) for k in (0, 399, 400, 999)] == [12, 12, 4, 4]
-    assert Settings(cut_ic_pow=2).looks(0).power == 2
-    first, last = Settings().looks(0), Settings().looks(999)
+    assert Settings(cut_ic_pow=2).cut_counts(0).power == 2
+    first, last = Settings().cut_counts(0), Settings().cut_counts(999)
     assert (*first, *last) == (12, 4, 1, 0.2, 4, 12, 1, 0)
     for text in (
         "[12]*400",
@@ -371,7 +371,7 @@ def test_a_file_of_the_original_is_followed(tmp_path):
     told = read_settings(path)
     assert told.settings["cutn_batches"] == 2
     assert Settings(**told.settings).tv_scale == 10
-    assert told.asked == {
+    assert told.inputs == {
         "prompt": r"0: a lighthouse \(red\), by the sea | 0: yellow colors | 100: a ship:5 | 100: fog:-1",
         "guidance": 5.0,
         "seed": 2599079091,

@@ -163,7 +163,7 @@ def test_opinion_of_known_logits():
         row[ranks] = torch.arange(7, 0, -1).float()
     style, features = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]), torch.rand(4, 3)
     judge = SimpleNamespace(
-        config=JudgeConfig(tuple("abcdefg"), ("x", "y")), look=lambda _: (concept, style, features)
+        config=JudgeConfig(tuple("abcdefg"), ("x", "y")), predict=lambda _: (concept, style, features)
     )
     told = opinion(judge, torch.zeros(4, 3, 8, 8), [("g", "x"), ("f", "y"), ("f", "y"), ("g", "y")])
     assert (told.top1, told.top5, told.style) == (0.25, 0.5, 0.75)
@@ -180,7 +180,7 @@ def small_judge(concepts=tuple(name for name, _ in CONCEPTS), styles=STYLES):
 def test_judge_looks_at_any_size_and_ignores_alpha():
     judge = small_judge()
     pictures = torch.rand(70, 4, 64, 64, generator=rng()) * 2 - 1
-    concept, style, features = judge.look(pictures)
+    concept, style, features = judge.predict(pictures)
     assert (concept.shape, style.shape, features.shape) == ((70, 4), (70, 4), (70, 8))
     small = torch.nn.functional.avg_pool2d(pictures[:, :3], 2)
     torch.testing.assert_close(judge(small)[0], concept, rtol=0, atol=1e-5)

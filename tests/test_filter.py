@@ -102,7 +102,7 @@ def test_clip_scores_are_cosines_and_linear(tmp_path):
     save_file({"weight": weight, "bias": torch.tensor([0.5])}, tmp_path / "linear.safetensors")
     linear = read_linear(tmp_path / "linear.safetensors", 32)
     scores = ClipScores(scorer, linear, linear)(noise(0), "a cat")
-    embedding = scorer.pictures(from_pil(noise(0))[None])[0].detach()
+    embedding = scorer.image_embeddings(from_pil(noise(0))[None])[0].detach()
     logit = float(embedding @ weight[0] + 0.5)
     assert scores["match"] == pytest.approx(
         float(scorer.score(from_pil(noise(0))[None], ["a cat"])), abs=1e-6

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from danqing.conditioning.grammar import Part, Prompt, Span, is_weighted, parse, render, text_of
-from danqing.conditioning.prompt_schedule import ALWAYS, When
+from danqing.conditioning.prompt_schedule import ALWAYS, StepRange
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
 from danqing.core.errors import BadBrief
@@ -283,11 +283,11 @@ def test_nested_weights_stay_finite():
 
 
 def test_a_when_is_never_or_always_what_both_say():
-    one, other = When(turn=1, turns=4), When(turn=3, turns=6)
+    one, other = StepRange(turn=1, turns=4), StepRange(turn=3, turns=6)
     for step in range(24):
         assert one.both(other).holds(step, 24) == (one.holds(step, 24) and other.holds(step, 24))
-    assert When(turn=0, turns=2).both(When(turn=1, turns=4)).never
-    far = When(turn=5, turns=999).both(When(turn=6, turns=998))
+    assert StepRange(turn=0, turns=2).both(StepRange(turn=1, turns=4)).never
+    far = StepRange(turn=5, turns=999).both(StepRange(turn=6, turns=998))
     assert [step for step in range(1000) if far.holds(step, 1000)] == []
 
 

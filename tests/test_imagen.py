@@ -58,9 +58,9 @@ def painted(painter, **fields):
 def test_states_do_not_depend_on_padding(name):
     """Measured: 8e-7."""
     encoder = reader(name)
-    ids, mask = encoder.read(["a red cat"])
-    alone = encoder.told(ids, mask)
-    together = encoder.told(*encoder.read(["a red cat", "a blue dog, 3d style"]))
+    ids, mask = encoder.tokenize(["a red cat"])
+    alone = encoder.encode_ids(ids, mask)
+    together = encoder.encode_ids(*encoder.tokenize(["a red cat", "a blue dog, 3d style"]))
     whole = encoder("a red cat")
     count = int(mask.sum())
     assert whole.mask.sum() == together.mask[0].sum() == count
@@ -138,12 +138,12 @@ def test_a_skip_keeps_unit_variance():
 def test_the_network_sees_words_and_not_pads(parts):
     unet, x, t = parts.unets[0], torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
     encoder = parts.text
-    short = encoder.told(*encoder.read(["ab", "ba"]))
-    padded = encoder.told(*encoder.read(["ab", "ba"], 16))
+    short = encoder.encode_ids(*encoder.tokenize(["ab", "ba"]))
+    padded = encoder.encode_ids(*encoder.tokenize(["ab", "ba"], 16))
     with torch.no_grad():
         seen = unet(x, t, short.tokens, short.mask)
         torch.testing.assert_close(unet(x, t, padded.tokens, padded.mask), seen, rtol=0, atol=1e-5)
-        other = encoder.told(*encoder.read(["ba", "ba"]))
+        other = encoder.encode_ids(*encoder.tokenize(["ba", "ba"]))
         differs = (unet(x, t, other.tokens, other.mask) - seen).abs().amax((1, 2, 3))
     assert differs[0] > 1e-3
     assert differs[1] < 1e-5
@@ -316,7 +316,7 @@ def base_objective(parts, **fields):
 def test_captions_are_dropped_as_often_as_asked(parts):
     learner = base_objective(parts, drop=0.5)
     batches = [learner.batch(64, step_generator(1, k)) for k in range(4)]
-    heard = torch.cat([parts.text.told(batch["ids"], batch["mask"]).mask.any(1) for batch in batches])
+    heard = torch.cat([parts.text.encode_ids(batch["ids"], batch["mask"]).mask.any(1) for batch in batches])
     assert 0.4 < heard.float().mean() < 0.6
 
 

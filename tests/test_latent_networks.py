@@ -44,7 +44,7 @@ def normal(*shape, seed=0, dtype=torch.float64):
 @each
 def test_shapes_and_gradients(kind):
     generator, discriminator = FRESH[kind]()
-    drawn, label = generator.draw(4, step_generator(0, 0)), NAMES.rows([("cat", "3d")] * 4)
+    drawn, label = generator.draw(4, step_generator(0, 0)), NAMES.labels([("cat", "3d")] * 4)
     pixels = generator(drawn, label)
     assert pixels.shape == (4, 4, 16, 16)
     logits = discriminator(pixels, label)
@@ -58,7 +58,7 @@ def test_shapes_and_gradients(kind):
 def test_the_label_matters_to_both(kind):
     generator, discriminator = FRESH[kind]()
     drawn = generator.eval().draw(4, step_generator(0, 0))
-    one, other = NAMES.rows([("cat", "3d")] * 4), NAMES.rows([("red apple", "3d")] * 4)
+    one, other = NAMES.labels([("cat", "3d")] * 4), NAMES.labels([("red apple", "3d")] * 4)
     assert not torch.equal(generator(drawn, one), generator(drawn, other))
     pixels = generator(drawn, one)
     assert not torch.equal(discriminator(pixels, one), discriminator(pixels, other))
@@ -98,7 +98,7 @@ def test_batches_that_cannot_be_learned_from():
 def test_projection_verdict_by_hand():
     verdict = Verdict(6, 3)
     features, label = normal(5, 6, dtype=torch.float32), normal(5, 3, seed=1, dtype=torch.float32)
-    embedded = label @ verdict.told.weight.T
+    embedded = label @ verdict.label_embedding.weight.T
     expected = [
         verdict.head(features[k]).item() + (embedded[k] @ features[k]).item() / 6**0.5 for k in range(5)
     ]
@@ -138,7 +138,7 @@ def test_names_are_found_in_words():
 
 
 def test_labels_of_rows_leave_unknown_names_out():
-    assert NAMES.rows([("cat", "paper-cut"), ("dog", "3d")]).tolist() == [[1, 0, 0, 0, 1], [0, 0, 0, 1, 0]]
+    assert NAMES.labels([("cat", "paper-cut"), ("dog", "3d")]).tolist() == [[1, 0, 0, 0, 1], [0, 0, 0, 1, 0]]
 
 
 def test_parts_are_mixed_by_their_weights():

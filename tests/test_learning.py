@@ -320,7 +320,7 @@ def test_the_best_is_what_is_alike_and_obedient(painter, clip, tmp_path):
         monitor(step)
     assert read_adapter(monitor.best).factors[TO_Q].down.unique().item() == 4
     scores = read_scores(tmp_path / "scores.csv")
-    seen = clip.pictures(PICTURES)
+    seen = clip.image_embeddings(PICTURES)
     assert [s.step for s in scores] == [2, 4, 6]
     assert scores[1].clip_i == pytest.approx((seen @ seen.T).mean().item(), abs=2e-6)
     assert scores[1].clip_t == pytest.approx(clip_t(clip, PICTURES, said), abs=2e-6)
@@ -329,13 +329,16 @@ def test_the_best_is_what_is_alike_and_obedient(painter, clip, tmp_path):
 
 
 def clip_t(clip, pictures, word):
-    return (clip.pictures(pictures) @ clip.words([word]).T).mean().item()
+    return (clip.image_embeddings(pictures) @ clip.text_embeddings([word]).T).mean().item()
 
 
 def test_clip_sees_any_size(clip):
-    seen, large = clip.pictures(PICTURES), PICTURES.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    seen, large = (
+        clip.image_embeddings(PICTURES),
+        PICTURES.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3),
+    )
     assert torch.allclose(seen.norm(dim=1), torch.ones(4))
-    torch.testing.assert_close(clip.pictures(large), seen)
+    torch.testing.assert_close(clip.image_embeddings(large), seen)
 
 
 def test_what_cannot_be_learned(painter, tmp_path):

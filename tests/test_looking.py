@@ -102,7 +102,7 @@ def test_the_expert_multiplies_two_probabilities(classifier):
     pixels = seen(drawing("tiger", "cartoon"))
     labels = ["a tiger", "an octopus", "a samovar"]
     own = classifier.scorer.classify(pixels, labels)
-    concept = classifier.judge.look(pixels)[0].softmax(dim=-1)
+    concept = classifier.judge.predict(pixels)[0].softmax(dim=-1)
     known = [classifier.judge.config.concepts.index(name) for name in ("tiger", "octopus")]
     product = own * torch.cat([concept[:, known], torch.full((1, 1), 1 / 120)], dim=1)
     assert torch.allclose(classifier.classify(pixels, labels), product / product.sum(), atol=1e-5)

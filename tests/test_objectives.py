@@ -326,7 +326,7 @@ def test_judge_learns_names_and_keeps_them(tmp_path):
     again = Judge.load(tmp_path / "judge")
     assert again.config == objective.judge.config or again.config.reliability != again.config.reliability
     pictures = to_unit(DATA.pictures)
-    for mine, theirs in zip(objective.judge.look(pictures), again.look(pictures), strict=True):
+    for mine, theirs in zip(objective.judge.predict(pictures), again.predict(pictures), strict=True):
         torch.testing.assert_close(theirs, mine, rtol=2e-2, atol=2e-2)  # stored in half precision
     assert JudgeObjective(again, SEEN, DATA).accuracy() == pytest.approx((concept, style), abs=0.07)
 

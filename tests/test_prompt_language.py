@@ -10,7 +10,7 @@ import pytest
 from danqing.apps.paint import paint
 from danqing.conditioning.grammar import parse, render
 from danqing.conditioning.parameters import _SHORT, _TABLE, brief_fields, split
-from danqing.conditioning.prompt import spoken, words
+from danqing.conditioning.prompt import expand_prompt, styled_prompt
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.families.stable_diffusion.painter import random_painter
@@ -30,13 +30,13 @@ def lines(kind: str) -> list[str]:
 def told(line: str) -> Brief:
     text, asked = split(line)
     brief = Brief.of(text, **{"seed": 7, **brief_fields(asked, CARD, {})}).resolved(CARD)
-    return spoken(brief)
+    return expand_prompt(brief)
 
 
 @pytest.mark.parametrize("line", lines("prompt"))
 def test_every_prompt_is_read(line):
     sides = line.split("  =  ")
-    said = [words(told(side), CARD) for side in sides]
+    said = [styled_prompt(told(side), CARD) for side in sides]
     for prompt in said:
         assert parse(render(prompt)) == prompt
     assert len({(prompt.weights, *(part.chunks for part in prompt.parts)) for prompt in said}) == 1
@@ -58,7 +58,7 @@ def test_the_whole_language_paints(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = "; ".join(line for line in lines("prompt") if "--" not in line and "  =  " not in line)
     brief, painter = Brief.of(line, seed=1, steps=3, native=True), random_painter()
-    for name in spoken(brief).adapters:
+    for name in expand_prompt(brief).adapters:
         factors = fresh(painter.modules, {"unet": ATTENTION}, rank=1, seed=0)
         write_adapter(
             Adapter(name, factors=factors, trigger="wth cat"), Path("adapters", f"{name}.safetensors")

@@ -12,7 +12,7 @@ from danqing.apps.paint import paint
 from danqing.conditioning.encode import encode
 from danqing.conditioning.grammar import parse
 from danqing.conditioning.midjourney import stylize_guidance, turned, with_chaos_and_weird
-from danqing.conditioning.prompt import spoken
+from danqing.conditioning.prompt import expand_prompt
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Conditioning, InputImages
@@ -198,7 +198,7 @@ def test_a_batch_of_different_prompts_answers_as_each_alone(painter, x):
             single = guided(attention, row.at(step), Guidance(3.0))(x, LEVEL)
             torch.testing.assert_close(both[k : k + 1], single)
     wide = rows[3].expand(3)
-    assert [len(part) for _, moment in wide.moments for part in (*moment.parts, moment.negative)] == [3] * 12
+    assert [len(part) for _, stage in wide.stages for part in (*stage.parts, stage.negative)] == [3] * 12
 
 
 def test_composed_without_words_is_the_same_when_weights_sum_to_one():
@@ -291,8 +291,8 @@ def test_given_pictures_stand_beside_every_part_at_every_moment(painter):
         pass
     assert len(seen) == 4
     assert all(concat is not None and len(concat) == 3 for concat in seen)
-    for _, moment in words.moments:
-        for part in moment.parts:
+    for _, stage in words.stages:
+        for part in stage.parts:
             assert (part.image, part.region) == (words.image, words.region)
             assert part.image is not None
 
@@ -437,7 +437,9 @@ def test_a_batch_holds_pictures_of_the_same_words_only():
 
 
 def test_references_join_the_adapters():
-    told = spoken(Brief(prompt="a <sks:0.5> fox <lora:ink:0.8>", seed=1, adapters={"sks": 1.0, "x": 2.0}))
+    told = expand_prompt(
+        Brief(prompt="a <sks:0.5> fox <lora:ink:0.8>", seed=1, adapters={"sks": 1.0, "x": 2.0})
+    )
     assert told.prompt == "a <sks> fox "
     assert told.adapters == {"sks": 0.5, "x": 2.0, "ink": 0.8}
     toy = Listening()

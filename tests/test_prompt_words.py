@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from danqing.conditioning.grammar import render
-from danqing.conditioning.prompt import words
+from danqing.conditioning.prompt import styled_prompt
 from danqing.core.brief import Brief
 from danqing.core.card import Card
 
@@ -46,4 +46,4 @@ CARD = Card(
     ],
 )
 def test_words(prompt, style, expected):
-    assert render(words(Brief.of(prompt, style=style), CARD)) == expected
+    assert render(styled_prompt(Brief.of(prompt, style=style), CARD)) == expected

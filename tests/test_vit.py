@@ -16,7 +16,7 @@ from danqing.apps.classify import ByLabels, Named, classify, open_namer
 from danqing.core.errors import BadBrief, BadData, BadWeights
 from danqing.core.images import from_pil
 from danqing.data.dataset import CaptionedImages
-from danqing.families.clip import ClipScorer, Sight
+from danqing.families.clip import ClipScorer, ImageProcessor
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.families.vit import Classifier, build_vit, read_classifier, save_classifier, start_from_clip
 from danqing.interfaces.cli import main as cli
@@ -25,7 +25,7 @@ from danqing.training.vit import VitObjective, _overlaid, _patched
 from tests.tiny import CONCEPTS, stickers
 
 NAMES = tuple(sorted(name for name, _ in CONCEPTS))
-SIGHT = Sight(32)
+SIGHT = ImageProcessor(32)
 
 
 def rng(seed=0):
@@ -102,7 +102,7 @@ def test_a_published_folder_sees_what_its_processor_shows(model, folder):
     with torch.no_grad():
         theirs = model(shown).logits.softmax(dim=-1)
     classifier = read_classifier(folder)
-    assert classifier.sight.resize == "bilinear"
+    assert classifier.processor.resize == "bilinear"
     torch.testing.assert_close(classifier.likely(from_pil(image)[None]), theirs, rtol=0, atol=5e-4)
 
 
@@ -111,7 +111,7 @@ def test_positions_stay_at_the_same_grid_and_stretch_to_others(model):
     pixels = pictures()
     whole = model(pixels).logits.softmax(dim=-1)
     assert torch.equal(Classifier(model, SIGHT).likely(pixels), whole)
-    wider = Classifier(model, Sight(64)).likely(pixels)
+    wider = Classifier(model, ImageProcessor(64)).likely(pixels)
     assert wider.shape == whole.shape
     assert not torch.equal(wider, whole)
 
@@ -119,7 +119,7 @@ def test_positions_stay_at_the_same_grid_and_stretch_to_others(model):
 @pytest.mark.parametrize(("side", "near"), [(33, 32), (4, 8), (45, 48)])
 def test_a_side_that_patches_do_not_fill_is_told(model, side, near):
     with pytest.raises(BadBrief, match=f"{side} pixels is no multiple of the patches of 8: use {near}"):
-        Classifier(model, Sight(side))
+        Classifier(model, ImageProcessor(side))
 
 
 def test_what_is_saved_is_read_here_and_by_transformers(model, tmp_path):

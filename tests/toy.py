@@ -39,12 +39,12 @@ class Toy:
     def __init__(self, card: Card = CARD, channels: int = 4) -> None:
         self.card, self.channels = card, channels
 
-    def condition(self, brief: Brief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: Brief, images: InputImages = NO_IMAGES) -> Conditioning:
         words = brief.prompt.split()
         return Conditioning(
             torch.full((1, 1, 1), float(len(words))),
-            image=given.image,
-            region=given.region,
+            image=images.image,
+            region=images.region,
             dropped=" ".join(words[8:]),
         )
 

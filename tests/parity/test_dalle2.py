@@ -121,13 +121,15 @@ def test_pictures_are_those_of_transformers(clip):
     scorer = ClipScorer.of(clip, byte_tokenizer(LENGTH))
     space = Space.of(scorer, LENGTH)
     with torch.no_grad():
-        wanted = clip.get_image_features(scorer.sight(pixels[:, :3])).pooler_output
-    torch.testing.assert_close(replace(space, unit=False).look(pixels), wanted, rtol=0, atol=1e-6)
-    torch.testing.assert_close(space.look(pixels), scorer.pictures(pixels), rtol=0, atol=1e-6)
+        wanted = clip.get_image_features(scorer.processor(pixels[:, :3])).pooler_output
+    torch.testing.assert_close(replace(space, unit=False).image_embedding(pixels), wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        space.image_embedding(pixels), scorer.image_embeddings(pixels), rtol=0, atol=1e-6
+    )
 
 
 def test_prior_hears_what_the_transformer_hears_and_no_padding(painter):
-    words = painter.space.read(["a cat", "a red apple"])
+    words = painter.space.encode_texts(["a cat", "a red apple"])
     rng = torch.Generator().manual_seed(3)
     x, t = torch.randn(2, 2, WIDTH, generator=rng), torch.tensor([10, 900])
     other = words.tokens.clone()

@@ -15,7 +15,7 @@ from danqing.conditioning.grammar import parse
 from danqing.conditioning.keyframes import KeyFrames
 from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import (
-    Led,
+    GradientGuidance,
     condition_score,
     range_loss,
     saturation_loss,
@@ -141,7 +141,9 @@ def test_the_whole_gradient_through_network_codec_cuts_and_clip(scorer, augment)
             return sum(loss.sum() for loss in losses()(seen, LEVEL))
 
     x = drawn(1, 3, 4, 4, seed=4).requires_grad_()
-    gradient = Led(denoise, decode, losses(), clamp=None).gradient(x, denoise(x, LEVEL).clean, LEVEL)
+    gradient = GradientGuidance(denoise, decode, losses(), clamp=None).gradient(
+        x, denoise(x, LEVEL).clean, LEVEL
+    )
     expected = -differences(value, x.detach(), 1e-5)
     assert expected.abs().max() > 0
     torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))

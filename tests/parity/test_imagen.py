@@ -164,7 +164,7 @@ def test_the_second_stage_of_if(pipelines, cascade):
     brief, seeds = resolved(stage.painter, 5, 4.0), Seeds([9])
     plain = stage.painter.condition(brief)
     canvas = stage.painter.begin(brief, plain, seeds)
-    words = stage.seen(plain, small, torch.tensor([0.25]), seeds.normal(3, 16, 16))
+    words = stage.with_low_resolution(plain, small, torch.tensor([0.25]), seeds.normal(3, 16, 16))
     *_, last = stage.painter.steps(brief, words, canvas)
     theirs = pipelines[1](
         brief.prompt,

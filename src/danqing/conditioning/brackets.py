@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from danqing.conditioning.prompt_schedule import ALWAYS, When, in_turn, since, until
+from danqing.conditioning.prompt_schedule import ALWAYS, StepRange, in_turn, since, until
 
 STRONGER = 1.1  # what round brackets do without a number, and square ones undo
 
@@ -19,7 +19,7 @@ class Role(NamedTuple):
     """What a token does that is not a word: it leaves `pops` brackets, and then enters one."""
 
     pops: int = 0
-    enters: tuple[float, When] | None = None
+    enters: tuple[float, StepRange] | None = None
 
     @property
     def depth(self) -> int:
@@ -32,14 +32,14 @@ SKIPPED, _CLOSES = Role(), Role(pops=1)
 Roles = dict[int, Role]
 
 
-def _opens(weight: float = 1.0, when: When = ALWAYS) -> Role:
+def _opens(weight: float = 1.0, when: StepRange = ALWAYS) -> Role:
     return Role(enters=(weight, when))
 
 
 _STRONGER, _WEAKER = _opens(STRONGER), _opens(1 / STRONGER)
 
 
-def _turns(when: When) -> Role:
+def _next_part(when: StepRange) -> Role:
     return Role(pops=1, enters=(1.0, when))
 
 
@@ -80,10 +80,10 @@ def _square(tokens: Sequence[str], start: int, end: int, marks: list[int]) -> Ro
         silent: Roles = {end - 2: SKIPPED, end - 1: SKIPPED, end: _CLOSES}
         if len(colons) == 1:
             return {start: _opens(when=since(amount)), **silent}
-        return {start: _opens(when=until(amount)), colons[0]: _turns(since(amount)), **silent}
+        return {start: _opens(when=until(amount)), colons[0]: _next_part(since(amount)), **silent}
     if bars:
         turns = [in_turn(k, len(bars) + 1) for k in range(len(bars) + 1)]
-        others = {bar: _turns(turn) for bar, turn in zip(bars, turns[1:], strict=True)}
+        others = {bar: _next_part(turn) for bar, turn in zip(bars, turns[1:], strict=True)}
         return {start: _opens(when=turns[0]), **others, end: _CLOSES}
     return {start: _WEAKER, end: _CLOSES}
 
@@ -95,5 +95,5 @@ def _amount(tokens: Sequence[str], end: int, marks: list[int]) -> str | None:
     """The number between the last colon of a bracket and its end."""
     if not marks or marks[-1] != end - 2 or tokens[end - 2] != ":":
         return None
-    found = NUMBER.fullmatch(tokens[end - 1])
-    return found[1] if found else None
+    match = NUMBER.fullmatch(tokens[end - 1])
+    return match[1] if match else None

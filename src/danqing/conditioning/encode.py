@@ -26,7 +26,7 @@ class Weighing(Protocol):
         ...
 
 
-def encode(text: Encoder, wanted: Prompt, unwanted: Prompt, steps: int) -> Conditioning:
+def encode(text: Encoder, prompt: Prompt, negative: Prompt, steps: int) -> Conditioning:
     """What is wanted, with what is not inside, at each of `steps` steps; for one picture.
 
     The same words are encoded once, and a prompt of plain words is exactly what `text` makes of them.
@@ -40,40 +40,40 @@ def encode(text: Encoder, wanted: Prompt, unwanted: Prompt, steps: int) -> Condi
         return _part(text, part)
 
     def at(step: int) -> Conditioning:
-        negative = _whole(of_part, unwanted.at(step, steps))
-        return replace(_whole(of_part, wanted.at(step, steps)), negative=negative)
+        uncond = _whole(of_part, negative.at(step, steps))
+        return replace(_whole(of_part, prompt.at(step, steps)), negative=uncond)
 
     starts = [0]
-    for step in range(1, steps if wanted.scheduled or unwanted.scheduled else 1):
-        if any(prompt.at(step, steps) != prompt.at(step - 1, steps) for prompt in (wanted, unwanted)):
+    for step in range(1, steps if prompt.scheduled or negative.scheduled else 1):
+        if any(either.at(step, steps) != either.at(step - 1, steps) for either in (prompt, negative)):
             starts.append(step)
     first, *later = map(at, starts)
-    dropped = _told(words.dropped for words in (first, *later))
+    dropped = _all_dropped(words.dropped for words in (first, *later))
     return replace(first, schedule=tuple(zip(starts[1:], later, strict=True)), dropped=dropped)
 
 
 def _whole(of_part: Callable[[Part], Conditioning], prompt: Prompt) -> Conditioning:
     weights = prompt.weights
-    made = [of_part(replace(part, weight=1.0)) for part in prompt.parts]
+    encoded = [of_part(replace(part, weight=1.0)) for part in prompt.parts]
     if weights == (1.0,):
-        return made[0]
+        return encoded[0]
     first, *others = (
         replace(part, weight=torch.tensor([weight], device=part.tokens.device))
-        for part, weight in zip(made, weights, strict=True)
+        for part, weight in zip(encoded, weights, strict=True)
     )
-    return replace(first, others=tuple(others), dropped=_told(part.dropped for part in made))
+    return replace(first, others=tuple(others), dropped=_all_dropped(part.dropped for part in encoded))
 
 
 def _part(text: Encoder, part: Part) -> Conditioning:
     """Chunks one after the other along the tokens, [1 l d] with the l of all of them."""
-    made = [_chunk(text, chunk) for chunk in part.chunks]
-    if len(made) == 1:
-        return made[0]
-    masks = [words.mask for words in made if words.mask is not None]
+    encoded = [_chunk(text, chunk) for chunk in part.chunks]
+    if len(encoded) == 1:
+        return encoded[0]
+    masks = [words.mask for words in encoded if words.mask is not None]
     return Conditioning(
-        tokens=torch.cat([words.tokens for words in made], dim=1),
+        tokens=torch.cat([words.tokens for words in encoded], dim=1),
         mask=torch.cat(masks, dim=1) if masks else None,
-        dropped=_told(words.dropped for words in made),
+        dropped=_all_dropped(words.dropped for words in encoded),
     )
 
 
@@ -85,5 +85,5 @@ def _chunk(text: Encoder, chunk: Chunk) -> Conditioning:
     return text.weighted(chunk)
 
 
-def _told(dropped: Iterable[str]) -> str:
+def _all_dropped(dropped: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(words for words in dropped if words))

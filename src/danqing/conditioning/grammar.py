@@ -30,7 +30,7 @@ from itertools import dropwhile, groupby
 from typing import NamedTuple
 
 from danqing.conditioning.brackets import NUMBER, SKIPPED, STRONGER, Roles, roles_of
-from danqing.conditioning.prompt_schedule import ALWAYS, When, decimal
+from danqing.conditioning.prompt_schedule import ALWAYS, StepRange, decimal
 from danqing.core.errors import BadBrief, shorten
 
 WEIGHT_MAX = 1000.0
@@ -46,7 +46,7 @@ class Span:
 
     text: str
     weight: float = 1.0
-    when: When = ALWAYS
+    when: StepRange = ALWAYS
 
 
 Chunk = tuple[Span, ...]
@@ -75,13 +75,13 @@ class Prompt:
         Raises:
             BadBrief: the weights of a blend sum to 0 or less.
         """
-        given = tuple(part.weight for part in self.parts)
+        weights = tuple(part.weight for part in self.parts)
         if not self.blend:
-            return given
-        if sum(given) <= 0:
-            said = shorten(render(self))
-            raise BadBrief(f"the weights of {said!r} sum to {sum(given):g}: make the sum more than 0")
-        return tuple(weight / sum(given) for weight in given)
+            return weights
+        if sum(weights) <= 0:
+            text = shorten(render(self))
+            raise BadBrief(f"the weights of {text!r} sum to {sum(weights):g}: make the sum more than 0")
+        return tuple(weight / sum(weights) for weight in weights)
 
     @property
     def scheduled(self) -> bool:
@@ -118,7 +118,7 @@ def parse(text: str, *, whole: bool = False) -> Prompt:
     for end, after, share in (*cuts, _Cut(len(tokens), len(tokens))):
         pull = _pull(tokens[start:end][-2:]) if added and share is None else None
         chunks = _chunks(tokens, roles, range(start, end if pull is None else end - 2))
-        weight = next((given for given in (share, pull) if given is not None), 1.0)
+        weight = next((each for each in (share, pull) if each is not None), 1.0)
         parts += [Part(chunks, weight)] if chunks else []
         start = after
     return Prompt(tuple(parts), blend) if parts else Prompt((Part(((),)),))
@@ -157,18 +157,18 @@ def _cuts(tokens: list[str], roles: Roles) -> Iterator[_Cut]:
             yield _Cut(i, after)
         elif token == ":" and tokens[i + 1 : i + 2] == [":"]:
             after = i + 2
-            found = _SHARE.match(tokens[after]) if after < len(tokens) else None
-            if found:
-                tokens[after] = tokens[after][found.end() :]
-            yield _Cut(i, after, _clamped(float(found[1]), 6) if found else 1.0)
+            match = _SHARE.match(tokens[after]) if after < len(tokens) else None
+            if match:
+                tokens[after] = tokens[after][match.end() :]
+            yield _Cut(i, after, _clamped(float(match[1]), 6) if match else 1.0)
 
 
 def _pull(ending: Sequence[str]) -> float | None:
     """The weight that the last two tokens of a part give it: the 0.5 of "a fox :0.5"."""
     if len(ending) < 2 or ending[0] != ":":
         return None
-    found = NUMBER.fullmatch(ending[1])
-    return _clamped(float(found[1]), 6) if found else None
+    match = NUMBER.fullmatch(ending[1])
+    return _clamped(float(match[1]), 6) if match else None
 
 
 def _chunks(tokens: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, ...]:
@@ -179,8 +179,8 @@ def _chunks(tokens: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, .
         if role is not None:
             del stack[len(stack) - role.pops :]
             if role.enters:
-                (weight, when), (factor, moment) = stack[-1], role.enters
-                stack.append((_clamped(weight * _clamped(factor)), when.both(moment)))
+                (weight, when), (factor, steps) = stack[-1], role.enters
+                stack.append((_clamped(weight * _clamped(factor)), when.both(steps)))
         elif token == "BREAK":
             chunks.append([])
         else:
@@ -191,10 +191,10 @@ def _chunks(tokens: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, .
 
 def _tidied(spans: Iterable[Span]) -> Chunk:
     """The spans that are ever said, neighbours alike joined, without space around the whole."""
-    said = (span for span in spans if span.text and not span.when.never)
+    spans_left = (span for span in spans if span.text and not span.when.never)
     joined = [
         Span("".join(span.text for span in alike), *kind)
-        for kind, alike in groupby(said, key=lambda span: (span.weight, span.when))
+        for kind, alike in groupby(spans_left, key=lambda span: (span.weight, span.when))
     ]
     from_end = list(dropwhile(_is_blank, reversed(list(dropwhile(_is_blank, joined)))))
     if from_end:
@@ -208,11 +208,11 @@ def _is_blank(span: Span) -> bool:
 
 
 def _part_at(part: Part, step: int, of: int) -> Part:
-    said = [
+    chunks = [
         _tidied(Span(span.text, span.weight) for span in chunk if span.when.holds(step, of))
         for chunk in part.chunks
     ]
-    return replace(part, chunks=tuple(chunk for chunk in said if chunk) or ((),))
+    return replace(part, chunks=tuple(chunk for chunk in chunks if chunk) or ((),))
 
 
 def _rendered(chunk: Chunk) -> str:

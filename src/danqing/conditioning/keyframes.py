@@ -49,9 +49,9 @@ class KeyFrames:
         alone = _ALONE.fullmatch(text)
         if alone:
             return cls(((0, float(alone[1])),))
-        found = [_KEY.fullmatch(part) for part in re.split("[,，]", text)]
-        keys = [(int(key[1]), float(key[2] or key[3])) for key in found if key is not None]
-        if len(keys) < len(found):
+        matches = [_KEY.fullmatch(part) for part in re.split("[,，]", text)]
+        keys = [(int(key[1]), float(key[2] or key[3])) for key in matches if key is not None]
+        if len(keys) < len(matches):
             raise ValueError(f"{shorten(text)!r} names no key frames: write them as 0: (1), 10: (1.05)")
         frames = [frame for frame, _ in keys]
         twice = next((frame for frame in frames if frames.count(frame) > 1), None)
@@ -111,7 +111,10 @@ class Script:
         """
         lines = {frame: [_line(text) for text in texts] for frame, texts in table.items()}
         return cls._of(
-            {frame: [Line(_literal(text), weight) for text, weight in said] for frame, said in lines.items()}
+            {
+                frame: [Line(_literal(text), weight) for text, weight in lines_of_frame]
+                for frame, lines_of_frame in lines.items()
+            }
         )
 
     @classmethod
@@ -132,16 +135,16 @@ class Script:
     @property
     def text(self) -> str:
         """What `parse` reads as this script."""
-        said = ((frame, *line) for frame, lines in self.scenes for line in lines)
+        rows = ((frame, *line) for frame, lines in self.scenes for line in lines)
         return " | ".join(
             f"{frame}: {text}" + ("" if weight == 1 else f":{decimal(weight)}")
-            for frame, text, weight in said
+            for frame, text, weight in rows
         )
 
 
 def _line(text: str) -> Line:
-    found = _WEIGHT.fullmatch(text)
-    return Line(found[1], float(found[2])) if found and found[1].strip() else Line(text.strip())
+    match = _WEIGHT.fullmatch(text)
+    return Line(match[1], float(match[2])) if match and match[1].strip() else Line(text.strip())
 
 
 def _literal(text: str) -> str:

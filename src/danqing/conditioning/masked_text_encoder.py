@@ -27,10 +27,10 @@ class MaskedEncoder(TextEncoder):
     @torch.no_grad()
     def __call__(self, words: str) -> Conditioning:
         """Token states [1 L D] and mask [1 L], with the words that did not fit reported as `dropped`."""
-        ids, mask = (part.to(self.model.device) for part in self.read([words], self.max_length))
-        return replace(self.told(ids, mask), dropped=self.tail(words))
+        ids, mask = (part.to(self.model.device) for part in self.tokenize([words], self.max_length))
+        return replace(self.encode_ids(ids, mask), dropped=self.tail(words))
 
-    def read(self, texts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
+    def tokenize(self, texts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
         """Ids int64 [n l] and which are no pads bool [n l], padded to `length` or the longest text."""
         tokens = self.tokenizer(
             list(texts),
@@ -42,7 +42,7 @@ class MaskedEncoder(TextEncoder):
         )
         return tokens.input_ids, tokens.attention_mask.bool()
 
-    def told(self, ids: Tensor, mask: Tensor) -> Conditioning:
+    def encode_ids(self, ids: Tensor, mask: Tensor) -> Conditioning:
         """What `read` gave, for n pictures. A text of begin and end marks alone says nothing."""
         states = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
         says = mask.sum(1, keepdim=True) > self.tokenizer.num_special_tokens_to_add()

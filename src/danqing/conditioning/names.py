@@ -33,13 +33,13 @@ class Names:
     def weighted(self, chunk: Chunk) -> Conditioning:
         """Each name with the weight of its words."""
         labels = torch.stack([span.weight * self._label(span.text) for span in chunk]).amax(dim=0)
-        said = "".join(span.text for span in chunk)
-        return Conditioning(labels[None, None], dropped="" if labels.any() else said)
+        text = "".join(span.text for span in chunk)
+        return Conditioning(labels[None, None], dropped="" if labels.any() else text)
 
-    def rows(self, told: Iterable[Iterable[str]]) -> Tensor:
+    def labels(self, names_of_pictures: Iterable[Iterable[str]]) -> Tensor:
         """The labels [n k] of pictures of which the first names are told; what is unknown is left out."""
         first = {entry.split("/")[0]: k for k, entry in enumerate(self.entries)}
-        picked = [[first[name] for name in names if name in first] for names in told]
+        picked = [[first[name] for name in names if name in first] for names in names_of_pictures]
         labels = torch.zeros(len(picked), len(self.entries))
         for row, numbers in zip(labels, picked, strict=True):
             row[numbers] = 1
@@ -48,10 +48,10 @@ class Names:
     def _label(self, words: str) -> Tensor:
         """Longer names first, and no word twice: "red apple" does not say "apple"."""
         label, rest = torch.zeros(len(self.entries)), words.casefold()
-        said = ((name, k) for k, entry in enumerate(self.entries) for name in entry.casefold().split("/"))
-        for name, k in sorted(said, key=lambda pair: -len(pair[0])):
-            rest, found = re.subn(_whole(name), " ", rest)
-            if found:
+        names = ((name, k) for k, entry in enumerate(self.entries) for name in entry.casefold().split("/"))
+        for name, k in sorted(names, key=lambda pair: -len(pair[0])):
+            rest, count = re.subn(_whole(name), " ", rest)
+            if count:
                 label[k] = 1
         return label
 

@@ -15,7 +15,7 @@ from danqing.core.card import Card
 _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
-def spoken(brief: ResolvedBrief) -> ResolvedBrief:
+def expand_prompt(brief: ResolvedBrief) -> ResolvedBrief:
     """What the picture of `brief.seed` is told: wildcards chosen, references to adapters among `adapters`.
 
     The words' own weight of an adapter goes before the one in `brief.adapters`.
@@ -23,15 +23,15 @@ def spoken(brief: ResolvedBrief) -> ResolvedBrief:
     Raises:
         BadBrief: more adapters than a brief takes, or parts whose weights sum to 0 or less.
     """
-    prompt, found = take(choose(brief.prompt, brief.seed))
+    prompt, adapters = take(choose(brief.prompt, brief.seed))
     parse(prompt).weights  # noqa: B018  told now, before a model is opened
-    told: dict[str, Any] = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
-    if found:  # the words may name more than a brief takes
-        told["adapters"] = Brief.of(brief.prompt, adapters={**brief.adapters, **found}).adapters
-    return brief.model_copy(update=told)
+    fields: dict[str, Any] = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
+    if adapters:  # the words may name more than a brief takes
+        fields["adapters"] = Brief.of(brief.prompt, adapters={**brief.adapters, **adapters}).adapters
+    return brief.model_copy(update=fields)
 
 
-def words(brief: ResolvedBrief, card: Card) -> Prompt:
+def styled_prompt(brief: ResolvedBrief, card: Card) -> Prompt:
     """What `brief` says, and in each part its style, unless the prompt already names it.
 
     A style that the card calls "ink/水墨" makes "a cat, ink style" of "a cat" and "猫，水墨风格" of "猫". In
@@ -43,19 +43,19 @@ def words(brief: ResolvedBrief, card: Card) -> Prompt:
     return replace(prompt, parts=tuple(_ended(part, ending) for part in prompt.parts))
 
 
-def said(brief: ResolvedBrief, card: Card) -> str:
+def styled_prompt_text(brief: ResolvedBrief, card: Card) -> str:
     """`words` as text. A prompt of one part stays as it was written, so that it may name adapters."""
     ending, prompt = _style(brief, card), parse(brief.prompt)
     alone = len(prompt.parts) == 1 and not prompt.blend
-    return f"{brief.prompt}{ending}" if alone or not ending else render(words(brief, card))
+    return f"{brief.prompt}{ending}" if alone or not ending else render(styled_prompt(brief, card))
 
 
-def plainly(brief: ResolvedBrief, card: Card) -> str:
+def plain_text(brief: ResolvedBrief, card: Card) -> str:
     """`words` without weights and other signs, for a reader who knows none, such as CLIP."""
-    return " ".join(text_of(chunk) for part in words(brief, card).parts for chunk in part.chunks)
+    return " ".join(text_of(chunk) for part in styled_prompt(brief, card).parts for chunk in part.chunks)
 
 
-def unwanted(brief: ResolvedBrief) -> Prompt:
+def parse_negative(brief: ResolvedBrief) -> Prompt:
     """What `brief` wants to keep out: weights and schedules, but a single part."""
     return parse(brief.negative_prompt, whole=True)
 
@@ -84,3 +84,7 @@ def _joined(chunk: Chunk, ending: str) -> Chunk:
     if chunk and chunk[-1] == Span(chunk[-1].text):  # so that a plain prompt stays one span
         return (*chunk[:-1], Span(chunk[-1].text + ending))
     return (*chunk, Span(ending))
+
+
+# TEMP alias for apps
+spoken, said, plainly = expand_prompt, styled_prompt_text, plain_text

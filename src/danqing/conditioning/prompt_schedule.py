@@ -8,7 +8,7 @@ from typing import NamedTuple
 STEPS_MAX = 1000  # no brief has more
 
 
-class When(NamedTuple):
+class StepRange(NamedTuple):
     """The steps at which words are said: an interval, given in shares of all steps and in steps, and a turn.
 
     since_share, until_share: in [0, 1]. since_step, until_step: in [0, 1000]. Both starts and both ends hold.
@@ -33,12 +33,12 @@ class When(NamedTuple):
         last = min(_steps(self.until_share, of), self.until_step)
         return first <= step < last and step % self.turns == self.turn
 
-    def both(self, other: When) -> When:
+    def both(self, other: StepRange) -> StepRange:
         """When this and the other hold."""
         if self is ALWAYS or other is ALWAYS:  # most words, and deep nests of them
             return other if self is ALWAYS else self
         return _taking_turns(
-            When(
+            StepRange(
                 max(self.since_share, other.since_share),
                 max(self.since_step, other.since_step),
                 min(self.until_share, other.until_share),
@@ -62,24 +62,24 @@ class When(NamedTuple):
         return body
 
 
-ALWAYS = When()
+ALWAYS = StepRange()
 
 
-def since(amount: str) -> When:
+def since(amount: str) -> StepRange:
     """From that amount on: a whole number of 1 or more is steps, any other number a share of them."""
     share, step = _amount(amount)
-    return When(since_share=share) if step is None else When(since_step=step)
+    return StepRange(since_share=share) if step is None else StepRange(since_step=step)
 
 
-def until(amount: str) -> When:
+def until(amount: str) -> StepRange:
     """Until that amount; see `since`."""
     share, step = _amount(amount)
-    return When(until_share=share) if step is None else When(until_step=step)
+    return StepRange(until_share=share) if step is None else StepRange(until_step=step)
 
 
-def in_turn(turn: int, turns: int) -> When:
+def in_turn(turn: int, turns: int) -> StepRange:
     """Step `turn` of every `turns` steps."""
-    return _taking_turns(ALWAYS, When(turn=turn, turns=turns), ALWAYS)
+    return _taking_turns(ALWAYS, StepRange(turn=turn, turns=turns), ALWAYS)
 
 
 def decimal(number: float) -> str:
@@ -99,7 +99,7 @@ def _steps(share: float, of: int) -> int:
     return floor(share * of + 1e-9)  # 0.29 of 100 steps is 29 of them
 
 
-def _taking_turns(when: When, one: When, other: When) -> When:
+def _taking_turns(when: StepRange, one: StepRange, other: StepRange) -> StepRange:
     """`when` at the steps that are the turn of both, by the Chinese remainder theorem."""
     common = gcd(one.turns, other.turns)
     apart, remainder = divmod(other.turn - one.turn, common)

@@ -18,12 +18,12 @@ def take(text: str) -> tuple[str, dict[str, float]]:
     A learned word is spelled <name>, so that stays among the words; <lora:name:0.8> is no word and goes. Of
     two references to the same name the last one counts.
     """
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
 
     def replaced(match: re.Match[str]) -> str:
         if match["name"] is None:
             return match[0]
-        found[match["name"].strip()] = float(match["weight"] or 1)
+        weights[match["name"].strip()] = float(match["weight"] or 1)
         return "" if match["lora"] else f"<{match['name']}>"
 
-    return _REFERENCE.sub(replaced, text), found
+    return _REFERENCE.sub(replaced, text), weights

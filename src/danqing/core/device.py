@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # importing it takes a second, and the command line wants the
 ENVIRONMENT = "DANQING_DEVICE"
 
 
-def chosen_device(wish: str | None = None) -> torch.device:
+def chosen_device(name: str | None = None) -> torch.device:
     """The device called `wish`: "auto", "cpu", "cuda", "cuda:1" or "mps"; None asks the environment first.
 
     "auto" is the first CUDA GPU if this PyTorch sees one, else the CPU.
@@ -23,15 +23,15 @@ def chosen_device(wish: str | None = None) -> torch.device:
     """
     import torch
 
-    name = wish or os.environ.get(ENVIRONMENT) or "auto"
-    if name == "auto":
+    chosen = name or os.environ.get(ENVIRONMENT) or "auto"
+    if chosen == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(chosen)
     except RuntimeError:
-        raise BadBrief(f"unknown device {shorten(name)!r}: use auto, cpu, cuda, cuda:1 or mps") from None
+        raise BadBrief(f"unknown device {shorten(chosen)!r}: use auto, cpu, cuda, cuda:1 or mps") from None
     if not _there(device):
-        raise BadBrief(f"device {name!r} is not there, as this PyTorch sees it: leave it out, or use cpu")
+        raise BadBrief(f"device {chosen!r} is not there, as this PyTorch sees it: leave it out, or use cpu")
     return device
 
 

@@ -42,8 +42,8 @@ def to_pil(pixels: Tensor, background: str = "white") -> list[Image.Image]:
         return [Image.fromarray(picture, "RGBA") for picture in _bytes(straight)]
     colour, alpha = straight[:, :3], straight[:, 3:]
     ground = torch.tensor(ImageColor.getrgb(background)).view(1, 3, 1, 1) / 255
-    laid = colour * alpha + ground * (1 - alpha)
-    return [Image.fromarray(picture, "RGB") for picture in _bytes(laid)]
+    flat = colour * alpha + ground * (1 - alpha)
+    return [Image.fromarray(picture, "RGB") for picture in _bytes(flat)]
 
 
 def from_pil(image: Image.Image) -> Tensor:
@@ -127,12 +127,12 @@ def _unit(pixels: Tensor) -> Tensor:
 
 def _straight(rgb: Tensor, alpha: Tensor) -> Tensor:
     """Colour over white [n 3 h w] and alpha [n 1 h w], both in [0, 1] -> straight RGBA [n 4 h w]."""
-    seen = alpha >= HAZE
+    visible = alpha >= HAZE
     colour = (rgb - (1 - alpha)) / alpha.clamp(min=HAZE)
     colour = torch.where(
-        seen, colour.clamp(0, 1), torch.ones_like(colour)
+        visible, colour.clamp(0, 1), torch.ones_like(colour)
     )  # white under nothing: no dark fringe
-    return torch.cat([colour, alpha * seen], dim=1)
+    return torch.cat([colour, alpha * visible], dim=1)
 
 
 def _bytes(unit: Tensor) -> list[NDArray[np.uint8]]:

@@ -84,7 +84,7 @@ class Conditioning:
         return tuple(part.with_concat(self.concat, self.concat_level) for part in parts)
 
     @property
-    def moments(self) -> tuple[tuple[int, Conditioning], ...]:
+    def stages(self) -> tuple[tuple[int, Conditioning], ...]:
         """The first steps of all that is said one after the other, and what holds from there, in order."""
         return ((0, replace(self, schedule=())), *((start, self.at(start)) for start, _ in self.schedule))
 
@@ -198,7 +198,7 @@ class Painter(Protocol):
 
     card: Card
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """Words and given pictures -> conditioning for one picture, with the negative words inside."""
         ...
 

@@ -43,10 +43,10 @@ class ClipScores:
     @torch.no_grad()
     def __call__(self, image: Image.Image, caption: str) -> Mapping[str, float]:
         """The scores of a picture, as `filter.ImageScores` gives them."""
-        embedding, scores = self.scorer.pictures(from_pil(image)[None])[0], {}
+        embedding, scores = self.scorer.image_embeddings(from_pil(image)[None])[0], {}
         if caption:
             if caption not in self._said:
-                self._said[caption] = self.scorer.words([caption])[0]
+                self._said[caption] = self.scorer.text_embeddings([caption])[0]
             scores["match"] = float(embedding @ self._said[caption])
         if self.aesthetic is not None:
             scores["aesthetic"] = self.aesthetic(embedding)

@@ -58,26 +58,26 @@ class Correcting:
     error: float = 0.15
     spread: float = 4.0
 
-    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """See `guidance.Network`; `words.concat` is the small picture under `noised`."""
-        assert words.concat is not None, "a stage needs its small picture"
-        assert words.concat_level is not None, "a stage is told how noisy its small picture is"
+        assert cond.concat is not None, "a stage needs its small picture"
+        assert cond.concat_level is not None, "a stage is told how noisy its small picture is"
         alpha, sigma = self._at(t)
-        mean, variance = self._shown(words.concat, words.concat_level)
+        mean, variance = self._expected_from(cond.concat, cond.concat_level)
         rest = (x - alpha * mean) / (alpha**2 * variance + sigma**2)
         expected = self.prediction.target(mean + alpha * variance * rest, sigma * rest, alpha, sigma)
-        return expected + self.network(x, t, words)
+        return expected + self.network(x, t, cond)
 
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma [n 1 1 1] of times [n], between those of the table too."""
         table = self.schedule.alpha_bar.to(t.device)
         low = t.long().clamp(0, len(table) - 1)
         share = t.double() - low
-        found = table[low] + share * (table[(low + 1).clamp(max=len(table) - 1)] - table[low])
-        alpha_bar = found.float().view(-1, 1, 1, 1)
+        alpha_bar_t = table[low] + share * (table[(low + 1).clamp(max=len(table) - 1)] - table[low])
+        alpha_bar = alpha_bar_t.float().view(-1, 1, 1, 1)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
-    def _shown(self, picture: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def _expected_from(self, picture: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """What the enlarged small picture was, [n c h w], and the variance of the large one about it."""
         angle = (level * (math.pi / 2)).view(-1, 1, 1, 1)
         alpha, sigma, wide = angle.cos(), angle.sin(), self.spread**2
@@ -105,12 +105,14 @@ class SuperResolution:
             small, scale_factor=self.factor, mode="bilinear", align_corners=self.align_corners
         )
 
-    def seen(self, words: Conditioning, small: Tensor, level: Tensor, noise: Tensor) -> Conditioning:
+    def with_low_resolution(
+        self, cond: Conditioning, small: Tensor, level: Tensor, noise: Tensor
+    ) -> Conditioning:
         """`words` for n pictures besides what the network is shown of `small` [n c h w] at s = `level` [n].
 
         noise: [n c factor*h factor*w].
         """
-        return words.with_concat(self.augment(self.enlarged(small), level, noise), level)
+        return cond.with_concat(self.augment(self.enlarged(small), level, noise), level)
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,9 @@ class Cascade:
                     f"{one.card.name!r} paints {ends}: put stages in a row whose sizes meet"
                 )
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words, with the given picture at the size of the last stage."""
-        return self.base.condition(self._brief(brief, 0), given)
+        return self.base.condition(self._brief(brief, 0), images)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> StageCanvas:
         """The base's canvas, see `DiffusionPainter.begin`."""
@@ -166,16 +168,16 @@ class Cascade:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
         further = sum(self._steps(brief, stage) for stage in self.stages)
-        begun, words = replace(canvas, of=canvas.of - further), self._words(conditioning, 0)
+        start, cond = replace(canvas, of=canvas.of - further), self._words(conditioning, 0)
         now: Canvas
-        for now in self.base.steps(self._brief(brief, 0), words, begun):
+        for now in self.base.steps(self._brief(brief, 0), cond, start):
             yield _counted(now, canvas, 0, 0)
-        done, before = now.of, self.base
+        steps_before, before = now.of, self.base
         for number, stage in enumerate(self.stages, start=1):
             small = before.finish(now)
             for now in self._enlarge(number, brief, conditioning, canvas.seeds, small):
-                yield _counted(now, canvas, done, number)
-            done, before = done + now.of, stage.painter
+                yield _counted(now, canvas, steps_before, number)
+            steps_before, before = steps_before + now.of, stage.painter
 
     def preview(self, canvas: Canvas) -> Tensor:
         """See `Painter.preview`; as large as the stage that the canvas is in."""
@@ -197,12 +199,16 @@ class Cascade:
         self, number: int, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds, small: Tensor
     ) -> Iterator[Canvas]:
         """Stage `number` over small pictures [n c h w], with seeds of its own."""
-        stage, told, own = self.stages[number - 1], self._brief(brief, number), seeds.further(number)
+        stage, brief_of_stage, own = (
+            self.stages[number - 1],
+            self._brief(brief, number),
+            seeds.further(number),
+        )
         channels, height, width = small.shape[1:]
         noise = own.normal(channels, height * stage.factor, width * stage.factor).to(small)
         level = torch.full((len(small),), stage.level, device=small.device)
-        words = stage.seen(self._words(conditioning, number), small, level, noise)
-        yield from stage.painter.steps(told, words, stage.painter.begin(told, words, own))
+        cond = stage.with_low_resolution(self._words(conditioning, number), small, level, noise)
+        yield from stage.painter.steps(brief_of_stage, cond, stage.painter.begin(brief_of_stage, cond, own))
 
     def _painter(self, canvas: Canvas) -> DiffusionPainter:
         assert isinstance(canvas, StageCanvas), "a canvas of another painter"
@@ -228,19 +234,19 @@ class Cascade:
         plain = {"strength": None, "stylize": 100, "chaos": 0, "weird": 0}
         return brief.model_copy(update={**sides, **own, **plain})
 
-    def _words(self, words: Conditioning, number: int) -> Conditioning:
+    def _words(self, cond: Conditioning, number: int) -> Conditioning:
         """Words for stage `number`, with the given picture at its size; further ones hear the last words."""
         if number:
-            last = max((start for start, _ in words.schedule), default=0)
-            words = words.at(last)
+            last = max((start for start, _ in cond.schedule), default=0)
+            cond = cond.at(last)
         shrink = self._shrink(number)
-        if words.image is None or shrink == 1:
-            return words
-        image = F.avg_pool2d(words.image, shrink)
-        region = None if words.region is None else F.max_pool2d(words.region, shrink)
-        return replace(words, image=image, region=region)
+        if cond.image is None or shrink == 1:
+            return cond
+        image = F.avg_pool2d(cond.image, shrink)
+        region = None if cond.region is None else F.max_pool2d(cond.region, shrink)
+        return replace(cond, image=image, region=region)
 
 
-def _counted(now: Canvas, whole: Canvas, done: int, stage: int) -> StageCanvas:
+def _counted(now: Canvas, whole: Canvas, steps_before: int, stage: int) -> StageCanvas:
     """A stage's canvas as one of the whole walk, `done` steps of which were before it."""
-    return StageCanvas(now.state, whole.seeds, done + now.step, whole.of, whole.tile, stage)
+    return StageCanvas(now.state, whole.seeds, steps_before + now.step, whole.of, whole.tile, stage)

@@ -76,7 +76,7 @@ def condition_score(clean: Tensor, gradient: Tensor, level: Level) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Led:
+class GradientGuidance:
     """A denoiser led down the losses of what it makes: what a sampler asks instead.
 
     decode: state [n c h w] -> pixels, differentiable. scale: what all losses are multiplied with. clamp: the
@@ -98,10 +98,10 @@ class Led:
     def __call__(self, x: Tensor, level: Level) -> Answer:
         """What is clean in x [n c h w], moved down the losses. A gradient that is not finite counts as 0."""
         x = x.detach().requires_grad_()
-        told, share = self.denoise(x, level)
-        clean = told.detach()
+        denoised, share = self.denoise(x, level)
+        clean = denoised.detach()
         if level.alpha > 0:  # pure noise says nothing of a picture
-            moved = condition_score(clean, self.gradient(x, told, level), level) - clean
+            moved = condition_score(clean, self.gradient(x, denoised, level), level) - clean
             clean = clean + clamped(moved, self.reach)
         clean = clean if self.limit is None else self.limit(clean)
         return Answer(clean, None if share is None else share.detach())
@@ -111,12 +111,12 @@ class Led:
 
         The losses see clean sigma + x (1 - sigma): the estimate where there is noise, x itself where not.
         """
-        seen = self.decode(level.sigma * clean + (1 - level.sigma) * x)
-        pixels = seen.detach().requires_grad_()
+        decoded = self.decode(level.sigma * clean + (1 - level.sigma) * x)
+        pixels = decoded.detach().requires_grad_()
         pull = torch.zeros_like(pixels)
         for loss in self.losses(pixels, level):
             pull += torch.autograd.grad(loss.sum(), pixels)[0]
-        (gradient,) = torch.autograd.grad(seen, x, -self.scale * pull)
+        (gradient,) = torch.autograd.grad(decoded, x, -self.scale * pull)
         gradient = _finite(gradient, level)
         return gradient if self.clamp is None else clamped(gradient, self.clamp)
 
@@ -134,8 +134,8 @@ def _finite(gradient: Tensor, level: Level) -> Tensor:
 
 def mirrored(x: Tensor, *, across: bool, down: bool) -> Tensor:
     """X [n c h w] with its left half mirrored onto the right (across), its upper onto the lower (down)."""
-    for wanted, dim in ((across, -1), (down, -2)):
-        if wanted:
+    for mirrors, dim in ((across, -1), (down, -2)):
+        if mirrors:
             half = x.shape[dim] // 2
             kept = x.narrow(dim, 0, x.shape[dim] - half)  # with the middle of an odd side
             x = torch.cat([kept, x.narrow(dim, 0, half).flip(dim)], dim=dim)

@@ -44,7 +44,9 @@ class Guidance:
         return self.scale if low <= level.log_snr <= high else 1.0
 
 
-def guided(network: Network, words: Conditioning, guidance: Guidance) -> Callable[[Tensor, Level], Tensor]:
+def guided(
+    network: Network, conditioning: Conditioning, guidance: Guidance
+) -> Callable[[Tensor, Level], Tensor]:
     """The network led by `words` and away from their negative: (x [n c h w], level) -> output [n c h w].
 
     With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11.
@@ -54,53 +56,57 @@ def guided(network: Network, words: Conditioning, guidance: Guidance) -> Callabl
     Raises:
         ValueError: a scale other than 1, or weights that do not sum to 1, need `words.negative`.
     """
-    without, parts = words.negative, words.parts
+    negative, parts = conditioning.negative, conditioning.parts
     weights = [part.weight for part in parts]
     whole = _is_whole(parts)
-    if without is None and not (guidance.scale == 1 and whole):
+    if negative is None and not (guidance.scale == 1 and whole):
         raise ValueError(
             f"guidance {guidance.scale} needs a negative conditioning, if only of the empty prompt"
         )
 
     def output(x: Tensor, level: Level) -> Tensor:
         scale = guidance.scale_at(level)
-        if scale == 0 and without is not None:
-            return _asked(network, x, level, [without])[0]
-        if without is None or (scale == 1 and whole):
-            return composed(_asked(network, x, level, parts), weights)
-        unconditional, *answers = _asked(network, x, level, [without, *parts])
-        conditional = composed(answers, weights, None if whole else unconditional)
-        (told, more), (untold, _) = (_apart(said, x.shape[1]) for said in (conditional, unconditional))
-        mixed = rescaled(classifier_free(told, untold, scale), told, guidance.rescale)
+        if scale == 0 and negative is not None:
+            return _network_outputs(network, x, level, [negative])[0]
+        if negative is None or (scale == 1 and whole):
+            return composed(_network_outputs(network, x, level, parts), weights)
+        unconditional, *outputs = _network_outputs(network, x, level, [negative, *parts])
+        conditional = composed(outputs, weights, None if whole else unconditional)
+        (cond, more), (uncond, _) = (_split(output, x.shape[1]) for output in (conditional, unconditional))
+        mixed = rescaled(classifier_free(cond, uncond, scale), cond, guidance.rescale)
         return torch.cat([mixed, more], dim=1) if more.shape[1] else mixed
 
     return output
 
 
-def _apart(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """What is guided, and the channels behind it, if any."""
     return output[:, :channels], output[:, channels:]
 
 
 def guided_along(
-    network: Network, words: Conditioning, guidance: Guidance, levels: Sequence[Level]
+    network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
 ) -> Callable[[Tensor, Level], Tensor]:
     """`guided` by what `words` say at each level of a walk along `levels`.
 
     A level belongs to the step that starts at it, and one between two levels to the step it lies in, so words
     are a function of the noise and no sampler needs to know of them.
     """
-    outputs = [(start, guided(network, moment, guidance)) for start, moment in words.moments]
+    outputs = [(start, guided(network, stage, guidance)) for start, stage in conditioning.stages]
     starts = [level.log_snr for level in levels[:-1]]
 
     def output(x: Tensor, level: Level) -> Tensor:
         step = bisect_right(starts, level.log_snr) - 1
-        return next(say for start, say in reversed(outputs) if start <= max(step, 0))(x, level)
+        return next(guided_output for start, guided_output in reversed(outputs) if start <= max(step, 0))(
+            x, level
+        )
 
     return output
 
 
-def _asked(network: Network, x: Tensor, level: Level, rows: Sequence[Conditioning]) -> Sequence[Tensor]:
+def _network_outputs(
+    network: Network, x: Tensor, level: Level, rows: Sequence[Conditioning]
+) -> Sequence[Tensor]:
     """The network's answers to the same x for each of `rows`, in one call."""
     t = torch.full((len(x) * len(rows),), level.t, device=x.device)
     if len(rows) == 1:
@@ -116,14 +122,14 @@ def _is_whole(parts: Sequence[Conditioning]) -> bool:
     return torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
-def keeping(words: Conditioning) -> Callable[[Tensor], Tensor]:
+def keeping(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
     """From clean estimates to ones that are the given picture outside the region to repaint.
 
     The clean estimates are mixed, not the noisy states, so it holds with every sampler: outside the region
     the walk heads for the picture itself. With deterministic samplers that is blended latent diffusion (arXiv
     2206.02779 section 4.1), which noises the picture anew at each level.
     """
-    image, region = words.image, words.region
+    image, region = conditioning.image, conditioning.region
 
     def kept(clean: Tensor) -> Tensor:
         return clean if image is None or region is None else image + region * (clean - image)
@@ -132,19 +138,19 @@ def keeping(words: Conditioning) -> Callable[[Tensor], Tensor]:
 
 
 def composed(
-    answers: Sequence[Tensor], weights: Sequence[Tensor | None], unconditional: Tensor | None = None
+    outputs: Sequence[Tensor], weights: Sequence[Tensor | None], unconditional: Tensor | None = None
 ) -> Tensor:
     """The sum u + sum_i l_i (c_i - u) of answers c_i [n c h w] with weights l_i [n], None being 1.
 
     Without u it is sum_i l_i c_i, which is the same where the weights sum to 1.
     """
-    if len(answers) == 1 and weights[0] is None:
-        return answers[0]
-    base = torch.zeros_like(answers[0]) if unconditional is None else unconditional
+    if len(outputs) == 1 and weights[0] is None:
+        return outputs[0]
+    base = torch.zeros_like(outputs[0]) if unconditional is None else unconditional
     shape = (-1, *(1,) * (base.ndim - 1))
     pulls = (
         (1 if weight is None else weight.to(base).view(shape)) * (answer - base)
-        for answer, weight in zip(answers, weights, strict=True)
+        for answer, weight in zip(outputs, weights, strict=True)
     )
     return torch.stack([base, *pulls]).sum(0)
 

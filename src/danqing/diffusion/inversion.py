@@ -21,7 +21,11 @@ Output = Callable[[Tensor, Level], Tensor]
 
 
 def invert(
-    painter: DiffusionPainter, latents: Tensor, words: Conditioning, levels: Sequence[Level], mend: int = 0
+    painter: DiffusionPainter,
+    latents: Tensor,
+    conditioning: Conditioning,
+    levels: Sequence[Level],
+    corrections: int = 0,
 ) -> Tensor:
     """Latents [n c h w] at the last of `levels` -> what DDIM paints them from, starting at the first.
 
@@ -33,15 +37,15 @@ def invert(
     Raises:
         NotFinite: the network gave NaN or infinite values.
     """
-    ask = guided(painter.network, replace(words, negative=None), Guidance(1.0))
+    network_outputs = guided(painter.network, replace(conditioning, negative=None), Guidance(1.0))
 
     def output(x: Tensor, level: Level) -> Tensor:
-        return painter.variance.halves(ask(x, level), x.shape[1])[0]
+        return painter.variance.halves(network_outputs(x, level), x.shape[1])[0]
 
     x = latents
     with torch.no_grad():
         for now, then in pairwise(reversed(levels)):
-            x = _back(painter.prediction, output, x, now, then, mend)
+            x = _back(painter.prediction, output, x, now, then, corrections)
             if not x.isfinite().all():
                 raise NotFinite(
                     f"inverting at t = {then.t:.0f} gave NaN or infinite values: check the weights"
@@ -49,16 +53,18 @@ def invert(
     return x
 
 
-def _back(prediction: Prediction, output: Output, x: Tensor, now: Level, then: Level, mend: int) -> Tensor:
+def _back(
+    prediction: Prediction, output: Output, x: Tensor, now: Level, then: Level, corrections: int
+) -> Tensor:
     """From `now` to the noisier `then`."""
-    told = output(x, then)
+    network_output = output(x, then)
     if now.sigma == 0 and prediction is Prediction.SAMPLE:  # which says nothing of the noise in x
-        clean, noise = x, (x - told) / then.sigma
+        clean, noise = x, (x - network_output) / then.sigma
     else:
-        clean = prediction.clean(x, told, now.alpha, now.sigma)
-        noise = prediction.noise(x, told, now.alpha, now.sigma)
+        clean = prediction.clean(x, network_output, now.alpha, now.sigma)
+        noise = prediction.noise(x, network_output, now.alpha, now.sigma)
     there = then.alpha * clean + then.sigma * noise
-    for _ in range(mend):
+    for _ in range(corrections):
         clean = prediction.clean(there, output(there, then), then.alpha, then.sigma)
         there = there + x - step(there, clean, then, now)
     return there

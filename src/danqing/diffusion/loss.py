@@ -18,7 +18,7 @@ _HALF_BIN = 1 / 255  # of a picture of 256 levels in [-1, 1]
 def denoising_error(
     painter: DiffusionPainter,
     latents: Tensor,
-    words: Conditioning,
+    conditioning: Conditioning,
     t: Tensor,
     noise: Tensor,
     gamma: float | None = None,
@@ -31,8 +31,8 @@ def denoising_error(
     """
     alpha, sigma = (part.view(-1, 1, 1, 1) for part in painter.schedule.at(t))
     noisy = alpha * latents + sigma * noise
-    said = painter.network(noisy, t, words).float()
-    output, share = painter.variance.halves(said, latents.shape[1])
+    network_output = painter.network(noisy, t, conditioning).float()
+    output, share = painter.variance.halves(network_output, latents.shape[1])
     target = painter.prediction.target(latents, noise, alpha, sigma)
     error = (output - target).square().mean(dim=(1, 2, 3))
     if gamma is not None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from danqing.conditioning.encode import Encoder, encode
 from danqing.conditioning.midjourney import stylize_guidance, with_chaos_and_weird
-from danqing.conditioning.prompt import unwanted, words
+from danqing.conditioning.prompt import parse_negative, styled_prompt
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
@@ -69,18 +69,18 @@ class DiffusionPainter:
             if isinstance(module, nn.Module):
                 module.to(device)
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words with its style, its negative words and the given picture, for one picture.
 
         Raises:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
         """
-        given = given.on(self.device)
-        image = self._picture(given)
+        images = images.on(self.device)
+        image = self._picture(images)
         steps = len(self.levels(brief, image is not None)) - 1
-        said = encode(self.text, words(brief, self.card), unwanted(brief), steps)
-        concat = self._beside(brief, given)
-        return replace(said, image=image, region=self._region(given)).with_concat(concat)
+        encoded = encode(self.text, styled_prompt(brief, self.card), parse_negative(brief), steps)
+        concat = self._concat_input(brief, images)
+        return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
@@ -104,8 +104,8 @@ class DiffusionPainter:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
         levels = self.levels(brief, conditioning.image is not None)
-        said = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
-        denoise = torch.no_grad()(self.denoiser(brief, said, levels))
+        conditioning = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
+        denoise = torch.no_grad()(self.denoiser(brief, conditioning, levels))
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
             if not x.isfinite().all():
@@ -154,15 +154,15 @@ class DiffusionPainter:
         if not redraws or brief.strength is None:
             return levels
         share = self.schedule.share(brief.strength)
-        walked = brief.steps * share + 1e-6
-        if walked < 1:
+        steps_left = brief.steps * share + 1e-6
+        if steps_left < 1:
             least = math.ceil((1 - 1e-6) / share)
             more = f"{least} steps or more, or " if least <= len(self.schedule) else ""
             raise BadBrief(
                 f"strength {brief.strength:g} of {brief.steps} steps is less than one step, which would copy "
                 f"the picture: use {more}more strength"
             )
-        skipped = brief.steps - math.floor(walked + 0.5)
+        skipped = brief.steps - math.floor(steps_left + 0.5)
         if skipped == 0:
             return levels
         begins = self.schedule.levels(brief.steps)[skipped].t  # evenly in time, as a sampler's may not be
@@ -183,8 +183,8 @@ class DiffusionPainter:
 
         def denoise(x: Tensor, level: Level) -> Answer:
             with self._edges(brief.tile):
-                told, share = self.variance.halves(output(x, level), x.shape[1])
-            clean = self.prediction.clean(x, told, level.alpha, level.sigma)
+                network_output, share = self.variance.halves(output(x, level), x.shape[1])
+            clean = self.prediction.clean(x, network_output, level.alpha, level.sigma)
             return Answer(kept(clean if self.limit is None else self.limit(clean)), share)
 
         return denoise
@@ -194,31 +194,31 @@ class DiffusionPainter:
         shrink = self.codec.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
 
-    def _picture(self, given: InputImages) -> Tensor | None:
+    def _picture(self, images: InputImages) -> Tensor | None:
         """The given picture as a state; of several, their weighted mean along great circles."""
-        if not given.references:
-            return None if given.image is None else self.codec.encode(given.image)
-        mixed, heard = torch.empty(0), 0.0
-        for picture, weight in zip(given.references, given.weights, strict=True):
+        if not images.references:
+            return None if images.image is None else self.codec.encode(images.image)
+        mixed, total = torch.empty(0), 0.0
+        for picture, weight in zip(images.references, images.weights, strict=True):
             if weight == 0:
                 continue
             state = self.codec.encode(picture)
-            heard += weight
-            mixed = slerp(mixed, state, weight / heard) if len(mixed) else state
+            total += weight
+            mixed = slerp(mixed, state, weight / total) if len(mixed) else state
         return mixed
 
-    def _region(self, given: InputImages) -> Tensor | None:
+    def _region(self, images: InputImages) -> Tensor | None:
         """The region at the size of the state: a latent that touches it is repainted."""
-        return None if given.region is None else F.max_pool2d(given.region, self.codec.factor)
+        return None if images.region is None else F.max_pool2d(images.region, self.codec.factor)
 
-    def _beside(self, brief: ResolvedBrief, given: InputImages) -> Tensor | None:
+    def _concat_input(self, brief: ResolvedBrief, images: InputImages) -> Tensor | None:
         if self.concat is None:
             return None
-        if given.image is None:  # repaint all of nothing
+        if images.image is None:  # repaint all of nothing
             sides = [side * self.codec.factor for side in self._sides(brief)]
             empty = torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides)
-            given = replace(given, image=empty[0], region=empty[1]).on(self.device)
-        return self.concat(given, self.codec)
+            images = replace(images, image=empty[0], region=empty[1]).on(self.device)
+        return self.concat(images, self.codec)
 
     def _edges(self, tile: bool) -> AbstractContextManager[None]:
         return seamless(*self.modules.values()) if tile else nullcontext()

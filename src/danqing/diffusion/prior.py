@@ -85,19 +85,19 @@ class Prior:
         embeddings: Tensor = z * self.network.clip_std[0] + self.network.clip_mean[0]
         return embeddings
 
-    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Noisy normalised embeddings [n k d], k for each of n rows of words, times [n] -> clean ones."""
         n, k, width = x.shape
-        mask = torch.ones_like(words.tokens[..., 0], dtype=torch.bool) if words.mask is None else words.mask
-        states, heard, text, times = (
+        mask = torch.ones_like(cond.tokens[..., 0], dtype=torch.bool) if cond.mask is None else cond.mask
+        states, attention_mask, text, times = (
             each.repeat_interleave(k, dim=0)
-            for each in (words.tokens[:, :-1], mask[:, :-1], words.tokens[:, -1], t)
+            for each in (cond.tokens[:, :-1], mask[:, :-1], cond.tokens[:, -1], t)
         )
         flat = x.reshape(n * k, width)
-        z: Tensor = self.network(flat, times, text, states, heard, return_dict=False)[0]
+        z: Tensor = self.network(flat, times, text, states, attention_mask, return_dict=False)[0]
         return z.view(n, k, width)
 
-    def walk(self, words: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
+    def walk(self, cond: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
         """Embeddings [n draws d] as they become clear, one for each of `options.steps`.
 
         words: for n pictures or for one. The walk is DDPM's, on evenly spaced times with both ends.
@@ -105,15 +105,15 @@ class Prior:
         Raises:
             NotFinite: the network gave NaN or infinite values.
         """
-        options, said = self.options, words.expand(len(seeds))
+        options, conditioning = self.options, cond.expand(len(seeds))
         levels = self.schedule.levels(options.steps, "linspace", clean_end=True)
-        output = guided(self, said, Guidance(options.guidance))
+        output = guided(self, conditioning, Guidance(options.guidance))
 
         @torch.no_grad()
         def denoise(x: Tensor, level: Level) -> Tensor:
             return output(x, level).clamp(-options.limit, options.limit)
 
-        noise = seeds.normal(options.draws, self.width).to(words.tokens)
+        noise = seeds.normal(options.draws, self.width).to(cond.tokens)
         for step, (_, clean) in enumerate(drive(SAMPLERS["ddpm"].walk(noise, levels, seeds), denoise), 1):
             if not clean.isfinite().all():
                 raise NotFinite(

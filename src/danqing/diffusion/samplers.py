@@ -93,8 +93,8 @@ def drive(walk: Walk, denoise: Callable[[Tensor, Level], Tensor | Answer]) -> It
     """
     question = next(walk)
     while True:
-        told = denoise(question.x, question.level)
-        answer = told if isinstance(told, Answer) else Answer(told)
+        denoised = denoise(question.x, question.level)
+        answer = denoised if isinstance(denoised, Answer) else Answer(denoised)
         try:
             question = walk.send(answer)
         except StopIteration as stop:

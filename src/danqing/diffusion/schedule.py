@@ -242,10 +242,10 @@ class Schedule:
         """
         if not 1 <= steps <= len(self):
             raise BadBrief(f"steps {steps}: choose from 1 to {len(self)}")
-        asked = SPACINGS[spacing or self.spacing](self, steps)
+        levels = SPACINGS[spacing or self.spacing](self, steps)
         ends_clean = self.clean_end if clean_end is None else clean_end
         end = CLEAN if ends_clean else replace(self.levels_at([0])[0], t=_CLEAN_TIME)
-        return [*asked, end]
+        return [*levels, end]
 
 
 @cache

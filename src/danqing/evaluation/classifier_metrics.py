@@ -32,7 +32,7 @@ def opinion(judge: Judge, pictures: Tensor, pairs: Sequence[Pair]) -> Classifier
     """Ask the judge about pictures [n c h w] in [-1, 1] that should show `pairs`."""
     concepts = {name: i for i, name in enumerate(judge.config.concepts)}
     styles = {name: i for i, name in enumerate(judge.config.styles)}
-    concept, style, features = judge.look(pictures)
+    concept, style, features = judge.predict(pictures)
     wanted = torch.tensor([[concepts[c], styles[s]] for c, s in pairs])
     ranks = concept.topk(min(5, len(concepts)), dim=1).indices == wanted[:, :1]
     labels = torch.stack([concept.argmax(dim=1), style.argmax(dim=1)], dim=1)

@@ -160,8 +160,8 @@ class Evaluator:
 
     def _clip_score(self, pictures: Tensor, rows: Sequence[Row]) -> float:
         """Mean cosine of pictures and their English captions, times 100 (arXiv 2104.08718, not rescaled)."""
-        words = self.scorer.words([row["text"] for row in rows])
-        return float(100 * (self.scorer.pictures(pictures) * words).sum(dim=-1).mean())
+        words = self.scorer.text_embeddings([row["text"] for row in rows])
+        return float(100 * (self.scorer.image_embeddings(pictures) * words).sum(dim=-1).mean())
 
 
 def distances(painted: Tensor, real: Tensor) -> dict[str, float]:

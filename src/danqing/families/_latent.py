@@ -21,6 +21,7 @@ from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
 from danqing.nets.gan import GanGenerator
+from danqing.nets.latent import current_key
 from danqing.nets.stylegan import StyleGenerator
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import (
@@ -51,7 +52,7 @@ class LatentPainter(ABC, Generic[Network]):
         self.generator.eval().requires_grad_(False)
 
     @abstractmethod
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """See `Painter.condition`."""
 
     @abstractmethod
@@ -106,7 +107,7 @@ class LatentPainter(ABC, Generic[Network]):
         return moved
 
 
-def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **told: Any) -> Card:
+def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **fields: Any) -> Card:
     """A card with what follows from the network."""
     alpha = {Can.ALPHA} if generator.config.channels == 4 else set()
     words = {Can.WORDS} if generator.labels else set()
@@ -118,7 +119,7 @@ def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **
         "sampler": "",
         "led_by": "names it knows",
         "licence": "Apache-2.0",
-        **told,
+        **fields,
     }
     return Card(name=name, family=family, width=side, height=side, grid=side, **facts)
 
@@ -134,7 +135,9 @@ def read_latent(
     entries = read_json(folder / "config.json").get("names", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise BadWeights(f"{str(folder / 'config.json')!r}: names is no list of words: fetch it again")
-    network = read_module(folder, lambda config: build({k: v for k, v in config.items() if k != "names"}))
+    network = read_module(
+        folder, lambda config: build({k: v for k, v in config.items() if k != "names"}), current_key
+    )
     if len(entries) != network.labels:
         raise BadWeights(
             f"{str(folder / 'config.json')!r} has {len(entries)} names, the network knows {network.labels}"

@@ -78,12 +78,12 @@ def shipped_clip_scorer() -> ClipScorer | None:
 
 def family_of(folder: Path) -> str:
     """The family of a folder of weights, as its card says, or what other programs write."""
-    card, index = _told(folder / "card.json"), _told(folder / "model_index.json")
-    told = card.get("family") or _PIPELINES.get(str(index.get("_class_name")))
-    return str(told or _DEFAULT_FAMILY)  # whose opener says what is wrong with the folder
+    card, index = _json_object(folder / "card.json"), _json_object(folder / "model_index.json")
+    name = card.get("family") or _PIPELINES.get(str(index.get("_class_name")))
+    return str(name or _DEFAULT_FAMILY)  # whose opener says what is wrong with the folder
 
 
-def _told(path: Path) -> dict[str, object]:
+def _json_object(path: Path) -> dict[str, object]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -71,7 +71,7 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ImageProcessor:
     """How a picture tower wants its pixels: a square side, and the mean and deviation of values in [0, 1].
 
     resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic (CLIP)
@@ -102,7 +102,7 @@ class ClipScorer:
 
     model: CLIPModel
     tokenizer: CLIPTokenizer
-    sight: Sight
+    processor: ImageProcessor
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -111,35 +111,35 @@ class ClipScorer:
     @classmethod
     def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> ClipScorer:
         """A critic that looks at pictures as our own towers do."""
-        return cls(model, tokenizer, Sight(model.config.vision_config.image_size))
+        return cls(model, tokenizer, ImageProcessor(model.config.vision_config.image_size))
 
     @property
     def scale(self) -> float:
         """What the cosines are multiplied with before a softmax (arXiv 2103.00020 section 2.3)."""
         return float(self.model.logit_scale.exp())
 
-    def pictures(self, pixels: Tensor) -> Tensor:
+    def image_embeddings(self, pixels: Tensor) -> Tensor:
         """Pictures -> embeddings [n d] of length 1."""
         parts = torch.split(pixels[:, :3], self.batch)
-        seen = [self.model.get_image_features(self.sight(part)).pooler_output for part in parts]
-        return F.normalize(torch.cat(seen), dim=-1)
+        features = [self.model.get_image_features(self.processor(part)).pooler_output for part in parts]
+        return F.normalize(torch.cat(features), dim=-1)
 
-    def words(self, texts: Sequence[str]) -> Tensor:
+    def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """Texts, cut to what the tower can read -> embeddings [n d] of length 1."""
-        read = [
+        features = [
             self.model.get_text_features(**self._tokens(part)).pooler_output
             for part in _chunks(texts, 8 * self.batch)  # a text is far shorter than a picture
         ]
-        return F.normalize(torch.cat(read), dim=-1)
+        return F.normalize(torch.cat(features), dim=-1)
 
     def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Cosines in [-1, 1] of every picture with every text, [n texts]."""
-        return self.reading(texts)(pixels)
+        return self.score_function(texts)(pixels)
 
-    def reading(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
+    def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
         """`score` for any number of pictures, one after the other, with the texts read once."""
-        wanted = self.words(texts).T
-        return lambda pixels: self.pictures(pixels) @ wanted
+        target = self.text_embeddings(texts).T
+        return lambda pixels: self.image_embeddings(pixels) @ target
 
     def rank(self, pixels: Tensor, text: str) -> list[int]:
         """The pictures' numbers, the one that answers best to `text` first."""
@@ -157,6 +157,9 @@ class ClipScorer:
         )
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
+    # TEMP alias for apps
+    pictures, reading = image_embeddings, score_function
+
 
 def read_clip_scorer(folder: Path) -> ClipScorer:
     """A critic from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
@@ -171,27 +174,29 @@ def read_clip_scorer(folder: Path) -> ClipScorer:
         raise BadWeights(f"{str(folder)!r} holds a {shorten(str(kind))!r}: a critic needs a 'clip'")
     model = read_module(folder, lambda config: CLIPModel(CLIPConfig.from_dict(config)), _without_positions)
     side = model.config.vision_config.image_size
-    told = folder / "preprocessor_config.json"
-    sight = read_sight(told, side) if told.is_file() else Sight(side)
-    return ClipScorer(model, read_tokenizer(folder), sight)
+    path = folder / "preprocessor_config.json"
+    processor = read_processor(path, side) if path.is_file() else ImageProcessor(side)
+    return ClipScorer(model, read_tokenizer(folder), processor)
 
 
-def read_sight(path: Path, side: int) -> Sight:
+def read_processor(path: Path, side: int) -> ImageProcessor:
     """How a published tower wants its pixels, from a preprocessor_config.json of transformers.
 
     Raises:
         BadWeights: naming what the file lacks.
     """
-    told = read_json(path)
+    config = read_json(path)
     try:
-        mean, deviation = (tuple(map(float, told[name])) for name in ("image_mean", "image_std"))
+        mean, deviation = (tuple(map(float, config[name])) for name in ("image_mean", "image_std"))
         if len(mean) != 3 or len(deviation) != 3 or min(deviation) <= 0:
             raise ValueError(f"mean {mean} and deviation {deviation}")
     except (KeyError, TypeError, ValueError) as error:
         raise BadWeights(
             f"{str(path)!r} needs image_mean and image_std, three numbers each ({first_line(error)})"
         ) from None
-    return Sight(side, mean, deviation, "bilinear" if told.get("resample") == _BILINEAR else "bicubic")
+    return ImageProcessor(
+        side, mean, deviation, "bilinear" if config.get("resample") == _BILINEAR else "bicubic"
+    )
 
 
 def _without_positions(name: str) -> str | None:

@@ -15,7 +15,7 @@ import torch
 
 from danqing.conditioning.encode import encode
 from danqing.conditioning.names import NO_NAMES, Names, label_of
-from danqing.conditioning.prompt import unwanted, words
+from danqing.conditioning.prompt import parse_negative, styled_prompt
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -36,9 +36,9 @@ PRESETS: dict[str, GanConfig] = {
 class GanPainter(LatentPainter[GanGenerator]):
     """One canvas for each picture."""
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
         """The names that the words say; what names nothing is told as dropped."""
-        return encode(self.names, words(brief, self.card), unwanted(brief), steps=1)
+        return encode(self.names, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
 
     @torch.no_grad()
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:  # noqa: ARG002
@@ -64,8 +64,8 @@ def open_weights(folder: Path) -> GanPainter:
 def gan_card(name: str, generator: GanGenerator) -> Card:
     """What can be said of a model from its network alone."""
     side, kind = generator.size, generator.config.kind
-    told = f"a {kind.upper()} for pictures of {side} x {side}"
-    return card_of(name, "gan", generator, summary=told, paper="1406.2661", year=2014)
+    summary = f"a {kind.upper()} for pictures of {side} x {side}"
+    return card_of(name, "gan", generator, summary=summary, paper="1406.2661", year=2014)
 
 
 def fresh_networks(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel, ViTConfig, ViTForImageClassification, ViTModel
 
 from danqing.core.errors import BadBrief, BadWeights, shorten
-from danqing.families.clip import ClipScorer, Sight, read_sight
+from danqing.families.clip import ClipScorer, ImageProcessor, read_processor
 from danqing.weights.pretrained import Config, read_json, read_module, replacing_folder, write_json
 
 VITS: dict[str, Config] = {
@@ -74,15 +74,15 @@ class Classifier:
     """
 
     model: ViTForImageClassification
-    sight: Sight
+    processor: ImageProcessor
     batch: int = 64
 
     def __post_init__(self) -> None:
         patch = self.model.config.patch_size
-        if self.sight.side < patch or self.sight.side % patch:
-            near = max(1, round(self.sight.side / patch)) * patch
+        if self.processor.side < patch or self.processor.side % patch:
+            near = max(1, round(self.processor.side / patch)) * patch
             raise BadBrief(
-                f"a side of {self.sight.side} pixels is no multiple of the patches of {patch}: use {near}"
+                f"a side of {self.processor.side} pixels is no multiple of the patches of {patch}: use {near}"
             )
         self.model.eval().requires_grad_(False)
 
@@ -97,7 +97,7 @@ class Classifier:
         return torch.cat([self._logits(part) for part in parts]).softmax(dim=-1)
 
     def _logits(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.model(self.sight(pixels), interpolate_pos_encoding=True).logits
+        logits: Tensor = self.model(self.processor(pixels), interpolate_pos_encoding=True).logits
         return logits
 
 
@@ -115,9 +115,9 @@ def read_classifier(folder: Path, side: int | None = None) -> Classifier:
     if kind != "vit":
         raise BadWeights(f"{str(folder)!r} holds a {shorten(str(kind))!r}: a classifier needs a 'vit'")
     model = read_module(folder, lambda config: ViTForImageClassification(ViTConfig.from_dict(config)), _key)
-    usual, told = model.config.image_size, folder / "preprocessor_config.json"
-    sight = read_sight(told, side or usual) if told.is_file() else Sight(side or usual)
-    return Classifier(model, sight)
+    usual, path = model.config.image_size, folder / "preprocessor_config.json"
+    processor = read_processor(path, side or usual) if path.is_file() else ImageProcessor(side or usual)
+    return Classifier(model, processor)
 
 
 def save_classifier(model: ViTForImageClassification, folder: Path) -> None:
@@ -163,7 +163,7 @@ def start_from_clip(model: ViTForImageClassification, scorer: ClipScorer, pixels
     vit.layernorm.load_state_dict(tower.post_layernorm.state_dict())
     projection = scorer.model.visual_projection.weight
     length = (vit(pixels).last_hidden_state[:, 0] @ projection.T).norm(dim=-1).mean()
-    names = scorer.words([model.config.id2label[k] for k in range(model.config.num_labels)])
+    names = scorer.text_embeddings([model.config.id2label[k] for k in range(model.config.num_labels)])
     model.classifier.weight.copy_(scorer.scale / length * names @ projection)
     model.classifier.bias.zero_()
 
@@ -172,8 +172,8 @@ def _start_tokens(vit: ViTModel, tower: CLIPVisionModel, patches: Tensor, pixels
     """Patches and positions that give about what the tower's own, and its norm behind them, do."""
     ours, norm = vit.embeddings.patch_embeddings.projection, tower.pre_layrnorm
     places, mark = tower.embeddings.position_embedding.weight, tower.embeddings.class_embedding
-    seen = F.conv2d(pixels, patches, stride=ours.stride).flatten(2).transpose(1, 2) + places[1:]
-    scale = norm.weight / seen.std(dim=-1).mean()
+    tokens = F.conv2d(pixels, patches, stride=ours.stride).flatten(2).transpose(1, 2) + places[1:]
+    scale = norm.weight / tokens.std(dim=-1).mean()
 
     def normed(vectors: Tensor) -> Tensor:
         centred: Tensor = (vectors - vectors.mean(dim=-1, keepdim=True)) * scale
@@ -204,6 +204,6 @@ def _key(name: str) -> str | None:
     """The name of a tensor in a file as the network calls it; the pooler serves no classifier."""
     if name.startswith("vit.pooler."):
         return None
-    for pattern, said in _NAMES_ON_DISK:
-        name = re.sub(pattern, said, name)
+    for pattern, replacement in _NAMES_ON_DISK:
+        name = re.sub(pattern, replacement, name)
     return name

@@ -42,8 +42,10 @@ class Cuts:
 
     def __call__(self, pictures: Tensor, side: int, seeds: Seeds) -> Tensor:
         """Pictures [n 3 h w] in [-1, 1] -> looks [n len(self) 3 side side]."""
-        looks = torch.cat([_overviews(pictures, self.overview, side), self._inner(pictures, side, seeds)], 1)
-        return augmented(looks, seeds) if self.augment else looks
+        cutouts = torch.cat(
+            [_overviews(pictures, self.overview, side), self._inner(pictures, side, seeds)], 1
+        )
+        return augmented(cutouts, seeds) if self.augment else cutouts
 
     def _inner(self, pictures: Tensor, side: int, seeds: Seeds) -> Tensor:
         """Squares of random size and place, the first of them grey: [n inner 3 side side]."""
@@ -54,9 +56,9 @@ class Cuts:
         ]
         if not self.inner:
             return pictures.new_empty(len(pictures), 0, 3, side, side)
-        looks = torch.stack([torch.stack(row) for row in rows])
+        cutouts = torch.stack([torch.stack(row) for row in rows])
         without = int(self.grey * self.inner)
-        return torch.cat([grey(looks[:, :without]), looks[:, without:]], dim=1)
+        return torch.cat([grey(cutouts[:, :without]), cutouts[:, without:]], dim=1)
 
 
 def uniform(seeds: Seeds, *shape: int) -> Tensor:
@@ -72,14 +74,14 @@ def grey(pictures: Tensor) -> Tensor:
     return same
 
 
-def augmented(looks: Tensor, seeds: Seeds) -> Tensor:
+def augmented(cutouts: Tensor, seeds: Seeds) -> Tensor:
     """Looks [n k 3 s s] in [-1, 1], each mirrored, turned, shifted, greyed, coloured by chance, and noisy."""
-    n, k = looks.shape[:2]
-    draws = uniform(seeds, k, 9).to(looks).flatten(0, 1)
-    noise = seeds.normal(*looks.shape[1:]).to(looks).flatten(0, 1)
-    flat = _moved(looks.flatten(0, 1), draws[:, :4]) + _NOISE * noise
+    n, k = cutouts.shape[:2]
+    draws = uniform(seeds, k, 9).to(cutouts).flatten(0, 1)
+    noise = seeds.normal(*cutouts.shape[1:]).to(cutouts).flatten(0, 1)
+    flat = _moved(cutouts.flatten(0, 1), draws[:, :4]) + _NOISE * noise
     flat = torch.where(draws[:, 4].view(-1, 1, 1, 1) < _GREY, grey(flat), flat)
-    return _coloured(flat, (draws[:, 5:] * 2 - 1) * _JITTER).view(n, k, *looks.shape[2:])
+    return _coloured(flat, (draws[:, 5:] * 2 - 1) * _JITTER).view(n, k, *cutouts.shape[2:])
 
 
 def _overviews(pictures: Tensor, count: int, side: int) -> Tensor:
@@ -111,22 +113,22 @@ def _resized(pictures: Tensor, side: int) -> Tensor:
     return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
 
 
-def _moved(looks: Tensor, draws: Tensor) -> Tensor:
+def _moved(cutouts: Tensor, draws: Tensor) -> Tensor:
     """Looks [m 3 s s] mirrored, turned and shifted by draws [m 4] in [0, 1], their edges going on."""
-    mirror = torch.where(draws[:, 0] < 0.5, -1.0, 1.0).to(looks)
+    mirror = torch.where(draws[:, 0] < 0.5, -1.0, 1.0).to(cutouts)
     angle = torch.deg2rad((draws[:, 1] * 2 - 1) * _TURN)
     shift = (draws[:, 2:] * 2 - 1) * (2 * _SHIFT)  # the grid is 2 wide
     cosine, sine = torch.cos(angle), torch.sin(angle)
     first = torch.stack([mirror * cosine, -sine, shift[:, 0]], dim=1)
     second = torch.stack([mirror * sine, cosine, shift[:, 1]], dim=1)
-    grid = F.affine_grid(torch.stack([first, second], dim=1), list(looks.shape), align_corners=False)
-    return F.grid_sample(looks, grid, padding_mode="border", align_corners=False)
+    grid = F.affine_grid(torch.stack([first, second], dim=1), list(cutouts.shape), align_corners=False)
+    return F.grid_sample(cutouts, grid, padding_mode="border", align_corners=False)
 
 
-def _coloured(looks: Tensor, draws: Tensor) -> Tensor:
+def _coloured(cutouts: Tensor, draws: Tensor) -> Tensor:
     """Looks [m 3 s s] in [-1, 1], brighter, sharper, richer and of another hue by draws [m 4] about 0."""
     brightness, contrast, saturation = (1 + draws[:, :3, None, None, None]).unbind(dim=1)
-    unit = (looks + 1) / 2 * brightness
+    unit = (cutouts + 1) / 2 * brightness
     mean = grey(unit).mean(dim=(1, 2, 3), keepdim=True)
     unit = mean + (unit - mean) * contrast
     plain = grey(unit)

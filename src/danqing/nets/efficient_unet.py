@@ -86,20 +86,20 @@ class EfficientUNet(nn.Module):
         level: Tensor | None = None,
     ) -> Tensor:
         """Token states [n l text], which of them are words [n l]; `concat` [n k h w] and its level s [n]."""
-        context, seen, said = self.words(tokens, mask)
-        told = said + self.time(_waves(t).to(x.dtype))
+        context, attention_mask, pooled = self.words(tokens, mask)
+        embedding = pooled + self.time(_waves(t).to(x.dtype))
         if self.level is not None:
             assert concat is not None, "a stage needs its small picture"
             assert level is not None, "a stage is told how noisy its small picture is"
             x = torch.cat([x, concat], dim=1)
-            told = told + self.level(_waves(level * _LEVELS).to(x.dtype))
-        told = F.silu(told)
+            embedding = embedding + self.level(_waves(level * _LEVELS).to(x.dtype))
+        embedding = F.silu(embedding)
         h, skips = self.stem(x), []
         for part in self.down:
-            h = part(h, told, context, seen)
+            h = part(h, embedding, context, attention_mask)
             skips.append(h)
         for part in self.up:
-            h = part(joined(h, skips.pop()), told, context, seen)
+            h = part(joined(h, skips.pop()), embedding, context, attention_mask)
         output: Tensor = self.head(F.silu(self.norm(h)))
         return output
 
@@ -131,10 +131,10 @@ class Words(nn.Module):
         nothing = self.nothing.to(states).expand(len(states), 1, -1)
         context = torch.cat([nothing, states], dim=1)
         words = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-        seen = F.pad(words, (1, 0), value=True)
-        share = seen.to(context) / seen.sum(1, keepdim=True)
-        said: Tensor = self.pooled((share[:, None] @ context)[:, 0])
-        return context, seen, said
+        attention_mask = F.pad(words, (1, 0), value=True)
+        share = attention_mask.to(context) / attention_mask.sum(1, keepdim=True)
+        pooled: Tensor = self.pooled((share[:, None] @ context)[:, 0])
+        return context, attention_mask, pooled
 
 
 class Level(nn.Module):
@@ -149,12 +149,12 @@ class Level(nn.Module):
             Attention(width, config.embedding, config.to_itself) for _ in self.blocks if attends
         )
 
-    def forward(self, h: Tensor, told: Tensor, context: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor, attention_mask: Tensor) -> Tensor:
         """`told` [n d]: time, words and level; `context` [n l d] and `seen` [n l]: the words one by one."""
         h = self.before(h)
         for k, block in enumerate(self.blocks):
-            h = block(h, told)
-            h = self.words[k](h, context, seen) if len(self.words) else h
+            h = block(h, embedding)
+            h = self.words[k](h, context, attention_mask) if len(self.words) else h
         out: Tensor = self.after(h)
         return out
 
@@ -167,12 +167,12 @@ class Block(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(_groups(width), width) for _ in range(2))
         convs = [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
         self.convs = nn.ModuleList(convs)
-        self.told = nn.Linear(embedding, 2 * width)
+        self.modulation = nn.Linear(embedding, 2 * width)
         nn.init.zeros_(convs[1].weight)  # begins as the identity
 
-    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """[n c h w], [n d] -> [n c h w]."""
-        scale, shift = self.told(told)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         middle = self.norms[1](self.convs[0](F.silu(self.norms[0](h))))
         out: Tensor = h + self.convs[1](F.silu(middle * (1 + scale) + shift))
         return out
@@ -192,19 +192,19 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, h: Tensor, context: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, h: Tensor, context: Tensor, attention_mask: Tensor) -> Tensor:
         """[n c h w], words [n l d] and which of them to see [n l] -> [n c h w]."""
         places = self.norm(h).flatten(2).transpose(1, 2)
         pairs = self.words(context)
         if self.places is not None:
             pairs = torch.cat([pairs, self.places(places)], dim=1)
-            seen = F.pad(seen, (0, places.shape[1]), value=True)
+            attention_mask = F.pad(attention_mask, (0, places.shape[1]), value=True)
         keys, values = (self._heads(part) for part in pairs.chunk(2, dim=-1))
-        looked = F.scaled_dot_product_attention(
-            self._heads(self.query(places)), keys, values, attn_mask=seen[:, None, None]
+        heads = F.scaled_dot_product_attention(
+            self._heads(self.query(places)), keys, values, attn_mask=attention_mask[:, None, None]
         )
-        found: Tensor = self.out(looked.transpose(1, 2).flatten(2))
-        return h + found.transpose(1, 2).reshape(h.shape)
+        attended: Tensor = self.out(heads.transpose(1, 2).flatten(2))
+        return h + attended.transpose(1, 2).reshape(h.shape)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
@@ -221,6 +221,11 @@ class Grow(nn.Module):
         """[n c h w] -> [n d 2h 2w]."""
         grown: Tensor = F.interpolate(self.conv(h), scale_factor=2, mode="nearest")
         return grown
+
+
+def current_key(name: str) -> str:
+    """The name that the network gives a tensor today, for its name in a file of danqing 0.1 or later."""
+    return name.replace(".told.", ".modulation.")
 
 
 def joined(h: Tensor, skip: Tensor) -> Tensor:

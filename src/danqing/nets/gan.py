@@ -52,7 +52,7 @@ class GanGenerator(LatentGenerator):
     def __init__(self, config: GanConfig) -> None:
         super().__init__()
         self.config, self.size, self.labels = config, config.size, config.labels
-        self.told = nn.Linear(config.labels, config.latent, bias=False) if config.labels else None
+        self.label_embedding = nn.Linear(config.labels, config.latent, bias=False) if config.labels else None
         build, _ = _KINDS[config.kind]
         self.body = build(config, config.latent * (2 if config.labels else 1))
 
@@ -63,8 +63,8 @@ class GanGenerator(LatentGenerator):
     def forward(self, drawn: Drawn, label: Tensor) -> Tensor:
         """See `LatentGenerator.forward`."""
         z = drawn["z"]
-        if self.told is not None:
-            z = torch.cat([z, self.told(label)], dim=1)
+        if self.label_embedding is not None:
+            z = torch.cat([z, self.label_embedding(label)], dim=1)
         return torch.tanh(self.body(z))
 
     def check_batch(self, n: int) -> None:

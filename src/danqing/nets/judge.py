@@ -76,7 +76,7 @@ class Judge(nn.Module):
         return self.blocks[2:](shallow).mean(dim=(2, 3)), texture
 
     @torch.no_grad()
-    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def predict(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[n c h w] in [-1, 1], on white, any size -> (concept logits, style logits, features [n d])."""
         self.eval()
         parts = []
@@ -95,7 +95,7 @@ class Judge(nn.Module):
 
     def label(self, pictures: Tensor) -> Tensor:
         """The likeliest (concept, style) of each picture, [n 2]."""
-        concept, style, _ = self.look(pictures)
+        concept, style, _ = self.predict(pictures)
         return torch.stack([concept.argmax(dim=1), style.argmax(dim=1)], dim=1)
 
     def save(self, folder: Path) -> None:
@@ -126,3 +126,6 @@ class Judge(nn.Module):
             if not tensor.isfinite().all():
                 raise BadWeights(f"{str(folder)!r}: {name} holds NaN or infinite values: fetch another copy")
         return judge.eval()
+
+    # TEMP alias for apps
+    look = predict

@@ -82,15 +82,20 @@ class Verdict(nn.Module):
     def __init__(self, width: int, labels: int, linear: Callable[..., nn.Module] = nn.Linear) -> None:
         super().__init__()
         self.head = linear(width, 1)
-        self.told = linear(labels, width, bias=False) if labels else None
+        self.label_embedding = linear(labels, width, bias=False) if labels else None
 
     def forward(self, features: Tensor, label: Tensor) -> Tensor:
         """[n d] and [n k] -> [n]."""
-        said: Tensor = self.head(features)[:, 0]
-        if self.told is None:
-            return said
-        projected: Tensor = (self.told(label) * features).sum(dim=1)
-        return said + projected / math.sqrt(features.shape[1])
+        logits: Tensor = self.head(features)[:, 0]
+        if self.label_embedding is None:
+            return logits
+        projected: Tensor = (self.label_embedding(label) * features).sum(dim=1)
+        return logits + projected / math.sqrt(features.shape[1])
+
+
+def current_key(name: str) -> str:
+    """The name that a network gives a tensor today, for its name in a file of danqing 0.1 or later."""
+    return name.replace("told.", "label_embedding.")
 
 
 def normal(n: int, width: int, rng: Generator) -> Tensor:

@@ -180,8 +180,8 @@ class _Layer(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         if kept is not None:
             key, value = torch.cat([kept[0], key], dim=2), torch.cat([kept[1], value], dim=2)
-        seen = self.mask[at : at + length, : key.shape[2]]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        attn_mask = self.mask[at : at + length, : key.shape[2]]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return x + self.narrow(F.gelu(self.wide(self.norm2(x)))), (key, value)
 

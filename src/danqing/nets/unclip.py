@@ -43,8 +43,8 @@ class TextProjection(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TextProjection:
         """The module that `to_config`, or diffusers, describes."""
-        told = {key: value for key, value in config.items() if not key.startswith("_")}
-        return cls(TextProjectionConfig(**told))
+        fields = {key: value for key, value in config.items() if not key.startswith("_")}
+        return cls(TextProjectionConfig(**fields))
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` reads."""
@@ -63,5 +63,5 @@ class TextProjection(nn.Module):
         added = self.clip_image_embeddings_project_to_time_embeddings(picture) + self.embedding_proj(text)
         extra = self.clip_extra_context_tokens_proj(picture)
         extra = extra.unflatten(1, (-1, self.config.clip_extra_context_tokens)).transpose(1, 2)
-        said = self.text_encoder_hidden_states_norm(self.encoder_hidden_states_proj(states))
-        return torch.cat([extra, said], dim=1), added
+        hidden_states = self.text_encoder_hidden_states_norm(self.encoder_hidden_states_proj(states))
+        return torch.cat([extra, hidden_states], dim=1), added

@@ -35,12 +35,12 @@ class MaskedCaptions(Captions):
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """The tokens of a random caption, int64 [n l], and which are no pads, bool [n l]."""
-        ids, mask = self._reader.read(self.said(picks, rng))
+        ids, mask = self._reader.tokenize(self.said(picks, rng))
         return {"ids": ids, "mask": mask}
 
     def conditioning(self, batch: Batch) -> Conditioning:
         """The token states of the captions."""
-        return self._reader.told(batch["ids"], batch["mask"])
+        return self._reader.encode_ids(batch["ids"], batch["mask"])
 
 
 class Wordless:
@@ -73,7 +73,7 @@ class Shown:
     def conditioning(self, batch: Batch) -> Conditioning:
         """What was drawn, as the stage is shown it."""
         words = self._words.conditioning(batch)
-        return self._stage.seen(words, batch["small"], batch["level"], batch["veil"])
+        return self._stage.with_low_resolution(words, batch["small"], batch["level"], batch["veil"])
 
 
 class StageObjective(DenoisingObjective):
@@ -136,6 +136,6 @@ class SuperResolutionObjective(StageObjective):
             torch.full((len(small),), self._stage.level),
             seeds.normal(*small.shape[1:2], height, width),
         )
-        seen = self._stage.seen(words, small, level, veil)
+        seen = self._stage.with_low_resolution(words, small, level, veil)
         *_, last = painter.steps(brief, seen, painter.begin(brief, seen, seeds))
         return painter.finish(last)

@@ -101,7 +101,7 @@ class Labels:
     def __init__(self, names: Names, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         self._options = options
         told = [(str(row.get("concept")), str(row.get("style"))) for row in pictures.rows]
-        self._full, self._plain = names.rows(told), names.rows([concept] for concept, _ in told)
+        self._full, self._plain = names.labels(told), names.labels([concept] for concept, _ in told)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """Labels [n k]."""

@@ -85,7 +85,7 @@ class GanTask(nn.Module):
         for name in ("strength", "certainty", "usual"):
             self.register_buffer(name, torch.zeros(()))
         self._pictures, self._options = pictures.pictures, options
-        self._labels = names.rows((str(row.get("concept")), str(row.get("style"))) for row in pictures.rows)
+        self._labels = names.labels((str(row.get("concept")), str(row.get("style"))) for row in pictures.rows)
 
     def discriminator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
         """`loss` to minimise, and what to log of it."""

@@ -60,7 +60,7 @@ class PriorObjective(Objective):
         z = self._prior.normalised(batch["z"])
         alpha, sigma = (part[:, None] for part in self._prior.schedule.at(batch["t"]))
         noisy = (alpha * z + sigma * batch["noise"])[:, None]
-        clean = self._prior(noisy, batch["t"], self._space.encode(batch["ids"]))[:, 0]
+        clean = self._prior(noisy, batch["t"], self._space.encode_ids(batch["ids"]))[:, 0]
         return {"loss": (clean.float() - z).square().mean()}
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ class PriorObjective(Objective):
         There must be some.
         """
         rows = self._unseen.rows[:count]
-        truth = self._space.look(to_unit(self._unseen.pictures[: len(rows)]))
+        truth = self._space.image_embedding(to_unit(self._unseen.pictures[: len(rows)]))
         return float(F.cosine_similarity(self._drawn([row["text"] for row in rows]), truth).mean())
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class PriorObjective(Objective):
         self.network.save_pretrained(folder)
 
     def _drawn(self, texts: list[str]) -> Tensor:
-        said = self._space.read([*texts, ""])
+        said = self._space.encode_texts([*texts, ""])
         assert said.mask is not None
         nothing = Conditioning(said.tokens[-1:], said.mask[-1:]).expand(len(texts))
         words = Conditioning(said.tokens[:-1], said.mask[:-1], negative=nothing)
@@ -103,5 +103,5 @@ def embedded(space: Space, pictures: CaptionedImages) -> Tensor:
     """The embeddings of all pictures and of their mirror images, [2 n d]."""
     both = (pictures.pictures, pictures.pictures.flip(-1))
     return torch.stack(
-        [torch.cat([space.look(to_unit(part)) for part in torch.split(view, 64)]) for view in both]
+        [torch.cat([space.image_embedding(to_unit(part)) for part in torch.split(view, 64)]) for view in both]
     )

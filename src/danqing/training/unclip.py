@@ -15,7 +15,7 @@ from danqing.core.seeds import Seeds
 from danqing.data.dataset import CaptionedImages
 from danqing.families.dalle2.clip_space import Space
 from danqing.families.dalle2.painter import Dalle2Painter
-from danqing.families.dalle2.unclip import Decoder, told_of
+from danqing.families.dalle2.unclip import Decoder, decoder_conditioning
 from danqing.training.diffusion import Captions, DenoisingObjective, DiffusionOptions
 from danqing.training.objective import Batch
 from danqing.training.sheets import sheet_of
@@ -39,8 +39,8 @@ class Embeddings:
 
     def conditioning(self, batch: Batch) -> Conditioning:
         """As a `Decoder` is told: the embedding of the very picture, mirrored or not, first."""
-        z = self.space.look(batch["latents"])
-        told = told_of(self.space.encode(batch["ids"]), z)
+        z = self.space.image_embedding(batch["latents"])
+        told = decoder_conditioning(self.space.encode_ids(batch["ids"]), z)
         assert told.mask is not None
         told.mask[:, 0] = batch["seen"]
         return told
@@ -65,7 +65,7 @@ class DecoderObjective(DenoisingObjective):
         painter, nothing, rows = self._whole, self._whole.space(""), []
         brief = Brief(prompt="-", seed=0, native=True).resolved(painter.card)
         for picture in self._latents[0][:: max(1, len(self._latents[0]) // 6)][:6, None]:
-            z = painter.space.look(picture)[:, :, None, None]
+            z = painter.space.image_embedding(picture)[:, :, None, None]
             words = replace(nothing, negative=nothing, concat=z)
             *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds.of(0, 3)))
             rows.append(torch.cat([picture, painter.finish(last)]))

@@ -43,11 +43,11 @@ class Monitor:
     ) -> None:
         self.best = run / "best.safetensors"
         self._objective, self._clip, self._path = objective, clip, run / "scores.csv"
-        self._subject, self._words = clip.pictures(subject), clip.words(plain)
+        self._subject, self._words = clip.image_embeddings(subject), clip.text_embeddings(plain)
 
     def __call__(self, step: int) -> None:
         """Look at the pictures painted after `step` steps. A step looked at again is written once."""
-        seen = self._clip.pictures(self._objective.painted)
+        seen = self._clip.image_embeddings(self._objective.painted)
         likeness, obedience = (
             float((seen @ self._subject.T).mean()),
             float((seen * self._words).sum(-1).mean()),

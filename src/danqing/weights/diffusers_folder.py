@@ -205,10 +205,10 @@ def _check_index(folder: Path) -> None:
         raise BadWeights(
             f"{str(folder)!r} is not a folder: give an unpacked diffusers folder of Stable Diffusion"
         )
-    found = read_json(folder / "model_index.json").get("_class_name")
-    if found not in _PIPELINES:
+    name = read_json(folder / "model_index.json").get("_class_name")
+    if name not in _PIPELINES:
         raise BadWeights(
-            f"{str(folder)!r} holds {_OTHERS.get(str(found), 'another model')} ({found}): "
+            f"{str(folder)!r} holds {_OTHERS.get(str(name), 'another model')} ({name}): "
             f"only Stable Diffusion 1 and 2 ({_PIPELINE}) can be opened"
         )
 
@@ -256,13 +256,13 @@ def check_channels(folder: Path, network: Config, scheduler: Config) -> None:
     Raises:
         BadWeights: naming the numbers that differ.
     """
-    told = Variance(scheduler.get("variance_type", "fixed_small"))
+    variance = Variance(scheduler.get("variance_type", "fixed_small"))
     takes, answers = network["in_channels"], network["out_channels"]
-    wanted = takes * (2 if told is Variance.LEARNED else 1)
-    if answers != wanted:
+    expected = takes * (2 if variance is Variance.LEARNED else 1)
+    if answers != expected:
         raise BadWeights(
-            f"{str(folder)!r} answers {answers} channels to {takes}, and with variance_type {told.value!r} "
-            f"it should be {wanted}: correct scheduler_config.json"
+            f"{str(folder)!r} answers {answers} channels to {takes}, and with variance_type "
+            f"{variance.value!r} it should be {expected}: correct scheduler_config.json"
         )
 
 

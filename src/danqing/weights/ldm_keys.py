@@ -125,8 +125,8 @@ def unfused(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """OpenCLIP's `attn.in_proj_*` [3d ...] as three `attn.{q,k,v}_proj.*` [d ...]; the rest as it is."""
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        head, found, kind = name.rpartition(_FUSED)
-        if not found:
+        head, separator, kind = name.rpartition(_FUSED)
+        if not separator:
             apart[name] = tensor
             continue
         for letter, third in zip("qkv", tensor.tensor_split(3), strict=True):

@@ -148,8 +148,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def check_keys(
     path: Path,
-    found: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
     so: str = "it does not belong to its config.json",
 ) -> None:
     """Every wanted tensor is there in its shape, and nothing else; `so` is what follows if not.
@@ -157,14 +157,16 @@ def check_keys(
     Raises:
         BadWeights: naming the first that is missing, mis-shaped or unexpected, and how many more there are.
     """
-    shapes = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
-    faults = [(f"lacks {name}", "missing") for name in wanted if name not in found]
+    shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
+    faults = [(f"lacks {name}", "missing") for name in expected if name not in tensors]
     faults += [
-        (f"has {name} of shape {list(found[name].shape)} for {list(wanted[name].shape)}", "mis-shaped")
+        (f"has {name} of shape {list(tensors[name].shape)} for {list(expected[name].shape)}", "mis-shaped")
         for name in shapes
     ]
     faults += [
-        (f"has {name}, which the network does not know", "unexpected") for name in found if name not in wanted
+        (f"has {name}, which the network does not know", "unexpected")
+        for name in tensors
+        if name not in expected
     ]
     if faults:
         (first, kind), more = faults[0], len(faults) - 1
@@ -181,8 +183,8 @@ def write_module(
         BadWeights: a value does not fit into `dtype`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    told = {key: value for key, value in config.items() if key != "_name_or_path"}
-    write_json(told, folder / "config.json")
+    own_config = {key: value for key, value in config.items() if key != "_name_or_path"}
+    write_json(own_config, folder / "config.json")
     tensors = {}
     for name, tensor in module.state_dict().items():
         stored = tensor.to(dtype) if tensor.is_floating_point() else tensor

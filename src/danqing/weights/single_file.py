@@ -142,15 +142,15 @@ def _prediction_of(header: Header, kind: Kind) -> str:
         BadWeights: it is not said where it must be, or unknown.
     """
     path, sidecar = header.path, header.path.with_suffix(".json")
-    said = read_json(sidecar).get("prediction_type") if sidecar.is_file() else None
-    said = said or header.metadata.get("modelspec.prediction_type") or kind.predicts
-    if said is None:
+    prediction = read_json(sidecar).get("prediction_type") if sidecar.is_file() else None
+    prediction = prediction or header.metadata.get("modelspec.prediction_type") or kind.predicts
+    if prediction is None:
         raise BadWeights(
             f"{str(path)!r} is {kind.title} and does not say what it predicts: write into {str(sidecar)!r} "
             f'{{"prediction_type": "v_prediction"}} if it paints 768 pixels, "epsilon" if 512'
         )
     try:
-        return Prediction("v_prediction" if said == "v" else said).value
+        return Prediction("v_prediction" if prediction == "v" else prediction).value
     except BadWeights as error:
         raise BadWeights(f"{str(path)!r}: {error}") from None
 
@@ -219,12 +219,12 @@ def _read(header: Header, head: str, build: Callable[[], M], table: Table) -> M:
             f"{str(path)!r}: {head}* is no known network: {first_line(error)}; {_ONLY}"
         ) from None
     stored = unfused(read_tensors(path, [name for name in header.shapes if name.startswith(head)]))
-    wanted = module.state_dict()
-    theirs = {name: head + rename(table, name) for name in wanted}
-    shapes = {theirs[name]: tensor for name, tensor in wanted.items()}
-    found = {key: _as_linear(tensor, shapes.get(key)) for key, tensor in stored.items()}
-    check_keys(path, found, shapes, _ONLY)
-    module.load_state_dict({name: found[key] for name, key in theirs.items()})
+    state = module.state_dict()
+    theirs = {name: head + rename(table, name) for name in state}
+    shapes = {theirs[name]: tensor for name, tensor in state.items()}
+    tensors = {key: _as_linear(tensor, shapes.get(key)) for key, tensor in stored.items()}
+    check_keys(path, tensors, shapes, _ONLY)
+    module.load_state_dict({name: tensors[key] for name, key in theirs.items()})
     return module.eval()
 
 

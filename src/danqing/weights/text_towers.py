@@ -69,8 +69,8 @@ class Tower:
         """
         folder = shipped if self.place is None else Path(self.place).expanduser()
         encoder = read_tower(folder)
-        found = _probed(encoder)
-        if self.probe and not _alike(found, self.probe):
+        probe = _probed(encoder)
+        if self.probe and not _alike(probe, self.probe):
             raise BadWeights(
                 f"the text encoder in {str(folder)!r} is another one than the painter learned with: "
                 "put that one back, or train the painter anew"
@@ -94,13 +94,13 @@ def read_tower(folder: Path, words: Path | None = None) -> MaskedEncoder:
     tokenizer = _tokenizer(folder if words is None else words)
     if not list(folder.glob("*.safetensors.index.json")):  # of many files, which transformers finds itself
         find_weights(folder)
-    given: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
         with _quiet():
-            model, told = TOWERS[kind].from_pretrained(folder, dtype=torch.float32, **given)
+            model, loading_info = TOWERS[kind].from_pretrained(folder, dtype=torch.float32, **options)
     except Exception as error:  # transformers raises bare ones of many libraries
         raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
-    lacking = sorted(name for name in told["missing_keys"] if "pooler" not in name)
+    lacking = sorted(name for name in loading_info["missing_keys"] if "pooler" not in name)
     if lacking:
         raise BadWeights(f"{str(folder)!r} lacks {lacking[0]}: fetch the whole folder again")
     return tower_of(tokenizer, model)

@@ -65,26 +65,26 @@ def read_codec(encoder: Path, decoder: Path) -> DiscreteVAE:
         BadWeights: in one line: a file is missing, damaged, holds anything else, or does not fit the other.
     """
     halves = {"encoder": (encoder, *_read(encoder)), "decoder": (decoder, *_read(decoder))}
-    found = {
+    tensors = {
         f"{half}.{_renamed(name)}": tensor
         for half, (_, _, tensors) in halves.items()
         for name, tensor in tensors.items()
     }
-    told, drawn = halves["encoder"][1], halves["decoder"][1]
+    fields, decoder_fields = halves["encoder"][1], halves["decoder"][1]
     try:
         config = DiscreteVAEConfig(
-            vocab=told["vocab_size"],
-            channels=told["input_channels"],
-            hidden=told["n_hid"],
-            groups=told.get("group_count", 4),
-            blocks=told["n_blk_per_group"],
-            start=drawn["n_init"],
+            vocab=fields["vocab_size"],
+            channels=fields["input_channels"],
+            hidden=fields["n_hid"],
+            groups=fields.get("group_count", 4),
+            blocks=fields["n_blk_per_group"],
+            start=decoder_fields["n_init"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadWeights(f"{str(encoder)!r} is no encoder of DALL-E ({first_line(error)})") from None
     vae = DiscreteVAE(config)
-    check_keys(encoder, found, vae.state_dict(), "give OpenAI's encoder.pkl and decoder.pkl")
-    vae.load_state_dict({name: tensor.float() for name, tensor in found.items()})
+    check_keys(encoder, tensors, vae.state_dict(), "give OpenAI's encoder.pkl and decoder.pkl")
+    vae.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return vae.eval()
 
 
@@ -106,11 +106,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _tensors(record: _Record, prefix: str = "") -> dict[str, Tensor]:
-    found = {f"{prefix}{name}": value for name, value in record.contents.get("_parameters", {}).items()}
+    tensors = {f"{prefix}{name}": value for name, value in record.contents.get("_parameters", {}).items()}
     for name, inner in record.contents.get("_modules", {}).items():
         if isinstance(inner, _Record):
-            found |= _tensors(inner, f"{prefix}{name}.")
-    return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+            tensors |= _tensors(inner, f"{prefix}{name}.")
+    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
 def _renamed(name: str) -> str:

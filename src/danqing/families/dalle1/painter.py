@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from danqing.conditioning.encode import encode
-from danqing.conditioning.prompt import plainly, unwanted, words
+from danqing.conditioning.prompt import parse_negative, plain_text, styled_prompt
 from danqing.conditioning.token_ids import TokenIds
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
@@ -35,7 +35,7 @@ from danqing.core.seeds import Seeds
 from danqing.families import shipped_clip_scorer
 from danqing.families.clip import ClipScorer
 from danqing.families.dalle1.codec import fingerprint, open_codec
-from danqing.families.dalle1.token_sampling import DEFAULT, Sampling, Telling, drawn, gumbel_of
+from danqing.families.dalle1.token_sampling import DEFAULT, GuidedTransformer, Sampling, drawn, gumbel_of
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from danqing.weights.diffusers_folder import read_card, read_tokenizer
@@ -95,7 +95,7 @@ class TokenPainter:
         """The side of its pictures in pixels."""
         return self.transformer.config.side * self.codec.config.factor
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The words' ids, the negative ones inside, and a given picture's tokens as `image` [1 1 side side].
 
         Of several given pictures each token is the one that the codec finds likeliest in all, by weight.
@@ -103,13 +103,13 @@ class TokenPainter:
         Raises:
             BadBrief: BREAK or weights within the words or the negative ones, or a strength below one row.
         """
-        image = self._picture(given)
+        image = self._picture(images)
         side = self.transformer.config.side
         rows = side - self._kept_rows(brief, image)
-        wanted, not_wanted = words(brief, self.card), unwanted(brief)
-        if any(len(part.chunks) > 1 for prompt in (wanted, not_wanted) for part in prompt.parts):
+        prompt, negative = styled_prompt(brief, self.card), parse_negative(brief)
+        if any(len(part.chunks) > 1 for each in (prompt, negative) for part in each.parts):
             raise BadBrief(f"model {self.card.name!r} reads words in one go: leave BREAK out")
-        return replace(encode(self.text, wanted, not_wanted, rows), image=image)
+        return replace(encode(self.text, prompt, negative, rows), image=image)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Blank rows, below those of the given picture that `strength` keeps.
@@ -137,14 +137,14 @@ class TokenPainter:
         Raises:
             NotFinite: the transformer gave NaN or infinite values.
         """
-        said = conditioning.expand(len(canvas.seeds))
-        moments = dict(said.moments)
+        conditioning = conditioning.expand(len(canvas.seeds))
+        stages = dict(conditioning.stages)
         kept = self.transformer.config.side - canvas.of
         for step in range(canvas.of):
-            if step in moments:
-                telling = Telling(self.transformer, moments[step], brief.guidance)
-                logits = telling.begin(canvas.state[:, :, : kept + step].flatten(2))
-            row, logits = self._row(telling, logits, brief, canvas, kept + step)
+            if step in stages:
+                network = GuidedTransformer(self.transformer, stages[step], brief.guidance)
+                logits = network.begin(canvas.state[:, :, : kept + step].flatten(2))
+            row, logits = self._row(network, logits, brief, canvas, kept + step)
             state = canvas.state.clone()
             state[:, :, kept + step] = row
             canvas = replace(canvas, state=state, step=step + 1)
@@ -172,7 +172,7 @@ class TokenPainter:
         return pixels
 
     def _row(
-        self, telling: Telling, logits: Tensor, brief: ResolvedBrief, canvas: Canvas, row: int
+        self, network: GuidedTransformer, logits: Tensor, brief: ResolvedBrief, canvas: Canvas, row: int
     ) -> tuple[Tensor, Tensor]:
         """The tokens of a row [n candidates side], and the logits of the token after it."""
         side, count = self.transformer.config.side, canvas.state.shape[1]
@@ -188,23 +188,23 @@ class TokenPainter:
             tokens.append(drawn(logits, noise[:, :, k], warmer))
             at = row * side + k
             if at + 1 < side**2:
-                logits = telling.go_on(tokens[-1], at)
+                logits = network.go_on(tokens[-1], at)
         return torch.stack(tokens, dim=2), logits
 
     def _best(self, brief: ResolvedBrief, state: Tensor) -> Tensor:
         """The candidate [n 1 side side] of each picture that the critic likes best."""
         if self.scorer is None or state.shape[1] == 1:
             return state[:, :1]
-        said = plainly(brief, self.card)
-        best = [self.scorer.rank(self.codec.pictures(candidates), said)[0] for candidates in state]
+        text = plain_text(brief, self.card)
+        best = [self.scorer.rank(self.codec.pictures(candidates), text)[0] for candidates in state]
         return state[torch.arange(len(state)), best][:, None]
 
-    def _picture(self, given: InputImages) -> Tensor | None:
-        if not given.references:
-            return None if given.image is None else self.codec.tokens(given.image)[:, None].float()
+    def _picture(self, images: InputImages) -> Tensor | None:
+        if not images.references:
+            return None if images.image is None else self.codec.tokens(images.image)[:, None].float()
         with torch.no_grad():
-            likely = [self.codec.logits(picture).softmax(dim=1) for picture in given.references]
-        shares = torch.stack([share * each for share, each in zip(given.weights, likely, strict=True)])
+            likely = [self.codec.logits(picture).softmax(dim=1) for picture in images.references]
+        shares = torch.stack([share * each for share, each in zip(images.weights, likely, strict=True)])
         return shares.sum(dim=0).argmax(dim=1)[:, None].float()
 
     def _kept_rows(self, brief: ResolvedBrief, image: Tensor | None) -> int:
@@ -237,7 +237,7 @@ def open_weights(folder: Path) -> TokenPainter:
     config = read_json(folder / "transformer" / "config.json")
     transformer = read_module(
         folder / "transformer",
-        lambda told: TokenTransformer.from_config({k: v for k, v in told.items() if k != "codec"}),
+        lambda fields: TokenTransformer.from_config({k: v for k, v in fields.items() if k != "codec"}),
     )
     if config.get("codec") != fingerprint(codec):
         raise BadWeights(
@@ -266,16 +266,16 @@ def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16
     Raises:
         BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
     """
-    told = {**painter.transformer.to_config(), "codec": fingerprint(painter.codec)}
+    config = {**painter.transformer.to_config(), "codec": fingerprint(painter.codec)}
     with replacing_folder(folder) as draft:
         write_module(painter.codec, painter.codec.to_config(), draft / "codec", _STEM, dtype)
-        write_module(painter.transformer, told, draft / "transformer", _STEM, dtype)
+        write_module(painter.transformer, config, draft / "transformer", _STEM, dtype)
         painter.tokenizer.save_pretrained(draft / "tokenizer")
         write_json(asdict(painter.sampling), draft / "sampling.json")
         write_json(painter.card.model_dump(mode="json"), draft / "card.json")
 
 
-def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **told: Any) -> Card:
+def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **fields: Any) -> Card:
     """What can be said of a model from its networks alone."""
     side = transformer.config.side * codec.config.factor
     alpha = {Can.ALPHA} if codec.config.channels == 4 else set()
@@ -286,7 +286,7 @@ def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **told
         "guidance": 2.0,
         "sampler": "",
         "can": {Can.WORDS, Can.NEGATIVE, Can.REDRAW} | alpha,
-        **told,
+        **fields,
     }
     return Card(
         name=name, family="dalle1", paper="2102.12092", year=2021, width=side, height=side, grid=side, **facts

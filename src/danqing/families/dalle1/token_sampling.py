@@ -66,27 +66,29 @@ def shortened(logits: Tensor, sampling: Sampling) -> Tensor:
     return logits
 
 
-class Telling:
+class GuidedTransformer:
     """The transformer told words, and reading a picture's tokens as they are drawn.
 
     Each answer is u + scale * sum_i l_i (c_i - u) in logits: classifier-free guidance for tokens, where u are
     the logits after the negative words, and c_i those after part i of weight l_i.
     """
 
-    def __init__(self, network: TokenTransformer, words: Conditioning, scale: float) -> None:
+    def __init__(self, network: TokenTransformer, conditioning: Conditioning, scale: float) -> None:
         self._network, self._scale = network, scale
-        self._weights = [part.weight for part in words.parts]
+        self._weights = [part.weight for part in conditioning.parts]
         alone = scale == 1 and self._weights == [None]
-        without = [] if words.negative is None or alone else [words.negative]
-        self._rows: Sequence[Conditioning] = [*without, *words.parts]
-        self._led = bool(without)
+        negative = [] if conditioning.negative is None or alone else [conditioning.negative]
+        self._rows: Sequence[Conditioning] = [*negative, *conditioning.parts]
+        self._guided = bool(negative)
         self._copies = 1
         self._cache: Cache = []
 
     def begin(self, tokens: Tensor) -> Tensor:
         """Tokens that stand already [n copies k] -> logits of the next [n copies vocab]."""
         n, self._copies, _ = tokens.shape
-        text = torch.cat([self._text(words) for words in self._rows]).repeat_interleave(self._copies, dim=0)
+        text = torch.cat([self._text(conditioning) for conditioning in self._rows]).repeat_interleave(
+            self._copies, dim=0
+        )
         logits, self._cache = self._network.begin(text, self._for_all(tokens.flatten(0, 1)))
         return self._mixed(logits, n)
 
@@ -95,17 +97,17 @@ class Telling:
         logits = self._network.go_on(self._for_all(tokens.flatten()), at, self._cache)
         return self._mixed(logits, len(tokens))
 
-    def _text(self, words: Conditioning) -> Tensor:
-        assert words.mask is not None, "words of this painter have a mask"
-        return self._network.padded(words.tokens[..., 0].long(), words.mask)
+    def _text(self, conditioning: Conditioning) -> Tensor:
+        assert conditioning.mask is not None, "words of this painter have a mask"
+        return self._network.padded(conditioning.tokens[..., 0].long(), conditioning.mask)
 
     def _for_all(self, tokens: Tensor) -> Tensor:
         return torch.cat([tokens] * len(self._rows))
 
     def _mixed(self, logits: Tensor, n: int) -> Tensor:
         shape = (n, self._copies, logits.shape[-1])
-        answers = [part.view(shape) for part in logits.chunk(len(self._rows))]
-        if not self._led:
-            return composed(answers, self._weights)
-        without, *answers = answers
-        return classifier_free(composed(answers, self._weights, without), without, self._scale)
+        outputs = [part.view(shape) for part in logits.chunk(len(self._rows))]
+        if not self._guided:
+            return composed(outputs, self._weights)
+        negative, *outputs = outputs
+        return classifier_free(composed(outputs, self._weights, negative), negative, self._scale)

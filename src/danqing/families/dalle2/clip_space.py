@@ -21,7 +21,7 @@ from danqing.conditioning.text import TextEncoder
 from danqing.core.errors import BadWeights
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import slerp
-from danqing.families.clip import ClipScorer, Sight
+from danqing.families.clip import ClipScorer, ImageProcessor
 from danqing.weights.pretrained import find_weights
 
 
@@ -35,9 +35,9 @@ class Space:
 
     text: TextEncoder
     text_projection: nn.Linear
-    eye: CLIPVisionModel | None
-    eye_projection: nn.Linear | None
-    sight: Sight
+    image_encoder: CLIPVisionModel | None
+    image_projection: nn.Linear | None
+    processor: ImageProcessor
     unit: bool = True
 
     @classmethod
@@ -54,9 +54,9 @@ class Space:
         return cls(
             text=replace(text, max_length=length),
             text_projection=model.text_projection,
-            eye=model.vision_model,
-            eye_projection=model.visual_projection,
-            sight=scorer.sight,
+            image_encoder=model.vision_model,
+            image_projection=model.visual_projection,
+            processor=scorer.processor,
         )
 
     @property
@@ -66,41 +66,43 @@ class Space:
 
     def __call__(self, words: str) -> Conditioning:
         """One text, with the words that did not fit as `dropped`."""
-        return replace(self.read([words]), dropped=self.text.tail(words))
+        return replace(self.encode_texts([words]), dropped=self.text.tail(words))
 
     def weighted(self, chunk: Chunk) -> Conditioning:
         """A text with weights: they count in the states, not in the embedding of the whole."""
         plain, states = self(text_of(chunk)), self.text.weighted(chunk).tokens
         return replace(plain, tokens=torch.cat([states, plain.tokens[:, -1:]], dim=1))
 
-    def read(self, texts: Sequence[str]) -> Conditioning:
+    def encode_texts(self, texts: Sequence[str]) -> Conditioning:
         """Several texts, cut to what fits: tokens [n l+1 d], mask [n l+1]."""
         length = self.text.max_length
-        told = self.text.tokenizer(
+        tokens = self.text.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        return self.encode(told.input_ids.to(self.text_projection.weight.device))
+        return self.encode_ids(tokens.input_ids.to(self.text_projection.weight.device))
 
     @torch.no_grad()
-    def encode(self, ids: Tensor) -> Conditioning:
+    def encode_ids(self, ids: Tensor) -> Conditioning:
         """Texts as ids [n l]; what follows the first end mark is not heard."""
-        seen = self.text.model(ids)
-        whole = self.sized(self.text_projection(seen.pooler_output))
+        output = self.text.model(ids)
+        whole = self.sized(self.text_projection(output.pooler_output))
         ends = (ids == self.text.tokenizer.eos_token_id).cumsum(dim=1)
-        heard = F.pad(ends, (1, -1)) == 0
-        tokens = torch.cat([seen.last_hidden_state, whole[:, None]], dim=1)
-        return Conditioning(tokens, F.pad(heard, (0, 1), value=True))
+        mask = F.pad(ends, (1, -1)) == 0
+        tokens = torch.cat([output.last_hidden_state, whole[:, None]], dim=1)
+        return Conditioning(tokens, F.pad(mask, (0, 1), value=True))
 
     @torch.no_grad()
-    def look(self, pixels: Tensor) -> Tensor:
+    def image_embedding(self, pixels: Tensor) -> Tensor:
         """Pictures [n c h w] in [-1, 1], colour over white -> embeddings [n d].
 
         Raises:
             BadWeights: there is no picture tower.
         """
-        if self.eye is None or self.eye_projection is None:
+        if self.image_encoder is None or self.image_projection is None:
             raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")
-        return self.sized(self.eye_projection(self.eye(self.sight(pixels[:, :3])).pooler_output))
+        return self.sized(
+            self.image_projection(self.image_encoder(self.processor(pixels[:, :3])).pooler_output)
+        )
 
     def sized(self, z: Tensor) -> Tensor:
         """Embeddings [... d] at the length that they have here."""
@@ -116,19 +118,19 @@ def joined(words: Conditioning, length: int) -> Conditioning:
     mask = torch.ones(tokens.shape[:3], dtype=torch.bool)
     if words.mask is not None:
         mask = words.mask.view(n, -1, length)
-    heard = mask[..., None].to(tokens)
-    mean = (tokens * heard).sum(dim=1) / heard.sum(dim=1).clamp(min=1)
+    weights = mask[..., None].to(tokens)
+    mean = (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
     return replace(words, tokens=mean, mask=mask.any(dim=1))
 
 
 def mixture(embeddings: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Embeddings, each [n d], by weights that are not all 0: along great circles, one after the other."""
-    heard = 0.0
+    total = 0.0
     mixed = embeddings[0]
     for z, weight in zip(embeddings, weights, strict=True):
-        heard += weight
+        total += weight
         if weight:
-            mixed = slerp(mixed, z, weight / heard)
+            mixed = slerp(mixed, z, weight / total)
     return mixed
 
 

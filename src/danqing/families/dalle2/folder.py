@@ -16,7 +16,7 @@ from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.prior import PriorOptions
 from danqing.families.dalle2.clip_space import fingerprint
-from danqing.nets.efficient_unet import EfficientUNet
+from danqing.nets.efficient_unet import EfficientUNet, current_key
 from danqing.nets.unclip import TextProjection
 from danqing.weights.diffusers_folder import check_channels, read_card
 from danqing.weights.pretrained import (
@@ -49,7 +49,7 @@ class Parts:
     decoder_schedule: Config
     clip: str
     fold: int = 1
-    asked: PriorOptions = field(default_factory=PriorOptions)
+    prior_options: PriorOptions = field(default_factory=PriorOptions)
     upsampler: EfficientUNet | None = None
 
 
@@ -75,7 +75,7 @@ def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -
             place = draft / f"{name}_scheduler"
             place.mkdir()
             write_json(schedule, place / "scheduler_config.json")
-        ours = {"clip": parts.clip, "fold": parts.fold, "prior": asdict(parts.asked)}
+        ours = {"clip": parts.clip, "fold": parts.fold, "prior": asdict(parts.prior_options)}
         write_json(ours, draft / OURS)
         write_json(parts.card.model_dump(mode="json"), draft / "card.json")
 
@@ -91,7 +91,7 @@ def read_parts(folder: Path) -> Parts:
         raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
     ours = read_json(folder / OURS)
     try:
-        clip, fold, asked = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
+        clip, fold, prior_options = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadWeights(
             f"{str(folder / OURS)!r} needs clip, fold and prior ({first_line(error)}): fetch it again"
@@ -114,20 +114,20 @@ def read_parts(folder: Path) -> Parts:
         decoder_schedule=schedule,
         clip=clip,
         fold=fold,
-        asked=asked,
-        upsampler=read_module(place, EfficientUNet.from_config) if place.is_dir() else None,
+        prior_options=prior_options,
+        upsampler=read_module(place, EfficientUNet.from_config, current_key) if place.is_dir() else None,
     )
 
 
-def check_clip(folder: Path, told: str, clip: Path | None = None) -> None:
+def check_clip(folder: Path, expected: str, clip: Path | None = None) -> None:
     """The CLIP in the folder `clip`, or the shipped one, is the one that a folder's networks know.
 
     Raises:
         BadWeights: it is another.
     """
-    found = fingerprint(shipped_part("clip") if clip is None else clip)
-    if found != told:
+    hash_ = fingerprint(shipped_part("clip") if clip is None else clip)
+    if hash_ != expected:
         raise BadWeights(
-            f"{str(folder)!r} paints embeddings of the CLIP {told[:12]}, this copy has {found[:12]}: use the "
-            "version of danqing that it came with, or train it again"
+            f"{str(folder)!r} paints embeddings of the CLIP {expected[:12]}, this copy has {hash_[:12]}: use "
+            "the version of danqing that it came with, or train it again"
         )

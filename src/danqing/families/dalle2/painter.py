@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from danqing.conditioning.encode import encode
-from danqing.conditioning.prompt import unwanted, words
+from danqing.conditioning.prompt import parse_negative, styled_prompt
 from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
@@ -40,7 +40,7 @@ from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle2.clip_space import Space, joined, mixture, text_diff
 from danqing.families.dalle2.folder import Parts, check_clip, read_parts
 from danqing.families.dalle2.folder import save_parts as save_parts
-from danqing.families.dalle2.unclip import Decoder, fresh_parts, told_of
+from danqing.families.dalle2.unclip import Decoder, decoder_conditioning, fresh_parts
 from danqing.families.imagen.painter import Denoiser
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.efficient_unet import EfficientUNet
@@ -74,7 +74,7 @@ class Dalle2Painter:
                 "learned with"
             )
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The words; of given pictures, their embedding as `concat` [1 d 1 1] and their noise as `image`.
 
         The noise is found only where some of it is kept: at a strength below 1.
@@ -82,22 +82,27 @@ class Dalle2Painter:
         Raises:
             BadBrief: words or steps that cannot be followed.
         """
-        said = encode(self.space, words(brief, self.card), unwanted(brief), steps=1)
-        said = self._joined(said)
-        pictures = given.references or (() if given.image is None else (given.image,))
+        conditioning = encode(self.space, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
+        conditioning = self._joined(conditioning)
+        pictures = images.references or (() if images.image is None else (images.image,))
         if not pictures:
-            return said
-        seen = [self.space.look(picture) for picture in pictures]
-        weights = given.weights or (1.0,) * len(seen)
-        z = mixture(seen, weights)
-        if not given.references:
-            before = torch.zeros_like(z) if said.negative is None else said.negative.tokens[:, -1]
-            z = text_diff(z, _whole(said), before, TEXT_DIFF * _strength(brief))
+            return conditioning
+        embeddings = [self.space.image_embedding(picture) for picture in pictures]
+        weights = images.weights or (1.0,) * len(embeddings)
+        z = mixture(embeddings, weights)
+        if not images.references:
+            before = (
+                torch.zeros_like(z) if conditioning.negative is None else conditioning.negative.tokens[:, -1]
+            )
+            z = text_diff(z, _whole(conditioning), before, TEXT_DIFF * _strength(brief))
         noise = None
         if _strength(brief) < 1:
-            each = zip(pictures, seen, strict=True)
-            noise = mixture([self._noise(brief, told_of(said, z), picture) for picture, z in each], weights)
-        return replace(said, image=noise, concat=z[:, :, None, None])
+            each = zip(pictures, embeddings, strict=True)
+            noise = mixture(
+                [self._noise(brief, decoder_conditioning(conditioning, z), picture) for picture, z in each],
+                weights,
+            )
+        return replace(conditioning, image=noise, concat=z[:, :, None, None])
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Noise for the decoder, or between that of the given picture and new one, by strength.
@@ -125,20 +130,22 @@ class Dalle2Painter:
         Raises:
             NotFinite: naming the step at which NaN or infinite values appeared.
         """
-        n, done = len(canvas.seeds), 0
+        n, steps_before = len(canvas.seeds), 0
         if conditioning.concat is not None:
             z = conditioning.concat.flatten(1).expand(n, -1)
         else:
             plain = replace(conditioning, image=None)
-            for done, drawn in enumerate(self.prior.walk(plain, canvas.seeds), start=1):  # noqa: B007
-                yield replace(canvas, state=torch.ones_like(canvas.state), step=done)
+            for steps_before, drawn in enumerate(self.prior.walk(plain, canvas.seeds), start=1):  # noqa: B007
+                yield replace(canvas, state=torch.ones_like(canvas.state), step=steps_before)
             z = best(self.space.sized(drawn), _whole(conditioning).expand(n, -1))
-        told, now = told_of(conditioning.expand(n), z), replace(canvas, of=brief.steps)
-        for now in self.decoder.steps(self._small(brief), told, now):  # noqa: B020  the canvas moves along
-            yield replace(now, step=done + now.step, of=canvas.of)
+        cond, now = decoder_conditioning(conditioning.expand(n), z), replace(canvas, of=brief.steps)
+        for now in self.decoder.steps(self._small(brief), cond, now):  # noqa: B020  the canvas moves along
+            yield replace(now, step=steps_before + now.step, of=canvas.of)
         if self.stage is not None:
             for large in self._enlarged(self.stage, brief, canvas.seeds, self.decoder.finish(now)):
-                yield replace(large, seeds=canvas.seeds, step=done + now.of + large.step, of=canvas.of)
+                yield replace(
+                    large, seeds=canvas.seeds, step=steps_before + now.of + large.step, of=canvas.of
+                )
 
     def preview(self, canvas: Canvas) -> Tensor:
         """The picture as far as it is clear, [n 3 h w] in [0, 1]."""
@@ -156,14 +163,14 @@ class Dalle2Painter:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
         return self.decoder.enlarge(pixels)
 
-    def _joined(self, said: Conditioning) -> Conditioning:
+    def _joined(self, conditioning: Conditioning) -> Conditioning:
         length = self.prior.length + 1
 
         def alone(part: Conditioning) -> Conditioning:
             negative = None if part.negative is None else joined(part.negative, length)
             return replace(joined(part, length), negative=negative)
 
-        return said.each(alone)
+        return conditioning.each(alone)
 
     @property
     def _factor(self) -> int:
@@ -179,23 +186,23 @@ class Dalle2Painter:
     ) -> Iterator[Canvas]:
         """The stage's canvases over small pictures [n c h w], with seeds of its own."""
         own, card = seeds.further(1), stage.painter.card
-        told = Brief(prompt="-", seed=0, native=True, guidance=1.0, tile=brief.tile).resolved(card)
+        stage_brief = Brief(prompt="-", seed=0, native=True, guidance=1.0, tile=brief.tile).resolved(card)
         noise = own.normal(small.shape[1], card.height, card.width).to(small)
         nothing = Conditioning(small.new_zeros(len(small), 1, 1))
         level = small.new_full((len(small),), stage.level)
-        seen = stage.seen(nothing, small, level, noise)
-        yield from stage.painter.steps(told, seen, stage.painter.begin(told, seen, own))
+        cond = stage.with_low_resolution(nothing, small, level, noise)
+        yield from stage.painter.steps(stage_brief, cond, stage.painter.begin(stage_brief, cond, own))
 
-    def _noise(self, brief: ResolvedBrief, told: Conditioning, picture: Tensor) -> Tensor:
+    def _noise(self, brief: ResolvedBrief, cond: Conditioning, picture: Tensor) -> Tensor:
         """What DDIM paints the picture from when it is told that, [1 c h w]: the x_T of section 3."""
         picture = F.avg_pool2d(picture, self._factor)
         levels = self.decoder.schedule.levels(brief.steps)
-        return invert(self.decoder, self.decoder.codec.encode(picture), told, levels, mend=1)
+        return invert(self.decoder, self.decoder.codec.encode(picture), cond, levels, corrections=1)
 
 
-def _whole(said: Conditioning) -> Tensor:
+def _whole(conditioning: Conditioning) -> Tensor:
     """The embedding [n d] of all that is said, parts by their weights."""
-    return torch.stack([part.weights[:, None] * part.tokens[:, -1] for part in said.parts]).sum(dim=0)
+    return torch.stack([part.weights[:, None] * part.tokens[:, -1] for part in conditioning.parts]).sum(dim=0)
 
 
 def _strength(brief: ResolvedBrief) -> float:
@@ -221,7 +228,7 @@ def painter_of(parts: Parts, scorer: ClipScorer) -> Dalle2Painter:
         limit=clamped,
         variance=Variance(parts.decoder_schedule.get("variance_type", "fixed_small")),
     )
-    prior = Prior(parts.prior.eval(), Schedule.from_config(parts.prior_schedule), parts.asked)
+    prior = Prior(parts.prior.eval(), Schedule.from_config(parts.prior_schedule), parts.prior_options)
     stage = None if parts.upsampler is None else _stage(parts.card, decoder, parts.upsampler)
     return Dalle2Painter(parts.card, space, prior, decoder, stage)
 

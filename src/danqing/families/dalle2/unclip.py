@@ -154,19 +154,21 @@ class Decoder:
         return F.pixel_shuffle(output, self.fold)
 
 
-def told_of(said: Conditioning, z: Tensor) -> Conditioning:
+def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:
     """What a `Decoder` is told: embeddings [n d] before words for n pictures, none before negative ones."""
 
-    def led(part: Conditioning) -> Conditioning:
-        negative = None if part.negative is None else _led(part.negative, torch.zeros_like(z), heard=False)
-        return replace(_led(part, z, heard=True), negative=negative, image=None, concat=None)
+    def with_embedding(part: Conditioning) -> Conditioning:
+        negative = (
+            None if part.negative is None else _prepended(part.negative, torch.zeros_like(z), attend=False)
+        )
+        return replace(_prepended(part, z, attend=True), negative=negative, image=None, concat=None)
 
-    return said.each(led)
+    return conditioning.each(with_embedding)
 
 
-def _led(part: Conditioning, z: Tensor, *, heard: bool) -> Conditioning:
+def _prepended(part: Conditioning, z: Tensor, *, attend: bool) -> Conditioning:
     mask = torch.ones_like(part.tokens[..., 0], dtype=torch.bool) if part.mask is None else part.mask
-    first = torch.full_like(mask[:, :1], heard)
+    first = torch.full_like(mask[:, :1], attend)
     return replace(
         part, tokens=torch.cat([z[:, None], part.tokens], dim=1), mask=torch.cat([first, mask], dim=1)
     )
@@ -222,6 +224,6 @@ def fresh_parts(preset: str, clip: str, seed: int = 0) -> Parts:
         decoder_schedule=DECODER_SCHEDULE,
         clip=clip,
         fold=FOLDS[preset],
-        asked=PriorOptions(steps=10, guidance=1.5),
+        prior_options=PriorOptions(steps=10, guidance=1.5),
         upsampler=upsampler,
     )

@@ -100,8 +100,8 @@ def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) 
         write_json(parts.card.model_dump(mode="json"), draft / "card.json")
         write_json({"fold": parts.fold, "names": list(parts.names.entries)}, draft / _OURS)
         index = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
-        told = {"_class_name": _PIPELINES[0], "_diffusers_version": diffusers.__version__}
-        write_json({**told, **index}, draft / "model_index.json")
+        pipeline = {"_class_name": _PIPELINES[0], "_diffusers_version": diffusers.__version__}
+        write_json({**pipeline, **index}, draft / "model_index.json")
 
 
 def derived_card(name: str, unet: UNet2DModel, names: Names, fold: int) -> Card:

@@ -124,9 +124,9 @@ class Denoiser:
     labels: int
     fold: int
 
-    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Output [n c h w], or [n 2c h w] with a learned variance, for x [n c h w] at the times t [n]."""
-        label = label_of(words, self.labels) if self.labels else None
+        label = label_of(cond, self.labels) if self.labels else None
         folded = F.pixel_unshuffle(x, self.fold)
         output = self.unet(folded, t, class_labels=label, return_dict=False)[0]
         return F.pixel_shuffle(output, self.fold)

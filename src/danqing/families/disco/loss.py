@@ -24,7 +24,7 @@ from danqing.families.disco.settings import CLIP_SCALE, TIMES, Settings
 from danqing.families.stylegan.style_search import picture_error
 from danqing.nets.cutouts import Cuts
 
-_Wishes = list[tuple[Sequence[Tensor], Tensor]]
+_Targets = list[tuple[Sequence[Tensor], Tensor]]
 """For each part of a prompt what each CLIP wants to see [n l d_k], and how much it counts [n]."""
 
 _FUZZY = 25  # texts like the one that was given
@@ -34,17 +34,17 @@ _FUZZY = 25  # texts like the one that was given
 class ClipModels:
     """Several CLIPs as one `Encoder`: what each makes of words, one after the other, tokens [1 1 d]."""
 
-    critics: tuple[ClipScorer, ...]
+    scorers: tuple[ClipScorer, ...]
 
     @torch.no_grad()
     def __call__(self, text: str) -> Conditioning:
         """No words ask for nothing: zeros."""
-        heard = torch.cat([scorer.words([text]) for scorer in self.critics], dim=1)
-        return Conditioning((heard if text.strip() else torch.zeros_like(heard))[None])
+        embeddings = torch.cat([scorer.text_embeddings([text]) for scorer in self.scorers], dim=1)
+        return Conditioning((embeddings if text.strip() else torch.zeros_like(embeddings))[None])
 
     def apart(self, tokens: Tensor) -> Sequence[Tensor]:
         """What each CLIP said, from tokens [n l d]: one [n l d_k] for each."""
-        return torch.split(tokens, [scorer.model.config.projection_dim for scorer in self.critics], dim=-1)
+        return torch.split(tokens, [scorer.model.config.projection_dim for scorer in self.scorers], dim=-1)
 
 
 class Loss:
@@ -57,24 +57,24 @@ class Loss:
 
     def __init__(
         self,
-        critics: tuple[ClipScorer, ...],
+        scorers: tuple[ClipScorer, ...],
         settings: Settings,
-        said: Conditioning,
+        conditioning: Conditioning,
         guidance: float,
         starts: Sequence[float],
         times: int,
         image: Tensor | None,
-        looks: Seeds,
+        seeds: Seeds,
     ) -> None:
-        self._critics, self._settings, self._looks = critics, settings, looks
+        self._scorers, self._settings, self._seeds = scorers, settings, seeds
         self._scale, self._starts, self._times, self._image = guidance * CLIP_SCALE, starts, times, image
-        self._wishes = [(start, self._wishes_of(moment)) for start, moment in said.moments]
+        self._targets = [(start, self._targets_of(stage)) for start, stage in conditioning.stages]
 
     def __call__(self, pixels: Tensor, level: Level) -> Iterator[Tensor]:
         """The losses of pixels [n p h w], one by one, each [n]."""
         settings, colours = self._settings, pixels[:, :3]
         for _ in range(settings.cutn_batches):
-            for k, scorer in enumerate(self._critics):
+            for k, scorer in enumerate(self._scorers):
                 yield self._scale / settings.cutn_batches * self._unlike(colours, level, k, scorer)
         yield (
             settings.tv_scale * total_variation(colours)
@@ -88,30 +88,30 @@ class Loss:
         """The distance from the words of looks at each picture, the mean of all looks: [n]."""
         times = self._times
         index = int((times - 1 - level.t) * TIMES / times)
-        kinds = self._settings.looks(min(max(index, 0), TIMES - 1))
+        kinds = self._settings.cut_counts(min(max(index, 0), TIMES - 1))
         cuts = Cuts(*kinds, augment=not self._settings.skip_augs)
-        looks = cuts(colours, scorer.sight.side, self._looks)
-        seen = scorer.pictures(looks.flatten(0, 1)).view(*looks.shape[:2], -1)
+        cutouts = cuts(colours, scorer.processor.side, self._seeds)
+        embeddings = scorer.image_embeddings(cutouts.flatten(0, 1)).view(*cutouts.shape[:2], -1)
         far = [
-            weight * spherical_distance(seen[:, :, None], wish[k][:, None]).mean(dim=(1, 2))
-            for wish, weight in self._now(level)
+            weight * spherical_distance(embeddings[:, :, None], target[k][:, None]).mean(dim=(1, 2))
+            for target, weight in self._now(level)
         ]
         return torch.stack(far).sum(dim=0)
 
-    def _now(self, level: Level) -> _Wishes:
+    def _now(self, level: Level) -> _Targets:
         step = max(bisect_right(self._starts, level.log_snr) - 1, 0)
-        return next(wishes for start, wishes in reversed(self._wishes) if start <= step)
+        return next(targets for start, targets in reversed(self._targets) if start <= step)
 
-    def _wishes_of(self, said: Conditioning) -> _Wishes:
+    def _targets_of(self, conditioning: Conditioning) -> _Targets:
         """What is said; no words weigh nothing."""
-        wishes: _Wishes = []
-        for part in said.parts:
+        targets: _Targets = []
+        for part in conditioning.parts:
             tokens = self._fuzzy(part.tokens) if self._settings.fuzzy_prompt else part.tokens
-            wish = [F.normalize(each, dim=-1) for each in ClipModels(self._critics).apart(tokens)]
-            wishes.append((wish, part.weights * part.tokens.any(dim=2).any(dim=1)))
-        return wishes
+            target = [F.normalize(each, dim=-1) for each in ClipModels(self._scorers).apart(tokens)]
+            targets.append((target, part.weights * part.tokens.any(dim=2).any(dim=1)))
+        return targets
 
     def _fuzzy(self, tokens: Tensor) -> Tensor:
         """Many embeddings around each of tokens [n l d]: [n 25 l d]."""
-        noise = self._looks.normal(_FUZZY, *tokens.shape[1:]).to(tokens)
+        noise = self._seeds.normal(_FUZZY, *tokens.shape[1:]).to(tokens)
         return (tokens[:, None] + self._settings.rand_mag * noise).flatten(1, 2)

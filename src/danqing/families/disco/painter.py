@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from danqing.conditioning.encode import encode
-from danqing.conditioning.prompt import unwanted, words
+from danqing.conditioning.prompt import parse_negative, styled_prompt
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds
-from danqing.diffusion.clip_guidance import Denoise, Led, mirrored
+from danqing.diffusion.clip_guidance import Denoise, GradientGuidance, mirrored
 from danqing.diffusion.guidance import keeping
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS, Answer, Walk, Walker, ddim, drive
@@ -47,7 +47,7 @@ from danqing.weights.shipped import shipped, shipped_part
 
 # added to a picture's seed for the generator of its cuts, so that the walk's noise is what it is unguided; no
 # picture has such a seed
-_LOOKS = 2**32
+_CUT_SEEDS = 2**32
 _NUMBERS = 3 * 1280 * 768  # of a state, for which the original's scales were found
 _REACH = 1.0  # of a clean estimate's deviation, which is about 1
 
@@ -60,24 +60,26 @@ class DiscoPainter:
     """
 
     card: Card
-    prior: DiffusionPainter
-    critics: tuple[ClipScorer, ...]
+    base: DiffusionPainter
+    scorers: tuple[ClipScorer, ...]
     settings: Settings = field(default_factory=Settings)
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """CLIP's embeddings of the words, and the given picture as the prior's state.
 
         Raises:
             BadBrief: weighed words, which CLIP does not know; or what the prior cannot follow.
         """
-        prior = self.prior.condition(_wordless(brief), given)
-        steps = len(self.prior.levels(_wordless(brief), prior.image is not None)) - 1
-        said = encode(ClipModels(self.critics), words(brief, self.card), unwanted(brief), steps)
-        return replace(said, negative=None, image=prior.image, region=prior.region, concat=prior.concat)
+        base = self.base.condition(_wordless(brief), images)
+        steps = len(self.base.levels(_wordless(brief), base.image is not None)) - 1
+        conditioning = encode(
+            ClipModels(self.scorers), styled_prompt(brief, self.card), parse_negative(brief), steps
+        )
+        return replace(conditioning, negative=None, image=base.image, region=base.region, concat=base.concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """As the prior begins."""
-        return self.prior.begin(_wordless(brief), conditioning, seeds)
+        return self.base.begin(_wordless(brief), conditioning, seeds)
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """One canvas per step; with guidance 0 what the prior paints without words.
@@ -85,9 +87,9 @@ class DiscoPainter:
         Raises:
             NotFinite: NaN or infinite values appeared.
         """
-        levels = self.prior.levels(_wordless(brief), conditioning.image is not None)
-        said = conditioning.expand(len(canvas.seeds))
-        denoise = self._denoiser(brief, said, levels, canvas)
+        levels = self.base.levels(_wordless(brief), conditioning.image is not None)
+        conditioning = conditioning.expand(len(canvas.seeds))
+        denoise = self._denoiser(brief, conditioning, levels, canvas)
         walk = self._walker(brief)(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
             if not x.isfinite().all():
@@ -99,15 +101,15 @@ class DiscoPainter:
 
     def preview(self, canvas: Canvas) -> Tensor:
         """The prior's."""
-        return self.prior.preview(canvas)
+        return self.base.preview(canvas)
 
     def finish(self, canvas: Canvas) -> Tensor:
         """The prior's."""
-        return self.prior.finish(canvas)
+        return self.base.finish(canvas)
 
     def enlarge(self, pixels: Tensor) -> Tensor:
         """The prior's."""
-        return self.prior.enlarge(pixels)
+        return self.base.enlarge(pixels)
 
     def _walker(self, brief: ResolvedBrief) -> Walker:
         """The brief's sampler; eta is DDIM's."""
@@ -116,7 +118,7 @@ class DiscoPainter:
         return _symmetric(walker, self.settings)
 
     def _denoiser(
-        self, brief: ResolvedBrief, said: Conditioning, levels: Sequence[Level], canvas: Canvas
+        self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level], canvas: Canvas
     ) -> Denoise:
         """The prior's denoiser without words, led by the loss, and what shall stay kept.
 
@@ -124,40 +126,46 @@ class DiscoPainter:
         are scaled to what they would be for the original, and its settings mean the same for any state.
         """
         wordless = _wordless(brief)
-        nothing = self.prior.condition(wordless).expand(len(said))
-        nothing = replace(nothing, concat=said.concat)
+        nothing = self.base.condition(wordless).expand(len(conditioning))
+        nothing = replace(nothing, concat=conditioning.concat)
         if not brief.guidance:
-            led: Denoise = torch.no_grad()(self.prior.denoiser(wordless, nothing, levels))
+            guided: Denoise = torch.no_grad()(self.base.denoiser(wordless, nothing, levels))
         else:
-            loose = replace(self.prior, limit=None).denoiser(wordless, nothing, levels)
+            loose = replace(self.base, limit=None).denoiser(wordless, nothing, levels)
             clamp = self.settings.clamp_max if self.settings.clamp_grad else None
-            loss = self._loss(brief, said, levels, canvas.seeds)
+            loss = self._loss(brief, conditioning, levels, canvas.seeds)
             scale = canvas.state[0].numel() / _NUMBERS
-            led = Led(loose, self.prior.codec.decode, loss, scale, clamp, _REACH, self.prior.limit)
-        kept = keeping(said if said.concat is None else replace(said, region=None))
+            guided = GradientGuidance(
+                loose, self.base.codec.decode, loss, scale, clamp, _REACH, self.base.limit
+            )
+        kept = keeping(conditioning if conditioning.concat is None else replace(conditioning, region=None))
 
         def denoise(x: Tensor, level: Level) -> Answer:
-            clean, share = led(x, level)
+            clean, share = guided(x, level)
             return Answer(kept(clean), share)
 
         return denoise
 
-    def _loss(self, brief: ResolvedBrief, said: Conditioning, levels: Sequence[Level], seeds: Seeds) -> Loss:
-        follows = said.image is not None and said.region is None  # a region shall become something else
+    def _loss(
+        self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level], seeds: Seeds
+    ) -> Loss:
+        follows = (
+            conditioning.image is not None and conditioning.region is None
+        )  # a region shall become something else
         return Loss(
-            self.critics,
+            self.scorers,
             self.settings,
-            said,
+            conditioning,
             guidance=brief.guidance,
             starts=[level.log_snr for level in levels[:-1]],
-            times=len(self.prior.schedule),
-            image=self._colours(said.image) if follows else None,
-            looks=Seeds([seed + _LOOKS for seed in seeds.seeds]),
+            times=len(self.base.schedule),
+            image=self._colours(conditioning.image) if follows else None,
+            seeds=Seeds([seed + _CUT_SEEDS for seed in seeds.seeds]),
         )
 
     @torch.no_grad()
     def _colours(self, state: Tensor | None) -> Tensor | None:
-        return None if state is None else self.prior.codec.decode(state)[:, :3]
+        return None if state is None else self.base.codec.decode(state)[:, :3]
 
 
 def _wordless(brief: ResolvedBrief) -> ResolvedBrief:
@@ -192,41 +200,41 @@ def open_weights(folder: Path) -> DiscoPainter:
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    told, path = read_json(folder / "config.json"), folder / "config.json"
-    name, critics = told.pop("prior", None), told.pop("critics", ["clip"])
-    if not isinstance(name, str) or not isinstance(critics, list) or not critics:
+    config, path = read_json(folder / "config.json"), folder / "config.json"
+    name, scorers = config.pop("prior", None), config.pop("critics", ["clip"])
+    if not isinstance(name, str) or not isinstance(scorers, list) or not scorers:
         raise BadWeights(f'{str(path)!r} needs a prior, such as "ddpm", and a list of critics')
     try:
-        settings = checked_settings(told, path)
+        settings = checked_settings(config, path)
     except BadBrief as error:
         raise BadWeights(str(error)) from None
-    prior = _open_prior(name, folder)
-    with_concat = tuple(open_clip_scorer(_place(str(scorer), folder, _part)) for scorer in critics)
-    card = read_card(folder / "card.json") or disco_card(folder.name, prior.card)
+    base = _open_base(name, folder)
+    clips = tuple(open_clip_scorer(_place(str(scorer), folder, _part)) for scorer in scorers)
+    card = read_card(folder / "card.json") or disco_card(folder.name, base.card)
     for fact in ("width", "height", "grid", "scale"):
-        if getattr(card, fact) != getattr(prior.card, fact):
+        if getattr(card, fact) != getattr(base.card, fact):
             raise BadWeights(
                 f"{str(folder / 'card.json')!r} says {fact} {getattr(card, fact)}, "
-                f"its prior {name!r} {getattr(prior.card, fact)}: correct the card"
+                f"its prior {name!r} {getattr(base.card, fact)}: correct the card"
             )
-    return DiscoPainter(card, prior, with_concat, settings)
+    return DiscoPainter(card, base, clips, settings)
 
 
-def _open_prior(name: str, folder: Path) -> DiffusionPainter:
+def _open_base(name: str, folder: Path) -> DiffusionPainter:
     place = _place(name, folder, lambda name: shipped().get(name))
     if place.is_dir() and family_of(place) == "disco":
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is led itself: name a diffusion model")
-    prior = open_painter(str(place), device="cpu")
-    if not isinstance(prior, DiffusionPainter):
+    base = open_painter(str(place), device="cpu")
+    if not isinstance(base, DiffusionPainter):
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is no diffusion model: name another prior")
-    for module in prior.modules.values():
+    for module in base.modules.values():
         module.requires_grad_(False)
-    return prior
+    return base
 
 
-def _place(name: str, folder: Path, known: Callable[[str], Path | None]) -> Path:
+def _place(name: str, folder: Path, shipped_path: Callable[[str], Path | None]) -> Path:
     """Where something is: shipped under its name, or a folder, from `folder` on."""
-    return known(name) or (folder / Path(name).expanduser())
+    return shipped_path(name) or (folder / Path(name).expanduser())
 
 
 def _part(name: str) -> Path | None:
@@ -237,31 +245,31 @@ def _part(name: str) -> Path | None:
         return None
 
 
-def save_disco(painter: DiscoPainter, folder: Path, prior: str, critics: Sequence[str] = ("clip",)) -> None:
+def save_disco(painter: DiscoPainter, folder: Path, base: str, scorers: Sequence[str] = ("clip",)) -> None:
     """Write the painter's folder, whole or not at all; `prior` and `critics` name what it leads and sees by.
 
     Raises:
         DanqingError: the folder cannot be written.
     """
     with replacing_folder(folder) as draft:
-        named = {"prior": prior, "critics": list(critics)}
+        named = {"prior": base, "critics": list(scorers)}
         write_json({**named, **painter.settings.model_dump(mode="json")}, draft / "config.json")
         write_json(painter.card.model_dump(mode="json"), draft / "card.json")
 
 
-def disco_card(name: str, prior: Card) -> Card:
+def disco_card(name: str, base: Card) -> Card:
     """The card of a painter that leads the one of card `prior`."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": name,
         "family": "disco",
-        "summary": f"{prior.name}, led by CLIP to what the words say",
+        "summary": f"{base.name}, led by CLIP to what the words say",
         "paper": "2105.05233",
         "year": 2022,
-        "steps": max(prior.steps, 25),
+        "steps": max(base.steps, 25),
         "guidance": 25.0,  # what one small CLIP needs; the original sums several
         "sampler": "ddim",
         "led_by": "CLIP",
-        "can": prior.can - {Can.NEGATIVE, Can.LEARN} | {Can.WORDS, Can.REDRAW, Can.INPAINT},
-        "styles": prior.styles,
+        "can": base.can - {Can.NEGATIVE, Can.LEARN} | {Can.WORDS, Can.REDRAW, Can.INPAINT},
+        "styles": base.styles,
     }
-    return prior.model_copy(update=told)
+    return base.model_copy(update=fields)

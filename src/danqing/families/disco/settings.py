@@ -38,9 +38,9 @@ class Course:
         Raises:
             ValueError: it is something else, or its counts do not sum to 1000.
         """
-        found = [_STRETCH.fullmatch(part) for part in text.split("+")]
-        stretches = tuple((float(each[1]), int(each[2])) for each in found if each is not None)
-        if len(stretches) < len(found):
+        matches = [_STRETCH.fullmatch(part) for part in text.split("+")]
+        stretches = tuple((float(each[1]), int(each[2])) for each in matches if each is not None)
+        if len(stretches) < len(matches):
             raise ValueError(f"{shorten(text)!r} is no schedule: write it as [12]*400+[4]*600")
         total = sum(count for _, count in stretches)
         if total != TIMES:
@@ -69,7 +69,7 @@ ScheduleText = Annotated[str, BeforeValidator(_schedule)]
 Scale = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class Looks(NamedTuple):
+class CutCounts(NamedTuple):
     """How often CLIP looks at once, and at what; see `nets.cutouts.Cuts`."""
 
     overview: int
@@ -109,18 +109,20 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _sees_something(self) -> Self:
-        blind = next((k for k in range(TIMES) if self.looks(k).overview + self.looks(k).inner < 1), None)
+        blind = next(
+            (k for k in range(TIMES) if self.cut_counts(k).overview + self.cut_counts(k).inner < 1), None
+        )
         if blind is not None:
             raise ValueError(f"no cuts at {blind} of {TIMES}: cut_overview + cut_innercut must be 1 or more")
         return self
 
-    def looks(self, index: int) -> Looks:
+    def cut_counts(self, index: int) -> CutCounts:
         """How to look at an index in [0, 1000), 0 being pure noise."""
         overview, inner, power, grey = (
             Course.parse(text).at(index)
             for text in (self.cut_overview, self.cut_innercut, self.cut_ic_pow, self.cut_icgray_p)
         )
-        return Looks(int(overview), int(inner), power, min(grey, 1.0))
+        return CutCounts(int(overview), int(inner), power, min(grey, 1.0))
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,14 @@ class SettingsFile:
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    # TEMP alias for apps
+    @property
+    def asked(self) -> dict[str, Any]:
+        """`inputs`."""
+        return self.inputs
 
 
 def read_settings(path: Path) -> SettingsFile:
@@ -142,36 +150,36 @@ def read_settings(path: Path) -> SettingsFile:
         BadBrief: there is no such file, it is no JSON object, or a value is out of its range.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadBrief(f"no settings at {str(path)!r}: check the name") from None
     except (OSError, ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+        values = None
+    if not isinstance(values, dict):
         raise BadBrief(f"{str(path)!r} is no settings file: use the JSON that Disco Diffusion saved")
-    settings = {name: told[name] for name in Settings.model_fields if name in told}
+    settings = {name: values[name] for name in Settings.model_fields if name in values}
     checked_settings(settings, path)
-    own = told.get("danqing")
-    if isinstance(own, dict):
-        return SettingsFile(settings, own)
+    inputs = values.get("danqing")
+    if isinstance(inputs, dict):
+        return SettingsFile(settings, inputs)
     try:
-        asked = _asked(told)
+        inputs = _inputs_of(values)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadBrief(f"{str(path)!r} cannot be followed: {error}") from None
-    known = {*settings, *_FOLLOWED}
-    left = sorted(name for name, value in told.items() if name not in known and value not in _SPARE)
+    names = {*settings, *_FOLLOWED}
+    left = sorted(name for name, value in values.items() if name not in names and value not in _SPARE)
     notes = (f"not followed in {path.name}: {', '.join(left)}",) if left else ()
-    return SettingsFile(settings, asked, notes)
+    return SettingsFile(settings, inputs, notes)
 
 
-def checked_settings(told: Mapping[str, Any], path: Path) -> Settings:
+def checked_settings(values: Mapping[str, Any], path: Path) -> Settings:
     """Settings from loose values.
 
     Raises:
         BadBrief: naming the first value that cannot be, and the file.
     """
     try:
-        return Settings.model_validate(dict(told))
+        return Settings.model_validate(dict(values))
     except ValueError as error:  # pydantic's ValidationError is one
         first = getattr(error, "errors", list)()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -179,16 +187,16 @@ def checked_settings(told: Mapping[str, Any], path: Path) -> Settings:
         raise BadBrief(f"{str(path)!r}: {where or 'cuts'}: {text}") from None
 
 
-def write_settings(settings: Mapping[str, Any], asked: Mapping[str, Any], script: Script) -> str:
+def write_settings(settings: Mapping[str, Any], inputs: Mapping[str, Any], script: Script) -> str:
     """The text of a settings file: the original's names for all that it knows, and `asked` as it is.
 
     settings: those of `Settings` that are not a painter's own.
     """
     prompts = {str(frame): [f"{text}:{weight:g}" for text, weight in lines] for frame, lines in script.scenes}
-    film = {theirs: asked[ours] for theirs, ours in _FILM.items() if ours in asked}
-    scale = {"clip_guidance_scale": asked["guidance"] * CLIP_SCALE} if "guidance" in asked else {}
-    told = {"text_prompts": prompts, **scale, **settings, **film, "danqing": dict(asked)}
-    return json.dumps(told, indent=4, ensure_ascii=False) + "\n"
+    film = {theirs: inputs[ours] for theirs, ours in _FILM.items() if ours in inputs}
+    scale = {"clip_guidance_scale": inputs["guidance"] * CLIP_SCALE} if "guidance" in inputs else {}
+    values = {"text_prompts": prompts, **scale, **settings, **film, "danqing": dict(inputs)}
+    return json.dumps(values, indent=4, ensure_ascii=False) + "\n"
 
 
 _FILM = {  # the original's name -> the field of a form
@@ -210,37 +218,37 @@ _FOLLOWED = {
 }
 
 
-def _asked(told: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a form for films that the original's keys ask for."""
-    asked = {ours: told[theirs] for theirs, ours in _FILM.items() if told.get(theirs) not in (None, "")}
+    inputs = {ours: values[theirs] for theirs, ours in _FILM.items() if values.get(theirs) not in (None, "")}
     for motion in ("angle", "zoom", "translation_x", "translation_y"):
-        if motion in asked:
-            asked[motion] = str(asked[motion])
-    frames = asked.get("frames")
+        if motion in inputs:
+            inputs[motion] = str(inputs[motion])
+    frames = inputs.get("frames")
     if isinstance(frames, int) and frames >= _EVERLASTING:
-        del asked["frames"]
-    if not isinstance(asked.get("seed", 0), int):  # "random_seed"
-        del asked["seed"]
-    if told.get("text_prompts"):
-        asked["prompt"] = Script.of(_prompts(told["text_prompts"])).text
-    if "clip_guidance_scale" in told:
-        asked["guidance"] = _number(told, "clip_guidance_scale") / CLIP_SCALE
-    share = re.fullmatch(r"\s*([0-9]{1,2})\s*%\s*", str(told.get("frames_skip_steps", "")))
+        del inputs["frames"]
+    if not isinstance(inputs.get("seed", 0), int):  # "random_seed"
+        del inputs["seed"]
+    if values.get("text_prompts"):
+        inputs["prompt"] = Script.of(_prompts(values["text_prompts"])).text
+    if "clip_guidance_scale" in values:
+        inputs["guidance"] = _number(values, "clip_guidance_scale") / CLIP_SCALE
+    share = re.fullmatch(r"\s*([0-9]{1,2})\s*%\s*", str(values.get("frames_skip_steps", "")))
     if share:
-        asked["strength"] = round(1 - int(share[1]) / 100, 6)
-    return asked
+        inputs["strength"] = round(1 - int(share[1]) / 100, 6)
+    return inputs
 
 
-def _number(told: Mapping[str, Any], name: str) -> float:
+def _number(values: Mapping[str, Any], name: str) -> float:
     try:
-        return float(told[name])
+        return float(values[name])
     except (TypeError, ValueError):
-        raise ValueError(f"{name} {shorten(str(told[name]))!r} is no number") from None
+        raise ValueError(f"{name} {shorten(str(values[name]))!r} is no number") from None
 
 
-def _prompts(told: Any) -> dict[int, list[str]]:
+def _prompts(value: Any) -> dict[int, list[str]]:
     """A table of prompts, or one list of them for all frames."""
-    table = told if isinstance(told, Mapping) else {0: told}
+    table = value if isinstance(value, Mapping) else {0: value}
     for frame in table:
         if not re.fullmatch(r"\s*[0-9]{1,6}\s*", str(frame)):
             raise ValueError(f"text_prompts: {shorten(str(frame))!r} is no number of a frame")

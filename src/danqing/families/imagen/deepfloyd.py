@@ -39,7 +39,7 @@ _CHANNELS = 3
 class IFText(MaskedEncoder):
     """T5's states as they are, those of pads too."""
 
-    def told(self, ids: Tensor, mask: Tensor) -> Conditioning:
+    def encode_ids(self, ids: Tensor, mask: Tensor) -> Conditioning:
         """What `read` gave, for n pictures."""
         return Conditioning(self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float())
 
@@ -51,12 +51,12 @@ class IFDenoiser:
     unet: UNet2DConditionModel
     levels: int = 1000
 
-    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Output [n 2c h w], the variance behind the prediction."""
-        told = None if words.concat_level is None else _numbered(words.concat_level, self.levels)
-        x = x if words.concat is None else torch.cat([x, words.concat], dim=1)
+        level = None if cond.concat_level is None else _numbered(cond.concat_level, self.levels)
+        x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         output: Tensor = self.unet(
-            x, t, encoder_hidden_states=words.tokens, class_labels=told, return_dict=False
+            x, t, encoder_hidden_states=cond.tokens, class_labels=level, return_dict=False
         )[0]
         return output
 
@@ -78,10 +78,10 @@ def read_if(folder: Path) -> Cascade:
         BadWeights: in one line that names the file and what is wrong with it.
     """
     text = read_tower(folder / "text_encoder", folder / "tokenizer")
-    reader = IFText(text.tokenizer, text.model, text.max_length)
+    encoder = IFText(text.tokenizer, text.model, text.max_length)
     further = folder / STAGE
     folders = [(folder, BASE), (further, ENLARGER)] if further.is_dir() else [(folder, BASE)]
-    painters = [_read_stage(place, kind, reader) for place, kind in folders]
+    painters = [_read_stage(place, kind, encoder) for place, kind in folders]
     base, last = painters[0].card, painters[-1].card
     stages = []
     if further.is_dir():
@@ -130,9 +130,9 @@ def _limit(scheduler: Config) -> Callable[[Tensor], Tensor] | None:
 
 
 def _read_stage(folder: Path, kind: str, text: MaskedEncoder) -> DiffusionPainter:
-    found = read_json(folder / "model_index.json").get("_class_name")
-    if found != kind:
-        raise BadWeights(f"{str(folder)!r} holds {found}, not {kind}: put the right stage of IF there")
+    name = read_json(folder / "model_index.json").get("_class_name")
+    if name != kind:
+        raise BadWeights(f"{str(folder)!r} holds {name}, not {kind}: put the right stage of IF there")
     unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
     base, channels = kind == BASE, unet.config.in_channels
     if channels != (_CHANNELS if base else 2 * _CHANNELS):

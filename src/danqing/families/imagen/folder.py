@@ -18,7 +18,7 @@ from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.thresholding import Dynamic
-from danqing.nets.efficient_unet import EfficientUNet
+from danqing.nets.efficient_unet import EfficientUNet, current_key
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import (
     Config,
@@ -87,7 +87,8 @@ def read_parts(folder: Path) -> Parts:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadWeights(f"{str(path)!r} describes no Imagen: {first_line(error)}") from None
     unets = tuple(
-        read_module(folder / _name(number), EfficientUNet.from_config) for number in range(len(stages))
+        read_module(folder / _name(number), EfficientUNet.from_config, current_key)
+        for number in range(len(stages))
     )
     parts = Parts(card, tower.open(shipped_part("clip")), tower, stages, unets, scheduler)
     _check_fit(folder, parts)
@@ -126,11 +127,11 @@ def _check_fit(folder: Path, parts: Parts) -> None:
     """
     width, pixels = parts.text.model.config.hidden_size, parts.unets[0].config.channels
     for number, unet in enumerate(parts.unets):
-        shown = pixels if number else 0
-        if (unet.config.channels, unet.config.concat_channels) != (pixels, shown):
+        concat_channels = pixels if number else 0
+        if (unet.config.channels, unet.config.concat_channels) != (pixels, concat_channels):
             raise BadWeights(
                 f"{str(folder / _name(number))!r} paints {unet.config.channels} channels beside "
-                f"{unet.config.concat_channels}, where its place asks for {pixels} beside {shown}: "
+                f"{unet.config.concat_channels}, where its place asks for {pixels} beside {concat_channels}: "
                 "put the stages in order"
             )
         if unet.config.text != width:

@@ -43,11 +43,11 @@ SCHEDULE: Config = {
 }
 
 
-def _enlarging(widths: tuple[int, ...], depths: tuple[int, ...], **told: int) -> EfficientUNetConfig:
+def _enlarging(widths: tuple[int, ...], depths: tuple[int, ...], **fields: int) -> EfficientUNetConfig:
     """A stage sees words at its lowest level only, and never itself, so that it paints any size."""
     attention = tuple(k == len(widths) - 1 for k in range(len(widths)))
     return EfficientUNetConfig(
-        concat_channels=4, widths=widths, depths=depths, attention=attention, to_itself=False, **told
+        concat_channels=4, widths=widths, depths=depths, attention=attention, to_itself=False, **fields
     )
 
 
@@ -99,9 +99,9 @@ class Denoiser:
 
     unet: EfficientUNet
 
-    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Pictures [n c h w], times [n] and words for n pictures -> output [n c h w]."""
-        output: Tensor = self.unet(x, t, words.tokens, words.mask, words.concat, words.concat_level)
+        output: Tensor = self.unet(x, t, cond.tokens, cond.mask, cond.concat, cond.concat_level)
         return output
 
 
@@ -114,38 +114,40 @@ def painter_of(parts: Parts) -> Cascade:
     painters = [stage_painter(parts, number) for number in range(len(parts.stages))]
     sides = [stage.side for stage in parts.stages]
     stages = [
-        SuperResolution(painter, max(1, side // before), level=told.level)
-        for painter, side, before, told in zip(painters[1:], sides[1:], sides, parts.stages[1:], strict=False)
+        SuperResolution(painter, max(1, side // before), level=config.level)
+        for painter, side, before, config in zip(
+            painters[1:], sides[1:], sides, parts.stages[1:], strict=False
+        )
     ]
     return Cascade(parts.card, painters[0], tuple(stages))
 
 
 def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
     """One stage, 0 the base, as a painter by itself."""
-    told, unet = parts.stages[number], parts.unets[number].eval()
+    config, unet = parts.stages[number], parts.unets[number].eval()
     card = parts.card.model_copy(
         update={
-            "name": f"{parts.card.name} {told.side}",
-            "width": told.side,
-            "height": told.side,
+            "name": f"{parts.card.name} {config.side}",
+            "width": config.side,
+            "height": config.side,
             "grid": unet.grid,
-            "steps": told.steps,
-            "guidance": told.guidance,
-            "sampler": told.sampler,
+            "steps": config.steps,
+            "guidance": config.guidance,
+            "sampler": config.sampler,
         }
     )
     prediction = Prediction(parts.scheduler.get("prediction_type", "epsilon"))
     schedule = Schedule.from_config(parts.scheduler)
-    shown = bool(unet.config.concat_channels)
+    enlarges = bool(unet.config.concat_channels)
     return DiffusionPainter(
         card=card,
         text=parts.text,
-        network=Correcting(Denoiser(unet), prediction, schedule) if shown else Denoiser(unet),
+        network=Correcting(Denoiser(unet), prediction, schedule) if enlarges else Denoiser(unet),
         prediction=prediction,
         schedule=schedule,
         codec=IdentityCodec(unet.config.channels),
         modules={"unet": unet},
-        limit=Dynamic(told.p, told.cap),
+        limit=Dynamic(config.p, config.cap),
     )
 
 
@@ -163,10 +165,10 @@ def open_weights(folder: Path) -> Cascade:
 
 def fresh_parts(preset: str, text: MaskedEncoder, tower: Tower, stages: int | None = None) -> Parts:
     """Parts of a preset with random weights, its first `stages` or all of them, for the words of `text`."""
-    configs, told = UNETS[preset][:stages], STAGES[preset][:stages]
+    configs, stage_configs = UNETS[preset][:stages], STAGES[preset][:stages]
     width = text.model.config.hidden_size
     unets = tuple(EfficientUNet(replace(config, text=width)).eval() for config in configs)
-    return Parts(imagen_card(preset, told, unets), text, tower, told, unets, dict(SCHEDULE))
+    return Parts(imagen_card(preset, stage_configs, unets), text, tower, stage_configs, unets, dict(SCHEDULE))
 
 
 def random_parts(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) -> Parts:

@@ -78,7 +78,7 @@ SCHEDULE: Config = {
 }
 
 
-def depth_map(given: InputImages, codec: Codec) -> Tensor:
+def depth_map(images: InputImages, codec: Codec) -> Tensor:
     """What the depth variant sees besides its latents: [1 1 h w] from -1 (far) to 1 (near), at latent size.
 
     A depth that is the same everywhere says nothing: it is 0, with a warning.
@@ -86,12 +86,12 @@ def depth_map(given: InputImages, codec: Codec) -> Tensor:
     Raises:
         BadBrief: no depth is given.
     """
-    if given.depth is None:
+    if images.depth is None:
         raise BadBrief(
             'this model paints by a depth map: give one, as in danqing redraw a.png "words" --depth depth.png'
         )
-    sides = [side // codec.factor for side in given.depth.shape[-2:]]
-    small = F.interpolate(given.depth, sides, mode="bicubic", align_corners=False)
+    sides = [side // codec.factor for side in images.depth.shape[-2:]]
+    small = F.interpolate(images.depth, sides, mode="bicubic", align_corners=False)
     low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
     spread = high - low
     flat = spread <= 1e-6 * high.abs().clamp(min=1)  # bicubic weights sum to 1 but for rounding

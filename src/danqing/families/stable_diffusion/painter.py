@@ -130,36 +130,36 @@ class Denoiser:
     unet: UNet2DConditionModel
     label: int | None = None
 
-    def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
-        x = x if words.concat is None else torch.cat([x, words.concat], dim=1)
+        x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         output: Tensor = self.unet(
             x,
             t,
-            encoder_hidden_states=words.tokens,
-            encoder_attention_mask=words.mask,
+            encoder_hidden_states=cond.tokens,
+            encoder_attention_mask=cond.mask,
             class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
             return_dict=False,
         )[0]
         return output
 
 
-def masked_picture(given: InputImages, codec: Codec) -> Tensor:
+def masked_picture(images: InputImages, codec: Codec) -> Tensor:
     """What Stable Diffusion's inpainting networks see besides their latents, [1 1+c h w].
 
     The region to repaint, and the latents of the picture with that region grey.
     """
-    assert given.image is not None
-    region = torch.ones_like(given.image[:, :1]) if given.region is None else given.region
-    latents = codec.encode(given.image * (region < 0.5))
+    assert images.image is not None
+    region = torch.ones_like(images.image[:, :1]) if images.region is None else images.region
+    latents = codec.encode(images.image * (region < 0.5))
     return torch.cat([F.interpolate(region, latents.shape[-2:]), latents], dim=1)
 
 
-def _beside(parts: Parts) -> Callable[[InputImages, Codec], Tensor] | None:
+def _concat_function(parts: Parts) -> Callable[[InputImages, Codec], Tensor] | None:
     """What the network sees besides its latents, by how many channels more it takes."""
     latents = parts.vae.config.latent_channels
-    known = {0: None, 1: extra_channels.depth_map, latents + 1: masked_picture}
-    return known[parts.unet.config.in_channels - latents]
+    functions = {0: None, 1: extra_channels.depth_map, latents + 1: masked_picture}
+    return functions[parts.unet.config.in_channels - latents]
 
 
 def painter_of(parts: Parts) -> DiffusionPainter:
@@ -178,7 +178,7 @@ def painter_of(parts: Parts) -> DiffusionPainter:
         enlarger=parts.upscaler,
         latent_rgb=parts.latent_rgb,
         modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
-        concat=_beside(parts),
+        concat=_concat_function(parts),
         adapters=parts.adapters,
     )
 
@@ -213,7 +213,7 @@ def x4_of(parts: Parts, low: Config) -> X4Painter:
         parts.vae.register_to_config(
             scaling_factor=extra_channels.X4_SCALE
         )  # folders older than the field lack it
-    told = partial(Denoiser, parts.unet.eval())
+    network_at = partial(Denoiser, parts.unet.eval())
     plain = {name: getattr(parts.card, name) for name in ("name", "family", "paper", "year", "licence")}
     side = 4 * int(parts.unet.config.sample_size)
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
@@ -232,8 +232,8 @@ def x4_of(parts: Parts, low: Config) -> X4Painter:
     return X4Painter(
         card=card,
         text=TextEncoder.of(parts.tokenizer, parts.text_encoder),
-        network=told(NOISE_LEVEL),
-        told=told,
+        network=network_at(NOISE_LEVEL),
+        network_at=network_at,
         prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(parts.scheduler),
         codec=KLCodec(parts.vae),

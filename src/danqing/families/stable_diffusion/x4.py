@@ -36,10 +36,10 @@ class X4Painter(DiffusionPainter):
     """
 
     low: Schedule = field(kw_only=True)
-    told: Callable[[int], Network] = field(kw_only=True)
+    network_at: Callable[[int], Network] = field(kw_only=True)
     level: int = field(default=NOISE_LEVEL, kw_only=True)
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002
         """Words alone do not say what to enlarge.
 
         Raises:
@@ -59,7 +59,7 @@ class X4Painter(DiffusionPainter):
             raise BadBrief(
                 f"noise_level {level} is beyond what model {self.card.name!r} knows: use 0 to {NOISIEST}"
             )
-        return replace(self, level=level, network=self.told(level))
+        return replace(self, level=level, network=self.network_at(level))
 
     def tiles(self, height: int, width: int) -> int:
         """In how many tiles `repaint` paints a picture of that size."""
@@ -78,16 +78,16 @@ class X4Painter(DiffusionPainter):
         small = self._fitted(pixels[:, :3])
         drawn = seeds.normal(3 + self.codec.channels, *small.shape[-2:])
         noised = self._noised(small, drawn[:, :3]).to(self.device)
-        words = super().condition(brief)
+        cond = super().condition(brief)
         total = torch.zeros(1, 3, *(factor * side for side in small.shape[-2:]))
         weight = torch.zeros_like(total[:, :1])
         for rows, columns in _tiles(*small.shape[-2:]):
             concat = noised[..., rows, columns]
             start = Canvas(drawn[:, 3:, rows, columns].to(noised), seeds, 0, brief.steps or 0)
-            *_, done = self.steps(brief, _seeing(words, concat), start)
+            *_, painted = self.steps(brief, _seeing(cond, concat), start)
             fade = _fade(*concat.shape[-2:]).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
             down, right = (slice(factor * part.start, factor * part.stop) for part in (rows, columns))
-            total[..., down, right] += fade * self.finish(done)
+            total[..., down, right] += fade * self.finish(painted)
             weight[..., down, right] += fade
             large = total / weight.clamp(min=1e-6)
             yield large[..., : factor * pixels.shape[-2], : factor * pixels.shape[-1]]
@@ -103,9 +103,9 @@ class X4Painter(DiffusionPainter):
         return torch.nn.functional.pad(small, (0, right, 0, down), mode="replicate")
 
 
-def _seeing(words: Conditioning, concat: Tensor) -> Conditioning:
-    negative = None if words.negative is None else replace(words.negative, concat=concat)
-    return replace(words, concat=concat, negative=negative)
+def _seeing(cond: Conditioning, concat: Tensor) -> Conditioning:
+    negative = None if cond.negative is None else replace(cond.negative, concat=concat)
+    return replace(cond, concat=concat, negative=negative)
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:

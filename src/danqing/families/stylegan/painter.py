@@ -20,7 +20,7 @@ from torch import Tensor
 
 from danqing.conditioning.encode import encode
 from danqing.conditioning.names import NO_NAMES, Names, label_of
-from danqing.conditioning.prompt import unwanted, words
+from danqing.conditioning.prompt import parse_negative, styled_prompt
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
@@ -54,7 +54,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Wish:
+class LabelAndClip:
     """Words as a label of the network, and behind it what CLIP makes of them: tokens [1 1 k + d]."""
 
     names: Names
@@ -63,9 +63,9 @@ class Wish:
     @torch.no_grad()
     def __call__(self, text: str) -> Conditioning:
         """No words wish nothing: zeros."""
-        named, heard = self.names(text), self.scorer.words([text])
-        wish = heard if text.strip() else torch.zeros_like(heard)
-        return Conditioning(torch.cat([named.tokens, wish[None]], dim=2))
+        named, embedding = self.names(text), self.scorer.text_embeddings([text])
+        target = embedding if text.strip() else torch.zeros_like(embedding)
+        return Conditioning(torch.cat([named.tokens, target[None]], dim=2))
 
 
 @dataclass(eq=False)
@@ -78,11 +78,11 @@ class StylePainter(LatentPainter[StyleGenerator]):
     scorer: ClipScorer | None = None
     search: Search = Search()
 
-    def condition(self, brief: ResolvedBrief, given: InputImages = NO_IMAGES) -> Conditioning:
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The words, and the styles of a given picture as `image` [1 rows style 1]."""
-        text = self.names if self.scorer is None else Wish(self.names, self.scorer)
-        said = encode(text, words(brief, self.card), unwanted(brief), steps=1)
-        return replace(said, image=self._styles(given, label_of(said, len(self.names))))
+        text = self.names if self.scorer is None else LabelAndClip(self.names, self.scorer)
+        conditioning = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
+        return replace(conditioning, image=self._styles(images, label_of(conditioning, len(self.names))))
 
     @torch.no_grad()
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
@@ -91,57 +91,57 @@ class StylePainter(LatentPainter[StyleGenerator]):
         Raises:
             NotFinite: the network gave NaN or infinite values.
         """
-        said = conditioning.expand(len(canvas.seeds))
-        label = label_of(said, len(self.names))
+        conditioning = conditioning.expand(len(canvas.seeds))
+        label = label_of(conditioning, len(self.names))
         z = canvas.state.flatten(1)
         noise = [canvas.seeds.normal(1, side, side).to(z) for side in self.generator.synthesis.sides]
-        scene = _Scene(self.generator, noise, *self._kept(brief, said))
+        scene = _Scene(self.generator, noise, *self._styles_kept(brief, conditioning))
         w = self._style(z, label, brief)
         if self.scorer is None or canvas.of == 1:
             yield self._painted(canvas, scene(w))
             return
-        wish = self._wish(said)
+        target = self._target(conditioning)
         others = canvas.seeds.normal(self.search.candidates, z.shape[1]).to(z)
         for k, drawn in enumerate(others):
             more = self._style(drawn, label[k].expand(len(drawn), -1), brief)
-            w[k] = best_of(torch.cat([w[k : k + 1], more]), scene.alone(k), self.scorer, wish[k])
-        climb = Climb(w, wish, self.scorer, self.search.rate, self.search.pull)
+            w[k] = best_of(torch.cat([w[k : k + 1], more]), scene.alone(k), self.scorer, target[k])
+        climb = Climb(w, target, self.scorer, self.search.rate, self.search.pull)
         for step in range(1, canvas.of + 1):
             w = w if step == 1 else climb.step(scene)
             canvas = self._painted(canvas, scene(w))
             yield canvas
 
     def _count(self, brief: ResolvedBrief, conditioning: Conditioning) -> int:
-        led = self.scorer is not None and bool(self._wish(conditioning).any())
-        return brief.steps if led else 1
+        searches = self.scorer is not None and bool(self._target(conditioning).any())
+        return brief.steps if searches else 1
 
     def _style(self, z: Tensor, label: Tensor, brief: ResolvedBrief) -> Tensor:
         return self.generator.truncated(self.generator.mapping(z, label), truncation(brief))
 
-    def _wish(self, said: Conditioning) -> Tensor:
+    def _target(self, conditioning: Conditioning) -> Tensor:
         """What the pictures shall be near to, [n d] of length 1, or zeros."""
-        parts = said.parts
+        parts = conditioning.parts
         sums = [part.weights[:, None] * part.tokens[..., len(self.names) :].mean(dim=1) for part in parts]
         return F.normalize(torch.stack(sums).sum(dim=0), dim=1)
 
-    def _styles(self, given: InputImages, label: Tensor) -> Tensor | None:
+    def _styles(self, images: InputImages, label: Tensor) -> Tensor | None:
         """The styles of the given picture, or the weighted mean of several; [1 rows style 1]."""
-        if not given.references:
-            return None if given.image is None else self._projected(given.image, label)[..., None]
-        styles = [self._projected(picture, label) for picture in given.references]
-        weights = torch.tensor(given.weights) / sum(given.weights)
+        if not images.references:
+            return None if images.image is None else self._projected(images.image, label)[..., None]
+        styles = [self._projected(picture, label) for picture in images.references]
+        weights = torch.tensor(images.weights) / sum(images.weights)
         return torch.einsum("k,knrd->nrd", weights, torch.stack(styles))[..., None]
 
     def _projected(self, picture: Tensor, label: Tensor) -> Tensor:
-        seen = picture[:, : self.generator.config.channels]
-        return projected(self.generator, seen, label, self.search.projection)
+        pixels = picture[:, : self.generator.config.channels]
+        return projected(self.generator, pixels, label, self.search.projection)
 
-    def _kept(self, brief: ResolvedBrief, said: Conditioning) -> tuple[Tensor | None, int]:
+    def _styles_kept(self, brief: ResolvedBrief, conditioning: Conditioning) -> tuple[Tensor | None, int]:
         """The styles of a given picture, and the row from which on they give way."""
-        if said.image is None:
+        if conditioning.image is None:
             return None, 0
         strength = 1.0 if brief.strength is None else brief.strength
-        return said.image[..., 0], round((1 - strength) * self.generator.synthesis.rows)
+        return conditioning.image[..., 0], round((1 - strength) * self.generator.synthesis.rows)
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,9 @@ def style_card(name: str, generator: StyleGenerator) -> Card:
         paper="1812.04948",
         year=2018,
     )
-    led = " and ".join((*(["names it knows"] if generator.labels else []), "CLIP"))
-    told = {"can": card.can | {Can.WORDS, Can.REDRAW}, "steps": 12, "led_by": led}
-    return card.model_copy(update=told)
+    led_by = " and ".join((*(["names it knows"] if generator.labels else []), "CLIP"))
+    fields = {"can": card.can | {Can.WORDS, Can.REDRAW}, "steps": 12, "led_by": led_by}
+    return card.model_copy(update=fields)
 
 
 def fresh_networks(

@@ -24,9 +24,9 @@ _STARTS = 64
 _SIZES = (1, 2, 4)
 
 
-def picture_error(painted: Tensor, wanted: Tensor) -> Tensor:
+def picture_error(painted: Tensor, target: Tensor) -> Tensor:
     """Mean squared difference of pictures at full, half and quarter size, [n]."""
-    differences = [F.avg_pool2d(painted - wanted, size) for size in _SIZES]
+    differences = [F.avg_pool2d(painted - target, size) for size in _SIZES]
     return torch.stack([each.square().mean(dim=(1, 2, 3)) for each in differences]).mean(dim=0)
 
 
@@ -64,9 +64,9 @@ def _best_start(generator: StyleGenerator, picture: Tensor, label: Tensor) -> Te
 
 
 @torch.no_grad()
-def best_of(candidates: Tensor, paint: Paint, scorer: ClipScorer, wish: Tensor) -> Tensor:
+def best_of(candidates: Tensor, paint: Paint, scorer: ClipScorer, target: Tensor) -> Tensor:
     """Of styles [n style] the one whose picture is nearest to `wish` [d]: [style]."""
-    return candidates[(scorer.pictures(paint(candidates)) @ wish).argmax()]
+    return candidates[(scorer.image_embeddings(paint(candidates)) @ target).argmax()]
 
 
 class Climb:
@@ -76,15 +76,15 @@ class Climb:
     the numbers of w) from the start costs in cosine.
     """
 
-    def __init__(self, start: Tensor, wish: Tensor, scorer: ClipScorer, rate: float, pull: float) -> None:
-        self._start, self._wish, self._scorer, self._pull = start, wish, scorer, pull
+    def __init__(self, start: Tensor, target: Tensor, scorer: ClipScorer, rate: float, pull: float) -> None:
+        self._start, self._target, self._scorer, self._pull = start, target, scorer, pull
         self._w = start.clone().requires_grad_()
         self._optimiser = torch.optim.Adam([self._w], lr=rate)
 
     @torch.enable_grad()
     def step(self, paint: Paint) -> Tensor:
         """One step; the styles after it [n style]."""
-        nearness = (self._scorer.pictures(paint(self._w)) * self._wish).sum(dim=1)
+        nearness = (self._scorer.image_embeddings(paint(self._w)) * self._target).sum(dim=1)
         away = (self._w - self._start).square().mean(dim=1)
         self._optimiser.zero_grad()
         torch.autograd.backward((self._pull * away - nearness).sum())

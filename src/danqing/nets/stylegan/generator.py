@@ -61,15 +61,15 @@ class Mapping(nn.Module):
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
         labelled = config.labels > 0
-        self.told = EqualLinear(config.labels, config.latent, bias=False) if labelled else None
+        self.label_embedding = EqualLinear(config.labels, config.latent, bias=False) if labelled else None
         widths = [config.latent * (1 + labelled), *[config.style] * config.depth]
         self.layers = nn.ModuleList(EqualLinear(a, b, rate=config.rate) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """Both are brought to length 1 (times the root of their number) first."""
         x = unit(z)
-        if self.told is not None:
-            x = torch.cat([x, unit(self.told(label))], dim=1)
+        if self.label_embedding is not None:
+            x = torch.cat([x, unit(self.label_embedding(label))], dim=1)
         for layer in self.layers:
             x = leaky(layer(x))
         return x
@@ -131,12 +131,12 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, noise: list[Tensor] | None = None) -> Tensor:
         """noise: [n 1 side side] for each of `sides`; None is none at all. Not clipped."""
-        given: Sequence[Tensor | None] = noise or [None] * len(self.layers)
-        x = self.layers[0](self.start.expand(len(ws), -1, -1, -1), ws[:, 0], given[0])
+        noises: Sequence[Tensor | None] = noise or [None] * len(self.layers)
+        x = self.layers[0](self.start.expand(len(ws), -1, -1, -1), ws[:, 0], noises[0])
         picture: Tensor = self.pixels[0](x, ws[:, 1])
         for k, pixels in enumerate(self.pixels[1:], start=1):
             for row in (2 * k - 1, 2 * k):
-                x = self.layers[row](x, ws[:, row], given[row])
+                x = self.layers[row](x, ws[:, row], noises[row])
             picture = doubled(picture) + pixels(x, ws[:, 2 * k + 1])
         return picture
 
