@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from danqing.apps.forms import EDIT_STEPS, Learn
 from PIL import Image, ImageDraw, ImageOps
 
 import danqing.zoo
 from danqing.apps.edit import USUAL, WAY, edit, evenly
-from danqing.apps.forms import EDIT_STEPS, Learn
 from danqing.apps.inpaint import inpaint
 from danqing.apps.learn import learn
 from danqing.apps.paint import paint

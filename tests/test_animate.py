@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 
 from danqing.apps._camera import Move, warped
-from danqing.apps._disco_settings_file import scripted
+from danqing.apps._session import Session
 from danqing.apps._video import check_film, find_ffmpeg, save_film
 from danqing.apps.animate import animate
-from danqing.apps.forms import Animate
 from danqing.conditioning.keyframes import KeyFrames, Script
 from danqing.core.brief import Brief
 from danqing.core.card import Can
@@ -138,7 +137,7 @@ def test_what_comes_in():
 
 def test_frames_follow_one_another(painter):
     told = []
-    frames = animate("a cat", painter=painter, zoom="1.05", watch=told.append, **SHORT)
+    frames = animate("a cat", painter=painter, zoom="1.05", progress=told.append, **SHORT)
     assert [frame.brief.seed for frame in frames] == [5, 6, 7]
     assert [frame.brief.strength for frame in frames] == [None, 0.5, 0.5]
     assert {frame.image.size for frame in frames} == {(128, 128)}
@@ -187,7 +186,7 @@ def test_a_film_led_by_clip_and_set_by_a_file(painter, tmp_path):
     told = {"text_prompts": {"0": ["a cat:2", "fog:-1"]}, "eta": 0.9, "max_frames": 2, "steps": 4}
     path.write_text(json.dumps(told))
     notes = []
-    frames = animate(painter=disco, settings=str(path), seed=5, strength=0.5, watch=notes.append)
+    frames = animate(painter=disco, settings=str(path), seed=5, strength=0.5, progress=notes.append)
     assert [frame.brief.prompt for frame in frames] == ["a cat::2 fog::-1"] * 2
     plain = animate("a cat::2 fog::-1", painter=disco, **{**SHORT, "frames": 2})
     assert plain[0].image.tobytes() != frames[0].image.tobytes()
@@ -340,7 +339,7 @@ def test_a_settings_file_with_wrong_values_is_one_line(tmp_path):
     path = tmp_path / "settings.txt"
     path.write_text('{"text_prompts": {"0": ["a cat"]}, "max_frames": "many"}')
     with pytest.raises(BadBrief, match="frames 'many' is not a whole number"):
-        scripted(Animate.of("", settings=str(path)))
+        animate.parse({"settings": str(path)}, Session())
 
 
 @pytest.mark.parametrize(
@@ -364,5 +363,5 @@ def test_the_command_refuses_before_it_paints(tiny, tmp_path, monkeypatch, capfd
 
 
 def test_a_script_that_reads_as_a_form():
-    form = Animate.of("0: a cat | 20: a dog", zoom="0: (1.02)")
-    assert (form.frames, form.border, form.needs) == (24, "edge", frozenset({Can.REDRAW}))
+    inputs = animate.parse({"prompt": "0: a cat | 20: a dog", "zoom": "0: (1.02)"}, Session())
+    assert (inputs.frames, inputs.border, inputs.needs) == (24, "edge", frozenset({Can.REDRAW}))

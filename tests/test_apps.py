@@ -14,17 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from danqing.apps._blend import weighted_text
 from danqing.apps._canvas_fit import CanvasFit, checked_mask, composite, feathered
-from danqing.apps.blend import blend, weighed
-from danqing.apps.describe import words_of
-from danqing.apps.edit import edit
-from danqing.apps.forms import Blend, Edit, Form, Inpaint, Outpaint, Pan, Redraw, Stylize, Upscale, Vary, Zoom
-from danqing.apps.inpaint import inpaint
-from danqing.apps.outpaint import outpaint, pan, zoom
-from danqing.apps.redraw import redraw
-from danqing.apps.stylize import stylize
-from danqing.apps.upscale import upscale
-from danqing.apps.vary import vary
+from danqing.apps._describe import words_of
+from danqing.apps._inputs import AppInputs
+from danqing.apps._session import Session
+from danqing.apps.blend import Blend, blend
+from danqing.apps.edit import Edit, edit
+from danqing.apps.inpaint import Inpaint, inpaint
+from danqing.apps.outpaint import Outpaint, outpaint
+from danqing.apps.pan import Pan, pan
+from danqing.apps.redraw import Redraw, redraw
+from danqing.apps.stylize import Stylize, stylize
+from danqing.apps.upscale import Upscale, upscale
+from danqing.apps.vary import Vary, vary
+from danqing.apps.zoom import Zoom, zoom
 from danqing.conditioning.grammar import parse
 from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
@@ -239,7 +243,7 @@ def test_an_app_tells_what_was_asked_and_can_be_read_again(painter, tmp_path):
     )
     again = Picture.open(picture.save(tmp_path / "out.png"))
     assert again.info.app == "inpaint"
-    assert {"feather": 3, "prompt": "a cat", "steps": 4, "seed": 3}.items() <= again.info.asked.items()
+    assert {"feather": 3, "prompt": "a cat", "steps": 4, "seed": 3}.items() <= again.info.inputs.items()
     assert again.brief.image == str(tmp_path / "in.png")
     assert isinstance(again.brief, Brief)
 
@@ -404,7 +408,7 @@ APPS = {
     "stylize": lambda image, **given: stylize(image, "a cat", style="anime", **given),
     "upscale": lambda image, **given: upscale(image, creative=True, prompt="a cat", **given),
     "edit": lambda image, **given: edit(image, "a cat", effort=0.02, etas=(0, 1), **given),
-    "edit fast": lambda _, **given: edit(painted(), "a dog", fast=True, **given),
+    "edit fast": lambda _, **given: edit(painted(), "a dog", method="inversion", **given),
 }
 
 
@@ -414,7 +418,7 @@ def painted(seed=1) -> Picture:
     return Picture(drawing((64, 64), "RGB", seed), brief)
 
 
-FORMS: dict[str, type[Form]] = {
+FORMS: dict[str, type[AppInputs]] = {
     "redraw": Redraw,
     "inpaint": Inpaint,
     "outpaint": Outpaint,
@@ -440,7 +444,7 @@ def test_every_app_on_every_painter(kind, name, painters):
     """It gives pictures, the same ones again, tells their parent, and leaves the painter as it was."""
     painter = painters[kind]
     told = []
-    request = {"painter": painter, "watch": told.append, "steps": 4, "seed": 3}
+    request = {"painter": painter, "progress": told.append, "steps": 4, "seed": 3}
     if not FORMS[name].needs | needed(name) <= painter.card.can:
         with pytest.raises(BadBrief, match="cannot"):
             APPS[name](drawing((64, 48), "RGB"), **request)
@@ -483,8 +487,8 @@ def states(painter) -> dict[str, torch.Tensor]:
         ("a fox AND a wolf", "a cat::3", (0.45, 0.45, 0.1)),
     ],
 )
-def test_a_picture_counts_in_a_blend_as_asked_however_its_own_words_are_weighed(first, second, shares):
-    wanted = parse(f"{weighed(first, 9)} {weighed(second, 1)}")
+def test_a_picture_counts_in_a_blend_as_asked_however_its_own_words_are_weighted_text(first, second, shares):
+    wanted = parse(f"{weighted_text(first, 9)} {weighted_text(second, 1)}")
     assert wanted.blend
     assert wanted.weights == pytest.approx(shares)
 
@@ -497,4 +501,4 @@ def test_the_words_of_a_picture_say_its_style(painter):
         ("a cat::1 a dog::2", "a cat, ink wash style::1 a dog, ink wash style::2"),
     ):
         source = Source(drawing(), "", brief=Brief.of(prompt, style="ink"))
-        assert words_of(source, card) == said
+        assert words_of(source, card, Session()) == said

@@ -169,7 +169,7 @@ def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch)
         progress.Progress, "update", lambda *_, total, completed, **__: shown.append((completed, total))
     )
     with progress.working("toy", "3 pictures") as watch:
-        app("a cat", painter=Toy(), count=3, steps=2, watch=watch)
+        app("a cat", painter=Toy(), count=3, steps=2, progress=watch)
     assert shown == [(step, 6) for step in range(1, 7)]
 
 

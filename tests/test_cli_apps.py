@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from danqing.apps._registry import names
 from danqing.apps.describe import describe
 from danqing.conditioning.wildcards import choose
 from danqing.core.errors import BadBrief
@@ -18,7 +19,6 @@ from danqing.core.picture import Picture
 from danqing.core.sources import picture_id
 from danqing.families.stable_diffusion.painter import random_parts, save_folder
 from danqing.interfaces.cli import main as cli
-from danqing.interfaces.cli.apps import APPS
 
 
 def loaded(path: str) -> Image.Image:
@@ -332,7 +332,7 @@ def test_what_show_reads_comes_from_strangers(ask):
     ask("redraw", "in.png", "a cat", "-o", "a.png")
     picture = Picture.open("a.png")
     for asked in ({"form": 1, "brief": 2}, {"strength": "\x1b[31m"}, {"image": "x\x1b[2Jy"}, {"new": [1]}):
-        info = picture.info.model_copy(update={"asked": {**picture.info.asked, **asked}})
+        info = picture.info.model_copy(update={"asked": {**picture.info.inputs, **asked}})
         Picture(picture.image, picture.brief, info).save("b.png")
         answer = ask("show", "b.png")
         assert answer.code == 0, answer.err
@@ -372,7 +372,7 @@ def test_help_tells_what_happens_without_an_option(capfd):
     assert "Learning rate [default: (what suits the model)]" in said
 
 
-@pytest.mark.parametrize("name", sorted(APPS))
+@pytest.mark.parametrize("name", names())
 def test_every_command_has_a_help_page_with_an_example(capfd, name):
     assert cli.run([name, "--help"]) == 0
     page = capfd.readouterr().out

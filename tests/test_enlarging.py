@@ -76,7 +76,7 @@ def test_tiles_of_the_shipped_upscaler_are_the_whole():
 
 def test_a_picture_is_what_the_painter_makes_of_it():
     given, toldof, who = picture(140, 150), [], painter()
-    large = enlarged(given, who, watch=lambda done, of: toldof.append((done, of)))
+    large = enlarged(given, who, progress=lambda now: toldof.append((now.step, now.of)))
     (whole,) = to_pil(who.enlarge(from_pil(given)[None]), "transparent")
     assert large.mode == "RGBA"
     assert large.size == (600, 560)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from danqing.apps.edit import edit
-from danqing.apps.forms import Edit, Learn
-from danqing.apps.learn import learn
+from danqing.apps.edit import Edit, edit
+from danqing.apps.learn import Learn, learn
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.stylize import stylize

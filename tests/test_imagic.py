@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from danqing.apps.edit import USUAL, WAY, edit, evenly
+from danqing.apps._edit import CANDIDATE_ETAS, DEFAULT_ETAS, evenly
+from danqing.apps._session import Session
+from danqing.apps.edit import edit
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Canvas, Conditioning
@@ -200,11 +202,16 @@ def test_a_strip_without_etas_is_chosen_from_a_longer_one(painter, picture, monk
     painter = replace(painter, card=painter.card.model_copy(update={"styles": {"ink": "ink/水墨"}}))
     [image] = to_pil(picture)
     asked = {"painter": painter, "effort": 0.01, "steps": 2, "seed": 1, "style": "ink"}
-    whole, strip = edit(image, "a (red:1.2) dog", etas=WAY, **asked), edit(image, "a (red:1.2) dog", **asked)
+    whole, strip = (
+        edit(image, "a (red:1.2) dog", etas=CANDIDATE_ETAS, **asked),
+        edit(image, "a (red:1.2) dog", **asked),
+    )
     pixels = torch.stack([from_pil(one.image)[:3] for one in whole])
     with torch.no_grad():
         wanted = evenly(open_clip_scorer().score(pixels, ["a red dog, ink style"])[:, 0].tolist(), 4)
-    assert [one.info.asked["etas"] for one in strip] == [[WAY[k]] for k in wanted]
+    assert [one.info.inputs["etas"] for one in strip] == [[CANDIDATE_ETAS[k]] for k in wanted]
     assert [one.image.tobytes() for one in strip] == [whole[k].image.tobytes() for k in wanted]
-    monkeypatch.setattr("danqing.apps.edit.shipped_clip_scorer", lambda: None)
-    assert [one.info.asked["etas"] for one in edit(image, "a dog", **asked)] == [[eta] for eta in USUAL]
+    monkeypatch.setattr(Session, "shipped_clip_scorer", lambda _: None)
+    assert [one.info.inputs["etas"] for one in edit(image, "a dog", **asked)] == [
+        [eta] for eta in DEFAULT_ETAS
+    ]

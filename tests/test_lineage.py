@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import danqing
-from danqing.apps.lineage import lineage, sheet
+from danqing.apps._lineage import sheet
+from danqing.apps.lineage import lineage
 from danqing.conditioning.names import Names
 from danqing.core.picture import Picture
 from danqing.families import gan

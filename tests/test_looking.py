@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
 
+from danqing.apps._describe import caption, prompt, prompts_for, style_like
 from danqing.apps._masks import _outside, holes, region_of, scratches
-from danqing.apps._zero_shot import ScorerEnsemble, mentions, open_zero_shot, seen
-from danqing.apps.describe import caption, prompt, prompts_for, style_like
+from danqing.apps._zero_shot import ScorerEnsemble, mentions, open_zero_shot, pixels_on_white
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.data.vocabulary import things, vocabulary
@@ -99,7 +99,7 @@ def test_the_expert_takes_the_longest_name(classifier, label, thing):
 
 def test_the_expert_multiplies_two_probabilities(classifier):
     """p(label) ~ p_CLIP(label) * p_judge(thing); where the judge has no opinion that is 1/120."""
-    pixels = seen(drawing("tiger", "cartoon"))
+    pixels = pixels_on_white(drawing("tiger", "cartoon"))
     labels = ["a tiger", "an octopus", "a samovar"]
     own = classifier.scorer.classify(pixels, labels)
     concept = classifier.judge.predict(pixels)[0].softmax(dim=-1)

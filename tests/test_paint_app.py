@@ -76,7 +76,7 @@ def test_whoever_watches_sees_every_step_and_may_cancel() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        paint("a cat", painter=Toy(), steps=5, watch=watch)
+        paint("a cat", painter=Toy(), steps=5, progress=watch)
     assert seen == [1, 2]
 
 
@@ -127,7 +127,7 @@ def test_a_batch_is_an_opt_in_that_may_round_differently(real: Painter) -> None:
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (9, [5])])
 def test_steps_are_counted_over_all_pictures(batch: int, sizes: list[int]) -> None:
     seen: list[Canvas] = []
-    paint("a cat", painter=Toy(), seed=7, count=5, steps=2, batch=batch, watch=seen.append)
+    paint("a cat", painter=Toy(), seed=7, count=5, steps=2, batch=batch, progress=seen.append)
     assert [(canvas.step, canvas.of) for canvas in seen] == [
         (step, 2 * len(sizes)) for step in range(1, 2 * len(sizes) + 1)
     ]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from danqing.apps._zero_shot import open_zero_shot, seen
-from danqing.apps.search import search, search_like
+from danqing.apps._search import search_by_picture, search_by_words
+from danqing.apps._zero_shot import open_zero_shot, pixels_on_white
 from danqing.core.errors import BadBrief, BadPicture
 from danqing.families import open_clip_scorer
 from danqing.interfaces.cli import main as cli
@@ -36,33 +36,33 @@ def place(tmp_path, monkeypatch):
 
 
 def test_the_best_come_first_and_equals_by_name():
-    found = search(["in"], Redness(), "red")
+    found = search_by_words(["in"], Redness(), "red")
     assert [hit.file.stem for hit in found.hits] == ["c", "b", "d", "a"]
-    assert [each.file.name for each in found.unread] == ["broken.jpg"]
-    assert [hit.file.stem for hit in search(["in"], Redness(), "red", top=2).hits] == ["c", "b"]
+    assert [each.file.name for each in found.unreadable] == ["broken.jpg"]
+    assert [hit.file.stem for hit in search_by_words(["in"], Redness(), "red", top=2).hits] == ["c", "b"]
     assert found.sheet().size == (2 * 192 + 3, 2 * 192 + 3)
 
 
 def test_what_cannot_be_searched_is_told():
     with pytest.raises(BadBrief, match="say what to look for"):
-        search(["in"], Redness(), " ")
+        search_by_words(["in"], Redness(), " ")
     with pytest.raises(BadPicture, match=r"broken\.jpg"):
-        search_like(["in"], open_clip_scorer(), "in/broken.jpg")
+        search_by_picture(["in"], open_clip_scorer(), "in/broken.jpg")
     with pytest.raises(BadBrief, match="nothing was found"):
-        search(["in/broken.jpg"], Redness(), "red").sheet()
+        search_by_words(["in/broken.jpg"], Redness(), "red").sheet()
 
 
 @pytest.mark.parametrize(
     ("words", "file"), [("a tiger", "tiger"), ("章鱼", "octopus"), ("a teapot", "teapot"), ("fox", "fox")]
 )
 def test_the_shipped_eyes_find_drawings(words, file):
-    hits = search([SAMPLES], open_zero_shot(), words, top=2).hits
+    hits = search_by_words([SAMPLES], open_zero_shot(), words, top=2).hits
     assert {hit.file.stem for hit in hits} == {file}
 
 
 def test_a_picture_finds_itself():
     place = SAMPLES / "3d" / "fox.png"
-    hit = search_like([SAMPLES / "3d"], open_clip_scorer(), place, top=1).hits[0]
+    hit = search_by_picture([SAMPLES / "3d"], open_clip_scorer(), place, top=1).hits[0]
     assert hit.file == place
     assert hit.score == pytest.approx(1, abs=1e-5)
 
@@ -70,7 +70,7 @@ def test_a_picture_finds_itself():
 def test_scores_are_what_classify_weighs():
     """The softmax of scale times score is the share of each label."""
     classifier, labels = open_zero_shot(), ["a tiger", "a samovar", "狐狸"]
-    pixels = seen(Image.open(SAMPLES / "3d" / "fox.png"))
+    pixels = pixels_on_white(Image.open(SAMPLES / "3d" / "fox.png"))
     scores = classifier.scorer.scale * classifier.reading(labels)(pixels)
     torch.testing.assert_close(scores.softmax(dim=-1), classifier.classify(pixels, labels), rtol=0, atol=1e-6)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from danqing.apps._style_packs import pack_of, packs, styled
@@ -12,12 +14,13 @@ from danqing.data.captions import STYLE_WORDS
 from danqing.families import open_painter
 from tests.toy import CARD
 
+NONE = Path("no-such-folder")
 PLAIN = CARD.model_copy(update={"styles": {}})
 MINE = 'title = "Mine"\ntitle_zh = "我的"\nwords = "crayon"\nwords_zh = "蜡笔"\n'
 
 
 def test_every_shipped_pack_speaks_both_languages():
-    shipped = packs()
+    shipped = packs(NONE)
     assert {"3d", "flat", "cartoon", "paper-cut", "porcelain", "ink-wash", "anime"} <= set(shipped)
     for pack in shipped.values():
         assert is_chinese(pack.words_zh)
@@ -27,7 +30,7 @@ def test_every_shipped_pack_speaks_both_languages():
 
 
 def test_every_name_means_one_style():
-    shipped = packs().values()
+    shipped = packs(NONE).values()
     names = [name for pack in shipped for name in {pack.name, pack.title.lower(), pack.title_zh.lower()}]
     names += [name for pack in shipped for name in pack.aliases]
     for name in names:
@@ -36,17 +39,17 @@ def test_every_name_means_one_style():
 
 def test_the_shipped_model_is_asked_by_its_own_names():
     card = open_painter("stickers").card
-    learned = {pack.name: styled("a cat", pack, card)[2] for pack in packs().values()}
+    learned = {pack.name: styled("a cat", pack, card)[2] for pack in packs(NONE).values()}
     assert {name: style for name, style in learned.items() if style} == {name: name for name in card.styles}
-    assert {name for pack in packs().values() for name in pack.learned} <= set(STYLE_WORDS)
+    assert {name for pack in packs(NONE).values() for name in pack.learned} <= set(STYLE_WORDS)
 
 
 def test_a_learned_style_leaves_the_words_alone():
-    assert styled("a cat", pack_of("剪纸"), CARD) == ("a cat", "", "paper-cut")
+    assert styled("a cat", pack_of("剪纸", packs(NONE)), CARD) == ("a cat", "", "paper-cut")
 
 
 def test_other_models_get_words_in_the_language_of_the_prompt():
-    pack = pack_of("水墨")
+    pack = pack_of("水墨", packs(NONE))
     assert styled("a cat ", pack, PLAIN) == (f"a cat, {pack.words}", pack.negative, None)
     assert styled("猫", pack, PLAIN) == (f"猫，{pack.words_zh}", pack.negative_zh, None)
     once = styled("a cat", pack, PLAIN)
@@ -58,9 +61,9 @@ def test_other_models_get_words_in_the_language_of_the_prompt():
 def test_the_users_packs_go_before(tmp_path):
     (tmp_path / "anime.toml").write_text(MINE, "utf-8")
     (tmp_path / "notes.txt").write_text("no style", "utf-8")
-    assert pack_of("我的", tmp_path).words == "crayon"
-    assert pack_of("anime", tmp_path).title == "Mine"
-    assert pack_of("anime").title == "Anime"
+    assert pack_of("我的", packs(tmp_path)).words == "crayon"
+    assert pack_of("anime", packs(tmp_path)).title == "Mine"
+    assert pack_of("anime", packs(NONE)).title == "Anime"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_the_users_packs_go_before(tmp_path):
 )
 def test_an_unknown_style_is_told_with_the_nearest(name, says):
     with pytest.raises(BadBrief, match=says) as raised:
-        pack_of(name)
+        pack_of(name, packs(NONE))
     assert "\n" not in str(raised.value)
 
 

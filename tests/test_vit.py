@@ -11,9 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, ViTForImageClassification, ViTImageProcessorPil
 
+import danqing
+from danqing.apps._classify import ByLabels, Named, classify_pictures, open_namer
 from danqing.apps._image_files import UnreadableFile
-from danqing.apps.classify import ByLabels, Named, classify, open_namer
+from danqing.apps._session import Session
 from danqing.core.errors import BadBrief, BadData, BadWeights
+from danqing.core.image_ref import ImageRef
 from danqing.core.images import from_pil
 from danqing.data.dataset import CaptionedImages
 from danqing.families.clip import ClipScorer, ImageProcessor
@@ -275,7 +278,7 @@ class Fixed:
 
 @pytest.mark.usefixtures("place")
 def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
-    found = list(classify(["in/b.png", "in"], Fixed(), top=2))
+    found = list(classify_pictures([ImageRef("in/b.png"), ImageRef("in")], Fixed(), top=2))
     assert [each.file.name for each in found] == ["b.png", "a.png", "b.png", "broken.png"]
     assert found[0] == Named(found[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
     assert isinstance(found[3], UnreadableFile)
@@ -285,17 +288,17 @@ def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
 def test_what_cannot_be_asked_is_told(place):
     (place / "empty").mkdir()
     with pytest.raises(BadBrief, match="no pictures in 'empty'"):
-        classify(["empty"], Fixed())
+        list(classify_pictures([ImageRef("empty")], Fixed()))
     with pytest.raises(BadBrief, match="top 0"):
-        classify(["in"], Fixed(), top=0)
+        danqing.classify(["in"], top=0)
     with pytest.raises(BadBrief, match="two or more different"):
-        open_namer(labels=["cat", "cat"])
+        open_namer(Session(), labels=["cat", "cat"])
     with pytest.raises(BadBrief, match="side is for a ViT"):
-        open_namer(side=64)
+        open_namer(Session(), side=64)
 
 
 def test_labels_of_ones_own_are_chosen_among():
-    namer = open_namer(labels=("cat", "狐狸", "cat"))
+    namer = open_namer(Session(), labels=("cat", "狐狸", "cat"))
     assert isinstance(namer, ByLabels)
     assert namer.names == ("cat", "狐狸")
     likely = namer.likely(pictures(1))

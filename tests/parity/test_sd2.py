@@ -237,7 +237,7 @@ def test_a_large_picture_is_painted_in_tiles_from_one_field_of_noise(x4, monkeyp
     pixels = torch.rand(1, 3, 16, 40, generator=rng()) * 2 - 1
     brief = x4_brief(painter).model_copy(update={"steps": 2})
     told = []
-    large = repainted(to_pil(pixels)[0], painter, brief, watch=lambda *now: told.append(now))
+    large = repainted(to_pil(pixels)[0], painter, brief, progress=lambda now: told.append((now.step, now.of)))
     assert large.size == (160, 64)
     assert told == [(1, 3), (2, 3), (3, 3)]
     pixels = from_pil(to_pil(pixels)[0])[None, :3]
@@ -258,7 +258,7 @@ def test_the_noise_level_is_painted_told_and_bounded(x4):
     picture = Image.new("RGB", (8, 8), "red")
     [one], [two] = (upscale(picture, painter=painter, steps=1, seed=1, noise_level=k) for k in (20, 350))
     assert one.image.tobytes() != two.image.tobytes()
-    assert two.info.asked["noise_level"] == 350
+    assert two.info.inputs["noise_level"] == 350
     with pytest.raises(BadBrief, match=r"noise_level 351 is beyond what .* use 0 to 350"):
         upscale(picture, painter=painter, steps=1, noise_level=351)
     with pytest.raises(BadBrief, match="has no noise level"):

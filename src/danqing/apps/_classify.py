@@ -48,7 +48,7 @@ class ByJudge:
 
     def likely(self, pixels: Tensor) -> Tensor:
         """As `Namer.likely`."""
-        return self.judge.look(squared(pixels))[0].softmax(dim=-1)
+        return self.judge.predict(squared(pixels))[0].softmax(dim=-1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from danqing.apps._session import Session
 from danqing.apps._zero_shot import ZeroShotClassifier, pixels_on_white
-from danqing.conditioning.prompt import said
+from danqing.conditioning.prompt import styled_prompt_text
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.sources import Source
@@ -22,7 +22,7 @@ def words_of(source: Source, card: Card, session: Session) -> str:
     """The words that painted a picture, with its style, or the best that CLIP finds for it."""
     brief = source.brief
     if brief is not None and brief.prompt:
-        return said(brief, card) if brief.style in card.styles else brief.prompt
+        return styled_prompt_text(brief, card) if brief.style in card.styles else brief.prompt
     return prompts_for(source.image, session.classifier(), card)[0]
 
 

@@ -26,7 +26,7 @@ def with_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in values.items() if value is not None}
     if not str(given.get("prompt", "")).strip():
         given.pop("prompt", None)
-    inputs = read_file(given.get("settings")).asked
+    inputs = read_file(given.get("settings")).inputs
     fields = {**{name: value for name, value in inputs.items() if name in Animate.model_fields}, **given}
     if not str(fields.get("prompt", "")).strip():
         raise BadBrief("prompt is empty: say what to paint, such as 'a red apple'")

@@ -24,7 +24,7 @@ from danqing.apps._generate import GenerateOptions, generate, picture_of, with_a
 from danqing.apps._job import Job, diffusion_painter
 from danqing.apps._session import Session
 from danqing.apps.edit import STEPS, Edit
-from danqing.conditioning.prompt import plainly, spoken
+from danqing.conditioning.prompt import expand_prompt, plain_text
 from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
@@ -58,7 +58,7 @@ def _imagic(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Pi
     if scorer is None:
         return _strip(job, brief, pixels, DEFAULT_ETAS)
     strip = list(_strip(job, brief, pixels, CANDIDATE_ETAS))
-    text = plainly(spoken(brief), job.card)
+    text = plain_text(expand_prompt(brief), job.card)
     with torch.no_grad():
         scores = scorer.score(torch.stack([from_pil(one.image)[:3] for one in strip]), [text])[:, 0]
     return (strip[k] for k in evenly(scores.tolist(), STEPS))
@@ -66,7 +66,7 @@ def _imagic(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Pi
 
 def _strip(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor, etas: Sequence[float]) -> Iterator[Picture]:
     painter, files = diffusion_painter(job.painter), job.session.adapter_files()
-    with with_adapters(painter, spoken(brief), files) as attached_brief:
+    with with_adapters(painter, expand_prompt(brief), files) as attached_brief:
         learned = imagic(painter, pixels, attached_brief, _options(job.inputs.effort), job.progress)
         plain = brief.model_copy(update={"adapters": {}})  # attached already
         for eta in etas:
@@ -80,7 +80,7 @@ def _inversion(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator
     """The picture inverted under the words that it shows, and painted again with the ones that are wanted."""
     painter, files = diffusion_painter(job.painter), job.session.adapter_files()
     brief = brief.model_copy(update={"sampler": "ddim"})
-    with with_adapters(painter, spoken(brief), files) as attached_brief:
+    with with_adapters(painter, expand_prompt(brief), files) as attached_brief:
         words = {"prompt": words_of(job.source, painter.card, job.session), "style": None}
         before = attached_brief.model_copy(update=words)
         canvas = edited(painter, pixels, before, attached_brief, watch=job.progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from danqing.conditioning.prompt import spoken
+from danqing.conditioning.prompt import expand_prompt
 from danqing.conditioning.wildcards import choose
 from danqing.core.brief import ResolvedBrief
 
@@ -33,7 +33,7 @@ def expand(brief: ResolvedBrief) -> list[ExpandedBrief]:
 
 
 def _expanded(single: ResolvedBrief) -> ExpandedBrief:
-    brief = spoken(single)
+    brief = expand_prompt(single)
     prompt = choose(single.prompt, single.seed)
     chosen = "" if prompt == single.prompt else prompt
     return ExpandedBrief(brief, single.model_copy(update={"adapters": brief.adapters}), chosen)

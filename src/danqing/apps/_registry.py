@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from importlib import import_module
 from inspect import Parameter, Signature, get_annotations
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -180,4 +181,14 @@ def _signature(inputs: type[AppInputs]) -> Signature:
 def _parameter(name: str, field: FieldInfo, positional: bool) -> Parameter:
     kind = Parameter.POSITIONAL_OR_KEYWORD if positional else Parameter.KEYWORD_ONLY
     default = Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
-    return Parameter(name, kind, default=default, annotation=field.annotation)
+    return Parameter(name, kind, default=default, annotation=_plain(field.annotation))
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without the rules that are annotated to it."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _plain(parts[0])
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_plain, parts))]  # noqa: UP007  made at run time
+    return annotation

@@ -84,7 +84,7 @@ def search_by_words(
     if not words.strip():
         raise BadBrief("say what to look for: words, or a picture with --like")
     files = pictures_in(places)
-    return _ranked(files, scorer.reading([words]), top)
+    return _ranked(files, scorer.score_function([words]), top)
 
 
 def search_by_picture(
@@ -95,8 +95,8 @@ def search_by_picture(
     Raises:
         BadBrief: no pictures are there. BadPicture: the one to compare with cannot be read.
     """
-    target = scorer.pictures(pixels_on_white(like.source.image))
-    return _ranked(pictures_in(places), lambda pixels: scorer.pictures(pixels) @ target.T, top)
+    target = scorer.image_embeddings(pixels_on_white(like.source.image))
+    return _ranked(pictures_in(places), lambda pixels: scorer.image_embeddings(pixels) @ target.T, top)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class ZeroShotClassifier(Protocol):
 class ImageTextScorer(Protocol):
     """Anything that scores how well words fit pictures, a `ClipScorer` or an `ScorerEnsemble`."""
 
-    def reading(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
+    def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
         """What scores pictures [n c h w] in [-1, 1] for every text: [n texts], more is better."""
         ...
 
@@ -51,19 +51,19 @@ class ScorerEnsemble:
 
     def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
         """Like `ClipScorer.classify`, [n labels]."""
-        return (self.scorer.scale * self.reading(labels)(pixels)).softmax(dim=-1)
+        return (self.scorer.scale * self.score_function(labels)(pixels)).softmax(dim=-1)
 
-    def reading(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        """Like `ClipScorer.reading`: cosines, and the judge's odds of what is named, against chance.
+    def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
+        """Like `ClipScorer.score_function`: cosines, and the judge's odds of what is named, against chance.
 
         That is counted in cosines too, so that the softmax of all, times CLIP's scale, is the product.
         """
-        concepts, cosines = self.judge.config.concepts, self.scorer.reading(texts)
+        concepts, cosines = self.judge.config.concepts, self.scorer.score_function(texts)
         things = [self._thing(text) for text in texts]
         columns = [concepts.index(thing) if thing in concepts else len(concepts) for thing in things]
 
         def score(pixels: Tensor) -> Tensor:
-            likely = self.judge.look(squared(pixels))[0].log_softmax(dim=-1) + log(len(concepts))
+            likely = self.judge.predict(squared(pixels))[0].log_softmax(dim=-1) + log(len(concepts))
             opinion = F.pad(likely, (0, 1))  # last: no opinion
             return cosines(pixels) + opinion[:, columns] / self.scorer.scale
 

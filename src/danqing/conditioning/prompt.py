@@ -84,7 +84,3 @@ def _joined(chunk: Chunk, ending: str) -> Chunk:
     if chunk and chunk[-1] == Span(chunk[-1].text):  # so that a plain prompt stays one span
         return (*chunk[:-1], Span(chunk[-1].text + ending))
     return (*chunk, Span(ending))
-
-
-# TEMP alias for apps
-spoken, said, plainly = expand_prompt, styled_prompt_text, plain_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -56,6 +57,12 @@ class Picture:
         with replacing(path) as draft:
             write(self, draft)
         return path
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
 
     @classmethod
     def open(cls, path: str | Path) -> Picture:

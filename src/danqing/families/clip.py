@@ -157,9 +157,6 @@ class ClipScorer:
         )
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
-    # TEMP alias for apps
-    pictures, reading = image_embeddings, score_function
-
 
 def read_clip_scorer(folder: Path) -> ClipScorer:
     """A critic from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.

@@ -126,6 +126,3 @@ class Judge(nn.Module):
             if not tensor.isfinite().all():
                 raise BadWeights(f"{str(folder)!r}: {name} holds NaN or infinite values: fetch another copy")
         return judge.eval()
-
-    # TEMP alias for apps
-    look = predict

@@ -136,12 +136,6 @@ class SettingsFile:
     inputs: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    # TEMP alias for apps
-    @property
-    def asked(self) -> dict[str, Any]:
-        """`inputs`."""
-        return self.inputs
-
 
 def read_settings(path: Path) -> SettingsFile:
     """The settings that the original, or `write_settings`, saved as JSON.

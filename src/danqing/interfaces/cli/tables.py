@@ -36,11 +36,10 @@ def print_rows(rows: Iterable[Named | Hit | UnreadableFile], as_json: bool) -> N
             read += 1
         if as_json:
             print(json.dumps(record, ensure_ascii=False))
-        for column in (
-            ("file", *getattr(row, "columns", ())) if not table.columns and "error" not in record else ()
-        ):
-            table.add_column(column, justify="left", overflow="fold")
-        for number, cells in enumerate(getattr(row, "cells", list)()):
+        for number, cells in enumerate(row.cells()):
+            if not table.columns:
+                for column in ("file", *row.columns):
+                    table.add_column(column, justify="left", overflow="fold")
             file = record["file"] if number == 0 else ""
             table.add_row(*(Text(text) for text in (file, *cells)))
     if table.row_count and not as_json:
