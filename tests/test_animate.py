@@ -202,7 +202,7 @@ def test_a_film_led_by_clip_and_set_by_a_file(painter, tmp_path):
         ({"zoom": "0: (1), 5: (-1)"}, "reaches 0 or less"),
         ({"frames": 0}, "frames 0 is too small"),
         ({"seed": 2**32 - 2}, "seed 4294967294 \\+ frames 3 passes"),
-        ({"count": 2}, "count 2: this gives one result"),
+        ({"count": 2}, "unknown field 'count'"),
         ({"strength": 0.1}, "is less than one step"),
         ({"border": "mirror"}, "border 'mirror'"),
         ({"settings": "none.txt"}, "no settings at 'none.txt'"),
@@ -328,7 +328,7 @@ def test_the_command_fills_a_folder_and_show_tells_it(tiny, tmp_path, monkeypatc
     assert cli.run(["show", "frames/frame-00001.png"]) == 0
     line = capfd.readouterr().out.splitlines()[-1]
     assert line.startswith(f"danqing animate --model {tiny} --seed 3 --steps 4")
-    assert line.endswith("--strength 0.5 --frames 2 '0: a cat | 1: a dog'")
+    assert line.endswith("--frames 2 --strength 0.5 '0: a cat | 1: a dog'")
     assert (
         cli.run(["animate", *asked, "--out", "frames"]) == 2
     )  # a shorter film would leave frames of this one

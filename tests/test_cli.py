@@ -166,7 +166,9 @@ def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch)
     shown: list[tuple[int, int]] = []
     monkeypatch.setattr(progress.Console, "is_terminal", True)
     monkeypatch.setattr(
-        progress.Progress, "update", lambda *_, total, completed, **__: shown.append((completed, total))
+        progress.Bar,
+        "update",
+        lambda *_, total=None, completed=None, **__: shown.append((completed, total)) if total else None,
     )
     with progress.working("toy", "3 pictures") as watch:
         app("a cat", painter=Toy(), count=3, steps=2, progress=watch)
@@ -177,6 +179,7 @@ def test_a_copy_without_models_says_so(ask: Ask, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("danqing.families._open.shipped", dict)
     monkeypatch.setattr("danqing.weights.shipped.shipped", dict)
     monkeypatch.setattr("danqing.interfaces.cli.models.shipped", dict)
+    monkeypatch.setattr("danqing.apps._session.shipped", dict)
     told = "unknown model 'stickers': none came with this copy, so give a folder of weights or a .safetensors"
     told += " file"
     assert ask("paint", "a cat").err == f"danqing: {told}\n"
@@ -267,7 +270,7 @@ def test_a_bad_request_ends_in_one_line(ask: Ask, line: str, says: str, code: in
 def test_a_place_that_cannot_be_written_is_found_before_painting(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("danqing.families.open_painter", lambda _: pytest.fail("a painter was opened"))
+    monkeypatch.setattr("danqing.families.open_painter", lambda *_: pytest.fail("a painter was opened"))
     Path("file").touch()
     assert paint(ask, "a cat", "--out", "file/x/").code == 1
 
@@ -297,7 +300,7 @@ def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: b
     command = cli._load("paint")
     found = command.make_context("paint", words[2:]).params
     ours = {name: value for name, value in found.items() if value is not None and name != "prompt"}
-    assert Brief.of(" ".join(found["prompt"]), **ours) == brief
+    assert Brief.of(" ".join(found["prompt"]), **ours).completed() == brief
 
 
 def test_show_prints_no_escape_sequence_of_a_stranger(ask: Ask) -> None:
@@ -335,7 +338,7 @@ def test_help_teaches_by_example(ask: Ask, argv: tuple[str, ...]) -> None:
 
 def test_a_folder_without_a_card_is_opened_to_know_it(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("foreign").mkdir()
-    monkeypatch.setattr("danqing.families.open_painter", lambda _: Toy())
+    monkeypatch.setattr("danqing.families.open_painter", lambda *_: Toy())
     assert ask("paint", "a cat", "--model", "foreign", "--out", "a.png").code == 0
     assert Picture.open("a.png").brief.model == "foreign", "what repaints it, not what the card says"
 
@@ -355,7 +358,7 @@ def rest() -> None:
 
 
 def test_a_command_may_have_sub_commands(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cli.COMMANDS, "toys", cli.Entry("tests.test_cli:toys", "Play with toys."))
+    monkeypatch.setitem(cli.OTHER_COMMANDS, "toys", cli.Entry("tests.test_cli:toys", "Play with toys."))
     assert "Play with toys." in ask("--help").out
     assert ask("toys", "play", "2").out == "play play \n"
     assert ask("toys", "play", "x").code == 2

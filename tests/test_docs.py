@@ -16,10 +16,10 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from danqing.core.card import Card
+from danqing.apps._session import Session
+from danqing.core.card import Card, read_card
 from danqing.data.captions import STYLE_WORDS
 from danqing.interfaces.cli import main as cli
-from danqing.interfaces.cli.models import read_card
 from danqing.weights.shipped import shipped
 from tests.toy import CARD, Toy
 
@@ -149,8 +149,8 @@ def stickers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
     known = shipped().get("stickers")
     card = read_card(known) if known else CARD.model_copy(update={**size, "styles": styles})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("danqing.interfaces.cli.paint.card_of", lambda _: card)
-    monkeypatch.setattr("danqing.families.open_painter", lambda _: Toy(card))
+    monkeypatch.setattr(Session, "card", lambda *_: card)
+    monkeypatch.setattr("danqing.families.open_painter", lambda *_: Toy(card))
     return card
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from danqing.apps.edit import Edit, edit
-from danqing.apps.learn import Learn, learn
+from danqing.apps._session import Session
+from danqing.apps.edit import edit
+from danqing.apps.learn import learn
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.stylize import stylize
@@ -101,7 +102,8 @@ def test_apps_that_guide_more_do_not_when_fast(painter: DiffusionPainter) -> Non
 
 
 def test_fast_of_edit_is_a_way_to_edit(painter: DiffusionPainter) -> None:
-    assert not Edit.of("a dog", image="picture", fast=True).brief().fast
+    inputs = edit.parse({"prompt": "a dog", "image": picture(painter), "fast": True}, Session.of(painter))
+    assert (inputs.method, inputs.brief().fast) == ("inversion", False)
     [made] = edit(picture(painter), "a dog", painter=painter, fast=True)
     assert (made.brief.fast, made.brief.steps) == (False, painter.card.steps)
 
@@ -122,9 +124,8 @@ def test_taste_does_not_guide_what_has_its_guidance_in_it(painter: DiffusionPain
 
 
 def test_a_subject_cannot_take_the_name(painter: DiffusionPainter, tmp_path: Path) -> None:
-    form = Learn.of_values(name="fast", images=(str(tmp_path),), kind="cat")
     with pytest.raises(BadBrief, match="name 'fast' is taken by an adapter of model 'tiny'"):
-        learn(form, painter=painter)
+        learn("fast", (str(tmp_path),), kind="cat", painter=painter)
 
 
 def test_enlarging_paints_nothing_so_nothing_is_fast(painter: DiffusionPainter) -> None:

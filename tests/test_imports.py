@@ -21,6 +21,7 @@ LAYERS = [
     {"tuning"},
     BESIDE,
     {"families"},
+    {"weights"},
     {"diffusion"},
     {"conditioning"},
     {"nets"},

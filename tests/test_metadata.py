@@ -75,13 +75,16 @@ def test_our_own_chunk_is_exact(brief: Brief, info: Info) -> None:
     assert read_json(write_json(brief, info)) == (brief, info)
 
 
+RESOLVED = Brief.of("猫", seed=1).resolved(CARD)
+
+
 def test_what_a_newer_version_wrote_is_read_and_named() -> None:
-    record = json.loads(write_json(Brief.of("猫", seed=1), INFO))
+    record = json.loads(write_json(RESOLVED, INFO))
     record |= {"layers": []}
     record["brief"] |= {"mood": "calm"}
     record["info"] |= {"watts": 3}
     brief, info = read_json(json.dumps(record))
-    assert brief == Brief.of("猫", seed=1)
+    assert brief == RESOLVED
     assert info.unread == ("mood",)
     assert info.dropped == INFO.dropped
 
@@ -97,6 +100,7 @@ def test_what_a_newer_version_wrote_is_read_and_named() -> None:
         ('{"brief": {"prompt": null}}', "holds no brief"),
         ('{"brief": {"prompt": "a", "steps": 0}}', "no longer be painted: steps 0"),
         ('{"brief": {"prompt": "a", "guidance": NaN}}', "guidance nan"),
+        ('{"brief": {"prompt": "a", "seed": 1}}', "leaves width open"),
         ('{"brief": {"prompt": "\\u001b[2J"}}', "control character"),
         ('{"brief": {"prompt": "\\ud800"}}', "UTF-8"),
         ('{"brief": {"prompt": "a"}, "info": {"seconds": "x"}}', "damaged at seconds"),

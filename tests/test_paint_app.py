@@ -9,11 +9,14 @@ import pytest
 import torch
 
 import danqing
+from danqing.apps._session import Session
 from danqing.apps.paint import paint
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, NotFinite
-from danqing.core.painter import Canvas, Painter
+from danqing.core.painter import Canvas, Conditioning, Painter
 from danqing.core.picture import Picture
+from danqing.core.progress import Progress
+from danqing.core.seeds import Seeds
 from danqing.families.stable_diffusion.painter import random_painter
 from tests.toy import CARD, Toy
 
@@ -62,9 +65,10 @@ def test_broken_numbers_give_no_picture() -> None:
         paint("nan", painter=Toy())
 
 
-def test_an_unknown_sampler_is_told_before_a_model_is_opened() -> None:
+def test_an_unknown_sampler_is_told_before_a_model_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "painter", lambda *_: pytest.fail("a model was opened"))
     with pytest.raises(BadBrief, match="did you mean 'euler'"):
-        paint("a cat", model="nowhere", sampler="eulr")
+        paint("a cat", sampler="eulr")
 
 
 def test_whoever_watches_sees_every_step_and_may_cancel() -> None:
@@ -126,13 +130,19 @@ def test_a_batch_is_an_opt_in_that_may_round_differently(real: Painter) -> None:
 
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (9, [5])])
 def test_steps_are_counted_over_all_pictures(batch: int, sizes: list[int]) -> None:
-    seen: list[Canvas] = []
-    paint("a cat", painter=Toy(), seed=7, count=5, steps=2, batch=batch, progress=seen.append)
-    assert [(canvas.step, canvas.of) for canvas in seen] == [
-        (step, 2 * len(sizes)) for step in range(1, 2 * len(sizes) + 1)
-    ]
-    assert [len(canvas.seeds) for canvas in seen[::2]] == sizes
-    assert [seed for canvas in seen[::2] for seed in canvas.seeds.seeds] == [7, 8, 9, 10, 11]
+    batches: list[tuple[int, ...]] = []
+
+    class Watched(Toy):
+        def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
+            batches.append(seeds.seeds)
+            return super().begin(brief, conditioning, seeds)
+
+    events: list[Progress] = []
+    paint("a cat", painter=Watched(), seed=7, count=5, steps=2, batch=batch, progress=events.append)
+    total = 2 * len(sizes)
+    assert [(event.step, event.of) for event in events] == [(step, total) for step in range(1, total + 1)]
+    assert [len(seeds) for seeds in batches] == sizes
+    assert [seed for seeds in batches for seed in seeds] == [7, 8, 9, 10, 11]
 
 
 def test_a_batch_of_nothing_is_refused() -> None:

@@ -84,7 +84,9 @@ def test_a_new_app_runs_everywhere(
     [again] = getattr(Session.of(Toy()), mirror)(turned)
     assert again.image.tobytes() == start.image.tobytes()
     monkeypatch.setattr(Session, "painter", lambda *_: Toy())
-    assert cli.run([mirror, "cat.png", "--twice", "--seed", "3"]) == 0, capfd.readouterr().err
+    assert cli.run([mirror, "cat.png", "--twice", "--seed", "3", "--model", "stickers"]) == 0, (
+        capfd.readouterr().err
+    )
     assert capfd.readouterr().out == "paintings/cat-mirror-3.png\n"
     assert cli.run(["show", "paintings/cat-mirror-3.png"]) == 0
     assert capfd.readouterr().out.splitlines()[-1].startswith("danqing mirror")

@@ -12,6 +12,7 @@ from PIL import Image
 from danqing.apps._search import search_by_picture, search_by_words
 from danqing.apps._zero_shot import open_zero_shot, pixels_on_white
 from danqing.core.errors import BadBrief, BadPicture
+from danqing.core.image_ref import ImageRef
 from danqing.families import open_clip_scorer
 from danqing.interfaces.cli import main as cli
 
@@ -21,7 +22,7 @@ SAMPLES = Path(__file__).parent.parent / "samples" / "stickers"
 class Redness:
     """Every text asks for red."""
 
-    def reading(self, texts):
+    def score_function(self, texts):
         return lambda pixels: (pixels[:, :1] - pixels[:, 1:2]).mean(dim=(2, 3)).expand(-1, len(texts))
 
 
@@ -36,33 +37,36 @@ def place(tmp_path, monkeypatch):
 
 
 def test_the_best_come_first_and_equals_by_name():
-    found = search_by_words(["in"], Redness(), "red")
+    found = search_by_words([ImageRef("in")], Redness(), "red")
     assert [hit.file.stem for hit in found.hits] == ["c", "b", "d", "a"]
     assert [each.file.name for each in found.unreadable] == ["broken.jpg"]
-    assert [hit.file.stem for hit in search_by_words(["in"], Redness(), "red", top=2).hits] == ["c", "b"]
+    assert [hit.file.stem for hit in search_by_words([ImageRef("in")], Redness(), "red", top=2).hits] == [
+        "c",
+        "b",
+    ]
     assert found.sheet().size == (2 * 192 + 3, 2 * 192 + 3)
 
 
 def test_what_cannot_be_searched_is_told():
     with pytest.raises(BadBrief, match="say what to look for"):
-        search_by_words(["in"], Redness(), " ")
+        search_by_words([ImageRef("in")], Redness(), " ")
     with pytest.raises(BadPicture, match=r"broken\.jpg"):
-        search_by_picture(["in"], open_clip_scorer(), "in/broken.jpg")
-    with pytest.raises(BadBrief, match="nothing was found"):
-        search_by_words(["in/broken.jpg"], Redness(), "red").sheet()
+        search_by_picture([ImageRef("in")], open_clip_scorer(), ImageRef("in/broken.jpg"))
+    with pytest.raises(BadBrief, match="nothing to put on a sheet"):
+        search_by_words([ImageRef("in/broken.jpg")], Redness(), "red").sheet()
 
 
 @pytest.mark.parametrize(
     ("words", "file"), [("a tiger", "tiger"), ("章鱼", "octopus"), ("a teapot", "teapot"), ("fox", "fox")]
 )
 def test_the_shipped_eyes_find_drawings(words, file):
-    hits = search_by_words([SAMPLES], open_zero_shot(), words, top=2).hits
+    hits = search_by_words([ImageRef(SAMPLES)], open_zero_shot(), words, top=2).hits
     assert {hit.file.stem for hit in hits} == {file}
 
 
 def test_a_picture_finds_itself():
     place = SAMPLES / "3d" / "fox.png"
-    hit = search_by_picture([SAMPLES / "3d"], open_clip_scorer(), place, top=1).hits[0]
+    hit = search_by_picture([ImageRef(SAMPLES / "3d")], open_clip_scorer(), ImageRef(place), top=1).hits[0]
     assert hit.file == place
     assert hit.score == pytest.approx(1, abs=1e-5)
 
@@ -71,7 +75,7 @@ def test_scores_are_what_classify_weighs():
     """The softmax of scale times score is the share of each label."""
     classifier, labels = open_zero_shot(), ["a tiger", "a samovar", "狐狸"]
     pixels = pixels_on_white(Image.open(SAMPLES / "3d" / "fox.png"))
-    scores = classifier.scorer.scale * classifier.reading(labels)(pixels)
+    scores = classifier.scorer.scale * classifier.score_function(labels)(pixels)
     torch.testing.assert_close(scores.softmax(dim=-1), classifier.classify(pixels, labels), rtol=0, atol=1e-6)
 
 

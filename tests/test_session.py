@@ -1,4 +1,4 @@
-"""A session keeps models open, a request is read, validated and resolved once, and a server opens no paths."""
+"""A session keeps models open; a request is read, validated and resolved once; a server opens no paths."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_server_says_what_the_name_of_a_picture_means(tmp_path: Path) -> None:
     inputs = find_app("describe").parse({"image": values["image"]}, session, lookup)
     assert inputs.image.source.image.getpixel((0, 0)) == (0, 0, 255)
     assert inputs.metadata()["image"] == "7f3a"
-    with pytest.raises(BadBrief, match="image .*no such picture in the gallery"):
+    with pytest.raises(BadBrief, match=r"image .*no such picture in the gallery"):
         find_app("describe").parse({"image": str(secret)}, session, lookup)
     with pytest.raises(BadBrief, match="no such picture in the gallery"):
         find_app("paint").parse({"prompt": f"{secret} a cat"}, session, lookup)

@@ -32,7 +32,7 @@ def _from_image(inputs: Paint, session: Session, progress: ProgressCallback) -> 
     """Redraws the picture, in its own shape."""
     assert inputs.image is not None
     own = inputs.model_fields_set & Redraw.model_fields.keys() - {"image", "prompt", "width", "height"}
-    fields = {name: getattr(inputs, name) for name in own | {"seed", "model"}}
+    fields = {name: getattr(inputs, name) for name in own | {"seed", "model", "count"}}
     redraw = Redraw.of_values(image=inputs.image, prompt=inputs.prompt, **fields)
     job = Job.start("redraw", redraw, session, progress, image=inputs.image)
     return redraw_source(job, prompt=redraw.prompt, **job.strong_guidance())

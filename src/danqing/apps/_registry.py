@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_a
 from pydantic.fields import FieldInfo
 
 import danqing.apps
-from danqing.apps._inputs import AppInputs
+from danqing.apps._inputs import AppInputs, with_switches
 from danqing.apps._names import summaries
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, unknown
@@ -74,7 +74,8 @@ class App(Generic[InputsT, ResultT]):
         """
         from danqing.apps._parse import parse  # which knows apps
 
-        return (self._prepare or parse_with(self.inputs, parse))(values, session, image_lookup)
+        prepare = self._prepare or parse_with(self.inputs, parse)
+        return prepare(with_switches(self.inputs, values), session, image_lookup)
 
     def __call__(
         self,

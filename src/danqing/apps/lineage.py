@@ -44,7 +44,8 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     if not inputs.prompt.strip():
         raise BadBrief('say what to paint: danqing lineage "a red apple"')
     if inputs.models == ():
-        raise BadBrief("models names none: give some, separated by commas, or leave it out")
+        models = values["models"]
+        raise BadBrief(f"models {models!r} names none: give some, separated by commas, or leave it out")
     if not (inputs.models or shipped()):
         raise BadBrief("no models are shipped with this copy: name folders of weights with --models")
     return with_seed(inputs)

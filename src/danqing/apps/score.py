@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from danqing.apps._inputs import AppInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
+from danqing.core.errors import BadBrief
 from danqing.core.field_groups import Text
-from danqing.core.image_ref import ImageRef
+from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.progress import ProgressCallback
 
 if TYPE_CHECKING:
@@ -35,7 +37,19 @@ class Score(AppInputs):
         return []
 
 
-@app(Score, output="rows", examples=('danqing score cat.png dog.png "a cat, flat style"',))
+def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Score:  # noqa: ARG001
+    """The inputs, with the words and the pictures told apart."""
+    from danqing.apps._parse import validate
+
+    if not values.get("pictures"):
+        raise BadBrief('give pictures and then words: danqing score cat.png "a cat"')
+    words = str(values.get("words", ""))
+    if image_lookup is ImageRef and Path(words).exists():
+        raise BadBrief(f"{words!r} is a file: put the words behind the pictures")
+    return validate(Score, values, image_lookup)
+
+
+@app(Score, output="rows", prepare=_prepare, examples=('danqing score cat.png dog.png "a cat, flat style"',))
 def score(
     inputs: Score,
     session: Session,

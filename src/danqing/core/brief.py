@@ -166,6 +166,10 @@ class ResolvedBrief(Brief):
         return range(first, first + self.count)
 
 
+RESOLVED_FIELDS = ("seed", "width", "height", "steps", "guidance", "sampler")
+"""The fields that a brief may leave open and a resolved one does not."""
+
+
 def random_seed() -> int:
     """A seed for whoever gave none."""
     return secrets.randbelow(_SEEDS)

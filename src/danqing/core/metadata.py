@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.brief import RESOLVED_FIELDS, Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, BadPicture, shorten
 
 PARAMETERS = "parameters"  # the chunk of A1111
@@ -97,7 +97,7 @@ def read_json(text: str) -> tuple[ResolvedBrief, Info]:
     unread = tuple(str(key) for key in given if key not in known)
     try:
         info = Info.model_validate({**_dict(record.get("info")), "unread": unread})
-        return ResolvedBrief.of_values(**known), info
+        brief = Brief.of_values(**known)
     except BadBrief as error:
         raise BadPicture(f"its brief can no longer be painted: {error}") from None
     except ValidationError as error:
@@ -106,6 +106,10 @@ def read_json(text: str) -> tuple[ResolvedBrief, Info]:
         raise BadPicture(
             f"its danqing chunk is damaged at {where}: {shorten(repr(first['input']))}"
         ) from None
+    open_fields = [name for name in RESOLVED_FIELDS if getattr(brief, name) is None]
+    if open_fields:
+        raise BadPicture(f"its brief leaves {open_fields[0]} open: use the original file")
+    return brief.completed(), info
 
 
 def _object(text: str) -> dict[str, Any]:

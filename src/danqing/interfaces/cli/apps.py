@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 
-from danqing.apps._inputs import with_switches
 from danqing.apps._registry import App, find_app
 from danqing.apps._session import Session
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
@@ -35,9 +34,8 @@ def app_command(name: str) -> Callable[..., None]:
 
 
 def values_of(app: App[Any, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The values that options give: words are joined, and old switches stand for what they mean now."""
-    given = {name: value for name, value in options.items() if value not in (None, [], False)}
-    values = with_switches(app.inputs, given)
+    """The values that options give, with words joined."""
+    values = {name: value for name, value in options.items() if value not in (None, [], False)}
     *_, last = app.inputs.positional
     several = [name for name in app.inputs.positional if isinstance(values.get(name), list)]
     for name in several:
