@@ -30,8 +30,8 @@ class InputImages:
     weights: tuple[float, ...] = ()
     depth: Tensor | None = None
 
-    def on(self, device: torch.device) -> InputImages:
-        """The same pictures there."""
+    def to(self, device: torch.device) -> InputImages:
+        """The same pictures on that device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         references = tuple(picture.to(device) for picture in self.references)
         return replace(self, references=references, **moved)  # type: ignore[arg-type]
@@ -107,6 +107,18 @@ class Conditioning:
             others=tuple(change(other) for other in self.others),
             schedule=tuple((start, words.each(change)) for start, words in self.schedule),
         )
+
+    def to(self, device: torch.device) -> Conditioning:
+        """The same on that device."""
+
+        def moved(part: Conditioning) -> Conditioning:
+            tensors = {
+                name: value.to(device) for name, value in vars(part).items() if isinstance(value, Tensor)
+            }
+            negative = None if part.negative is None else part.negative.to(device)
+            return replace(part, negative=negative, **tensors)  # type: ignore[arg-type]
+
+        return self.each(moved)
 
     def expand(self, n: int) -> Conditioning:
         """The same words for n pictures. Only a conditioning of one, or of n already, can be expanded."""
@@ -197,6 +209,14 @@ class Painter(Protocol):
     """Anything that paints. All briefs are settled (`Brief.resolved`). Stop iterating `steps` to cancel."""
 
     card: Card
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Move all networks to `device` and let them compute in `dtype`; None is float32.
+
+        Noise is drawn on the CPU all the same, and schedules are computed in float32: a seed is a picture.
+        Previews and finished pictures come back on the CPU, in float32.
+        """
+        ...
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """Words and given pictures -> conditioning for one picture, with the negative words inside."""

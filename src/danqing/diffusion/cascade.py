@@ -149,6 +149,17 @@ class Cascade:
                     f"{one.card.name!r} paints {ends}: put stages in a row whose sizes meet"
                 )
 
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return self.base.device
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        self.base.place(device, dtype)
+        for stage in self.stages:
+            stage.painter.place(device, dtype)
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words, with the given picture at the size of the last stage."""
         return self.base.condition(self._brief(brief, 0), images)
@@ -174,7 +185,7 @@ class Cascade:
             yield _counted(now, canvas, 0, 0)
         steps_before, before = now.of, self.base
         for number, stage in enumerate(self.stages, start=1):
-            small = before.finish(now)
+            small = before.finish(now).to(self.device)
             for now in self._enlarge(number, brief, conditioning, canvas.seeds, small):
                 yield _counted(now, canvas, steps_before, number)
             steps_before, before = steps_before + now.of, stage.painter

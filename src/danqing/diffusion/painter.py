@@ -26,6 +26,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance
+from danqing.nets.placement import as_input, move
 from danqing.nets.tiling import seamless
 
 
@@ -56,6 +57,7 @@ class DiffusionPainter:
     limit: Callable[[Tensor], Tensor] | None = None
     variance: Variance = Variance.SMALL
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    frozen: tuple[nn.Module, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -63,11 +65,9 @@ class DiffusionPainter:
         weights = (weight for module in self.modules.values() for weight in module.parameters())
         return next((weight.device for weight in weights), torch.device("cpu"))
 
-    def place(self, device: torch.device) -> None:
-        """Move the networks, to paint there. Noise is drawn on the CPU all the same: a seed is a picture."""
-        for module in (*self.modules.values(), self.enlarger):
-            if isinstance(module, nn.Module):
-                module.to(device)
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        move(device, dtype, *self.modules.values(), self.enlarger, *self.frozen)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's words with its style, its negative words and the given picture, for one picture.
@@ -75,10 +75,12 @@ class DiffusionPainter:
         Raises:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
         """
-        images = images.on(self.device)
+        images = images.to(self.device)
         image = self._picture(images)
         steps = len(self.levels(brief, image is not None)) - 1
-        encoded = encode(self.text, styled_prompt(brief, self.card), parse_negative(brief), steps)
+        encoded = encode(self.text, styled_prompt(brief, self.card), parse_negative(brief), steps).to(
+            self.device
+        )
         concat = self._concat_input(brief, images)
         return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
 
@@ -139,7 +141,8 @@ class DiffusionPainter:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
         if self.enlarger is None:
             return pixels
-        return self.enlarger(pixels.to(self.device)).clamp(-1, 1).cpu()
+        inputs = as_input(self.enlarger, pixels) if isinstance(self.enlarger, nn.Module) else pixels
+        return self.enlarger(inputs).float().clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
         """The levels that a brief's sampler walks along; where it redraws, the last ones, as `strength` says.
@@ -217,7 +220,7 @@ class DiffusionPainter:
         if images.image is None:  # repaint all of nothing
             sides = [side * self.codec.factor for side in self._sides(brief)]
             empty = torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides)
-            images = replace(images, image=empty[0], region=empty[1]).on(self.device)
+            images = replace(images, image=empty[0], region=empty[1]).to(self.device)
         return self.concat(images, self.codec)
 
     def _edges(self, tile: bool) -> AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, guided
 from danqing.diffusion.samplers import SAMPLERS, drive
 from danqing.diffusion.schedule import Level, Schedule
+from danqing.nets.placement import as_input
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -94,8 +95,9 @@ class Prior:
             for each in (cond.tokens[:, :-1], mask[:, :-1], cond.tokens[:, -1], t)
         )
         flat = x.reshape(n * k, width)
+        flat, text, states = (as_input(self.network, each) for each in (flat, text, states))
         z: Tensor = self.network(flat, times, text, states, attention_mask, return_dict=False)[0]
-        return z.view(n, k, width)
+        return z.float().view(n, k, width)
 
     def walk(self, cond: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
         """Embeddings [n draws d] as they become clear, one for each of `options.steps`.

@@ -30,13 +30,12 @@ _PIPELINES = {  # of diffusers, in model_index.json
 def open_painter(name: str, device: str | None = None) -> Painter:
     """The painter of a shipped model, of a folder of weights, or of a single file.
 
-    device: where diffusion models paint, see `core.device.chosen_device`; the others paint on the CPU.
+    device: where it paints, see `core.device.chosen_device`.
 
     Raises:
         BadWeights: no such model, or its files cannot be used. BadBrief: there is no such device.
     """
     from danqing.core.device import chosen_device
-    from danqing.diffusion.painter import DiffusionPainter
 
     there = chosen_device(device)
     folder = shipped().get(name, Path(name).expanduser())
@@ -46,8 +45,7 @@ def open_painter(name: str, device: str | None = None) -> Painter:
         if not module.name.startswith("_"):
             importlib.import_module(f"danqing.families.{module.name}")  # registers itself
     painter = FAMILIES[family_of(folder)](folder)
-    if isinstance(painter, DiffusionPainter):
-        painter.place(there)
+    painter.place(there)
     return painter
 
 

@@ -22,6 +22,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from danqing.core.errors import BadWeights, shorten
 from danqing.core.images import squared
+from danqing.nets.placement import as_input, move
 from danqing.weights.diffusers_folder import read_tokenizer
 from danqing.weights.pretrained import Config, first_line, read_json, read_module
 
@@ -113,6 +114,10 @@ class ClipScorer:
         """A critic that looks at pictures as our own towers do."""
         return cls(model, tokenizer, ImageProcessor(model.config.vision_config.image_size))
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Move both towers to `device` and let them compute in `dtype`; None is float32."""
+        move(device, dtype, self.model)
+
     @property
     def scale(self) -> float:
         """What the cosines are multiplied with before a softmax (arXiv 2103.00020 section 2.3)."""
@@ -121,8 +126,9 @@ class ClipScorer:
     def image_embeddings(self, pixels: Tensor) -> Tensor:
         """Pictures -> embeddings [n d] of length 1."""
         parts = torch.split(pixels[:, :3], self.batch)
-        features = [self.model.get_image_features(self.processor(part)).pooler_output for part in parts]
-        return F.normalize(torch.cat(features), dim=-1)
+        inputs = (as_input(self.model, self.processor(part)) for part in parts)
+        features = [self.model.get_image_features(part).pooler_output for part in inputs]
+        return F.normalize(torch.cat(features).float(), dim=-1)
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """Texts, cut to what the tower can read -> embeddings [n d] of length 1."""
@@ -130,7 +136,7 @@ class ClipScorer:
             self.model.get_text_features(**self._tokens(part)).pooler_output
             for part in _chunks(texts, 8 * self.batch)  # a text is far shorter than a picture
         ]
-        return F.normalize(torch.cat(features), dim=-1)
+        return F.normalize(torch.cat(features).float(), dim=-1)
 
     def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Cosines in [-1, 1] of every picture with every text, [n texts]."""
@@ -155,7 +161,7 @@ class ClipScorer:
         tokens = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )
-        return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        return {name: as_input(self.model, tokens[name]) for name in ("input_ids", "attention_mask")}
 
     # TEMP alias for apps
     pictures, reading = image_embeddings, score_function

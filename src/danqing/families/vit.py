@@ -22,6 +22,7 @@ from transformers import CLIPVisionModel, ViTConfig, ViTForImageClassification, 
 
 from danqing.core.errors import BadBrief, BadWeights, shorten
 from danqing.families.clip import ClipScorer, ImageProcessor, read_processor
+from danqing.nets.placement import as_input
 from danqing.weights.pretrained import Config, read_json, read_module, replacing_folder, write_json
 
 VITS: dict[str, Config] = {
@@ -97,8 +98,9 @@ class Classifier:
         return torch.cat([self._logits(part) for part in parts]).softmax(dim=-1)
 
     def _logits(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.model(self.processor(pixels), interpolate_pos_encoding=True).logits
-        return logits
+        inputs = as_input(self.model, self.processor(pixels))
+        logits: Tensor = self.model(inputs, interpolate_pos_encoding=True).logits
+        return logits.float()
 
 
 def read_classifier(folder: Path, side: int | None = None) -> Classifier:

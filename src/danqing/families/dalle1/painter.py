@@ -37,6 +37,7 @@ from danqing.families.clip import ClipScorer
 from danqing.families.dalle1.codec import fingerprint, open_codec
 from danqing.families.dalle1.token_sampling import DEFAULT, GuidedTransformer, Sampling, drawn, gumbel_of
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from danqing.nets.placement import device_of, move
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
 from danqing.weights.diffusers_folder import read_card, read_tokenizer
 from danqing.weights.pretrained import (
@@ -95,6 +96,17 @@ class TokenPainter:
         """The side of its pictures in pixels."""
         return self.transformer.config.side * self.codec.config.factor
 
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return device_of(self.transformer)
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        move(device, dtype, self.codec, self.transformer)
+        if self.scorer is not None:
+            self.scorer.place(device, dtype)
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The words' ids, the negative ones inside, and a given picture's tokens as `image` [1 1 side side].
 
@@ -103,13 +115,13 @@ class TokenPainter:
         Raises:
             BadBrief: BREAK or weights within the words or the negative ones, or a strength below one row.
         """
-        image = self._picture(images)
+        image = self._picture(images.to(self.device))
         side = self.transformer.config.side
         rows = side - self._kept_rows(brief, image)
         prompt, negative = styled_prompt(brief, self.card), parse_negative(brief)
         if any(len(part.chunks) > 1 for each in (prompt, negative) for part in each.parts):
             raise BadBrief(f"model {self.card.name!r} reads words in one go: leave BREAK out")
-        return replace(encode(self.text, prompt, negative, rows), image=image)
+        return replace(encode(self.text, prompt, negative, rows), image=image).to(self.device)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Blank rows, below those of the given picture that `strength` keeps.
@@ -124,7 +136,7 @@ class TokenPainter:
             )
         side = self.transformer.config.side
         count = self.sampling.candidates if self.scorer else 1
-        state = torch.full((len(seeds), count, side, side), _BLANK)
+        state = torch.full((len(seeds), count, side, side), _BLANK, device=self.device)
         kept = self._kept_rows(brief, conditioning.image)
         if conditioning.image is not None:
             state[:, :, :kept] = conditioning.image[:, :, :kept].long()
@@ -154,7 +166,7 @@ class TokenPainter:
         """What stands of the first candidate, [n 3 h w] in [0, 1]; white where nothing does."""
         pixels = self.codec.pictures(canvas.state[:, 0].clamp(min=0))[:, :3]
         blank = F.interpolate((canvas.state[:, :1] == _BLANK).float(), scale_factor=self.codec.config.factor)
-        return torch.where(blank > 0, 1.0, (pixels + 1) / 2).clamp(0, 1)
+        return torch.where(blank > 0, 1.0, (pixels + 1) / 2).clamp(0, 1).cpu()
 
     def finish(self, canvas: Canvas) -> Tensor:
         """The pictures [n c h w] in [-1, 1].
@@ -165,7 +177,7 @@ class TokenPainter:
         pixels = self.codec.pictures(canvas.state[:, 0])
         if not pixels.isfinite().all():
             raise NotFinite("the codec gave NaN or infinite values: check the weights")
-        return pixels
+        return pixels.cpu()
 
     def enlarge(self, pixels: Tensor) -> Tensor:
         """There is no learned upscaler: the pictures themselves."""

@@ -106,7 +106,7 @@ class GuidedTransformer:
 
     def _mixed(self, logits: Tensor, n: int) -> Tensor:
         shape = (n, self._copies, logits.shape[-1])
-        outputs = [part.view(shape) for part in logits.chunk(len(self._rows))]
+        outputs = [part.view(shape) for part in logits.float().chunk(len(self._rows))]
         if not self._guided:
             return composed(outputs, self._weights)
         negative, *outputs = outputs

@@ -44,6 +44,7 @@ from danqing.families.dalle2.unclip import Decoder, decoder_conditioning, fresh_
 from danqing.families.imagen.painter import Denoiser
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.efficient_unet import EfficientUNet
+from danqing.nets.placement import move
 
 UPSAMPLER_STEPS = 8
 TEXT_DIFF = 0.5  # how far words turn a given picture at strength 1: section 3.3 goes from 0.25 to 0.5
@@ -73,6 +74,14 @@ class Dalle2Painter:
                 f"the prior speaks embeddings of {wants} numbers, this CLIP has {has}: use the CLIP that it "
                 "learned with"
             )
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        self.space.place(device, dtype)
+        move(device, dtype, self.prior.network)
+        self.decoder.place(device, dtype)
+        if self.stage is not None:
+            self.stage.painter.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The words; of given pictures, their embedding as `concat` [1 d 1 1] and their noise as `image`.
@@ -142,7 +151,9 @@ class Dalle2Painter:
         for now in self.decoder.steps(self._small(brief), cond, now):  # noqa: B020  the canvas moves along
             yield replace(now, step=steps_before + now.step, of=canvas.of)
         if self.stage is not None:
-            for large in self._enlarged(self.stage, brief, canvas.seeds, self.decoder.finish(now)):
+            for large in self._enlarged(
+                self.stage, brief, canvas.seeds, self.decoder.finish(now).to(self.decoder.device)
+            ):
                 yield replace(
                     large, seeds=canvas.seeds, step=steps_before + now.of + large.step, of=canvas.of
                 )
@@ -225,6 +236,7 @@ def painter_of(parts: Parts, scorer: ClipScorer) -> Dalle2Painter:
         schedule=Schedule.from_config(parts.decoder_schedule),
         codec=IdentityCodec(parts.decoder.config.in_channels // parts.fold**2),
         modules={"decoder": parts.decoder},
+        frozen=(parts.projection,),
         limit=clamped,
         variance=Variance(parts.decoder_schedule.get("variance_type", "fixed_small")),
     )
@@ -251,6 +263,7 @@ def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> S
         card=card.model_copy(update=own),
         network=Correcting(Denoiser(upsampler.eval()), decoder.prediction, decoder.schedule),
         modules={"upsampler": upsampler},
+        frozen=(),
         variance=Variance.SMALL,
     )
     return SuperResolution(painter, factor, level=0.1)

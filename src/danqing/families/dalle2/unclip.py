@@ -14,6 +14,7 @@ from danqing.core.painter import Conditioning
 from danqing.diffusion.prior import PriorOptions
 from danqing.families.dalle2.folder import Parts
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
+from danqing.nets.placement import as_input
 from danqing.nets.unclip import TextProjection
 from danqing.weights.pretrained import Config
 
@@ -140,18 +141,19 @@ class Decoder:
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """Pictures [n c h w], times [n] and an embedding and words for n pictures -> output [n c h w]."""
         mask = torch.ones_like(words.tokens[..., 0], dtype=torch.bool) if words.mask is None else words.mask
-        picture = torch.where(mask[:, :1], words.tokens[:, 0], self.projection.nothing)
-        context, added = self.projection(picture, words.tokens[:, -1], words.tokens[:, 1:-1])
+        tokens = as_input(self.projection, words.tokens)
+        picture = torch.where(mask[:, :1], tokens[:, 0], self.projection.nothing)
+        context, added = self.projection(picture, tokens[:, -1], tokens[:, 1:-1])
         extra = self.projection.config.clip_extra_context_tokens
         output: Tensor = self.unet(
-            F.pixel_unshuffle(x, self.fold),
+            as_input(self.unet, F.pixel_unshuffle(x, self.fold)),
             t,
             encoder_hidden_states=context,
             class_labels=added,
             encoder_attention_mask=F.pad(mask[:, 1:-1], (extra, 0), value=True),
             return_dict=False,
         )[0]
-        return F.pixel_shuffle(output, self.fold)
+        return F.pixel_shuffle(output.float(), self.fold)
 
 
 def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -64,6 +64,12 @@ class DiscoPainter:
     scorers: tuple[ClipScorer, ...]
     settings: Settings = field(default_factory=Settings)
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        self.base.place(device, dtype)
+        for scorer in self.scorers:
+            scorer.place(device, dtype)
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """CLIP's embeddings of the words, and the given picture as the prior's state.
 
@@ -74,7 +80,7 @@ class DiscoPainter:
         steps = len(self.base.levels(_wordless(brief), base.image is not None)) - 1
         conditioning = encode(
             ClipModels(self.scorers), styled_prompt(brief, self.card), parse_negative(brief), steps
-        )
+        ).to(self.base.device)
         return replace(conditioning, negative=None, image=base.image, region=base.region, concat=base.concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
@@ -224,9 +230,10 @@ def _open_base(name: str, folder: Path) -> DiffusionPainter:
     place = _place(name, folder, lambda name: shipped().get(name))
     if place.is_dir() and family_of(place) == "disco":
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is led itself: name a diffusion model")
-    base = open_painter(str(place), device="cpu")
-    if not isinstance(base, DiffusionPainter):
+    painter = open_painter(str(place), device="cpu")
+    if not callable(getattr(painter, "denoiser", None)):  # which the gradient goes through
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is no diffusion model: name another prior")
+    base = cast(DiffusionPainter, painter)
     for module in base.modules.values():
         module.requires_grad_(False)
     return base

@@ -32,6 +32,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.families.clip import TEXT
 from danqing.families.stable_diffusion import extra_channels
 from danqing.families.stable_diffusion.x4 import NOISE_LEVEL, X4Painter
+from danqing.nets.placement import as_input
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 from danqing.weights.diffusers_folder import Parts, derived_card, read_folder
 from danqing.weights.diffusers_folder import save_folder as save_folder
@@ -134,14 +135,14 @@ class Denoiser:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         output: Tensor = self.unet(
-            x,
+            as_input(self.unet, x),
             t,
-            encoder_hidden_states=cond.tokens,
+            encoder_hidden_states=as_input(self.unet, cond.tokens),
             encoder_attention_mask=cond.mask,
             class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
             return_dict=False,
         )[0]
-        return output
+        return output.float()
 
 
 def masked_picture(images: InputImages, codec: Codec) -> Tensor:

@@ -29,7 +29,7 @@ from danqing.families import shipped_clip_scorer
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
 from danqing.families.clip import ClipScorer
-from danqing.families.stylegan.style_search import Climb, Paint, best_of, projected
+from danqing.families.stylegan.style_search import Climb, Paint, best_of, picture_of, projected, style_of
 from danqing.nets.stylegan import StyleConfig, StyleDiscriminator, StyleGenerator
 from danqing.nets.stylegan.generator import mixed
 
@@ -78,10 +78,19 @@ class StylePainter(LatentPainter[StyleGenerator]):
     scorer: ClipScorer | None = None
     search: Search = Search()
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        super().place(device, dtype)
+        if self.scorer is not None:
+            self.scorer.place(device, dtype)
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The words, and the styles of a given picture as `image` [1 rows style 1]."""
         text = self.names if self.scorer is None else LabelAndClip(self.names, self.scorer)
-        conditioning = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
+        conditioning = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps=1).to(
+            self.device
+        )
+        images = images.to(self.device)
         return replace(conditioning, image=self._styles(images, label_of(conditioning, len(self.names))))
 
     @torch.no_grad()
@@ -116,7 +125,8 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return brief.steps if searches else 1
 
     def _style(self, z: Tensor, label: Tensor, brief: ResolvedBrief) -> Tensor:
-        return self.generator.truncated(self.generator.mapping(z, label), truncation(brief))
+        w = style_of(self.generator, z, label)
+        return self.generator.truncated(w, truncation(brief)).float()
 
     def _target(self, conditioning: Conditioning) -> Tensor:
         """What the pictures shall be near to, [n d] of length 1, or zeros."""
@@ -129,7 +139,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
         if not images.references:
             return None if images.image is None else self._projected(images.image, label)[..., None]
         styles = [self._projected(picture, label) for picture in images.references]
-        weights = torch.tensor(images.weights) / sum(images.weights)
+        weights = torch.tensor(images.weights, device=self.device) / sum(images.weights)
         return torch.einsum("k,knrd->nrd", weights, torch.stack(styles))[..., None]
 
     def _projected(self, picture: Tensor, label: Tensor) -> Tensor:
@@ -156,8 +166,7 @@ class _Scene:
     def __call__(self, w: Tensor) -> Tensor:
         ws = self.generator.rows(w)
         ws = ws if self.kept is None else mixed(self.kept, ws, self.cut)
-        pictures: Tensor = self.generator.synthesis(ws, self.noise)
-        return pictures
+        return picture_of(self.generator, ws, self.noise)
 
     def alone(self, k: int) -> Paint:
         """Pictures of any styles in the scene of picture k."""
