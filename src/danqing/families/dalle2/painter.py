@@ -93,6 +93,7 @@ class Dalle2Painter:
         """
         conditioning = encode(self.space, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
         conditioning = self._joined(conditioning)
+        images = images.to(self.decoder.device)
         pictures = images.references or (() if images.image is None else (images.image,))
         if not pictures:
             return conditioning

@@ -65,7 +65,7 @@ class LabelAndClip:
         """No words wish nothing: zeros."""
         named, embedding = self.names(text), self.scorer.text_embeddings([text])
         target = embedding if text.strip() else torch.zeros_like(embedding)
-        return Conditioning(torch.cat([named.tokens, target[None]], dim=2))
+        return Conditioning(torch.cat([named.tokens.to(target.device), target[None]], dim=2))
 
 
 @dataclass(eq=False)
