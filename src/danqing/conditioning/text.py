@@ -19,10 +19,10 @@ from danqing.nets.placement import move
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Calls the tower for one text at a time.
+    """Calls the text tower for one text at a time.
 
-    max_length: tokens per text L, begin and end marks included. clip_skip: how many last layers to leave out;
-    illustration models are often trained with 1.
+    max_length: tokens per text L, begin and end marks included.
+    clip_skip: how many last layers to leave out; illustration models are often trained with 1.
     """
 
     tokenizer: PreTrainedTokenizerBase

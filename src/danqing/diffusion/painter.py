@@ -34,14 +34,23 @@ from danqing.nets.tiling import seamless
 class DiffusionPainter:
     """Paints by denoising. All pictures of a canvas are one batch.
 
-    text: words -> conditioning of one picture. network: see `guidance.Network`. enlarger: [n c h w] ->
-    `card.scale` times larger. latent_rgb: [codec.channels + 1, 3], a linear map (last row: bias) from
-    latents to RGB in [0, 1] for previews; without it a preview is a full decode. modules: the networks
-    under their names in a diffusers folder, for adapters and for tiling. beside: a given picture -> further
-    channels [1 k h w] for a network that was trained to repaint a region, or to paint by depth; without it a
-    region is repainted by keeping what is outside. limit: a clean estimate [n c h w] -> the nearest that a
-    picture can be, None where there is no telling; samplers take the noise to be what then remains. variance:
-    of DDPM's steps. adapters: that came with the weights, name -> file.
+    text: encodes a prompt for one picture.
+    network: the denoiser, see `guidance.Network`.
+    prediction: what the network's output means.
+    schedule: the noise levels that the network was trained on.
+    codec: between pixels and what the network denoises.
+    enlarger: pictures [n c h w] -> the same, `card.scale` times larger.
+    latent_rgb: a linear map from latents to RGB in [0, 1] for previews [codec.channels + 1, 3], its last row
+        the bias; without it, a preview is a full decode.
+    modules: the networks under their names in a diffusers folder, for adapters and for tiling.
+    concat: input pictures -> further input channels [1 k h w], for a network that was trained to repaint a
+        region or to paint by depth. Without it, a region is repainted by keeping what lies outside.
+    limit: a clean estimate [n c h w] -> the nearest that a picture can be; None where there is no limit.
+        Samplers take what then remains for the noise.
+    variance: of a step of DDPM.
+    adapters: those that came with the weights, name -> file.
+    frozen: networks beside `modules` that move with the painter, such as a text encoder that no adapter
+        reaches.
     """
 
     card: Card
@@ -70,7 +79,7 @@ class DiffusionPainter:
         move(device, dtype, *self.modules.values(), self.enlarger, *self.frozen)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The brief's words with its style, its negative words and the given picture, for one picture.
+        """The brief's styled prompt, its negative prompt and its input pictures, for one picture.
 
         Raises:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
@@ -85,13 +94,13 @@ class DiffusionPainter:
         return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
+        """Noise, or the input picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
 
-        Noise is standard normal [n channels h w]: signal and noise together have variance 1 at any level.
+        The noise is standard normal [n channels h w]: signal and noise together have variance 1 at any level.
 
         Raises:
-            BadBrief: an unknown sampler, steps that the schedule does not have, or a strength that leaves
-                none of them.
+            BadBrief: an unknown sampler, steps that the schedule does not have, or a strength that leaves no
+                step.
         """
         state = seeds.normal(self.codec.channels, *self._sides(brief)).to(conditioning.tokens.device)
         levels = self.levels(brief, conditioning.image is not None)
@@ -119,7 +128,7 @@ class DiffusionPainter:
 
     @torch.no_grad()
     def preview(self, canvas: Canvas) -> Tensor:
-        """A cheap look: [n 3 h w] in [0, 1], as small as the latents where a linear map is known."""
+        """A cheap preview [n 3 h w] in [0, 1], as small as the latents where `latent_rgb` is known."""
         if self.latent_rgb is None:
             return (self.codec.decode(canvas.state)[:, :3] + 1).div(2).clamp(0, 1).cpu()
         matrix = self.latent_rgb.to(canvas.state)
@@ -145,7 +154,7 @@ class DiffusionPainter:
         return self.enlarger(inputs).float().clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
-        """The levels that a brief's sampler walks along; where it redraws, the last ones, as `strength` says.
+        """The levels that the brief's sampler walks along; a redraw takes the last of them, by `strength`.
 
         The same strength hides as much of a picture with every model and every sampler: see `Schedule.share`.
 
@@ -174,9 +183,10 @@ class DiffusionPainter:
     def denoiser(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]
     ) -> Callable[[Tensor, Level], Answer]:
-        """What is clean in x [n c h w] at a level, as the guided network says; differentiable in x.
+        """The guided network as a function of x [n c h w] and a level to clean estimates, differentiable.
 
-        conditioning: for n pictures. levels: those of the walk, for words that change on the way.
+        conditioning: for n pictures.
+        levels: those of the walk, for prompts that change on the way.
         """
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
         guidance = Guidance(strength, brief.rescale)
@@ -198,7 +208,7 @@ class DiffusionPainter:
         return brief.height // shrink, brief.width // shrink
 
     def _picture(self, images: InputImages) -> Tensor | None:
-        """The given picture as a state; of several, their weighted mean along great circles."""
+        """The input picture as a state; of several, their weighted mean along great circles."""
         if not images.references:
             return None if images.image is None else self.codec.encode(images.image)
         mixed, total = torch.empty(0), 0.0
@@ -211,7 +221,7 @@ class DiffusionPainter:
         return mixed
 
     def _region(self, images: InputImages) -> Tensor | None:
-        """The region at the size of the state: a latent that touches it is repainted."""
+        """The region at the size of the state: each latent that it touches is repainted."""
         return None if images.region is None else F.max_pool2d(images.region, self.codec.factor)
 
     def _concat_input(self, brief: ResolvedBrief, images: InputImages) -> Tensor | None:

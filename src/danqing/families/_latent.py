@@ -40,9 +40,11 @@ _STEM = "model"
 
 @dataclass(eq=False)
 class LatentPainter(ABC, Generic[Network]):
-    """Paints a square picture of one size in one pass from a latent z; has no use for guidance or samplers.
+    """Paints a square picture of one size in one pass from a latent z; it has no guidance and no samplers.
 
-    names: the words that its labels stand for.
+    card: what it can do.
+    generator: the network.
+    names: what the numbers of its labels stand for.
     """
 
     card: Card

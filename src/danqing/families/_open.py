@@ -50,7 +50,7 @@ def open_painter(name: str, device: str | None = None) -> Painter:
 
 
 def open_clip_scorer(place: str | Path | None = None) -> ClipScorer:
-    """CLIP as one who looks: the shipped one, or a folder of CLIP's weights in the format of transformers.
+    """The shipped CLIP, or one from a folder in the format of transformers.
 
     Raises:
         BadWeights: there is no such folder, or its files cannot be used.

@@ -73,10 +73,12 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """How a picture tower wants its pixels: a square side, and the mean and deviation of values in [0, 1].
+    """How an image tower wants its pixels.
 
-    resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic (CLIP)
-    or bilinear (ViT).
+    side: of the square that it takes.
+    mean, deviation: of values in [0, 1], for each colour.
+    resize: "area" is what our towers learned with; the published ones learned with antialiased "bicubic"
+        (CLIP) or "bilinear" (ViT).
     """
 
     side: int
@@ -95,10 +97,15 @@ class ImageProcessor:
 
 @dataclass(frozen=True)
 class ClipScorer:
-    """CLIP as one who looks: it tells how well words and pictures belong together.
+    """Tells how well texts and pictures belong together, by CLIP.
 
-    Pictures are [n c h w] in [-1, 1] of any size; with transparency, colour lies over white already and alpha
-    is left aside. batch: how many of them the tower sees at once. Gradients flow to pixels, never to weights.
+    model: both towers.
+    tokenizer: of the text tower.
+    processor: how the image tower wants its pixels.
+    batch: how many pictures the image tower gets at once.
+
+    Pictures are [n c h w] in [-1, 1] of any size. With transparency, colour lies over white already, and
+    alpha is left aside. Gradients flow to pixels, never to weights.
     """
 
     model: CLIPModel
@@ -111,7 +118,7 @@ class ClipScorer:
 
     @classmethod
     def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> ClipScorer:
-        """A critic that looks at pictures as our own towers do."""
+        """A scorer whose images are processed as our own towers learned."""
         return cls(model, tokenizer, ImageProcessor(model.config.vision_config.image_size))
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -143,12 +150,12 @@ class ClipScorer:
         return self.score_function(texts)(pixels)
 
     def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        """`score` for any number of pictures, one after the other, with the texts read once."""
+        """`score` as a function of pictures, to call many times: the texts are encoded once."""
         target = self.text_embeddings(texts).T
         return lambda pixels: self.image_embeddings(pixels) @ target
 
     def rank(self, pixels: Tensor, text: str) -> list[int]:
-        """The pictures' numbers, the one that answers best to `text` first."""
+        """The numbers of the pictures, the one that fits `text` best first."""
         order: list[int] = self.score(pixels, [text])[:, 0].argsort(descending=True, stable=True).tolist()
         return order
 
@@ -168,9 +175,9 @@ class ClipScorer:
 
 
 def read_clip_scorer(folder: Path) -> ClipScorer:
-    """A critic from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
+    """A scorer from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
 
-    How the tower wants its pixels is read from preprocessor_config.json; without it, as ours do.
+    How the tower wants its pixels is read from preprocessor_config.json; without it, they are as ours.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.

@@ -38,7 +38,7 @@ class GanPainter(LatentPainter[GanGenerator]):
     """One canvas for each picture."""
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
-        """The names that the words say; what names nothing is told as dropped."""
+        """The label of the names in the prompt; a prompt without any is reported as dropped."""
         return encode(self.names, styled_prompt(brief, self.card), parse_negative(brief), steps=1).to(
             self.device
         )
@@ -66,7 +66,7 @@ def open_weights(folder: Path) -> GanPainter:
 
 
 def gan_card(name: str, generator: GanGenerator) -> Card:
-    """What can be said of a model from its network alone."""
+    """The card of a model from its network alone."""
     side, kind = generator.size, generator.config.kind
     summary = f"a {kind.upper()} for pictures of {side} x {side}"
     return card_of(name, "gan", generator, summary=summary, paper="1406.2661", year=2014)

@@ -65,13 +65,15 @@ def build_vit(preset: str, names: Sequence[str]) -> ViTForImageClassification:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A ViT as one who names: pictures are [n c h w] in [-1, 1], on white, of any size.
+    """A ViT that names what pictures show. Pictures are [n c h w] in [-1, 1], on white, of any size.
 
-    sight: how it wants them. A side that it did not learn at is looked at with interpolated positions
-    (arXiv 2010.11929 section 3.2).
+    model: the network.
+    processor: how it wants its pixels. At a side that it did not learn at, positions are interpolated (arXiv
+        2010.11929 section 3.2).
+    batch: how many pictures it gets at once.
 
     Raises:
-        BadBrief: the side of its sight is no multiple of its patches.
+        BadBrief: the processor's side is no multiple of the network's patches.
     """
 
     model: ViTForImageClassification

@@ -72,7 +72,12 @@ _STEM = "model"
 class TokenPainter:
     """Paints row by row. A canvas holds the numbers of tokens [n candidates side side], -1 where it is blank.
 
-    critic: keeps one candidate of several; without it there is only one.
+    card: what it can do.
+    codec: between pixels and tokens.
+    transformer: writes the tokens.
+    tokenizer: of the prompt.
+    sampling: how tokens are drawn.
+    scorer: keeps one candidate of several; without it there is only one.
     """
 
     card: Card
@@ -108,12 +113,12 @@ class TokenPainter:
             self.scorer.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The words' ids, the negative ones inside, and a given picture's tokens as `image` [1 1 side side].
+        """The prompt's ids, the negative prompt inside, and an input picture's tokens [1 1 side side].
 
-        Of several given pictures each token is the one that the codec finds likeliest in all, by weight.
+        Of several input pictures each token is the one that the codec finds likeliest in all, by weight.
 
         Raises:
-            BadBrief: BREAK or weights within the words or the negative ones, or a strength below one row.
+            BadBrief: BREAK or weights within a prompt, or a strength below one row.
         """
         image = self._picture(images.to(self.device))
         side = self.transformer.config.side
@@ -204,7 +209,7 @@ class TokenPainter:
         return torch.stack(tokens, dim=2), logits
 
     def _best(self, brief: ResolvedBrief, state: Tensor) -> Tensor:
-        """The candidate [n 1 side side] of each picture that the critic likes best."""
+        """The candidate [n 1 side side] of each picture that fits the prompt best, by CLIP."""
         if self.scorer is None or state.shape[1] == 1:
             return state[:, :1]
         text = plain_text(brief, self.card)
@@ -220,7 +225,7 @@ class TokenPainter:
         return shares.sum(dim=0).argmax(dim=1)[:, None].float()
 
     def _kept_rows(self, brief: ResolvedBrief, image: Tensor | None) -> int:
-        """How many rows of the given picture stay.
+        """How many rows of the input picture stay.
 
         Raises:
             BadBrief: all of them.
@@ -239,7 +244,7 @@ class TokenPainter:
 
 @family("dalle1")
 def open_weights(folder: Path) -> TokenPainter:
-    """A painter from a folder, with the shipped CLIP as its critic where there is one.
+    """A painter from a folder, with the shipped CLIP as its scorer where there is one.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it, such as a transformer that
@@ -273,7 +278,7 @@ def open_weights(folder: Path) -> TokenPainter:
 
 
 def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the painter's folder, whole or not at all; the critic is not part of it.
+    """Write the painter's folder, whole or not at all; the scorer is not part of it.
 
     Raises:
         BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
@@ -288,7 +293,7 @@ def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16
 
 
 def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **fields: Any) -> Card:
-    """What can be said of a model from its networks alone."""
+    """The card of a model from its networks alone."""
     side = transformer.config.side * codec.config.factor
     alpha = {Can.ALPHA} if codec.config.channels == 4 else set()
     facts: dict[str, Any] = {

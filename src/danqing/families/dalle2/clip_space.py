@@ -28,10 +28,14 @@ from danqing.weights.pretrained import find_weights
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Words as an `Encoder`: tokens [1 l+1 d], states of l tokens and the whole's embedding, with a mask.
+    """CLIP as an `Encoder`: tokens [1 l+1 d] are the states of l tokens and the text embedding, with a mask.
 
-    eye, eye_projection: the picture tower; without one pictures cannot be given. unit: embeddings have length
-    1, as our models learned; Karlo's are as CLIP says them.
+    text: the text tower.
+    text_projection: from its pooled state to an embedding.
+    image_encoder: the image tower; without one there are no input pictures.
+    image_projection: from its pooled state to an embedding.
+    processor: how the image tower wants its pixels.
+    unit: whether embeddings have length 1, as our models learned; Karlo's are as CLIP gives them.
     """
 
     text: TextEncoder
@@ -43,7 +47,7 @@ class Space:
 
     @classmethod
     def of(cls, scorer: ClipScorer, length: int) -> Space:
-        """The space of a critic's CLIP, reading `length` tokens of words.
+        """The space of a scorer's CLIP, reading `length` tokens of a text.
 
         Raises:
             BadWeights: its text tower is not that long.
@@ -89,7 +93,7 @@ class Space:
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Conditioning:
-        """Texts as ids [n l]; what follows the first end mark is not heard."""
+        """Texts as ids [n l], encoded; what follows the first end mark is masked."""
         ids = as_input(self.text_projection, ids)
         output = self.text.model(ids)
         whole = self.sized(self.text_projection(output.pooler_output).float())
@@ -100,10 +104,10 @@ class Space:
 
     @torch.no_grad()
     def image_embedding(self, pixels: Tensor) -> Tensor:
-        """Pictures [n c h w] in [-1, 1], colour over white -> embeddings [n d].
+        """The embeddings [n d] of pictures [n c h w] in [-1, 1], colour over white.
 
         Raises:
-            BadWeights: there is no picture tower.
+            BadWeights: there is no image tower.
         """
         if self.image_encoder is None or self.image_projection is None:
             raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")
@@ -116,7 +120,7 @@ class Space:
 
 
 def joined(words: Conditioning, length: int) -> Conditioning:
-    """Words of several chunks, each `length` tokens, as one: the mean of the tokens that are heard."""
+    """Texts of several chunks, each `length` tokens, as one: the mean of the tokens that are not masked."""
     if words.tokens.shape[1] == length:
         return words
     n, every, width = words.tokens.shape

@@ -2,7 +2,7 @@
 
 Paper: Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents, arXiv 2204.06125.
 Differs: small, paints RGBA; the decoder predicts v and sees pictures folded, as `ddpm` does. A given picture
-is heard as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in the
+is encoded as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in the
 noise that DDIM finds for it and, half as far, in its embedding, which the words turn (text diff). Several
 pictures are mixed along great circles.
 Licences: code Apache-2.0; weights are whoever trained them's.
@@ -54,8 +54,11 @@ TEXT_DIFF = 0.5  # how far words turn a given picture at strength 1: section 3.3
 class Dalle2Painter:
     """First the prior's steps, on blank canvases, then the decoder's, then the upsampler's if there is one.
 
-    decoder: its network is a `Decoder`, told the embedding as the first of all tokens. stage: paints the
-    decoder's picture anew, larger, and hears no words; `card` tells the size of what comes out.
+    card: tells the size of the finished picture.
+    space: encodes prompts and pictures.
+    prior: draws image embeddings.
+    decoder: its network is a `Decoder`, with the image embedding as the first of all tokens.
+    stage: paints the decoder's picture anew, larger, without a prompt.
 
     Raises:
         BadWeights: a prior and a CLIP of different widths.
@@ -84,9 +87,9 @@ class Dalle2Painter:
             self.stage.painter.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The words; of given pictures, their embedding as `concat` [1 d 1 1] and their noise as `image`.
+        """The prompt; the embedding of input pictures as `concat` [1 d 1 1], and their noise as `image`.
 
-        The noise is found only where some of it is kept: at a strength below 1.
+        The noise is computed only where some of it is kept: at a strength below 1.
 
         Raises:
             BadBrief: words or steps that cannot be followed.
@@ -189,7 +192,7 @@ class Dalle2Painter:
         return 1 if self.stage is None else self.stage.factor
 
     def _small(self, brief: ResolvedBrief) -> ResolvedBrief:
-        """What the decoder is told."""
+        """The brief of the decoder."""
         side = self.card.width // self._factor
         return brief.model_copy(update={"width": side, "height": side, "native": True})
 
@@ -206,14 +209,14 @@ class Dalle2Painter:
         yield from stage.painter.steps(stage_brief, cond, stage.painter.begin(stage_brief, cond, own))
 
     def _noise(self, brief: ResolvedBrief, cond: Conditioning, picture: Tensor) -> Tensor:
-        """What DDIM paints the picture from when it is told that, [1 c h w]: the x_T of section 3."""
+        """The noise [1 c h w] from which DDIM paints the picture under `cond`: the x_T of section 3."""
         picture = F.avg_pool2d(picture, self._factor)
         levels = self.decoder.schedule.levels(brief.steps)
         return invert(self.decoder, self.decoder.codec.encode(picture), cond, levels, corrections=1)
 
 
 def _whole(conditioning: Conditioning) -> Tensor:
-    """The embedding [n d] of all that is said, parts by their weights."""
+    """The text embedding [n d] of a conditioning, its parts by their weights."""
     return torch.stack([part.weights[:, None] * part.tokens[:, -1] for part in conditioning.parts]).sum(dim=0)
 
 

@@ -128,10 +128,14 @@ UPSAMPLERS: dict[str, EfficientUNetConfig] = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """The UNet as a `guidance.Network` of an embedding and words: tokens [n 1+l+1 d], the picture's first.
+    """The UNet as a `guidance.Network` of an image embedding and a prompt.
 
-    Where the mask leaves that out there is no picture: the learned embedding of none is heard. fold: the UNet
-    sees fold x fold pixels as one of more channels.
+    unet: the network.
+    projection: what it takes of the embeddings.
+    fold: the UNet sees fold x fold pixels as one of more channels.
+
+    A conditioning has tokens [n 1+l+1 d]: the image embedding, l token states, and the text embedding. Where
+    its mask leaves the image embedding out, a learned embedding stands for no image.
     """
 
     unet: UNet2DConditionModel
@@ -157,7 +161,11 @@ class Decoder:
 
 
 def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:
-    """What a `Decoder` is told: embeddings [n d] before words for n pictures, none before negative ones."""
+    """The conditioning of a `Decoder`: image embeddings before the prompt, none before the negative prompt.
+
+    conditioning: for n pictures.
+    z: image embeddings [n d].
+    """
 
     def with_embedding(part: Conditioning) -> Conditioning:
         negative = (
@@ -189,7 +197,7 @@ def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjectio
 
 
 def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int, factor: int = 1) -> Card:
-    """What can be said of a model from its decoder, whose pictures are enlarged by `factor`."""
+    """The card of a model from its decoder, whose pictures are enlarged by `factor`."""
     side = decoder.config.sample_size * fold * factor
     alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * fold**2 else set()
     tile = {Can.TILE} if factor == 1 else set()  # the upsampler sees no neighbour beyond an edge

@@ -1,8 +1,8 @@
-"""DDPM: a UNet removes Gaussian noise from pixels, step by step; no words, or the names of what it has seen.
+"""DDPM: a UNet removes Gaussian noise from pixels, step by step; no words, or names that it knows.
 
 Papers: Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239; Nichol and Dhariwal, Improved
 DDPM, arXiv 2102.09672 (cosine schedule, learned variance, fewer steps).
-Differs: names are told by a label (see `_names`), each with an embedding that is added to the time's, and at
+Differs: names are a label (see `conditioning.names`), each with an embedding that is added to the time's, and at
 times none is, so that classifier-free guidance works. The sticker preset predicts v and sees the picture
 folded, 2 x 2 pixels to one of 16 channels, which lets a larger network train at the same speed.
 Licences: code Apache-2.0; weights are whoever trained them's (google/ddpm-*: Apache-2.0).
@@ -119,7 +119,7 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A UNet as a `Network` that sees pictures folded and is told the first `labels` numbers of a label."""
+    """A UNet as a `Network` of folded pictures and of the first `labels` numbers of a label."""
 
     unet: UNet2DModel
     labels: int

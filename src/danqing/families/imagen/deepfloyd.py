@@ -48,7 +48,11 @@ class IFText(MaskedEncoder):
 
 @dataclass(frozen=True)
 class IFDenoiser:
-    """A UNet of IF as a `Network`; `levels` is how many noise levels a stage was told apart."""
+    """A UNet of IF as a `Network`.
+
+    unet: the network.
+    levels: how many noise levels of its low-resolution picture a stage tells apart.
+    """
 
     unet: UNet2DConditionModel
     levels: int = 1000

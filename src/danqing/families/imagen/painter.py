@@ -188,7 +188,7 @@ def random_parts(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) -> Pa
 
 
 def imagen_card(name: str, stages: Sequence[StageConfig], unets: Sequence[EfficientUNet]) -> Card:
-    """What can be said of a painter from its configs alone."""
+    """The card of a painter from its configs alone."""
     base, last = stages[0], stages[-1]
     shrink = [last.side // stage.side for stage in stages]
     alpha = {Can.ALPHA} if unets[-1].config.channels == 4 else set()

@@ -126,7 +126,11 @@ UPSCALERS: dict[str, UpscalerConfig] = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """The UNet as a `diffusion.guidance.Network`; label: the class it is told for every picture."""
+    """The UNet as a `diffusion.guidance.Network`.
+
+    unet: the network.
+    label: a class that it gets for every picture; None for no class.
+    """
 
     unet: UNet2DConditionModel
     label: int | None = None
@@ -146,9 +150,9 @@ class Denoiser:
 
 
 def masked_picture(images: InputImages, codec: Codec) -> Tensor:
-    """What Stable Diffusion's inpainting networks see besides their latents, [1 1+c h w].
+    """The further channels of Stable Diffusion's inpainting networks [1 1+c h w].
 
-    The region to repaint, and the latents of the picture with that region grey.
+    They are the region to repaint, and the latents of the picture with that region grey.
     """
     assert images.image is not None
     region = torch.ones_like(images.image[:, :1]) if images.region is None else images.region
@@ -157,7 +161,7 @@ def masked_picture(images: InputImages, codec: Codec) -> Tensor:
 
 
 def _concat_function(parts: Parts) -> Callable[[InputImages, Codec], Tensor] | None:
-    """What the network sees besides its latents, by how many channels more it takes."""
+    """What makes the network's further channels, by how many of them it takes."""
     latents = parts.vae.config.latent_channels
     functions = {0: None, 1: extra_channels.depth_map, latents + 1: masked_picture}
     return functions[parts.unet.config.in_channels - latents]

@@ -41,10 +41,11 @@ PRESETS: dict[str, StyleConfig] = {
 
 @dataclass(frozen=True)
 class Search:
-    """How styles are looked for.
+    """How styles are searched for.
 
-    candidates: how many are compared with the words first. rate, pull: as in `Climb`. projection: steps to
-    the styles of a given picture.
+    candidates: how many are compared with the prompt first.
+    rate, pull: as in `Climb`.
+    projection: steps to the styles of an input picture.
     """
 
     candidates: int = 32
@@ -55,14 +56,14 @@ class Search:
 
 @dataclass(frozen=True)
 class LabelAndClip:
-    """Words as a label of the network, and behind it what CLIP makes of them: tokens [1 1 k + d]."""
+    """An `Encoder` to a label of the network and, behind it, CLIP's text embedding: tokens [1 1 k + d]."""
 
     names: Names
     scorer: ClipScorer
 
     @torch.no_grad()
     def __call__(self, text: str) -> Conditioning:
-        """No words wish nothing: zeros."""
+        """An empty prompt has an embedding of zeros."""
         named, embedding = self.names(text), self.scorer.text_embeddings([text])
         target = embedding if text.strip() else torch.zeros_like(embedding)
         return Conditioning(torch.cat([named.tokens.to(target.device), target[None]], dim=2))
@@ -70,9 +71,10 @@ class LabelAndClip:
 
 @dataclass(eq=False)
 class StylePainter(LatentPainter[StyleGenerator]):
-    """Paints at once what is named, or step by step what CLIP sees in the words.
+    """Paints at once by names, or step by step by CLIP's embedding of the prompt.
 
-    critic: without one, words are names only.
+    scorer: CLIP; without one, only names count.
+    search: how styles are searched for.
     """
 
     scorer: ClipScorer | None = None
@@ -85,7 +87,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
             self.scorer.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The words, and the styles of a given picture as `image` [1 rows style 1]."""
+        """The prompt, and the styles of an input picture as `image` [1 rows style 1]."""
         text = self.names if self.scorer is None else LabelAndClip(self.names, self.scorer)
         conditioning = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps=1).to(
             self.device
@@ -129,13 +131,13 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return self.generator.truncated(w, truncation(brief)).float()
 
     def _target(self, conditioning: Conditioning) -> Tensor:
-        """What the pictures shall be near to, [n d] of length 1, or zeros."""
+        """The embedding that each picture shall be near to, [n d] of length 1, or zeros."""
         parts = conditioning.parts
         sums = [part.weights[:, None] * part.tokens[..., len(self.names) :].mean(dim=1) for part in parts]
         return F.normalize(torch.stack(sums).sum(dim=0), dim=1)
 
     def _styles(self, images: InputImages, label: Tensor) -> Tensor | None:
-        """The styles of the given picture, or the weighted mean of several; [1 rows style 1]."""
+        """The styles of the input picture, or the weighted mean of several; [1 rows style 1]."""
         if not images.references:
             return None if images.image is None else self._projected(images.image, label)[..., None]
         styles = [self._projected(picture, label) for picture in images.references]
@@ -147,7 +149,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return projected(self.generator, pixels, label, self.search.projection)
 
     def _styles_kept(self, brief: ResolvedBrief, conditioning: Conditioning) -> tuple[Tensor | None, int]:
-        """The styles of a given picture, and the row from which on they give way."""
+        """The styles of an input picture, and the row from which on they give way."""
         if conditioning.image is None:
             return None, 0
         strength = 1.0 if brief.strength is None else brief.strength
@@ -198,7 +200,7 @@ def open_weights(folder: Path) -> StylePainter:
 
 
 def style_card(name: str, generator: StyleGenerator) -> Card:
-    """What can be said of a model from its network alone."""
+    """The card of a model from its network alone."""
     card = card_of(
         name,
         "stylegan",

@@ -79,15 +79,18 @@ def _best_start(generator: StyleGenerator, picture: Tensor, label: Tensor) -> Te
 
 @torch.no_grad()
 def best_of(candidates: Tensor, paint: Paint, scorer: ClipScorer, target: Tensor) -> Tensor:
-    """Of styles [n style] the one whose picture is nearest to `wish` [d]: [style]."""
+    """Of styles [n style] the one whose picture is nearest to the embedding `target` [d]: [style]."""
     return candidates[(scorer.image_embeddings(paint(candidates)) @ target).argmax()]
 
 
 class Climb:
     """Styles on their way up CLIP's gradient; pictures of one batch do not see each other.
 
-    wish: what each shall be near to [n d], of length 1. pull: how much a squared distance of 1 (the mean over
-    the numbers of w) from the start costs in cosine.
+    start: the first styles [n style].
+    target: the embedding that each picture shall be near to [n d], of length 1.
+    scorer: CLIP.
+    rate: of Adam.
+    pull: what a squared distance of 1 (the mean over the numbers of w) from the start costs in cosine.
     """
 
     def __init__(self, start: Tensor, target: Tensor, scorer: ClipScorer, rate: float, pull: float) -> None:
