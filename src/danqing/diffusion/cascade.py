@@ -1,8 +1,8 @@
 """Painters in a row: a base, and stages that each paint the picture of the one before anew, larger.
 
 Cascaded diffusion, Ho et al., arXiv 2106.15282, with noise conditioning augmentation as Imagen has it (arXiv
-2205.11487 section 2.4): a stage sees the small picture under noise of a level s that it gets as an input, so that it
-does not trust the mistakes of the stage before.
+2205.11487 section 2.4): a stage sees the small picture under noise of a level s that it gets as an input, so
+that it does not trust the mistakes of the stage before.
 """
 
 from __future__ import annotations

@@ -35,10 +35,12 @@ from danqing.core.seeds import Seeds
 from danqing.families import shipped_clip_scorer
 from danqing.families.clip import ClipScorer
 from danqing.families.dalle1.codec import fingerprint, open_codec
+from danqing.families.dalle1.presets import CODECS as CODECS
+from danqing.families.dalle1.presets import TRANSFORMERS as TRANSFORMERS
 from danqing.families.dalle1.token_sampling import DEFAULT, GuidedTransformer, Sampling, drawn, gumbel_of
-from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
+from danqing.nets.discrete_vae import DiscreteVAE
 from danqing.nets.placement import device_of, move
-from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
+from danqing.nets.token_transformer import TokenTransformer
 from danqing.weights.diffusers_folder import read_card, read_tokenizer
 from danqing.weights.pretrained import (
     first_line,
@@ -50,20 +52,6 @@ from danqing.weights.pretrained import (
 )
 from danqing.weights.shipped import shipped_part
 
-CODECS: dict[str, DiscreteVAEConfig] = {
-    "tiny": DiscreteVAEConfig(
-        vocab=16, channels=4, hidden=16, groups=1, blocks=1, start=16, kernel=1, patch=4, gain=1.0
-    ),
-    "sticker": DiscreteVAEConfig(
-        vocab=2048, channels=4, hidden=192, groups=1, blocks=1, start=192, kernel=1, patch=5, gain=1.0
-    ),
-    "paper": DiscreteVAEConfig(),
-}
-TRANSFORMERS: dict[str, TokenTransformerConfig] = {
-    "tiny": TokenTransformerConfig(text=8, vocab=16, side=4, layers=2, width=16, heads=2),
-    "sticker": TokenTransformerConfig(text=24, vocab=2048, side=8, layers=6, width=192, heads=6),
-    "paper": TokenTransformerConfig(attention="sparse"),
-}
 _BLANK = -1  # a token that is not painted yet
 _STEM = "model"
 

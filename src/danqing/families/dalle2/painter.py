@@ -2,8 +2,8 @@
 
 Paper: Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents, arXiv 2204.06125.
 Differs: small, paints RGBA; the decoder predicts v and sees pictures folded, as `ddpm` does. A given picture
-is encoded as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in the
-noise that DDIM finds for it and, half as far, in its embedding, which the words turn (text diff). Several
+is encoded as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in
+the noise that DDIM finds for it and, half as far, in its embedding, which the words turn (text diff). Several
 pictures are mixed along great circles.
 Licences: code Apache-2.0; weights are whoever trained them's.
 """

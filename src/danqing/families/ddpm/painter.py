@@ -2,8 +2,8 @@
 
 Papers: Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239; Nichol and Dhariwal, Improved
 DDPM, arXiv 2102.09672 (cosine schedule, learned variance, fewer steps).
-Differs: names are a label (see `conditioning.names`), each with an embedding that is added to the time's, and at
-times none is, so that classifier-free guidance works. The sticker preset predicts v and sees the picture
+Differs: names are a label (see `conditioning.names`), each with an embedding that is added to the time's, and
+at times none is, so that classifier-free guidance works. The sticker preset predicts v and sees the picture
 folded, 2 x 2 pixels to one of 16 channels, which lets a larger network train at the same speed.
 Licences: code Apache-2.0; weights are whoever trained them's (google/ddpm-*: Apache-2.0).
 """
