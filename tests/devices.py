@@ -15,13 +15,35 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 GPU = torch.device("lazy:0")  # the only kind whose calls any build of PyTorch lets pass
 _VALUE = torch.ops.aten._local_scalar_dense.default
 
 
+aten = torch.ops.aten
+_MAY_MIX = {  # copies between devices, and indices on the CPU, as CUDA takes them
+    aten._to_copy.default,
+    aten.copy_.default,
+    aten.index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+}
+
+
+def _check_devices(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """All tensors of an operation lie on one device; those of one number may lie on the CPU.
+
+    FakeTensorMode checks it for most operations, but not for convolutions, embeddings and some norms.
+    """
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    devices = {tensor.device for tensor in tensors if tensor.ndim or tensor.device.type != "cpu"}
+    if func not in _MAY_MIX and len(devices) > 1:
+        raise RuntimeError(f"{func} expects all tensors on the same device, not {sorted(map(str, devices))}")
+
+
 class _Answering(TorchDispatchMode):
-    """Answers questions about values: yes, one, or any number between 0.1 and 0.9."""
+    """Checks devices, and answers questions about values: yes, one, or any number between 0.1 and 0.9."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,6 +52,7 @@ class _Answering(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        _check_devices(func, args, kwargs or {})
         if func is _VALUE:
             return self._rng.uniform(0.1, 0.9) if args[0].is_floating_point() else 1
         if func is torch.ops.aten.allclose.default:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass, replace
+
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
+from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
+from danqing.core.card import Can
 from danqing.core.device import ENVIRONMENT, chosen_device
 from danqing.core.errors import BadBrief
-from danqing.core.painter import NO_IMAGES, InputImages
+from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.seeds import Seeds
-from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Schedule
 from danqing.evaluation.evaluate import codec_figures
-from danqing.families.stable_diffusion.painter import random_painter
+from danqing.families import gan
+from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.dalle1 import painter as dalle1
+from danqing.families.dalle2 import painter as dalle2
+from danqing.families.ddpm import painter as ddpm
+from danqing.families.disco.painter import DiscoPainter, disco_card
+from danqing.families.disco.settings import Settings
+from danqing.families.imagen import painter as imagen
+from danqing.families.stable_diffusion.painter import byte_tokenizer, random_painter, random_parts, x4_of
+from danqing.families.stylegan import painter as stylegan
 from danqing.interfaces.cli.main import run
 from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words
 from danqing.training.objective import Objective
@@ -24,16 +38,41 @@ from danqing.tuning.inversion import edited
 from tests.adapters import random_adapter
 from tests.devices import GPU, pretended
 from tests.test_objectives import OBJECTIVES
+from tests.towers import reader
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(4, 4), (2, 4)),
+    "convolution": (lambda: nn.Conv2d(4, 4, 3), (2, 4, 8, 8)),
+    "transposed convolution": (lambda: nn.ConvTranspose2d(4, 4, 3), (2, 4, 8, 8)),
+    "group norm": (lambda: nn.GroupNorm(2, 4), (2, 4, 8, 8)),
+    "batch norm": (lambda: nn.BatchNorm2d(4), (2, 4, 8, 8)),
+    "layer norm": (lambda: nn.LayerNorm(4), (2, 4)),
+}
 
 
-def test_mixing_devices_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=list(LAYERS))
+def test_mixing_devices_is_noticed(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or the other tests would prove nothing."""
-    layer = torch.nn.Linear(4, 4)
+    layer = make()
     with pretended(monkeypatch):
         layer.to(GPU)
-        assert layer(torch.zeros(2, 4).to(GPU)).device == GPU
+        assert layer(torch.zeros(shape).to(GPU)).device == GPU
         with pytest.raises(RuntimeError, match="on the same device"):
-            layer(torch.zeros(2, 4))
+            layer(torch.zeros(shape))
+
+
+def test_mixing_devices_is_noticed_between_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding = nn.Embedding(4, 4)
+    with pretended(monkeypatch):
+        embedding.to(GPU)
+        with pytest.raises(RuntimeError, match="on the same device"):
+            embedding(torch.zeros(2, dtype=torch.long))
+        for mixed in (torch.add, torch.mul, torch.matmul, lambda a, b: torch.cat([a, b])):
+            with pytest.raises(RuntimeError, match="on the same device"):
+                mixed(torch.zeros(2, 2).to(GPU), torch.zeros(2, 2))
+        assert (torch.zeros(2).to(GPU) * torch.tensor(2.0)).device == GPU  # a number may lie anywhere
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
@@ -51,6 +90,34 @@ def test_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ---- painting
 
+NAMES = Names(("cat/猫", "dog/狗"))
+
+
+def scorer() -> ClipScorer:
+    tokenizer = byte_tokenizer(16)
+    return ClipScorer.of(build_clip("tiny", tokenizer), tokenizer)
+
+
+def disco() -> DiscoPainter:
+    base = random_painter()
+    for module in base.modules.values():
+        module.requires_grad_(False)
+    settings = Settings(cutn_batches=1, cut_overview="[2]*1000", cut_innercut="[1]*1000")
+    return DiscoPainter(disco_card("tiny", base.card), base, (scorer(),), settings)
+
+
+PAINTERS: dict[str, Callable[[], Painter]] = {
+    "stable_diffusion": random_painter,
+    "ddpm": lambda: ddpm.random_painter("tiny", NAMES),
+    "imagen": lambda: imagen.painter_of(imagen.random_parts(reader())),
+    "dalle2": dalle2.random_painter,
+    "dalle1": lambda: dalle1.random_painter("tiny", scorer=scorer()),
+    "gan": lambda: gan.random_painter("tiny", NAMES),
+    "stylegan": lambda: replace(stylegan.random_painter("tiny", NAMES, scorer=scorer()), search=QUICK),
+    "disco": disco,
+}
+QUICK = stylegan.Search(candidates=2, projection=2)
+
 FIELDS: dict[str, dict[str, object]] = {
     "words": {"negative_prompt": "blurred"},
     "parts": {"prompt": "a cat::2 a dog::-0.5 AND [a red:a blue:0.5] (house:1.3)"},
@@ -62,24 +129,25 @@ FIELDS: dict[str, dict[str, object]] = {
     "lcm": {"sampler": "lcm"},
 }
 PICTURE = torch.zeros(1, 4, 32, 32)
-GIVEN = {
+IMAGES = {
     "redraw": InputImages(image=PICTURE),
     "inpaint": InputImages(image=PICTURE, region=torch.ones(1, 1, 32, 32)),
     "blend": InputImages(references=(PICTURE, PICTURE + 0.1), weights=(1.0, 2.0)),
 }
 
 
-def paint(
-    painter: DiffusionPainter, given: InputImages, monkeypatch: pytest.MonkeyPatch, **fields: object
-) -> None:
+def paint(painter: Painter, images: InputImages, monkeypatch: pytest.MonkeyPatch, **fields: object) -> None:
+    """Every verb of a painter on the GPU."""
     brief = Brief.of(**{"prompt": "a cat", "seed": 1, "steps": 3, "native": True, **fields})
     monkeypatch.setattr(Schedule, "share", lambda _, strength: strength)  # which numpy computes
     with pretended(monkeypatch):
         painter.place(GPU)
-        assert painter.device == GPU
         resolved = brief.resolved(painter.card)
-        said = painter.condition(resolved, given)
-        for canvas in painter.steps(resolved, said, painter.begin(resolved, said, Seeds.of(1, 2))):
+        conditioning = painter.condition(resolved, images)
+        assert conditioning.tokens.device == GPU
+        for canvas in painter.steps(
+            resolved, conditioning, painter.begin(resolved, conditioning, Seeds.of(1, 2))
+        ):
             assert canvas.state.device == GPU
             assert painter.preview(canvas).device.type == "cpu"
         pixels = painter.finish(canvas)
@@ -91,9 +159,64 @@ def test_painting(fields: dict[str, object], monkeypatch: pytest.MonkeyPatch) ->
     paint(random_painter(), NO_IMAGES, monkeypatch, **fields)
 
 
-@pytest.mark.parametrize("given", GIVEN.values(), ids=list(GIVEN))
-def test_painting_from_pictures(given: InputImages, monkeypatch: pytest.MonkeyPatch) -> None:
-    paint(random_painter(), given, monkeypatch, strength=0.7)
+@pytest.mark.parametrize("images", IMAGES.values(), ids=list(IMAGES))
+def test_painting_from_pictures(images: InputImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint(random_painter(), images, monkeypatch, strength=0.7)
+
+
+def weights_of(part: object) -> Iterator[nn.Parameter]:
+    """All weights of a painter, however deep."""
+    if isinstance(part, nn.Module):
+        yield from part.parameters()
+    elif isinstance(part, dict | tuple):
+        for each in part.values() if isinstance(part, dict) else part:
+            yield from weights_of(each)
+    elif is_dataclass(part) or hasattr(part, "vae"):
+        for each in vars(part).values():
+            yield from weights_of(each)
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+@pytest.mark.parametrize("verb", ["words", "negative", "redraw", "inpaint", "blend"])
+def test_every_family_paints(name: str, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    painter = PAINTERS[name]()
+    can, (height, width) = painter.card.can, (painter.card.height, painter.card.width)
+    if (
+        not {"words": set(), "negative": {Can.NEGATIVE}, "inpaint": {Can.INPAINT}}.get(verb, {Can.REDRAW})
+        <= can
+    ):
+        pytest.skip(f"{name} cannot")
+    picture = torch.zeros(1, 4, height, width)
+    images = {
+        "redraw": InputImages(image=picture),
+        "inpaint": InputImages(image=picture, region=torch.ones(1, 1, height, width)),
+        "blend": InputImages(references=(picture, picture + 0.1), weights=(1.0, 2.0)),
+    }
+    negative = {"negative_prompt": "a dog"} if verb == "negative" else {}
+    strength = {"strength": 0.7} if verb in images else {}
+    paint(painter, images.get(verb, NO_IMAGES), monkeypatch, **negative, **strength)
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+def test_every_family_paints_in_half_precision(name: str) -> None:
+    """In bfloat16, of 8 bits, what comes out is float32 and near what float32 paints."""
+    painter = PAINTERS[name]()
+    brief = Brief.of(prompt="a cat", seed=1, steps=3, native=True).resolved(painter.card)
+
+    def painted() -> Tensor:
+        conditioning = painter.condition(brief)
+        *_, canvas = painter.steps(brief, conditioning, painter.begin(brief, conditioning, Seeds.of(1, 2)))
+        return painter.enlarge(painter.finish(canvas))
+
+    exact = painted()
+    painter.place(torch.device("cpu"), torch.bfloat16)
+    rounded = painted()
+    assert exact.dtype == rounded.dtype == torch.float32
+    assert exact.shape == rounded.shape
+    assert not torch.equal(exact, rounded)
+    assert (exact - rounded).abs().mean() < 0.02
+    painter.place(torch.device("cpu"))
+    assert {weight.dtype for weight in weights_of(painter)} == {torch.float32}
 
 
 def test_painting_with_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +229,19 @@ def test_painting_with_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None
 def test_painting_beside_a_depth_map(monkeypatch: pytest.MonkeyPatch) -> None:
     painter = random_painter("sd2-depth-tiny")
     sides = painter.card.height, painter.card.width
-    given = InputImages(image=torch.zeros(1, 3, *sides), depth=torch.rand(1, 1, *sides))
-    paint(painter, given, monkeypatch, strength=0.7)
+    images = InputImages(image=torch.zeros(1, 3, *sides), depth=torch.rand(1, 1, *sides))
+    paint(painter, images, monkeypatch, strength=0.7)
+
+
+def test_enlarging_by_painting(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = random_parts("sd2-x4-tiny")
+    painter = x4_of(parts, parts.scheduler)
+    brief = Brief(prompt="a cat", seed=1, steps=2).resolved(painter.card)
+    with pretended(monkeypatch):
+        painter.place(GPU)
+        *_, large = painter.repaint(torch.zeros(1, 3, 8, 8), brief)
+        assert large.shape == (1, 3, 32, 32)
+        assert large.device.type == "cpu"
 
 
 def test_editing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +284,6 @@ def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--device", "cuda:9", "paint", "a cat"]) == 2
-    *_, told = capsys.readouterr().err.splitlines()
-    assert "device 'cuda:9' is not there" in told
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "device 'cuda:9' is not there" in line
     assert run(["--device", "cpu", "models"]) == 0

@@ -39,6 +39,9 @@ class Toy:
     def __init__(self, card: Card = CARD, channels: int = 4) -> None:
         self.card, self.channels = card, channels
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """It has no networks."""
+
     def condition(self, brief: Brief, images: InputImages = NO_IMAGES) -> Conditioning:
         words = brief.prompt.split()
         return Conditioning(

@@ -27,12 +27,13 @@ class Weighing(Protocol):
 
 
 def encode(text: Encoder, prompt: Prompt, negative: Prompt, steps: int) -> Conditioning:
-    """What is wanted, with what is not inside, at each of `steps` steps; for one picture.
+    """The prompt encoded at each of `steps` steps, with the negative prompt inside; for one picture.
 
-    The same words are encoded once, and a prompt of plain words is exactly what `text` makes of them.
+    text: encodes words. Equal words are encoded once, and a prompt of plain words is exactly what `text`
+        returns.
 
     Raises:
-        BadBrief: weights for an encoder that knows none, or parts whose weights sum to 0 or less.
+        BadBrief: weights for an encoder that cannot weigh words, or parts whose weights sum to 0 or less.
     """
 
     @cache
@@ -65,7 +66,7 @@ def _whole(of_part: Callable[[Part], Conditioning], prompt: Prompt) -> Condition
 
 
 def _part(text: Encoder, part: Part) -> Conditioning:
-    """Chunks one after the other along the tokens, [1 l d] with the l of all of them."""
+    """The chunks of a part, encoded one after the other along the tokens [1 l d]."""
     encoded = [_chunk(text, chunk) for chunk in part.chunks]
     if len(encoded) == 1:
         return encoded[0]

@@ -42,7 +42,7 @@ _SHARE = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?![\w.])")
 
 @dataclass(frozen=True)
 class Span:
-    """Words of one weight, in [-1000, 1000], said at the steps `when`."""
+    """Words of one weight, in [-1000, 1000], that hold at the steps `when`."""
 
     text: str
     weight: float = 1.0
@@ -89,7 +89,7 @@ class Prompt:
         return any(span.when != ALWAYS for part in self.parts for chunk in part.chunks for span in chunk)
 
     def at(self, step: int, of: int) -> Prompt:
-        """What is said at step `step`, counted from 0, of `of` steps."""
+        """What holds at step `step`, counted from 0, of `of` steps."""
         if not self.scheduled:
             return self
         return replace(self, parts=tuple(_part_at(part, step, of) for part in self.parts))
@@ -190,7 +190,7 @@ def _chunks(tokens: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, .
 
 
 def _tidied(spans: Iterable[Span]) -> Chunk:
-    """The spans that are ever said, neighbours alike joined, without space around the whole."""
+    """The spans that hold at some step, equal neighbours joined, without space around the whole."""
     spans_left = (span for span in spans if span.text and not span.when.never)
     joined = [
         Span("".join(span.text for span in alike), *kind)

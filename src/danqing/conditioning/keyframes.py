@@ -32,7 +32,7 @@ _WEIGHT = re.compile(rf"(.*?)\s*(?<![:\\])[:：]\s*({_NUMBER})\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class KeyFrames:
-    """A number for every frame: given at some, between them on a straight line, beyond them as at the end.
+    """A number for every frame: written at some, on a straight line between them, constant beyond them.
 
     keys: pairs of a frame and its number, at least one, frames rising.
     """
@@ -41,10 +41,10 @@ class KeyFrames:
 
     @classmethod
     def parse(cls, text: str) -> KeyFrames:
-        """The number of every frame that `text` says; a number by itself holds throughout.
+        """The number of every frame, as `text` says it; a number by itself holds throughout.
 
         Raises:
-            ValueError: it says something else, or a frame twice.
+            ValueError: the text is something else, or names a frame twice.
         """
         alone = _ALONE.fullmatch(text)
         if alone:
@@ -72,7 +72,7 @@ class KeyFrames:
 
 
 class Line(NamedTuple):
-    """Words that are said from a frame on, and how much they count beside others of the same frame."""
+    """Words that hold from a frame on, and how much they count beside others of the same frame."""
 
     text: str
     weight: float = 1.0
@@ -80,16 +80,20 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Script:
-    """What each frame is told. scenes: pairs of a first frame and its lines, at least one, frames rising."""
+    """The prompt of every frame.
+
+    scenes: pairs of a first frame and its lines, at least one, frames rising.
+    """
 
     scenes: tuple[tuple[int, tuple[Line, ...]], ...]
 
     @classmethod
     def parse(cls, text: str) -> Script:
-        """What `text` says to each frame; without a frame in front, words are said from frame 0 on.
+        """The prompts that `text` writes; words without a frame in front hold from frame 0 on.
 
         Raises:
-            ValueError: a frame without words. BadBrief: weights that sum to 0 or less.
+            ValueError: a frame without words.
+            BadBrief: weights that sum to 0 or less.
         """
         scenes: dict[int, list[Line]] = {}
         for part in _NEXT.split(text):
@@ -121,7 +125,7 @@ class Script:
     def _of(cls, scenes: Mapping[int, Iterable[Line]]) -> Script:
         script = cls(tuple(sorted((frame, tuple(lines)) for frame, lines in scenes.items())))
         for frame, _ in script.scenes:
-            parse(script.at(frame)).weights  # noqa: B018  told now, before a model is opened
+            parse(script.at(frame)).weights  # noqa: B018  raises now, before a model is opened
         return script
 
     def at(self, frame: int) -> str:

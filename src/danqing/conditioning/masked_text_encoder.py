@@ -27,11 +27,11 @@ class MaskedEncoder(TextEncoder):
     @torch.no_grad()
     def __call__(self, words: str) -> Conditioning:
         """Token states [1 L D] and mask [1 L], with the words that did not fit reported as `dropped`."""
-        ids, mask = (part.to(self.model.device) for part in self.tokenize([words], self.max_length))
+        ids, mask = self.tokenize([words], self.max_length)
         return replace(self.encode_ids(ids, mask), dropped=self.tail(words))
 
     def tokenize(self, texts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
-        """Ids int64 [n l] and which are no pads bool [n l], padded to `length` or the longest text."""
+        """Ids int64 [n l] and a mask bool [n l], False at pads, padded to `length` or to the longest text."""
         tokens = self.tokenizer(
             list(texts),
             padding="max_length" if length else True,
@@ -43,7 +43,8 @@ class MaskedEncoder(TextEncoder):
         return tokens.input_ids, tokens.attention_mask.bool()
 
     def encode_ids(self, ids: Tensor, mask: Tensor) -> Conditioning:
-        """What `read` gave, for n pictures. A text of begin and end marks alone says nothing."""
+        """The output of `tokenize`, encoded for n pictures. Begin and end marks alone are no words."""
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         states = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
         says = mask.sum(1, keepdim=True) > self.tokenizer.num_special_tokens_to_add()
         words = mask & says

@@ -15,9 +15,9 @@ from danqing.core.painter import Conditioning
 
 @dataclass(frozen=True)
 class Names:
-    """What a network was told of pictures: each entry a name and its synonyms by "/", such as "cat/猫".
+    """The names that a network was trained with: each entry a name and its synonyms by "/", such as "cat/猫".
 
-    As an `Encoder` it turns words into a label of the network: tokens [1 1 k], 1 for each name that is said.
+    As an `Encoder` it turns words into a label of the network: tokens [1 1 k], 1 for each name in the words.
     """
 
     entries: tuple[str, ...] = ()
@@ -37,7 +37,10 @@ class Names:
         return Conditioning(labels[None, None], dropped="" if labels.any() else text)
 
     def labels(self, names_of_pictures: Iterable[Iterable[str]]) -> Tensor:
-        """The labels [n k] of pictures of which the first names are told; what is unknown is left out."""
+        """The labels [n k] of n pictures; names that the network does not know are left out.
+
+        names_of_pictures: for each picture the first names of its entries.
+        """
         first = {entry.split("/")[0]: k for k, entry in enumerate(self.entries)}
         picked = [[first[name] for name in names if name in first] for names in names_of_pictures]
         labels = torch.zeros(len(picked), len(self.entries))
@@ -60,7 +63,7 @@ NO_NAMES = Names()
 
 
 def label_of(words: Conditioning, k: int) -> Tensor:
-    """The first k numbers of what `Names` made, [n k]; parts are mixed by their weights."""
+    """The first k numbers of what `Names` encoded, [n k]; parts are mixed by their weights."""
     parts = words.parts
     mixed = sum(part.weights[:, None] * part.tokens[..., :k].amax(dim=1) for part in parts)
     total = sum(part.weights for part in parts)

@@ -16,15 +16,15 @@ _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
 def expand_prompt(brief: ResolvedBrief) -> ResolvedBrief:
-    """What the picture of `brief.seed` is told: wildcards chosen, references to adapters among `adapters`.
+    """The brief of one picture: wildcards chosen by its seed, references to adapters moved into `adapters`.
 
-    The words' own weight of an adapter goes before the one in `brief.adapters`.
+    A weight in the prompt goes before the one in `brief.adapters`.
 
     Raises:
         BadBrief: more adapters than a brief takes, or parts whose weights sum to 0 or less.
     """
     prompt, adapters = take(choose(brief.prompt, brief.seed))
-    parse(prompt).weights  # noqa: B018  told now, before a model is opened
+    parse(prompt).weights  # noqa: B018  raises now, before a model is opened
     fields: dict[str, Any] = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
     if adapters:  # the words may name more than a brief takes
         fields["adapters"] = Brief.of(brief.prompt, adapters={**brief.adapters, **adapters}).adapters
@@ -32,10 +32,10 @@ def expand_prompt(brief: ResolvedBrief) -> ResolvedBrief:
 
 
 def styled_prompt(brief: ResolvedBrief, card: Card) -> Prompt:
-    """What `brief` says, and in each part its style, unless the prompt already names it.
+    """The parsed prompt of `brief` with its style in each part, unless the prompt already names it.
 
-    A style that the card calls "ink/水墨" makes "a cat, ink style" of "a cat" and "猫，水墨风格" of "猫". In
-    every part, so that it counts as much as in a prompt of one part when the weights sum to 1.
+    A style that the card calls "ink/水墨" makes "a cat, ink style" of "a cat" and "猫，水墨风格" of "猫".
+    It stands in every part, so that it counts as much as in a prompt of one part when the weights sum to 1.
     """
     prompt, ending = parse(brief.prompt), _style(brief, card)
     if not ending:
@@ -44,19 +44,19 @@ def styled_prompt(brief: ResolvedBrief, card: Card) -> Prompt:
 
 
 def styled_prompt_text(brief: ResolvedBrief, card: Card) -> str:
-    """`words` as text. A prompt of one part stays as it was written, so that it may name adapters."""
+    """`styled_prompt` as text. A prompt of one part stays as it was written, so that it may name adapters."""
     ending, prompt = _style(brief, card), parse(brief.prompt)
     alone = len(prompt.parts) == 1 and not prompt.blend
     return f"{brief.prompt}{ending}" if alone or not ending else render(styled_prompt(brief, card))
 
 
 def plain_text(brief: ResolvedBrief, card: Card) -> str:
-    """`words` without weights and other signs, for a reader who knows none, such as CLIP."""
+    """`styled_prompt` without weights and other signs, for a model that cannot weigh words, such as CLIP."""
     return " ".join(text_of(chunk) for part in styled_prompt(brief, card).parts for chunk in part.chunks)
 
 
 def parse_negative(brief: ResolvedBrief) -> Prompt:
-    """What `brief` wants to keep out: weights and schedules, but a single part."""
+    """The parsed negative prompt of `brief`: weights and schedules, but a single part."""
     return parse(brief.negative_prompt, whole=True)
 
 

@@ -1,4 +1,4 @@
-"""When words are said on the way from noise to picture, in steps counted from 0."""
+"""At which steps words hold on the way from noise to picture; steps are counted from 0."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ STEPS_MAX = 1000  # no brief has more
 
 
 class StepRange(NamedTuple):
-    """The steps at which words are said: an interval, given in shares of all steps and in steps, and a turn.
+    """The steps at which words hold: an interval, and a turn within it.
 
-    since_share, until_share: in [0, 1]. since_step, until_step: in [0, 1000]. Both starts and both ends hold.
+    since_share: where the interval begins, in [0, 1] of all steps.
+    since_step: where it begins, in steps [0, 1000]; the later of both beginnings counts.
+    until_share: where it ends, in [0, 1] of all steps.
+    until_step: where it ends, in steps [0, 1000]; the earlier of both ends counts.
     turn: of every `turns` steps only this one, in [0, turns).
+    turns: how many take turns.
     """
 
     since_share: float = 0.0
@@ -24,17 +28,17 @@ class StepRange(NamedTuple):
 
     @property
     def never(self) -> bool:
-        """Whether no number of steps makes it hold."""
+        """Whether it holds at no step, however many steps there are."""
         return self.since_share >= self.until_share or self.since_step >= self.until_step
 
     def holds(self, step: int, of: int) -> bool:
-        """Whether the words are said at step `step` of `of` steps."""
+        """Whether step `step` of `of` steps is in the range."""
         first = max(_steps(self.since_share, of), self.since_step)
         last = min(_steps(self.until_share, of), self.until_step)
         return first <= step < last and step % self.turns == self.turn
 
     def both(self, other: StepRange) -> StepRange:
-        """When this and the other hold."""
+        """The steps that are in this range and in the other."""
         if self is ALWAYS or other is ALWAYS:  # most words, and deep nests of them
             return other if self is ALWAYS else self
         return _taking_turns(
@@ -49,7 +53,7 @@ class StepRange(NamedTuple):
         )
 
     def around(self, body: str) -> str:
-        """The prompt that says `body` then."""
+        """The prompt text that says `body` at these steps."""
         if self.turns > 1:
             body = f"[{'|' * self.turn}{body}{'|' * (self.turns - 1 - self.turn)}]"
         edges = {

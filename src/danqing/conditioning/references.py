@@ -13,9 +13,9 @@ _REFERENCE = re.compile(
 
 
 def take(text: str) -> tuple[str, dict[str, float]]:
-    """The words that are left, and what they referred to: name -> weight, 1 where none is given.
+    """The prompt without references, and the references: name -> weight, 1 where none is written.
 
-    A learned word is spelled <name>, so that stays among the words; <lora:name:0.8> is no word and goes. Of
+    A learned word is spelled <name> and stays in the prompt; <lora:name:0.8> is no word and is taken out. Of
     two references to the same name the last one counts.
     """
     weights: dict[str, float] = {}

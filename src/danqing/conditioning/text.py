@@ -14,14 +14,15 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from danqing.conditioning.grammar import Chunk, text_of
 from danqing.core.painter import Conditioning
+from danqing.nets.placement import move
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Calls the tower for one text at a time.
+    """Calls the text tower for one text at a time.
 
-    max_length: tokens per text L, begin and end marks included. clip_skip: how many last layers to leave out;
-    illustration models are often trained with 1.
+    max_length: tokens per text L, begin and end marks included.
+    clip_skip: how many last layers to leave out; illustration models are often trained with 1.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -35,6 +36,10 @@ class TextEncoder:
         longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         return cls(tokenizer, model.eval(), longest, clip_skip)
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Move the tower to `device` and let it compute in `dtype`; None is float32."""
+        move(device, dtype, self.model)
+
     @torch.no_grad()
     def __call__(self, words: str) -> Conditioning:
         """Token states [1 L D], with the words that did not fit reported as `dropped`."""
@@ -45,7 +50,7 @@ class TextEncoder:
             max_length=self.max_length,
             return_tensors="pt",
         ).input_ids
-        return Conditioning(tokens=self.states(ids.to(self.model.device)), dropped=self.tail(words))
+        return Conditioning(tokens=self.states(ids), dropped=self.tail(words))
 
     def weighted(self, chunk: Chunk) -> Conditioning:
         """Token states [1 L D] of words that have weights.
@@ -74,12 +79,12 @@ class TextEncoder:
 
     def states(self, ids: Tensor) -> Tensor:
         """Ids [n L] -> normalised states [n L D] of the last layer, or of the one `clip_skip` before it."""
+        ids = ids.to(self.model.device)
         output = self.model(input_ids=ids, output_hidden_states=self.clip_skip > 0)
-        if self.clip_skip == 0:
-            states: Tensor = output.last_hidden_state
-            return states
-        skipped: Tensor = self.model.final_layer_norm(output.hidden_states[-(self.clip_skip + 1)])
-        return skipped
+        states: Tensor = output.last_hidden_state
+        if self.clip_skip:
+            states = self.model.final_layer_norm(output.hidden_states[-(self.clip_skip + 1)])
+        return states.float()
 
     def tail(self, words: str) -> str:
         """The end of `words` that does not fit into `max_length` tokens; empty if all do."""

@@ -12,9 +12,11 @@ from danqing.core.painter import Conditioning
 
 @dataclass(frozen=True)
 class TokenIds:
-    """As an `Encoder`: the ids as tokens [1 length 1], with a mask [1 length] that is False where padded.
+    """An `Encoder` to token ids: tokens [1 length 1], and a mask [1 length] that is False where padded.
 
-    length: begin and end marks included. Ids are whole numbers in float32, exact up to 2^24.
+    length: how many tokens, begin and end marks included.
+
+    Ids are whole numbers in float32, which is exact up to 2^24.
     """
 
     tokenizer: PreTrainedTokenizerBase

@@ -19,9 +19,11 @@ from danqing.core.seeds import Seeds
 class InputImages:
     """Pictures that a request starts from, at the painter's native size.
 
-    image: [1 c h w] in [-1, 1], in the format of `Painter.finish`. region: [1 1 h w] in [0, 1], 1 where to
-    repaint; None is everywhere. references: pictures to mix instead of one `image`, each like it, by their
-    weights. depth: [1 1 h w], more is nearer, in any unit.
+    image: [1 c h w] in [-1, 1], in the format of `Painter.finish`.
+    region: [1 1 h w] in [0, 1], 1 where to repaint; None means everywhere.
+    references: pictures to mix instead of one `image`, each like it.
+    weights: how much each of `references` counts.
+    depth: [1 1 h w], larger is nearer, in any unit.
     """
 
     image: Tensor | None = None
@@ -30,8 +32,8 @@ class InputImages:
     weights: tuple[float, ...] = ()
     depth: Tensor | None = None
 
-    def on(self, device: torch.device) -> InputImages:
-        """The same pictures there."""
+    def to(self, device: torch.device) -> InputImages:
+        """The same pictures on that device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         references = tuple(picture.to(device) for picture in self.references)
         return replace(self, references=references, **moved)  # type: ignore[arg-type]
@@ -42,16 +44,22 @@ NO_IMAGES = InputImages()
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Encoded words: token states [n l d], and which of them to attend to [n l] (True = yes) or None for all.
+    """An encoded prompt: what a network is conditioned on, for n pictures.
 
-    image [n c h w] is a given picture as the painter's own state, region [n 1 h w] where to repaint it, 1 =
-    yes, and beside [n k h w] what a network trained to repaint or to enlarge sees next to its canvas;
-    concat_level [n] in [0, 1] is how noisy that was made, for a network that is told. `dropped` are the
-    words that did not fit the text tower; they are reported, never lost in silence.
+    tokens: token states [n l d].
+    mask: which tokens to attend to [n l], True is yes; None means all.
+    negative: the negative prompt, encoded; without a negative of its own.
+    image: an input picture as the painter's state [n c h w].
+    region: where to repaint `image` [n 1 h w], 1 is yes.
+    concat: what a network sees beside its canvas [n k h w], if it was trained to repaint or to enlarge.
+    concat_level: how noisy `concat` is [n] in [0, 1], for a network that takes it as an input.
+    dropped: the words that did not fit the text encoder; they are reported to the user.
+    weight: how much the prediction from these tokens counts [n]; None is 1.
+    others: further parts of the same prompt, each with its weight.
+    schedule: pairs of a step and what holds from that step on.
 
-    weight [n] is how much the prediction from these tokens counts, None is 1; `others` are further parts of
-    the same words, each with its weight. `later` are pairs of a step and what holds from that step on. Both
-    have tokens, mask and weight only, and `later` its own others and negative; see `parts` and `at`.
+    `others` have tokens, mask and weight only; those in `schedule` also have others and a negative. See
+    `parts` and `at`.
     """
 
     tokens: Tensor
@@ -76,7 +84,7 @@ class Conditioning:
 
     @property
     def parts(self) -> tuple[Conditioning, ...]:
-        """The part itself and the others, each with the given pictures and nothing else."""
+        """The first part and the others, each with the input pictures and nothing else."""
         alone: dict[str, Any] = {"negative": None, "others": (), "schedule": ()}
         parts = (
             replace(part, image=self.image, region=self.region, **alone) for part in (self, *self.others)
@@ -85,31 +93,46 @@ class Conditioning:
 
     @property
     def stages(self) -> tuple[tuple[int, Conditioning], ...]:
-        """The first steps of all that is said one after the other, and what holds from there, in order."""
+        """In order, the step at which each change of the prompt begins, and what holds from there."""
         return ((0, replace(self, schedule=())), *((start, self.at(start)) for start, _ in self.schedule))
 
     def at(self, step: int) -> Conditioning:
-        """What holds at a step, counted from 0, with the given pictures."""
+        """What holds at a step, counted from 0, with the input pictures."""
         now = next((words for start, words in reversed(self.schedule) if start <= step), None)
         if now is None:
             return replace(self, schedule=())
         return replace(now, image=self.image, region=self.region).with_concat(self.concat, self.concat_level)
 
     def with_concat(self, concat: Tensor | None, level: Tensor | None = None) -> Conditioning:
-        """The same words, wanted and not, for a network that sees `concat`, noisy at `level`."""
+        """The same prompt and negative prompt, for a network that sees `concat`, noisy at `level`."""
         negative = None if self.negative is None else self.negative.with_concat(concat, level)
         return replace(self, negative=negative, concat=concat, concat_level=level)
 
     def each(self, change: Callable[[Conditioning], Conditioning]) -> Conditioning:
-        """`change` done to every part at every moment; it sees one part, and must leave others and later."""
+        """`change` applied to every part at every step.
+
+        change: takes one part and returns it changed; it must not touch `others` and `schedule`.
+        """
         return replace(
             change(self),
             others=tuple(change(other) for other in self.others),
             schedule=tuple((start, words.each(change)) for start, words in self.schedule),
         )
 
+    def to(self, device: torch.device) -> Conditioning:
+        """The same on that device."""
+
+        def moved(part: Conditioning) -> Conditioning:
+            tensors = {
+                name: value.to(device) for name, value in vars(part).items() if isinstance(value, Tensor)
+            }
+            negative = None if part.negative is None else part.negative.to(device)
+            return replace(part, negative=negative, **tensors)  # type: ignore[arg-type]
+
+        return self.each(moved)
+
     def expand(self, n: int) -> Conditioning:
-        """The same words for n pictures. Only a conditioning of one, or of n already, can be expanded."""
+        """The same prompt for n pictures; of a conditioning for 1 picture, or for n already."""
 
         def expanded(part: Conditioning) -> Conditioning:
             return replace(
@@ -128,10 +151,10 @@ class Conditioning:
 
     @staticmethod
     def cat(*rows: Conditioning) -> Conditioning:
-        """One batch of all rows; what else than words they have is kept where every row has it.
+        """One batch of all rows. A field besides tokens is kept only where every row has it.
 
-        A row with fewer parts than another gets parts that count nothing, and one that changes less often
-        says the same again.
+        A row with fewer parts than another gets parts of weight 0. A row whose prompt changes less often
+        repeats what holds.
         """
         starts = sorted({start for row in rows for start, _ in row.schedule})
         schedule = tuple((start, Conditioning.cat(*(row.at(start) for row in rows))) for start in starts)
@@ -163,7 +186,7 @@ def _other(row: Conditioning, k: int) -> Conditioning:
 
 
 def _repeated(tensor: Tensor, length: int) -> Tensor:
-    # attention to tokens is the same when all of them are said twice, so lengths meet without padding (a
+    # attention to tokens is the same when each of them stands twice, so lengths meet without padding (a
     # network that also pools them with a token of its own sees that one count less)
     return torch.cat([tensor] * (length // tensor.shape[1]), dim=1)
 
@@ -179,11 +202,14 @@ def _joined(tensors: list[Tensor | None]) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The unfinished pictures on their way through the loop.
+    """Unfinished pictures on their way through the loop.
 
-    state: what the painter works on [n c h w] (latents, pixels); after the last step, what `finish` turns
-    into pixels. seeds: where further noise comes from. step: how many of `of` steps are done. tile: the
-    left edge continues the right one, and the top the bottom.
+    state: what the painter works on [n c h w]: latents or pixels. After the last step, `finish` makes pixels
+        of it.
+    seeds: where further noise comes from.
+    step: how many of `of` steps are done.
+    of: how many steps there are.
+    tile: whether the left edge continues the right one, and the top edge the bottom one.
     """
 
     state: Tensor
@@ -194,16 +220,24 @@ class Canvas:
 
 
 class Painter(Protocol):
-    """Anything that paints. All briefs are settled (`Brief.resolved`). Stop iterating `steps` to cancel."""
+    """Anything that paints. To cancel, stop iterating `steps`."""
 
     card: Card
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Move all networks to `device` and let them compute in `dtype`; None is float32.
+
+        Noise is drawn on the CPU all the same, and schedules are computed in float32: a seed is a picture.
+        Previews and finished pictures come back on the CPU, in float32.
+        """
+        ...
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """Words and given pictures -> conditioning for one picture, with the negative words inside."""
+        """A brief's prompts and input pictures, encoded for one picture."""
         ...
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """The canvas to start from, one row per seed: blank, or the given picture as far as it is kept."""
+        """The canvas to start from, one row for each seed: noise, or what is kept of the input picture."""
         ...
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:

@@ -1,8 +1,8 @@
 """Painters in a row: a base, and stages that each paint the picture of the one before anew, larger.
 
 Cascaded diffusion, Ho et al., arXiv 2106.15282, with noise conditioning augmentation as Imagen has it (arXiv
-2205.11487 section 2.4): a stage sees the small picture under noise of a level s that it is told, so that it
-does not trust the mistakes of the stage before.
+2205.11487 section 2.4): a stage sees the small picture under noise of a level s that it gets as an input, so
+that it does not trust the mistakes of the stage before.
 """
 
 from __future__ import annotations
@@ -39,17 +39,23 @@ def noised(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Correcting:
-    """A `Network` whose output is what the small picture lets expect, corrected by `network`'s.
+    """A `Network` whose output is an expectation from the low-resolution picture, corrected by `network`.
 
-    If the large picture is the shown one with an error of deviation tau, m + tau e, then the best guess from
-    x = alpha x_0 + sigma noise is, with r = x - alpha m,
+    network: learns the correction.
+    prediction: what the output means.
+    schedule: of `network`.
+    error: tau, the deviation of the large picture from the enlarged small one.
+    spread: the deviation of a wide prior on pixels.
+
+    If the large picture is the enlarged one with an error of deviation tau, m + tau e, then the best guess
+    from x = alpha x_0 + sigma noise is, with r = x - alpha m,
 
         x_0 = m + alpha tau^2 r / (alpha^2 tau^2 + sigma^2),    noise = sigma r / (alpha^2 tau^2 + sigma^2).
 
     So a network of zeros enlarges as `SuperResolution.enlarged` does, and one that learns need not carry the
-    picture through its norms. tau^2 is `error`^2 and what `noised` hid at the level that is told, with a wide
-    prior of `spread`^2 on pixels. Preconditioning as in Karras et al., arXiv 2206.00364 section 5, around the
-    shown picture instead of zero.
+    picture through its norms. tau^2 is `error`^2 and what `noised` hid at the level of the input.
+    Preconditioning as in Karras et al., arXiv 2206.00364 section 5, around the enlarged picture instead of
+    zero.
     """
 
     network: Network
@@ -61,7 +67,7 @@ class Correcting:
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """See `guidance.Network`; `words.concat` is the small picture under `noised`."""
         assert cond.concat is not None, "a stage needs its small picture"
-        assert cond.concat_level is not None, "a stage is told how noisy its small picture is"
+        assert cond.concat_level is not None, "a stage needs the level of its small picture"
         alpha, sigma = self._at(t)
         mean, variance = self._expected_from(cond.concat, cond.concat_level)
         rest = (x - alpha * mean) / (alpha**2 * variance + sigma**2)
@@ -78,7 +84,7 @@ class Correcting:
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def _expected_from(self, picture: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """What the enlarged small picture was, [n c h w], and the variance of the large one about it."""
+        """The expected large picture [n c h w] from the low-resolution one, and its variance."""
         angle = (level * (math.pi / 2)).view(-1, 1, 1, 1)
         alpha, sigma, wide = angle.cos(), angle.sin(), self.spread**2
         scale = wide / (alpha**2 * wide + sigma**2)
@@ -87,10 +93,13 @@ class Correcting:
 
 @dataclass(eq=False)
 class SuperResolution:
-    """A stage: `painter.network` sees the small picture as `words.concat`, and its s as `words.concat_level`.
+    """A stage of a cascade: it paints the picture of the stage before anew, larger.
 
-    factor: how many times larger it paints. level: s while painting. augment: what is done to the enlarged
-    small picture. align_corners: how that is enlarged, see `torch.nn.functional.interpolate`.
+    painter: its network sees the small picture as `concat`, and how noisy that is as `concat_level`.
+    factor: how many times larger it paints.
+    level: s of the small picture while painting, in [0, 1].
+    augment: what is done to the enlarged small picture.
+    align_corners: how that is enlarged, see `torch.nn.functional.interpolate`.
     """
 
     painter: DiffusionPainter
@@ -108,8 +117,11 @@ class SuperResolution:
     def with_low_resolution(
         self, cond: Conditioning, small: Tensor, level: Tensor, noise: Tensor
     ) -> Conditioning:
-        """`words` for n pictures besides what the network is shown of `small` [n c h w] at s = `level` [n].
+        """`cond` with the low-resolution picture that the network is conditioned on.
 
+        cond: for n pictures.
+        small: [n c h w].
+        level: s of each picture [n].
         noise: [n c factor*h factor*w].
         """
         return cond.with_concat(self.augment(self.enlarged(small), level, noise), level)
@@ -117,7 +129,10 @@ class SuperResolution:
 
 @dataclass(frozen=True)
 class StageCanvas(Canvas):
-    """A canvas that knows its stage: 0 is the base. `step` and `of` count over all stages."""
+    """A canvas that knows its stage; `step` and `of` count over all stages.
+
+    stage: 0 is the base.
+    """
 
     stage: int = 0
 
@@ -126,10 +141,13 @@ class StageCanvas(Canvas):
 class Cascade:
     """A `Painter` of a base and of stages that make its picture larger, each a `DiffusionPainter` of pixels.
 
-    card: what the last stage paints, with the steps and the guidance of the base. A brief's words are told to
-    all stages, its taste (stylize, chaos, weird) and its strength to the base alone; a further stage has the
-    guidance of its own card, and its steps in proportion to those of the brief. A region to repaint holds in
-    every stage.
+    card: what the last stage paints, with the steps and the guidance of the base.
+    base: paints the first, small picture.
+    stages: in order.
+
+    All stages have the brief's prompt. Its stylize, chaos, weird and strength hold for the base alone. A
+    further stage has the guidance of its own card, and its steps in proportion to those of the brief. A
+    region to repaint holds in every stage.
 
     Raises:
         BadWeights: a stage that does not begin at the size at which the one before ends.
@@ -149,8 +167,19 @@ class Cascade:
                     f"{one.card.name!r} paints {ends}: put stages in a row whose sizes meet"
                 )
 
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return self.base.device
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        self.base.place(device, dtype)
+        for stage in self.stages:
+            stage.painter.place(device, dtype)
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The brief's words, with the given picture at the size of the last stage."""
+        """The brief's prompt, with the input picture at the size of the last stage."""
         return self.base.condition(self._brief(brief, 0), images)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> StageCanvas:
@@ -174,7 +203,7 @@ class Cascade:
             yield _counted(now, canvas, 0, 0)
         steps_before, before = now.of, self.base
         for number, stage in enumerate(self.stages, start=1):
-            small = before.finish(now)
+            small = before.finish(now).to(self.device)
             for now in self._enlarge(number, brief, conditioning, canvas.seeds, small):
                 yield _counted(now, canvas, steps_before, number)
             steps_before, before = steps_before + now.of, stage.painter
@@ -223,7 +252,7 @@ class Cascade:
         return min(max(steps, 1), len(stage.painter.schedule))
 
     def _brief(self, brief: ResolvedBrief, number: int) -> ResolvedBrief:
-        """What stage `number` is told."""
+        """The brief of stage `number`."""
         shrink = self._shrink(number) * (1 if brief.native else self.card.scale)
         sides = {"width": brief.width // shrink, "height": brief.height // shrink, "native": True}
         if number == 0:
@@ -235,7 +264,7 @@ class Cascade:
         return brief.model_copy(update={**sides, **own, **plain})
 
     def _words(self, cond: Conditioning, number: int) -> Conditioning:
-        """Words for stage `number`, with the given picture at its size; further ones hear the last words."""
+        """The conditioning of stage `number`, at its size; later stages get the last prompt."""
         if number:
             last = max((start for start, _ in cond.schedule), default=0)
             cond = cond.at(last)
@@ -248,5 +277,5 @@ class Cascade:
 
 
 def _counted(now: Canvas, whole: Canvas, steps_before: int, stage: int) -> StageCanvas:
-    """A stage's canvas as one of the whole walk, `done` steps of which were before it."""
+    """The canvas of a stage as one of the whole walk, which had `steps_before` steps before this stage."""
     return StageCanvas(now.state, whole.seeds, steps_before + now.step, whole.of, whole.tile, stage)

@@ -1,13 +1,13 @@
-"""Guidance by a gradient: a picture is led to where a loss is low, whoever says what is low.
+"""Guidance by a gradient: a picture is moved to where a loss is low, whatever the loss measures.
 
 Classifier guidance (Dhariwal and Nichol, arXiv 2105.05233) with CLIP for the classifier, as in Disco
 Diffusion. Another code path than `guidance`: that is algebra on predictions, this differentiates through the
-network and the codec. It leads any denoiser, with any sampler.
+network and the codec. It guides any denoiser, with any sampler.
 
-Where the original is wrong this is right:
-- its range loss is a function of what its gradient is not taken through, so it does nothing; here every
-  loss sees the same picture, and the gradient goes all the way to x;
-- its gradient is clamped over a whole batch; here each picture's by itself;
+Where the original is wrong, this is right:
+- the gradient is not taken through the input of its range loss, so that loss does nothing; here every loss
+  sees the same picture, and the gradient goes all the way to x;
+- its gradient is clamped over a whole batch; here each picture's is clamped by itself;
 - the asin of its distance has an infinite gradient between opposite vectors; here it is 0.
 """
 
@@ -62,28 +62,33 @@ def rms(each: Tensor) -> Tensor:
 
 
 def clamped(gradient: Tensor, most: float) -> Tensor:
-    """Gradients [n c h w], each made smaller where its root mean square is above `most`."""
+    """Gradients [n c h w], each scaled down where its root mean square is above `most`."""
     size = rms(gradient)
     return gradient * torch.where(size > most, most / size, torch.ones_like(size))
 
 
 def condition_score(clean: Tensor, gradient: Tensor, level: Level) -> Tensor:
-    """The clean estimate [n c h w] under a log-likelihood of gradient [n c h w] in x, for alpha > 0.
+    """The clean estimate [n c h w] under a log-likelihood with gradient [n c h w] in x, for alpha > 0.
 
-    2105.05233 algorithm 2 takes sigma gradient from the noise: so alpha clean grows by sigma^2 gradient.
+    Algorithm 2 of arXiv 2105.05233 subtracts sigma times the gradient from the noise, so alpha times the
+    clean estimate grows by sigma^2 times the gradient.
     """
     return clean + level.sigma**2 / level.alpha * gradient
 
 
 @dataclass(frozen=True)
 class GradientGuidance:
-    """A denoiser led down the losses of what it makes: what a sampler asks instead.
+    """A denoiser whose clean estimate is moved down the gradient of losses. A sampler calls it as a denoiser.
 
-    decode: state [n c h w] -> pixels, differentiable. scale: what all losses are multiplied with. clamp: the
-    largest root mean square of a gradient, None for any. reach: likewise of how far one step may move the
-    clean estimate; where there is next to no signal, and steps are few, the formula alone would throw it out
-    of all bounds. limit: what a clean estimate goes through after that; within the denoiser it would hide
-    from the gradient what it cuts off.
+    denoise: the denoiser that is guided.
+    decode: state [n c h w] -> pixels, differentiable.
+    losses: what the pictures are guided by.
+    scale: what all losses are multiplied with.
+    clamp: the largest root mean square of a gradient; None means any.
+    reach: the largest root mean square by which one step may move the clean estimate. Where there is next to
+        no signal and steps are few, the formula alone would throw the estimate out of all bounds.
+    limit: applied to the clean estimate at the end. Within `denoise` it would hide from the gradient what it
+        cuts.
     """
 
     denoise: Denoise
@@ -96,7 +101,7 @@ class GradientGuidance:
 
     @torch.enable_grad()
     def __call__(self, x: Tensor, level: Level) -> Answer:
-        """What is clean in x [n c h w], moved down the losses. A gradient that is not finite counts as 0."""
+        """The clean estimate of x [n c h w], moved down the losses; a gradient that is not finite is 0."""
         x = x.detach().requires_grad_()
         denoised, share = self.denoise(x, level)
         clean = denoised.detach()
@@ -107,9 +112,12 @@ class GradientGuidance:
         return Answer(clean, None if share is None else share.detach())
 
     def gradient(self, x: Tensor, clean: Tensor, level: Level) -> Tensor:
-        """Minus the gradient of all losses in x [n c h w], clamped, where `clean` was made of x.
+        """Minus the gradient of all losses in x [n c h w], clamped.
 
-        The losses see clean sigma + x (1 - sigma): the estimate where there is noise, x itself where not.
+        clean: the clean estimate [n c h w], computed from x so that gradients flow back to x.
+
+        The losses see clean sigma + x (1 - sigma): the estimate where there is noise, and x itself where
+        there is none.
         """
         decoded = self.decode(level.sigma * clean + (1 - level.sigma) * x)
         pixels = decoded.detach().requires_grad_()
@@ -133,7 +141,11 @@ def _finite(gradient: Tensor, level: Level) -> Tensor:
 
 
 def mirrored(x: Tensor, *, across: bool, down: bool) -> Tensor:
-    """X [n c h w] with its left half mirrored onto the right (across), its upper onto the lower (down)."""
+    """X [n c h w] with one half mirrored onto the other.
+
+    across: the left half onto the right.
+    down: the upper half onto the lower.
+    """
     for mirrors, dim in ((across, -1), (down, -2)):
         if mirrors:
             half = x.shape[dim] // 2

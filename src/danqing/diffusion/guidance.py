@@ -27,11 +27,12 @@ Where the variance is learned, it follows in c further channels.
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly, how tamely and when to guide.
+    """How strongly to guide, how far to pull the contrast back, and at which levels.
 
-    scale: 1 follows the words as learned, 0 ignores them, more exaggerates them. rescale: in [0, 1], how
-    far to pull the contrast back (arXiv 2305.08891 suggests 0.7). interval: the log-SNRs between which to
-    guide at all (arXiv 2404.07724); elsewhere the scale is 1 and a step costs half.
+    scale: 1 follows the prompt as learned, 0 ignores it, more exaggerates it.
+    rescale: how far to pull the contrast back, in [0, 1] (arXiv 2305.08891 suggests 0.7).
+    interval: the log-SNRs between which to guide at all (arXiv 2404.07724); elsewhere the scale is 1 and a
+        step costs half.
     """
 
     scale: float
@@ -47,14 +48,14 @@ class Guidance:
 def guided(
     network: Network, conditioning: Conditioning, guidance: Guidance
 ) -> Callable[[Tensor, Level], Tensor]:
-    """The network led by `words` and away from their negative: (x [n c h w], level) -> output [n c h w].
+    """The network guided by `conditioning`: a function of x [n c h w] and a level to an output [n c h w].
 
-    With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11.
-    All answers that are needed come from one call with n rows for each. Only the first c channels are guided:
-    a learned variance is what the words say by themselves.
+    With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11,
+    where u is the output for the negative prompt. All outputs come from one network call with n rows for
+    each. Only the first c channels are guided: a learned variance is that of the prompt alone.
 
     Raises:
-        ValueError: a scale other than 1, or weights that do not sum to 1, need `words.negative`.
+        ValueError: a scale other than 1, or weights that do not sum to 1, need `conditioning.negative`.
     """
     negative, parts = conditioning.negative, conditioning.parts
     weights = [part.weight for part in parts]
@@ -80,17 +81,17 @@ def guided(
 
 
 def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """What is guided, and the channels behind it, if any."""
+    """The channels that are guided, and those behind them, if any."""
     return output[:, :channels], output[:, channels:]
 
 
 def guided_along(
     network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
 ) -> Callable[[Tensor, Level], Tensor]:
-    """`guided` by what `words` say at each level of a walk along `levels`.
+    """`guided` by what `conditioning` holds at each level of a walk along `levels`.
 
-    A level belongs to the step that starts at it, and one between two levels to the step it lies in, so words
-    are a function of the noise and no sampler needs to know of them.
+    A level belongs to the step that starts at it, and one between two levels to the step that it lies in. So
+    the conditioning is a function of the level, and no sampler needs to know of it.
     """
     outputs = [(start, guided(network, stage, guidance)) for start, stage in conditioning.stages]
     starts = [level.log_snr for level in levels[:-1]]
@@ -107,7 +108,7 @@ def guided_along(
 def _network_outputs(
     network: Network, x: Tensor, level: Level, rows: Sequence[Conditioning]
 ) -> Sequence[Tensor]:
-    """The network's answers to the same x for each of `rows`, in one call."""
+    """The network's outputs for the same x and each of `rows`, from one call."""
     t = torch.full((len(x) * len(rows),), level.t, device=x.device)
     if len(rows) == 1:
         return [network(x, t, rows[0])]
@@ -115,7 +116,7 @@ def _network_outputs(
 
 
 def _is_whole(parts: Sequence[Conditioning]) -> bool:
-    """Whether the weights sum to 1, so that nothing without words is needed to compose the parts."""
+    """Whether the weights sum to 1, so that the parts can be composed without an unconditional output."""
     if len(parts) == 1 and parts[0].weight is None:
         return True
     total = torch.stack([part.weights for part in parts]).sum(0)
@@ -123,7 +124,7 @@ def _is_whole(parts: Sequence[Conditioning]) -> bool:
 
 
 def keeping(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
-    """From clean estimates to ones that are the given picture outside the region to repaint.
+    """A function of clean estimates that restores the input picture outside the region to repaint.
 
     The clean estimates are mixed, not the noisy states, so it holds with every sampler: outside the region
     the walk heads for the picture itself. With deterministic samplers that is blended latent diffusion (arXiv
@@ -140,9 +141,12 @@ def keeping(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
 def composed(
     outputs: Sequence[Tensor], weights: Sequence[Tensor | None], unconditional: Tensor | None = None
 ) -> Tensor:
-    """The sum u + sum_i l_i (c_i - u) of answers c_i [n c h w] with weights l_i [n], None being 1.
+    """The sum u + sum_i l_i (c_i - u), as in arXiv 2206.01714.
 
-    Without u it is sum_i l_i c_i, which is the same where the weights sum to 1.
+    outputs: c_i, each [n c h w].
+    weights: l_i, each [n]; None is 1.
+    unconditional: u [n c h w]. Without it the sum is sum_i l_i c_i, which is the same where the weights sum
+        to 1.
     """
     if len(outputs) == 1 and weights[0] is None:
         return outputs[0]
@@ -161,9 +165,10 @@ def classifier_free(conditional: Tensor, unconditional: Tensor, scale: float) ->
 
 
 def rescaled(mixed: Tensor, conditional: Tensor, amount: float) -> Tensor:
-    """Lin et al., arXiv 2305.08891 eq. 15-16: give `mixed` the deviation of `conditional`, by `amount`.
+    """`mixed` with the standard deviation of `conditional`, by `amount` (arXiv 2305.08891 eq. 15-16).
 
-    All [n c h w], the deviation over c, h and w of each picture; `amount` from 0 (not at all) to 1 (fully).
+    mixed, conditional: [n c h w]; the deviation is that over c, h and w of each picture.
+    amount: from 0 (not at all) to 1 (fully).
     """
     if amount == 0:
         return mixed

@@ -27,12 +27,16 @@ def invert(
     levels: Sequence[Level],
     corrections: int = 0,
 ) -> Tensor:
-    """Latents [n c h w] at the last of `levels` -> what DDIM paints them from, starting at the first.
+    """Latents [n c h w] at the last of `levels` -> the noise at the first, from which DDIM paints them.
 
-    words: for n pictures; their guidance is 1. levels: noisiest first, as of `Schedule.levels`. A step back
-    asks the network where it starts, about the time where it leads, as diffusers' `DDIMInverseScheduler`
-    does. mend: how often to ask again where it led, and to move by what DDIM then misses: each costs a
-    question more, and the way back comes closer.
+    conditioning: for n pictures; the guidance is 1.
+    levels: noisiest first, as from `Schedule.levels`.
+    corrections: how often each step is corrected. A correction paints one step forward from where the step
+        back ended and moves by what was missed; it costs one more network call and brings the way back
+        closer.
+
+    A step back calls the network with the x it starts from and the time at which it ends, as diffusers'
+    `DDIMInverseScheduler` does.
 
     Raises:
         NotFinite: the network gave NaN or infinite values.
@@ -56,7 +60,7 @@ def invert(
 def _back(
     prediction: Prediction, output: Output, x: Tensor, now: Level, then: Level, corrections: int
 ) -> Tensor:
-    """From `now` to the noisier `then`."""
+    """X [n c h w] at `now` -> x at the noisier `then`."""
     network_output = output(x, then)
     if now.sigma == 0 and prediction is Prediction.SAMPLE:  # which says nothing of the noise in x
         clean, noise = x, (x - network_output) / then.sigma

@@ -25,9 +25,13 @@ def denoising_error(
 ) -> Tensor:
     """The mean squared error of each picture's prediction, [n] (DDPM, arXiv 2006.11239 eq. 14).
 
-    latents, noise: [n c h w]. words: for n pictures. t: int64 [n] in [0, T). gamma: min-SNR weights (arXiv
-    2303.09556), None for none. Where the variance is learned, T/1000 of the variational bound is added, which
-    teaches the variance only: L_hybrid of improved DDPM (arXiv 2102.09672 section 3.1).
+    latents, noise: [n c h w].
+    conditioning: for n pictures.
+    t: times int64 [n] in [0, T).
+    gamma: of min-SNR weights (arXiv 2303.09556); None for none.
+
+    Where the variance is learned, T/1000 of the variational bound is added, which teaches the variance only:
+    L_hybrid of improved DDPM (arXiv 2102.09672 section 3.1).
     """
     alpha, sigma = (part.view(-1, 1, 1, 1) for part in painter.schedule.at(t))
     noisy = alpha * latents + sigma * noise

@@ -26,6 +26,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance
+from danqing.nets.placement import as_input, move
 from danqing.nets.tiling import seamless
 
 
@@ -33,14 +34,23 @@ from danqing.nets.tiling import seamless
 class DiffusionPainter:
     """Paints by denoising. All pictures of a canvas are one batch.
 
-    text: words -> conditioning of one picture. network: see `guidance.Network`. enlarger: [n c h w] ->
-    `card.scale` times larger. latent_rgb: [codec.channels + 1, 3], a linear map (last row: bias) from
-    latents to RGB in [0, 1] for previews; without it a preview is a full decode. modules: the networks
-    under their names in a diffusers folder, for adapters and for tiling. beside: a given picture -> further
-    channels [1 k h w] for a network that was trained to repaint a region, or to paint by depth; without it a
-    region is repainted by keeping what is outside. limit: a clean estimate [n c h w] -> the nearest that a
-    picture can be, None where there is no telling; samplers take the noise to be what then remains. variance:
-    of DDPM's steps. adapters: that came with the weights, name -> file.
+    text: encodes a prompt for one picture.
+    network: the denoiser, see `guidance.Network`.
+    prediction: what the network's output means.
+    schedule: the noise levels that the network was trained on.
+    codec: between pixels and what the network denoises.
+    enlarger: pictures [n c h w] -> the same, `card.scale` times larger.
+    latent_rgb: a linear map from latents to RGB in [0, 1] for previews [codec.channels + 1, 3], its last row
+        the bias; without it, a preview is a full decode.
+    modules: the networks under their names in a diffusers folder, for adapters and for tiling.
+    concat: input pictures -> further input channels [1 k h w], for a network that was trained to repaint a
+        region or to paint by depth. Without it, a region is repainted by keeping what lies outside.
+    limit: a clean estimate [n c h w] -> the nearest that a picture can be; None where there is no limit.
+        Samplers take what then remains for the noise.
+    variance: of a step of DDPM.
+    adapters: those that came with the weights, name -> file.
+    frozen: networks beside `modules` that move with the painter, such as a text encoder that no adapter
+        reaches.
     """
 
     card: Card
@@ -56,6 +66,7 @@ class DiffusionPainter:
     limit: Callable[[Tensor], Tensor] | None = None
     variance: Variance = Variance.SMALL
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    frozen: tuple[nn.Module, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -63,33 +74,33 @@ class DiffusionPainter:
         weights = (weight for module in self.modules.values() for weight in module.parameters())
         return next((weight.device for weight in weights), torch.device("cpu"))
 
-    def place(self, device: torch.device) -> None:
-        """Move the networks, to paint there. Noise is drawn on the CPU all the same: a seed is a picture."""
-        for module in (*self.modules.values(), self.enlarger):
-            if isinstance(module, nn.Module):
-                module.to(device)
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        move(device, dtype, *self.modules.values(), self.enlarger, *self.frozen)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The brief's words with its style, its negative words and the given picture, for one picture.
+        """The brief's styled prompt, its negative prompt and its input pictures, for one picture.
 
         Raises:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
         """
-        images = images.on(self.device)
+        images = images.to(self.device)
         image = self._picture(images)
         steps = len(self.levels(brief, image is not None)) - 1
-        encoded = encode(self.text, styled_prompt(brief, self.card), parse_negative(brief), steps)
+        encoded = encode(self.text, styled_prompt(brief, self.card), parse_negative(brief), steps).to(
+            self.device
+        )
         concat = self._concat_input(brief, images)
         return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """Noise, or the given picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
+        """Noise, or the input picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
 
-        Noise is standard normal [n channels h w]: signal and noise together have variance 1 at any level.
+        The noise is standard normal [n channels h w]: signal and noise together have variance 1 at any level.
 
         Raises:
-            BadBrief: an unknown sampler, steps that the schedule does not have, or a strength that leaves
-                none of them.
+            BadBrief: an unknown sampler, steps that the schedule does not have, or a strength that leaves no
+                step.
         """
         state = seeds.normal(self.codec.channels, *self._sides(brief)).to(conditioning.tokens.device)
         levels = self.levels(brief, conditioning.image is not None)
@@ -117,7 +128,7 @@ class DiffusionPainter:
 
     @torch.no_grad()
     def preview(self, canvas: Canvas) -> Tensor:
-        """A cheap look: [n 3 h w] in [0, 1], as small as the latents where a linear map is known."""
+        """A cheap preview [n 3 h w] in [0, 1], as small as the latents where `latent_rgb` is known."""
         if self.latent_rgb is None:
             return (self.codec.decode(canvas.state)[:, :3] + 1).div(2).clamp(0, 1).cpu()
         matrix = self.latent_rgb.to(canvas.state)
@@ -139,10 +150,11 @@ class DiffusionPainter:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
         if self.enlarger is None:
             return pixels
-        return self.enlarger(pixels.to(self.device)).clamp(-1, 1).cpu()
+        inputs = as_input(self.enlarger, pixels) if isinstance(self.enlarger, nn.Module) else pixels
+        return self.enlarger(inputs).float().clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
-        """The levels that a brief's sampler walks along; where it redraws, the last ones, as `strength` says.
+        """The levels that the brief's sampler walks along; a redraw takes the last of them, by `strength`.
 
         The same strength hides as much of a picture with every model and every sampler: see `Schedule.share`.
 
@@ -171,9 +183,10 @@ class DiffusionPainter:
     def denoiser(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]
     ) -> Callable[[Tensor, Level], Answer]:
-        """What is clean in x [n c h w] at a level, as the guided network says; differentiable in x.
+        """The guided network as a function of x [n c h w] and a level to clean estimates, differentiable.
 
-        conditioning: for n pictures. levels: those of the walk, for words that change on the way.
+        conditioning: for n pictures.
+        levels: those of the walk, for prompts that change on the way.
         """
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
         guidance = Guidance(strength, brief.rescale)
@@ -195,7 +208,7 @@ class DiffusionPainter:
         return brief.height // shrink, brief.width // shrink
 
     def _picture(self, images: InputImages) -> Tensor | None:
-        """The given picture as a state; of several, their weighted mean along great circles."""
+        """The input picture as a state; of several, their weighted mean along great circles."""
         if not images.references:
             return None if images.image is None else self.codec.encode(images.image)
         mixed, total = torch.empty(0), 0.0
@@ -208,7 +221,7 @@ class DiffusionPainter:
         return mixed
 
     def _region(self, images: InputImages) -> Tensor | None:
-        """The region at the size of the state: a latent that touches it is repainted."""
+        """The region at the size of the state: each latent that it touches is repainted."""
         return None if images.region is None else F.max_pool2d(images.region, self.codec.factor)
 
     def _concat_input(self, brief: ResolvedBrief, images: InputImages) -> Tensor | None:
@@ -217,7 +230,7 @@ class DiffusionPainter:
         if images.image is None:  # repaint all of nothing
             sides = [side * self.codec.factor for side in self._sides(brief)]
             empty = torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides)
-            images = replace(images, image=empty[0], region=empty[1]).on(self.device)
+            images = replace(images, image=empty[0], region=empty[1]).to(self.device)
         return self.concat(images, self.codec)
 
     def _edges(self, tile: bool) -> AbstractContextManager[None]:

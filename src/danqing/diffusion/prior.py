@@ -21,14 +21,20 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, guided
 from danqing.diffusion.samplers import SAMPLERS, drive
 from danqing.diffusion.schedule import Level, Schedule
+from danqing.nets.placement import as_input
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PriorOptions:
-    """How a prior is asked. limit: of the normalised embeddings' numbers. draws: how many to choose from.
+    """How embeddings are drawn.
+
+    steps: of the walk.
+    guidance: the scale of classifier-free guidance.
+    limit: the largest absolute number in a normalised embedding.
+    draws: how many embeddings to choose from.
 
     Raises:
-        ValueError: a value of another kind, or none drawn.
+        ValueError: a value of another type or out of its range.
     """
 
     steps: int = 25
@@ -39,11 +45,13 @@ class PriorOptions:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Draws embeddings of pictures that go with words; as itself a `guidance.Network` of normalised ones.
+    """Draws image embeddings for a prompt; as itself a `guidance.Network` of normalised embeddings.
 
-    Words are `Conditioning` with tokens [n l+1 d], the embedding of the whole after the states of its l
-    tokens, and their mask. network: its `clip_mean` and `clip_std` [1 d] are those of pictures' embeddings,
-    which they bring to mean 0 and deviation 1 for it.
+    network: its `clip_mean` and `clip_std` [1 d] are those of image embeddings; they normalise them.
+    schedule: of the network.
+    options: how embeddings are drawn.
+
+    A conditioning has tokens [n l+1 d], the text embedding after the states of its l tokens, and their mask.
 
     Raises:
         BadWeights: a deviation that is not positive, or fewer than two steps.
@@ -86,7 +94,12 @@ class Prior:
         return embeddings
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Noisy normalised embeddings [n k d], k for each of n rows of words, times [n] -> clean ones."""
+        """Noisy normalised embeddings -> clean ones, both [n k d].
+
+        x: k embeddings for each of n rows of `cond`.
+        t: times [n].
+        cond: for n pictures.
+        """
         n, k, width = x.shape
         mask = torch.ones_like(cond.tokens[..., 0], dtype=torch.bool) if cond.mask is None else cond.mask
         states, attention_mask, text, times = (
@@ -94,13 +107,16 @@ class Prior:
             for each in (cond.tokens[:, :-1], mask[:, :-1], cond.tokens[:, -1], t)
         )
         flat = x.reshape(n * k, width)
+        flat, text, states = (as_input(self.network, each) for each in (flat, text, states))
         z: Tensor = self.network(flat, times, text, states, attention_mask, return_dict=False)[0]
-        return z.view(n, k, width)
+        return z.float().view(n, k, width)
 
     def walk(self, cond: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
         """Embeddings [n draws d] as they become clear, one for each of `options.steps`.
 
-        words: for n pictures or for one. The walk is DDPM's, on evenly spaced times with both ends.
+        cond: for n pictures or for one.
+
+        The walk is DDPM's, on evenly spaced times with both ends.
 
         Raises:
             NotFinite: the network gave NaN or infinite values.
@@ -124,9 +140,12 @@ class Prior:
 
 
 def best(drawn: Tensor, text: Tensor) -> Tensor:
-    """Of embeddings [n k d] those [n d] with the largest dot product with the words' own [n d].
+    """The embedding [n d] of each picture that is nearest to the text embedding, by dot product.
 
-    ArXiv 2204.06125 section 2.2; the first of equals.
+    drawn: [n k d].
+    text: [n d].
+
+    ArXiv 2204.06125 section 2.2. The first of equals is taken.
     """
     chosen = torch.einsum("nkd,nd->nk", drawn, text).argmax(dim=1)
     return drawn[torch.arange(len(drawn), device=drawn.device), chosen]

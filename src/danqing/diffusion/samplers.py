@@ -8,10 +8,10 @@ of a Gaussian.
 Everything is written in (alpha, sigma) of x = alpha x_0 + sigma noise, not in k-diffusion's quotient
 s = sigma / alpha, so that walks may start at alpha = 0 (zero terminal SNR). One update serves nearly all:
 
-    x' = alpha' clean + sqrt(sigma'^2 - kick^2) noise_hat + kick z                          (DDIM eq. 12)
+    x' = alpha' clean + sqrt(sigma'^2 - noise_std^2) noise_hat + noise_std z            (DDIM eq. 12)
 
-Euler in s is this update with no kick; DDPM's posterior and Euler ancestral are this update with the full
-kick; DPM-Solver++(2M), ODE and SDE, are these two with a `clean` extrapolated from the last two answers.
+Euler in s is this update with noise_std 0; DDPM's posterior and Euler ancestral are it with the full
+noise_std; DPM-Solver++(2M), ODE and SDE, are these two with a `clean` extrapolated from the last two answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ from danqing.diffusion.variance import deviation
 
 
 class Question(NamedTuple):
-    """What is clean in x [n c h w] at this level? A trial looks ahead and does not count as a step."""
+    """What is clean in x at this level?
+
+    x: [n c h w].
+    level: of x.
+    trial: looks ahead and does not count as a step.
+    """
 
     x: Tensor
     level: Level
@@ -40,7 +45,11 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The clean estimate of x [n c h w], and how sure it is: `share` as in `variance.Variance.halves`."""
+    """The clean estimate of x, and how sure it is.
+
+    clean: [n c h w].
+    share: of the variance, as in `variance.Variance.halves`.
+    """
 
     clean: Tensor
     share: Tensor | None = None
@@ -59,9 +68,10 @@ W = TypeVar("W", bound=Walker)
 class Sampler:
     """A walk under the name by which people ask for it.
 
-    title: the name in A1111's interface and metadata. spacing: the spacing that users of this name expect,
-    or None for the model's own. clean_end: None to end where the model's config says, as diffusers does
-    with DDIM alone.
+    walk: makes a walk.
+    title: the name in A1111's interface and metadata.
+    spacing: what users of this name expect; None for the model's own.
+    clean_end: None to end where the model's config says, as diffusers does with DDIM alone.
     """
 
     walk: Walker
@@ -107,9 +117,11 @@ def drive(walk: Walk, denoise: Callable[[Tensor, Level], Tensor | Answer]) -> It
 def step(
     x: Tensor, clean: Tensor, now: Level, then: Level, noise_std: float = 0.0, z: Tensor | None = None
 ) -> Tensor:
-    """The update that all share, DDIM (arXiv 2010.02502) eq. 12: from `now` to `then`, all tensors [n c h w].
+    """The update that all share, DDIM (arXiv 2010.02502) eq. 12: from `now` to `then`.
 
-    `noise_std` is the standard deviation of the fresh noise z, 0 <= kick <= then.sigma.
+    x, clean: [n c h w].
+    noise_std: the standard deviation of the fresh noise, in [0, then.sigma].
+    z: the fresh noise [n c h w], standard normal; None adds none.
     """
     noise = (x - now.alpha * clean) / now.sigma
     moved = then.alpha * clean + math.sqrt(max(then.sigma**2 - noise_std**2, 0.0)) * noise
@@ -117,13 +129,16 @@ def step(
 
 
 def ancestral(now: Level, then: Level, eta: float = 1.0) -> float:
-    """The kick of DDIM eq. 16. At eta = 1 the deviation of DDPM's posterior (arXiv 2006.11239 eq. 7)."""
+    """The standard deviation of fresh noise, DDIM eq. 16.
+
+    eta: 0 is DDIM; 1 is the deviation of DDPM's posterior (arXiv 2006.11239 eq. 7).
+    """
     variance = (then.sigma / now.sigma) ** 2 * (1 - (now.alpha / then.alpha) ** 2)
     return eta * math.sqrt(max(variance, 0.0))
 
 
 def _fresh(x: Tensor, noise_std: float, seeds: Seeds) -> Tensor | None:
-    """Noise like x [n c h w] from each picture's own generator; none is drawn for a kick of 0."""
+    """Noise like x [n c h w] from each picture's own generator; None for a deviation of 0."""
     return seeds.normal(*x.shape[1:]).to(x) if noise_std > 0 else None
 
 
@@ -140,7 +155,7 @@ def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> 
 
 @sampler("euler_ancestral", title="Euler a", spacing="linspace")
 def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
-    """DDIM at eta = 1: k-diffusion's sigma_up is this kick, its sigma_down what is left of sigma'.
+    """DDIM at eta = 1: `noise_std` is k-diffusion's sigma_up, and what is left of sigma' its sigma_down.
 
     Both are divided by alpha'.
     """

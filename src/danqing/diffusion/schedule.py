@@ -25,12 +25,16 @@ from torch import Tensor
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.registry import Registry
 
-_CLEAN_TIME = -1.0  # one before the first entry of the table; no network is asked there
+_CLEAN_TIME = -1.0  # one before the first entry of the table; no network is called there
 
 
 @dataclass(frozen=True)
 class Level:
-    """One noise level: x = alpha x_0 + sigma noise. `t` is the time the network is told, in [0, T)."""
+    """One noise level: x = alpha x_0 + sigma noise.
+
+    alpha, sigma: in [0, 1], with alpha^2 + sigma^2 = 1.
+    t: the time that the network is called with, in [0, T).
+    """
 
     alpha: float
     sigma: float
@@ -100,14 +104,14 @@ def _leading(schedule: Schedule, steps: int) -> list[Level]:
 
 @SPACINGS.register("trailing")
 def _trailing(schedule: Schedule, steps: int) -> list[Level]:
-    """Evenly back from the last time, which is always asked (2305.08891 table 2). Right for zero SNR."""
+    """Evenly back from the last time, which is always taken (2305.08891 table 2). Right for zero SNR."""
     last = len(schedule)
     return schedule.levels_at(round(last - i * last / steps) - 1 for i in range(steps))
 
 
 @SPACINGS.register("linspace")
 def _linspace(schedule: Schedule, steps: int) -> list[Level]:
-    """Evenly from the last time to the first, both asked (2102.09672 section 4). What A1111 does."""
+    """Evenly from the last time to the first, both taken (2102.09672 section 4). What A1111 does."""
     last = len(schedule) - 1
     return schedule.levels_at(round(last - i * last / max(steps - 1, 1)) for i in range(steps))
 
@@ -147,12 +151,13 @@ def _interpolate(value: float, table: list[float]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The noise levels a network was trained on.
+    """The noise levels that a network was trained on.
 
-    alpha_bar: float64 [T], alpha^2 of every time, falling from near 1 at t = 0 to near or exactly 0 at T - 1.
-    spacing: which times to ask when a sampler has no wish of its own.
-    clean_end: whether DDIM steps to alpha = 1 after the last question, or only to alpha_bar[0], as in
-    Stable Diffusion 1 (`set_alpha_to_one: false`).
+    alpha_bar: alpha^2 of every time, float64 [T], falling from near 1 at t = 0 to near or exactly 0 at T - 1.
+    spacing: which times to take when a sampler does not say.
+    steps_offset: added to times of "leading" spacing.
+    clean_end: whether DDIM's last step goes to alpha = 1, or only to alpha_bar[0], as in Stable Diffusion 1
+        (`set_alpha_to_one: false`).
     """
 
     alpha_bar: Tensor

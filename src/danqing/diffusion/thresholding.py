@@ -20,8 +20,10 @@ def clamped(clean: Tensor) -> Tensor:
 class Dynamic:
     """Dynamic thresholding (arXiv 2205.11487 section 2.3): what strong guidance saturates is drawn inwards.
 
-    Each picture is clipped to [-s, s] and divided by s, the p-quantile of its own absolute values, at least 1
-    and at most `cap`: 1 makes it `clamped`, None sets no bound, as in the paper.
+    p: the quantile of a picture's absolute values, in (0, 1].
+    cap: the largest s, 1 or more; 1 makes it `clamped`, None sets no bound, as in the paper.
+
+    Each picture is clipped to [-s, s] and divided by s, its p-quantile but at least 1.
 
     Raises:
         BadWeights: p outside (0, 1], or a cap below 1.

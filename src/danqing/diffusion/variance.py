@@ -1,8 +1,8 @@
 """How much fresh noise a step of DDPM adds: between the posterior's beta-tilde and beta itself.
 
-The two are its variance for data of no variance and of unit variance (DDPM, arXiv 2006.11239 section 3.2). A
-network may learn where between them, in logarithms, it lies: improved DDPM, arXiv 2102.09672 eq. 15. It then
-answers with twice the channels, its prediction first.
+Beta-tilde is right for data without variance, beta for data of unit variance (DDPM, arXiv 2006.11239 section
+3.2). A network may learn where its variance lies between them, in logarithms: improved DDPM, arXiv 2102.09672
+eq. 15. Its output then has twice the channels, the prediction first.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ class Variance(StrEnum):
         raise BadWeights(unknown("variance_type", str(value), (member.value for member in cls)))
 
     def halves(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-        """A network's output [n c h w], or [n 2c h w] where the variance is learned: prediction and share.
+        """Split a network's output into the prediction and the share.
 
-        share: -1 is beta-tilde, 1 is beta, and None is -1; [n c h w], or broadcasting over it. A
-        learned variance is not heard where the scheduler fixes it, as in diffusers.
+        output: [n c h w], or [n 2c h w] where the variance is learned.
+        channels: c.
+
+        The prediction is [n c h w]. The share says where the log variance lies: -1 is beta-tilde, 1 is beta,
+        and None counts as -1. It is [n c h w], or broadcasts over that. Where the scheduler fixes the
+        variance, a learned one is ignored, as in diffusers.
         """
         match self:
             case Variance.SMALL:
@@ -46,9 +50,12 @@ class Variance(StrEnum):
 
 
 def deviation(now: Level, then: Level, share: Tensor) -> Tensor:
-    """Of the noise that a step from `now` to `then` adds, like `share` (2102.09672 eq. 15); then.sigma > 0.
+    """The standard deviation of the noise that a step from `now` to `then` adds (arXiv 2102.09672 eq. 15).
 
-    The betas are those of the step that is walked, however many times of the table it skips.
+    then: its sigma is more than 0.
+    share: as in `Variance.halves`; the result has the same shape.
+
+    The betas are those of the step that is taken, however many times of the table it skips.
     """
     beta = 1 - (now.alpha / then.alpha) ** 2
     high = math.log(beta)
@@ -57,6 +64,10 @@ def deviation(now: Level, then: Level, share: Tensor) -> Tensor:
 
 
 def log_between(share: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
-    """The log variance at `share` in [-1, 1] of the way from `low` to `high`, both in logarithms too."""
+    """The log variance at `share` of the way between two others.
+
+    share: in [-1, 1]; -1 is `low`, 1 is `high`.
+    low, high: logarithms of variances.
+    """
     part = (share + 1) / 2
     return part * high + (1 - part) * low

@@ -22,6 +22,7 @@ from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
 from danqing.nets.gan import GanGenerator
 from danqing.nets.latent import current_key
+from danqing.nets.placement import device_of, move
 from danqing.nets.stylegan import StyleGenerator
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import (
@@ -39,9 +40,11 @@ _STEM = "model"
 
 @dataclass(eq=False)
 class LatentPainter(ABC, Generic[Network]):
-    """Paints a square picture of one size in one pass from a latent z; has no use for guidance or samplers.
+    """Paints a square picture of one size in one pass from a latent z; it has no guidance and no samplers.
 
-    names: the words that its labels stand for.
+    card: what it can do.
+    generator: the network.
+    names: what the numbers of its labels stand for.
     """
 
     card: Card
@@ -50,6 +53,15 @@ class LatentPainter(ABC, Generic[Network]):
 
     def __post_init__(self) -> None:
         self.generator.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its generator is."""
+        return device_of(self.generator)
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        move(device, dtype, self.generator)
 
     @abstractmethod
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
@@ -78,7 +90,7 @@ class LatentPainter(ABC, Generic[Network]):
         """The picture as it is, [n 3 h w] in [0, 1]; white before the first step."""
         if canvas.step == 0:
             return torch.ones(len(canvas.state), 3, self.generator.size, self.generator.size)
-        return (canvas.state[:, :3] + 1).div(2).clamp(0, 1)
+        return (canvas.state[:, :3] + 1).div(2).clamp(0, 1).cpu()
 
     def finish(self, canvas: Canvas) -> Tensor:
         """The pictures [n c h w], clipped to [-1, 1].
@@ -90,7 +102,7 @@ class LatentPainter(ABC, Generic[Network]):
             raise NotFinite(
                 f"step {canvas.step} of {canvas.of} gave NaN or infinite values: check the weights"
             )
-        return canvas.state.clamp(-1, 1)
+        return canvas.state.clamp(-1, 1).cpu()
 
     def enlarge(self, pixels: Tensor) -> Tensor:
         """There is no learned upscaler: the pictures themselves."""

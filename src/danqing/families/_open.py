@@ -30,13 +30,12 @@ _PIPELINES = {  # of diffusers, in model_index.json
 def open_painter(name: str, device: str | None = None) -> Painter:
     """The painter of a shipped model, of a folder of weights, or of a single file.
 
-    device: where diffusion models paint, see `core.device.chosen_device`; the others paint on the CPU.
+    device: where it paints, see `core.device.chosen_device`.
 
     Raises:
         BadWeights: no such model, or its files cannot be used. BadBrief: there is no such device.
     """
     from danqing.core.device import chosen_device
-    from danqing.diffusion.painter import DiffusionPainter
 
     there = chosen_device(device)
     folder = shipped().get(name, Path(name).expanduser())
@@ -47,13 +46,12 @@ def open_painter(name: str, device: str | None = None) -> Painter:
             place = f"{module.name}.painter" if module.ispkg else module.name
             importlib.import_module(f"danqing.families.{place}")  # registers itself
     painter = FAMILIES[family_of(folder)](folder)
-    if isinstance(painter, DiffusionPainter):
-        painter.place(there)
+    painter.place(there)
     return painter
 
 
 def open_clip_scorer(place: str | Path | None = None) -> ClipScorer:
-    """CLIP as one who looks: the shipped one, or a folder of CLIP's weights in the format of transformers.
+    """The shipped CLIP, or one from a folder in the format of transformers.
 
     Raises:
         BadWeights: there is no such folder, or its files cannot be used.

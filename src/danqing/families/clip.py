@@ -22,6 +22,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from danqing.core.errors import BadWeights, shorten
 from danqing.core.images import squared
+from danqing.nets.placement import as_input, move
 from danqing.weights.diffusers_folder import read_tokenizer
 from danqing.weights.pretrained import Config, first_line, read_json, read_module
 
@@ -72,10 +73,12 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """How a picture tower wants its pixels: a square side, and the mean and deviation of values in [0, 1].
+    """How an image tower wants its pixels.
 
-    resize: "area" is what our towers learned with; the published ones were shown antialiased bicubic (CLIP)
-    or bilinear (ViT).
+    side: of the square that it takes.
+    mean, deviation: of values in [0, 1], for each colour.
+    resize: "area" is what our towers learned with; the published ones learned with antialiased "bicubic"
+        (CLIP) or "bilinear" (ViT).
     """
 
     side: int
@@ -94,10 +97,15 @@ class ImageProcessor:
 
 @dataclass(frozen=True)
 class ClipScorer:
-    """CLIP as one who looks: it tells how well words and pictures belong together.
+    """Tells how well texts and pictures belong together, by CLIP.
 
-    Pictures are [n c h w] in [-1, 1] of any size; with transparency, colour lies over white already and alpha
-    is left aside. batch: how many of them the tower sees at once. Gradients flow to pixels, never to weights.
+    model: both towers.
+    tokenizer: of the text tower.
+    processor: how the image tower wants its pixels.
+    batch: how many pictures the image tower gets at once.
+
+    Pictures are [n c h w] in [-1, 1] of any size. With transparency, colour lies over white already, and
+    alpha is left aside. Gradients flow to pixels, never to weights.
     """
 
     model: CLIPModel
@@ -110,8 +118,12 @@ class ClipScorer:
 
     @classmethod
     def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> ClipScorer:
-        """A critic that looks at pictures as our own towers do."""
+        """A scorer whose images are processed as our own towers learned."""
         return cls(model, tokenizer, ImageProcessor(model.config.vision_config.image_size))
+
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Move both towers to `device` and let them compute in `dtype`; None is float32."""
+        move(device, dtype, self.model)
 
     @property
     def scale(self) -> float:
@@ -121,8 +133,9 @@ class ClipScorer:
     def image_embeddings(self, pixels: Tensor) -> Tensor:
         """Pictures -> embeddings [n d] of length 1."""
         parts = torch.split(pixels[:, :3], self.batch)
-        features = [self.model.get_image_features(self.processor(part)).pooler_output for part in parts]
-        return F.normalize(torch.cat(features), dim=-1)
+        inputs = (as_input(self.model, self.processor(part)) for part in parts)
+        features = [self.model.get_image_features(part).pooler_output for part in inputs]
+        return F.normalize(torch.cat(features).float(), dim=-1)
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """Texts, cut to what the tower can read -> embeddings [n d] of length 1."""
@@ -130,19 +143,19 @@ class ClipScorer:
             self.model.get_text_features(**self._tokens(part)).pooler_output
             for part in _chunks(texts, 8 * self.batch)  # a text is far shorter than a picture
         ]
-        return F.normalize(torch.cat(features), dim=-1)
+        return F.normalize(torch.cat(features).float(), dim=-1)
 
     def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Cosines in [-1, 1] of every picture with every text, [n texts]."""
         return self.score_function(texts)(pixels)
 
     def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        """`score` for any number of pictures, one after the other, with the texts read once."""
+        """`score` as a function of pictures, to call many times: the texts are encoded once."""
         target = self.text_embeddings(texts).T
         return lambda pixels: self.image_embeddings(pixels) @ target
 
     def rank(self, pixels: Tensor, text: str) -> list[int]:
-        """The pictures' numbers, the one that answers best to `text` first."""
+        """The numbers of the pictures, the one that fits `text` best first."""
         order: list[int] = self.score(pixels, [text])[:, 0].argsort(descending=True, stable=True).tolist()
         return order
 
@@ -155,13 +168,13 @@ class ClipScorer:
         tokens = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )
-        return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        return {name: as_input(self.model, tokens[name]) for name in ("input_ids", "attention_mask")}
 
 
 def read_clip_scorer(folder: Path) -> ClipScorer:
-    """A critic from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
+    """A scorer from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
 
-    How the tower wants its pixels is read from preprocessor_config.json; without it, as ours do.
+    How the tower wants its pixels is read from preprocessor_config.json; without it, they are as ours.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.

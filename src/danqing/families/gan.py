@@ -23,6 +23,7 @@ from danqing.core.registry import family
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
 from danqing.nets.gan import GanConfig, GanDiscriminator, GanGenerator
+from danqing.nets.placement import as_input
 
 PRESETS: dict[str, GanConfig] = {
     "tiny": GanConfig(size=16, latent=8, width=4),
@@ -37,8 +38,10 @@ class GanPainter(LatentPainter[GanGenerator]):
     """One canvas for each picture."""
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
-        """The names that the words say; what names nothing is told as dropped."""
-        return encode(self.names, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
+        """The label of the names in the prompt; a prompt without any is reported as dropped."""
+        return encode(self.names, styled_prompt(brief, self.card), parse_negative(brief), steps=1).to(
+            self.device
+        )
 
     @torch.no_grad()
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:  # noqa: ARG002
@@ -48,7 +51,8 @@ class GanPainter(LatentPainter[GanGenerator]):
             NotFinite: the network gave NaN or infinite values.
         """
         label = label_of(conditioning.expand(len(canvas.seeds)), len(self.names))
-        yield self._painted(canvas, self.generator({"z": canvas.state.flatten(1)}, label))
+        z, label = (as_input(self.generator, each) for each in (canvas.state.flatten(1), label))
+        yield self._painted(canvas, self.generator({"z": z}, label).float())
 
 
 @family("gan")
@@ -62,7 +66,7 @@ def open_weights(folder: Path) -> GanPainter:
 
 
 def gan_card(name: str, generator: GanGenerator) -> Card:
-    """What can be said of a model from its network alone."""
+    """The card of a model from its network alone."""
     side, kind = generator.size, generator.config.kind
     summary = f"a {kind.upper()} for pictures of {side} x {side}"
     return card_of(name, "gan", generator, summary=summary, paper="1406.2661", year=2014)

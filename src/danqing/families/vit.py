@@ -22,6 +22,7 @@ from transformers import CLIPVisionModel, ViTConfig, ViTForImageClassification, 
 
 from danqing.core.errors import BadBrief, BadWeights, shorten
 from danqing.families.clip import ClipScorer, ImageProcessor, read_processor
+from danqing.nets.placement import as_input
 from danqing.weights.pretrained import Config, read_json, read_module, replacing_folder, write_json
 
 VITS: dict[str, Config] = {
@@ -64,13 +65,15 @@ def build_vit(preset: str, names: Sequence[str]) -> ViTForImageClassification:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A ViT as one who names: pictures are [n c h w] in [-1, 1], on white, of any size.
+    """A ViT that names what pictures show. Pictures are [n c h w] in [-1, 1], on white, of any size.
 
-    sight: how it wants them. A side that it did not learn at is looked at with interpolated positions
-    (arXiv 2010.11929 section 3.2).
+    model: the network.
+    processor: how it wants its pixels. At a side that it did not learn at, positions are interpolated (arXiv
+        2010.11929 section 3.2).
+    batch: how many pictures it gets at once.
 
     Raises:
-        BadBrief: the side of its sight is no multiple of its patches.
+        BadBrief: the processor's side is no multiple of the network's patches.
     """
 
     model: ViTForImageClassification
@@ -97,8 +100,9 @@ class Classifier:
         return torch.cat([self._logits(part) for part in parts]).softmax(dim=-1)
 
     def _logits(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.model(self.processor(pixels), interpolate_pos_encoding=True).logits
-        return logits
+        inputs = as_input(self.model, self.processor(pixels))
+        logits: Tensor = self.model(inputs, interpolate_pos_encoding=True).logits
+        return logits.float()
 
 
 def read_classifier(folder: Path, side: int | None = None) -> Classifier:

@@ -25,10 +25,13 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Cuts:
-    """How to look at a picture once.
+    """How to make cutouts of a picture.
 
-    overview: looks at all of it. inner: looks at random squares of it. power: more than 1 makes those
-    smaller. grey: the share of them without colour. augment: whether to turn, shift and colour the looks.
+    overview: how many cutouts show all of it.
+    inner: how many show random squares of it.
+    power: more than 1 makes those squares smaller.
+    grey: the share of `inner` without colour.
+    augment: whether to turn, shift and colour the cutouts.
     """
 
     overview: int

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor, nn
 
+from danqing.nets.placement import as_input
+
 _MARGIN = 0.1  # pixels are mapped to [0.1, 0.9], where a logit is finite (appendix A.3)
 
 
@@ -79,7 +81,7 @@ class DiscreteVAE(nn.Module):
         if pixels.shape[-1] % factor or pixels.shape[-2] % factor:
             raise ValueError(f"sides {list(pixels.shape[-2:])} must be multiples of {factor}")
         patches = F.pixel_unshuffle(mapped(pixels), self.config.patch)
-        output: Tensor = self.encoder(patches)
+        output: Tensor = self.encoder(as_input(self, patches))
         return output.float()
 
     def parameters_of(self, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +89,7 @@ class DiscreteVAE(nn.Module):
 
         Both [n c h*factor w*factor], float32.
         """
-        output = F.pixel_shuffle(self.decoder(weights).float(), self.config.patch)
+        output = F.pixel_shuffle(self.decoder(as_input(self, weights)).float(), self.config.patch)
         mean, log_scale = output.chunk(2, dim=1)
         return mean, log_scale
 

@@ -90,7 +90,7 @@ class EfficientUNet(nn.Module):
         embedding = pooled + self.time(_waves(t).to(x.dtype))
         if self.level is not None:
             assert concat is not None, "a stage needs its small picture"
-            assert level is not None, "a stage is told how noisy its small picture is"
+            assert level is not None, "a stage needs the level of its small picture"
             x = torch.cat([x, concat], dim=1)
             embedding = embedding + self.level(_waves(level * _LEVELS).to(x.dtype))
         embedding = F.silu(embedding)
@@ -117,7 +117,7 @@ class EfficientUNet(nn.Module):
 
 
 class Words(nn.Module):
-    """What the network makes of token states, with a token of its own before them that is always there."""
+    """The context of attention: projected token states behind a learned token that is always there."""
 
     def __init__(self, text: int, width: int) -> None:
         super().__init__()
@@ -126,7 +126,11 @@ class Words(nn.Module):
         self.pooled = TimestepEmbedding(width, width)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens [n 1+l d], which of them to see [n 1+l], and the mean of those as what is said [n d]."""
+        """Context [n 1+l d], its attention mask [n 1+l], and the pooled mean of what is not masked [n d].
+
+        tokens: [n l text].
+        mask: [n l]; None is no mask.
+        """
         states = self.project(tokens)
         nothing = self.nothing.to(states).expand(len(states), 1, -1)
         context = torch.cat([nothing, states], dim=1)
@@ -150,7 +154,13 @@ class Level(nn.Module):
         )
 
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor, attention_mask: Tensor) -> Tensor:
-        """`told` [n d]: time, words and level; `context` [n l d] and `seen` [n l]: the words one by one."""
+        """The level's output.
+
+        h: [n c h w].
+        embedding: time, pooled words and noise level [n d].
+        context: the words one by one [n l d].
+        attention_mask: which of them to attend to [n l].
+        """
         h = self.before(h)
         for k, block in enumerate(self.blocks):
             h = block(h, embedding)
@@ -160,7 +170,7 @@ class Level(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block of two convolutions, told the time by a scale and a shift between them."""
+    """A residual block of two convolutions; the embedding sets a scale and a shift between them."""
 
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
@@ -179,7 +189,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Each place looks at the words, and with `to_itself` at all places too (2205.11487 appendix D.3.1)."""
+    """Every place attends to the words, with `to_itself` to all places too (2205.11487 appendix D.3.1)."""
 
     def __init__(self, width: int, text: int, to_itself: bool) -> None:
         super().__init__()
@@ -193,7 +203,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, h: Tensor, context: Tensor, attention_mask: Tensor) -> Tensor:
-        """[n c h w], words [n l d] and which of them to see [n l] -> [n c h w]."""
+        """[n c h w], context [n l d] and its attention mask [n l] -> [n c h w]."""
         places = self.norm(h).flatten(2).transpose(1, 2)
         pairs = self.words(context)
         if self.places is not None:

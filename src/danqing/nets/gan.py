@@ -24,7 +24,14 @@ _PIECES = 5  # linear pieces of a maxout unit
 
 @dataclass(frozen=True)
 class GanConfig:
-    """kind: "mlp" or "dcgan". width: hidden units, or the channels at half the picture's side.
+    """The shape of a GAN.
+
+    kind: "mlp" or "dcgan".
+    size: the side of the pictures.
+    channels: of the pictures.
+    latent: numbers of z.
+    width: hidden units of an MLP, or channels of a DCGAN at half the picture's side.
+    labels: how many names it knows.
 
     Raises:
         ValueError: the side is no power of two.

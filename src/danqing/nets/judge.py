@@ -24,8 +24,11 @@ _FOREIGN = (OSError, SafetensorError, RuntimeError, ValueError, TypeError, Attri
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """The names it knows, the side of the pictures it looks at, its widths, and its reliability.
+    """What a judge knows, and the shape of its network.
 
+    concepts, styles: the names that it tells apart.
+    size: the side of its input in pixels.
+    widths: channels of its blocks.
     reliability: concept top-1 on real pictures left out of its training, by cross-validation.
     """
 
@@ -70,7 +73,7 @@ class Judge(nn.Module):
         return self.concept(deep), self.style(texture)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the concept is told from [n widths[-1]], and the style [n 2 * widths[1]]."""
+        """Features of the concept [n widths[-1]] and of the style [n 2 * widths[1]]."""
         shallow = self.blocks[:2](F.relu(self.stem(x)))
         texture = torch.cat([shallow.mean(dim=(2, 3)), shallow.std(dim=(2, 3))], dim=1)
         return self.blocks[2:](shallow).mean(dim=(2, 3)), texture

@@ -75,8 +75,11 @@ class Discriminator(nn.Module, ABC):
 class Verdict(nn.Module):
     """The last layer of a discriminator that knows labels: projection (arXiv 1802.05637 eq. 3).
 
-    logit = head(f) + <embedding(label), f> / sqrt(d), with features f [n d]. linear: makes the layers, from
-    inputs, outputs and whether there is a bias.
+    logit = head(f) + <embedding(label), f> / sqrt(d), with features f [n d].
+
+    width: d.
+    labels: how many names there are, k.
+    linear: makes a layer from inputs, outputs and whether there is a bias.
     """
 
     def __init__(self, width: int, labels: int, linear: Callable[..., nn.Module] = nn.Linear) -> None:

@@ -19,10 +19,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TokenTransformerConfig:
-    """words: entries of the text vocabulary, pads not counted. text: its positions. vocab: picture tokens.
+    """The shape of a `TokenTransformer`; a picture is side x side tokens.
 
-    side: the picture is side x side tokens. attention: "full", or "sparse" as in the paper: rows, columns,
-    rows, rows, and a convolutional window in the last layer. window: its side, odd.
+    words: entries of the text vocabulary, pads not counted.
+    text: positions of the text.
+    vocab: how many picture tokens there are.
+    side: of a picture in tokens.
+    layers: how many.
+    width: of a state.
+    heads: of attention.
+    attention: "full", or "sparse" as in the paper: rows, columns, rows, rows, and a convolutional window in
+        the last layer.
+    window: the side of that window, odd.
 
     Raises:
         ValueError: a number that no network can be made of.

@@ -1,4 +1,4 @@
-"""How unCLIP's decoder is told of a CLIP embedding (arXiv 2204.06125 section 2.1)."""
+"""How unCLIP's decoder is conditioned on a CLIP embedding (arXiv 2204.06125 section 2.1)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 class TextProjectionConfig:
     """Named as in the config of diffusers' `UnCLIPTextProjModel`, whose weights fit.
 
-    clip_extra_context_tokens: as how many tokens the embedding is heard. clip_embeddings_dim: of CLIP's
-    embeddings and token states. time_embed_dim, cross_attention_dim: of the UNet.
+    clip_embeddings_dim: width of CLIP's embeddings and token states.
+    time_embed_dim: width of the UNet's time embedding.
+    cross_attention_dim: width of the UNet's context.
+    clip_extra_context_tokens: how many context tokens the image embedding becomes.
     """
 
     clip_embeddings_dim: int

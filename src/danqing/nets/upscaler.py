@@ -16,7 +16,13 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class UpscalerConfig:
-    """Channels of the picture, width and number of the convolutions, factor of enlargement."""
+    """The shape of an `Upscaler`.
+
+    channels: of the pictures.
+    width: channels inside.
+    depth: how many convolutions.
+    scale: how many times larger the pictures become.
+    """
 
     channels: int = 4
     width: int = 48

@@ -54,10 +54,15 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds: `scheduler` as a diffusers config, `latent_rgb` as in `DiffusionPainter`.
+    """What a folder holds.
 
-    low: the scheduler that noises the small picture of an x4 upscaler, None in all others. adapters: that
-    came with it, name -> file.
+    unet, vae, text_encoder, tokenizer: as in diffusers.
+    scheduler: a diffusers config.
+    card: what the model is.
+    upscaler: enlarges finished pictures.
+    latent_rgb: as in `DiffusionPainter`.
+    low: the scheduler config that noises the small picture of an x4 upscaler; None in all others.
+    adapters: those that came with it, name -> file.
     """
 
     unet: UNet2DConditionModel
@@ -137,7 +142,7 @@ def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) 
 def derived_card(
     name: str, unet: UNet2DConditionModel, vae: AutoencoderKL, upscaler: Upscaler | None
 ) -> Card:
-    """What can be said of a model from its configs alone."""
+    """The card of a model from its configs alone."""
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size

@@ -20,7 +20,7 @@ _HEAD = 64  # channels a head in every text tower
 
 @dataclass(frozen=True)
 class Kind:
-    """One generation of Stable Diffusion, told by where its text tower is.
+    """One generation of Stable Diffusion, recognised by where its text tower is.
 
     text: what the tower's names begin with. blocks: and those of its blocks. table: of how many blocks.
     heads: of a UNet level with so many channels. pad: the token after the end of a text. predicts: None where

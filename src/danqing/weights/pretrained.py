@@ -50,8 +50,8 @@ def read_json(path: Path) -> Config:
 def read_module(folder: Path, build: Callable[[Config], M], rename: Rename = str) -> M:
     """The float32 module that `folder` describes, in evaluation mode.
 
-    `build` makes it from config.json. `rename` gives the module's name for a name in the file, None to drop
-    it.
+    build: makes the module from config.json.
+    rename: a name in the file -> the module's name; None drops the tensor.
 
     Raises:
         BadWeights: in one line that names the file, the first offending key and what to do.
@@ -152,7 +152,12 @@ def check_keys(
     expected: Mapping[str, Tensor],
     so: str = "it does not belong to its config.json",
 ) -> None:
-    """Every wanted tensor is there in its shape, and nothing else; `so` is what follows if not.
+    """Check that `tensors` are those of a network: every expected one in its shape, and no others.
+
+    path: the file, for the message.
+    tensors: what is in the file.
+    expected: the network's own.
+    so: what follows if they do not fit, for the message.
 
     Raises:
         BadWeights: naming the first that is missing, mis-shaped or unexpected, and how many more there are.

@@ -6,7 +6,8 @@ tokenizer: CLIP's vocabulary comes from a `tokenizer` folder beside it, or from 
 It rarely tells what the UNet predicts either. A JSON file of the same name beside it has the first word
 (`model.json` for `model.safetensors`: {"prediction_type": "v_prediction"}), then `modelspec.prediction_type`
 in the file's metadata. If both are silent, Stable Diffusion 1 predicts epsilon. Stable Diffusion 2 came with
-either, under the same names in the same shapes: nothing is assumed, and the file is refused until it is said.
+either, under the same names in the same shapes: nothing is assumed, and without either the file
+is refused.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _prediction_of(header: Header, kind: Kind) -> str:
     """The `prediction_type`, as the module says above.
 
     Raises:
-        BadWeights: it is not said where it must be, or unknown.
+        BadWeights: it is not written where it must be, or unknown.
     """
     path, sidecar = header.path, header.path.with_suffix(".json")
     prediction = read_json(sidecar).get("prediction_type") if sidecar.is_file() else None

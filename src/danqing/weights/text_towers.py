@@ -42,7 +42,11 @@ _LONGEST = 77  # tokens that are read where a tower sets no bound, as DeepFloyd 
 
 @dataclass(frozen=True)
 class Tower:
-    """Which encoder a painter learned with: its folder, None for the CLIP that is shipped, and its probe."""
+    """Which text encoder a painter learned with.
+
+    place: its folder; None is the CLIP that is shipped.
+    probe: the first numbers that it makes of a fixed text.
+    """
 
     place: str | None = None
     probe: tuple[float, ...] = ()

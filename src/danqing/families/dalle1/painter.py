@@ -35,9 +35,12 @@ from danqing.core.seeds import Seeds
 from danqing.families import shipped_clip_scorer
 from danqing.families.clip import ClipScorer
 from danqing.families.dalle1.codec import fingerprint, open_codec
+from danqing.families.dalle1.presets import CODECS as CODECS
+from danqing.families.dalle1.presets import TRANSFORMERS as TRANSFORMERS
 from danqing.families.dalle1.token_sampling import DEFAULT, GuidedTransformer, Sampling, drawn, gumbel_of
-from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
-from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
+from danqing.nets.discrete_vae import DiscreteVAE
+from danqing.nets.placement import device_of, move
+from danqing.nets.token_transformer import TokenTransformer
 from danqing.weights.diffusers_folder import read_card, read_tokenizer
 from danqing.weights.pretrained import (
     first_line,
@@ -49,20 +52,6 @@ from danqing.weights.pretrained import (
 )
 from danqing.weights.shipped import shipped_part
 
-CODECS: dict[str, DiscreteVAEConfig] = {
-    "tiny": DiscreteVAEConfig(
-        vocab=16, channels=4, hidden=16, groups=1, blocks=1, start=16, kernel=1, patch=4, gain=1.0
-    ),
-    "sticker": DiscreteVAEConfig(
-        vocab=2048, channels=4, hidden=192, groups=1, blocks=1, start=192, kernel=1, patch=5, gain=1.0
-    ),
-    "paper": DiscreteVAEConfig(),
-}
-TRANSFORMERS: dict[str, TokenTransformerConfig] = {
-    "tiny": TokenTransformerConfig(text=8, vocab=16, side=4, layers=2, width=16, heads=2),
-    "sticker": TokenTransformerConfig(text=24, vocab=2048, side=8, layers=6, width=192, heads=6),
-    "paper": TokenTransformerConfig(attention="sparse"),
-}
 _BLANK = -1  # a token that is not painted yet
 _STEM = "model"
 
@@ -71,7 +60,12 @@ _STEM = "model"
 class TokenPainter:
     """Paints row by row. A canvas holds the numbers of tokens [n candidates side side], -1 where it is blank.
 
-    critic: keeps one candidate of several; without it there is only one.
+    card: what it can do.
+    codec: between pixels and tokens.
+    transformer: writes the tokens.
+    tokenizer: of the prompt.
+    sampling: how tokens are drawn.
+    scorer: keeps one candidate of several; without it there is only one.
     """
 
     card: Card
@@ -95,21 +89,32 @@ class TokenPainter:
         """The side of its pictures in pixels."""
         return self.transformer.config.side * self.codec.config.factor
 
-    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The words' ids, the negative ones inside, and a given picture's tokens as `image` [1 1 side side].
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return device_of(self.transformer)
 
-        Of several given pictures each token is the one that the codec finds likeliest in all, by weight.
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        move(device, dtype, self.codec, self.transformer)
+        if self.scorer is not None:
+            self.scorer.place(device, dtype)
+
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
+        """The prompt's ids, the negative prompt inside, and an input picture's tokens [1 1 side side].
+
+        Of several input pictures each token is the one that the codec finds likeliest in all, by weight.
 
         Raises:
-            BadBrief: BREAK or weights within the words or the negative ones, or a strength below one row.
+            BadBrief: BREAK or weights within a prompt, or a strength below one row.
         """
-        image = self._picture(images)
+        image = self._picture(images.to(self.device))
         side = self.transformer.config.side
         rows = side - self._kept_rows(brief, image)
         prompt, negative = styled_prompt(brief, self.card), parse_negative(brief)
         if any(len(part.chunks) > 1 for each in (prompt, negative) for part in each.parts):
             raise BadBrief(f"model {self.card.name!r} reads words in one go: leave BREAK out")
-        return replace(encode(self.text, prompt, negative, rows), image=image)
+        return replace(encode(self.text, prompt, negative, rows), image=image).to(self.device)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
         """Blank rows, below those of the given picture that `strength` keeps.
@@ -124,7 +129,7 @@ class TokenPainter:
             )
         side = self.transformer.config.side
         count = self.sampling.candidates if self.scorer else 1
-        state = torch.full((len(seeds), count, side, side), _BLANK)
+        state = torch.full((len(seeds), count, side, side), _BLANK, device=self.device)
         kept = self._kept_rows(brief, conditioning.image)
         if conditioning.image is not None:
             state[:, :, :kept] = conditioning.image[:, :, :kept].long()
@@ -154,7 +159,7 @@ class TokenPainter:
         """What stands of the first candidate, [n 3 h w] in [0, 1]; white where nothing does."""
         pixels = self.codec.pictures(canvas.state[:, 0].clamp(min=0))[:, :3]
         blank = F.interpolate((canvas.state[:, :1] == _BLANK).float(), scale_factor=self.codec.config.factor)
-        return torch.where(blank > 0, 1.0, (pixels + 1) / 2).clamp(0, 1)
+        return torch.where(blank > 0, 1.0, (pixels + 1) / 2).clamp(0, 1).cpu()
 
     def finish(self, canvas: Canvas) -> Tensor:
         """The pictures [n c h w] in [-1, 1].
@@ -165,7 +170,7 @@ class TokenPainter:
         pixels = self.codec.pictures(canvas.state[:, 0])
         if not pixels.isfinite().all():
             raise NotFinite("the codec gave NaN or infinite values: check the weights")
-        return pixels
+        return pixels.cpu()
 
     def enlarge(self, pixels: Tensor) -> Tensor:
         """There is no learned upscaler: the pictures themselves."""
@@ -192,7 +197,7 @@ class TokenPainter:
         return torch.stack(tokens, dim=2), logits
 
     def _best(self, brief: ResolvedBrief, state: Tensor) -> Tensor:
-        """The candidate [n 1 side side] of each picture that the critic likes best."""
+        """The candidate [n 1 side side] of each picture that fits the prompt best, by CLIP."""
         if self.scorer is None or state.shape[1] == 1:
             return state[:, :1]
         text = plain_text(brief, self.card)
@@ -208,7 +213,7 @@ class TokenPainter:
         return shares.sum(dim=0).argmax(dim=1)[:, None].float()
 
     def _kept_rows(self, brief: ResolvedBrief, image: Tensor | None) -> int:
-        """How many rows of the given picture stay.
+        """How many rows of the input picture stay.
 
         Raises:
             BadBrief: all of them.
@@ -227,7 +232,7 @@ class TokenPainter:
 
 @family("dalle1")
 def open_weights(folder: Path) -> TokenPainter:
-    """A painter from a folder, with the shipped CLIP as its critic where there is one.
+    """A painter from a folder, with the shipped CLIP as its scorer where there is one.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it, such as a transformer that
@@ -261,7 +266,7 @@ def open_weights(folder: Path) -> TokenPainter:
 
 
 def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the painter's folder, whole or not at all; the critic is not part of it.
+    """Write the painter's folder, whole or not at all; the scorer is not part of it.
 
     Raises:
         BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
@@ -276,7 +281,7 @@ def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16
 
 
 def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **fields: Any) -> Card:
-    """What can be said of a model from its networks alone."""
+    """The card of a model from its networks alone."""
     side = transformer.config.side * codec.config.factor
     alpha = {Can.ALPHA} if codec.config.channels == 4 else set()
     facts: dict[str, Any] = {

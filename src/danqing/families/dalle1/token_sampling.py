@@ -17,8 +17,10 @@ from danqing.nets.token_transformer import Cache, TokenTransformer
 class Sampling:
     """How tokens are drawn, and how many pictures of a seed are compared.
 
-    temperature: below 1 likely tokens become likelier. top_k: only that many of the likeliest, 0 = all.
-    top_p: only the likeliest that together have this probability. candidates: N, the critic keeps one.
+    temperature: below 1, likely tokens become likelier.
+    top_k: only so many of the likeliest; 0 is all.
+    top_p: only the likeliest that together have this probability, in (0, 1].
+    candidates: how many are painted, of which the scorer keeps one.
 
     Raises:
         ValueError: a number out of its range.
@@ -67,10 +69,10 @@ def shortened(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 class GuidedTransformer:
-    """The transformer told words, and reading a picture's tokens as they are drawn.
+    """The transformer conditioned on a prompt, reading a picture's tokens as they are drawn.
 
-    Each answer is u + scale * sum_i l_i (c_i - u) in logits: classifier-free guidance for tokens, where u are
-    the logits after the negative words, and c_i those after part i of weight l_i.
+    Its logits are u + scale * sum_i l_i (c_i - u): classifier-free guidance for tokens, where u are the
+    logits after the negative prompt, and c_i those after part i of weight l_i.
     """
 
     def __init__(self, network: TokenTransformer, conditioning: Conditioning, scale: float) -> None:
@@ -106,7 +108,7 @@ class GuidedTransformer:
 
     def _mixed(self, logits: Tensor, n: int) -> Tensor:
         shape = (n, self._copies, logits.shape[-1])
-        outputs = [part.view(shape) for part in logits.chunk(len(self._rows))]
+        outputs = [part.view(shape) for part in logits.float().chunk(len(self._rows))]
         if not self._guided:
             return composed(outputs, self._weights)
         negative, *outputs = outputs

@@ -22,15 +22,20 @@ from danqing.core.errors import BadWeights
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import slerp
 from danqing.families.clip import ClipScorer, ImageProcessor
+from danqing.nets.placement import as_input, move
 from danqing.weights.pretrained import find_weights
 
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Words as an `Encoder`: tokens [1 l+1 d], states of l tokens and the whole's embedding, with a mask.
+    """CLIP as an `Encoder`: tokens [1 l+1 d] are the states of l tokens and the text embedding, with a mask.
 
-    eye, eye_projection: the picture tower; without one pictures cannot be given. unit: embeddings have length
-    1, as our models learned; Karlo's are as CLIP says them.
+    text: the text tower.
+    text_projection: from its pooled state to an embedding.
+    image_encoder: the image tower; without one there are no input pictures.
+    image_projection: from its pooled state to an embedding.
+    processor: how the image tower wants its pixels.
+    unit: whether embeddings have length 1, as our models learned; Karlo's are as CLIP gives them.
     """
 
     text: TextEncoder
@@ -42,7 +47,7 @@ class Space:
 
     @classmethod
     def of(cls, scorer: ClipScorer, length: int) -> Space:
-        """The space of a critic's CLIP, reading `length` tokens of words.
+        """The space of a scorer's CLIP, reading `length` tokens of a text.
 
         Raises:
             BadWeights: its text tower is not that long.
@@ -64,6 +69,11 @@ class Space:
         """Numbers in an embedding, d."""
         return int(self.text_projection.out_features)
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Move both towers to `device` and let them compute in `dtype`; None is float32."""
+        networks = (self.text.model, self.text_projection, self.image_encoder, self.image_projection)
+        move(device, dtype, *networks)
+
     def __call__(self, words: str) -> Conditioning:
         """One text, with the words that did not fit as `dropped`."""
         return replace(self.encode_texts([words]), dropped=self.text.tail(words))
@@ -79,30 +89,30 @@ class Space:
         tokens = self.text.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )
-        return self.encode_ids(tokens.input_ids.to(self.text_projection.weight.device))
+        return self.encode_ids(tokens.input_ids)
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Conditioning:
-        """Texts as ids [n l]; what follows the first end mark is not heard."""
+        """Texts as ids [n l], encoded; what follows the first end mark is masked."""
+        ids = as_input(self.text_projection, ids)
         output = self.text.model(ids)
-        whole = self.sized(self.text_projection(output.pooler_output))
+        whole = self.sized(self.text_projection(output.pooler_output).float())
         ends = (ids == self.text.tokenizer.eos_token_id).cumsum(dim=1)
         mask = F.pad(ends, (1, -1)) == 0
-        tokens = torch.cat([output.last_hidden_state, whole[:, None]], dim=1)
+        tokens = torch.cat([output.last_hidden_state.float(), whole[:, None]], dim=1)
         return Conditioning(tokens, F.pad(mask, (0, 1), value=True))
 
     @torch.no_grad()
     def image_embedding(self, pixels: Tensor) -> Tensor:
-        """Pictures [n c h w] in [-1, 1], colour over white -> embeddings [n d].
+        """The embeddings [n d] of pictures [n c h w] in [-1, 1], colour over white.
 
         Raises:
-            BadWeights: there is no picture tower.
+            BadWeights: there is no image tower.
         """
         if self.image_encoder is None or self.image_projection is None:
             raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")
-        return self.sized(
-            self.image_projection(self.image_encoder(self.processor(pixels[:, :3])).pooler_output)
-        )
+        inputs = as_input(self.image_projection, self.processor(pixels[:, :3]))
+        return self.sized(self.image_projection(self.image_encoder(inputs).pooler_output).float())
 
     def sized(self, z: Tensor) -> Tensor:
         """Embeddings [... d] at the length that they have here."""
@@ -110,12 +120,12 @@ class Space:
 
 
 def joined(words: Conditioning, length: int) -> Conditioning:
-    """Words of several chunks, each `length` tokens, as one: the mean of the tokens that are heard."""
+    """Texts of several chunks, each `length` tokens, as one: the mean of the tokens that are not masked."""
     if words.tokens.shape[1] == length:
         return words
     n, every, width = words.tokens.shape
     tokens = words.tokens.view(n, every // length, length, width)
-    mask = torch.ones(tokens.shape[:3], dtype=torch.bool)
+    mask = torch.ones(tokens.shape[:3], dtype=torch.bool, device=tokens.device)
     if words.mask is not None:
         mask = words.mask.view(n, -1, length)
     weights = mask[..., None].to(tokens)

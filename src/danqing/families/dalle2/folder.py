@@ -35,10 +35,15 @@ OURS = "danqing.json"
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds; the schedules as diffusers configs. See `Decoder` for `fold`.
+    """What a folder holds.
 
-    clip: what the weights of its CLIP hash to. asked: how the prior is. upsampler: of the decoder's pictures
-    to `card.width`, on the decoder's schedule.
+    card: what the model is.
+    prior, decoder, projection: networks, see `Prior` and `Decoder`.
+    prior_schedule, decoder_schedule: diffusers configs.
+    clip: the hash of the weights of its CLIP.
+    fold: see `Decoder`.
+    prior_options: how embeddings are drawn.
+    upsampler: enlarges the decoder's pictures to `card.width`, on the decoder's schedule.
     """
 
     card: Card
@@ -120,7 +125,11 @@ def read_parts(folder: Path) -> Parts:
 
 
 def check_clip(folder: Path, expected: str, clip: Path | None = None) -> None:
-    """The CLIP in the folder `clip`, or the shipped one, is the one that a folder's networks know.
+    """Check that a CLIP is the one that a folder's networks learned with.
+
+    folder: for the message.
+    expected: the hash of that CLIP.
+    clip: the folder of the CLIP; None is the shipped one.
 
     Raises:
         BadWeights: it is another.

@@ -2,8 +2,8 @@
 
 Paper: Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents, arXiv 2204.06125.
 Differs: small, paints RGBA; the decoder predicts v and sees pictures folded, as `ddpm` does. A given picture
-is heard as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in the
-noise that DDIM finds for it and, half as far, in its embedding, which the words turn (text diff). Several
+is encoded as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in
+the noise that DDIM finds for it and, half as far, in its embedding, which the words turn (text diff). Several
 pictures are mixed along great circles.
 Licences: code Apache-2.0; weights are whoever trained them's.
 """
@@ -44,6 +44,7 @@ from danqing.families.dalle2.unclip import Decoder, decoder_conditioning, fresh_
 from danqing.families.imagen.painter import Denoiser
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.efficient_unet import EfficientUNet
+from danqing.nets.placement import move
 
 UPSAMPLER_STEPS = 8
 TEXT_DIFF = 0.5  # how far words turn a given picture at strength 1: section 3.3 goes from 0.25 to 0.5
@@ -53,8 +54,11 @@ TEXT_DIFF = 0.5  # how far words turn a given picture at strength 1: section 3.3
 class Dalle2Painter:
     """First the prior's steps, on blank canvases, then the decoder's, then the upsampler's if there is one.
 
-    decoder: its network is a `Decoder`, told the embedding as the first of all tokens. stage: paints the
-    decoder's picture anew, larger, and hears no words; `card` tells the size of what comes out.
+    card: tells the size of the finished picture.
+    space: encodes prompts and pictures.
+    prior: draws image embeddings.
+    decoder: its network is a `Decoder`, with the image embedding as the first of all tokens.
+    stage: paints the decoder's picture anew, larger, without a prompt.
 
     Raises:
         BadWeights: a prior and a CLIP of different widths.
@@ -74,16 +78,25 @@ class Dalle2Painter:
                 "learned with"
             )
 
-    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The words; of given pictures, their embedding as `concat` [1 d 1 1] and their noise as `image`.
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        self.space.place(device, dtype)
+        move(device, dtype, self.prior.network)
+        self.decoder.place(device, dtype)
+        if self.stage is not None:
+            self.stage.painter.place(device, dtype)
 
-        The noise is found only where some of it is kept: at a strength below 1.
+    def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
+        """The prompt; the embedding of input pictures as `concat` [1 d 1 1], and their noise as `image`.
+
+        The noise is computed only where some of it is kept: at a strength below 1.
 
         Raises:
             BadBrief: words or steps that cannot be followed.
         """
         conditioning = encode(self.space, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
         conditioning = self._joined(conditioning)
+        images = images.to(self.decoder.device)
         pictures = images.references or (() if images.image is None else (images.image,))
         if not pictures:
             return conditioning
@@ -142,7 +155,9 @@ class Dalle2Painter:
         for now in self.decoder.steps(self._small(brief), cond, now):  # noqa: B020  the canvas moves along
             yield replace(now, step=steps_before + now.step, of=canvas.of)
         if self.stage is not None:
-            for large in self._enlarged(self.stage, brief, canvas.seeds, self.decoder.finish(now)):
+            for large in self._enlarged(
+                self.stage, brief, canvas.seeds, self.decoder.finish(now).to(self.decoder.device)
+            ):
                 yield replace(
                     large, seeds=canvas.seeds, step=steps_before + now.of + large.step, of=canvas.of
                 )
@@ -177,7 +192,7 @@ class Dalle2Painter:
         return 1 if self.stage is None else self.stage.factor
 
     def _small(self, brief: ResolvedBrief) -> ResolvedBrief:
-        """What the decoder is told."""
+        """The brief of the decoder."""
         side = self.card.width // self._factor
         return brief.model_copy(update={"width": side, "height": side, "native": True})
 
@@ -194,14 +209,14 @@ class Dalle2Painter:
         yield from stage.painter.steps(stage_brief, cond, stage.painter.begin(stage_brief, cond, own))
 
     def _noise(self, brief: ResolvedBrief, cond: Conditioning, picture: Tensor) -> Tensor:
-        """What DDIM paints the picture from when it is told that, [1 c h w]: the x_T of section 3."""
+        """The noise [1 c h w] from which DDIM paints the picture under `cond`: the x_T of section 3."""
         picture = F.avg_pool2d(picture, self._factor)
         levels = self.decoder.schedule.levels(brief.steps)
         return invert(self.decoder, self.decoder.codec.encode(picture), cond, levels, corrections=1)
 
 
 def _whole(conditioning: Conditioning) -> Tensor:
-    """The embedding [n d] of all that is said, parts by their weights."""
+    """The text embedding [n d] of a conditioning, its parts by their weights."""
     return torch.stack([part.weights[:, None] * part.tokens[:, -1] for part in conditioning.parts]).sum(dim=0)
 
 
@@ -225,6 +240,7 @@ def painter_of(parts: Parts, scorer: ClipScorer) -> Dalle2Painter:
         schedule=Schedule.from_config(parts.decoder_schedule),
         codec=IdentityCodec(parts.decoder.config.in_channels // parts.fold**2),
         modules={"decoder": parts.decoder},
+        frozen=(parts.projection,),
         limit=clamped,
         variance=Variance(parts.decoder_schedule.get("variance_type", "fixed_small")),
     )
@@ -251,6 +267,7 @@ def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> S
         card=card.model_copy(update=own),
         network=Correcting(Denoiser(upsampler.eval()), decoder.prediction, decoder.schedule),
         modules={"upsampler": upsampler},
+        frozen=(),
         variance=Variance.SMALL,
     )
     return SuperResolution(painter, factor, level=0.1)

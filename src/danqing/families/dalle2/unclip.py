@@ -14,6 +14,7 @@ from danqing.core.painter import Conditioning
 from danqing.diffusion.prior import PriorOptions
 from danqing.families.dalle2.folder import Parts
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
+from danqing.nets.placement import as_input
 from danqing.nets.unclip import TextProjection
 from danqing.weights.pretrained import Config
 
@@ -127,10 +128,14 @@ UPSAMPLERS: dict[str, EfficientUNetConfig] = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """The UNet as a `guidance.Network` of an embedding and words: tokens [n 1+l+1 d], the picture's first.
+    """The UNet as a `guidance.Network` of an image embedding and a prompt.
 
-    Where the mask leaves that out there is no picture: the learned embedding of none is heard. fold: the UNet
-    sees fold x fold pixels as one of more channels.
+    unet: the network.
+    projection: what it takes of the embeddings.
+    fold: the UNet sees fold x fold pixels as one of more channels.
+
+    A conditioning has tokens [n 1+l+1 d]: the image embedding, l token states, and the text embedding. Where
+    its mask leaves the image embedding out, a learned embedding stands for no image.
     """
 
     unet: UNet2DConditionModel
@@ -140,22 +145,27 @@ class Decoder:
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """Pictures [n c h w], times [n] and an embedding and words for n pictures -> output [n c h w]."""
         mask = torch.ones_like(words.tokens[..., 0], dtype=torch.bool) if words.mask is None else words.mask
-        picture = torch.where(mask[:, :1], words.tokens[:, 0], self.projection.nothing)
-        context, added = self.projection(picture, words.tokens[:, -1], words.tokens[:, 1:-1])
+        tokens = as_input(self.projection, words.tokens)
+        picture = torch.where(mask[:, :1], tokens[:, 0], self.projection.nothing)
+        context, added = self.projection(picture, tokens[:, -1], tokens[:, 1:-1])
         extra = self.projection.config.clip_extra_context_tokens
         output: Tensor = self.unet(
-            F.pixel_unshuffle(x, self.fold),
+            as_input(self.unet, F.pixel_unshuffle(x, self.fold)),
             t,
             encoder_hidden_states=context,
             class_labels=added,
             encoder_attention_mask=F.pad(mask[:, 1:-1], (extra, 0), value=True),
             return_dict=False,
         )[0]
-        return F.pixel_shuffle(output, self.fold)
+        return F.pixel_shuffle(output.float(), self.fold)
 
 
 def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:
-    """What a `Decoder` is told: embeddings [n d] before words for n pictures, none before negative ones."""
+    """The conditioning of a `Decoder`: image embeddings before the prompt, none before the negative prompt.
+
+    conditioning: for n pictures.
+    z: image embeddings [n d].
+    """
 
     def with_embedding(part: Conditioning) -> Conditioning:
         negative = (
@@ -187,7 +197,7 @@ def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjectio
 
 
 def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int, factor: int = 1) -> Card:
-    """What can be said of a model from its decoder, whose pictures are enlarged by `factor`."""
+    """The card of a model from its decoder, whose pictures are enlarged by `factor`."""
     side = decoder.config.sample_size * fold * factor
     alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * fold**2 else set()
     tile = {Can.TILE} if factor == 1 else set()  # the upsampler sees no neighbour beyond an edge

@@ -105,7 +105,7 @@ def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) 
 
 
 def derived_card(name: str, unet: UNet2DModel, names: Names, fold: int) -> Card:
-    """What can be said of a model from its network alone."""
+    """The card of a model from its network alone."""
     size = unet.config.sample_size
     height, width = ((side * fold) for side in ((size, size) if isinstance(size, int) else size))
     can = {Can.REDRAW, Can.INPAINT, Can.TILE}

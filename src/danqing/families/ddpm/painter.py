@@ -1,9 +1,9 @@
-"""DDPM: a UNet removes Gaussian noise from pixels, step by step; no words, or the names of what it has seen.
+"""DDPM: a UNet removes Gaussian noise from pixels, step by step; no words, or names that it knows.
 
 Papers: Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239; Nichol and Dhariwal, Improved
 DDPM, arXiv 2102.09672 (cosine schedule, learned variance, fewer steps).
-Differs: names are told by a label (see `_names`), each with an embedding that is added to the time's, and at
-times none is, so that classifier-free guidance works. The sticker preset predicts v and sees the picture
+Differs: names are a label (see `conditioning.names`), each with an embedding that is added to the time's, and
+at times none is, so that classifier-free guidance works. The sticker preset predicts v and sees the picture
 folded, 2 x 2 pixels to one of 16 channels, which lets a larger network train at the same speed.
 Licences: code Apache-2.0; weights are whoever trained them's (google/ddpm-*: Apache-2.0).
 """
@@ -30,6 +30,7 @@ from danqing.diffusion.thresholding import clamped
 from danqing.diffusion.variance import Variance
 from danqing.families.ddpm.folder import Parts, build_unet, derived_card, pixel_channels, read_folder
 from danqing.families.ddpm.folder import save_folder as save_folder
+from danqing.nets.placement import as_input
 from danqing.weights.pretrained import Config
 
 _DOWN, _DOWN_ATTENTION, _UP, _UP_ATTENTION = "DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D"
@@ -118,7 +119,7 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A UNet as a `Network` that sees pictures folded and is told the first `labels` numbers of a label."""
+    """A UNet as a `Network` of folded pictures and of the first `labels` numbers of a label."""
 
     unet: UNet2DModel
     labels: int
@@ -127,9 +128,10 @@ class Denoiser:
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Output [n c h w], or [n 2c h w] with a learned variance, for x [n c h w] at the times t [n]."""
         label = label_of(cond, self.labels) if self.labels else None
-        folded = F.pixel_unshuffle(x, self.fold)
+        label = None if label is None else as_input(self.unet, label)
+        folded = as_input(self.unet, F.pixel_unshuffle(x, self.fold))
         output = self.unet(folded, t, class_labels=label, return_dict=False)[0]
-        return F.pixel_shuffle(output, self.fold)
+        return F.pixel_shuffle(output.float(), self.fold)
 
 
 def painter_of(parts: Parts) -> DiffusionPainter:

@@ -25,14 +25,14 @@ from danqing.families.stylegan.style_search import picture_error
 from danqing.nets.cutouts import Cuts
 
 _Targets = list[tuple[Sequence[Tensor], Tensor]]
-"""For each part of a prompt what each CLIP wants to see [n l d_k], and how much it counts [n]."""
+"""For each part of a prompt the target of each CLIP [n l d_k], and how much the part counts [n]."""
 
 _FUZZY = 25  # texts like the one that was given
 
 
 @dataclass(frozen=True)
 class ClipModels:
-    """Several CLIPs as one `Encoder`: what each makes of words, one after the other, tokens [1 1 d]."""
+    """Several CLIPs as one `Encoder`: the embeddings of all, one after the other, tokens [1 1 d]."""
 
     scorers: tuple[ClipScorer, ...]
 
@@ -43,16 +43,21 @@ class ClipModels:
         return Conditioning((embeddings if text.strip() else torch.zeros_like(embeddings))[None])
 
     def apart(self, tokens: Tensor) -> Sequence[Tensor]:
-        """What each CLIP said, from tokens [n l d]: one [n l d_k] for each."""
+        """The embeddings of each CLIP, from tokens [n l d]: one [n l d_k] for each."""
         return torch.split(tokens, [scorer.model.config.projection_dim for scorer in self.scorers], dim=-1)
 
 
 class Loss:
-    """The losses of pictures, for `clip_guidance.Led`.
+    """The losses of pictures, for `clip_guidance.GradientGuidance`.
 
-    said: embeddings of `ClipModels` for n pictures. guidance: of the brief. starts: the log-SNRs at which
-    steps begin, for words that change on the way. times: how many the schedule has. image: colours
-    [n 3 h w] to stay near to, if any. looks: where cuts come from.
+    scorers: the CLIPs.
+    settings: of Disco Diffusion.
+    conditioning: embeddings of `ClipModels` for n pictures.
+    guidance: of the brief.
+    starts: the log-SNRs at which steps begin, for prompts that change on the way.
+    times: how many the schedule has.
+    image: colours [n 3 h w] to stay near to, if any.
+    seeds: where cutouts come from.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class Loss:
             yield settings.init_scale * picture_error(colours, self._image)
 
     def _unlike(self, colours: Tensor, level: Level, k: int, scorer: ClipScorer) -> Tensor:
-        """The distance from the words of looks at each picture, the mean of all looks: [n]."""
+        """The distance of each picture from the prompt, the mean over its cutouts: [n]."""
         times = self._times
         index = int((times - 1 - level.t) * TIMES / times)
         kinds = self._settings.cut_counts(min(max(index, 0), TIMES - 1))
@@ -103,7 +108,7 @@ class Loss:
         return next(targets for start, targets in reversed(self._targets) if start <= step)
 
     def _targets_of(self, conditioning: Conditioning) -> _Targets:
-        """What is said; no words weigh nothing."""
+        """The target embeddings of a conditioning, with weights; an empty prompt weighs nothing."""
         targets: _Targets = []
         for part in conditioning.parts:
             tokens = self._fuzzy(part.tokens) if self._settings.fuzzy_prompt else part.tokens

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -54,9 +54,12 @@ _REACH = 1.0  # of a clean estimate's deviation, which is about 1
 
 @dataclass(eq=False)
 class DiscoPainter:
-    """Paints what CLIP sees in the words, with the hand of another model.
+    """Paints with another model, guided by CLIP's gradient towards the prompt.
 
-    prior: the model that is led. critics: one CLIP or more; each pulls with the full scale.
+    card: what it can do.
+    base: the model that is guided.
+    scorers: one CLIP or more; each guides with the full scale.
+    settings: of Disco Diffusion.
     """
 
     card: Card
@@ -64,25 +67,31 @@ class DiscoPainter:
     scorers: tuple[ClipScorer, ...]
     settings: Settings = field(default_factory=Settings)
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        self.base.place(device, dtype)
+        for scorer in self.scorers:
+            scorer.place(device, dtype)
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """CLIP's embeddings of the words, and the given picture as the prior's state.
+        """CLIP's embeddings of the prompt, and the input picture as the base's state.
 
         Raises:
-            BadBrief: weighed words, which CLIP does not know; or what the prior cannot follow.
+            BadBrief: weights within the prompt, which CLIP does not know; or what the base cannot follow.
         """
         base = self.base.condition(_wordless(brief), images)
         steps = len(self.base.levels(_wordless(brief), base.image is not None)) - 1
         conditioning = encode(
             ClipModels(self.scorers), styled_prompt(brief, self.card), parse_negative(brief), steps
-        )
+        ).to(self.base.device)
         return replace(conditioning, negative=None, image=base.image, region=base.region, concat=base.concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """As the prior begins."""
+        """As the base begins."""
         return self.base.begin(_wordless(brief), conditioning, seeds)
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """One canvas per step; with guidance 0 what the prior paints without words.
+        """One canvas per step; with guidance 0, what the base paints without a prompt.
 
         Raises:
             NotFinite: NaN or infinite values appeared.
@@ -100,15 +109,15 @@ class DiscoPainter:
             yield replace(canvas, state=x if step == canvas.of else clean, step=step)
 
     def preview(self, canvas: Canvas) -> Tensor:
-        """The prior's."""
+        """The base's preview."""
         return self.base.preview(canvas)
 
     def finish(self, canvas: Canvas) -> Tensor:
-        """The prior's."""
+        """The base's finished pictures."""
         return self.base.finish(canvas)
 
     def enlarge(self, pixels: Tensor) -> Tensor:
-        """The prior's."""
+        """The base's enlarged pictures."""
         return self.base.enlarge(pixels)
 
     def _walker(self, brief: ResolvedBrief) -> Walker:
@@ -120,7 +129,7 @@ class DiscoPainter:
     def _denoiser(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level], canvas: Canvas
     ) -> Denoise:
-        """The prior's denoiser without words, led by the loss, and what shall stay kept.
+        """The base's denoiser without a prompt, guided by the loss, with what shall stay kept.
 
         Losses are means over a picture: the fewer numbers there are, the larger the gradient in each. So they
         are scaled to what they would be for the original, and its settings mean the same for any state.
@@ -169,7 +178,7 @@ class DiscoPainter:
 
 
 def _wordless(brief: ResolvedBrief) -> ResolvedBrief:
-    """The brief of the prior: no words, and nothing to exaggerate in them."""
+    """The brief of the base: no prompt, and nothing to exaggerate in it."""
     quiet = {"prompt": "", "negative_prompt": "", "style": None, "guidance": 1.0, "rescale": 0.0}
     return brief.model_copy(update={**quiet, "stylize": 100, "weird": 0, "chaos": 0})
 
@@ -193,9 +202,9 @@ def _symmetric(walker: Walker, settings: Settings) -> Walker:
 
 @family("disco")
 def open_weights(folder: Path) -> DiscoPainter:
-    """A painter from a folder that names the model to lead ("prior"), the CLIPs ("critics") and settings.
+    """A painter from a folder that names the model to guide ("prior"), the CLIPs ("critics") and settings.
 
-    Both are names of shipped ones, or folders, from this one on.
+    Both are names of shipped ones, or folders, relative to this one.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
@@ -224,9 +233,10 @@ def _open_base(name: str, folder: Path) -> DiffusionPainter:
     place = _place(name, folder, lambda name: shipped().get(name))
     if place.is_dir() and family_of(place) == "disco":
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is led itself: name a diffusion model")
-    base = open_painter(str(place), device="cpu")
-    if not isinstance(base, DiffusionPainter):
+    painter = open_painter(str(place), device="cpu")
+    if not callable(getattr(painter, "denoiser", None)):  # which the gradient goes through
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is no diffusion model: name another prior")
+    base = cast(DiffusionPainter, painter)
     for module in base.modules.values():
         module.requires_grad_(False)
     return base
@@ -246,7 +256,10 @@ def _part(name: str) -> Path | None:
 
 
 def save_disco(painter: DiscoPainter, folder: Path, base: str, scorers: Sequence[str] = ("clip",)) -> None:
-    """Write the painter's folder, whole or not at all; `prior` and `critics` name what it leads and sees by.
+    """Write the painter's folder, whole or not at all.
+
+    base: the name of the model that it guides.
+    scorers: the names of its CLIPs.
 
     Raises:
         DanqingError: the folder cannot be written.
@@ -258,7 +271,7 @@ def save_disco(painter: DiscoPainter, folder: Path, base: str, scorers: Sequence
 
 
 def disco_card(name: str, base: Card) -> Card:
-    """The card of a painter that leads the one of card `prior`."""
+    """The card of a painter that guides the one of card `base`."""
     fields: dict[str, Any] = {
         "name": name,
         "family": "disco",

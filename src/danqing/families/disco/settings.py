@@ -70,7 +70,10 @@ Scale = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CutCounts(NamedTuple):
-    """How often CLIP looks at once, and at what; see `nets.cutouts.Cuts`."""
+    """How many cutouts CLIP gets at once, and of what kind; see `nets.cutouts.Cuts`.
+
+    overview, inner, power, grey: as there.
+    """
 
     overview: int
     inner: int
@@ -117,7 +120,7 @@ class Settings(BaseModel):
         return self
 
     def cut_counts(self, index: int) -> CutCounts:
-        """How to look at an index in [0, 1000), 0 being pure noise."""
+        """The cutouts at an index in [0, 1000), 0 being pure noise."""
         overview, inner, power, grey = (
             Course.parse(text).at(index)
             for text in (self.cut_overview, self.cut_innercut, self.cut_ic_pow, self.cut_icgray_p)
@@ -127,9 +130,11 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """What a settings file asks for.
+    """What a settings file says.
 
-    settings: how to lead, as far as it says. asked: fields of a form for films. notes: what is not followed.
+    settings: fields of `Settings`.
+    inputs: fields of the inputs of films.
+    notes: what is not followed, in sentences.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -182,9 +187,11 @@ def checked_settings(values: Mapping[str, Any], path: Path) -> Settings:
 
 
 def write_settings(settings: Mapping[str, Any], inputs: Mapping[str, Any], script: Script) -> str:
-    """The text of a settings file: the original's names for all that it knows, and `asked` as it is.
+    """The text of a settings file, under the original's names as far as it knows them.
 
     settings: those of `Settings` that are not a painter's own.
+    inputs: fields of the inputs of films.
+    script: the prompts of its frames.
     """
     prompts = {str(frame): [f"{text}:{weight:g}" for text, weight in lines] for frame, lines in script.scenes}
     film = {theirs: inputs[ours] for theirs, ours in _FILM.items() if ours in inputs}

@@ -25,6 +25,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic, clamped
 from danqing.diffusion.variance import Variance
+from danqing.nets.placement import as_input
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import Config, read_json, read_module
 from danqing.weights.text_towers import read_tower
@@ -41,12 +42,17 @@ class IFText(MaskedEncoder):
 
     def encode_ids(self, ids: Tensor, mask: Tensor) -> Conditioning:
         """What `read` gave, for n pictures."""
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         return Conditioning(self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float())
 
 
 @dataclass(frozen=True)
 class IFDenoiser:
-    """A UNet of IF as a `Network`; `levels` is how many noise levels a stage was told apart."""
+    """A UNet of IF as a `Network`.
+
+    unet: the network.
+    levels: how many noise levels of its low-resolution picture a stage tells apart.
+    """
 
     unet: UNet2DConditionModel
     levels: int = 1000
@@ -55,10 +61,11 @@ class IFDenoiser:
         """Output [n 2c h w], the variance behind the prediction."""
         level = None if cond.concat_level is None else _numbered(cond.concat_level, self.levels)
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
-        output: Tensor = self.unet(
-            x, t, encoder_hidden_states=cond.tokens, class_labels=level, return_dict=False
-        )[0]
-        return output
+        x, tokens = as_input(self.unet, x), as_input(self.unet, cond.tokens)
+        output: Tensor = self.unet(x, t, encoder_hidden_states=tokens, class_labels=level, return_dict=False)[
+            0
+        ]
+        return output.float()
 
 
 def noised_as(schedule: Schedule) -> Augment:
@@ -116,6 +123,7 @@ def stage_painter(
         schedule=Schedule.from_config(scheduler),
         codec=IdentityCodec(_CHANNELS),
         modules={"unet": unet},
+        frozen=(text.model,),
         limit=_limit(scheduler),
         variance=Variance(scheduler.get("variance_type", "fixed_small")),
     )

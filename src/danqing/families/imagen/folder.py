@@ -37,12 +37,15 @@ _STEM = "model"
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class StageConfig:
-    """How a stage paints: pictures of `side` pixels.
+    """How a stage paints.
 
-    level: s of what it is shown, without meaning for a base. p, cap: its dynamic thresholding, see `Dynamic`.
+    side: of its pictures in pixels.
+    steps, guidance, sampler: of its card.
+    level: s of the low-resolution picture, see `SuperResolution`; without meaning for a base.
+    p, cap: of its dynamic thresholding, see `Dynamic`.
 
     Raises:
-        ValueError: a value of another kind.
+        ValueError: a value of another type.
     """
 
     side: PositiveInt
@@ -56,7 +59,15 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a folder holds: a network for each stage, the base first; `scheduler` as a diffusers config."""
+    """What a folder holds.
+
+    card: what the model is.
+    text: the text encoder.
+    tower: which encoder that is.
+    stages: how each stage paints, the base first.
+    unets: the network of each stage.
+    scheduler: a diffusers config.
+    """
 
     card: Card
     text: MaskedEncoder

@@ -32,6 +32,7 @@ from danqing.families.imagen.deepfloyd import read_if
 from danqing.families.imagen.folder import Parts, StageConfig, read_parts
 from danqing.families.imagen.folder import save_parts as save_parts
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
+from danqing.nets.placement import as_input
 from danqing.weights.pretrained import Config
 from danqing.weights.text_towers import Tower
 
@@ -101,8 +102,10 @@ class Denoiser:
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Pictures [n c h w], times [n] and words for n pictures -> output [n c h w]."""
-        output: Tensor = self.unet(x, t, cond.tokens, cond.mask, cond.concat, cond.concat_level)
-        return output
+        concat = None if cond.concat is None else as_input(self.unet, cond.concat)
+        x, tokens = as_input(self.unet, x), as_input(self.unet, cond.tokens)
+        output: Tensor = self.unet(x, t, tokens, cond.mask, concat, cond.concat_level)
+        return output.float()
 
 
 def painter_of(parts: Parts) -> Cascade:
@@ -147,6 +150,7 @@ def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
         schedule=schedule,
         codec=IdentityCodec(unet.config.channels),
         modules={"unet": unet},
+        frozen=(parts.text.model,),
         limit=Dynamic(config.p, config.cap),
     )
 
@@ -184,7 +188,7 @@ def random_parts(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) -> Pa
 
 
 def imagen_card(name: str, stages: Sequence[StageConfig], unets: Sequence[EfficientUNet]) -> Card:
-    """What can be said of a painter from its configs alone."""
+    """The card of a painter from its configs alone."""
     base, last = stages[0], stages[-1]
     shrink = [last.side // stage.side for stage in stages]
     alpha = {Can.ALPHA} if unets[-1].config.channels == 4 else set()

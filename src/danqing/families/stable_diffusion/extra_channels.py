@@ -1,7 +1,7 @@
 """Stable Diffusion 2 at a size for tests: v at zero terminal SNR, and what its variants see besides.
 
 The depth variant takes a fifth channel, the depth of the wanted picture; the x4 upscaler takes the small
-picture itself, noised on a schedule of its own, and is told how noisy as a class (model cards of
+picture itself, noised on a schedule of its own, and gets how noisy it is as a class (model cards of
 stabilityai/stable-diffusion-2-depth and -x4-upscaler). A text tower stops before its last layer, and the
 final norm follows: folders of diffusers hold one layer less.
 """

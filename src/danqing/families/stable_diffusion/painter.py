@@ -32,6 +32,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.families.clip import TEXT
 from danqing.families.stable_diffusion import extra_channels
 from danqing.families.stable_diffusion.x4 import NOISE_LEVEL, X4Painter
+from danqing.nets.placement import as_input
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 from danqing.weights.diffusers_folder import Parts, derived_card, read_folder
 from danqing.weights.diffusers_folder import save_folder as save_folder
@@ -125,7 +126,11 @@ UPSCALERS: dict[str, UpscalerConfig] = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """The UNet as a `diffusion.guidance.Network`; label: the class it is told for every picture."""
+    """The UNet as a `diffusion.guidance.Network`.
+
+    unet: the network.
+    label: a class that it gets for every picture; None for no class.
+    """
 
     unet: UNet2DConditionModel
     label: int | None = None
@@ -134,20 +139,20 @@ class Denoiser:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         output: Tensor = self.unet(
-            x,
+            as_input(self.unet, x),
             t,
-            encoder_hidden_states=cond.tokens,
+            encoder_hidden_states=as_input(self.unet, cond.tokens),
             encoder_attention_mask=cond.mask,
             class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
             return_dict=False,
         )[0]
-        return output
+        return output.float()
 
 
 def masked_picture(images: InputImages, codec: Codec) -> Tensor:
-    """What Stable Diffusion's inpainting networks see besides their latents, [1 1+c h w].
+    """The further channels of Stable Diffusion's inpainting networks [1 1+c h w].
 
-    The region to repaint, and the latents of the picture with that region grey.
+    They are the region to repaint, and the latents of the picture with that region grey.
     """
     assert images.image is not None
     region = torch.ones_like(images.image[:, :1]) if images.region is None else images.region
@@ -156,7 +161,7 @@ def masked_picture(images: InputImages, codec: Codec) -> Tensor:
 
 
 def _concat_function(parts: Parts) -> Callable[[InputImages, Codec], Tensor] | None:
-    """What the network sees besides its latents, by how many channels more it takes."""
+    """What makes the network's further channels, by how many of them it takes."""
     latents = parts.vae.config.latent_channels
     functions = {0: None, 1: extra_channels.depth_map, latents + 1: masked_picture}
     return functions[parts.unet.config.in_channels - latents]

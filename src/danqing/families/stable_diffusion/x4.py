@@ -2,7 +2,7 @@
 
 Its latents have the size of the small picture, so it paints at four times that (model card of
 stabilityai/stable-diffusion-x4-upscaler). The small picture is noised on a schedule of its own, and how much
-is told as a class; a large picture is painted in tiles that overlap, all from one field of noise.
+is an input, as a class; a large picture is painted in tiles that overlap, all from one field of noise.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ TILE, OVERLAP = 128, 16  # small pixels
 class X4Painter(DiffusionPainter):
     """Enlarges by painting; it cannot paint from words alone.
 
-    low: how noisy the small picture is at each level. level: which one, also the class that the network is
-    told; `told` makes the network that is.
+    low: how noisy the small picture is at each level.
+    network_at: makes the network for a level, which it gets as a class.
+    level: the one that is used.
     """
 
     low: Schedule = field(kw_only=True)

@@ -29,7 +29,7 @@ from danqing.families import shipped_clip_scorer
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
 from danqing.families.clip import ClipScorer
-from danqing.families.stylegan.style_search import Climb, Paint, best_of, projected
+from danqing.families.stylegan.style_search import Climb, Paint, best_of, picture_of, projected, style_of
 from danqing.nets.stylegan import StyleConfig, StyleDiscriminator, StyleGenerator
 from danqing.nets.stylegan.generator import mixed
 
@@ -41,10 +41,11 @@ PRESETS: dict[str, StyleConfig] = {
 
 @dataclass(frozen=True)
 class Search:
-    """How styles are looked for.
+    """How styles are searched for.
 
-    candidates: how many are compared with the words first. rate, pull: as in `Climb`. projection: steps to
-    the styles of a given picture.
+    candidates: how many are compared with the prompt first.
+    rate, pull: as in `Climb`.
+    projection: steps to the styles of an input picture.
     """
 
     candidates: int = 32
@@ -55,33 +56,43 @@ class Search:
 
 @dataclass(frozen=True)
 class LabelAndClip:
-    """Words as a label of the network, and behind it what CLIP makes of them: tokens [1 1 k + d]."""
+    """An `Encoder` to a label of the network and, behind it, CLIP's text embedding: tokens [1 1 k + d]."""
 
     names: Names
     scorer: ClipScorer
 
     @torch.no_grad()
     def __call__(self, text: str) -> Conditioning:
-        """No words wish nothing: zeros."""
+        """An empty prompt has an embedding of zeros."""
         named, embedding = self.names(text), self.scorer.text_embeddings([text])
         target = embedding if text.strip() else torch.zeros_like(embedding)
-        return Conditioning(torch.cat([named.tokens, target[None]], dim=2))
+        return Conditioning(torch.cat([named.tokens.to(target.device), target[None]], dim=2))
 
 
 @dataclass(eq=False)
 class StylePainter(LatentPainter[StyleGenerator]):
-    """Paints at once what is named, or step by step what CLIP sees in the words.
+    """Paints at once by names, or step by step by CLIP's embedding of the prompt.
 
-    critic: without one, words are names only.
+    scorer: CLIP; without one, only names count.
+    search: how styles are searched for.
     """
 
     scorer: ClipScorer | None = None
     search: Search = Search()
 
+    def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """See `Painter.place`."""
+        super().place(device, dtype)
+        if self.scorer is not None:
+            self.scorer.place(device, dtype)
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The words, and the styles of a given picture as `image` [1 rows style 1]."""
+        """The prompt, and the styles of an input picture as `image` [1 rows style 1]."""
         text = self.names if self.scorer is None else LabelAndClip(self.names, self.scorer)
-        conditioning = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
+        conditioning = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps=1).to(
+            self.device
+        )
+        images = images.to(self.device)
         return replace(conditioning, image=self._styles(images, label_of(conditioning, len(self.names))))
 
     @torch.no_grad()
@@ -116,20 +127,21 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return brief.steps if searches else 1
 
     def _style(self, z: Tensor, label: Tensor, brief: ResolvedBrief) -> Tensor:
-        return self.generator.truncated(self.generator.mapping(z, label), truncation(brief))
+        w = style_of(self.generator, z, label)
+        return self.generator.truncated(w, truncation(brief)).float()
 
     def _target(self, conditioning: Conditioning) -> Tensor:
-        """What the pictures shall be near to, [n d] of length 1, or zeros."""
+        """The embedding that each picture shall be near to, [n d] of length 1, or zeros."""
         parts = conditioning.parts
         sums = [part.weights[:, None] * part.tokens[..., len(self.names) :].mean(dim=1) for part in parts]
         return F.normalize(torch.stack(sums).sum(dim=0), dim=1)
 
     def _styles(self, images: InputImages, label: Tensor) -> Tensor | None:
-        """The styles of the given picture, or the weighted mean of several; [1 rows style 1]."""
+        """The styles of the input picture, or the weighted mean of several; [1 rows style 1]."""
         if not images.references:
             return None if images.image is None else self._projected(images.image, label)[..., None]
         styles = [self._projected(picture, label) for picture in images.references]
-        weights = torch.tensor(images.weights) / sum(images.weights)
+        weights = torch.tensor(images.weights, device=self.device) / sum(images.weights)
         return torch.einsum("k,knrd->nrd", weights, torch.stack(styles))[..., None]
 
     def _projected(self, picture: Tensor, label: Tensor) -> Tensor:
@@ -137,7 +149,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return projected(self.generator, pixels, label, self.search.projection)
 
     def _styles_kept(self, brief: ResolvedBrief, conditioning: Conditioning) -> tuple[Tensor | None, int]:
-        """The styles of a given picture, and the row from which on they give way."""
+        """The styles of an input picture, and the row from which on they give way."""
         if conditioning.image is None:
             return None, 0
         strength = 1.0 if brief.strength is None else brief.strength
@@ -156,8 +168,7 @@ class _Scene:
     def __call__(self, w: Tensor) -> Tensor:
         ws = self.generator.rows(w)
         ws = ws if self.kept is None else mixed(self.kept, ws, self.cut)
-        pictures: Tensor = self.generator.synthesis(ws, self.noise)
-        return pictures
+        return picture_of(self.generator, ws, self.noise)
 
     def alone(self, k: int) -> Paint:
         """Pictures of any styles in the scene of picture k."""
@@ -189,7 +200,7 @@ def open_weights(folder: Path) -> StylePainter:
 
 
 def style_card(name: str, generator: StyleGenerator) -> Card:
-    """What can be said of a model from its network alone."""
+    """The card of a model from its network alone."""
     card = card_of(
         name,
         "stylegan",

@@ -8,13 +8,14 @@ many, because a climb from a bad start ends in a bad place.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor
 
 from danqing.families.clip import ClipScorer
+from danqing.nets.placement import as_input
 from danqing.nets.stylegan import StyleGenerator
 
 Paint = Callable[[Tensor], Tensor]
@@ -22,6 +23,19 @@ Paint = Callable[[Tensor], Tensor]
 
 _STARTS = 64
 _SIZES = (1, 2, 4)
+
+
+def style_of(generator: StyleGenerator, z: Tensor, label: Tensor) -> Tensor:
+    """The styles w [n style] of latents z [n latent] and labels [n k], in float32."""
+    w: Tensor = generator.mapping(as_input(generator, z), as_input(generator, label))
+    return w.float()
+
+
+def picture_of(generator: StyleGenerator, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+    """The pictures [n c h w] of styles ws [n rows style], in float32. noise: as in `Synthesis`."""
+    maps = None if noise is None else [as_input(generator, each) for each in noise]
+    pictures: Tensor = generator.synthesis(as_input(generator, ws), maps)
+    return pictures.float()
 
 
 def picture_error(painted: Tensor, target: Tensor) -> Tensor:
@@ -44,7 +58,7 @@ def projected(
     optimiser = torch.optim.Adam([ws], lr=rate)
     best, least = start, math.inf
     for step in range(steps + 1):
-        error = picture_error(generator.synthesis(ws), picture).sum()
+        error = picture_error(picture_of(generator, ws), picture).sum()
         if error.item() < least:
             best, least = ws.detach().clone(), error.item()
         optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / (steps + 1)))
@@ -57,23 +71,26 @@ def projected(
 @torch.no_grad()
 def _best_start(generator: StyleGenerator, picture: Tensor, label: Tensor) -> Tensor:
     z = torch.randn(_STARTS, generator.config.latent, generator=Generator().manual_seed(0))
-    w = generator.mapping(z.to(picture), label.expand(_STARTS, -1))
-    ws = generator.rows(torch.cat([generator.mean[None], w]))
-    errors = picture_error(generator.synthesis(ws), picture)
+    w = style_of(generator, z, label.expand(_STARTS, -1))
+    ws = generator.rows(torch.cat([generator.mean[None].float(), w]))
+    errors = picture_error(picture_of(generator, ws), picture)
     return ws[errors.argmin()][None]
 
 
 @torch.no_grad()
 def best_of(candidates: Tensor, paint: Paint, scorer: ClipScorer, target: Tensor) -> Tensor:
-    """Of styles [n style] the one whose picture is nearest to `wish` [d]: [style]."""
+    """Of styles [n style] the one whose picture is nearest to the embedding `target` [d]: [style]."""
     return candidates[(scorer.image_embeddings(paint(candidates)) @ target).argmax()]
 
 
 class Climb:
     """Styles on their way up CLIP's gradient; pictures of one batch do not see each other.
 
-    wish: what each shall be near to [n d], of length 1. pull: how much a squared distance of 1 (the mean over
-    the numbers of w) from the start costs in cosine.
+    start: the first styles [n style].
+    target: the embedding that each picture shall be near to [n d], of length 1.
+    scorer: CLIP.
+    rate: of Adam.
+    pull: what a squared distance of 1 (the mean over the numbers of w) from the start costs in cosine.
     """
 
     def __init__(self, start: Tensor, target: Tensor, scorer: ClipScorer, rate: float, pull: float) -> None:

@@ -24,11 +24,20 @@ _MEAN_DECAY = 0.995  # of the mean style
 
 @dataclass(frozen=True)
 class StyleConfig:
-    """latent: numbers of z. style: numbers of w. depth: layers from z to w. rate: how fast these learn beside
-    the others, a hundredth in the papers, whose runs are a hundred times longer than some of ours.
+    """The shape of a StyleGAN. At a side of s pixels there are min(width, base // s) channels.
 
-    At a side of s pixels there are min(width, base // s) channels. group: how many pictures the discriminator
-    compares. mixing: share of the training pictures with two styles.
+    size: the side of the pictures.
+    channels: of the pictures.
+    latent: numbers of z.
+    style: numbers of w.
+    depth: layers from z to w.
+    rate: how fast these layers learn beside the others; a hundredth in the papers, whose runs are a hundred
+        times longer than some of ours.
+    width: the most channels.
+    base: channels times side.
+    group: how many pictures the discriminator compares.
+    mixing: the share of the training pictures with two styles.
+    labels: how many names it knows.
 
     Raises:
         ValueError: the side is no power of two.
