@@ -324,11 +324,11 @@ class KilledError(Exception):
 
 
 def killed_at(step):
-    def watch(text):
-        if text.startswith(f"step {step}/"):
+    def stop(event):
+        if event.message.startswith(f"step {step}/"):
             raise KilledError
 
-    return watch
+    return stop
 
 
 @each
@@ -405,7 +405,7 @@ def test_signs_reach_whoever_watches(tmp_path):
             parameter.zero_()
     told = []
     frozen = options(steps=21, patience=20, lr=0.0, lr_discriminator=0.0, log_every=1000, save_every=1000)
-    AdversarialTrainer(duel, frozen, tmp_path).train(told.append)
+    AdversarialTrainer(duel, frozen, tmp_path).train(lambda event: told.append(event.message))
     assert [line for line in told if "mode collapse" in line and line.startswith("step 20: ")]
 
 

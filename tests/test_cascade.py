@@ -15,6 +15,7 @@ from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights, NotFinite
 from danqing.core.painter import Conditioning, InputImages
+from danqing.core.progress import no_progress
 from danqing.core.seeds import Between, Seeds
 from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution, noised
 from danqing.diffusion.codec import IdentityCodec
@@ -232,17 +233,17 @@ def test_the_small_picture_is_the_large_one_reduced_wherever_it_was_cut():
 
 
 def test_resuming_is_bit_equal(tmp_path):
-    def train(run, steps, watch=None):
+    def train(run, steps, progress=no_progress):
         torch.manual_seed(0)
         pace = {"batch": 4, "lr": 5e-3, "warmup": 2, "precision": "no", "log_every": 1, "save_every": 2}
         options = TrainOptions(steps=steps, sheet_every=10**9, **pace)
-        return Trainer(objective(crop=16), options, tmp_path / run).train(watch).state_dict()
+        return Trainer(objective(crop=16), options, tmp_path / run).train(progress).state_dict()
 
     class KilledError(Exception):
         pass
 
-    def killing(line):
-        if line.startswith("step 3/"):
+    def killing(event):
+        if event.message.startswith("step 3/"):
             raise KilledError
 
     whole = train("whole", 4)

@@ -647,13 +647,15 @@ def test_the_whole_painter_is_exported(tmp_path):
 def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):
     """A run that is done trains nothing more, and leaves the same weights."""
     from danqing.recipes import dalle1 as recipes
-    from danqing.recipes._recipe import Asked
+    from danqing.recipes._recipe import TrainRequest
     from tests.test_recipes import folder_of
 
     monkeypatch.setattr(recipes, "PRESET", "tiny")
     lines = []
     data = folder_of(stickers(), tmp_path / "data")
-    asked = Asked(data, tmp_path / "run", tmp_path, steps=2, watch=lines.append)
+    asked = TrainRequest(
+        data, tmp_path / "run", tmp_path, steps=2, progress=lambda event: lines.append(event.message)
+    )
     files = []
     for _ in range(2):
         folder = recipes.dalle1(asked)

@@ -31,7 +31,7 @@ from danqing.families.dalle2.folder import OURS, check_clip, read_parts, save_pa
 from danqing.families.dalle2.unclip import PRIORS, fresh_parts, fresh_projection
 from danqing.families.ddpm.painter import fresh_parts as fresh_ddpm
 from danqing.recipes import dalle2 as recipe
-from danqing.recipes._recipe import Asked
+from danqing.recipes._recipe import TrainRequest
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
@@ -460,12 +460,12 @@ def decoder_objective(_painter):
 def test_an_interrupted_training_continues_bit_equal(painter, tmp_path, make):
     whole = Trainer(make(painter), PACE, tmp_path / "whole").train()
 
-    def stop(line):
-        if line.startswith("step 3/"):
+    def stop(event):
+        if event.message.startswith("step 3/"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Trainer(make(painter), replace(PACE, log_every=1), tmp_path / "cut").train(watch=stop)
+        Trainer(make(painter), replace(PACE, log_every=1), tmp_path / "cut").train(progress=stop)
     resumed = Trainer(make(painter), PACE, tmp_path / "cut").train()
     expected, found = whole.state_dict(), resumed.state_dict()
     assert expected.keys() == found.keys()
@@ -538,7 +538,9 @@ def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(tmp_path
     monkeypatch.setattr(recipe, "PRESET", "tiny")
     monkeypatch.setattr(recipe, "open_clip_scorer", lambda: _Seeing(small))
     told = []
-    asked = Asked(data, tmp_path / "run", tmp_path, 1, watch=told.append)
+    asked = TrainRequest(
+        data, tmp_path / "run", tmp_path, 1, progress=lambda event: told.append(event.message)
+    )
     weights = recipe.dalle2(asked)
     first = {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}
     assert len([line for line in told if "none.png" in line]) == 1

@@ -18,6 +18,7 @@ from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadData, BadWeights
 from danqing.core.painter import Conditioning
+from danqing.core.progress import no_progress
 from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, guided
 from danqing.diffusion.loss import variational_bound
@@ -328,9 +329,9 @@ def objective_of(seed=0, **fields):
     return DenoisingObjective(painter, parts.unet, DATA, told, options)
 
 
-def trained(objective, run, steps, watch=None, **fields):
+def trained(objective, run, steps, progress=no_progress, **fields):
     given = {"batch": 8, "lr": 5e-3, "warmup": 2, "ema": 0.8, "precision": "no", "log_every": 1, **fields}
-    return Trainer(objective, TrainOptions(steps=steps, sheet_every=10**9, **given), run).train(watch)
+    return Trainer(objective, TrainOptions(steps=steps, sheet_every=10**9, **given), run).train(progress)
 
 
 def error_of(objective):
@@ -355,7 +356,7 @@ def test_an_interrupted_run_goes_on_bit_equal(tmp_path):
         """What ends a run from outside."""
 
     def killed(line):
-        if line.startswith("step 3/"):
+        if event.message.startswith("step 3/"):
             raise KilledError
 
     whole = trained(objective_of(), tmp_path / "whole", 4, save_every=2).state_dict()

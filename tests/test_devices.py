@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.card import Can
-from danqing.core.device import ENVIRONMENT, chosen_device
+from danqing.core.device import chosen_device, chosen_dtype
 from danqing.core.errors import BadBrief
 from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.seeds import Seeds
@@ -264,7 +264,6 @@ def test_measuring_a_codec(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ENVIRONMENT, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert chosen_device() == chosen_device("auto") == torch.device("cuda:0")
@@ -277,9 +276,15 @@ def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
         chosen_device("cuda")
     with pytest.raises(BadBrief, match="unknown device 'gpu': use auto"):
         chosen_device("gpu")
-    monkeypatch.setenv(ENVIRONMENT, "meta")
     with pytest.raises(BadBrief, match="device 'meta' is not there"):
-        chosen_device()
+        chosen_device("meta")
+
+
+def test_the_choice_of_a_dtype() -> None:
+    assert chosen_dtype(None) is None
+    assert chosen_dtype("bfloat16") is torch.bfloat16
+    with pytest.raises(BadBrief, match="unknown dtype 'int8': use float32, bfloat16, float16"):
+        chosen_dtype("int8")
 
 
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -307,7 +307,8 @@ def test_few_held_out_pairs_come_again_with_new_seeds():
     options = EvaluationOptions(
         seen=5, held_out=3, chinese=2, seed=40, batch=1, steps=2, guidance=3.0, sampler="ddim"
     )
-    report = evaluator(toy, watch=lambda *at: watched.append(at)).report(options)
+    scorer = evaluator(toy, progress=lambda event: watched.append((event.message, event.step, event.of)))
+    report = scorer.report(options)
     english, held_out, chinese = toy.asked[:5], toy.asked[5:8], toy.asked[8:]
     assert [seed for _, seed, *_ in toy.asked] == [40, 41, 42, 43, 44, 40, 41, 42, 40, 41]
     assert {prompt for prompt, *_ in held_out} == {"rocket, paper-cut style"}

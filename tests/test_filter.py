@@ -143,7 +143,7 @@ def test_bad_files_are_listed_skipped_and_counted(tmp_path):
     lines = [json.dumps({"file_name": f"{name}.png", "text": name}) for name in names]
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
     told = []
-    assert len(read_imagefolder(tmp_path, watch=told.append)) == 2
+    assert len(read_imagefolder(tmp_path, progress=lambda event: told.append(event.message))) == 2
     assert [line.split("'")[1] for line in told[:3]] == ["tiny.png", "broken.png", "missing.png"]
     assert told[3] == "3 of 5 pictures are skipped"
     with pytest.raises(BadData, match="2 readable pictures of 5: at least 3"):

@@ -22,7 +22,7 @@ from danqing.families.imagen.folder import read_parts, save_parts
 from danqing.families.imagen.painter import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
 from danqing.nets.efficient_unet import EfficientUNet, Words, joined
 from danqing.recipes import imagen as recipe
-from danqing.recipes._recipe import Asked
+from danqing.recipes._recipe import TrainRequest
 from danqing.training.cascade import MaskedCaptions, StageObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import step_generator
@@ -341,8 +341,12 @@ def test_the_recipe_trains_all_stages_and_goes_on_where_it_was(tmp_path, monkeyp
     for name, small in (("PRESET", "tiny"), ("SHARES", (1.0, 0.5)), ("probes_of", lambda _: ("a cat",))):
         monkeypatch.setattr(recipe, name, small)
     told = []
-    asked = Asked(
-        folder_of_pictures(stickers(), tmp_path / "data"), tmp_path / "run", tmp_path, 2, watch=told.append
+    asked = TrainRequest(
+        folder_of_pictures(stickers(), tmp_path / "data"),
+        tmp_path / "run",
+        tmp_path,
+        2,
+        progress=lambda event: told.append(event.message),
     )
     torch.manual_seed(0)
     weights = recipe.imagen(asked)

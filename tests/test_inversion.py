@@ -96,7 +96,7 @@ def test_an_edit_keeps_what_is_outside_the_region():
     region[..., :16] = 1
     brief = resolved(painter, "a dog", guidance=3.0)
     seen = []
-    canvas = edited(painter, picture, resolved(painter, "a cat"), brief, region, watch=seen.append)
+    canvas = edited(painter, picture, resolved(painter, "a cat"), brief, region, progress=seen.append)
     original = painter.codec.encode(picture)
     assert [c.step for c in seen] == [1, 2]
     torch.testing.assert_close(canvas.state[..., 2:], original[..., 2:], rtol=0, atol=1e-5)

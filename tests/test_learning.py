@@ -256,12 +256,12 @@ def test_a_stopped_run_continues_bit_equal(painter, tmp_path, method):
     whole = learn(painter, PICTURES, options, tmp_path / "whole")
     before = bits(painter)
 
-    def stop(line):
-        if line.startswith("step 70/"):
+    def stop(event):
+        if event.message.startswith("step 70/"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learn(painter, PICTURES, options, tmp_path / "cut", watch=stop)
+        learn(painter, PICTURES, options, tmp_path / "cut", progress=stop)
     assert same_bits(bits(painter), before)
     again = learn(painter, PICTURES, options, tmp_path / "cut")
     assert all(torch.equal(a, b) for a, b in zip(whole.tensors(), again.tensors(), strict=True))

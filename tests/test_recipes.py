@@ -79,7 +79,7 @@ def test_pictures_that_no_row_holds_out_are_held_out_by_name(tmp_path: Path) -> 
     data = stickers(16)
     rows = tuple({"file_name": f"{k}.png", "text": f"{k}"} for k in range(200))
     many = CaptionedImages(data.pictures[torch.arange(200) % len(data)], rows)
-    asked = _recipe.Asked(folder_of(many, tmp_path), tmp_path, tmp_path)
+    asked = _recipe.TrainRequest(folder_of(many, tmp_path), tmp_path, tmp_path)
     seen, unseen = _recipe.read(asked)
     assert len(seen) + len(unseen) == 200
     assert 2 <= len(unseen) <= 25

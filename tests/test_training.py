@@ -73,11 +73,11 @@ class KilledError(Exception):
 
 
 def killed_at(step):
-    def watch(text):
-        if text.startswith(f"step {step}/"):
+    def stop(event):
+        if event.message.startswith(f"step {step}/"):
             raise KilledError
 
-    return watch
+    return stop
 
 
 # ---- resuming
@@ -115,7 +115,9 @@ def test_an_interrupted_run_continues_bit_equal(tmp_path, precision):
 def test_a_finished_run_is_read_not_repeated(tmp_path):
     first = weights(Trainer(line(), options(), tmp_path).train())
     told = []
-    again = weights(Trainer(line(seed=99), options(), tmp_path).train(told.append))
+    again = weights(
+        Trainer(line(seed=99), options(), tmp_path).train(lambda event: told.append(event.message))
+    )
     assert told == []
     assert all(torch.equal(first[name], again[name]) for name in first)
 
@@ -328,7 +330,7 @@ def test_sheets_of_pictures():
 
 def test_progress_is_told_in_words(tmp_path):
     told = []
-    Trainer(line(), options(steps=2), tmp_path).train(told.append)
+    Trainer(line(), options(steps=2), tmp_path).train(lambda event: told.append(event.message))
     pattern = r"step \d/2  loss \d+\.\d{4}  root \d+\.\d{4}  \d+\.\d pictures/s  0:00:\d\d left"
     assert len(told) == 2
     assert all(re.fullmatch(pattern, one) for one in told)

@@ -83,7 +83,7 @@ def _inversion(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator
     with with_adapters(painter, expand_prompt(brief), files) as attached_brief:
         words = {"prompt": words_of(job.source, painter.card, job.session), "style": None}
         before = attached_brief.model_copy(update=words)
-        canvas = edited(painter, pixels, before, attached_brief, watch=job.progress)
+        canvas = edited(painter, pixels, before, attached_brief, progress=job.progress)
     yield job.with_metadata(picture_of(brief.alone(0), painter, painter.finish(canvas)))
 
 

@@ -37,7 +37,7 @@ class Session:
     Every app is a method: `session.redraw(...)` takes what `danqing.redraw(...)` takes.
 
     device: "auto" (a GPU where PyTorch sees one), "cpu", "cuda", "cuda:1" or "mps".
-    dtype: "float32", "bfloat16" or "float16" of the networks; None is float32.
+    dtype: "float32", "bfloat16" or "float16", in which the networks compute; None is float32.
     threads: CPU threads of PyTorch in this process; None leaves them as they are.
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
     models, adapters, styles: folders where names are looked up, besides what comes with danqing.
@@ -118,7 +118,7 @@ class Session:
                 import torch
 
                 torch.set_num_threads(self.threads)
-            return open_painter(str(place), self.device)
+            return open_painter(str(place), self.device, self.dtype)
 
         place = self.place_of(model)
         return self._warm(f"painter {place.resolve()}", open_it)

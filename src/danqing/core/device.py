@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from danqing.core.errors import BadBrief, shorten
 
-if TYPE_CHECKING:  # importing it takes a second, and the command line wants the name below only
+if TYPE_CHECKING:
     import torch
 
-ENVIRONMENT = "DANQING_DEVICE"
+DTYPES = ("float32", "bfloat16", "float16")
 
 
-def chosen_device(name: str | None = None) -> torch.device:
-    """The device called `wish`: "auto", "cpu", "cuda", "cuda:1" or "mps"; None asks the environment first.
+def chosen_device(name: str = "auto") -> torch.device:
+    """The device called `name`: "auto", "cpu", "cuda", "cuda:1" or "mps".
 
     "auto" is the first CUDA GPU if this PyTorch sees one, else the CPU.
 
@@ -23,15 +22,14 @@ def chosen_device(name: str | None = None) -> torch.device:
     """
     import torch
 
-    chosen = name or os.environ.get(ENVIRONMENT) or "auto"
-    if chosen == "auto":
+    if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(chosen)
+        device = torch.device(name)
     except RuntimeError:
-        raise BadBrief(f"unknown device {shorten(chosen)!r}: use auto, cpu, cuda, cuda:1 or mps") from None
+        raise BadBrief(f"unknown device {shorten(name)!r}: use auto, cpu, cuda, cuda:1 or mps") from None
     if not _there(device):
-        raise BadBrief(f"device {chosen!r} is not there, as this PyTorch sees it: leave it out, or use cpu")
+        raise BadBrief(f"device {name!r} is not there, as this PyTorch sees it: leave it out, or use cpu")
     return device
 
 
@@ -41,3 +39,20 @@ def _there(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
     return device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available())
+
+
+def chosen_dtype(name: str | None) -> torch.dtype | None:
+    """The type of numbers called `name`, one of `DTYPES`; None for None.
+
+    Raises:
+        BadBrief: it is none of them.
+    """
+    import torch
+
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise BadBrief(f"unknown dtype {shorten(name)!r}: use {', '.join(DTYPES)}")
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from danqing.core.errors import BadData, shorten
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.sources import SIDE_MIN
 
 
@@ -65,11 +66,11 @@ class CaptionedImages:
 
 
 def read_imagefolder(
-    folder: Path, least: int = 2, watch: Callable[[str], object] | None = None
+    folder: Path, least: int = 2, progress: ProgressCallback = no_progress
 ) -> CaptionedImages:
     """All pictures of an imagefolder with `metadata.jsonl` (fields file_name, text).
 
-    A file that is missing, damaged or tiny is skipped; watch: called with a line on each, and how many.
+    A file that is missing, damaged or tiny is skipped; progress: told a line on each, and how many.
 
     Raises:
         BadData: no metadata or damaged ones, fewer than `least` readable pictures, or pictures of different
@@ -88,9 +89,9 @@ def read_imagefolder(
             skipped.append(f"{row['file_name']!r} is smaller than {SIDE_MIN} x {SIDE_MIN}: skipped")
         else:
             read.append((picture, row))
-    if watch is not None and skipped:
+    if skipped:
         for line in (*skipped, f"{len(skipped)} of {len(rows)} pictures are skipped"):
-            watch(line)
+            progress(Progress(message=line))
     if len(read) < least:
         raise BadData(
             f"{str(folder)!r} holds {len(read)} readable pictures of {len(rows)}: at least {least} are needed"

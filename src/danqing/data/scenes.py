@@ -10,7 +10,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +21,7 @@ from PIL import Image
 
 from danqing.core.errors import BadData, shorten
 from danqing.core.files import replacing
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.data.captions import COUNTS, article, counted, plain
 from danqing.data.dataset import captioned
 from danqing.data.sources import slug
@@ -65,11 +66,11 @@ class SceneOptions:
 
 
 def compose(
-    source: Path, folder: Path, options: SceneOptions, watch: Callable[[int, int], None] | None = None
+    source: Path, folder: Path, options: SceneOptions, progress: ProgressCallback = no_progress
 ) -> int:
     """Write a data set of the pictures in `source` and scenes of them. Returns how many pictures it has.
 
-    watch: called with (pictures done, of how many).
+    progress: counts pictures.
 
     Raises:
         BadData: `source` is no data set, does not tell concepts and styles, has none of `STYLES`, or a
@@ -86,7 +87,7 @@ def compose(
         raise BadData(
             f"{str(source)!r} has no picture in a style that can be recoloured: {', '.join(STYLES)}"
         )
-    made = [*rows, *_scenes(rows, source, folder, options, watch)]
+    made = [*rows, *_scenes(rows, source, folder, options, progress)]
     for row in rows:
         (folder / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / row["file_name"], folder / row["file_name"])
@@ -135,7 +136,7 @@ def _scenes(
     source: Path,
     folder: Path,
     options: SceneOptions,
-    watch: Callable[[int, int], None] | None,
+    progress: ProgressCallback,
 ) -> Iterator[Row]:
     base = [row for row in rows if row["style"] in STYLES]
     rng = random.Random(options.seed)
@@ -150,8 +151,7 @@ def _scenes(
             with replacing(path) as draft:
                 scene.save(draft, "PNG")
             yield told
-        if watch is not None:
-            watch(done, len(base))
+        progress(Progress(done, len(base)))
 
 
 def _coloured(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 
 from danqing.core.errors import BadData, unknown
 from danqing.core.files import replacing
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.data import captions
 from danqing.data.holdout import held_out
 from danqing.data.sources import (
@@ -47,11 +48,11 @@ class StickerOptions:
 
 
 def build(
-    folder: Path, cache: Path, options: StickerOptions, watch: Callable[[int, int], None] | None = None
+    folder: Path, cache: Path, options: StickerOptions, progress: ProgressCallback = no_progress
 ) -> int:
     """Fetch the drawings, render them all, and write the data set. Returns how many pictures it has.
 
-    watch: called with (concepts done, of how many).
+    progress: counts concepts.
 
     Raises:
         BadData: a style is not known, or a package cannot be fetched.
@@ -69,8 +70,7 @@ def build(
             with replacing(folder / name) as draft:
                 picture.save(draft, "PNG")
             rows.append(_row(name, concept, style, source) | _other_words(said[concept.name]))
-        if watch is not None:
-            watch(done + 1, len(concepts))
+        progress(Progress(done + 1, len(concepts)))
     with replacing(folder / "metadata.jsonl") as draft:
         draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     return len(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from danqing.core.brief import Brief
 from danqing.core.errors import BadData
 from danqing.core.painter import Conditioning, Painter
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.seeds import Seeds
 from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.diffusion.codec import Codec
@@ -65,7 +66,7 @@ class Evaluator:
     scorer: ClipScorer
     real: CaptionedImages
     codec: Codec | None = None
-    watch: Callable[[str, int, int], None] = lambda *_: None
+    progress: ProgressCallback = no_progress
 
     def report(self, options: EvaluationOptions) -> Report:
         """Paint, ask the judge and CLIP, compare with the real pictures.
@@ -140,7 +141,7 @@ class Evaluator:
         for first in range(0, len(prompts), options.batch):
             part = prompts[first : first + options.batch]
             pictures.append(self._paint(part, options, options.seed + first))
-            self.watch(name, first + len(part), len(prompts))
+            self.progress(Progress(first + len(part), len(prompts), name))
         return torch.cat(pictures)
 
     def _paint(self, prompts: Sequence[str], options: EvaluationOptions, seed: int) -> Tensor:

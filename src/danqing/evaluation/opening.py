@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from danqing.core.card import Card
+from danqing.core.progress import ProgressCallback
 from danqing.data.dataset import CaptionedImages
 from danqing.diffusion.codec import KLCodec
 from danqing.diffusion.painter import DiffusionPainter
@@ -18,7 +19,7 @@ from danqing.weights.pretrained import read_header
 from danqing.weights.shipped import shipped, shipped_part
 
 
-def open_evaluator(model: str, real: CaptionedImages, watch: Callable[[str, int, int], None]) -> Evaluator:
+def open_evaluator(model: str, real: CaptionedImages, progress: ProgressCallback) -> Evaluator:
     """The painter by name, with the shipped judge and CLIP.
 
     Raises:
@@ -32,7 +33,7 @@ def open_evaluator(model: str, real: CaptionedImages, watch: Callable[[str, int,
         scorer=open_clip_scorer(),
         real=real,
         codec=codec if isinstance(codec, KLCodec) else None,
-        watch=watch,
+        progress=progress,
     )
 
 
@@ -75,16 +76,16 @@ def compared(
     models: Sequence[str],
     real: CaptionedImages,
     options: EvaluationOptions,
-    watch: Callable[[str, int, int], None],
+    progress: ProgressCallback,
 ) -> Iterator[Line]:
-    """A line for each model, oldest idea first; `watch` is told the model and how many of how many.
+    """A line for each model, oldest idea first; the message of `progress` names the model.
 
     Raises:
         BadWeights: a model cannot be opened. BadData: see `Evaluator.report`.
     """
     painters = {name: open_painter(name).card for name in models}
     for name in sorted(models, key=lambda name: (painters[name].year, painters[name].paper)):
-        evaluator = open_evaluator(name, real, lambda what, *at, name=name: watch(f"{name}: {what}", *at))
+        evaluator = open_evaluator(name, real, _named(progress, name))
         yield Line(evaluator.painter.card, parameters(name), evaluator.report(options))
 
 
@@ -98,3 +99,7 @@ def parameters(model: str) -> int:
     files = sorted(place.rglob("*.safetensors")) if place.is_dir() else [place]
     own = [file for file in files if file.parent.name != "adapters"]
     return sum(math.prod(shape) for file in own for shape in read_header(file).shapes.values())
+
+
+def _named(progress: ProgressCallback, model: str) -> ProgressCallback:
+    return lambda event: progress(replace(event, message=f"{model}: {event.message}"))

@@ -27,17 +27,19 @@ _PIPELINES = {  # of diffusers, in model_index.json
 }
 
 
-def open_painter(name: str, device: str | None = None) -> Painter:
+def open_painter(name: str, device: str = "auto", dtype: str | None = None) -> Painter:
     """The painter of a shipped model, of a folder of weights, or of a single file.
 
     device: where it paints, see `core.device.chosen_device`.
+    dtype: the numbers its networks compute in, see `core.device.chosen_dtype`; None is float32.
 
     Raises:
-        BadWeights: no such model, or its files cannot be used. BadBrief: there is no such device.
+        BadWeights: no such model, or its files cannot be used.
+        BadBrief: there is no such device or dtype.
     """
-    from danqing.core.device import chosen_device
+    from danqing.core.device import chosen_device, chosen_dtype
 
-    there = chosen_device(device)
+    there, numbers = chosen_device(device), chosen_dtype(dtype)
     folder = shipped().get(name, Path(name).expanduser())
     if not folder.exists():
         raise BadWeights(unknown_model(name))
@@ -46,7 +48,7 @@ def open_painter(name: str, device: str | None = None) -> Painter:
             place = f"{module.name}.painter" if module.ispkg else module.name
             importlib.import_module(f"danqing.families.{place}")  # registers itself
     painter = FAMILIES[family_of(folder)](folder)
-    painter.place(there)
+    painter.place(there, numbers)
     return painter
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import danqing.recipes
 from danqing.core.errors import BadBrief, unknown
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.registry import Registry
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages, read_imagefolder
@@ -35,13 +36,15 @@ PROBES = (
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A wish to train.
+class TrainRequest:
+    """A request to train.
 
-    data: a captioned folder of pictures. run: the folder of the run, where an interrupted one goes on. parts:
-    where other recipes left their weights, each in a folder of its name. steps: instead of the recipe's own
-    number. further: start from the shipped weights, where the recipe can. watch: called with each line of
-    progress.
+    data: a captioned folder of pictures.
+    run: the folder of the run; an interrupted one goes on there.
+    parts: where other recipes left their weights, each in a folder of its name.
+    steps: instead of the recipe's own number.
+    further: start from the shipped weights, where the recipe can.
+    progress: called with each line of the log, and with what is measured.
     """
 
     data: Path
@@ -49,12 +52,16 @@ class Asked:
     parts: Path
     steps: int | None = None
     further: bool = False
-    watch: Callable[[str], object] = print
+    progress: ProgressCallback = no_progress
+
+    def report(self, line: str) -> None:
+        """Tell a line of results."""
+        self.progress(Progress(message=line))
 
 
 LEAST = 2  # pictures to learn from, and to probe with
 
-Recipe = Callable[[Asked], Path]
+Recipe = Callable[[TrainRequest], Path]
 """Trains, and returns the folder of the finished weights."""
 
 RECIPES: Registry[Recipe] = Registry("recipe", BadBrief)
@@ -66,10 +73,10 @@ def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
 
     def add(made: Recipe) -> Recipe:
         @wraps(made)
-        def checked(asked: Asked) -> Path:
-            if asked.further and not further:
+        def checked(request: TrainRequest) -> Path:
+            if request.further and not further:
                 raise BadBrief(f"recipe {name!r} always starts anew: leave --further out")
-            return made(asked)
+            return made(request)
 
         return RECIPES.register(name)(checked)
 
@@ -105,7 +112,7 @@ def open_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def read(asked: Asked) -> tuple[CaptionedImages, CaptionedImages]:
+def read(request: TrainRequest) -> tuple[CaptionedImages, CaptionedImages]:
     """The pictures to learn from, and those to probe with: held out, or the same where the folder is small.
 
     A folder that does not tell in `held_out` what to hold out gives up one picture in twenty.
@@ -113,16 +120,17 @@ def read(asked: Asked) -> tuple[CaptionedImages, CaptionedImages]:
     Raises:
         BadBrief: there is no such folder. BadData: nothing can be learned from it.
     """
-    if not asked.data.is_dir():
+    if not request.data.is_dir():
         raise BadBrief(
-            f"--data {str(asked.data)!r} is no folder: build one with 'danqing data stickers {asked.data}'"
+            f"--data {str(request.data)!r} is no folder: "
+            f"build one with 'danqing data stickers {request.data}'"
         )
-    pictures = read_imagefolder(asked.data, watch=asked.watch)
+    pictures = read_imagefolder(request.data, progress=request.progress)
     told = any("held_out" in row for row in pictures.rows)
     seen, unseen = pictures.parted(lambda row: bool(row.get("held_out")) if told else _drawn(row))
     if len(seen) >= LEAST and len(unseen) >= LEAST:
         return seen, unseen
-    asked.watch(f"{len(pictures)} pictures: none is held out, so what is measured was learned from")
+    request.report(f"{len(pictures)} pictures: none is held out, so what is measured was learned from")
     return pictures, pictures
 
 

@@ -14,21 +14,21 @@ from pathlib import Path
 from diffusers import AutoencoderKL
 
 from danqing.families.stable_diffusion.painter import AUTOENCODERS
-from danqing.recipes._recipe import Asked, read, recipe
+from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.autoencoder import AutoencoderObjective, lossless_start, widened
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.weights.shipped import shipped_part
 
 
 @recipe("autoencoder", further=True)
-def autoencoder(asked: Asked) -> Path:
+def autoencoder(request: TrainRequest) -> Path:
     """Train the KL autoencoder; writes `vae`, a diffusers component."""
-    seen, unseen = read(asked)
-    objective = AutoencoderObjective(_start(further=asked.further), seen, unseen)
-    options = TrainOptions(steps=asked.steps or 12000, batch=16, lr=8e-4, weight_decay=0.0, ema=0.998)
-    Trainer(objective, options, asked.run).train(watch=asked.watch)
-    objective.eval().export(asked.run / "vae")
-    return asked.run / "vae"
+    seen, unseen = read(request)
+    objective = AutoencoderObjective(_start(further=request.further), seen, unseen)
+    options = TrainOptions(steps=request.steps or 12000, batch=16, lr=8e-4, weight_decay=0.0, ema=0.998)
+    Trainer(objective, options, request.run).train(request.progress)
+    objective.eval().export(request.run / "vae")
+    return request.run / "vae"
 
 
 def _start(*, further: bool) -> AutoencoderKL:

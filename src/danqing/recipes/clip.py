@@ -16,7 +16,7 @@ from danqing.data.dataset import CaptionedImages
 from danqing.data.vocabulary import things
 from danqing.families import open_clip_scorer
 from danqing.families.clip import build_clip
-from danqing.recipes._recipe import Asked, read, recipe
+from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.clip import ClipObjective
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import Trainer, TrainOptions
@@ -25,22 +25,22 @@ STEPS = 2000
 
 
 @recipe("clip", further=True)
-def clip(asked: Asked) -> Path:
+def clip(request: TrainRequest) -> Path:
     """Train a tokenizer and both towers; writes `clip`, in the format of transformers."""
-    seen, unseen = read(asked)
-    model, tokenizer = _shipped() if asked.further else _fresh(seen)
+    seen, unseen = read(request)
+    model, tokenizer = _shipped() if request.further else _fresh(seen)
     objective = ClipObjective(model, tokenizer, seen, unseen, often=things())
     options = TrainOptions(
-        steps=asked.steps or STEPS, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
+        steps=request.steps or STEPS, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
     )
-    Trainer(objective, options, asked.run).train(watch=asked.watch)
+    Trainer(objective, options, request.run).train(request.progress)
     for language in ("en", "zh"):
         found = [objective.eval().recall(language, first) for first in (1, 5)]
-        asked.watch(
+        request.report(
             f"{language}: a caption finds its held-out picture first {found[0]:.3f}, in five {found[1]:.3f}"
         )
-    objective.export(asked.run / "clip")
-    return asked.run / "clip"
+    objective.export(request.run / "clip")
+    return request.run / "clip"
 
 
 def _fresh(seen: CaptionedImages) -> tuple[CLIPModel, CLIPTokenizer]:

@@ -23,7 +23,7 @@ from danqing.families.dalle1.painter import (
 )
 from danqing.families.dalle1.token_sampling import Sampling
 from danqing.nets.discrete_vae import DiscreteVAE
-from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.codebook import codebook_start
 from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, reduced
 from danqing.training.tokens import TokenObjective, TokenOptions
@@ -39,11 +39,11 @@ MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 
 
 @recipe("dalle1")
-def dalle1(asked: Asked) -> Path:
+def dalle1(request: TrainRequest) -> Path:
     """Train the codec and then the transformer; writes `dalle1`, the painter's folder."""
-    seen, unseen = read(asked)
+    seen, unseen = read(request)
     torch.manual_seed(0)
-    codec = trained_codec(asked, seen, unseen)
+    codec = trained_codec(request, seen, unseen)
     tokenizer = read_tokenizer(shipped_part("clip"))
     transformer = fresh_transformer(PRESET, codec, tokenizer)
     told = {"summary": SUMMARY, "styles": styles_of(seen), "guidance": 1.5}
@@ -51,24 +51,24 @@ def dalle1(asked: Asked) -> Path:
     painter = TokenPainter(card, codec, transformer, tokenizer, Sampling(temperature=0.5), open_clip_scorer())
     objective = TokenObjective(painter, seen, TokenOptions(moves=MOVES))
     options = TrainOptions(
-        steps=asked.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
+        steps=request.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
     )
-    Trainer(objective, options, asked.run / "transformer").train(watch=asked.watch)
-    save(painter, asked.run / "dalle1")
-    return asked.run / "dalle1"
+    Trainer(objective, options, request.run / "transformer").train(request.progress)
+    save(painter, request.run / "dalle1")
+    return request.run / "dalle1"
 
 
-def trained_codec(asked: Asked, seen: CaptionedImages, unseen: CaptionedImages) -> DiscreteVAE:
+def trained_codec(request: TrainRequest, seen: CaptionedImages, unseen: CaptionedImages) -> DiscreteVAE:
     """The first stage, in half precision's values, so that tokens are those of the weights on disk."""
     side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
     codec = DiscreteVAE(CODECS[PRESET])
     codebook_start(codec, reduced(seen, side, codec.config.channels))
-    steps = max(1, (asked.steps or STEPS) // 3)
+    steps = max(1, (request.steps or STEPS) // 3)
     # the start is sure of its tokens already, so the temperature begins below the paper's 1
     told = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
     objective = DiscreteVAEObjective(codec, seen, unseen, side, told)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
-    Trainer(objective, options, asked.run / "codec").train(watch=asked.watch)
+    Trainer(objective, options, request.run / "codec").train(request.progress)
     psnr, used = objective.eval().measured()
-    asked.watch(f"codec: {psnr:.2f} dB on unseen pictures, perplexity {used:.0f} of {codec.config.vocab}")
+    request.report(f"codec: {psnr:.2f} dB on unseen pictures, perplexity {used:.0f} of {codec.config.vocab}")
     return codec.half().float()

@@ -19,7 +19,7 @@ from danqing.families.dalle2.folder import Parts, read_parts, save_parts
 from danqing.families.dalle2.painter import painter_of
 from danqing.families.dalle2.unclip import fresh_parts
 from danqing.families.ddpm.folder import read_folder
-from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
@@ -33,23 +33,23 @@ PRIOR, UPSAMPLER = 0.2, 0.3  # their steps as shares of the decoder's
 
 
 @recipe("dalle2", further=True)
-def dalle2(asked: Asked) -> Path:
+def dalle2(request: TrainRequest) -> Path:
     """Train the prior, the decoder and the upsampler; writes `dalle2`, the painter's folder."""
-    seen, unseen = read(asked)
-    parts = read_parts(shipped_part("dalle2")) if asked.further else _fresh(asked, seen)
-    _train_prior(asked, parts, seen, unseen)
-    _train_decoder(asked, parts, seen)
-    _train_upsampler(asked, parts, seen)
-    save_parts(parts, asked.run / "dalle2")
-    return asked.run / "dalle2"
+    seen, unseen = read(request)
+    parts = read_parts(shipped_part("dalle2")) if request.further else _fresh(request, seen)
+    _train_prior(request, parts, seen, unseen)
+    _train_decoder(request, parts, seen)
+    _train_upsampler(request, parts, seen)
+    save_parts(parts, request.run / "dalle2")
+    return request.run / "dalle2"
 
 
-def _fresh(asked: Asked, seen: CaptionedImages) -> Parts:
+def _fresh(request: TrainRequest, seen: CaptionedImages) -> Parts:
     parts = fresh_parts(PRESET, fingerprint(shipped_part("clip")))
-    earlier = asked.parts / "ddpm" / "ddpm"
+    earlier = request.parts / "ddpm" / "ddpm"
     if earlier.is_dir():
         copied = started(parts.decoder, read_folder(earlier).unet)
-        asked.watch(f"the decoder starts with {copied} tensors of {str(earlier)!r}")
+        request.report(f"the decoder starts with {copied} tensors of {str(earlier)!r}")
     told = {
         "name": "dalle2",
         "summary": f"stickers by way of CLIP's embeddings, {parts.card.width} pixels square",
@@ -58,23 +58,23 @@ def _fresh(asked: Asked, seen: CaptionedImages) -> Parts:
     return replace(parts, card=parts.card.model_copy(update=told))
 
 
-def _train_prior(asked: Asked, parts: Parts, seen: CaptionedImages, unseen: CaptionedImages) -> None:
+def _train_prior(request: TrainRequest, parts: Parts, seen: CaptionedImages, unseen: CaptionedImages) -> None:
     space = Space.of(open_clip_scorer(), parts.prior.config.num_embeddings)
     schedule = Schedule.from_config(parts.prior_schedule)
     objective = PriorObjective(parts.prior, schedule, space, seen, unseen, DiffusionOptions())
-    pace = TrainOptions(steps=_steps(asked, PRIOR), batch=64, lr=1e-3, warmup=100, ema=0.995)
-    Trainer(objective, pace, asked.run / "prior").train(watch=asked.watch)
-    asked.watch(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
+    pace = TrainOptions(steps=_steps(request, PRIOR), batch=64, lr=1e-3, warmup=100, ema=0.995)
+    Trainer(objective, pace, request.run / "prior").train(request.progress)
+    request.report(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
 
 
-def _train_decoder(asked: Asked, parts: Parts, seen: CaptionedImages) -> None:
+def _train_decoder(request: TrainRequest, parts: Parts, seen: CaptionedImages) -> None:
     options = DiffusionOptions(drop=0.5, mirror=0.5)
     objective = DecoderObjective(painter_of(parts, open_clip_scorer()), seen, options)
-    pace = TrainOptions(steps=_steps(asked), batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
-    Trainer(objective, pace, asked.run / "decoder").train(watch=asked.watch)
+    pace = TrainOptions(steps=_steps(request), batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
+    Trainer(objective, pace, request.run / "decoder").train(request.progress)
 
 
-def _train_upsampler(asked: Asked, parts: Parts, seen: CaptionedImages) -> None:
+def _train_upsampler(request: TrainRequest, parts: Parts, seen: CaptionedImages) -> None:
     stage = painter_of(parts, open_clip_scorer()).stage
     if stage is None or parts.upsampler is None:
         return
@@ -82,10 +82,10 @@ def _train_upsampler(asked: Asked, parts: Parts, seen: CaptionedImages) -> None:
         stage, parts.upsampler, seen, options=DiffusionOptions(mirror=0.5), crop=32
     )
     pace = TrainOptions(
-        steps=_steps(asked, UPSAMPLER), batch=32, lr=1e-3, warmup=200, ema=0.999, sheet_every=1000
+        steps=_steps(request, UPSAMPLER), batch=32, lr=1e-3, warmup=200, ema=0.999, sheet_every=1000
     )
-    Trainer(objective, pace, asked.run / "upsampler").train(watch=asked.watch)
+    Trainer(objective, pace, request.run / "upsampler").train(request.progress)
 
 
-def _steps(asked: Asked, share: float = 1.0) -> int:
-    return max(1, round((asked.steps or STEPS) * share))
+def _steps(request: TrainRequest, share: float = 1.0) -> int:
+    return max(1, round((request.steps or STEPS) * share))

@@ -12,7 +12,7 @@ from pathlib import Path
 from danqing.core.card import Card
 from danqing.families.ddpm.folder import Parts, read_folder, save_folder
 from danqing.families.ddpm.painter import fresh_parts, painter_of
-from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
 from danqing.training.gan import names_of
 from danqing.training.trainer import Trainer, TrainOptions
@@ -36,21 +36,21 @@ PROBES = (
 
 
 @recipe("ddpm", further=True)
-def ddpm(asked: Asked) -> Path:
+def ddpm(request: TrainRequest) -> Path:
     """Train the UNet; writes `ddpm`, the painter's folder."""
-    seen, _ = read(asked)
-    parts = read_folder(shipped_part("ddpm")) if asked.further else fresh_parts(PRESET, names_of(seen))
-    if not asked.further:
+    seen, _ = read(request)
+    parts = read_folder(shipped_part("ddpm")) if request.further else fresh_parts(PRESET, names_of(seen))
+    if not request.further:
         parts = replace(parts, card=shipped_card(parts, styles_of(seen)))
     options = DiffusionOptions(probes=PROBES, mirror=0.5)
     told = Labels(parts.names, seen, options)
     objective = DenoisingObjective(painter_of(parts), parts.unet, seen, told, options)
     pace = TrainOptions(
-        steps=asked.steps or 8000, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000
+        steps=request.steps or 8000, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000
     )
-    Trainer(objective, pace, asked.run).train(watch=asked.watch)
-    save_folder(parts, asked.run / "ddpm")
-    return asked.run / "ddpm"
+    Trainer(objective, pace, request.run).train(request.progress)
+    save_folder(parts, request.run / "ddpm")
+    return request.run / "ddpm"
 
 
 def shipped_card(parts: Parts, styles: dict[str, str]) -> Card:

@@ -12,7 +12,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_clip_scorer, open_painter
 from danqing.families.disco.painter import DiscoPainter, disco_card, save_disco
 from danqing.families.disco.settings import Settings
-from danqing.recipes._recipe import Asked, recipe
+from danqing.recipes._recipe import TrainRequest, recipe
 from danqing.weights.shipped import shipped_part
 
 PRIOR = "ddpm"
@@ -21,14 +21,14 @@ SETTINGS = Settings(cutn_batches=1, cut_overview="[2]*1000", cut_innercut="[1]*1
 
 
 @recipe("disco")
-def disco(asked: Asked) -> Path:
+def disco(request: TrainRequest) -> Path:
     """Write `disco`, the painter's folder."""
-    made = asked.parts / PRIOR / PRIOR
+    made = request.parts / PRIOR / PRIOR
     folder = made if made.is_dir() else shipped_part(PRIOR)
     prior = open_painter(str(folder))
     if not isinstance(prior, DiffusionPainter):
         raise BadWeights(f"{str(folder)!r} is no diffusion model: train ddpm first")
     card = disco_card("disco", prior.card)
     painter = DiscoPainter(card, prior, (open_clip_scorer(),), SETTINGS)
-    save_disco(painter, asked.run / "disco", str(made.resolve()) if made.is_dir() else PRIOR)
-    return asked.run / "disco"
+    save_disco(painter, request.run / "disco", str(made.resolve()) if made.is_dir() else PRIOR)
+    return request.run / "disco"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
-from danqing.recipes._recipe import Asked, probes_of, read, recipe
+from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.tuning.distillation import ConsistencyObjective, every_layer
@@ -23,9 +23,9 @@ RANK = 16
 
 
 @recipe("fast")
-def fast(asked: Asked) -> Path:
+def fast(request: TrainRequest) -> Path:
     """Distil the shipped painter; writes `fast.safetensors`, an adapter."""
-    seen, _ = read(asked)
+    seen, _ = read(request)
     painter = open_painter("stickers")
     assert isinstance(painter, DiffusionPainter)
     with frozen(painter):
@@ -33,8 +33,8 @@ def fast(asked: Asked) -> Path:
         options = DiffusionOptions(drop=0.0, probes=probes_of(seen))
         objective = ConsistencyObjective(painter, adapter, seen, painter.card.guidance, options)
         pace = TrainOptions(
-            steps=asked.steps or 2500, batch=16, lr=5e-4, warmup=100, weight_decay=0.0, ema=0.995
+            steps=request.steps or 2500, batch=16, lr=5e-4, warmup=100, weight_decay=0.0, ema=0.995
         )
-        Trainer(objective, pace, asked.run).train(watch=asked.watch)
-        objective.export(asked.run)
-    return asked.run / "fast.safetensors"
+        Trainer(objective, pace, request.run).train(request.progress)
+        objective.export(request.run)
+    return request.run / "fast.safetensors"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from danqing.families.gan import GanPainter, fresh_networks, gan_card, save_latent
-from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
 from danqing.training.gan import GanOptions, GanTask, names_of
 
@@ -17,17 +17,17 @@ PRESET = "sticker"
 
 
 @recipe("gan")
-def gan(asked: Asked) -> Path:
+def gan(request: TrainRequest) -> Path:
     """Train both networks; writes `gan`, the painter's folder."""
-    seen, _ = read(asked)
+    seen, _ = read(request)
     names = names_of(seen)
     generator, discriminator = fresh_networks(PRESET, names)
     duel = GanTask(generator, discriminator, seen, names, GanOptions(r1=1.0, span=200_000))
     options = AdversarialOptions(
-        steps=asked.steps or 12000, batch=32, lr=2e-4, lr_discriminator=2e-4, betas=(0.5, 0.999)
+        steps=request.steps or 12000, batch=32, lr=2e-4, lr_discriminator=2e-4, betas=(0.5, 0.999)
     )
-    average = AdversarialTrainer(duel, options, asked.run).train(watch=asked.watch)
+    average = AdversarialTrainer(duel, options, request.run).train(request.progress)
     generator.load_state_dict(average.state_dict())
     card = gan_card("gan", generator).model_copy(update={"styles": styles_of(seen)})
-    save_latent(GanPainter(card, generator.cpu(), names), asked.run / "gan")
-    return asked.run / "gan"
+    save_latent(GanPainter(card, generator.cpu(), names), request.run / "gan")
+    return request.run / "gan"

@@ -16,7 +16,7 @@ from danqing.core.card import Card
 from danqing.data.dataset import CaptionedImages
 from danqing.families.imagen.folder import Parts, read_parts, save_parts
 from danqing.families.imagen.painter import fresh_parts, painter_of, stage_painter
-from danqing.recipes._recipe import Asked, probes_of, read, recipe, styles_of
+from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe, styles_of
 from danqing.training.cascade import MaskedCaptions, StageObjective, SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions
@@ -29,20 +29,20 @@ CROP = 64  # pixels that a stage learns from at once
 
 
 @recipe("imagen", further=True)
-def imagen(asked: Asked) -> Path:
+def imagen(request: TrainRequest) -> Path:
     """Train the base and the stages; writes `imagen`, the painter's folder."""
-    seen, _ = read(asked)
-    parts = read_parts(shipped_part("imagen")) if asked.further else _fresh(asked.parts, styles_of(seen))
+    seen, _ = read(request)
+    parts = read_parts(shipped_part("imagen")) if request.further else _fresh(request.parts, styles_of(seen))
     for number in range(len(parts.stages)):
         told = "the base" if number == 0 else f"stage {number}"
-        asked.watch(f"{told}: {parts.stages[number].side} pixels")
+        request.report(f"{told}: {parts.stages[number].side} pixels")
         objective = _objective(parts, number, seen)
-        steps = max(1, round((asked.steps or 4000) * SHARES[number]))
+        steps = max(1, round((request.steps or 4000) * SHARES[number]))
         warmup = min(200, 1 + steps // 10)
         pace = TrainOptions(steps=steps, batch=32, lr=1e-3, warmup=warmup, ema=0.9995, sheet_every=1000)
-        Trainer(objective, pace, asked.run / f"stage_{number}").train(watch=asked.watch)
-    save_parts(parts, asked.run / "imagen")
-    return asked.run / "imagen"
+        Trainer(objective, pace, request.run / f"stage_{number}").train(request.progress)
+    save_parts(parts, request.run / "imagen")
+    return request.run / "imagen"
 
 
 def _objective(parts: Parts, number: int, seen: CaptionedImages) -> StageObjective:

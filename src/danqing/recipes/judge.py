@@ -14,7 +14,7 @@ from pathlib import Path
 
 from danqing.data.dataset import CaptionedImages, read_imagefolder
 from danqing.nets.judge import Judge, JudgeConfig
-from danqing.recipes._recipe import Asked, recipe
+from danqing.recipes._recipe import TrainRequest, recipe
 from danqing.training.classifier import JudgeObjective
 from danqing.training.trainer import Trainer, TrainOptions
 
@@ -23,23 +23,25 @@ STEPS = 2700
 
 
 @recipe("judge")
-def judge(asked: Asked) -> Path:
+def judge(request: TrainRequest) -> Path:
     """Train the judge and measure its reliability; writes `judge`."""
-    pictures = read_imagefolder(asked.data, watch=asked.watch)
+    pictures = read_imagefolder(request.data, progress=request.progress)
     pictures.require("concept", "style")
     concepts, styles = (tuple(sorted(set(pictures.column(column)))) for column in ("concept", "style"))
-    config, steps, found = JudgeConfig(concepts, styles), asked.steps or STEPS, []
+    config, steps, found = JudgeConfig(concepts, styles), request.steps or STEPS, []
     for k in range(FOLDS):
         rest, left_out = pictures.parted(partial(_in_fold, k))
-        run = asked.run / f"fold{k}"
-        concept, style = _trained(rest, left_out, config, steps // 3, run, asked).accuracy()
-        asked.watch(f"fold {k}: left-out concept {concept:.3f}, style {style:.3f}, {len(left_out)} pictures")
+        run = request.run / f"fold{k}"
+        concept, style = _trained(rest, left_out, config, steps // 3, run, request).accuracy()
+        request.report(
+            f"fold {k}: left-out concept {concept:.3f}, style {style:.3f}, {len(left_out)} pictures"
+        )
         found.append((concept, len(left_out)))
     reliability = sum(c * n for c, n in found) / sum(n for _, n in found)
-    asked.watch(f"reliability: concept top-1 {reliability:.3f} on pictures left out")
+    request.report(f"reliability: concept top-1 {reliability:.3f} on pictures left out")
     config = dataclasses.replace(config, reliability=round(reliability, 4))
-    _trained(pictures, pictures, config, steps, asked.run / "all", asked).export(asked.run / "judge")
-    return asked.run / "judge"
+    _trained(pictures, pictures, config, steps, request.run / "all", request).export(request.run / "judge")
+    return request.run / "judge"
 
 
 def _in_fold(k: int, row: dict[str, object]) -> bool:
@@ -54,10 +56,10 @@ def _trained(
     config: JudgeConfig,
     steps: int,
     run: Path,
-    asked: Asked,
+    request: TrainRequest,
 ) -> JudgeObjective:
     """One training from scratch."""
     objective = JudgeObjective(Judge(config), pictures, probe)
     options = TrainOptions(steps=steps, batch=64, lr=3e-3, weight_decay=0.05, ema=0.99, sheet_every=10**9)
-    Trainer(objective, options, run).train(watch=asked.watch)
+    Trainer(objective, options, run).train(request.progress)
     return objective

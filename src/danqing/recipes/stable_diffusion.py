@@ -26,7 +26,7 @@ from danqing.core.errors import BadBrief
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages
 from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS, painter_of
-from danqing.recipes._recipe import Asked, probes_of, read, recipe, styles_of
+from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe, styles_of
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.weights.diffusers_folder import Parts, read_folder
@@ -61,27 +61,27 @@ PACE = TrainOptions(steps=5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet
 
 
 @recipe("stable_diffusion", further=True)
-def stable_diffusion(asked: Asked) -> Path:
+def stable_diffusion(request: TrainRequest) -> Path:
     """Train the UNet; writes `unet`, a diffusers component, the words it learned with, and its card."""
-    return trained(asked, PACE)
+    return trained(request, PACE)
 
 
-def trained(asked: Asked, pace: TrainOptions) -> Path:
-    """The UNet at that pace, but for the steps that were asked for; see `stable_diffusion`."""
-    seen, _ = read(asked)
-    parts = _shipped(asked.parts) if asked.further else fresh(asked.parts)
+def trained(request: TrainRequest, pace: TrainOptions) -> Path:
+    """The UNet at that pace, but for the steps that were request for; see `stable_diffusion`."""
+    seen, _ = read(request)
+    parts = _shipped(request.parts) if request.further else fresh(request.parts)
     painter = painter_of(parts)
     painter.place(chosen_device())  # so that pictures are encoded there
     wide = WIDE if bool((seen.pictures[:, 3] == 0).any()) else 0.0  # around photos there is nothing to paint
     options = DiffusionOptions(probes=probes_of(seen), wide=wide)
     objective = DiffusionObjective(painter, parts.unet, seen, options)
-    pace = replace(pace, steps=asked.steps or pace.steps)
-    Trainer(objective, pace, asked.run).train(watch=asked.watch)
-    objective.export(asked.run / "unet")
-    parts.text_encoder.save_pretrained(asked.run / "text_encoder")
-    parts.tokenizer.save_pretrained(asked.run / "tokenizer")
-    write_json(_card(seen).model_dump(mode="json"), asked.run / "card.json")
-    return asked.run / "unet"
+    pace = replace(pace, steps=request.steps or pace.steps)
+    Trainer(objective, pace, request.run).train(request.progress)
+    objective.export(request.run / "unet")
+    parts.text_encoder.save_pretrained(request.run / "text_encoder")
+    parts.tokenizer.save_pretrained(request.run / "tokenizer")
+    write_json(_card(seen).model_dump(mode="json"), request.run / "card.json")
+    return request.run / "unet"
 
 
 def _card(pictures: CaptionedImages) -> Card:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from danqing.recipes._recipe import Asked, recipe
+from danqing.recipes._recipe import TrainRequest, recipe
 from danqing.recipes.stable_diffusion import trained
 from danqing.training.trainer import TrainOptions
 
@@ -21,6 +21,6 @@ PACE = TrainOptions(
 
 
 @recipe("stable_diffusion_gpu", further=True)
-def stable_diffusion_gpu(asked: Asked) -> Path:
+def stable_diffusion_gpu(request: TrainRequest) -> Path:
     """Train the UNet; writes `unet`, a diffusers component."""
-    return trained(asked, PACE)
+    return trained(request, PACE)

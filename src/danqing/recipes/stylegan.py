@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from danqing.families.stylegan.painter import StylePainter, fresh_networks, save_latent, style_card
-from danqing.recipes._recipe import Asked, read, recipe, styles_of
+from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
 from danqing.training.gan import GanOptions, GanTask, names_of
 
@@ -18,16 +18,16 @@ BATCH = 32
 
 
 @recipe("stylegan")
-def stylegan(asked: Asked) -> Path:
+def stylegan(request: TrainRequest) -> Path:
     """Train both networks; writes `stylegan`, the painter's folder."""
-    seen, _ = read(asked)
+    seen, _ = read(request)
     names = names_of(seen)
     generator, discriminator = fresh_networks("sticker", names)
     r1 = 0.02 * generator.size**2 / BATCH
     duel = GanTask(generator, discriminator, seen, names, GanOptions(r1=r1, path=2.0))
-    options = AdversarialOptions(steps=asked.steps or 10000, batch=BATCH)
-    average = AdversarialTrainer(duel, options, asked.run).train(watch=asked.watch)
+    options = AdversarialOptions(steps=request.steps or 10000, batch=BATCH)
+    average = AdversarialTrainer(duel, options, request.run).train(request.progress)
     generator.load_state_dict(average.state_dict())
     card = style_card("stylegan", generator).model_copy(update={"styles": styles_of(seen)})
-    save_latent(StylePainter(card, generator.cpu(), names), asked.run / "stylegan")
-    return asked.run / "stylegan"
+    save_latent(StylePainter(card, generator.cpu(), names), request.run / "stylegan")
+    return request.run / "stylegan"

@@ -9,21 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from danqing.nets.upscaler import Upscaler
-from danqing.recipes._recipe import Asked, read, recipe
+from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.training.upscaler import UpscalerObjective
 
 
 @recipe("upscaler")
-def upscaler(asked: Asked) -> Path:
+def upscaler(request: TrainRequest) -> Path:
     """Train the upscaler; writes `upscaler`."""
-    seen, unseen = (part.where(lambda row: row.get("style") != "3d") for part in read(asked))
+    seen, unseen = (part.where(lambda row: row.get("style") != "3d") for part in read(request))
     objective = UpscalerObjective(Upscaler(), seen, unseen)
     options = TrainOptions(
-        steps=asked.steps or 3000, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
+        steps=request.steps or 3000, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
     )
-    Trainer(objective, options, asked.run).train(watch=asked.watch)
+    Trainer(objective, options, request.run).train(request.progress)
     ours, bicubic = objective.eval().psnr()
-    asked.watch(f"held-out PSNR {ours:.2f} dB, bicubic {bicubic:.2f} dB")
-    objective.export(asked.run / "upscaler")
-    return asked.run / "upscaler"
+    request.report(f"held-out PSNR {ours:.2f} dB, bicubic {bicubic:.2f} dB")
+    objective.export(request.run / "upscaler")
+    return request.run / "upscaler"

@@ -12,7 +12,7 @@ import torch
 
 from danqing.families import open_clip_scorer
 from danqing.families.vit import build_vit, start_from_clip
-from danqing.recipes._recipe import Asked, read, recipe
+from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.training.vit import VitObjective
 
@@ -20,18 +20,18 @@ STEPS = 3000
 
 
 @recipe("vit")
-def vit(asked: Asked) -> Path:
+def vit(request: TrainRequest) -> Path:
     """Train a ViT to name things; writes `vit`."""
-    seen, unseen = read(asked)
+    seen, unseen = read(request)
     seen.require("concept")
     torch.manual_seed(0)
     model = build_vit("sticker", sorted(set(seen.column("concept")) | set(unseen.column("concept"))))
     objective = VitObjective(model, seen, unseen)
     start_from_clip(model, open_clip_scorer(), objective.pictures(64))
     options = TrainOptions(
-        steps=asked.steps or STEPS, batch=64, lr=5e-4, warmup=100, weight_decay=0.05, ema=0.99
+        steps=request.steps or STEPS, batch=64, lr=5e-4, warmup=100, weight_decay=0.05, ema=0.99
     )
-    Trainer(objective, options, asked.run).train(watch=asked.watch)
-    asked.watch(f"held-out pictures named right: {objective.eval().accuracy():.3f}")
-    objective.export(asked.run / "vit")
-    return asked.run / "vit"
+    Trainer(objective, options, request.run).train(request.progress)
+    request.report(f"held-out pictures named right: {objective.eval().accuracy():.3f}")
+    objective.export(request.run / "vit")
+    return request.run / "vit"

@@ -14,20 +14,20 @@ from pathlib import Path
 from danqing.data.lexicon import lexicon
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
-from danqing.recipes._recipe import Asked, read, recipe
+from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.training.words import SUFFIXES, WordsObjective
 
 
 @recipe("words")
-def words(asked: Asked) -> Path:
+def words(request: TrainRequest) -> Path:
     """Teach the shipped painter's text tower; writes `text_encoder`, a part of a diffusers folder."""
-    seen, _ = read(asked)
+    seen, _ = read(request)
     painter = open_painter("stickers")
     assert isinstance(painter, DiffusionPainter)
     objective = WordsObjective(painter, seen.rows, lexicon())
     pace = TrainOptions(
-        steps=asked.steps or 16000,
+        steps=request.steps or 16000,
         batch=128,
         lr=5e-4,
         warmup=100,
@@ -35,11 +35,13 @@ def words(asked: Asked) -> Path:
         ema=0.995,
         sheet_every=1000,
     )
-    Trainer(objective, pace, asked.run).train(watch=asked.watch)
-    objective.export(asked.run / "text_encoder")
+    Trainer(objective, pace, request.run).train(request.progress)
+    objective.export(request.run / "text_encoder")
     for language in SUFFIXES:
         learned, left_out = (
             objective.accuracy(part, language) for part in (objective.learned, objective.left_out)
         )
-        asked.watch(f"{language}: nearest to the right name {learned:.3f}, of words left out {left_out:.3f}")
-    return asked.run / "text_encoder"
+        request.report(
+            f"{language}: nearest to the right name {learned:.3f}, of words left out {left_out:.3f}"
+        )
+    return request.run / "text_encoder"

@@ -18,6 +18,7 @@ from torch.optim import Adam
 
 from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.nets.latent import LatentGenerator
 from danqing.training import checkpoint
 from danqing.training.gan import GanTask
@@ -61,21 +62,21 @@ class AdversarialTrainer(Run):
             Adam(duel.discriminator.parameters(), options.lr_discriminator, options.betas, eps=1e-8),
         )
         self._signs = Signs(options.patience)
-        self._watch: Callable[[str], object] | None = None
+        self._progress: ProgressCallback = no_progress
 
     def train(
-        self, watch: Callable[[str], object] | None = None, look: Callable[[int], None] | None = None
+        self, progress: ProgressCallback = no_progress, look: Callable[[int], None] | None = None
     ) -> LatentGenerator:
         """Run to the last step; returns the averaged generator.
 
-        watch: called with each line of progress, and with what looks wrong. look: called with the step after
+        progress: also told what looks wrong. look: called with the step after
         each sheet.
 
         Raises:
             NotFinite: a loss or a gradient is NaN or infinite; the last good checkpoint stays.
         """
-        self._watch = watch
-        self._loop(watch, look)
+        self._progress = progress
+        self._loop(progress, look)
         return self.duel.average
 
     @contextmanager
@@ -92,8 +93,7 @@ class AdversarialTrainer(Run):
             told |= self._learned(self._optimisers.generator, duel.generator_losses(size, rng, step), step)
         duel.follow((step + 1) * size, size)
         for line in self._signs.of(told):
-            if self._watch is not None:
-                self._watch(f"step {step + 1}: {line}")
+            self._progress(Progress(step + 1, self._pace.steps, f"step {step + 1}: {line}"))
         return told
 
     def _learned(self, optimiser: Adam, losses: dict[str, Tensor], step: int) -> dict[str, float]:

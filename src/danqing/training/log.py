@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from danqing.core.files import replacing
+from danqing.core.progress import Progress, ProgressCallback
 
 
 class Log:
@@ -16,10 +16,8 @@ class Log:
     start: the step a run continues from; lines of later steps, which will run again, are dropped.
     """
 
-    def __init__(
-        self, path: Path, start: int, steps: int, batch: int, watch: Callable[[str], object] | None
-    ) -> None:
-        self._path, self._steps, self._batch, self._watch = path, steps, batch, watch
+    def __init__(self, path: Path, start: int, steps: int, batch: int, progress: ProgressCallback) -> None:
+        self._path, self._steps, self._batch, self._progress = path, steps, batch, progress
         _cut(path, start)
         self._sums: dict[str, float] = {}
         self._count = 0
@@ -39,9 +37,9 @@ class Log:
         rate = self._count * self._batch / seconds
         left = (self._steps - step) * seconds / self._count
         self._append({"step": step, **means, "pictures_per_second": rate})
-        if self._watch is not None:
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-            self._watch(f"step {step}/{self._steps}  {shown}  {rate:.1f} pictures/s  {_clock(left)} left")
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        line = f"step {step}/{self._steps}  {shown}  {rate:.1f} pictures/s  {_clock(left)} left"
+        self._progress(Progress(step, self._steps, line))
         self._sums, self._count, self._since = {}, 0, time.monotonic()
 
     def _append(self, row: dict[str, float]) -> None:

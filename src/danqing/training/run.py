@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from danqing.core.files import replacing
+from danqing.core.progress import ProgressCallback
 from danqing.training.checkpoint import Progress
 from danqing.training.log import Log
 
@@ -46,11 +47,11 @@ class Run(ABC):
         self._pace = pace
         self._at = Progress(0, 0.0)
 
-    def _loop(self, watch: Callable[[str], object] | None, look: Callable[[int], None] | None) -> None:
-        """From the last checkpoint to the last step; `watch` and `look` as in `Trainer.train`."""
+    def _loop(self, progress: ProgressCallback, look: Callable[[int], None] | None) -> None:
+        """From the last checkpoint to the last step; `progress` and `look` as in `Trainer.train`."""
         self._resume()
         pace = self._pace
-        log = Log(self.run / "log.csv", self._at.step, pace.steps, pace.batch, watch)
+        log = Log(self.run / "log.csv", self._at.step, pace.steps, pace.batch, progress)
         started = time.monotonic() - self._at.seconds
         for step in range(self._at.step, pace.steps):
             losses = self._step(step)

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
+from danqing.core.progress import ProgressCallback, no_progress
 from danqing.training import checkpoint
 from danqing.training.objective import Batch, Objective
 from danqing.training.prefetch import Prefetcher
@@ -77,11 +78,11 @@ class Trainer(Run):
         self._ahead: Prefetcher | None = None
 
     def train(
-        self, watch: Callable[[str], object] | None = None, look: Callable[[int], None] | None = None
+        self, progress: ProgressCallback = no_progress, look: Callable[[int], None] | None = None
     ) -> Objective:
         """Run to the last step; returns the objective holding its EMA weights.
 
-        watch: called with each line of progress. look: called with the step after each sheet, with the EMA
+        look: called with the step after each sheet, with the EMA
         weights in place.
 
         Raises:
@@ -90,7 +91,7 @@ class Trainer(Run):
         if self._accelerator.device.type != "cpu":  # where it would only take turns with the learning
             self._ahead = Prefetcher(self._draw)
         try:
-            self._loop(watch, look)
+            self._loop(progress, look)
         finally:
             if self._ahead is not None:
                 self._ahead.close()

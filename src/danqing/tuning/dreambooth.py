@@ -8,7 +8,7 @@ Differs from DreamBooth: min-SNR weights, if any, are on both terms; times are s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from danqing.core.errors import BadData
 from danqing.core.files import replacing
 from danqing.core.images import from_pil
 from danqing.core.painter import Conditioning
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.seeds import Seeds
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
@@ -191,7 +192,7 @@ def prior_latents(
     count: int,
     seed: int,
     folder: Path,
-    watch: Callable[[str], object] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Tensor:
     """What the painter itself paints for `words` by default, as latents [count c h w]; kept in `folder`.
 
@@ -213,8 +214,9 @@ def prior_latents(
         seeds = Seeds.of(first, min(_AT_ONCE, seed + count - first))
         *_, last = painter.steps(brief, conditioning, painter.begin(brief, conditioning, seeds))
         done.append(last.state.cpu())
-        if watch is not None:
-            watch(f"painting {words!r} to remember it by: {first - seed + len(seeds)}/{count}")
+        number = first - seed + len(seeds)
+        line = f"painting {words!r} to remember it by: {number}/{count}"
+        progress(Progress(number, count, line))
     latents = torch.cat(done)
     with replacing(path) as draft:
         save_file({"latents": latents}, draft)

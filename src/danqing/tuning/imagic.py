@@ -18,13 +18,13 @@ from torch import Generator, Tensor
 from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import Conditioning
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.tuning.adapter import Adapter, attached
 from danqing.tuning.dreambooth import frozen
 from danqing.tuning.lora import ATTENTION, RESNETS, fresh, gentleness
 
-Watch = Callable[[str], object]
 Loss = Callable[[Generator], Tensor]
 ETA_MAX = 1.5  # beyond it pictures fall apart
 
@@ -86,22 +86,22 @@ def imagic(
     picture: Tensor,
     brief: ResolvedBrief,
     options: ImagicOptions | None = None,
-    watch: Watch | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Edit:
     """Prepare to edit a picture [1 c h w] in [-1, 1] towards the words of a settled brief.
 
-    Paint with `attached(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`. watch:
-    called with each line of progress; what it raises stops the preparation. However it ends, the painter is
-    bit-identical afterwards.
+    Paint with `attached(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`.
+
+    progress: what it raises stops the preparation; however it ends, the painter is bit-identical afterwards.
 
     Raises:
         NotFinite: the numbers broke down.
     """
     options = options or ImagicOptions()
     target, latents = painter.condition(brief), painter.codec.encode(picture)
-    optimised, first = reconstructing_words(painter, latents, target, options, watch)
+    optimised, first = reconstructing_words(painter, latents, target, options, progress)
     adapter, second = reconstructing_model(
-        painter, latents, replace(target, tokens=optimised), options, watch
+        painter, latents, replace(target, tokens=optimised), options, progress
     )
     return Edit(target, optimised, adapter, (first, second))
 
@@ -111,7 +111,7 @@ def reconstructing_words(
     latents: Tensor,
     target: Conditioning,
     options: ImagicOptions,
-    watch: Watch | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> tuple[Tensor, float]:
     """Step (a): token states [1 l d] near `target` that best denoise latents [1 c h w]; the error."""
     tokens = target.tokens.detach().clone().requires_grad_(True)
@@ -119,7 +119,7 @@ def reconstructing_words(
     def loss(rng: Generator) -> Tensor:
         return _reconstruction(painter, latents, replace(target, tokens=tokens), options.times, rng)
 
-    descent = _Descent(options.words_steps, options.words_lr, options.seed, "words", watch)
+    descent = _Descent(options.words_steps, options.words_lr, options.seed, "words", progress)
     with frozen(painter):
         error = descent([tokens], loss)
     return tokens.detach(), error
@@ -130,7 +130,7 @@ def reconstructing_model(
     latents: Tensor,
     words: Conditioning,
     options: ImagicOptions,
-    watch: Watch | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> tuple[Adapter, float]:
     """Step (b): an adapter with which latents [1 c h w] are best denoised at `words`; the error."""
     endings = {"unet": ATTENTION + (RESNETS if options.convs else ())}
@@ -140,7 +140,7 @@ def reconstructing_model(
         return _reconstruction(painter, latents, words, options.times, rng)
 
     lr = options.model_lr * gentleness(adapter.factors)
-    descent = _Descent(options.model_steps, lr, options.seed + 1, "model", watch)
+    descent = _Descent(options.model_steps, lr, options.seed + 1, "model", progress)
     with frozen(painter), attached(painter, {adapter: 1.0}):
         error = descent(adapter.tensors(), loss)
     return adapter.detached(), error
@@ -164,7 +164,7 @@ class _Descent:
     lr: float
     seed: int
     what: str
-    watch: Watch | None
+    progress: ProgressCallback
 
     def __call__(self, learned: Sequence[Tensor], loss: Loss) -> float:
         """Minimise; returns the mean loss of the last tenth.
@@ -172,17 +172,18 @@ class _Descent:
         Raises:
             NotFinite: the loss is NaN or infinite.
         """
-        optimiser, rng, told = torch.optim.Adam(learned, lr=self.lr), Generator().manual_seed(self.seed), []
+        optimiser, rng, losses = torch.optim.Adam(learned, lr=self.lr), Generator().manual_seed(self.seed), []
         for step in range(self.steps):
             optimiser.param_groups[0]["lr"] = self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
             error = loss(rng)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(error)
             optimiser.step()
-            told.append(float(error.detach()))
-            if not math.isfinite(told[-1]):
-                raise NotFinite(f"{self.what}: loss {told[-1]} at step {step}: use a lower learning rate")
-            if self.watch is not None and (step + 1) % 10 == 0:
-                self.watch(f"{self.what}: step {step + 1}/{self.steps}  loss {told[-1]:.4f}")
-        last = told[-max(1, self.steps // 10) :]
+            losses.append(float(error.detach()))
+            if not math.isfinite(losses[-1]):
+                raise NotFinite(f"{self.what}: loss {losses[-1]} at step {step}: use a lower learning rate")
+            if (step + 1) % 10 == 0:
+                line = f"{self.what}: step {step + 1}/{self.steps}  loss {losses[-1]:.4f}"
+                self.progress(Progress(step + 1, self.steps, line))
+        last = losses[-max(1, self.steps // 10) :]
         return sum(last) / max(1, len(last))

@@ -5,13 +5,14 @@ The noise holds what the picture is, so that an edit takes two walks and no lear
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from danqing.core.brief import ResolvedBrief
 from danqing.core.painter import Canvas, InputImages
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.seeds import Seeds
 from danqing.diffusion.inversion import invert as invert
 from danqing.diffusion.painter import DiffusionPainter
@@ -24,12 +25,12 @@ def edited(
     target: ResolvedBrief,
     region: Tensor | None = None,
     mend: int = 1,
-    watch: Callable[[Canvas], object] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Canvas:
     """A picture [1 c h w] in [-1, 1] of what `source` says, painted as `target` says; both are settled.
 
     The target's steps, strength and guidance count; its sampler is DDIM. region: [1 1 h w], 1 where to
-    repaint. watch: called after every step of painting. Returns the last canvas, for `Painter.finish`.
+    repaint. progress: counts steps of painting. Returns the last canvas, for `Painter.finish`.
 
     Raises:
         BadBrief: a strength that leaves no step. NotFinite: the numbers broke down.
@@ -42,6 +43,5 @@ def edited(
     noise = invert(painter, words.image, painter.condition(source), levels, mend)
     canvas = replace(canvas, state=noise)
     for canvas in painter.steps(target, words, canvas):  # noqa: B020  the canvas moves along
-        if watch is not None:
-            watch(canvas)
+        progress(Progress(canvas.step, canvas.of, preview=partial(painter.preview, canvas)))
     return canvas

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from danqing.core.errors import BadBrief, BadData
 from danqing.core.files import replacing
+from danqing.core.progress import ProgressCallback, no_progress
 from danqing.core.registry import Registry
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.clip import ClipScorer
@@ -29,8 +30,6 @@ from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, fresh, gentleness
 from danqing.tuning.monitor import Monitor
 from danqing.tuning.rare_token import rare_token
 from danqing.tuning.textual_inversion import first_vectors, text_encoder
-
-Watch = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,12 @@ def learn(
     options: LearnOptions,
     run: Path,
     clip: ClipScorer | None = None,
-    watch: Watch | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Adapter:
     """Learn a subject from pictures [n c h w] in [-1, 1] (see `dreambooth.subject_pictures`).
 
     run: a folder for checkpoints, sheets and logs; a second call continues there, bit-equal. clip: scores the
-    sheets (`monitor.Monitor`). watch: called with each line of progress; what it raises stops the learning.
+    sheets (`monitor.Monitor`). progress: what it raises stops the learning.
     However it ends, the painter is bit-identical afterwards.
 
     Raises:
@@ -133,7 +132,7 @@ def learn(
         raise BadBrief("keep_best needs a CLIP to tell what is best: give one, or leave keep_best out")
     method = METHODS[options.method]
     _claim(run, painter, pictures, options)
-    prior = _prior(painter, options, run, watch) if method.prior and options.prior_weight > 0 else None
+    prior = _prior(painter, options, run, progress) if method.prior and options.prior_weight > 0 else None
     begun = method.begin(painter, options)
     subject = Shots(encoded(painter, pictures, options.mirror), _sentences(options, begun.trigger))
     probes, plain = (_probes(painter, thing) for thing in (begun.trigger, options.kind))
@@ -142,7 +141,7 @@ def learn(
         objective = SubjectObjective(painter, begun, subject, prior, probes, loss)
         monitor = None if clip is None else Monitor(objective, clip, pictures, plain, run)
         lr = options.lr or method.lr * gentleness(begun.factors)
-        Trainer(objective, _pace(options, lr), run).train(watch, monitor)
+        Trainer(objective, _pace(options, lr), run).train(progress, monitor)
     if options.keep_best and monitor is not None and monitor.best.is_file():
         return _described(read_adapter(monitor.best), painter, options)
     return _described(begun.detached(), painter, options)
@@ -170,10 +169,10 @@ def _pace(options: LearnOptions, lr: float) -> TrainOptions:
     )
 
 
-def _prior(painter: DiffusionPainter, options: LearnOptions, run: Path, watch: Watch | None) -> Shots:
+def _prior(painter: DiffusionPainter, options: LearnOptions, run: Path, progress: ProgressCallback) -> Shots:
     words = _sentences(options, options.kind)
     return Shots(
-        prior_latents(painter, words[0], options.prior_count, options.seed, run / "prior", watch), words
+        prior_latents(painter, words[0], options.prior_count, options.seed, run / "prior", progress), words
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from danqing.interfaces.cli.progress import counting
 
 app = typer.Typer(help="Build data sets of captioned pictures.", add_completion=False)
 
@@ -42,8 +42,8 @@ def stickers(
     for name in chosen:
         if name not in STYLE_WORDS:
             raise BadBrief(unknown("style", name, STYLE_WORDS))
-    with _progress("fetching drawings", "rendering") as watch:
-        count = build(folder, cache, StickerOptions(size=size, known_only=known, styles=chosen), watch)
+    with counting("fetching drawings", "rendering") as progress:
+        count = build(folder, cache, StickerOptions(size=size, known_only=known, styles=chosen), progress)
     typer.echo(f"{count} pictures", err=True)
     typer.echo(folder)
 
@@ -69,8 +69,8 @@ def scenes(
 
     if folder.resolve() == stickers.resolve():
         raise BadBrief(f"{str(folder)!r} is the data set itself: give another folder for the larger one")
-    with _progress("reading", "composing") as watch:
-        count = compose(stickers, folder, SceneOptions(colours, counts, places), watch)
+    with counting("reading", "composing") as progress:
+        count = compose(stickers, folder, SceneOptions(colours, counts, places), progress)
     typer.echo(f"{count} pictures", err=True)
     typer.echo(folder)
 
@@ -114,18 +114,3 @@ def filter_folder(
     stay, count = write_manifest(judged(folder, limits, eyes), folder / MANIFEST)
     typer.echo(f"{stay} of {count} pictures stay", err=True)
     typer.echo(folder / MANIFEST)
-
-
-@contextmanager
-def _progress(before: str, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, and what moves it: called with (done, of how many)."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(before, total=None)
-
-        def watch(done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total)
-
-        yield watch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,16 +11,16 @@ import typer
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.files import replacing
+from danqing.core.progress import ProgressCallback
 from danqing.interfaces.cli.options import CONTEXT, set_signature
 from danqing.interfaces.cli.places import check_place
+from danqing.interfaces.cli.progress import counting
 from danqing.interfaces.cli.tables import split_commas
 from danqing.weights.shipped import shipped
 
 if TYPE_CHECKING:  # torch, which `--help` must not load
     from danqing.data.dataset import CaptionedImages
     from danqing.evaluation.evaluate import EvaluationOptions
-
-Watch = Callable[[str, int, int], None]
 
 
 def _number(name: str, default: int, least: int, help: str) -> Parameter:
@@ -71,9 +70,6 @@ def evaluate(
 
     danqing evaluate --data my-stickers --all
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from danqing.data.dataset import read_imagefolder
     from danqing.evaluation.evaluate import EvaluationOptions
 
@@ -92,27 +88,26 @@ def evaluate(
     numbers["chinese"] = min(numbers["chinese"], numbers["seen"])
     options = EvaluationOptions(**numbers, fast=fast)
     real = read_imagefolder(data)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("painting", total=None)
-
-        def watch(what: str, done: int, of: int) -> None:
-            progress.update(task, description=f"painting {what}", completed=done, total=of)
-
+    with counting("painting") as progress:
         if table:
-            _table(several, real, options, watch)
+            _table(several, real, options, progress)
         else:
-            _page(several[0], real, options, watch, sheet)
+            _page(several[0], real, options, progress, sheet)
 
 
 def _page(
-    model: str, real: CaptionedImages, options: EvaluationOptions, watch: Watch, sheet: Path | None
+    model: str,
+    real: CaptionedImages,
+    options: EvaluationOptions,
+    progress: ProgressCallback,
+    sheet: Path | None,
 ) -> None:
     """One model, every figure."""
     from danqing.apps._generate import with_adapters
     from danqing.evaluation.opening import open_evaluator
     from danqing.training.sheets import sheet_of
 
-    evaluator = open_evaluator(model, real, watch)
+    evaluator = open_evaluator(model, real, progress)
     painter = evaluator.painter
     with with_adapters(painter, Brief(prompt="-", fast=options.fast).resolved(painter.card)):
         report = evaluator.report(options)
@@ -124,11 +119,13 @@ def _page(
             sheet_of(report.painted["seen"][:100], columns=10).save(draft)
 
 
-def _table(models: list[str], real: CaptionedImages, options: EvaluationOptions, watch: Watch) -> None:
+def _table(
+    models: list[str], real: CaptionedImages, options: EvaluationOptions, progress: ProgressCallback
+) -> None:
     """Many models, a line each, in Markdown."""
     from danqing.evaluation.opening import compared
 
-    for k, line in enumerate(compared(models, real, options, watch)):
+    for k, line in enumerate(compared(models, real, options, progress)):
         if k == 0:
             typer.echo(f"| {' | '.join(line.cells)} |")
             typer.echo("|---" * len(line.cells) + "|")

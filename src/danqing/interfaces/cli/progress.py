@@ -46,3 +46,16 @@ def working(model: str, doing: str) -> Iterator[ProgressCallback]:
                 bar.update(task, total=progress.of, completed=progress.step)
 
         yield move
+
+
+@contextmanager
+def counting(before: str, doing: str = "") -> Iterator[ProgressCallback]:
+    """Yield what to call with the progress of some work without a model. It moves a bar on a terminal.
+
+    before: shown until the first step. doing: shown from then on; empty for the messages of the work.
+    """
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(before, total=None)
+        yield lambda progress: bar.update(
+            task, description=doing or progress.message, completed=progress.step, total=progress.of or None
+        )

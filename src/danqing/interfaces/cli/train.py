@@ -44,7 +44,7 @@ def train(
 
     danqing paint "a red apple" --model runs/gan/gan
     """
-    from danqing.recipes._recipe import Asked, check_name, open_recipe, summaries
+    from danqing.recipes._recipe import TrainRequest, check_name, open_recipe, summaries
 
     if listing or not what:
         _tell(summaries())
@@ -52,14 +52,21 @@ def train(
     check_name(what)
     run = Path("runs") / what if run is None else run
     check_writable(run / "log.csv")
-    asked = Asked(data, run, run.parent if parts is None else parts, steps, further, typer.echo)
+    request = TrainRequest(
+        data,
+        run,
+        run.parent if parts is None else parts,
+        steps,
+        further,
+        lambda event: typer.echo(event.message),
+    )
 
     import torch
 
     torch.set_num_threads(threads or torch.get_num_threads())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the initial weights
-        weights = open_recipe(what)(asked)
+        weights = open_recipe(what)(request)
     typer.echo(weights)
     if (weights / "card.json").exists():
         typer.echo(f'paint with it: danqing paint "a red apple" --model {weights}', err=True)
