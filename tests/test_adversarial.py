@@ -27,6 +27,7 @@ from danqing.training.adversarial_losses import (
 )
 from danqing.training.gan import GanOptions, GanTask, names_of
 from danqing.training.trainer import step_generator
+from tests.progress import Lines
 from tests.tiny import stickers
 
 DATA = stickers()
@@ -369,8 +370,8 @@ def test_files_of_a_run(tmp_path):
 def test_nan_stops_and_the_last_good_checkpoint_stays(tmp_path):
     trainer = AdversarialTrainer(duel_of("dcgan"), options(save_every=3), tmp_path)
 
-    def poison(text):
-        if text.startswith("step 4/"):
+    def poison(event):
+        if event.message.startswith("step 4/"):
             with torch.no_grad():
                 next(trainer.duel.generator.parameters()).fill_(float("nan"))
 
@@ -403,9 +404,9 @@ def test_signs_reach_whoever_watches(tmp_path):
     with torch.no_grad():
         for parameter in duel.generator.parameters():
             parameter.zero_()
-    told = []
+    told = Lines()
     frozen = options(steps=21, patience=20, lr=0.0, lr_discriminator=0.0, log_every=1000, save_every=1000)
-    AdversarialTrainer(duel, frozen, tmp_path).train(lambda event: told.append(event.message))
+    AdversarialTrainer(duel, frozen, tmp_path).train(told)
     assert [line for line in told if "mode collapse" in line and line.startswith("step 20: ")]
 
 

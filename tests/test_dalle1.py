@@ -34,6 +34,7 @@ from danqing.training.codebook import codebook_start, means
 from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, perplexity
 from danqing.training.tokens import TokenObjective, TokenOptions, views
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
+from tests.progress import Lines
 from tests.tiny import stickers
 
 DATA = stickers()
@@ -651,11 +652,9 @@ def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):
     from tests.test_recipes import folder_of
 
     monkeypatch.setattr(recipes, "PRESET", "tiny")
-    lines = []
+    lines = Lines()
     data = folder_of(stickers(), tmp_path / "data")
-    asked = TrainRequest(
-        data, tmp_path / "run", tmp_path, steps=2, progress=lambda event: lines.append(event.message)
-    )
+    asked = TrainRequest(data, tmp_path / "run", tmp_path, steps=2, progress=lines)
     files = []
     for _ in range(2):
         folder = recipes.dalle1(asked)

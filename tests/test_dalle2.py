@@ -36,6 +36,7 @@ from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.training.unclip import DecoderObjective, started
+from tests.progress import Lines
 from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
 
@@ -537,10 +538,8 @@ def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(tmp_path
     small = dalle2.random_painter()
     monkeypatch.setattr(recipe, "PRESET", "tiny")
     monkeypatch.setattr(recipe, "open_clip_scorer", lambda: _Seeing(small))
-    told = []
-    asked = TrainRequest(
-        data, tmp_path / "run", tmp_path, 1, progress=lambda event: told.append(event.message)
-    )
+    told = Lines()
+    asked = TrainRequest(data, tmp_path / "run", tmp_path, 1, progress=told)
     weights = recipe.dalle2(asked)
     first = {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}
     assert len([line for line in told if "none.png" in line]) == 1

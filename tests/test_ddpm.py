@@ -355,7 +355,7 @@ def test_an_interrupted_run_goes_on_bit_equal(tmp_path):
     class KilledError(Exception):
         """What ends a run from outside."""
 
-    def killed(line):
+    def killed(event):
         if event.message.startswith("step 3/"):
             raise KilledError
 

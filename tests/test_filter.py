@@ -23,6 +23,7 @@ from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.interfaces.cli import main as cli
 from danqing.training.clip import ClipObjective
 from danqing.training.trainer import Trainer, TrainOptions
+from tests.progress import Lines
 from tests.tiny import stickers
 
 
@@ -142,8 +143,8 @@ def test_bad_files_are_listed_skipped_and_counted(tmp_path):
     names = ("a", "b", "tiny", "broken", "missing")
     lines = [json.dumps({"file_name": f"{name}.png", "text": name}) for name in names]
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
-    told = []
-    assert len(read_imagefolder(tmp_path, progress=lambda event: told.append(event.message))) == 2
+    told = Lines()
+    assert len(read_imagefolder(tmp_path, progress=told)) == 2
     assert [line.split("'")[1] for line in told[:3]] == ["tiny.png", "broken.png", "missing.png"]
     assert told[3] == "3 of 5 pictures are skipped"
     with pytest.raises(BadData, match="2 readable pictures of 5: at least 3"):

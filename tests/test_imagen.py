@@ -28,6 +28,7 @@ from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import step_generator
 from danqing.weights.shipped import shipped_part
 from danqing.weights.text_towers import Tower, read_tower
+from tests.progress import Lines
 from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
 from tests.towers import TOWERS, folder_of, reader
@@ -340,13 +341,13 @@ def test_the_base_learns():
 def test_the_recipe_trains_all_stages_and_goes_on_where_it_was(tmp_path, monkeypatch):
     for name, small in (("PRESET", "tiny"), ("SHARES", (1.0, 0.5)), ("probes_of", lambda _: ("a cat",))):
         monkeypatch.setattr(recipe, name, small)
-    told = []
+    told = Lines()
     asked = TrainRequest(
         folder_of_pictures(stickers(), tmp_path / "data"),
         tmp_path / "run",
         tmp_path,
         2,
-        progress=lambda event: told.append(event.message),
+        progress=told,
     )
     torch.manual_seed(0)
     weights = recipe.imagen(asked)

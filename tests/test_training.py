@@ -22,6 +22,7 @@ from danqing.training.objective import Objective
 from danqing.training.prefetch import Prefetcher
 from danqing.training.sheets import sheet_of
 from danqing.training.trainer import Trainer, TrainOptions, learning_rate, step_generator
+from tests.progress import Lines
 
 
 class Line(Objective):
@@ -114,10 +115,8 @@ def test_an_interrupted_run_continues_bit_equal(tmp_path, precision):
 
 def test_a_finished_run_is_read_not_repeated(tmp_path):
     first = weights(Trainer(line(), options(), tmp_path).train())
-    told = []
-    again = weights(
-        Trainer(line(seed=99), options(), tmp_path).train(lambda event: told.append(event.message))
-    )
+    told = Lines()
+    again = weights(Trainer(line(seed=99), options(), tmp_path).train(told))
     assert told == []
     assert all(torch.equal(first[name], again[name]) for name in first)
 
@@ -279,8 +278,8 @@ def test_log_lines_and_their_clock(tmp_path, monkeypatch):
     """Two steps of 3 seconds each, twice; 8 pictures a step; the last line also where it is not due."""
     now = iter(range(0, 1000, 6))
     monkeypatch.setattr(log.time, "monotonic", lambda: next(now))
-    told = []
-    record = Log(tmp_path / "run" / "log.csv", 0, 1205, 8, told.append)
+    told = Lines()
+    record = Log(tmp_path / "run" / "log.csv", 0, 1205, 8, told)
     for step in (1, 2, 3, 4, 1205):
         record.add(step, {"loss": float(step), "part": 0.5}, every=2)
     assert told == [
@@ -329,8 +328,8 @@ def test_sheets_of_pictures():
 
 
 def test_progress_is_told_in_words(tmp_path):
-    told = []
-    Trainer(line(), options(steps=2), tmp_path).train(lambda event: told.append(event.message))
+    told = Lines()
+    Trainer(line(), options(steps=2), tmp_path).train(told)
     pattern = r"step \d/2  loss \d+\.\d{4}  root \d+\.\d{4}  \d+\.\d pictures/s  0:00:\d\d left"
     assert len(told) == 2
     assert all(re.fullmatch(pattern, one) for one in told)
