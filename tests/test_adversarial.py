@@ -343,10 +343,10 @@ def test_an_interrupted_run_continues_bit_equal(kind, tmp_path):
     assert json.loads((tmp_path / "cut" / "checkpoint" / "progress.json").read_text())["step"] == 4
     again = AdversarialTrainer(duel_of(kind, seed=9), asked, tmp_path / "cut")
     again.train()
-    mine, theirs = whole.duel.state_dict(), again.duel.state_dict()
+    mine, theirs = whole.task.state_dict(), again.task.state_dict()
     assert mine.keys() == theirs.keys()
     assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
-    assert float(whole.duel.strength) > 0
+    assert float(whole.task.strength) > 0
     states = [
         torch.load(tmp_path / run / "checkpoint" / "optimiser.pt", weights_only=True)
         for run in ("whole", "cut")
@@ -359,7 +359,7 @@ def test_an_interrupted_run_continues_bit_equal(kind, tmp_path):
 def test_files_of_a_run(tmp_path):
     trainer = AdversarialTrainer(duel_of("mlp"), options(steps=3, sheet_every=2), tmp_path)
     average = trainer.train()
-    assert average is trainer.duel.average
+    assert average is trainer.task.average
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "log.csv", "sheets"]
     assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == ["0000002.png", "0000003.png"]
     header, *rows = (tmp_path / "log.csv").read_text().splitlines()
@@ -373,13 +373,13 @@ def test_nan_stops_and_the_last_good_checkpoint_stays(tmp_path):
     def poison(event):
         if event.message.startswith("step 4/"):
             with torch.no_grad():
-                next(trainer.duel.generator.parameters()).fill_(float("nan"))
+                next(trainer.task.generator.parameters()).fill_(float("nan"))
 
     with pytest.raises(NotFinite, match=r"at step 4: training stopped.*lower learning rate"):
         trainer.train(poison)
     again = AdversarialTrainer(duel_of("dcgan", seed=5), options(steps=4), tmp_path)
     again.train()
-    assert all(value.isfinite().all() for value in again.duel.state_dict().values())
+    assert all(value.isfinite().all() for value in again.task.state_dict().values())
 
 
 def test_signs_of_a_lost_duel_are_told_once():

@@ -17,7 +17,7 @@ from danqing.core.card import Card
 from danqing.core.errors import BadData, BadWeights
 from danqing.diffusion.codec import IdentityCodec
 from danqing.evaluation import opening
-from danqing.evaluation.classifier_metrics import opinion
+from danqing.evaluation.classifier_metrics import classifier_metrics
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, codec_figures
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.families import gan
@@ -165,7 +165,9 @@ def test_opinion_of_known_logits():
     judge = SimpleNamespace(
         config=JudgeConfig(tuple("abcdefg"), ("x", "y")), predict=lambda _: (concept, style, features)
     )
-    told = opinion(judge, torch.zeros(4, 3, 8, 8), [("g", "x"), ("f", "y"), ("f", "y"), ("g", "y")])
+    told = classifier_metrics(
+        judge, torch.zeros(4, 3, 8, 8), [("g", "x"), ("f", "y"), ("f", "y"), ("g", "y")]
+    )
     assert (told.top1, told.top5, told.style) == (0.25, 0.5, 0.75)
     assert told.by_style == {"x": 1.0, "y": pytest.approx(2 / 3)}
     assert told.labels.tolist() == [[6, 0], [0, 0], [0, 1], [0, 1]]
@@ -275,7 +277,7 @@ FIGURES = [
 
 
 def test_a_report_has_every_figure_and_repeats(painter):
-    options = EvaluationOptions(seen=15, held_out=3, chinese=2, steps=2)
+    options = EvaluationOptions(train_pairs=15, held_out=3, chinese=2, steps=2)
     one, two = (evaluator(painter, codec=painter.codec).report(options) for _ in range(2))
     assert list(one.figures) == FIGURES
     assert all(math.isfinite(value) for value in one.figures.values())
@@ -286,7 +288,9 @@ def test_a_report_has_every_figure_and_repeats(painter):
         "chinese": (2, 4, 32, 32),
     }
     assert all(torch.equal(one.painted[name], two.painted[name]) for name in one.painted)
-    other = evaluator(painter).report(EvaluationOptions(seen=4, held_out=3, chinese=2, steps=3, seed=9))
+    other = evaluator(painter).report(
+        EvaluationOptions(train_pairs=4, held_out=3, chinese=2, steps=3, seed=9)
+    )
     assert other.figures != one.figures
 
 
@@ -305,7 +309,7 @@ class Recorder(Toy):
 def test_few_held_out_pairs_come_again_with_new_seeds():
     toy, watched = Recorder(), []
     options = EvaluationOptions(
-        seen=5, held_out=3, chinese=2, seed=40, batch=1, steps=2, guidance=3.0, sampler="ddim"
+        train_pairs=5, held_out=3, chinese=2, seed=40, batch=1, steps=2, guidance=3.0, sampler="ddim"
     )
     scorer = evaluator(toy, progress=lambda event: watched.append((event.message, event.step, event.of)))
     report = scorer.report(options)
@@ -351,7 +355,7 @@ def test_too_few_real_pictures(keep):
 def test_pictures_the_judge_does_not_know_are_left_out():
     toy = Recorder()
     known = replace(evaluator(toy), judge=small_judge(concepts=("cat", "owl"), styles=("3d", "flat")))
-    known.report(EvaluationOptions(seen=8, held_out=2, chinese=1, batch=1))
+    known.report(EvaluationOptions(train_pairs=8, held_out=2, chinese=1, batch=1))
     expected = {f"{name}, {style} style" for name in ("cat", "owl") for style in ("3d", "flat")}
     assert {prompt for prompt, *_ in toy.asked[:8]} == expected
 

@@ -188,9 +188,9 @@ def test_composing_repeats_exactly(source: Path, tmp_path: Path) -> None:
 def test_a_scene_is_called_by_its_phrase() -> None:
     row = {"phrase": "three cats", "phrase_zh": "三只猫", "style": "flat", "text": "-", "tags": ["pet"]}
     shares = captions.Shares(tag=1.0, synonym=1.0)
-    english = {captions.said(row, "en", random.Random(k), shares) for k in range(50)}
+    english = {captions.caption_of(row, "en", random.Random(k), shares) for k in range(50)}
     assert all("three cats" in said and "a three" not in said and "  " not in said for said in english)
-    chinese = [captions.said(row, "zh", random.Random(k), shares) for k in range(50)]
+    chinese = [captions.caption_of(row, "zh", random.Random(k), shares) for k in range(50)]
     assert all("三只猫" in said and "一个" not in said and "一只" not in said for said in chinese)
 
 

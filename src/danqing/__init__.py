@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from danqing.apps._session import Session as Session
+    from danqing.apps import Session as Session
     from danqing.apps.animate import animate as animate
     from danqing.apps.blend import blend as blend
     from danqing.apps.classify import classify as classify
@@ -58,7 +58,7 @@ _TYPES = {
     "NotFinite": "danqing.core.errors",
     "Picture": "danqing.core.picture",
     "Progress": "danqing.core.progress",
-    "Session": "danqing.apps._session",
+    "Session": "danqing.apps",
     "open_painter": "danqing.families",
 }
 
@@ -70,14 +70,14 @@ def __getattr__(name: str) -> object:
         return [*_TYPES, *_apps(), "__version__"]
     if name.startswith("_") or name not in _apps():
         raise AttributeError(f"module 'danqing' has no attribute {name!r}; it has {', '.join(__dir__())}")
-    from danqing.apps._registry import find_app
+    from danqing.apps import find_app
 
     return find_app(name)
 
 
 def _apps() -> list[str]:
     """The apps, each of them a function."""
-    from danqing.apps._names import summaries
+    from danqing.apps import summaries
 
     return list(summaries())
 

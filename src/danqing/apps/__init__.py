@@ -1,0 +1,59 @@
+"""What people do with painters: each module without an underscore is an app.
+
+The names below are for the faces of danqing (command line, Python, servers). They are loaded when they are first
+used, so that listing the apps costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from danqing.apps._classify import Named as Named
+    from danqing.apps._disco_settings_file import settings_text as settings_text
+    from danqing.apps._generate import with_adapters as with_adapters
+    from danqing.apps._grid import grid_of as grid_of
+    from danqing.apps._image_files import UnreadableFile as UnreadableFile
+    from danqing.apps._inputs import AppInputs as AppInputs
+    from danqing.apps._inputs import PictureFiles as PictureFiles
+    from danqing.apps._inputs import ResolvedInputs as ResolvedInputs
+    from danqing.apps._inputs import with_switches as with_switches
+    from danqing.apps._lineage import sheet as sheet
+    from danqing.apps._names import summaries as summaries
+    from danqing.apps._registry import App as App
+    from danqing.apps._registry import find_app as find_app
+    from danqing.apps._registry import names as names
+    from danqing.apps._search import Hit as Hit
+    from danqing.apps._session import Session as Session
+    from danqing.apps._session import default_session as default_session
+    from danqing.apps._video import check_film as check_film
+    from danqing.apps._video import save_film as save_film
+
+_PLACES = {
+    "App": "_registry",
+    "AppInputs": "_inputs",
+    "Hit": "_search",
+    "Named": "_classify",
+    "PictureFiles": "_inputs",
+    "ResolvedInputs": "_inputs",
+    "Session": "_session",
+    "UnreadableFile": "_image_files",
+    "check_film": "_video",
+    "default_session": "_session",
+    "find_app": "_registry",
+    "grid_of": "_grid",
+    "names": "_registry",
+    "save_film": "_video",
+    "settings_text": "_disco_settings_file",
+    "sheet": "_lineage",
+    "summaries": "_names",
+    "with_adapters": "_generate",
+    "with_switches": "_inputs",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'danqing.apps' has no attribute {name!r}")
+    return getattr(import_module(f"danqing.apps.{_PLACES[name]}"), name)

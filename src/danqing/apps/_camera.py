@@ -39,7 +39,7 @@ def warped(pixels: Tensor, move: Move, border: Border = "edge") -> Tensor:
     if move == Move():
         return pixels
     height, width = pixels.shape[-2:]
-    x, y = _seen(width, height, move, pixels)
+    x, y = _source_points(width, height, move, pixels)
     if border == "wrap":
         x, y = x.remainder(width), y.remainder(height)
         pixels = F.pad(pixels, (_RIM,) * 4, mode="circular")
@@ -53,7 +53,7 @@ def warped(pixels: Tensor, move: Move, border: Border = "edge") -> Tensor:
     return (moved + ground).clamp(-1, 1)
 
 
-def _seen(width: int, height: int, move: Move, like: Tensor) -> tuple[Tensor, Tensor]:
+def _source_points(width: int, height: int, move: Move, like: Tensor) -> tuple[Tensor, Tensor]:
     """Where in the picture each pixel of the moved one lies, in pixels from its upper left: x, y [h w]."""
     x = torch.arange(width).to(like) + 0.5 - width / 2 - move.right
     y = torch.arange(height).to(like)[:, None] + 0.5 - height / 2 - move.down

@@ -46,12 +46,12 @@ class CanvasFit:
 
         region: mode "L", the picture's size, not 0 where to repaint.
         """
-        found = region.getbbox()
-        assert found is not None, "an empty region is refused before"
+        inner = region.getbbox()
+        assert inner is not None, "an empty region is refused before"
         if max(region.size) <= _CLOSE * max(card.width, card.height) * card.scale:
             return cls._of((0, 0, *region.size), chosen, card)
         canvas = card.width * card.scale, card.height * card.scale  # never magnify: it would see too little
-        (left, top, right, bottom), margins = found, []
+        (left, top, right, bottom), margins = inner, []
         for low, high, side in ((left, right, canvas[0]), (top, bottom, canvas[1])):
             margins.append(max(int((high - low) * _AROUND), (side - (high - low) + 1) // 2))
         inside = left - margins[0], top - margins[1], right + margins[0], bottom + margins[1]
@@ -95,19 +95,19 @@ class CanvasFit:
         canvas.paste(Image.fromarray(((np.asarray(mean) > 0) * 255).astype(np.uint8)), place[:2])
         return canvas
 
-    def shown(self, painted: Image.Image, size: tuple[int, int]) -> Image.Image:
+    def crop_to_picture(self, painted: Image.Image, size: tuple[int, int]) -> Image.Image:
         """The part of a painted canvas that shows the picture (of `size`), at the canvas's resolution."""
         part = self._on_canvas(_clipped(self.box, size), painted.size)
         return painted if part == (0, 0, *painted.size) else painted.crop(part)
 
-    def laid(self, painted: Image.Image, over: Image.Image, cover: Image.Image) -> Image.Image:
+    def paste_over(self, painted: Image.Image, over: Image.Image, cover: Image.Image) -> Image.Image:
         """`over` with a painted canvas back at its place on it, by `cover`; see `composite`.
 
         Only what is covered is computed: a small region of a large picture costs little.
         """
         inside = _clipped(self.box, over.size)
         size = inside[2] - inside[0], inside[3] - inside[1]
-        new = self.shown(painted, over.size).convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+        new = self.crop_to_picture(painted, over.size).convert("RGBA").resize(size, Image.Resampling.BICUBIC)
         done, box = over.copy(), cover.getbbox()
         if box is not None:
             left, top = box[0] - inside[0], box[1] - inside[1]

@@ -23,11 +23,11 @@ def with_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadBrief: the file cannot be followed, or nobody says what to paint.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    if not str(given.get("prompt", "")).strip():
-        given.pop("prompt", None)
-    inputs = read_file(given.get("settings")).inputs
-    fields = {**{name: value for name, value in inputs.items() if name in Animate.model_fields}, **given}
+    chosen = {name: value for name, value in values.items() if value is not None}
+    if not str(chosen.get("prompt", "")).strip():
+        chosen.pop("prompt", None)
+    inputs = read_file(chosen.get("settings")).inputs
+    fields = {**{name: value for name, value in inputs.items() if name in Animate.model_fields}, **chosen}
     if not str(fields.get("prompt", "")).strip():
         raise BadBrief("prompt is empty: say what to paint, such as 'a red apple'")
     return fields

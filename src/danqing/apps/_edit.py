@@ -47,7 +47,7 @@ def edit_source(inputs: Edit, session: Session, progress: ProgressCallback) -> I
     brief = job.resolve(fit.width, fit.height)
     pixels = from_pil(fit.cut(job.source.image, 1 if brief.native else job.card.scale))[None]
     for picture in _METHODS[inputs.method](job, brief, pixels):
-        yield replace(picture, image=fit.shown(picture.image, job.source.image.size))
+        yield replace(picture, image=fit.crop_to_picture(picture.image, job.source.image.size))
 
 
 def _imagic(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Picture]:

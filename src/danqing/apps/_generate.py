@@ -27,8 +27,7 @@ from danqing.core.progress import Progress, ProgressCallback, no_progress, part_
 from danqing.core.seeds import Between, Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
-from danqing.tuning.adapter import attached
-from danqing.tuning.adapter import spoken as by_its_trigger
+from danqing.tuning.adapter import attached, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
 
 _RIM = 32  # native pixels; more than an upscaler's convolutions reach
@@ -66,9 +65,9 @@ def generate(
     singles = expand(brief) if expanded is None else expanded
     groups = [list(group) for _, group in groupby(singles, key=lambda single: _words_key(single.brief))]
     batches = [batch for group in groups for batch in _batches(group, options.batch)]
-    known: dict[str, Conditioning] = {}  # the same words are encoded once
+    encoded: dict[str, Conditioning] = {}  # the same words are encoded once
     for number, batch in enumerate(batches):
-        yield from _paint_batch(batch, options, known, part_of(progress, number, len(batches)))
+        yield from _paint_batch(batch, options, encoded, part_of(progress, number, len(batches)))
 
 
 def picture_of(brief: ResolvedBrief, painter: Painter, native: Tensor) -> Picture:
@@ -107,7 +106,7 @@ def with_adapters(
     places = {**(files or {}), **painter.adapters}
     adapters = {replace(find_adapter(name, places), name=name): weight for name, weight in weights.items()}
     with attached(painter, adapters):
-        yield brief.model_copy(update={"prompt": by_its_trigger(brief.prompt, adapters)})
+        yield brief.model_copy(update={"prompt": with_trigger_words(brief.prompt, adapters)})
 
 
 def _batches(group: Sequence[ExpandedBrief], size: int) -> Iterator[Sequence[ExpandedBrief]]:
@@ -117,23 +116,23 @@ def _batches(group: Sequence[ExpandedBrief], size: int) -> Iterator[Sequence[Exp
 def _paint_batch(
     batch: Sequence[ExpandedBrief],
     options: GenerateOptions,
-    known: dict[str, Conditioning],
+    encoded: dict[str, Conditioning],
     progress: ProgressCallback,
 ) -> Iterator[Picture]:
     """The pictures of briefs that differ in their seeds only."""
     start, painter, first = time.perf_counter(), options.painter, batch[0].brief
     with with_adapters(painter, first, options.adapter_files) as brief:
         key = _words_key(brief)
-        if key not in known:
-            known[key] = options.conditioning or painter.condition(brief, options.images)
-        native = _native(painter, brief, known[key], _seeds(batch), progress)
+        if key not in encoded:
+            encoded[key] = options.conditioning or painter.condition(brief, options.images)
+        native = _native(painter, brief, encoded[key], _seeds(batch), progress)
     seconds = (time.perf_counter() - start) / len(batch)
     for single, pixels in zip(batch, native, strict=True):
         start = time.perf_counter()
         picture = picture_of(single.signed, painter, pixels)
         facts = {
             "chosen": single.chosen,
-            "dropped": known[key].dropped,
+            "dropped": encoded[key].dropped,
             "seconds": round(seconds + time.perf_counter() - start, 3),
         }
         yield replace(picture, info=picture.info.model_copy(update=facts))

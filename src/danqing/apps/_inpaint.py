@@ -27,4 +27,4 @@ def inpaint_region(
         image=from_pil(fit.cut(image, scale))[None], region=mask_from_pil(fit.region(region, scale))[None]
     )
     for picture in job.generate(brief, images):
-        yield replace(picture, image=job.on_background(fit.laid(picture.image, image, cover)))
+        yield replace(picture, image=job.on_background(fit.paste_over(picture.image, image, cover)))

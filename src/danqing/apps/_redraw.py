@@ -31,7 +31,7 @@ def redraw_source(job: Job[Any], depth: Image.Image | None = None, **changes: An
         resized = depth.convert("RGB").resize(source.image.size, Image.Resampling.BICUBIC)
         near = fit.cut(resized, scale).convert("L")  # beyond the picture it is black, which is far
         images = replace(images, depth=mask_from_pil(near)[None])
-    return job.generate(brief, images, lambda image: fit.shown(image, source.image.size))
+    return job.generate(brief, images, lambda image: fit.crop_to_picture(image, source.image.size))
 
 
 def _sized(inputs: PaintInputs, source: Source) -> PaintInputs:

@@ -154,9 +154,9 @@ def find_app(name: str) -> App[Any, Any]:
     """
     if name not in names():
         raise BadBrief(unknown("app", name, names()))
-    found = getattr(import_module(f"danqing.apps.{name}"), name)
-    assert isinstance(found, App)
-    return found
+    match = getattr(import_module(f"danqing.apps.{name}"), name)
+    assert isinstance(match, App)
+    return match
 
 
 def group_of(inputs: type[AppInputs], field: str) -> str:
@@ -168,8 +168,8 @@ def group_of(inputs: type[AppInputs], field: str) -> str:
 def _signature(inputs: type[AppInputs]) -> Signature:
     """What `help()` and editors show of the Python function."""
     fields = {**{name: inputs.model_fields[name] for name in inputs.positional}, **inputs.model_fields}
-    shown = [_parameter(name, field, name in inputs.positional) for name, field in fields.items()]
-    kinds = sorted(shown, key=lambda parameter: parameter.kind)
+    parameters = [_parameter(name, field, name in inputs.positional) for name, field in fields.items()]
+    kinds = sorted(parameters, key=lambda parameter: parameter.kind)
     positional = [parameter for parameter in kinds if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD]
     required = [parameter for parameter in positional if parameter.default is Parameter.empty]
     optional = [parameter for parameter in positional if parameter.default is not Parameter.empty]

@@ -71,12 +71,12 @@ def find_ffmpeg() -> str:
     Raises:
         BadBrief: there is none.
     """
-    found = shutil.which("ffmpeg")
-    if found is None and importlib.util.find_spec("imageio_ffmpeg") is not None:
-        found = str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
-    if found is None:
+    program = shutil.which("ffmpeg")
+    if program is None and importlib.util.find_spec("imageio_ffmpeg") is not None:
+        program = str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    if program is None:
         raise BadBrief("an .mp4 needs ffmpeg: install it, or pip install imageio-ffmpeg, or use .webp")
-    return found
+    return program
 
 
 def _frame(k: int) -> str:
@@ -105,8 +105,8 @@ def _write_mp4(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
         check=False,
     )
     if done.returncode:
-        said = done.stderr.decode(errors="replace").splitlines() or ["it said nothing"]
-        raise DanqingError(f"ffmpeg could not write {path.suffix}: {said[-1]}; use .webp or .gif")
+        lines = done.stderr.decode(errors="replace").splitlines() or ["it said nothing"]
+        raise DanqingError(f"ffmpeg could not write {path.suffix}: {lines[-1]}; use .webp or .gif")
 
 
 def _on_white(frame: Image.Image) -> Image.Image:

@@ -64,8 +64,8 @@ class ScorerEnsemble:
 
         def score(pixels: Tensor) -> Tensor:
             likely = self.judge.predict(squared(pixels))[0].log_softmax(dim=-1) + log(len(concepts))
-            opinion = F.pad(likely, (0, 1))  # last: no opinion
-            return cosines(pixels) + opinion[:, columns] / self.scorer.scale
+            bonus = F.pad(likely, (0, 1))  # last: no opinion
+            return cosines(pixels) + bonus[:, columns] / self.scorer.scale
 
         return score
 

@@ -52,24 +52,24 @@ def split(text: str) -> tuple[str, Parameters]:
     """
     starts = [match for match in _DASHES.finditer(text) if not match["escapes"]]
     ends = [match.start() for match in starts] + [len(text)]
-    given = [text[match.end() : end] for match, end in zip(starts, ends[1:], strict=True)]
-    found: dict[str, Any] = {}
+    parts = [text[match.end() : end] for match, end in zip(starts, ends[1:], strict=True)]
+    pairs: dict[str, Any] = {}
     notes = []
-    for each in given:
+    for each in parts:
         name, value = _read(each)
-        if name in found:
+        if name in pairs:
             notes.append(f"--{name} is given more than once: the last one counts")
-        found[name] = value
+        pairs[name] = value
     words = _DASHES.sub(lambda match: match[0].removeprefix("\\"), text[: ends[0]])
-    return words.strip(), Parameters(**found, notes=tuple(notes))
+    return words.strip(), Parameters(**pairs, notes=tuple(notes))
 
 
 def render(words: str, parameters: Parameters) -> str:
     """The prompt that says both: what `split` takes apart again."""
-    given = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
-    del given["notes"]
-    said = [f"--{name} {_text(value)}".strip() for name, value in given.items() if value is not None]
-    return " ".join([literal(words), *said]).strip()
+    values = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
+    del values["notes"]
+    flags = [f"--{name} {_text(value)}".strip() for name, value in values.items() if value is not None]
+    return " ".join([literal(words), *flags]).strip()
 
 
 def literal(words: str) -> str:
@@ -82,8 +82,10 @@ def needs_card(parameters: Parameters) -> bool:
     return any(getattr(parameters, name) is not None for name in _OF_A_CARD)
 
 
-def brief_fields(parameters: Parameters, card: Card | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` fields of a brief, and below them what the parameters ask for of the model of `card`.
+def brief_fields(
+    parameters: Parameters, card: Card | None, brief_values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`brief_values` fields of a brief, and below them what the parameters ask for of the model of `card`.
 
     A field that is given goes before a parameter; `quality` and `repeat` multiply. card: None where a picture
     decides the shape, so that the parameters which need a model's card are refused.
@@ -91,7 +93,7 @@ def brief_fields(parameters: Parameters, card: Card | None, given: Mapping[str, 
     Raises:
         BadBrief: a ratio that cannot be painted, or a parameter that needs a card where there is none.
     """
-    made = dict(given)
+    made = dict(brief_values)
     for name, means in _MEANINGS.items():
         value = getattr(parameters, name)
         if value is not None and card is None and name in _OF_A_CARD:
@@ -164,24 +166,26 @@ _SHORT = {"s": "stylize", "c": "chaos", "w": "weird", "q": "quality", "r": "repe
 
 def _read(text: str) -> tuple[str, Any]:
     """Name and value of one parameter, such as "ar 3:2 "."""
-    said, *words = text.split()
-    letters = re.match("[A-Za-z]+", said)
-    short = letters[0].lower() if letters else said
+    word, *words = text.split()
+    letters = re.match("[A-Za-z]+", word)
+    short = letters[0].lower() if letters else word
     name = _SHORT.get(short, short)
     if name not in _TABLE:
-        raise BadBrief(unknown("parameter", f"--{said}", (f"--{known}" for known in (*_TABLE, *_SHORT))))
-    if short != said.lower():
-        raise BadBrief(f"--{shorten(said)} is run together: put a space after --{short}")
+        raise BadBrief(
+            unknown("parameter", f"--{word}", (f"--{each_name}" for each_name in (*_TABLE, *_SHORT)))
+        )
+    if short != word.lower():
+        raise BadBrief(f"--{shorten(word)} is run together: put a space after --{short}")
     read, most = _TABLE[name]
     value, after = " ".join(words[:most]), "" if most is None else " ".join(words[most:])
     if after:
         raise BadBrief(
-            f"{shorten(after)!r} stands behind --{said}: put the words first and the parameters last"
+            f"{shorten(after)!r} stands behind --{word}: put the words first and the parameters last"
         )
     try:
         return name, read(value)
     except ValueError as needed:
-        raise BadBrief(f"--{said} {shorten(value)!r} is not understood: it needs {needed}") from None
+        raise BadBrief(f"--{word} {shorten(value)!r} is not understood: it needs {needed}") from None
 
 
 def _text(value: object) -> str:
@@ -194,25 +198,25 @@ _Meaning = Callable[[Any, Any, Mapping[str, Any]], dict[str, Any]]
 
 
 def _as(field: str) -> _Meaning:
-    return lambda value, _, given: {field: given.get(field, value)}
+    return lambda value, _, brief_values: {field: brief_values.get(field, value)}
 
 
-def _sides(ratio: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
-    if given.get("width") or given.get("height"):
+def _sides(ratio: str, card: Card, brief_values: Mapping[str, Any]) -> dict[str, Any]:
+    if brief_values.get("width") or brief_values.get("height"):
         raise BadBrief(
             f"--ar {shorten(ratio)!r} and --width or --height say the same thing: give one of them"
         )
-    width, height = sides_for_ratio(ratio, card, native=bool(given.get("native")))
+    width, height = sides_for_ratio(ratio, card, native=bool(brief_values.get("native")))
     return {"width": width, "height": height}
 
 
-def _more_steps(quality: float, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
-    usual = card.fast.steps if given.get("fast") and card.fast else card.steps
-    return {"steps": max(1, round(quality * _whole_or(given.get("steps"), usual)))}
+def _more_steps(quality: float, card: Card, brief_values: Mapping[str, Any]) -> dict[str, Any]:
+    usual = card.fast.steps if brief_values.get("fast") and card.fast else card.steps
+    return {"steps": max(1, round(quality * _whole_or(brief_values.get("steps"), usual)))}
 
 
-def _more_pictures(times: int, _: Card, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {"count": times * _whole_or(given.get("count"), 1)}
+def _more_pictures(times: int, _: Card, brief_values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"count": times * _whole_or(brief_values.get("count"), 1)}
 
 
 def _whole_or(value: object, default: int) -> int:

@@ -45,9 +45,9 @@ def shorten(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
 
 
-def unknown(kind: str, value: str, known: Iterable[str]) -> str:
+def unknown(kind: str, value: str, choices: Iterable[str]) -> str:
     """One line for a name that is not known: the nearest match first, then all that exist."""
-    names = sorted(known)
+    names = sorted(choices)
     near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     choice = f"choose from {', '.join(names)}" if names else f"there is no {kind} to choose from"

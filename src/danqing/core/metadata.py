@@ -90,14 +90,14 @@ def read_json(text: str) -> tuple[ResolvedBrief, Info]:
         BadPicture: not our JSON, or a brief that no longer holds.
     """
     record = _object(text)
-    given = record.get("brief")
-    if not isinstance(given, dict) or not isinstance(given.get("prompt"), str):
+    fields = record.get("brief")
+    if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
         raise BadPicture("its danqing chunk holds no brief; repaint from the original file")
-    known = {key: value for key, value in given.items() if key in Brief.model_fields}
-    unread = tuple(str(key) for key in given if key not in known)
+    readable = {key: value for key, value in fields.items() if key in Brief.model_fields}
+    unread = tuple(str(key) for key in fields if key not in readable)
     try:
         info = Info.model_validate({**_dict(record.get("info")), "unread": unread})
-        brief = Brief.of_values(**known)
+        brief = Brief.of_values(**readable)
     except BadBrief as error:
         raise BadPicture(f"its brief can no longer be painted: {error}") from None
     except ValidationError as error:

@@ -65,27 +65,29 @@ def read_source(place: Place) -> Source:
         BadPicture: missing, not a picture, damaged, above 32 megapixels or smaller than 8 pixels.
     """
     if isinstance(place, Picture):
-        return Source(_upright(place.image, "the picture", 1)[0], "", brief=_said(place.brief, place.info))
+        return Source(
+            _upright(place.image, "the picture", 1)[0], "", brief=_with_choices(place.brief, place.info)
+        )
     if isinstance(place, Image.Image):
         image, notes = _upright(place, "the picture", getattr(place, "n_frames", 1))
         return Source(image, "", notes)
-    found = decoded(Path(place), FORMATS)
+    file = decoded(Path(place), FORMATS)
     name = repr(str(place))
-    image, notes = _upright(found.image, name, found.frames)
-    deep = (f"{name} has 16 bits a channel: 8 of them are used",) if found.deep else ()
-    return Source(image, str(place), (*notes, *deep), _brief(found.text))
+    image, notes = _upright(file.image, name, file.frames)
+    deep = (f"{name} has 16 bits a channel: 8 of them are used",) if file.deep else ()
+    return Source(image, str(place), (*notes, *deep), _brief(file.text))
 
 
 def _brief(text: str | None) -> ResolvedBrief | None:
     if text is None:
         return None
     try:
-        return _said(*read_json(text))
+        return _with_choices(*read_json(text))
     except BadPicture:  # a picture to start from need not know how it came to be
         return None
 
 
-def _said(brief: ResolvedBrief, info: Info) -> ResolvedBrief:
+def _with_choices(brief: ResolvedBrief, info: Info) -> ResolvedBrief:
     """The brief with its wildcards as they were chosen: who starts from the picture means what it shows."""
     alone = info.chosen and brief.count == 1
     return brief.model_copy(update={"prompt": info.chosen}) if alone else brief
@@ -119,8 +121,8 @@ def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
         image = image.point(lambda value: value * (255 if most <= 1 else 1)).convert("L")
     image = image.convert(_THROUGH.get(image.mode, image.mode))
     simple = image.convert("RGBA" if _clear(image) else "RGB")
-    told = "16-bit grey" if before in _WHOLE else before
-    return simple, [] if before in _PLAIN else [f"is converted from {told} to {simple.mode}"]
+    colour_mode = "16-bit grey" if before in _WHOLE else before
+    return simple, [] if before in _PLAIN else [f"is converted from {colour_mode} to {simple.mode}"]
 
 
 def _clear(image: Image.Image) -> bool:

@@ -129,7 +129,7 @@ class Shares:
     unstyled: float = 0.0
 
 
-def said(row: Mapping[str, Any], language: str, rng: random.Random, shares: Shares) -> str:
+def caption_of(row: Mapping[str, Any], language: str, rng: random.Random, shares: Shares) -> str:
     """One of many captions in "en" or "zh" for a row of a data set; of synonyms, rather an early one.
 
     A row that tells neither a concept nor a phrase, or no style, has its written caption only.

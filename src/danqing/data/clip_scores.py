@@ -38,16 +38,16 @@ class ClipScores:
     scorer: ClipScorer
     aesthetic: Linear | None = None
     unsafe: Linear | None = None
-    _said: dict[str, Tensor] = field(default_factory=dict)
+    _text_embeddings: dict[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
     def __call__(self, image: Image.Image, caption: str) -> Mapping[str, float]:
         """The scores of a picture, as `filter.ImageScores` gives them."""
         embedding, scores = self.scorer.image_embeddings(from_pil(image)[None])[0], {}
         if caption:
-            if caption not in self._said:
-                self._said[caption] = self.scorer.text_embeddings([caption])[0]
-            scores["match"] = float(embedding @ self._said[caption])
+            if caption not in self._text_embeddings:
+                self._text_embeddings[caption] = self.scorer.text_embeddings([caption])[0]
+            scores["match"] = float(embedding @ self._text_embeddings[caption])
         if self.aesthetic is not None:
             scores["aesthetic"] = self.aesthetic(embedding)
         if self.unsafe is not None:
@@ -66,8 +66,8 @@ def read_linear(path: Path, width: int) -> Linear:
     tensors = read_tensors(path)
     weight, bias = tensors.get("weight"), tensors.get("bias", torch.zeros(1))
     if weight is None or weight.numel() != width or bias.numel() != 1:
-        found = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items()) or "nothing"
+        contents = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items()) or "nothing"
         raise BadWeights(
-            f"{str(path)!r} needs a weight of {width} numbers and at most one bias, it has {found}"
+            f"{str(path)!r} needs a weight of {width} numbers and at most one bias, it has {contents}"
         )
     return Linear(weight.flatten(), bias.flatten()[0])

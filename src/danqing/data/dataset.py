@@ -60,9 +60,9 @@ class CaptionedImages:
             BadData: a picture without a caption, or the same one for all.
         """
         self.require("text")
-        said = self.column("text")
-        if len(said) > 1 and len(set(said)) == 1:
-            raise BadData(f"all {len(said)} captions are {shorten(said[0])!r}: say what differs")
+        texts = self.column("text")
+        if len(texts) > 1 and len(set(texts)) == 1:
+            raise BadData(f"all {len(texts)} captions are {shorten(texts[0])!r}: say what differs")
 
 
 def read_imagefolder(
@@ -98,8 +98,8 @@ def read_imagefolder(
         )
     sizes = sorted({picture.shape[1:] for picture, _ in read})
     if len(sizes) > 1:
-        found = ", ".join(f"{width} x {height}" for height, width in sizes)
-        raise BadData(f"{str(folder)!r} mixes pictures of {found}: resize them to one size")
+        list_of_sizes = ", ".join(f"{width} x {height}" for height, width in sizes)
+        raise BadData(f"{str(folder)!r} mixes pictures of {list_of_sizes}: resize them to one size")
     return CaptionedImages(torch.from_numpy(np.stack([p for p, _ in read])), tuple(row for _, row in read))
 
 

@@ -56,7 +56,7 @@ class Verdict:
     hash: str = ""
 
 
-def judged(folder: Path, limits: Limits, eyes: Iterable[ImageScores] = ()) -> Iterator[Verdict]:
+def judged(folder: Path, limits: Limits, scorers: Iterable[ImageScores] = ()) -> Iterator[Verdict]:
     """A verdict on every picture in and below `folder`, in the order of their names.
 
     Captions are those of its `metadata.jsonl`, where it has one. Of twins the first that stays is kept.
@@ -67,11 +67,11 @@ def judged(folder: Path, limits: Limits, eyes: Iterable[ImageScores] = ()) -> It
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise BadData(f"no pictures in {str(folder)!r}: name another folder")
-    captions, watching = _captions(folder), tuple(eyes)
+    captions, all_scorers = _captions(folder), tuple(scorers)
     kept: dict[str, int] = {}
     for file in files:
         name = file.relative_to(folder).as_posix()
-        verdict = _alone(name, file, captions.get(name, ""), limits, watching)
+        verdict = _alone(name, file, captions.get(name, ""), limits, all_scorers)
         if verdict.keep:
             verdict = _beside(verdict, kept, limits.twin)
         if verdict.keep:
@@ -122,14 +122,14 @@ def sharpness(image: Image.Image) -> float:
     return float(ndimage.laplace(grey).var())
 
 
-def _alone(name: str, file: Path, caption: str, limits: Limits, eyes: tuple[ImageScores, ...]) -> Verdict:
+def _alone(name: str, file: Path, caption: str, limits: Limits, scorers: tuple[ImageScores, ...]) -> Verdict:
     try:
         image = read_source(file).image
     except BadPicture as error:
         return Verdict(name, keep=False, reason=str(error), scores={})
     scores = {"side": float(min(image.size)), "sharp": sharpness(image)}
-    for eye in eyes:
-        scores |= eye(image, caption)
+    for scorer in scorers:
+        scores |= scorer(image, caption)
     scores = {what: round(value, 6) for what, value in scores.items()}
     reason = reason_against(scores, limits)
     return Verdict(name, not reason, reason or "fine", scores, f"{perceptual_hash(image):016x}")

@@ -145,12 +145,12 @@ def _scenes(
         scenes = [*_coloured(row, picture, options, rng), *_counted(row, picture, options, rng)]
         alike = [other for other in base if other["style"] == row["style"]]
         scenes += _placed(row, picture, rng.choice(alike), source, options, rng)
-        for told, scene in scenes:
-            path = folder / told["file_name"]
+        for row_of_scene, scene in scenes:
+            path = folder / row_of_scene["file_name"]
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as draft:
                 scene.save(draft, "PNG")
-            yield told
+            yield row_of_scene
         progress(Progress(done, len(base)))
 
 
@@ -164,7 +164,7 @@ def _coloured(
         chinese, degrees, share = COLOURS[colour]
         pixels = recoloured(np.asarray(picture, np.float32) / np.float32(255), degrees, share)
         image = Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8), "RGBA")
-        yield {**_told(row, f"{colour} {names[0]}", f"{chinese}{names[1]}"), "colour": colour}, image
+        yield {**_scene_row(row, f"{colour} {names[0]}", f"{chinese}{names[1]}"), "colour": colour}, image
 
 
 def _counted(
@@ -173,7 +173,7 @@ def _counted(
     for count in rng.sample(sorted(COUNTS), k=min(options.counts, len(COUNTS))):
         phrase = counted(row["concept"], _chinese(row), count, animal="animal" in row.get("tags", ()))
         if phrase is not None:
-            yield _nameless(_told(row, *phrase)), several(picture, count)
+            yield _nameless(_scene_row(row, *phrase)), several(picture, count)
 
 
 def _placed(
@@ -186,17 +186,17 @@ def _placed(
         name = other["concept"]
         words = f"{row['concept']} {place} {article(name)} {name}".replace("  ", " ")
         chinese = f"{_chinese(row)}在{_chinese(other)}{PLACES[place][0]}"
-        told = _nameless(_told(row, words, chinese))
-        told["held_out"] = bool(row.get("held_out") or other.get("held_out"))
-        yield told, side_by_side(picture, second, place)
+        row_of_scene = _nameless(_scene_row(row, words, chinese))
+        row_of_scene["held_out"] = bool(row.get("held_out") or other.get("held_out"))
+        yield row_of_scene, side_by_side(picture, second, place)
 
 
-def _told(row: Row, phrase: str, phrase_zh: str) -> Row:
+def _scene_row(row: Row, phrase: str, phrase_zh: str) -> Row:
     """The row of a scene of that phrase, made from the picture of `row`."""
     text, text_zh = plain(phrase, phrase_zh, row["style"])
-    told = {"phrase": phrase, "phrase_zh": phrase_zh, "text": text, "text_zh": text_zh}
+    fields = {"phrase": phrase, "phrase_zh": phrase_zh, "text": text, "text_zh": text_zh}
     stem = PurePosixPath(row["file_name"]).stem  # there may be several drawings of one thing
-    return {**row, **told, "file_name": f"scenes/{row['style']}/{stem}-{slug(phrase)}.png"}
+    return {**row, **fields, "file_name": f"scenes/{row['style']}/{stem}-{slug(phrase)}.png"}
 
 
 def _nameless(row: Row) -> Row:
@@ -223,7 +223,7 @@ def _colourless(name: str, name_zh: str) -> tuple[str, str] | None:
         return None if OTHER_COLOURS & {*name.split()} else (name, name_zh)
     character = COLOURS[first][0][0]
     rest_zh = re.sub(f"^{character}(色的?)?", "", name_zh)
-    coloured = {said[0] for said, *_ in COLOURS.values()} | set("青黑白棕灰金银")
+    coloured = {english[0] for english, *_ in COLOURS.values()} | set("青黑白棕灰金银")
     return None if len(rest_zh) < 2 or rest_zh[0] in coloured else (rest, rest_zh)
 
 

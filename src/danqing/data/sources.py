@@ -149,8 +149,8 @@ def unpacked(package: str, cache: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         archives = sorted(draft.glob("*.tgz"))
         if done.returncode or not archives:
-            said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-            raise BadData(f"npm could not fetch {package!r} ({said}): is there a network?")
+            reason = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+            raise BadData(f"npm could not fetch {package!r} ({reason}): is there a network?")
         with tarfile.open(archives[0]) as tar:
             _unpack(tar, draft)
         (draft / "package").rename(folder)

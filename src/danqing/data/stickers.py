@@ -62,14 +62,14 @@ def build(
             raise BadData(unknown("style", style, captions.STYLE_WORDS))
     concepts = concepts_of(unpacked(EMOJIBASE, cache), known_only=options.known_only)
     sets = [(source, Drawings(unpacked(source.package, cache))) for source in SOURCES]
-    said = synonyms(concepts, WordNet(unpacked(WORDNET, cache)))
+    other_words = synonyms(concepts, WordNet(unpacked(WORDNET, cache)))
     rows: list[dict[str, object]] = []
     for done, concept in enumerate(concepts):
         for source, style, picture in _pictures(concept, sets, options):
             name = f"{style}/{slug(concept.name)}.png"
             with replacing(folder / name) as draft:
                 picture.save(draft, "PNG")
-            rows.append(_row(name, concept, style, source) | _other_words(said[concept.name]))
+            rows.append(_row(name, concept, style, source) | _other_words(other_words[concept.name]))
         progress(Progress(done + 1, len(concepts)))
     with replacing(folder / "metadata.jsonl") as draft:
         draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
@@ -84,14 +84,14 @@ def concepts_of(emojibase: Path, *, known_only: bool) -> list[Concept]:
     """
     with resources.as_file(resources.files("danqing.data") / "vocabulary.txt") as path:
         labels, renamed = read_vocabulary(path)
-    known = set(labels)
-    taken = {slug(renamed.get(label, (label, ""))[0]) for label in known}
+    known_labels = set(labels)
+    taken = {slug(renamed.get(label, (label, ""))[0]) for label in known_labels}
 
-    def wanted(concept: Concept) -> bool:
+    def is_wanted(concept: Concept) -> bool:
         other = concept.group in THINGS and slug(concept.name) not in taken
-        return concept.label in known or (other and not known_only)
+        return concept.label in known_labels or (other and not known_only)
 
-    return [concept for concept in read_concepts(emojibase, renamed) if wanted(concept)]
+    return [concept for concept in read_concepts(emojibase, renamed) if is_wanted(concept)]
 
 
 def _pictures(
@@ -99,11 +99,11 @@ def _pictures(
 ) -> Iterator[tuple[Source, str, Image.Image]]:
     """Every picture of one concept: (where from, style, RGBA)."""
     for source, drawings in sets:
-        wanted = source.style in options.styles
+        is_wanted = source.style in options.styles
         renders = source.style == RENDERED_FROM
-        if not wanted and not renders:
+        if not is_wanted and not renders:
             continue
-        if wanted and (picture := drawings.render(concept, options.size)) is not None:
+        if is_wanted and (picture := drawings.render(concept, options.size)) is not None:
             yield source, source.style, picture
         if renders and (large := drawings.render(concept, max(512, options.size))) is not None:
             for style in FILTERS:  # not over a set: its order would differ from run to run
@@ -118,8 +118,8 @@ def _filtered(picture: Image.Image, style: str, concept: Concept, size: int) -> 
     return image.convert("RGBa").resize((size, size), Image.Resampling.BOX).convert("RGBA")
 
 
-def _other_words(said: tuple[tuple[str, ...], tuple[str, ...]]) -> dict[str, object]:
-    return {"synonyms": list(said[0]), "synonyms_zh": list(said[1])}
+def _other_words(other_words: tuple[tuple[str, ...], tuple[str, ...]]) -> dict[str, object]:
+    return {"synonyms": list(other_words[0]), "synonyms_zh": list(other_words[1])}
 
 
 def _row(name: str, concept: Concept, style: str, source: Source) -> dict[str, object]:

@@ -84,13 +84,13 @@ def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
     """
     concepts = list(concepts)
     own = listed(resources.files("danqing.data") / "synonyms.txt")
-    found = {concept.name: wordnet.words(concept) for concept in concepts}
+    words_of = {concept.name: wordnet.words(concept) for concept in concepts}
     names = {concept.name.lower() for concept in concepts}
-    counts = Counter(word for words in found.values() for word in words)
+    counts = Counter(word for words in words_of.values() for word in words)
     result: Synonyms = {}
     for concept in concepts:
         english, chinese = own.get(concept.name, ((), ()))
-        fitting = (word for word in found[concept.name] if word.lower() not in names and counts[word] == 1)
+        fitting = (word for word in words_of[concept.name] if word.lower() not in names and counts[word] == 1)
         result[concept.name] = (tuple(dict.fromkeys([*english, *fitting])), chinese)
     return result
 
@@ -120,15 +120,15 @@ def _senses(index: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _synsets(data: Path) -> Iterator[tuple[str, _Synset]]:
     for line in _entries(data):
-        told, _, gloss = line.partition(" | ")
-        fields = told.split()
+        head, _, gloss = line.partition(" | ")
+        fields = head.split()
         count = int(fields[3], 16)
         words = [word for word in fields[4 : 4 + 2 * count : 2] if _plain(word)]
         pointers = fields[5 + 2 * count :]
         narrower = [pointers[k + 1] for k in range(0, len(pointers), 4) if pointers[k] == "~"]
-        said = tuple(word.replace("_", " ") for word in words)
+        lemma_names = tuple(word.replace("_", " ") for word in words)
         meaning = gloss.partition(";")[0].strip()
-        yield fields[0], _Synset(int(fields[1]), said, tuple(narrower), meaning)
+        yield fields[0], _Synset(int(fields[1]), lemma_names, tuple(narrower), meaning)
 
 
 def _plain(word: str) -> bool:

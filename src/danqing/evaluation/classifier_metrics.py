@@ -28,23 +28,23 @@ class ClassifierMetrics:
     labels: Tensor
 
 
-def opinion(judge: Judge, pictures: Tensor, pairs: Sequence[Pair]) -> ClassifierMetrics:
+def classifier_metrics(judge: Judge, pictures: Tensor, pairs: Sequence[Pair]) -> ClassifierMetrics:
     """Ask the judge about pictures [n c h w] in [-1, 1] that should show `pairs`."""
     concepts = {name: i for i, name in enumerate(judge.config.concepts)}
     styles = {name: i for i, name in enumerate(judge.config.styles)}
     concept, style, features = judge.predict(pictures)
-    wanted = torch.tensor([[concepts[c], styles[s]] for c, s in pairs])
-    ranks = concept.topk(min(5, len(concepts)), dim=1).indices == wanted[:, :1]
+    targets = torch.tensor([[concepts[c], styles[s]] for c, s in pairs])
+    ranks = concept.topk(min(5, len(concepts)), dim=1).indices == targets[:, :1]
     labels = torch.stack([concept.argmax(dim=1), style.argmax(dim=1)], dim=1)
-    right = labels[:, 1] == wanted[:, 1]
+    right = labels[:, 1] == targets[:, 1]
     return ClassifierMetrics(
         top1=float(ranks[:, 0].float().mean()),
         top5=float(ranks.any(dim=1).float().mean()),
         style=float(right.float().mean()),
         by_style={
-            name: float(right[wanted[:, 1] == index].float().mean())
+            name: float(right[targets[:, 1] == index].float().mean())
             for name, index in styles.items()
-            if (wanted[:, 1] == index).any()
+            if (targets[:, 1] == index).any()
         },
         features=features,
         labels=labels,

@@ -22,7 +22,7 @@ from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.seeds import Seeds
 from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.diffusion.codec import Codec
-from danqing.evaluation.classifier_metrics import ClassifierMetrics, opinion
+from danqing.evaluation.classifier_metrics import ClassifierMetrics, classifier_metrics
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.families.clip import ClipScorer
 from danqing.nets.judge import Judge
@@ -37,7 +37,7 @@ class EvaluationOptions:
     fast: in a few steps, by a painter that wears its adapter for that, if it has one.
     """
 
-    seen: int = 500
+    train_pairs: int = 500
     held_out: int = 200
     chinese: int = 200
     seed: int = 0
@@ -76,35 +76,37 @@ class Evaluator:
         Raises:
             BadData: too few of the real pictures show things and styles that the judge knows.
         """
-        real = self._known()
-        seen = _drawn([row for row in real.rows if not row.get("held_out")], options.seen, options.seed)
+        real = self._training_pictures()
+        train_pairs = _drawn(
+            [row for row in real.rows if not row.get("held_out")], options.train_pairs, options.seed
+        )
         held_out = _drawn([row for row in real.rows if row.get("held_out")], options.held_out, options.seed)
-        asked = {
-            "seen": (seen, "text"),
+        groups = {
+            "seen": (train_pairs, "text"),
             "held-out": (held_out, "text"),
             "chinese": (
-                seen[: options.chinese] if all(row.get("text_zh") for row in seen) else [],
+                train_pairs[: options.chinese] if all(row.get("text_zh") for row in train_pairs) else [],
                 "text_zh",
             ),
         }
-        asked = {name: (rows, column) for name, (rows, column) in asked.items() if rows}
+        groups = {name: (rows, column) for name, (rows, column) in groups.items() if rows}
         begun = time.perf_counter()
         painted = {
             name: self._painted(name, [row[column] for row in rows], options)
-            for name, (rows, column) in asked.items()
+            for name, (rows, column) in groups.items()
         }
         spent = time.perf_counter() - begun
-        opinions = {name: self._opinion(painted[name], rows) for name, (rows, _) in asked.items()}
+        opinions = {name: self._metrics(painted[name], rows) for name, (rows, _) in groups.items()}
         figures = {"judge's reliability: concept top-1": self.judge.config.reliability}
         if self.codec is not None and held_out:
             figures |= codec_figures(
                 self.codec, to_unit(real.where(lambda row: bool(row.get("held_out"))).pictures)
             )
         figures |= self._compared(opinions, real)
-        figures["CLIP score, painted"] = self._clip_score(painted["seen"], seen)
+        figures["CLIP score, painted"] = self._clip_score(painted["seen"], train_pairs)
         return Report(figures, painted, sum(map(len, painted.values())) / spent)
 
-    def _known(self) -> CaptionedImages:
+    def _training_pictures(self) -> CaptionedImages:
         knows = self.judge.config
         real = self.real.where(
             lambda row: (
@@ -123,13 +125,13 @@ class Evaluator:
     def _compared(self, opinions: dict[str, ClassifierMetrics], real: CaptionedImages) -> dict[str, float]:
         """What the judge and CLIP say of the real pictures, and what the judge says of the painted ones."""
         pixels = to_unit(real.pictures)
-        told = self._opinion(pixels, real.rows)
-        figures = _told("real (trained on)", told)
+        result = self._metrics(pixels, real.rows)
+        figures = _figures("real (trained on)", result)
         figures["CLIP score, real"] = self._clip_score(pixels, real.rows)
         for name, painted in opinions.items():
-            figures |= _told(name, painted)
+            figures |= _figures(name, painted)
         figures |= {f"seen: style {name}": share for name, share in opinions["seen"].by_style.items()}
-        figures |= distances(opinions["seen"].features, told.features)
+        figures |= distances(opinions["seen"].features, result.features)
         if "chinese" in opinions:
             chinese = opinions["chinese"].labels[:, 0]
             agree = chinese == opinions["seen"].labels[: len(chinese), 0]
@@ -156,8 +158,8 @@ class Evaluator:
         *_, last = self.painter.steps(briefs[0], words, canvas)
         return self.painter.finish(last)
 
-    def _opinion(self, pictures: Tensor, rows: Sequence[Row]) -> ClassifierMetrics:
-        return opinion(self.judge, pictures, [(row["concept"], row["style"]) for row in rows])
+    def _metrics(self, pictures: Tensor, rows: Sequence[Row]) -> ClassifierMetrics:
+        return classifier_metrics(self.judge, pictures, [(row["concept"], row["style"]) for row in rows])
 
     def _clip_score(self, pictures: Tensor, rows: Sequence[Row]) -> float:
         """Mean cosine of pictures and their English captions, times 100 (arXiv 2104.08718, not rescaled)."""
@@ -195,9 +197,9 @@ def _drawn(rows: list[Row], count: int, seed: int) -> list[Row]:
     return [order[k % len(order)] for k in range(count)] if order else []
 
 
-def _told(name: str, told: ClassifierMetrics) -> dict[str, float]:
+def _figures(name: str, result: ClassifierMetrics) -> dict[str, float]:
     return {
-        f"{name}: concept top-1": told.top1,
-        f"{name}: concept top-5": told.top5,
-        f"{name}: style": told.style,
+        f"{name}: concept top-1": result.top1,
+        f"{name}: concept top-5": result.top5,
+        f"{name}: style": result.style,
     }

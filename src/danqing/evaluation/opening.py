@@ -48,15 +48,15 @@ class Line:
     @property
     def cells(self) -> dict[str, str]:
         """What the table says of it, by column."""
-        told = self.report.figures
+        report_figures = self.report.figures
         share = {
-            column: f"{100 * told[name]:.1f} %"
+            column: f"{100 * report_figures[name]:.1f} %"
             for column, name in (
                 ("concept", "seen: concept top-1"),
                 ("held-out", "held-out: concept top-1"),
                 ("style", "seen: style"),
             )
-            if name in told
+            if name in report_figures
         }
         return {
             "model": self.card.name,
@@ -66,9 +66,9 @@ class Line:
             "parameters": f"{self.parameters / 1e6:.1f} M",
             "pictures/s": f"{self.report.pictures_per_second:.2f}",
             **share,
-            "FID": f"{told['FID in judge features']:.2f}",
-            "KID": f"{told['KID in judge features']:.4f}",
-            "CLIP": f"{told['CLIP score, painted']:.1f}",
+            "FID": f"{report_figures['FID in judge features']:.2f}",
+            "KID": f"{report_figures['KID in judge features']:.4f}",
+            "CLIP": f"{report_figures['CLIP score, painted']:.1f}",
         }
 
 

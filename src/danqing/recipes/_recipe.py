@@ -87,8 +87,8 @@ def summaries() -> dict[str, str]:
     """What can be trained -> what it is, in a line. Imports none of it."""
     root = Path(danqing.recipes.__path__[0])
     files = sorted(file for file in root.glob("*.py") if not file.stem.startswith("_"))
-    told = {file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "" for file in files}
-    return {name: text.split("\n")[0] for name, text in told.items()}
+    marked = {file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "" for file in files}
+    return {name: text.split("\n")[0] for name, text in marked.items()}
 
 
 def check_name(name: str) -> None:
@@ -126,10 +126,12 @@ def read(request: TrainRequest) -> tuple[CaptionedImages, CaptionedImages]:
             f"build one with 'danqing data stickers {request.data}'"
         )
     pictures = read_imagefolder(request.data, progress=request.progress)
-    told = any("held_out" in row for row in pictures.rows)
-    seen, unseen = pictures.parted(lambda row: bool(row.get("held_out")) if told else _drawn(row))
-    if len(seen) >= LEAST and len(unseen) >= LEAST:
-        return seen, unseen
+    marked = any("held_out" in row for row in pictures.rows)
+    train_set, validation_set = pictures.parted(
+        lambda row: bool(row.get("held_out")) if marked else _drawn(row)
+    )
+    if len(train_set) >= LEAST and len(validation_set) >= LEAST:
+        return train_set, validation_set
     request.report(f"{len(pictures)} pictures: none is held out, so what is measured was learned from")
     return pictures, pictures
 
@@ -142,11 +144,11 @@ def probes_of(pictures: CaptionedImages) -> tuple[str, ...]:
     """The captions that sheets of samples show: ours, or for a folder without styles some of its own."""
     if styles_of(pictures):
         return PROBES
-    said = pictures.column("text")
-    return tuple(said[k] for k in range(0, len(said), -(-len(said) // len(PROBES))))
+    texts = pictures.column("text")
+    return tuple(texts[k] for k in range(0, len(texts), -(-len(texts) // len(PROBES))))
 
 
 def styles_of(pictures: CaptionedImages) -> dict[str, str]:
     """The styles of a data set with their words, as a card holds them."""
-    known = sorted({str(row["style"]) for row in pictures.rows if row.get("style")})
-    return {style: "/".join(STYLE_WORDS.get(style, (style,))) for style in known}
+    styles = sorted({str(row["style"]) for row in pictures.rows if row.get("style")})
+    return {style: "/".join(STYLE_WORDS.get(style, (style,))) for style in styles}

@@ -23,8 +23,8 @@ from danqing.weights.shipped import shipped_part
 @recipe("autoencoder", further=True)
 def autoencoder(request: TrainRequest) -> Path:
     """Train the KL autoencoder; writes `vae`, a diffusers component."""
-    seen, unseen = read(request)
-    objective = AutoencoderObjective(_start(further=request.further), seen, unseen)
+    train_set, validation_set = read(request)
+    objective = AutoencoderObjective(_start(further=request.further), train_set, validation_set)
     options = TrainOptions(steps=request.steps or 12000, batch=16, lr=8e-4, weight_decay=0.0, ema=0.998)
     Trainer(objective, options, request.run).train(request.progress)
     objective.eval().export(request.run / "vae")
@@ -35,5 +35,5 @@ def _start(*, further: bool) -> AutoencoderKL:
     if not further:
         return lossless_start(AutoencoderKL(**AUTOENCODERS["sticker"]))
     shipped = AutoencoderKL.from_pretrained(shipped_part("stickers") / "vae")
-    wanted = AUTOENCODERS["sticker"]["latent_channels"]
-    return shipped if shipped.config.latent_channels == wanted else widened(shipped, wanted)
+    channels = AUTOENCODERS["sticker"]["latent_channels"]
+    return shipped if shipped.config.latent_channels == channels else widened(shipped, channels)

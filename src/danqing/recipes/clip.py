@@ -27,24 +27,25 @@ STEPS = 2000
 @recipe("clip", further=True)
 def clip(request: TrainRequest) -> Path:
     """Train a tokenizer and both towers; writes `clip`, in the format of transformers."""
-    seen, unseen = read(request)
-    model, tokenizer = _shipped() if request.further else _fresh(seen)
-    objective = ClipObjective(model, tokenizer, seen, unseen, often=things())
+    train_set, validation_set = read(request)
+    model, tokenizer = _shipped() if request.further else _fresh(train_set)
+    objective = ClipObjective(model, tokenizer, train_set, validation_set, often=things())
     options = TrainOptions(
         steps=request.steps or STEPS, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
     )
     Trainer(objective, options, request.run).train(request.progress)
     for language in ("en", "zh"):
-        found = [objective.eval().recall(language, first) for first in (1, 5)]
+        recalls = [objective.eval().recall(language, first) for first in (1, 5)]
         request.report(
-            f"{language}: a caption finds its held-out picture first {found[0]:.3f}, in five {found[1]:.3f}"
+            f"{language}: a caption finds its held-out picture first {recalls[0]:.3f}, "
+            f"in five {recalls[1]:.3f}"
         )
     objective.export(request.run / "clip")
     return request.run / "clip"
 
 
-def _fresh(seen: CaptionedImages) -> tuple[CLIPModel, CLIPTokenizer]:
-    tokenizer = train_tokenizer(_corpus(seen.rows))
+def _fresh(train_set: CaptionedImages) -> tuple[CLIPModel, CLIPTokenizer]:
+    tokenizer = train_tokenizer(_corpus(train_set.rows))
     return build_clip("sticker", tokenizer), tokenizer
 
 
@@ -58,7 +59,7 @@ def _corpus(rows: tuple[dict[str, object], ...]) -> list[str]:
     rng, lines = random.Random(0), []
     for row in rows:
         for language in ("en", "zh"):
-            lines += [captions.said(row, language, rng, captions.Shares())] * 2
+            lines += [captions.caption_of(row, language, rng, captions.Shares())] * 2
         for field in ("tags", "tags_zh", "synonyms", "synonyms_zh"):
             lines += row.get(field, ())  # type: ignore[arg-type]
     return lines

@@ -41,15 +41,15 @@ MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 @recipe("dalle1")
 def dalle1(request: TrainRequest) -> Path:
     """Train the codec and then the transformer; writes `dalle1`, the painter's folder."""
-    seen, unseen = read(request)
+    train_set, validation_set = read(request)
     torch.manual_seed(0)
-    codec = trained_codec(request, seen, unseen)
+    codec = trained_codec(request, train_set, validation_set)
     tokenizer = read_tokenizer(shipped_part("clip"))
     transformer = fresh_transformer(PRESET, codec, tokenizer)
-    told = {"summary": SUMMARY, "styles": styles_of(seen), "guidance": 1.5}
-    card = card_of("dalle1", codec, transformer, **told)
+    fields = {"summary": SUMMARY, "styles": styles_of(train_set), "guidance": 1.5}
+    card = card_of("dalle1", codec, transformer, **fields)
     painter = TokenPainter(card, codec, transformer, tokenizer, Sampling(temperature=0.5), open_clip_scorer())
-    objective = TokenObjective(painter, seen, TokenOptions(moves=MOVES))
+    objective = TokenObjective(painter, train_set, TokenOptions(moves=MOVES))
     options = TrainOptions(
         steps=request.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
     )
@@ -58,15 +58,17 @@ def dalle1(request: TrainRequest) -> Path:
     return request.run / "dalle1"
 
 
-def trained_codec(request: TrainRequest, seen: CaptionedImages, unseen: CaptionedImages) -> DiscreteVAE:
+def trained_codec(
+    request: TrainRequest, train_set: CaptionedImages, validation_set: CaptionedImages
+) -> DiscreteVAE:
     """The first stage, in half precision's values, so that tokens are those of the weights on disk."""
     side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
     codec = DiscreteVAE(CODECS[PRESET])
-    codebook_start(codec, reduced(seen, side, codec.config.channels))
+    codebook_start(codec, reduced(train_set, side, codec.config.channels))
     steps = max(1, (request.steps or STEPS) // 3)
     # the start is sure of its tokens already, so the temperature begins below the paper's 1
-    told = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
-    objective = DiscreteVAEObjective(codec, seen, unseen, side, told)
+    vae_options = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
+    objective = DiscreteVAEObjective(codec, train_set, validation_set, side, vae_options)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
     Trainer(objective, options, request.run / "codec").train(request.progress)
     psnr, used = objective.eval().measured()

@@ -35,51 +35,53 @@ PRIOR, UPSAMPLER = 0.2, 0.3  # their steps as shares of the decoder's
 @recipe("dalle2", further=True)
 def dalle2(request: TrainRequest) -> Path:
     """Train the prior, the decoder and the upsampler; writes `dalle2`, the painter's folder."""
-    seen, unseen = read(request)
-    parts = read_parts(shipped_part("dalle2")) if request.further else _fresh(request, seen)
-    _train_prior(request, parts, seen, unseen)
-    _train_decoder(request, parts, seen)
-    _train_upsampler(request, parts, seen)
+    train_set, validation_set = read(request)
+    parts = read_parts(shipped_part("dalle2")) if request.further else _fresh(request, train_set)
+    _train_prior(request, parts, train_set, validation_set)
+    _train_decoder(request, parts, train_set)
+    _train_upsampler(request, parts, train_set)
     save_parts(parts, request.run / "dalle2")
     return request.run / "dalle2"
 
 
-def _fresh(request: TrainRequest, seen: CaptionedImages) -> Parts:
+def _fresh(request: TrainRequest, train_set: CaptionedImages) -> Parts:
     parts = fresh_parts(PRESET, fingerprint(shipped_part("clip")))
     earlier = request.parts / "ddpm" / "ddpm"
     if earlier.is_dir():
         copied = started(parts.decoder, read_folder(earlier).unet)
         request.report(f"the decoder starts with {copied} tensors of {str(earlier)!r}")
-    told = {
+    fields = {
         "name": "dalle2",
         "summary": f"stickers by way of CLIP's embeddings, {parts.card.width} pixels square",
-        "styles": styles_of(seen),
+        "styles": styles_of(train_set),
     }
-    return replace(parts, card=parts.card.model_copy(update=told))
+    return replace(parts, card=parts.card.model_copy(update=fields))
 
 
-def _train_prior(request: TrainRequest, parts: Parts, seen: CaptionedImages, unseen: CaptionedImages) -> None:
+def _train_prior(
+    request: TrainRequest, parts: Parts, train_set: CaptionedImages, validation_set: CaptionedImages
+) -> None:
     space = Space.of(open_clip_scorer(), parts.prior.config.num_embeddings)
     schedule = Schedule.from_config(parts.prior_schedule)
-    objective = PriorObjective(parts.prior, schedule, space, seen, unseen, DiffusionOptions())
+    objective = PriorObjective(parts.prior, schedule, space, train_set, validation_set, DiffusionOptions())
     pace = TrainOptions(steps=_steps(request, PRIOR), batch=64, lr=1e-3, warmup=100, ema=0.995)
     Trainer(objective, pace, request.run / "prior").train(request.progress)
     request.report(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
 
 
-def _train_decoder(request: TrainRequest, parts: Parts, seen: CaptionedImages) -> None:
+def _train_decoder(request: TrainRequest, parts: Parts, train_set: CaptionedImages) -> None:
     options = DiffusionOptions(drop=0.5, mirror=0.5)
-    objective = DecoderObjective(painter_of(parts, open_clip_scorer()), seen, options)
+    objective = DecoderObjective(painter_of(parts, open_clip_scorer()), train_set, options)
     pace = TrainOptions(steps=_steps(request), batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
     Trainer(objective, pace, request.run / "decoder").train(request.progress)
 
 
-def _train_upsampler(request: TrainRequest, parts: Parts, seen: CaptionedImages) -> None:
+def _train_upsampler(request: TrainRequest, parts: Parts, train_set: CaptionedImages) -> None:
     stage = painter_of(parts, open_clip_scorer()).stage
     if stage is None or parts.upsampler is None:
         return
     objective = SuperResolutionObjective(
-        stage, parts.upsampler, seen, options=DiffusionOptions(mirror=0.5), crop=32
+        stage, parts.upsampler, train_set, options=DiffusionOptions(mirror=0.5), crop=32
     )
     pace = TrainOptions(
         steps=_steps(request, UPSAMPLER), batch=32, lr=1e-3, warmup=200, ema=0.999, sheet_every=1000

@@ -38,13 +38,13 @@ PROBES = (
 @recipe("ddpm", further=True)
 def ddpm(request: TrainRequest) -> Path:
     """Train the UNet; writes `ddpm`, the painter's folder."""
-    seen, _ = read(request)
-    parts = read_folder(shipped_part("ddpm")) if request.further else fresh_parts(PRESET, names_of(seen))
+    train_set, _ = read(request)
+    parts = read_folder(shipped_part("ddpm")) if request.further else fresh_parts(PRESET, names_of(train_set))
     if not request.further:
-        parts = replace(parts, card=shipped_card(parts, styles_of(seen)))
+        parts = replace(parts, card=shipped_card(parts, styles_of(train_set)))
     options = DiffusionOptions(probes=PROBES, mirror=0.5)
-    told = Labels(parts.names, seen, options)
-    objective = DenoisingObjective(painter_of(parts), parts.unet, seen, told, options)
+    labels = Labels(parts.names, train_set, options)
+    objective = DenoisingObjective(painter_of(parts), parts.unet, train_set, labels, options)
     pace = TrainOptions(
         steps=request.steps or 8000, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000
     )
@@ -55,7 +55,7 @@ def ddpm(request: TrainRequest) -> Path:
 
 def shipped_card(parts: Parts, styles: dict[str, str]) -> Card:
     """The card of what this recipe makes."""
-    told = {
+    fields = {
         "name": "ddpm",
         "summary": f"stickers of things it knows by name, {parts.card.width} pixels square",
         "licence": "Apache-2.0",
@@ -65,4 +65,4 @@ def shipped_card(parts: Parts, styles: dict[str, str]) -> Card:
         "led_by": "names it knows",
         "styles": styles,
     }
-    return parts.card.model_copy(update=told)
+    return parts.card.model_copy(update=fields)

@@ -25,13 +25,13 @@ RANK = 16
 @recipe("fast")
 def fast(request: TrainRequest) -> Path:
     """Distil the shipped painter; writes `fast.safetensors`, an adapter."""
-    seen, _ = read(request)
+    train_set, _ = read(request)
     painter = open_painter("stickers")
     assert isinstance(painter, DiffusionPainter)
     with frozen(painter):
         adapter = every_layer(painter, RANK)
-        options = DiffusionOptions(drop=0.0, probes=probes_of(seen))
-        objective = ConsistencyObjective(painter, adapter, seen, painter.card.guidance, options)
+        options = DiffusionOptions(drop=0.0, probes=probes_of(train_set))
+        objective = ConsistencyObjective(painter, adapter, train_set, painter.card.guidance, options)
         pace = TrainOptions(
             steps=request.steps or 2500, batch=16, lr=5e-4, warmup=100, weight_decay=0.0, ema=0.995
         )

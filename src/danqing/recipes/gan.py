@@ -19,15 +19,15 @@ PRESET = "sticker"
 @recipe("gan")
 def gan(request: TrainRequest) -> Path:
     """Train both networks; writes `gan`, the painter's folder."""
-    seen, _ = read(request)
-    names = names_of(seen)
+    train_set, _ = read(request)
+    names = names_of(train_set)
     generator, discriminator = fresh_networks(PRESET, names)
-    duel = GanTask(generator, discriminator, seen, names, GanOptions(r1=1.0, span=200_000))
+    task = GanTask(generator, discriminator, train_set, names, GanOptions(r1=1.0, span=200_000))
     options = AdversarialOptions(
         steps=request.steps or 12000, batch=32, lr=2e-4, lr_discriminator=2e-4, betas=(0.5, 0.999)
     )
-    average = AdversarialTrainer(duel, options, request.run).train(request.progress)
+    average = AdversarialTrainer(task, options, request.run).train(request.progress)
     generator.load_state_dict(average.state_dict())
-    card = gan_card("gan", generator).model_copy(update={"styles": styles_of(seen)})
+    card = gan_card("gan", generator).model_copy(update={"styles": styles_of(train_set)})
     save_latent(GanPainter(card, generator.cpu(), names), request.run / "gan")
     return request.run / "gan"

@@ -31,12 +31,14 @@ CROP = 64  # pixels that a stage learns from at once
 @recipe("imagen", further=True)
 def imagen(request: TrainRequest) -> Path:
     """Train the base and the stages; writes `imagen`, the painter's folder."""
-    seen, _ = read(request)
-    parts = read_parts(shipped_part("imagen")) if request.further else _fresh(request.parts, styles_of(seen))
+    train_set, _ = read(request)
+    parts = (
+        read_parts(shipped_part("imagen")) if request.further else _fresh(request.parts, styles_of(train_set))
+    )
     for number in range(len(parts.stages)):
-        told = "the base" if number == 0 else f"stage {number}"
-        request.report(f"{told}: {parts.stages[number].side} pixels")
-        objective = _objective(parts, number, seen)
+        title = "the base" if number == 0 else f"stage {number}"
+        request.report(f"{title}: {parts.stages[number].side} pixels")
+        objective = _objective(parts, number, train_set)
         steps = max(1, round((request.steps or 4000) * SHARES[number]))
         warmup = min(200, 1 + steps // 10)
         pace = TrainOptions(steps=steps, batch=32, lr=1e-3, warmup=warmup, ema=0.9995, sheet_every=1000)
@@ -45,14 +47,14 @@ def imagen(request: TrainRequest) -> Path:
     return request.run / "imagen"
 
 
-def _objective(parts: Parts, number: int, seen: CaptionedImages) -> StageObjective:
+def _objective(parts: Parts, number: int, train_set: CaptionedImages) -> StageObjective:
     """The training of one stage's network, 0 the base."""
-    options = DiffusionOptions(probes=probes_of(seen), mirror=0.5)
-    words, unet = MaskedCaptions(parts.text, seen, options), parts.unets[number]
+    options = DiffusionOptions(probes=probes_of(train_set), mirror=0.5)
+    words, unet = MaskedCaptions(parts.text, train_set, options), parts.unets[number]
     if number == 0:
-        return StageObjective(stage_painter(parts, 0), unet, seen, words, options)
+        return StageObjective(stage_painter(parts, 0), unet, train_set, words, options)
     stage = painter_of(parts).stages[number - 1]
-    return SuperResolutionObjective(stage, unet, seen, words, options, CROP)
+    return SuperResolutionObjective(stage, unet, train_set, words, options, CROP)
 
 
 def _fresh(folder: Path, styles: dict[str, str]) -> Parts:
@@ -71,10 +73,10 @@ def _card(card: Card, text: MaskedEncoder, styles: dict[str, str]) -> Card:
     reader = (
         "token states of our CLIP instead of T5" if kind.startswith("clip") else f"token states of {kind}"
     )
-    told = {
+    fields = {
         "name": "imagen",
         "summary": f"stickers by a cascade of {card.width // 4}, {card.width // 2} and {card.width} pixels, "
         f"led by {reader}",
         "styles": styles,
     }
-    return card.model_copy(update=told)
+    return card.model_copy(update=fields)

@@ -28,7 +28,7 @@ def judge(request: TrainRequest) -> Path:
     pictures = read_imagefolder(request.data, progress=request.progress)
     pictures.require("concept", "style")
     concepts, styles = (tuple(sorted(set(pictures.column(column)))) for column in ("concept", "style"))
-    config, steps, found = JudgeConfig(concepts, styles), request.steps or STEPS, []
+    config, steps, folds = JudgeConfig(concepts, styles), request.steps or STEPS, []
     for k in range(FOLDS):
         rest, left_out = pictures.parted(partial(_in_fold, k))
         run = request.run / f"fold{k}"
@@ -36,8 +36,8 @@ def judge(request: TrainRequest) -> Path:
         request.report(
             f"fold {k}: left-out concept {concept:.3f}, style {style:.3f}, {len(left_out)} pictures"
         )
-        found.append((concept, len(left_out)))
-    reliability = sum(c * n for c, n in found) / sum(n for _, n in found)
+        folds.append((concept, len(left_out)))
+    reliability = sum(c * n for c, n in folds) / sum(n for _, n in folds)
     request.report(f"reliability: concept top-1 {reliability:.3f} on pictures left out")
     config = dataclasses.replace(config, reliability=round(reliability, 4))
     _trained(pictures, pictures, config, steps, request.run / "all", request).export(request.run / "judge")

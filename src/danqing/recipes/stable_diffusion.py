@@ -68,19 +68,21 @@ def stable_diffusion(request: TrainRequest) -> Path:
 
 def trained(request: TrainRequest, pace: TrainOptions) -> Path:
     """The UNet at that pace, but for the steps that were request for; see `stable_diffusion`."""
-    seen, _ = read(request)
+    train_set, _ = read(request)
     parts = _shipped(request.parts) if request.further else fresh(request.parts)
     painter = painter_of(parts)
     painter.place(chosen_device())  # so that pictures are encoded there
-    wide = WIDE if bool((seen.pictures[:, 3] == 0).any()) else 0.0  # around photos there is nothing to paint
-    options = DiffusionOptions(probes=probes_of(seen), wide=wide)
-    objective = DiffusionObjective(painter, parts.unet, seen, options)
+    wide = (
+        WIDE if bool((train_set.pictures[:, 3] == 0).any()) else 0.0
+    )  # around photos there is nothing to paint
+    options = DiffusionOptions(probes=probes_of(train_set), wide=wide)
+    objective = DiffusionObjective(painter, parts.unet, train_set, options)
     pace = replace(pace, steps=request.steps or pace.steps)
     Trainer(objective, pace, request.run).train(request.progress)
     objective.export(request.run / "unet")
     parts.text_encoder.save_pretrained(request.run / "text_encoder")
     parts.tokenizer.save_pretrained(request.run / "tokenizer")
-    write_json(_card(seen).model_dump(mode="json"), request.run / "card.json")
+    write_json(_card(train_set).model_dump(mode="json"), request.run / "card.json")
     return request.run / "unet"
 
 

@@ -20,14 +20,14 @@ BATCH = 32
 @recipe("stylegan")
 def stylegan(request: TrainRequest) -> Path:
     """Train both networks; writes `stylegan`, the painter's folder."""
-    seen, _ = read(request)
-    names = names_of(seen)
+    train_set, _ = read(request)
+    names = names_of(train_set)
     generator, discriminator = fresh_networks("sticker", names)
     r1 = 0.02 * generator.size**2 / BATCH
-    duel = GanTask(generator, discriminator, seen, names, GanOptions(r1=r1, path=2.0))
+    task = GanTask(generator, discriminator, train_set, names, GanOptions(r1=r1, path=2.0))
     options = AdversarialOptions(steps=request.steps or 10000, batch=BATCH)
-    average = AdversarialTrainer(duel, options, request.run).train(request.progress)
+    average = AdversarialTrainer(task, options, request.run).train(request.progress)
     generator.load_state_dict(average.state_dict())
-    card = style_card("stylegan", generator).model_copy(update={"styles": styles_of(seen)})
+    card = style_card("stylegan", generator).model_copy(update={"styles": styles_of(train_set)})
     save_latent(StylePainter(card, generator.cpu(), names), request.run / "stylegan")
     return request.run / "stylegan"

@@ -17,8 +17,8 @@ from danqing.training.upscaler import UpscalerObjective
 @recipe("upscaler")
 def upscaler(request: TrainRequest) -> Path:
     """Train the upscaler; writes `upscaler`."""
-    seen, unseen = (part.where(lambda row: row.get("style") != "3d") for part in read(request))
-    objective = UpscalerObjective(Upscaler(), seen, unseen)
+    train_set, validation_set = (part.where(lambda row: row.get("style") != "3d") for part in read(request))
+    objective = UpscalerObjective(Upscaler(), train_set, validation_set)
     options = TrainOptions(
         steps=request.steps or 3000, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
     )

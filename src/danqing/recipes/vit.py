@@ -22,11 +22,13 @@ STEPS = 3000
 @recipe("vit")
 def vit(request: TrainRequest) -> Path:
     """Train a ViT to name things; writes `vit`."""
-    seen, unseen = read(request)
-    seen.require("concept")
+    train_set, validation_set = read(request)
+    train_set.require("concept")
     torch.manual_seed(0)
-    model = build_vit("sticker", sorted(set(seen.column("concept")) | set(unseen.column("concept"))))
-    objective = VitObjective(model, seen, unseen)
+    model = build_vit(
+        "sticker", sorted(set(train_set.column("concept")) | set(validation_set.column("concept")))
+    )
+    objective = VitObjective(model, train_set, validation_set)
     start_from_clip(model, open_clip_scorer(), objective.pictures(64))
     options = TrainOptions(
         steps=request.steps or STEPS, batch=64, lr=5e-4, warmup=100, weight_decay=0.05, ema=0.99

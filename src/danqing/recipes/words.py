@@ -22,10 +22,10 @@ from danqing.training.words import SUFFIXES, WordsObjective
 @recipe("words")
 def words(request: TrainRequest) -> Path:
     """Teach the shipped painter's text tower; writes `text_encoder`, a part of a diffusers folder."""
-    seen, _ = read(request)
+    train_set, _ = read(request)
     painter = open_painter("stickers")
     assert isinstance(painter, DiffusionPainter)
-    objective = WordsObjective(painter, seen.rows, lexicon())
+    objective = WordsObjective(painter, train_set.rows, lexicon())
     pace = TrainOptions(
         steps=request.steps or 16000,
         batch=128,

@@ -51,15 +51,15 @@ class AdversarialTrainer(Run):
         BadData: the networks cannot learn from batches of that size.
     """
 
-    def __init__(self, duel: GanTask, options: AdversarialOptions, run: Path) -> None:
+    def __init__(self, task: GanTask, options: AdversarialOptions, run: Path) -> None:
         super().__init__(options, run)
-        duel.generator.check_batch(options.batch)
-        duel.discriminator.check_batch(options.batch)
+        task.generator.check_batch(options.batch)
+        task.discriminator.check_batch(options.batch)
         self.options = options
-        self.duel = duel.to(chosen_device())
+        self.task = task.to(chosen_device())
         self._optimisers = _Two(
-            Adam(duel.generator.parameters(), options.lr, options.betas, eps=1e-8),
-            Adam(duel.discriminator.parameters(), options.lr_discriminator, options.betas, eps=1e-8),
+            Adam(task.generator.parameters(), options.lr, options.betas, eps=1e-8),
+            Adam(task.discriminator.parameters(), options.lr_discriminator, options.betas, eps=1e-8),
         )
         self._signs = Signs(options.patience)
         self._progress: ProgressCallback = no_progress
@@ -77,24 +77,26 @@ class AdversarialTrainer(Run):
         """
         self._progress = progress
         self._loop(progress, look)
-        return self.duel.average
+        return self.task.average
 
     @contextmanager
     def averaged(self) -> Iterator[GanTask]:
         """The duel: its average stands beside the generator that is trained, so nothing need be exchanged."""
-        yield self.duel
+        yield self.task
 
     def _step(self, step: int) -> dict[str, float]:
-        duel, size, rng = self.duel, self.options.batch, step_generator(self.options.seed, step)
-        duel.generator.train()
-        duel.discriminator.train()
-        told = self._learned(self._optimisers.discriminator, duel.discriminator_losses(size, rng, step), step)
-        with duel.frozen():
-            told |= self._learned(self._optimisers.generator, duel.generator_losses(size, rng, step), step)
-        duel.follow((step + 1) * size, size)
-        for line in self._signs.of(told):
+        task, size, rng = self.task, self.options.batch, step_generator(self.options.seed, step)
+        task.generator.train()
+        task.discriminator.train()
+        values = self._learned(
+            self._optimisers.discriminator, task.discriminator_losses(size, rng, step), step
+        )
+        with task.frozen():
+            values |= self._learned(self._optimisers.generator, task.generator_losses(size, rng, step), step)
+        task.follow((step + 1) * size, size)
+        for line in self._signs.of(values):
             self._progress(Progress(step + 1, self._pace.steps, f"step {step + 1}: {line}"))
-        return told
+        return values
 
     def _learned(self, optimiser: Adam, losses: dict[str, Tensor], step: int) -> dict[str, float]:
         """One step down `loss`; the other losses as numbers."""
@@ -112,13 +114,13 @@ class AdversarialTrainer(Run):
         return {name: float(value) for name, value in losses.items()}
 
     def _resume(self) -> None:
-        found = checkpoint.load(self.run / "checkpoint", self.duel, self._optimisers)
-        if found is not None:
-            _, self._at = found
+        saved = checkpoint.load(self.run / "checkpoint", self.task, self._optimisers)
+        if saved is not None:
+            _, self._at = saved
 
     def _save(self) -> None:
         # the average is a part of the duel
-        checkpoint.save(self.run / "checkpoint", self.duel, [], self._optimisers, self._at)
+        checkpoint.save(self.run / "checkpoint", self.task, [], self._optimisers, self._at)
 
 
 class Signs:
@@ -128,20 +130,20 @@ class Signs:
         self._patience = patience
         self._lasting = {"certain": 0, "alike": 0, "leaking": 0}
 
-    def of(self, told: dict[str, float]) -> Iterator[str]:
+    def of(self, values: dict[str, float]) -> Iterator[str]:
         """The lines to say after a step with these losses: once for as long as a sign lasts."""
         now = {
-            "certain": told["discriminator"] < _CERTAIN,
-            "alike": told["spread"] < _ALIKE,
-            "leaking": told["augmented"] > _LEAKING,
+            "certain": values["discriminator"] < _CERTAIN,
+            "alike": values["spread"] < _ALIKE,
+            "leaking": values["augmented"] > _LEAKING,
         }
-        for sign, seen in now.items():
-            self._lasting[sign] = self._lasting[sign] + 1 if seen else 0
+        for sign, present in now.items():
+            self._lasting[sign] = self._lasting[sign] + 1 if present else 0
             if self._lasting[sign] == self._patience:
-                yield _SAID[sign].format(steps=self._patience)
+                yield _MESSAGES[sign].format(steps=self._patience)
 
 
-_SAID = {
+_MESSAGES = {
     "certain": "the discriminator has been sure for {steps} steps, so the generator learns nothing: "
     "lower its learning rate or raise r1",
     "alike": "the painted pictures have been nearly the same for {steps} steps (mode collapse): go back "

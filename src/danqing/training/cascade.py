@@ -35,7 +35,7 @@ class MaskedCaptions(Captions):
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """The tokens of a random caption, int64 [n l], and which are no pads, bool [n l]."""
-        ids, mask = self._reader.tokenize(self.said(picks, rng))
+        ids, mask = self._reader.tokenize(self.captions_of(picks, rng))
         return {"ids": ids, "mask": mask}
 
     def conditioning(self, batch: Batch) -> Conditioning:
@@ -55,7 +55,7 @@ class Wordless:
         return Conditioning(batch["tokens"])
 
 
-class Shown:
+class LowResolution:
     """What `words` tell, and besides the picture itself, small, enlarged again and noised at random."""
 
     def __init__(self, stage: SuperResolution, words: Conditioner) -> None:
@@ -104,7 +104,7 @@ class SuperResolutionObjective(StageObjective):
         crop: int | None = None,
     ) -> None:
         words, options = words or Wordless(), options or DiffusionOptions()
-        super().__init__(stage.painter, unet, pictures, Shown(stage, words), options)
+        super().__init__(stage.painter, unet, pictures, LowResolution(stage, words), options)
         self._stage, self._words, self._crop = stage, words, crop
 
     def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
@@ -129,13 +129,15 @@ class SuperResolutionObjective(StageObjective):
         """The stage's pictures of small ones [n c h w], each from the seed of its place."""
         painter, seeds = self._stage.painter, Seeds(range(len(small)))
         height, width = (side * self._stage.factor for side in small.shape[-2:])
-        asked = Brief(prompt="-", seed=0, native=True, width=width, height=height, guidance=1.0)
-        brief = asked.resolved(painter.card)
+        plain = Brief(prompt="-", seed=0, native=True, width=width, height=height, guidance=1.0)
+        brief = plain.resolved(painter.card)
         words = self._words.conditioning(self._words.draw(picks, small, Generator().manual_seed(0)))
         level, veil = (
             torch.full((len(small),), self._stage.level),
             seeds.normal(*small.shape[1:2], height, width),
         )
-        seen = self._stage.with_low_resolution(words, small, level, veil)
-        *_, last = painter.steps(brief, seen, painter.begin(brief, seen, seeds))
+        low_res_conditioning = self._stage.with_low_resolution(words, small, level, veil)
+        *_, last = painter.steps(
+            brief, low_res_conditioning, painter.begin(brief, low_res_conditioning, seeds)
+        )
         return painter.finish(last)

@@ -74,9 +74,11 @@ class ClipObjective(Objective):
         groups = [self._styles_of[concept] for concept in self._drawn(size // self._each, words)]
         picks = [i for group in groups for i in words.sample(group, k=min(self._each, len(group)))]
         rows = [self._pictures.rows[i] for i in picks]
-        said = [captions.said(row, language, words, SHARES) for language in ("en", "zh") for row in rows]
+        lines = [
+            captions.caption_of(row, language, words, SHARES) for language in ("en", "zh") for row in rows
+        ]
         pixels = self._augment(to_unit(self._pictures.pictures[picks, :3]), rng)
-        return {"pixels": pixels, **self._tokens(said)}
+        return {"pixels": pixels, **self._tokens(lines)}
 
     def _drawn(self, count: int, words: random.Random) -> list[str]:
         """As many different concepts, half of them of those that come often."""
@@ -86,7 +88,7 @@ class ClipObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the module's docstring, and two of its three parts."""
-        pictures = self._seen(batch["pixels"])
+        pictures = self._image_features(batch["pixels"])
         english, chinese = self._read(batch).chunk(2)
         scale = self.clip.logit_scale.exp().clamp(max=SCALE_MAX)
         parts = [
@@ -94,8 +96,8 @@ class ClipObjective(Objective):
             contrastive(pictures, chinese, scale),
             contrastive(english, chinese, scale),
         ]
-        told = {"picture": parts[0].detach(), "languages": parts[2].detach()}
-        return {"loss": sum(parts[1:], parts[0]) / 3, **told}
+        parts_of_loss = {"picture": parts[0].detach(), "languages": parts[2].detach()}
+        return {"loss": sum(parts[1:], parts[0]) / 3, **parts_of_loss}
 
     @torch.no_grad()
     def recall(self, language: str = "en", first: int = 1) -> float:
@@ -127,7 +129,7 @@ class ClipObjective(Objective):
         embeddings: Tensor = read.pooler_output
         return embeddings
 
-    def _seen(self, pixels: Tensor) -> Tensor:
+    def _image_features(self, pixels: Tensor) -> Tensor:
         """Picture embeddings [n d] of pictures on white [n 3 h w], not normalised."""
         embeddings: Tensor = self.clip.get_image_features(pixel_values=pixels).pooler_output
         return embeddings
@@ -135,7 +137,7 @@ class ClipObjective(Objective):
     def _cosines(self, texts: int, pictures: int, language: str = "en") -> Tensor:
         """Between the first captions and the first pictures held out, [texts pictures]."""
         field = "text" if language == "en" else "text_zh"
-        said = [row.get(field) or row["text"] for row in self._probe.rows[:texts]]
-        read = self._read({name: part.to(self.device) for name, part in self._tokens(said).items()})
-        seen = self._seen(to_unit(self._probe.pictures[:pictures, :3]).to(self.device))
-        return (F.normalize(read, dim=-1) @ F.normalize(seen, dim=-1).T).cpu()
+        lines = [row.get(field) or row["text"] for row in self._probe.rows[:texts]]
+        read = self._read({name: part.to(self.device) for name, part in self._tokens(lines).items()})
+        images = self._image_features(to_unit(self._probe.pictures[:pictures, :3]).to(self.device))
+        return (F.normalize(read, dim=-1) @ F.normalize(images, dim=-1).T).cpu()

@@ -71,7 +71,7 @@ class Captions:
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """The tokens of a random caption, int64 [n l]."""
         ids = self._text.tokenizer(
-            self.said(picks, rng),
+            self.captions_of(picks, rng),
             padding="max_length",
             truncation=True,
             max_length=self._text.max_length,
@@ -83,7 +83,7 @@ class Captions:
         """The token states of the captions."""
         return Conditioning(self._text.states(batch["ids"]))
 
-    def said(self, picks: Tensor, rng: Generator) -> list[str]:
+    def captions_of(self, picks: Tensor, rng: Generator) -> list[str]:
         """A random caption of each picture."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         return [self._caption(self._rows[i], words) for i in picks.tolist()]
@@ -92,7 +92,7 @@ class Captions:
         if words.random() < self._options.drop:
             return ""
         language = "en" if words.random() < 0.5 else "zh"
-        return captions.said(row, language, words, self._shares)
+        return captions.caption_of(row, language, words, self._shares)
 
 
 class Labels:
@@ -100,14 +100,14 @@ class Labels:
 
     def __init__(self, names: Names, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         self._options = options
-        told = [(str(row.get("concept")), str(row.get("style"))) for row in pictures.rows]
-        self._full, self._plain = names.labels(told), names.labels([concept] for concept, _ in told)
+        pairs = [(str(row.get("concept")), str(row.get("style"))) for row in pictures.rows]
+        self._full, self._plain = names.labels(pairs), names.labels([concept] for concept, _ in pairs)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """Labels [n k]."""
-        heard, unstyled = torch.rand(2, len(picks), 1, generator=rng)
+        keep, unstyled = torch.rand(2, len(picks), 1, generator=rng)
         label = torch.where(unstyled < self._options.unstyled, self._plain[picks], self._full[picks])
-        return {"label": label * (heard >= self._options.drop)}
+        return {"label": label * (keep >= self._options.drop)}
 
     def conditioning(self, batch: Batch) -> Conditioning:
         """The labels as `Names` gives them."""
@@ -115,10 +115,10 @@ class Labels:
 
 
 class DenoisingObjective(Objective):
-    """Trains the network of any diffusion painter, told what `told` says of each picture.
+    """Trains the network of any diffusion painter, on what `conditioner` says of each picture.
 
-    unet: the module inside `painter.network` that learns; codec and `told` stay frozen. The latents of all
-    pictures, and of their mirror images if those are asked for, are computed once.
+    unet: the module inside `painter.network` that learns; codec and `conditioner` stay frozen. The latents of
+    all pictures, and of their mirror images if those are asked for, are computed once.
 
     Raises:
         BadData: the pictures' side is no multiple of the painter's.
@@ -129,13 +129,13 @@ class DenoisingObjective(Objective):
         painter: DiffusionPainter,
         unet: nn.Module,
         pictures: CaptionedImages,
-        told: Conditioner,
+        conditioner: Conditioner,
         options: DiffusionOptions,
     ) -> None:
         super().__init__()
         self.unet = unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.painter = painter
-        self._told, self._options = told, options
+        self._conditioner, self._options = conditioner, options
         _check_side(painter, pictures.pictures)
         views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
         self._latents = [_encoded(painter, view) for view in views]
@@ -153,10 +153,10 @@ class DenoisingObjective(Objective):
     def batch(self, size: int, rng: Generator) -> Batch:
         """Latents, what is told of them, times and noise."""
         picks, latents = self._drawn(size, rng)
-        told = self._told.draw(picks, latents, rng)
+        conditioner = self._conditioner.draw(picks, latents, rng)
         times = self._times(size, rng)
         noise = torch.randn(latents.shape, generator=rng)
-        return {"latents": latents, **told, "t": times, "noise": noise}
+        return {"latents": latents, **conditioner, "t": times, "noise": noise}
 
     def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Numbers of pictures, int64 [n], and the latents [n c h w] to learn from."""
@@ -184,7 +184,7 @@ class DenoisingObjective(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The squared error of the network's output against its target; see `denoising_error`."""
         with torch.no_grad():
-            words = self._told.conditioning(batch)
+            words = self._conditioner.conditioning(batch)
         error = denoising_error(
             self.painter, batch["latents"], words, batch["t"], batch["noise"], self._options.gamma
         )

@@ -100,13 +100,13 @@ class DiscreteVAEObjective(Objective):
         loss = nll + options.square * square + options.kl * along * kl - options.usage * used
         if self.training:
             self.done += 1
-        told = {
+        values = {
             "nll": nll,
             "square": square,
             "kl": kl,
             "perplexity": perplexity(logits.argmax(dim=1), logits.shape[1]),
         }
-        return {"loss": loss, **{name: value.detach() for name, value in told.items()}}
+        return {"loss": loss, **{name: value.detach() for name, value in values.items()}}
 
     @torch.no_grad()
     def measured(self) -> tuple[float, float]:

@@ -94,17 +94,17 @@ class GanTask(nn.Module):
         with torch.no_grad():
             fake, other = self._fake(size, rng)
         differ = spread(fake, real)
-        real, seen = self._augmented(real, rng), self._augmented(fake, rng)
+        real, fake_view = self._augmented(real, rng), self._augmented(fake, rng)
         penalised = options.r1 > 0 and step % options.r1_every == 0
         sure = self.discriminator(real.requires_grad_(penalised), label)
-        parts = {"discriminator": discriminator_loss(sure, self.discriminator(seen, other))}
+        parts = {"discriminator": discriminator_loss(sure, self.discriminator(fake_view, other))}
         loss = parts["discriminator"]
         if penalised:
             gradient = squared_gradient(sure, real).mean()
             loss = loss + options.r1 / 2 * options.r1_every * gradient
         self._adapt(sure.detach(), step)
-        told = {"spread": torch.tensor(differ), "augmented": self.strength.clone()}
-        return {"loss": loss, **{name: value.detach() for name, value in (parts | told).items()}}
+        statistics = {"spread": torch.tensor(differ), "augmented": self.strength.clone()}
+        return {"loss": loss, **{name: value.detach() for name, value in (parts | statistics).items()}}
 
     def generator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
         """`loss` to minimise, and what to log of it. The discriminator must be frozen meanwhile."""
@@ -116,12 +116,12 @@ class GanTask(nn.Module):
         return {"loss": loss, "generator": plain.detach()}
 
     @torch.no_grad()
-    def follow(self, seen: int, batch: int) -> None:
-        """Move the average after `seen` pictures: weights by their half-life, buffers are copied.
+    def follow(self, pictures_so_far: int, batch: int) -> None:
+        """Move the average after `pictures_so_far` pictures: weights by their half-life, buffers are copied.
 
         In the beginning the half-life is a twentieth of what was seen (arXiv 2006.06676, its code).
         """
-        keep = 0.5 ** (batch / max(1.0, min(self._options.half_life, seen * 0.05)))
+        keep = 0.5 ** (batch / max(1.0, min(self._options.half_life, pictures_so_far * 0.05)))
         for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
         for copy, buffer in zip(self.average.buffers(), self.generator.buffers(), strict=True):
@@ -148,16 +148,16 @@ class GanTask(nn.Module):
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
         pixels = to_unit(self._pictures[picks])
         pixels = F.avg_pool2d(pixels, pixels.shape[-1] // self.generator.size)
-        return pixels.to(self.usual.device), self._told(picks, rng)
+        return pixels.to(self.usual.device), self._label(picks, rng)
 
     def _fake(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
-        label = self._told(picks, rng)
+        label = self._label(picks, rng)
         return self.generator(self._there(self.generator.draw(size, rng)), label), label
 
-    def _told(self, picks: Tensor, rng: Generator) -> Tensor:
-        told = torch.rand(len(picks), 1, generator=rng) >= self._options.drop
-        return (self._labels[picks] * told).to(self.usual.device)
+    def _label(self, picks: Tensor, rng: Generator) -> Tensor:
+        keep = torch.rand(len(picks), 1, generator=rng) >= self._options.drop
+        return (self._labels[picks] * keep).to(self.usual.device)
 
     def _there(self, drawn: Drawn) -> Drawn:
         return {name: value.to(self.usual.device) for name, value in drawn.items()}
@@ -173,15 +173,17 @@ class GanTask(nn.Module):
             return
         self.certainty += sure.sign().mean() / _ADAPT_EVERY
         if (step + 1) % _ADAPT_EVERY == 0:
-            seen, sign = len(sure) * _ADAPT_EVERY, float(self.certainty)
-            self.strength.fill_(adapted(float(self.strength), sign, seen, target=target, span=span))
+            pictures_so_far, sign = len(sure) * _ADAPT_EVERY, float(self.certainty)
+            self.strength.fill_(
+                adapted(float(self.strength), sign, pictures_so_far, target=target, span=span)
+            )
             self.certainty.zero_()
 
     def _path_penalty(self, size: int, rng: Generator) -> Tensor:
         """Squared difference of path lengths from their running mean."""
         assert isinstance(self.generator, StyleGenerator), "only styles have path lengths"
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
-        label, drawn = self._told(picks, rng), self._there(self.generator.draw(size, rng))
+        label, drawn = self._label(picks, rng), self._there(self.generator.draw(size, rng))
         ws = self.generator.styles(drawn, label)
         noise = [drawn[f"noise{k}"] for k in range(len(self.generator.synthesis.sides))]
         pixels = self.generator.synthesis(ws, noise)
@@ -195,7 +197,7 @@ def names_of(pictures: CaptionedImages) -> Names:
     rows = [row for row in pictures.rows if row.get("concept") and row.get("style")]
     concepts = sorted({(str(row["concept"]), str(row.get("concept_zh") or row["concept"])) for row in rows})
     styles = [(style, *STYLE_WORDS.get(style, ())) for style in sorted({str(row["style"]) for row in rows})]
-    return Names(tuple("/".join(dict.fromkeys(said)) for said in [*concepts, *styles]))
+    return Names(tuple("/".join(dict.fromkeys(synonyms)) for synonyms in [*concepts, *styles]))
 
 
 def _check(pictures: CaptionedImages, size: int) -> None:

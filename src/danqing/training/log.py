@@ -37,8 +37,8 @@ class Log:
         rate = self._count * self._batch / seconds
         left = (self._steps - step) * seconds / self._count
         self._append({"step": step, **means, "pictures_per_second": rate})
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        line = f"step {step}/{self._steps}  {shown}  {rate:.1f} pictures/s  {_clock(left)} left"
+        values = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        line = f"step {step}/{self._steps}  {values}  {rate:.1f} pictures/s  {_clock(left)} left"
         self._progress(Progress(step, self._steps, line))
         self._sums, self._count, self._since = {}, 0, time.monotonic()
 

@@ -33,27 +33,27 @@ class PriorObjective(Objective):
         network: PriorTransformer,
         schedule: Schedule,
         space: Space,
-        seen: CaptionedImages,
+        train_set: CaptionedImages,
         unseen: CaptionedImages,
         options: DiffusionOptions,
     ) -> None:
         super().__init__()
-        self._views = embedded(space, seen)
+        self._views = embedded(space, train_set)
         measure(network, self._views.flatten(0, 1))
         self.network = network
         self._prior = Prior(network, schedule)
-        self._space, self._told = space, Captions(space.text, seen, options)
-        self._seen, self._unseen = seen, unseen
+        self._space, self._captions = space, Captions(space.text, train_set, options)
+        self._train_set, self._unseen = train_set, unseen
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Embeddings [n d], the ids of a caption of each, times and noise."""
-        picks = torch.randint(len(self._seen), (size,), generator=rng)
+        picks = torch.randint(len(self._train_set), (size,), generator=rng)
         views = torch.randint(len(self._views), (size,), generator=rng)
         z = self._views[views, picks]
-        told = self._told.draw(picks, z, rng)
+        token_ids = self._captions.draw(picks, z, rng)
         times = stratified_times(size, len(self._prior.schedule), rng)
         noise = torch.randn(z.shape, generator=rng)
-        return {"z": z, **told, "t": times, "noise": noise}
+        return {"z": z, **token_ids, "t": times, "noise": noise}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The squared error among normalised embeddings."""
@@ -79,11 +79,11 @@ class PriorObjective(Objective):
 
         For eight seen ones where none are held out.
         """
-        shown = self._unseen if len(self._unseen) else self._seen
-        rows = shown.rows[:8]
+        probes = self._unseen if len(self._unseen) else self._train_set
+        rows = probes.rows[:8]
         drawn = F.normalize(self._drawn([row["text"] for row in rows]), dim=1)
-        near = (drawn @ F.normalize(self._views[0], dim=1).T).topk(min(4, len(self._seen))).indices
-        pictures = torch.cat([shown.pictures[: len(rows), None], self._seen.pictures[near]], dim=1)
+        near = (drawn @ F.normalize(self._views[0], dim=1).T).topk(min(4, len(self._train_set))).indices
+        pictures = torch.cat([probes.pictures[: len(rows), None], self._train_set.pictures[near]], dim=1)
         return sheet_of(to_unit(pictures.flatten(0, 1)), columns=pictures.shape[1])
 
     def export(self, folder: Path) -> None:
@@ -91,10 +91,10 @@ class PriorObjective(Objective):
         self.network.save_pretrained(folder)
 
     def _drawn(self, texts: list[str]) -> Tensor:
-        said = self._space.encode_texts([*texts, ""])
-        assert said.mask is not None
-        nothing = Conditioning(said.tokens[-1:], said.mask[-1:]).expand(len(texts))
-        words = Conditioning(said.tokens[:-1], said.mask[:-1], negative=nothing)
+        encoded = self._space.encode_texts([*texts, ""])
+        assert encoded.mask is not None
+        nothing = Conditioning(encoded.tokens[-1:], encoded.mask[-1:]).expand(len(texts))
+        words = Conditioning(encoded.tokens[:-1], encoded.mask[:-1], negative=nothing)
         *_, drawn = self._prior.walk(words, Seeds.of(0, len(texts)))
         return best(drawn, words.tokens[:, -1])
 

@@ -74,9 +74,9 @@ class TokenObjective(Objective):
         mirrored = torch.rand(size, generator=rng) < options.mirror
         tokens = self._tokens[moves + mirrored * len(options.moves), picks]
         say = random.Random(int(torch.randint(2**31, (), generator=rng)))
-        said = [self.painter.text(self._caption(self._rows[i], say)) for i in picks.tolist()]
-        ids = torch.cat([words.tokens[..., 0].long() for words in said])
-        mask = torch.cat([words.mask for words in said if words.mask is not None])
+        encoded = [self.painter.text(self._caption(self._rows[i], say)) for i in picks.tolist()]
+        ids = torch.cat([words.tokens[..., 0].long() for words in encoded])
+        mask = torch.cat([words.mask for words in encoded if words.mask is not None])
         others = torch.randint(self.painter.codec.config.vocab, tokens.shape, generator=rng)
         wrong = torch.rand(tokens.shape, generator=rng) < options.wrong
         return {"ids": ids, "mask": mask, "tokens": tokens, "read": torch.where(wrong, others, tokens)}
@@ -85,9 +85,13 @@ class TokenObjective(Objective):
         """The loss of the module's docstring and its two terms."""
         text = self.transformer.padded(batch["ids"], batch["mask"])
         of_text, of_picture = self.transformer(text, batch["read"])
-        said = F.cross_entropy(of_text.flatten(0, 1).float(), text[:, 1:].flatten())
-        seen = F.cross_entropy(of_picture.flatten(0, 1).float(), batch["tokens"].flatten())
-        return {"loss": _TEXT * said + _PICTURE * seen, "text": said.detach(), "picture": seen.detach()}
+        text_loss = F.cross_entropy(of_text.flatten(0, 1).float(), text[:, 1:].flatten())
+        picture_loss = F.cross_entropy(of_picture.flatten(0, 1).float(), batch["tokens"].flatten())
+        return {
+            "loss": _TEXT * text_loss + _PICTURE * picture_loss,
+            "text": text_loss.detach(),
+            "picture": picture_loss.detach(),
+        }
 
     def sheet(self) -> Image.Image:
         """The probe captions, four pictures each, by the painter itself at its defaults."""
@@ -98,7 +102,7 @@ class TokenObjective(Objective):
         """Write the painter's whole folder."""
         save(self.painter, folder)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *how: Any, **known: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *how: Any, **fields: Any) -> Any:
         """What `state_dict` gave.
 
         Raises:
@@ -107,7 +111,7 @@ class TokenObjective(Objective):
         kept = state_dict.get("codec")
         if kept is not None and not torch.equal(kept, self.codec):
             raise BadWeights("the checkpoint learned the tokens of another codec: use another --run")
-        return super().load_state_dict(state_dict, *how, **known)
+        return super().load_state_dict(state_dict, *how, **fields)
 
     def _read(self, pixels: Tensor) -> Tensor:
         read = [self.painter.codec.tokens(part) for part in torch.split(pixels, 64)]
@@ -117,7 +121,7 @@ class TokenObjective(Objective):
         if say.random() < self._options.drop:
             return ""
         shares = captions.Shares(synonym=self._options.synonyms, unstyled=self._options.unstyled)
-        return captions.said(row, "en" if say.random() < 0.5 else "zh", say, shares)
+        return captions.caption_of(row, "en" if say.random() < 0.5 else "zh", say, shares)
 
 
 def views(pixels: Tensor, moves: tuple[tuple[int, int], ...]) -> list[Tensor]:

@@ -111,16 +111,16 @@ class Trainer(Run):
             losses = self.objective(batch)
         self._accelerator.backward(losses["loss"].float())
         norm = self._accelerator.clip_grad_norm_(self._trained(), self.options.clip)
-        told = {name: float(value.detach()) for name, value in losses.items()}
-        if not (math.isfinite(told["loss"]) and math.isfinite(float(norm))):
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(float(norm))):
             raise NotFinite(
-                f"loss {told['loss']} and gradient {float(norm)} at step {step}: training stopped and the "
+                f"loss {values['loss']} and gradient {float(norm)} at step {step}: training stopped and the "
                 "checkpoint before it is kept; continue with a lower learning rate"
             )
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._ema.step(self._trained())
-        return told
+        return values
 
     def _autocast(self) -> torch.autocast:
         kind, half = self._accelerator.device.type, self.options.precision == "bf16"
@@ -130,9 +130,9 @@ class Trainer(Run):
         return [p for p in self.objective.parameters() if p.requires_grad]
 
     def _resume(self) -> None:
-        found = checkpoint.load(self.run / "checkpoint", self.objective, self._optimiser)
-        if found is not None:
-            shadow, self._at = found
+        saved = checkpoint.load(self.run / "checkpoint", self.objective, self._optimiser)
+        if saved is not None:
+            shadow, self._at = saved
             self._ema.shadow_params = [t.to(self._accelerator.device) for t in shadow]
             self._ema.optimization_step = self._at.step
 

@@ -34,16 +34,16 @@ class Embeddings:
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
         """The tokens of a caption, int64 [n l], and whether the picture is seen, bool [n]."""
-        seen = torch.rand(len(picks), generator=rng) >= self.blind
-        return {**self.captions.draw(picks, latents, rng), "seen": seen}
+        visible = torch.rand(len(picks), generator=rng) >= self.blind
+        return {**self.captions.draw(picks, latents, rng), "seen": visible}
 
     def conditioning(self, batch: Batch) -> Conditioning:
         """As a `Decoder` is told: the embedding of the very picture, mirrored or not, first."""
         z = self.space.image_embedding(batch["latents"])
-        told = decoder_conditioning(self.space.encode_ids(batch["ids"]), z)
-        assert told.mask is not None
-        told.mask[:, 0] = batch["seen"]
-        return told
+        words = decoder_conditioning(self.space.encode_ids(batch["ids"]), z)
+        assert words.mask is not None
+        words.mask[:, 0] = batch["seen"]
+        return words
 
 
 class DecoderObjective(DenoisingObjective):
@@ -54,8 +54,8 @@ class DecoderObjective(DenoisingObjective):
     ) -> None:
         network = painter.decoder.network
         assert isinstance(network, Decoder)
-        told = Embeddings(painter.space, Captions(painter.space.text, pictures, options), blind)
-        super().__init__(painter.decoder, network.unet, pictures, told, options)
+        words = Embeddings(painter.space, Captions(painter.space.text, pictures, options), blind)
+        super().__init__(painter.decoder, network.unet, pictures, words, options)
         self.projection = network.projection
         self._whole = replace(painter, card=painter.decoder.card, stage=None)
 
@@ -80,10 +80,10 @@ def started(decoder: UNet2DConditionModel, trained: UNet2DModel) -> int:
     """
     have, copied = trained.state_dict(), 0
     for name, value in decoder.state_dict().items():
-        found = have.get(name)
-        if found is not None and name.startswith("conv_out."):
-            found = found[: len(value)]
-        if found is not None and found.shape == value.shape:
-            value.copy_(found)
+        tensor = have.get(name)
+        if tensor is not None and name.startswith("conv_out."):
+            tensor = tensor[: len(value)]
+        if tensor is not None and tensor.shape == value.shape:
+            value.copy_(tensor)
             copied += 1
     return copied

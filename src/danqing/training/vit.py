@@ -37,22 +37,22 @@ class VitObjective(Objective):
     ) -> None:
         super().__init__()
         self.model, self._pictures, self._probe = model, pictures, probe
-        side, wanted = int(pictures.pictures.shape[-1]), model.config.image_size
-        self._pooling, rest = divmod(side, wanted)
+        side, size = int(pictures.pictures.shape[-1]), model.config.image_size
+        self._pooling, rest = divmod(side, size)
         if rest or not self._pooling:
-            raise BadData(f"pictures of {side} pixels are no multiple of the network's {wanted}: resize them")
-        self._labels = self._told(pictures)
+            raise BadData(f"pictures of {side} pixels are no multiple of the network's {size}: resize them")
+        self._labels = self._labels_of(pictures)
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Augmented pictures on white [n 3 s s], half of the batches mixed, and how much of which name."""
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
         pixels = STRONG(self._small(self._pictures.pictures[picks]), rng)
-        said = F.one_hot(self._labels[picks], self.model.config.num_labels).float()
+        targets = F.one_hot(self._labels[picks], self.model.config.num_labels).float()
         how, share = torch.rand(2, generator=rng).tolist()
         if how < MIXED:
             pixels, kept = (_overlaid if how < MIXED / 2 else _patched)(pixels, share, rng)
-            said = kept * said + (1 - kept) * said.roll(1, dims=0)
-        return {"pixels": pixels, "said": said}
+            targets = kept * targets + (1 - kept) * targets.roll(1, dims=0)
+        return {"pixels": pixels, "said": targets}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The cross-entropy, and how often the likeliest name is the one that was said most."""
@@ -69,7 +69,7 @@ class VitObjective(Objective):
     def accuracy(self) -> float:
         """Top-1 on the probe pictures."""
         logits = self.model.eval()(self._small(self._probe.pictures).to(self.device)).logits.cpu()
-        return float((logits.argmax(dim=1) == self._told(self._probe)).float().mean())
+        return float((logits.argmax(dim=1) == self._labels_of(self._probe)).float().mean())
 
     def sheet(self) -> Image.Image:
         """What the network sees in training."""
@@ -82,15 +82,15 @@ class VitObjective(Objective):
     def _small(self, pictures: Tensor) -> Tensor:
         return F.avg_pool2d(to_unit(pictures[:, :3]), self._pooling)
 
-    def _told(self, pictures: CaptionedImages) -> Tensor:
+    def _labels_of(self, pictures: CaptionedImages) -> Tensor:
         pictures.require("concept")
-        known, said = self.model.config.label2id, pictures.column("concept")
-        strange = [name for name in said if name not in known]
+        label_ids, names = self.model.config.label2id, pictures.column("concept")
+        strange = [name for name in names if name not in label_ids]
         if strange:
             raise BadData(f"{strange[0]!r} is no name that the network knows: train it for these pictures")
-        if len(known) < 2:
-            raise BadData(f"all pictures show {said[0]!r}: there is nothing to tell apart, add other things")
-        return torch.tensor([known[name] for name in said])
+        if len(label_ids) < 2:
+            raise BadData(f"all pictures show {names[0]!r}: there is nothing to tell apart, add other things")
+        return torch.tensor([label_ids[name] for name in names])
 
 
 def _overlaid(pixels: Tensor, share: float, _rng: Generator) -> tuple[Tensor, float]:

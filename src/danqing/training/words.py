@@ -73,48 +73,50 @@ class WordsObjective(Objective):
         self.painter.place(device)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Captions [n l] as known and as said anew, and for each token of the latter its twin's place."""
+        """Captions [n l] as plain and as said anew, and for each token of the latter its twin's place."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self._pair(words) for _ in range(size)]
-        known, anew = (self._ids([pair[side] for pair in pairs]) for side in (0, 1))
-        longest = int(max(self._used(known).max(), self._used(anew).max())) + 2
-        length = known.shape[1] if words.random() < WHOLE else min(longest, known.shape[1])
-        known, anew = known[:, :length], anew[:, :length]
+        plain, anew = (self._ids([pair[side] for pair in pairs]) for side in (0, 1))
+        longest = int(max(self._used(plain).max(), self._used(anew).max())) + 2
+        length = plain.shape[1] if words.random() < WHOLE else min(longest, plain.shape[1])
+        plain, anew = plain[:, :length], anew[:, :length]
         return {
-            "known": known,
+            "plain": plain,
             "anew": anew,
-            "twin": twins(known, anew, self._used(anew) - self._used(known)),
+            "twin": twins(plain, anew, self._used(anew) - self._used(plain)),
         }
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The squared difference of the states."""
         with torch.no_grad():
-            states = self._teacher(input_ids=batch["known"]).last_hidden_state
-            wanted = states.gather(1, batch["twin"][..., None].expand(-1, -1, states.shape[-1]))
-        said = self.model(input_ids=batch["anew"]).last_hidden_state
-        return {"loss": F.mse_loss(said.float(), wanted.float())}
+            states = self._teacher(input_ids=batch["plain"]).last_hidden_state
+            targets = states.gather(1, batch["twin"][..., None].expand(-1, -1, states.shape[-1]))
+        outputs = self.model(input_ids=batch["anew"]).last_hidden_state
+        return {"loss": F.mse_loss(outputs.float(), targets.float())}
 
     @torch.no_grad()
     def accuracy(self, lexicon: Lexicon, language: str) -> float:
         """Of the lexicon's words, the share whose last state is nearest to that of the right name."""
         names, side = list(self._names[language]), list(SUFFIXES).index(language)
-        asked = [
+        questions = [
             (word, name)
             for name, english in self._names[language].items()
             for word in lexicon.get(english, ((), ()))[side]
         ]
-        if not asked:
+        if not questions:
             return float("nan")
-        spoken = self._last(self.model.eval(), [word for word, _ in asked])
-        found = (spoken @ self._last(self._teacher, names).T).argmax(dim=1).tolist()
-        right = [names[k] == name for k, (_, name) in zip(found, asked, strict=True)]
+        embedded = self._last(self.model.eval(), [word for word, _ in questions])
+        nearest = (embedded @ self._last(self._teacher, names).T).argmax(dim=1).tolist()
+        right = [names[k] == name for k, (_, name) in zip(nearest, questions, strict=True)]
         return float(sum(right) / len(right))
 
     def sheet(self) -> Image.Image:
         """What the painter paints of words that are left out, one of each thing as far as there are some."""
         probes = [word for english, _ in self.left_out.values() for word in english[:1]][:PROBES]
-        said = probes or list(self._names["en"])[:PROBES]
-        return sheet_of(torch.cat([paint_pixels(self.painter, word, Seeds([0])) for word in said]), columns=4)
+        words = probes or list(self._names["en"])[:PROBES]
+        return sheet_of(
+            torch.cat([paint_pixels(self.painter, word, Seeds([0])) for word in words]), columns=4
+        )
 
     def export(self, folder: Path) -> None:
         """Write the tower as a part of a diffusers folder."""
@@ -129,12 +131,12 @@ class WordsObjective(Objective):
         suffix, style = SUFFIXES[language], None if rng.random() < 0.1 else str(row["style"])
         name = str(row.get(f"concept{suffix}") or "")
         phrase, seed = str(row.get(f"phrase{suffix}") or name), rng.random()
-        known = SAY[language](phrase, style, random.Random(seed))
+        plain = SAY[language](phrase, style, random.Random(seed))
         others = self.learned.get(str(row.get("concept")), ((), ()))[list(SUFFIXES).index(language)]
         if not others or not name or name not in phrase or rng.random() < KEPT:
-            return known, known
+            return plain, plain
         word = others[int(len(others) * rng.random() ** 2)]  # rather an early one, which is nearer in meaning
-        return known, SAY[language](phrase.replace(name, word, 1), style, random.Random(seed))
+        return plain, SAY[language](phrase.replace(name, word, 1), style, random.Random(seed))
 
     def _ids(self, texts: Sequence[str]) -> Tensor:
         """Token ids [n L] of texts, padded to the whole length."""
@@ -160,15 +162,15 @@ def has(row: Mapping[str, Any], suffix: str) -> bool:
     return bool(row.get(f"phrase{suffix}") or row.get(f"concept{suffix}"))
 
 
-def twins(known: Tensor, anew: Tensor, longer: Tensor) -> Tensor:
-    """For each token of `anew` [n l] the place in `known` [n l] of the one that it stands for, int64 [n l].
+def twins(plain: Tensor, anew: Tensor, longer: Tensor) -> Tensor:
+    """For each token of `anew` [n l] the place in `plain` [n l] of the one that it stands for, int64 [n l].
 
     Both end alike, `longer` [n] tokens later in `anew`, and begin alike; between, tokens are counted from the
     end too, and a word of more tokens than its twin has begins with copies of the first one.
     """
     place = torch.arange(anew.shape[1]).expand_as(anew)
     shifted = (place - longer[:, None]).clamp(min=0, max=anew.shape[1] - 1)
-    ending = (known.gather(1, shifted) == anew).int().flip(1).cumprod(dim=1).flip(1).bool()
-    alike = (known == anew).int().cumprod(dim=1).sum(dim=1, keepdim=True)
+    ending = (plain.gather(1, shifted) == anew).int().flip(1).cumprod(dim=1).flip(1).bool()
+    alike = (plain == anew).int().cumprod(dim=1).sum(dim=1, keepdim=True)
     between = torch.maximum(shifted, alike.clamp(max=anew.shape[1] - 1))
     return torch.where(ending, shifted, torch.where(place < alike, place, between))

@@ -21,13 +21,14 @@ from danqing.tuning.textual_inversion import speaking
 class Adapter:
     """Changes to layers, learned words, or both.
 
-    name: how people ask for it: in a brief's `adapters`, and as `<name>` in its prompt. trigger: the words
-    that the model learned for it, which `spoken` puts in the place of `<name>`; empty for none. kind: what it
-    is one of, such as "cat". base: the card's name of the model it was learned on, and shapes the
-    `fingerprint` of that model; both empty where a file does not tell.
-
-    factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat`. words: what to
-    write -> vectors [v d].
+    name: how people ask for it: in a brief's `adapters`, and as `<name>` in its prompt.
+    factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat`.
+    words: what to write -> vectors [v d].
+    trigger: the words that the model learned for it, which `with_trigger_words` puts in the place of
+        `<name>`; empty for none.
+    kind: what it is one of, such as "cat".
+    base: the card's name of the model it was learned on; empty where a file does not tell.
+    shapes: the `fingerprint` of that model; empty where a file does not tell.
     """
 
     name: str
@@ -112,7 +113,7 @@ def named_as(painter: DiffusionPainter, adapter: Adapter) -> Adapter:
     return replace(adapter, factors=named)
 
 
-def spoken(prompt: str, adapters: Iterable[Adapter]) -> str:
+def with_trigger_words(prompt: str, adapters: Iterable[Adapter]) -> str:
     """The prompt with the words that the model learned in the place of each `<name>`.
 
     They are set apart from letters beside them: "一只<my-cat>" becomes "一只 wth cat".
@@ -123,8 +124,8 @@ def spoken(prompt: str, adapters: Iterable[Adapter]) -> str:
     return prompt
 
 
-def _set_apart(trigger: str, found: re.Match[str]) -> str:
-    before, after = found.string[: found.start()], found.string[found.end() :]
+def _set_apart(trigger: str, hit: re.Match[str]) -> str:
+    before, after = hit.string[: hit.start()], hit.string[hit.end() :]
     left = " " if re.search(r"[\w>]$", before) else ""
     return left + trigger + (" " if re.match(r"\w", after) else "")
 

@@ -30,7 +30,7 @@ _OURS, _THEIRS = (
     "danqing",
     "lora_adapter_metadata",
 )  # keys of the metadata: about the adapter; peft's settings
-_TOLD = ("name", "trigger", "kind", "base", "shapes")
+_FIELDS = ("name", "trigger", "kind", "base", "shapes")
 _ENDS = {"lora_A": "down", "lora_B": "up", "lora_down": "down", "lora_up": "up", "down": "down", "up": "up"}
 _PEFT = re.compile(
     r"(?P<network>\w+)\.(?P<layer>.+?)\."
@@ -61,10 +61,10 @@ def find_adapter(name: str, own: Mapping[str, Path] | None = None) -> Adapter:
     path = Path(name).expanduser()
     if path.suffix in (".safetensors", ".pt") and path.is_file():
         return read_adapter(path)
-    known = {**known_adapters(), **(own or {})}
-    if name not in known:
-        raise BadBrief(f"{unknown('adapter', name, known)}, or give a .safetensors file")
-    return read_adapter(known[name])
+    adapters_by_name = {**known_adapters(), **(own or {})}
+    if name not in adapters_by_name:
+        raise BadBrief(f"{unknown('adapter', name, adapters_by_name)}, or give a .safetensors file")
+    return read_adapter(adapters_by_name[name])
 
 
 def known_adapters() -> dict[str, Path]:
@@ -81,8 +81,8 @@ def write_adapter(adapter: Adapter, path: Path) -> None:
     Raises:
         DanqingError: the file cannot be written.
     """
-    told = {key: getattr(adapter, key) for key in _TOLD}
-    metadata = {"format": "pt", _OURS: json.dumps(told, ensure_ascii=False)}
+    fields = {key: getattr(adapter, key) for key in _FIELDS}
+    metadata = {"format": "pt", _OURS: json.dumps(fields, ensure_ascii=False)}
     if adapter.factors:
         metadata[_THEIRS] = json.dumps(_peft_settings(adapter.factors), sort_keys=True)
     tensors = {}
@@ -106,9 +106,9 @@ def read_adapter(path: Path) -> Adapter:
     if path.suffix == ".pt":
         return _read_pt(path)
     tensors, metadata = read_tensors(path), read_header(path).metadata
-    told = _json(path, metadata, _OURS)
+    fields = _json(path, metadata, _OURS)
     about = {"name": path.stem, "trigger": metadata.get("modelspec.trigger_phrase", "")}
-    about |= {key: str(told[key]) for key in _TOLD if key in told}
+    about |= {key: str(fields[key]) for key in _FIELDS if key in fields}
     parts: dict[str, dict[str, Tensor]] = {}
     words = {}
     for key, tensor in tensors.items():
@@ -118,7 +118,7 @@ def read_adapter(path: Path) -> Adapter:
         else:
             parts.setdefault(entry.name, {})[entry.part] = tensor
     settings = _json(path, metadata, _THEIRS)
-    factors = {name: _factors(path, name, found, settings) for name, found in parts.items()}
+    factors = {name: _factors(path, name, match, settings) for name, match in parts.items()}
     if words and not about["trigger"]:
         about["trigger"] = " ".join(words)
     return Adapter(factors=factors, words=words, **about)
@@ -130,17 +130,17 @@ def _entry(path: Path, key: str, tensor: Tensor, name: str) -> _Entry:
     Raises:
         BadWeights: we cannot tell, or cannot use it.
     """
-    if found := _PEFT.fullmatch(key):
-        end = _ENDS[found["end"] or found["old"]]
-        return _Entry(f"{found['network']}.{found['layer'].removeprefix('text_model.')}", end)
-    if found := _KOHYA.fullmatch(key):
-        layer = found["layer"].removeprefix("text_model_")
-        end = _ENDS[found["end"]] if found["end"] else "alpha"
-        return _Entry(f"{_KOHYA_NETWORKS.get(found['network'], 'unknown')}.{layer}", end)
-    if found := _PEFT_ALPHA.fullmatch(key):
-        return _Entry(f"{found['network']}.{found['layer'].removeprefix('text_model.')}", "alpha")
-    if found := _BUNDLED.fullmatch(key):
-        return _Entry(found["word"], "word")
+    if match := _PEFT.fullmatch(key):
+        end = _ENDS[match["end"] or match["old"]]
+        return _Entry(f"{match['network']}.{match['layer'].removeprefix('text_model.')}", end)
+    if match := _KOHYA.fullmatch(key):
+        layer = match["layer"].removeprefix("text_model_")
+        end = _ENDS[match["end"]] if match["end"] else "alpha"
+        return _Entry(f"{_KOHYA_NETWORKS.get(match['network'], 'unknown')}.{layer}", end)
+    if match := _PEFT_ALPHA.fullmatch(key):
+        return _Entry(f"{match['network']}.{match['layer'].removeprefix('text_model.')}", "alpha")
+    if match := _BUNDLED.fullmatch(key):
+        return _Entry(match["word"], "word")
     if tensor.ndim in (1, 2) and "." not in key and key not in ("clip_l", "clip_g"):
         return _Entry(f"<{name}>" if key == "emb_params" else key, "word")
     raise BadWeights(
@@ -149,12 +149,12 @@ def _entry(path: Path, key: str, tensor: Tensor, name: str) -> _Entry:
     )
 
 
-def _factors(path: Path, name: str, found: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Factors:
-    if not {"down", "up"} <= found.keys():
+def _factors(path: Path, name: str, match: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Factors:
+    if not {"down", "up"} <= match.keys():
         raise BadWeights(f"{str(path)!r} lacks a half of {name}: fetch another copy")
-    rank = found["down"].shape[0]
-    alpha = float(found["alpha"]) if "alpha" in found else _peft_alpha(name, rank, settings)
-    return Factors(found["down"], found["up"], alpha or float(rank))  # kohya: 0 means the rank
+    rank = match["down"].shape[0]
+    alpha = float(match["alpha"]) if "alpha" in match else _peft_alpha(name, rank, settings)
+    return Factors(match["down"], match["up"], alpha or float(rank))  # kohya: 0 means the rank
 
 
 def _peft_alpha(name: str, rank: int, settings: Mapping[str, Any]) -> float:

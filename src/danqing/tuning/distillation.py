@@ -52,8 +52,8 @@ class ConsistencyObjective(DenoisingObjective):
         guidance: float,
         options: DiffusionOptions,
     ) -> None:
-        told = Captions(text_encoder(painter), pictures, options)
-        super().__init__(painter, painter.modules["unet"], pictures, told, options)
+        conditional = Captions(text_encoder(painter), pictures, options)
+        super().__init__(painter, painter.modules["unet"], pictures, conditional, options)
         self.adapter, self.guidance = adapter, guidance
         self.learned = nn.ParameterList(adapter.tensors())
         self._nothing = _unsaid(painter)
@@ -76,7 +76,7 @@ class ConsistencyObjective(DenoisingObjective):
         alpha, sigma = self._at(t)
         x = alpha * batch["latents"] + sigma * batch["noise"]
         with torch.no_grad():
-            words = self._told.conditioning(batch)
+            words = self._conditioner.conditioning(batch)
             guided = self._guided(x, t, words)
             alpha_then, sigma_then = self._at(then)
             moved = alpha_then * guided + sigma_then * (x - alpha * guided) / sigma
@@ -104,8 +104,8 @@ class ConsistencyObjective(DenoisingObjective):
         """What is clean in x [n c h w], as the painter itself says under guidance."""
         nothing = self._nothing.expand(len(x))
         both = Conditioning.cat(Conditioning(nothing.tokens, nothing.mask), words)
-        untold, told = self._clean(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
-        return classifier_free(told, untold, self.guidance)
+        unconditional, conditional = self._clean(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        return classifier_free(conditional, unconditional, self.guidance)
 
     def _clean(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         alpha, sigma = self._at(t)

@@ -44,7 +44,7 @@ class Shots:
     """Latents [n c h w] of pictures, and sentences that each tell what any of them shows."""
 
     latents: Tensor
-    said: tuple[str, ...]
+    prompts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SubjectObjective(Objective):
         self.painted = torch.empty(0)
         self._probes = tuple(probes)
         self._shots = [subject] + ([prior] if prior is not None and options.prior_weight > 0 else [])
-        self._ids = self._tokenised([sentence for shots in self._shots for sentence in shots.said])
+        self._ids = self._tokenised([sentence for shots in self._shots for sentence in shots.prompts])
         changes_text = bool(adapter.words) or any(name.startswith("text") for name in adapter.factors)
         with torch.no_grad():
             self._states = None if changes_text else text_encoder(painter).states(self._ids)
@@ -89,16 +89,16 @@ class SubjectObjective(Objective):
         parts, before = [], 0
         for shots in self._shots:
             parts.append(self._drawn(shots, before, size, rng))
-            before += len(shots.said)
+            before += len(shots.prompts)
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     def _drawn(self, shots: Shots, before: int, size: int, rng: Generator) -> Batch:
         """A share of a batch; `before` sentences belong to other shots."""
         latents = shots.latents[torch.randint(len(shots.latents), (size,), generator=rng)]
-        said = torch.randint(len(shots.said), (size,), generator=rng) + before
+        prompts = torch.randint(len(shots.prompts), (size,), generator=rng) + before
         times = stratified_times(size, len(self.painter.schedule), rng)
         noise = torch.randn(latents.shape, generator=rng)
-        return {"latents": latents, "said": said, "t": times, "noise": noise}
+        return {"latents": latents, "said": prompts, "t": times, "noise": noise}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`subject` and, where there is one, `prior` are the two terms."""
@@ -136,14 +136,14 @@ class SubjectObjective(Objective):
 def frozen(painter: DiffusionPainter) -> Iterator[None]:
     """Within the block no weight of the painter asks for a gradient."""
     weights = [weight for module in painter.modules.values() for weight in module.parameters()]
-    asked = [weight.requires_grad for weight in weights]
+    required = [weight.requires_grad for weight in weights]
     try:
         for weight in weights:
             weight.requires_grad_(False)
         yield
     finally:
-        for weight, wanted in zip(weights, asked, strict=True):
-            weight.requires_grad_(wanted)
+        for weight, require in zip(weights, required, strict=True):
+            weight.requires_grad_(require)
 
 
 def subject_pictures(images: Sequence[Image.Image], painter: DiffusionPainter) -> Tensor:
@@ -203,10 +203,10 @@ def prior_latents(
         NotFinite: the numbers broke down.
     """
     brief = Brief.of(words, seed=seed, native=True).resolved(painter.card)
-    asked = (
+    required = (
         f"{painter.card.name} {fingerprint(painter.modules, values=True)} {brief.model_dump_json()} {count}"
     )
-    path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.safetensors"
+    path = folder / f"{hashlib.sha256(required.encode()).hexdigest()[:16]}.safetensors"
     if path.is_file():
         return read_tensors(path)["latents"]
     conditioning, done = painter.condition(brief), []

@@ -192,12 +192,11 @@ def _claim(run: Path, painter: DiffusionPainter, pictures: Tensor, options: Lear
     Raises:
         BadData: something else was.
     """
-    seen = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()[:16]
-    told = (
-        f"{options}\npictures {seen}, model {painter.card.name} {fingerprint(painter.modules, values=True)}\n"
-    )
+    digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()[:16]
+    model = f"{painter.card.name} {fingerprint(painter.modules, values=True)}"
+    description = f"{options}\npictures {digest}, model {model}\n"
     note = run / "learning.txt"
-    if note.is_file() and note.read_text("utf-8") != told:
+    if note.is_file() and note.read_text("utf-8") != description:
         raise BadData(f"{str(run)!r} holds another run, of other pictures or options: use another folder")
     with replacing(note) as draft:
-        draft.write_text(told, "utf-8")
+        draft.write_text(description, "utf-8")

@@ -95,14 +95,14 @@ def fitted(
     Raises:
         BadWeights: naming the first layer that is missing or has another shape, and both shapes.
     """
-    known = {flat(name): (name, layer) for name, layer in layers_of(networks).items()}
-    for wanted, change in factors.items():
-        if flat(wanted) not in known:
+    layers = {flat(name): (name, layer) for name, layer in layers_of(networks).items()}
+    for target, change in factors.items():
+        if flat(target) not in layers:
             raise BadWeights(
-                f"adapter {whose!r} is for another model: it changes {wanted} of shape "
+                f"adapter {whose!r} is for another model: it changes {target} of shape "
                 f"{list(change.changes())}, which this model lacks"
             )
-        name, layer = known[flat(wanted)]
+        name, layer = layers[flat(target)]
         shaped = change.shaped(layer)
         if not shaped.fits(layer):
             raise BadWeights(

@@ -47,10 +47,10 @@ class Monitor:
 
     def __call__(self, step: int) -> None:
         """Look at the pictures painted after `step` steps. A step looked at again is written once."""
-        seen = self._clip.image_embeddings(self._objective.painted)
+        images = self._clip.image_embeddings(self._objective.painted)
         likeness, obedience = (
-            float((seen @ self._subject.T).mean()),
-            float((seen * self._words).sum(-1).mean()),
+            float((images @ self._subject.T).mean()),
+            float((images * self._words).sum(-1).mean()),
         )
         now = Scores(step, round(likeness, 6), round(obedience, 6))
         before = [scores for scores in read_scores(self._path) if scores.step < step]

@@ -24,13 +24,13 @@ def rare_token(tokenizer: PreTrainedTokenizerBase, avoid: Iterable[str] = ()) ->
         BadBrief: the tokenizer has none.
     """
     words = set(re.findall(r"[a-z]+", " ".join(avoid).lower()))
-    found = {
+    candidates = {
         match[1]: index
         for token, index in tokenizer.get_vocab().items()
         if (match := _SHORT.fullmatch(token)) and match[1] not in words
     }
-    for text in sorted(found, key=lambda text: _rarity(text, found[text]), reverse=True):
-        if tokenizer(text, add_special_tokens=False).input_ids == [found[text]]:
+    for text in sorted(candidates, key=lambda text: _rarity(text, candidates[text]), reverse=True):
+        if tokenizer(text, add_special_tokens=False).input_ids == [candidates[text]]:
             return text
     raise BadBrief("this model's tokenizer has no rare token: choose the method textual-inversion")
 

@@ -36,16 +36,16 @@ def speaking(painter: DiffusionPainter, words: Mapping[str, Tensor]) -> Iterator
         yield
         return
     text = text_encoder(painter)
-    known: nn.Embedding | _Rows = text.model.get_input_embeddings()
+    table: nn.Embedding | _Rows = text.model.get_input_embeddings()
     for word, vectors in words.items():
-        _check_width(word, vectors, known)
+        _check_width(word, vectors, table)
     try:
-        text.model.set_input_embeddings(_Rows(known, len(text.tokenizer), tuple(words.values())))
+        text.model.set_input_embeddings(_Rows(table, len(text.tokenizer), tuple(words.values())))
         painter.text = replace(text, tokenizer=_extended(text.tokenizer, words))
         yield
     finally:
         painter.text = text
-        text.model.set_input_embeddings(known)
+        text.model.set_input_embeddings(table)
 
 
 def text_encoder(painter: DiffusionPainter) -> TextEncoder:
@@ -71,41 +71,41 @@ def first_vectors(painter: DiffusionPainter, kind: str, count: int) -> nn.Parame
 class _Rows(nn.Module):
     """An embedding with further rows, for ids from `first` on."""
 
-    def __init__(self, known: nn.Embedding | _Rows, first: int, learned: tuple[Tensor, ...]) -> None:
+    def __init__(self, table: nn.Embedding | _Rows, first: int, learned: tuple[Tensor, ...]) -> None:
         super().__init__()
-        self.known: nn.Embedding | _Rows
-        self.known, self.first = known, first
+        self.table: nn.Embedding | _Rows
+        self.table, self.first = table, first
         self._learned = learned  # in a tuple, they are not among the tower's own parameters
 
     @property
     def weight(self) -> Tensor:
         """The rows that are not learned [tokens d]."""
-        return self.known.weight
+        return self.table.weight
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids [n L] -> rows [n L d]; those of the known embedding are its own, bit for bit."""
-        known: Tensor = self.known(ids.clamp(max=self.first - 1))
-        learned = torch.cat([vectors.to(known) for vectors in self._learned])
+        table: Tensor = self.table(ids.clamp(max=self.first - 1))
+        learned = torch.cat([vectors.to(table) for vectors in self._learned])
         rows = F.embedding((ids - self.first).clamp(min=0), learned)
-        return torch.where((ids >= self.first).unsqueeze(-1), rows, known)
+        return torch.where((ids >= self.first).unsqueeze(-1), rows, table)
 
 
 def _extended(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, Tensor]) -> PreTrainedTokenizerBase:
     """A copy of the tokenizer that makes one token of each vector, in the order of `words`."""
     extended = copy.deepcopy(tokenizer)
     backend = extended.backend_tokenizer
-    known, steps = len(extended), [backend.normalizer] if backend.normalizer is not None else []
+    table, steps = len(extended), [backend.normalizer] if backend.normalizer is not None else []
     for word, vectors in words.items():
-        marks = [chr(_PRIVATE + known + k) for k in range(len(vectors))]
+        marks = [chr(_PRIVATE + table + k) for k in range(len(vectors))]
         extended.add_tokens([AddedToken(mark, normalized=True) for mark in marks])
         steps.append(normalizers.Replace(word.lower(), "".join(marks)))
-        known += len(marks)
+        table += len(marks)
     backend.normalizer = normalizers.Sequence(steps)
     return extended
 
 
-def _check_width(word: str, vectors: Tensor, known: nn.Embedding | _Rows) -> None:
-    width = known.weight.shape[-1]
+def _check_width(word: str, vectors: Tensor, table: nn.Embedding | _Rows) -> None:
+    width = table.weight.shape[-1]
     if vectors.ndim != 2 or vectors.shape[1] != width:
         raise BadWeights(
             f"the learned word {word!r} is for another model: its vectors have shape {list(vectors.shape)}, "

@@ -8,8 +8,7 @@ from typing import Any
 
 import typer
 
-from danqing.apps._registry import App, find_app
-from danqing.apps._session import Session
+from danqing.apps import App, Session, find_app
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
 from danqing.interfaces.cli.outputs import OUTPUTS
 

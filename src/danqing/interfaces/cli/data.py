@@ -20,7 +20,7 @@ def data() -> None:
 @app.command()
 def stickers(
     folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path("stickers"),
-    known: Annotated[bool, typer.Option("--known", help="Only the 120 best-known things.")] = False,
+    known_only: Annotated[bool, typer.Option("--known", help="Only the 120 best-known things.")] = False,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures in pixels.")] = 128,
     styles: Annotated[str, typer.Option(help="Only these, separated by commas.", show_default="all")] = "",
     cache: Annotated[Path, typer.Option(help="Where fetched packages are kept.")] = Path("packages"),
@@ -43,7 +43,9 @@ def stickers(
         if name not in STYLE_WORDS:
             raise BadBrief(unknown("style", name, STYLE_WORDS))
     with counting("fetching drawings", "rendering") as progress:
-        count = build(folder, cache, StickerOptions(size=size, known_only=known, styles=chosen), progress)
+        count = build(
+            folder, cache, StickerOptions(size=size, known_only=known_only, styles=chosen), progress
+        )
     typer.echo(f"{count} pictures", err=True)
     typer.echo(folder)
 
@@ -99,18 +101,18 @@ def filter_folder(
     """
     from danqing.data.filter import MANIFEST, Limits, judged, write_manifest
 
-    eyes = []
+    scorers = []
     if match is not None or aesthetic or unsafe:
         from danqing.data.clip_scores import ClipScores, read_linear
         from danqing.families import open_clip_scorer
 
         scorer = open_clip_scorer()
         width = scorer.model.config.projection_dim
-        looks, safety = (read_linear(given[0], width) if given else None for given in (aesthetic, unsafe))
-        eyes.append(ClipScores(scorer, looks, safety))
+        looks, safety = (read_linear(pair[0], width) if pair else None for pair in (aesthetic, unsafe))
+        scorers.append(ClipScores(scorer, looks, safety))
     limits = Limits(
         side, sharp, twin, match, aesthetic[1] if aesthetic else None, unsafe[1] if unsafe else None
     )
-    stay, count = write_manifest(judged(folder, limits, eyes), folder / MANIFEST)
+    stay, count = write_manifest(judged(folder, limits, scorers), folder / MANIFEST)
     typer.echo(f"{stay} of {count} pictures stay", err=True)
     typer.echo(folder / MANIFEST)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # torch, which `--help` must not load
 
 
 def _number(name: str, default: int, least: int, help: str) -> Parameter:
-    told = Annotated[int, typer.Option(min=least, help=help)]
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=told)
+    kind = Annotated[int, typer.Option(min=least, help=help)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 DATA = Annotated[Path, typer.Option(help="Real pictures: what 'danqing data stickers' built.")]
@@ -80,8 +80,8 @@ def evaluate(
     for name in several:
         session.card(name)  # an unknown one is told before the pictures are read
     table = everything or len(several) > 1
-    for name, given in (("--sheet", sheet), ("--fast", fast)):
-        if table and given:
+    for name, option_value in (("--sheet", sheet), ("--fast", fast)):
+        if table and option_value:
             raise BadBrief(f"{name} is for one model: leave it out for a table")
     if sheet is not None:
         check_place(sheet)
@@ -103,7 +103,7 @@ def _page(
     sheet: Path | None,
 ) -> None:
     """One model, every figure."""
-    from danqing.apps._generate import with_adapters
+    from danqing.apps import with_adapters
     from danqing.evaluation.opening import open_evaluator
     from danqing.training.sheets import sheet_of
 

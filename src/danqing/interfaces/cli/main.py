@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import danqing
-from danqing.apps._names import summaries
+from danqing.apps import summaries
 from danqing.core.errors import BadBrief, DanqingError
 
 
@@ -78,8 +78,8 @@ def _load(name: str) -> TyperCommand | TyperGroup:
     return command
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(show_version: bool) -> None:
+    if show_version:
         print(f"danqing {danqing.__version__}")
         raise typer.Exit
 
@@ -99,7 +99,7 @@ def _app() -> typer.Typer:
     ) -> None:
         if context.resilient_parsing or context.invoked_subcommand is None:
             return
-        from danqing.apps._session import Session
+        from danqing.apps import Session
 
         context.obj = Session(device=device)
 

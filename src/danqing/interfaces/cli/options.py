@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from danqing.apps._inputs import AppInputs
+from danqing.apps import AppInputs
 from danqing.conditioning.parameters import literal
 from danqing.core.brief import Brief
 from danqing.core.image_ref import ImageRef

@@ -10,9 +10,7 @@ from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danqing.apps._inputs import PictureFiles, ResolvedInputs
-from danqing.apps._registry import App
-from danqing.apps._session import Session
+from danqing.apps import App, PictureFiles, ResolvedInputs, Session
 from danqing.core.files import check_writable, replacing
 from danqing.interfaces.cli.options import option
 from danqing.interfaces.cli.places import FOLDER, check_place, places_for, slug
@@ -122,8 +120,7 @@ class Film(Output):
 
     def run(self, app: AnyApp, inputs: Any, session: Session, extra: dict[str, Any]) -> None:
         """See `Output`."""
-        from danqing.apps._disco_settings_file import settings_text
-        from danqing.apps._video import check_film, save_film
+        from danqing.apps import check_film, save_film, settings_text
 
         out = extra["out"]
         place = Path(out).expanduser() if out else FOLDER / f"{slug(inputs.prompt)}-{inputs.seed}.gif"
@@ -170,7 +167,7 @@ class Lineage(Output):
         if singles is not None:
             check_writable(singles / f"{seed}.png")
 
-        from danqing.apps._lineage import sheet
+        from danqing.apps import sheet
 
         generations = session.run(app, inputs, lambda progress: _tell(progress.message))
         for one in generations:
@@ -202,10 +199,10 @@ def tell_dropped(pictures: Iterable[Picture]) -> None:
 
 
 def _grid(pictures: list[Picture], inputs: PictureFiles) -> Picture:
-    from danqing.apps._grid import grid_of
+    from danqing.apps import grid_of
 
-    known = isinstance(inputs, ResolvedInputs) and pictures[0].info.app == "paint"
-    return grid_of(pictures, inputs.resolved if known and isinstance(inputs, ResolvedInputs) else None)
+    whole = isinstance(inputs, ResolvedInputs) and pictures[0].info.app == "paint"
+    return grid_of(pictures, inputs.resolved if whole and isinstance(inputs, ResolvedInputs) else None)
 
 
 def _model(inputs: Any) -> str:

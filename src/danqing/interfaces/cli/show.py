@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from danqing.apps._inputs import with_switches
-from danqing.apps._registry import find_app, names
+from danqing.apps import find_app, names, with_switches
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.interfaces.cli.options import app_line, command_line

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from danqing.core.errors import BadPicture
 
 if TYPE_CHECKING:
-    from danqing.apps._classify import Named
-    from danqing.apps._image_files import UnreadableFile
-    from danqing.apps._search import Hit
+    from danqing.apps import Hit, Named, UnreadableFile
 
 
 def print_rows(rows: Iterable[Named | Hit | UnreadableFile], as_json: bool) -> None:

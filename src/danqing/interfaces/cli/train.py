@@ -44,7 +44,7 @@ def train(
 
     danqing paint "a red apple" --model runs/gan/gan
     """
-    from danqing.recipes._recipe import TrainRequest, check_name, open_recipe, summaries
+    from danqing.recipes import TrainRequest, check_name, open_recipe, summaries
 
     if listing or not what:
         _tell(summaries())

@@ -1,0 +1,58 @@
+"""Plain names: no participle stands for a value, no poetry; private modules stay within their package."""
+
+from __future__ import annotations
+
+import ast
+import tokenize
+from collections import Counter
+from pathlib import Path
+
+import danqing
+
+ROOT = Path(danqing.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+FORBIDDEN = {
+    *("told", "said", "asked", "seen", "given", "wished", "found", "known", "shown", "dressed", "heard"),
+    *("meant", "spoken", "wanted", "wearing", "laid"),
+    *(
+        "sitting",
+        "sittings",
+        "easel",
+        "looking",
+        "looker",
+        "eyes",
+        "taste",
+        "opinion",
+        "duel",
+        "critic",
+        "kick",
+    ),
+}
+
+
+def test_no_name_is_a_participle_or_poetry() -> None:
+    """A value is called by what it is: output, caption, pixels, metadata."""
+    names: Counter[str] = Counter()
+    for path in FILES:
+        with path.open("rb") as file:
+            tokens = [
+                token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME
+            ]
+        here = str(path.relative_to(ROOT))
+        names.update(f"{here}: {token}" for token in tokens if token.strip("_").lower() in FORBIDDEN)
+        names.update(f"{here}: its own name" for _ in FORBIDDEN & set(path.stem.split("_")))
+    assert dict(names) == {}
+
+
+def test_private_modules_stay_within_their_package() -> None:
+    """`danqing.a._b` is imported below `danqing.a` only."""
+    wrong = []
+    for path in FILES:
+        package = ".".join(("danqing", *path.relative_to(ROOT).parts[:-1]))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            home = module.partition("._")[0]
+            private = "._" in module
+            if private and not package.startswith(home):
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert wrong == []
