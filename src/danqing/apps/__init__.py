@@ -1,7 +1,7 @@
 """What people do with painters: each module without an underscore is an app.
 
-The names below are for the faces of danqing (command line, Python, servers). They are loaded when they are first
-used, so that listing the apps costs nothing.
+The names below are for the faces of danqing (command line, Python, servers). They are loaded when they are
+first used, so that listing the apps costs nothing.
 """
 
 from __future__ import annotations
