@@ -34,3 +34,8 @@ def as_input(network: nn.Module, tensor: Tensor) -> Tensor:
     if weight is None:
         return tensor
     return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
+
+
+def full(output: Tensor) -> Tensor:
+    """A network's output in float32, if the network computes in less."""
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
