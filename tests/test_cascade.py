@@ -31,9 +31,15 @@ SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_predicti
 
 
 def card(side, steps=3, **fields):
-    told = {"paper": "2205.11487", "year": 2022, "licence": "Apache-2.0", "summary": "tests", "grid": 4}
-    told |= {"steps": steps, "guidance": 2.0, "sampler": "ddim", "can": frozenset(Can)}
-    return Card(name=f"{side} px", family="imagen", width=side, height=side, **{**told, **fields})
+    card_fields = {
+        "paper": "2205.11487",
+        "year": 2022,
+        "licence": "Apache-2.0",
+        "summary": "tests",
+        "grid": 4,
+    }
+    card_fields |= {"steps": steps, "guidance": 2.0, "sampler": "ddim", "can": frozenset(Can)}
+    return Card(name=f"{side} px", family="imagen", width=side, height=side, **{**card_fields, **fields})
 
 
 def tokens(words):
@@ -49,14 +55,14 @@ class Net(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.conv = nn.Conv2d(channels, 4, 3, padding=1)
-        self.shown = []
+        self.calls = []
 
     def forward(self, x, t, words):
-        self.shown.append((x, t, words))
+        self.calls.append((x, t, words))
         x = x if words.concat is None else torch.cat([x, words.concat], dim=1)
         level = torch.zeros(len(x)) if words.concat_level is None else words.concat_level
-        told = words.tokens.mean((1, 2)) / 50 + level
-        return self.conv(x) + told.view(-1, 1, 1, 1)
+        shift = words.tokens.mean((1, 2)) / 50 + level
+        return self.conv(x) + shift.view(-1, 1, 1, 1)
 
 
 def painter(net, side, **fields):
@@ -84,8 +90,8 @@ def resolved(row, **fields):
     return Brief(**{"prompt": "a cat", "seed": 5, "count": 1, **fields}).resolved(row.card)
 
 
-def walk(row, brief, given=None, seeds=None):
-    words = row.condition(brief) if given is None else row.condition(brief, given)
+def walk(row, brief, images=None, seeds=None):
+    words = row.condition(brief) if images is None else row.condition(brief, images)
     canvas = row.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *row.steps(brief, words, canvas)]
 
@@ -96,10 +102,10 @@ def test_one_canvas_per_stage_and_step_each_with_a_preview():
     assert [(canvas.step, canvas.of) for canvas in canvases] == [(step, 6) for step in range(7)]
     assert [canvas.state.shape[-1] for canvas in canvases] == [8, 8, 8, 8, 16, 16, 32]
     for canvas in canvases:
-        for seen in (canvas, replace(canvas, step=canvas.step + 6, of=12)):  # as an app counts many parts
-            look = row.preview(seen)
-            assert look.shape == (2, 3, *canvas.state.shape[-2:])
-            assert 0 <= look.min() <= look.max() <= 1
+        for each in (canvas, replace(canvas, step=canvas.step + 6, of=12)):  # as an app counts many parts
+            preview = row.preview(each)
+            assert preview.shape == (2, 3, *canvas.state.shape[-2:])
+            assert 0 <= preview.min() <= preview.max() <= 1
     assert row.finish(canvases[-1]).shape == (2, 4, 32, 32)
 
 
@@ -115,7 +121,7 @@ def test_a_stage_sees_the_finished_picture_of_the_one_before_and_its_level():
     row = cascade(level=0.0)
     canvases = walk(row, resolved(row))
     for stage, before in zip(row.stages, (canvases[3], canvases[5]), strict=True):
-        _, _, words = stage.painter.network.shown[0]
+        _, _, words = stage.painter.network.calls[0]
         expected = torch.nn.functional.interpolate(before.state.clamp(-1, 1), scale_factor=2, mode="bilinear")
         rows = len(words.concat)  # guided: without words and with them
         assert rows == 2
@@ -128,9 +134,9 @@ def test_augmentation_goes_from_the_picture_to_pure_noise():
     assert torch.equal(noised(picture, torch.zeros(3), noise), picture)
     assert torch.equal(noised(picture, torch.ones(3), noise), noise)
     for s in (0.2, 0.5, 0.9):  # as much noise as the cosine schedule has, and unit variance
-        seen = noised(picture, torch.full((3,), s), noise)
-        assert abs(float((seen * noise).mean()) - torch.sin(torch.tensor(s * torch.pi / 2))) < 0.03
-        assert abs(float(seen.var()) - 1) < 0.05
+        noisy = noised(picture, torch.full((3,), s), noise)
+        assert abs(float((noisy * noise).mean()) - torch.sin(torch.tensor(s * torch.pi / 2))) < 0.03
+        assert abs(float(noisy.var()) - 1) < 0.05
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
@@ -163,8 +169,8 @@ def test_cancelling_asks_no_later_stage():
     *_, fourth = islice(steps, 4)
     steps.close()
     assert fourth.state.shape[-1] == 16
-    assert len(row.stages[0].painter.network.shown) == 1
-    assert row.stages[1].painter.network.shown == []
+    assert len(row.stages[0].painter.network.calls) == 1
+    assert row.stages[1].painter.network.calls == []
     assert row.finish(fourth).shape[-1] == 16
 
 
@@ -177,7 +183,7 @@ def test_steps_of_a_brief_are_shared_in_proportion():
 def test_guidance_is_of_the_base_and_taste_too():
     row = cascade()
     walk(row, resolved(row, guidance=1.0, chaos=50, stylize=300))
-    base, first = row.base.network.shown[0], row.stages[0].painter.network.shown[0]
+    base, first = row.base.network.calls[0], row.stages[0].painter.network.calls[0]
     assert [len(base[0]), len(first[0])] == [2, 2]  # chaos pulls at the base's words
     plain = row.stages[0].painter.text("a cat").tokens
     assert torch.equal(first[2].tokens[1:], plain)
@@ -284,15 +290,15 @@ def expecting(prediction=Prediction.V, **fields):
 def test_the_expected_picture_is_the_posterior_mean(prediction, level):
     """Two measurements of a pixel whose prior is wide: the shown picture and x; by precisions, in float64."""
     rng = torch.Generator().manual_seed(0)
-    seen, x = torch.randn(2, 3, 2, 4, 4, generator=rng)
+    low, x = torch.randn(2, 3, 2, 4, 4, generator=rng)
     t, levels = torch.tensor([20.0, 500.0, 900.0]), torch.full((3,), level)
     net = expecting(prediction)
-    words = Conditioning(torch.zeros(3, 1, 1), concat=seen, concat_level=levels)
+    words = Conditioning(torch.zeros(3, 1, 1), concat=low, concat_level=levels)
     alpha, sigma = (part.view(-1, 1, 1, 1).double() for part in COSINE.at(t.long()))
     clean = prediction.clean(x.double(), net(x, t, words).double(), alpha, sigma)
     a, b = math.cos(math.pi * level / 2), math.sin(math.pi * level / 2)
     small = 1 / (1 / net.spread**2 + a**2 / b**2) if b else 0.0  # variance of the small picture's pixel
-    mean = small * a / b**2 * seen.double() if b else seen.double()
+    mean = small * a / b**2 * low.double() if b else low.double()
     wide = small + net.error**2
     precision = 1 / wide + alpha**2 / sigma**2
     expected = (mean / wide + alpha / sigma**2 * x.double()) / precision
@@ -307,12 +313,12 @@ def test_a_network_of_zeros_enlarges_smoothly():
     words = Conditioning(torch.zeros(64, 1, 1), concat=large, concat_level=torch.zeros(64))
 
     def denoise(x, level):
-        told = net(x, torch.full((64,), level.t), words)
-        return Prediction.V.clean(x, told, level.alpha, level.sigma)
+        output = net(x, torch.full((64,), level.t), words)
+        return Prediction.V.clean(x, output, level.alpha, level.sigma)
 
-    *_, (made, _) = drive(SAMPLERS["ddim"].walk(torch.randn(large.shape), levels, Seeds.of(0, 64)), denoise)
-    assert (made - large).std() == pytest.approx(net.error, rel=0.1)
-    assert (made - large).mean().abs() < 0.01
+    *_, (sample, _) = drive(SAMPLERS["ddim"].walk(torch.randn(large.shape), levels, Seeds.of(0, 64)), denoise)
+    assert (sample - large).std() == pytest.approx(net.error, rel=0.1)
+    assert (sample - large).mean().abs() < 0.01
 
 
 def test_times_between_those_of_the_table():

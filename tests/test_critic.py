@@ -44,7 +44,7 @@ def folder(clip, tmp_path):
     return tmp_path
 
 
-def told(**changes):
+def preprocessor_config(**changes):
     return {"image_mean": MEAN, "image_std": DEVIATION, **changes}
 
 
@@ -101,7 +101,7 @@ def test_what_is_not_square_lies_on_white(scorer):
 
 def test_published_weights_see_what_their_processor_shows(folder):
     """A large square picture through transformers' resizing and normalising. Measured: 0.016, half a byte."""
-    (folder / "preprocessor_config.json").write_text(json.dumps(told()))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config()))
     scorer = open_clip_scorer(folder)
     noise = torch.rand(3, 12, 12, generator=rng(3)).mul(255).byte().permute(1, 2, 0).numpy()
     image = Image.fromarray(noise).resize((96, 96), Image.Resampling.BICUBIC)
@@ -149,7 +149,7 @@ def no_mean(folder):
 
 
 def no_deviation(folder):
-    (folder / "preprocessor_config.json").write_text(json.dumps(told(image_std=[0, 0, 0])))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config(image_std=[0, 0, 0])))
 
 
 @pytest.mark.parametrize(

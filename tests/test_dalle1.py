@@ -38,7 +38,7 @@ from tests.progress import Lines
 from tests.tiny import stickers
 
 DATA = stickers()
-SEEN = DATA.where(lambda row: not row["held_out"])
+TRAINING = DATA.where(lambda row: not row["held_out"])
 CODEC = dalle1.CODECS["tiny"]
 
 
@@ -72,7 +72,7 @@ def lively(painter):
 
 def network(attention="full", seed=0, **fields):
     torch.manual_seed(seed)
-    given = {
+    defaults = {
         "words": 20,
         "text": 3,
         "vocab": 11,
@@ -82,7 +82,7 @@ def network(attention="full", seed=0, **fields):
         "heads": 2,
         "window": 3,
     }
-    return TokenTransformer(TokenTransformerConfig(attention=attention, **{**given, **fields})).eval()
+    return TokenTransformer(TokenTransformerConfig(attention=attention, **{**defaults, **fields})).eval()
 
 
 def read(net, n=2, seed=0):
@@ -95,14 +95,14 @@ def resolved(painter, **fields):
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, **fields}).resolved(painter.card)
 
 
-def canvases(painter, brief, given=None, seeds=None):
-    words = painter.condition(brief) if given is None else painter.condition(brief, given)
+def canvases(painter, brief, images=None, seeds=None):
+    words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
 
-def painted(painter, brief, given=None, seeds=None):
-    return painter.finish(canvases(painter, brief, given, seeds)[-1])
+def painted(painter, brief, images=None, seeds=None):
+    return painter.finish(canvases(painter, brief, images, seeds)[-1])
 
 
 # ---- the codec
@@ -111,12 +111,12 @@ def painted(painter, brief, given=None, seeds=None):
 def test_gumbel_noise_draws_as_often_as_softmax_says():
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5])
     count = 100_000
-    wanted = (logits.softmax(0) * count).double().numpy()
+    expected_counts = (logits.softmax(0) * count).double().numpy()
     torch_noise = gumbel((count, 5), rng())
     ours = gumbel_of(torch.randn(count, 5, generator=rng(1)))
     for noise in (torch_noise, ours):
-        found = torch.bincount((logits + noise).argmax(dim=1), minlength=5).numpy()
-        assert chisquare(found, wanted * found.sum() / wanted.sum()).pvalue > 0.01
+        counts = torch.bincount((logits + noise).argmax(dim=1), minlength=5).numpy()
+        assert chisquare(counts, expected_counts * counts.sum() / expected_counts.sum()).pvalue > 0.01
     assert gumbel_of(torch.tensor([-30.0, 30.0])).isfinite().all()
 
 
@@ -140,7 +140,7 @@ def test_sides_that_no_token_fits_are_told():
 
 def test_the_start_is_k_means_of_patches():
     """A codec that begins with clusters gives every patch its nearest one, and uses all that differ."""
-    pixels = to_unit(SEEN.pictures)[:, :, ::2, ::2]
+    pixels = to_unit(TRAINING.pictures)[:, :, ::2, ::2]
     torch.manual_seed(0)
     codec = codebook_start(DiscreteVAE(replace(CODEC, hidden=64, start=64, vocab=8)), pixels)
     tokens = codec.tokens(pixels)
@@ -156,9 +156,9 @@ def test_the_start_is_k_means_of_patches():
 
 
 def test_more_clusters_than_points():
-    found = means(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), 6, rng())
-    assert found.shape == (6, 2)
-    assert found.isfinite().all()
+    centres = means(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), 6, rng())
+    assert centres.shape == (6, 2)
+    assert centres.isfinite().all()
 
 
 def test_perplexity_counts_tokens_in_use():
@@ -202,9 +202,9 @@ def test_the_cache_changes_nothing(attention):
     net = network(attention)
     text, tokens = read(net)
     whole = net(text, tokens)[1]
-    for known in (0, 5):
-        logits, cache = net.begin(text, tokens[:, :known])
-        for k in range(known, net.config.picture):
+    for count_before in (0, 5):
+        logits, cache = net.begin(text, tokens[:, :count_before])
+        for k in range(count_before, net.config.picture):
             torch.testing.assert_close(logits, whole[:, k], rtol=0, atol=1e-6)
             if k + 1 < net.config.picture:
                 logits = net.go_on(tokens[:, k], k, cache)
@@ -286,27 +286,27 @@ def test_guidance_is_in_logits(painter):
         return torch.stack([logits, net.go_on(torch.tensor([3]), 5, cache)])
 
     without, one, other = map(plain, (words.negative, *words.parts))
-    wanted = without + 3 * (2 / 3 * (one - without) + 1 / 3 * (other - without))
+    target = without + 3 * (2 / 3 * (one - without) + 1 / 3 * (other - without))
     network = GuidedTransformer(net, words, 3.0)
-    found = torch.stack([network.begin(tokens)[0], network.go_on(torch.tensor([[3]]), 5)[0]])
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    logits = torch.stack([network.begin(tokens)[0], network.go_on(torch.tensor([[3]]), 5)[0]])
+    torch.testing.assert_close(logits, target, rtol=1e-5, atol=1e-5)
 
 
 # ---- the painter
 
 
 def test_a_canvas_for_each_row(painter):
-    begun, *done = canvases(painter, resolved(painter))
-    assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, 4) for k in range(5)]
-    assert begun.state.shape == (2, 8, 4, 4)
-    assert done[-1].state.shape == (2, 1, 4, 4)
-    for k, canvas in enumerate([begun, *done]):
+    start, *later = canvases(painter, resolved(painter))
+    assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(k, 4) for k in range(5)]
+    assert start.state.shape == (2, 8, 4, 4)
+    assert later[-1].state.shape == (2, 1, 4, 4)
+    for k, canvas in enumerate([start, *later]):
         assert (canvas.state[:, :, :k] >= 0).all()
         assert (canvas.state[:, :, k:] == -1).all()
-        look = painter.preview(canvas)
-        assert look.shape == (2, 3, 16, 16)
-        assert (look[:, :, 4 * k :] == 1).all()
-    torch.testing.assert_close(look, (painter.finish(canvas)[:, :3] + 1) / 2)
+        preview = painter.preview(canvas)
+        assert preview.shape == (2, 3, 16, 16)
+        assert (preview[:, :, 4 * k :] == 1).all()
+    torch.testing.assert_close(preview, (painter.finish(canvas)[:, :3] + 1) / 2)
     assert painter.finish(canvas).shape == (2, 4, 16, 16)
 
 
@@ -322,8 +322,8 @@ def test_a_picture_depends_on_its_seed_alone(painter):
 def test_variations_begin_at_the_seeds_own_picture(painter):
     brief = resolved(painter, count=1)
     own, other = (canvases(painter, brief, seeds=Seeds([seed]))[1].state for seed in (1, 9))
-    for amount, wanted in ((0.0, own), (1.0, other)):
-        assert torch.equal(canvases(painter, brief, seeds=Between(1, [9], amount))[1].state, wanted)
+    for amount, state in ((0.0, own), (1.0, other)):
+        assert torch.equal(canvases(painter, brief, seeds=Between(1, [9], amount))[1].state, state)
 
 
 def test_the_critic_keeps_the_best_of_all(painter, scorer):
@@ -342,12 +342,12 @@ def test_the_critic_keeps_the_best_of_all(painter, scorer):
             return order
 
     watched = replace(painter, scorer=Watched(scorer.model, scorer.tokenizer, scorer.processor))
-    done = painted(watched, resolved(painter, style="3d"))
+    later = painted(watched, resolved(painter, style="3d"))
     for k, (pixels, text, order) in enumerate(kept):
         assert text == "a cat, 3d style"
         scores = scorer.score(pixels, [text])[:, 0]
         assert scores[order[0]] == scores.max()
-        assert torch.equal(done[k], pixels[order[0]])
+        assert torch.equal(later[k], pixels[order[0]])
 
 
 def test_more_candidates_please_the_critic_more(painter, scorer):
@@ -384,9 +384,9 @@ def test_words_lead(painter):
 
 
 def test_words_that_do_not_fit_are_told(painter):
-    said = painter.condition(resolved(painter, prompt="a cat and a dog and a horse and a cow"))
-    assert said.dropped
-    assert "a cat and a dog and a horse and a cow".endswith(said.dropped)
+    conditioning = painter.condition(resolved(painter, prompt="a cat and a dog and a horse and a cow"))
+    assert conditioning.dropped
+    assert "a cat and a dog and a horse and a cow".endswith(conditioning.dropped)
     assert painter.condition(resolved(painter)).dropped == ""
 
 
@@ -405,15 +405,15 @@ def test_words_that_it_cannot_read_are_told(asked, told, painter):
 
 
 def test_redrawing_keeps_the_top_rows(painter):
-    given = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
-    tokens = painter.codec.tokens(given.image)
+    images = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
+    tokens = painter.codec.tokens(images.image)
     for strength, kept in ((0.25, 3), (0.6, 2), (1.0, 0), (None, 0)):
-        begun, *_, last = canvases(painter, resolved(painter, strength=strength), given)
-        assert (begun.of, last.step) == (4 - kept, 4 - kept)
+        start, *_, last = canvases(painter, resolved(painter, strength=strength), images)
+        assert (start.of, last.step) == (4 - kept, 4 - kept)
         assert torch.equal(last.state[:, 0, :kept], tokens[:, :kept].expand(2, -1, -1))
         assert (last.state >= 0).all()
     with pytest.raises(BadBrief, match=r"strength 0.1 of 4 rows .* use 0.25 or more"):
-        canvases(painter, resolved(painter, strength=0.1), given)
+        canvases(painter, resolved(painter, strength=0.1), images)
 
 
 def test_several_pictures_are_mixed_by_weight(painter):
@@ -425,19 +425,19 @@ def test_several_pictures_are_mixed_by_weight(painter):
 
 
 APPS = {
-    "paint": lambda _, **given: paint("a cat", **given),
-    "redraw": lambda image, **given: redraw(image, "a cat", **given),
-    "vary": lambda image, **given: vary(image, prompt="a cat", **given),
-    "blend": lambda image, **given: blend([image, image.rotate(90)], "a cat", **given),
+    "paint": lambda _, **options: paint("a cat", **options),
+    "redraw": lambda image, **options: redraw(image, "a cat", **options),
+    "vary": lambda image, **options: vary(image, prompt="a cat", **options),
+    "blend": lambda image, **options: blend([image, image.rotate(90)], "a cat", **options),
 }
 
 
 @pytest.mark.parametrize("app", APPS)
 def test_apps_paint(app, painter):
     image = Image.new("RGBA", (20, 16), (200, 30, 30, 255))
-    asked = {"painter": painter, "seed": 3}
-    first, again = (APPS[app](image, count=2, **asked) for _ in range(2))
-    (alone,) = APPS[app](image, count=1, **{**asked, "seed": 4})
+    options = {"painter": painter, "seed": 3}
+    first, again = (APPS[app](image, count=2, **options) for _ in range(2))
+    (alone,) = APPS[app](image, count=1, **{**options, "seed": 4})
     looks = [np.asarray(picture.image).tobytes() for picture in [*first, *again, alone]]
     assert looks[:2] == looks[2:4]
     assert looks[1] == looks[4]
@@ -466,13 +466,13 @@ def test_nan_is_told_with_its_step():
 
 
 def test_a_folder_opens_as_the_same_painter(painter, tmp_path):
-    told = replace(painter, sampling=Sampling(temperature=0.9, top_k=9, candidates=2))
-    dalle1.save(told, tmp_path / "it", torch.float32)
+    changed = replace(painter, sampling=Sampling(temperature=0.9, top_k=9, candidates=2))
+    dalle1.save(changed, tmp_path / "it", torch.float32)
     again = open_painter(str(tmp_path / "it"))
-    assert (again.card, again.sampling) == (told.card, told.sampling)
+    assert (again.card, again.sampling) == (changed.card, changed.sampling)
     again = replace(again, scorer=painter.scorer)
     brief = resolved(painter, prompt="一只猫 🐼")
-    assert torch.equal(painted(again, brief), painted(told, brief))
+    assert torch.equal(painted(again, brief), painted(changed, brief))
     assert Card.model_validate_json(painter.card.model_dump_json()) == painter.card
 
 
@@ -527,14 +527,14 @@ def test_the_shipped_sizes_fit():
 
 def codec_objective(seed=0):
     torch.manual_seed(seed)
-    return DiscreteVAEObjective(DiscreteVAE(CODEC), SEEN, DATA, 16, DiscreteVAEOptions(span=10, kl=0.01))
+    return DiscreteVAEObjective(DiscreteVAE(CODEC), TRAINING, DATA, 16, DiscreteVAEOptions(span=10, kl=0.01))
 
 
 def token_objective(seed=0):
     painter = dalle1.random_painter("tiny", seed=seed)
     codec = dalle1.random_painter("tiny").codec  # the same for every seed
     options = TokenOptions(probes=("a cat",), moves=((0, 0), (2, -1)))
-    return TokenObjective(replace(painter, codec=codec), SEEN, options)
+    return TokenObjective(replace(painter, codec=codec), TRAINING, options)
 
 
 OBJECTIVES = {"codec": codec_objective, "tokens": token_objective}
@@ -542,8 +542,8 @@ each = pytest.mark.parametrize("name", list(OBJECTIVES))
 
 
 def train(objective, run, steps, **fields):
-    given = {"batch": 8, "lr": 5e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.8, "precision": "no"}
-    options = TrainOptions(steps=steps, sheet_every=10**9, **{**given, **fields})
+    defaults = {"batch": 8, "lr": 5e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.8, "precision": "no"}
+    options = TrainOptions(steps=steps, sheet_every=10**9, **{**defaults, **fields})
     return Trainer(objective, options, run).train()
 
 
@@ -605,7 +605,7 @@ def test_the_shortest_training_has_a_schedule_too():
 def test_a_collapsed_codebook_is_told():
     torch.manual_seed(0)
     objective = DiscreteVAEObjective(
-        DiscreteVAE(replace(CODEC, vocab=64)), SEEN, DATA, 16, DiscreteVAEOptions()
+        DiscreteVAE(replace(CODEC, vocab=64)), TRAINING, DATA, 16, DiscreteVAEOptions()
     )
     with torch.no_grad():
         objective.vae.encoder.ends[1].bias[7] += 1000
@@ -615,16 +615,16 @@ def test_a_collapsed_codebook_is_told():
 
 def test_text_counts_an_eighth():
     objective = token_objective()
-    told = objective(objective.batch(4, rng()))
-    assert told["loss"].item() == pytest.approx((told["text"].item() + 7 * told["picture"].item()) / 8)
-    assert told["picture"].item() == pytest.approx(math.log(16), abs=0.1)
+    losses = objective(objective.batch(4, rng()))
+    assert losses["loss"].item() == pytest.approx((losses["text"].item() + 7 * losses["picture"].item()) / 8)
+    assert losses["picture"].item() == pytest.approx(math.log(16), abs=0.1)
 
 
 def test_a_checkpoint_of_another_codec_is_refused(tmp_path):
     train(token_objective(), tmp_path, 2)
     other = dalle1.random_painter("tiny", seed=3)
     with pytest.raises(BadWeights, match="tokens of another codec"):
-        train(TokenObjective(other, SEEN, TokenOptions(probes=("a cat",))), tmp_path, 4)
+        train(TokenObjective(other, TRAINING, TokenOptions(probes=("a cat",))), tmp_path, 4)
 
 
 def test_views_are_moved():
@@ -654,10 +654,10 @@ def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "PRESET", "tiny")
     lines = Lines()
     data = folder_of(stickers(), tmp_path / "data")
-    asked = TrainRequest(data, tmp_path / "run", tmp_path, steps=2, progress=lines)
+    request = TrainRequest(data, tmp_path / "run", tmp_path, steps=2, progress=lines)
     files = []
     for _ in range(2):
-        folder = recipes.dalle1(asked)
+        folder = recipes.dalle1(request)
         files.append((folder / "transformer" / "model.safetensors").read_bytes())
     assert files[0] == files[1]
     assert any(line.startswith("codec: ") for line in lines)

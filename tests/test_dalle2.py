@@ -63,8 +63,8 @@ def resolved(painter, **fields):
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
-def canvases(painter, brief, given=None, seeds=None):
-    words = painter.condition(brief) if given is None else painter.condition(brief, given)
+def canvases(painter, brief, images=None, seeds=None):
+    words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
@@ -105,8 +105,8 @@ def test_a_text_diff_turns_towards_what_words_add():
     z, text, before = 3 * units(1, 8), units(1, 8, seed=1), units(1, 8, seed=2)
     way = F.normalize(text - before, dim=-1)
     angle = float(torch.acos((F.normalize(z, dim=-1) * way).sum()))
-    found = text_diff(z, text, before, 0.4)
-    torch.testing.assert_close(found[0], turned(z[0], way[0], 0.4 * angle), rtol=0, atol=3e-6)
+    moved = text_diff(z, text, before, 0.4)
+    torch.testing.assert_close(moved[0], turned(z[0], way[0], 0.4 * angle), rtol=0, atol=3e-6)
     torch.testing.assert_close(text_diff(z, text, before, 0.0), z)
     assert torch.equal(text_diff(z, text, text, 0.5), z)  # nothing is added
 
@@ -158,12 +158,12 @@ def test_the_painter_keeps_the_better_of_two_draws(painter):
     brief = resolved(painter, count=1)
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds([4]))
-    told = []
+    tokens = []
     network = painter.decoder.network
 
-    def listening(x, t, said):
-        told.append(said.tokens[-1, 0])
-        return network(x, t, said)
+    def listening(x, t, cond):
+        tokens.append(cond.tokens[-1, 0])
+        return network(x, t, cond)
 
     spied = replace(painter, decoder=replace(painter.decoder, network=listening))
     list(spied.steps(brief, words, canvas))
@@ -172,7 +172,7 @@ def test_the_painter_keeps_the_better_of_two_draws(painter):
     *_, drawn = painter.prior.walk(words, seeds)
     drawn = F.normalize(drawn[0], dim=-1)
     dots = drawn @ words.tokens[0, -1]
-    torch.testing.assert_close(told[0], drawn[dots.argmax()], rtol=0, atol=1e-6)
+    torch.testing.assert_close(tokens[0], drawn[dots.argmax()], rtol=0, atol=1e-6)
     assert dots[0] != dots[1]
 
 
@@ -181,15 +181,15 @@ def test_the_painter_keeps_the_better_of_two_draws(painter):
 
 def test_blank_canvases_of_the_prior_then_the_decoders(painter):
     brief = resolved(painter)
-    begun, *done = canvases(painter, brief)
+    start, *later = canvases(painter, brief)
     before, of = painter.prior.options.steps, painter.prior.options.steps + 3
-    assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, of) for k in range(of + 1)]
-    for canvas in done[:before]:
+    assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(k, of) for k in range(of + 1)]
+    for canvas in later[:before]:
         assert torch.equal(painter.preview(canvas), torch.ones(2, 3, 16, 16))
-    look = painter.preview(done[before])
-    assert look.shape == (2, 3, 16, 16)
-    assert 0 <= look.min() < look.max() <= 1
-    pixels = painter.finish(done[-1])
+    preview = painter.preview(later[before])
+    assert preview.shape == (2, 3, 16, 16)
+    assert 0 <= preview.min() < preview.max() <= 1
+    pixels = painter.finish(later[-1])
     assert pixels.shape == (2, 4, 16, 16)
     assert pixels.abs().max() <= 1
     assert not torch.equal(pixels[0], pixels[1])
@@ -226,37 +226,37 @@ def test_cancelled_in_the_prior_and_in_the_decoder(painter):
 
 
 def test_variations_keep_the_embedding_and_differ_by_seed(painter):
-    given = InputImages(image=picture())
+    images = InputImages(image=picture())
     brief = resolved(painter, negative_prompt="a cat", strength=1.0)
-    words = painter.condition(brief, given)
+    words = painter.condition(brief, images)
     assert words.image is None
     torch.testing.assert_close(
         words.concat[..., 0, 0], painter.space.image_embedding(picture()), rtol=0, atol=1e-6
     )  # the same words turn nothing
-    begun, *done = canvases(painter, brief, given)
-    assert len(done) == begun.of == 3  # no prior
-    assert not torch.equal(done[-1].state[0], done[-1].state[1])
+    start, *later = canvases(painter, brief, images)
+    assert len(later) == start.of == 3  # no prior
+    assert not torch.equal(later[-1].state[0], later[-1].state[1])
     other = canvases(painter, brief, InputImages(image=picture(1)))[-1].state
-    assert not torch.equal(other, done[-1].state)
+    assert not torch.equal(other, later[-1].state)
 
 
 def test_strength_turns_noise_and_embedding(painter):
     """From the noise that DDIM finds, and the picture's own embedding, to new noise and half way to words."""
-    given, z = InputImages(image=picture()), painter.space.image_embedding(picture())
+    images, z = InputImages(image=picture()), painter.space.image_embedding(picture())
     before = painter.space("").tokens[:, -1]
     way = F.normalize(painter.space("a cat").tokens[:, -1] - before, dim=-1)
     fresh = canvases(painter, resolved(painter))[0].state
-    found = {}
+    states = {}
     for strength in (0.01, 0.5, 1.0):
         brief = resolved(painter, strength=strength)
-        words = painter.condition(brief, given)
+        words = painter.condition(brief, images)
         expected = slerp(z, way, strength / 2)
         torch.testing.assert_close(words.concat[..., 0, 0], expected, rtol=0, atol=1e-6)
-        found[strength] = painter.begin(brief, words, Seeds.of(1, 2)).state
-    assert torch.equal(found[1.0], fresh)
-    noise = painter.condition(resolved(painter, strength=0.5), given).image.expand(2, -1, -1, -1)
-    torch.testing.assert_close(found[0.5], slerp(noise, fresh, 0.5))
-    assert (found[0.01] - noise).norm() < 0.1 * (fresh - noise).norm()
+        states[strength] = painter.begin(brief, words, Seeds.of(1, 2)).state
+    assert torch.equal(states[1.0], fresh)
+    noise = painter.condition(resolved(painter, strength=0.5), images).image.expand(2, -1, -1, -1)
+    torch.testing.assert_close(states[0.5], slerp(noise, fresh, 0.5))
+    assert (states[0.01] - noise).norm() < 0.1 * (fresh - noise).norm()
 
 
 def test_the_noise_of_a_picture_paints_it_again(painter):
@@ -279,27 +279,27 @@ def test_mixed_pictures_lie_on_the_great_circle_between_them(painter):
 def test_the_upsampler_paints_the_decoders_picture_larger(large):
     """It hears no words, begins with seeds of its own, and each of its pictures is the same in any batch."""
     brief = resolved(large)
-    begun, *done = canvases(large, brief)
+    start, *later = canvases(large, brief)
     first, of = 10 + brief.steps, 10 + brief.steps + large.stage.painter.card.steps
-    assert begun.state.shape == (2, 4, 16, 16)
-    assert [(canvas.step, canvas.of) for canvas in done] == [(k, of) for k in range(1, of + 1)]
-    assert done[first - 1].state.shape == (2, 4, 16, 16)
-    assert large.finish(done[-1]).shape == (2, 4, 32, 32)
-    assert large.preview(done[-1]).shape == (2, 3, 32, 32)
-    assert done[-1].seeds is begun.seeds
+    assert start.state.shape == (2, 4, 16, 16)
+    assert [(canvas.step, canvas.of) for canvas in later] == [(k, of) for k in range(1, of + 1)]
+    assert later[first - 1].state.shape == (2, 4, 16, 16)
+    assert large.finish(later[-1]).shape == (2, 4, 32, 32)
+    assert large.preview(later[-1]).shape == (2, 3, 32, 32)
+    assert later[-1].seeds is start.seeds
     alone = canvases(large, brief, seeds=Seeds([2]))[-1].state
-    torch.testing.assert_close(done[-1].state[1:], alone, rtol=0, atol=2e-5)
-    small = large.decoder.finish(done[first - 1])
+    torch.testing.assert_close(later[-1].state[1:], alone, rtol=0, atol=2e-5)
+    small = large.decoder.finish(later[first - 1])
     again = list(large._enlarged(large.stage, brief, Seeds([1, 2]), small))[-1].state
-    assert torch.equal(again, done[-1].state)
+    assert torch.equal(again, later[-1].state)
 
 
 def test_a_given_picture_is_reduced_for_the_decoder(large, painter):
     """Its noise is that of the small picture; CLIP looks at the large one."""
-    given = InputImages(image=picture(side=32))
-    words = large.condition(resolved(large, strength=0.5), given)
+    images = InputImages(image=picture(side=32))
+    words = large.condition(resolved(large, strength=0.5), images)
     assert words.image.shape == (1, 4, 16, 16)
-    reduced = InputImages(image=F.avg_pool2d(given.image, 2))
+    reduced = InputImages(image=F.avg_pool2d(images.image, 2))
     other = painter.condition(resolved(painter, strength=0.5), reduced)
     assert not torch.equal(words.concat, other.concat)
     assert (words.image - other.image).abs().max() < 0.2
@@ -380,11 +380,13 @@ def test_another_clip_is_refused(painter, tmp_path):
     place.mkdir()
     (place / "model.safetensors").write_bytes(b"one")
     check_clip(tmp_path, fingerprint(place), place)
-    told = fingerprint(place)
+    clip_hash = fingerprint(place)
     (place / "model.safetensors").write_bytes(b"two")
-    with pytest.raises(BadWeights, match=f"of the CLIP {told[:12]}, this copy has {fingerprint(place)[:12]}"):
-        check_clip(tmp_path, told, place)
-    save_parts(parts_of(painter, told), tmp_path / "it")
+    with pytest.raises(
+        BadWeights, match=f"of the CLIP {clip_hash[:12]}, this copy has {fingerprint(place)[:12]}"
+    ):
+        check_clip(tmp_path, clip_hash, place)
+    save_parts(parts_of(painter, clip_hash), tmp_path / "it")
     with pytest.raises(BadWeights, match="this copy has"):
         open_painter(str(tmp_path / "it"))
 
@@ -403,9 +405,9 @@ def test_a_damaged_folder_is_one_line(painter, tmp_path, change, says):
     save_parts(parts_of(painter), tmp_path / "it")
     place = tmp_path / "it" / OURS
     place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
-    with pytest.raises(BadWeights, match=says) as told:
+    with pytest.raises(BadWeights, match=says) as caught:
         read_parts(tmp_path / "it")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_decoder_that_learned_no_variance_is_told(painter, tmp_path):
@@ -468,9 +470,9 @@ def test_an_interrupted_training_continues_bit_equal(painter, tmp_path, make):
     with pytest.raises(KeyboardInterrupt):
         Trainer(make(painter), replace(PACE, log_every=1), tmp_path / "cut").train(progress=stop)
     resumed = Trainer(make(painter), PACE, tmp_path / "cut").train()
-    expected, found = whole.state_dict(), resumed.state_dict()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, actual = whole.state_dict(), resumed.state_dict()
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
     assert (tmp_path / "whole" / "sheets" / "0000004.png").is_file()
 
 
@@ -503,9 +505,9 @@ def test_what_stands_for_no_picture_is_learned(painter):
 def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter):
     objective = decoder_objective(painter)
     batch = objective.batch(6, step_generator(0, 1))
-    told = objective._told.conditioning(batch)
-    assert torch.equal(told.tokens[:, 0], objective._told.space.image_embedding(batch["latents"]))
-    assert torch.equal(told.mask[:, 0], batch["seen"])
+    conditioning = objective._told.conditioning(batch)
+    assert torch.equal(conditioning.tokens[:, 0], objective._told.space.image_embedding(batch["latents"]))
+    assert torch.equal(conditioning.mask[:, 0], batch["seen"])
 
 
 def test_a_decoder_starts_from_a_pixel_model():
@@ -538,11 +540,11 @@ def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(tmp_path
     small = dalle2.random_painter()
     monkeypatch.setattr(recipe, "PRESET", "tiny")
     monkeypatch.setattr(recipe, "open_clip_scorer", lambda: _Seeing(small))
-    told = Lines()
-    asked = TrainRequest(data, tmp_path / "run", tmp_path, 1, progress=told)
-    weights = recipe.dalle2(asked)
+    lines = Lines()
+    request = TrainRequest(data, tmp_path / "run", tmp_path, 1, progress=lines)
+    weights = recipe.dalle2(request)
     first = {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}
-    assert len([line for line in told if "none.png" in line]) == 1
+    assert len([line for line in lines if "none.png" in line]) == 1
     assert {part.name for part in (tmp_path / "run").iterdir()} >= {"prior", "decoder", "upsampler"}
-    assert recipe.dalle2(asked) == weights
+    assert recipe.dalle2(request) == weights
     assert first == {str(path): path.read_bytes() for path in weights.rglob("*.safetensors")}

@@ -103,8 +103,8 @@ def test_the_right_variance_needs_few_steps():
         small = beta * (then.sigma / now.sigma) ** 2
         pull = then.alpha * beta / now.sigma**2
         unsure = STD**2 * now.sigma**2 / (now.alpha**2 * STD**2 + now.sigma**2)
-        wanted = small + pull**2 * unsure
-        return torch.tensor(2 * math.log(wanted / small) / math.log(beta / small) - 1)
+        target = small + pull**2 * unsure
+        return torch.tensor(2 * math.log(target / small) / math.log(beta / small) - 1)
 
     mean, spread = moments(exact, 10)
     assert (mean, spread) == pytest.approx((MEAN, STD), abs=0.02 * STD)
@@ -115,14 +115,14 @@ def test_the_right_variance_needs_few_steps():
 
 def test_guidance_leaves_the_variance_as_the_words_say_it():
     def network(x, _t, words):
-        said = words.tokens[:, :1, :1, None]
-        return torch.cat([x * said, (x + 1) * said], dim=1)
+        factor = words.tokens[:, :1, :1, None]
+        return torch.cat([x * factor, (x + 1) * factor], dim=1)
 
     x, words = torch.randn(2, 3, 4, 4), Conditioning(torch.full((2, 1, 1), 2.0))
     both = replace(words, negative=Conditioning(torch.ones(2, 1, 1)))
     for rescale in (0.0, 0.7):
         output = guided(network, both, Guidance(3.0, rescale))(x, NOW)
-        plain = guided(lambda *asked: network(*asked)[:, :3], both, Guidance(3.0, rescale))(x, NOW)
+        plain = guided(lambda *inputs: network(*inputs)[:, :3], both, Guidance(3.0, rescale))(x, NOW)
         assert torch.equal(output[:, :3], plain)
         assert torch.equal(output[:, 3:], 2 * (x + 1))
 
@@ -134,8 +134,8 @@ def test_only_ddpm_uses_the_learned_variance(painter):
 
     changed = replace(painter, network=other)
     for sampler in SAMPLERS:
-        asked = {"sampler": sampler, "guidance": 2.0}
-        same = torch.equal(state(painter, **asked), state(changed, **asked))
+        options = {"sampler": sampler, "guidance": 2.0}
+        same = torch.equal(state(painter, **options), state(changed, **options))
         assert same == (sampler != "ddpm"), sampler
 
 
@@ -177,15 +177,15 @@ def test_the_bound_is_least_at_the_right_share():
 
 def test_estimates_stay_within_what_pixels_can_be(painter):
     """And the noise is what then remains: DDIM's step is checked by hand."""
-    asked = []
+    batches = []
 
     def network(x, _t, _words):
-        asked.append(x)
+        batches.append(x)
         return torch.cat([3 * x.sign(), x], dim=1)
 
     wild = replace(painter, network=network, prediction=Prediction.SAMPLE)
     x = state(wild, sampler="ddim", steps=2, guidance=1)
-    first, second = asked
+    first, second = batches
     now, then, _ = wild.schedule.levels(2)
     clean = first.sign()
     expected = then.alpha * clean + then.sigma * (first - now.alpha * clean) / now.sigma
@@ -239,8 +239,8 @@ def test_a_tile_has_no_edge(painter):
 def test_every_app_that_it_can(app, names):
     """It gives pictures, and the same ones again."""
     painter = ddpm.random_painter("tiny", names)
-    asked = {"painter": painter, "steps": 4, "seed": 3}
-    first, again = (APPS[app](drawing((24, 18), "RGB"), **asked) for _ in range(2))
+    options = {"painter": painter, "steps": 4, "seed": 3}
+    first, again = (APPS[app](drawing((24, 18), "RGB"), **options) for _ in range(2))
     assert [picture.image.tobytes() for picture in first] == [picture.image.tobytes() for picture in again]
     assert first
 
@@ -275,8 +275,8 @@ def test_a_folder_is_read_as_it_was_written(painter, saved):
     assert {Can.WORDS, Can.NEGATIVE, Can.ALPHA, Can.REDRAW, Can.INPAINT} <= again.card.can
     assert again.text == NAMES
     for sampler in ("ddpm", "dpmpp_2m"):
-        asked = {"sampler": sampler, "guidance": 2.0}
-        assert torch.equal(state(painter, **asked), state(again, **asked))
+        options = {"sampler": sampler, "guidance": 2.0}
+        assert torch.equal(state(painter, **options), state(again, **options))
 
 
 def test_classes_without_names_are_numbers(saved, tmp_path):
@@ -310,8 +310,8 @@ FAULTS = {
 @pytest.mark.parametrize(("file", "changed", "says"), FAULTS.values(), ids=FAULTS.keys())
 def test_a_wrong_folder_is_told_in_one_line(saved, tmp_path, file, changed, says):
     folder = shutil.copytree(saved, tmp_path / "copy")
-    told = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps({**told, **changed}))
+    config = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**config, **changed}))
     with pytest.raises(BadWeights, match=says) as raised:
         ddpm.open_weights(folder)
     assert "\n" not in str(raised.value)
@@ -323,15 +323,15 @@ def test_a_wrong_folder_is_told_in_one_line(saved, tmp_path, file, changed, says
 def objective_of(seed=0, **fields):
     parts = ddpm.fresh_parts("tiny", NAMES, seed)
     options = DiffusionOptions(probes=("a cat",), **fields)
-    told = Labels(NAMES, DATA, options)
+    labels = Labels(NAMES, DATA, options)
     card = parts.card.model_copy(update={"steps": 2})
     painter = ddpm.painter_of(replace(parts, card=card))
-    return DenoisingObjective(painter, parts.unet, DATA, told, options)
+    return DenoisingObjective(painter, parts.unet, DATA, labels, options)
 
 
 def trained(objective, run, steps, progress=no_progress, **fields):
-    given = {"batch": 8, "lr": 5e-3, "warmup": 2, "ema": 0.8, "precision": "no", "log_every": 1, **fields}
-    return Trainer(objective, TrainOptions(steps=steps, sheet_every=10**9, **given), run).train(progress)
+    defaults = {"batch": 8, "lr": 5e-3, "warmup": 2, "ema": 0.8, "precision": "no", "log_every": 1, **fields}
+    return Trainer(objective, TrainOptions(steps=steps, sheet_every=10**9, **defaults), run).train(progress)
 
 
 def error_of(objective):
@@ -368,16 +368,16 @@ def test_an_interrupted_run_goes_on_bit_equal(tmp_path):
 
 def test_labels_of_pictures():
     """A tenth without any, a tenth of the others without the style; the pictures are reduced by means."""
-    told = Labels(NAMES, DATA, DiffusionOptions())
+    labels = Labels(NAMES, DATA, DiffusionOptions())
     picks = torch.zeros(4000, dtype=torch.long)
-    label = told.draw(picks, torch.empty(0), step_generator(0, 0))["label"]
+    label = labels.draw(picks, torch.empty(0), step_generator(0, 0))["label"]
     assert DATA.rows[0]["concept"] == "cat"
     assert DATA.rows[0]["style"] == "3d"
     cat, solid = label[:, 0].mean().item(), label[:, 4].mean().item()
     assert cat == pytest.approx(0.9, abs=0.02)
     assert solid == pytest.approx(0.81, abs=0.02)
     assert label[:, [1, 2, 3, 5]].abs().sum() == 0
-    assert told.conditioning({"label": label}).tokens.shape == (4000, 1, 6)
+    assert labels.conditioning({"label": label}).tokens.shape == (4000, 1, 6)
     objective = objective_of()
     latents = objective.batch(16, step_generator(0, 0))["latents"]
     assert latents.shape == (16, 4, 16, 16)
@@ -387,9 +387,9 @@ def test_labels_of_pictures():
 
 def test_pictures_that_do_not_fit_are_told():
     parts, options, small = ddpm.fresh_parts("tiny", NAMES), DiffusionOptions(), stickers(24)
-    told = Labels(NAMES, small, options)
+    labels = Labels(NAMES, small, options)
     with pytest.raises(BadData, match="24 x 24 pixels do not fit a painter of 16 x 16"):
-        DenoisingObjective(ddpm.painter_of(parts), parts.unet, small, told, options)
+        DenoisingObjective(ddpm.painter_of(parts), parts.unet, small, labels, options)
 
 
 def test_presets_are_what_they_say():

@@ -41,9 +41,9 @@ def canvases(painter, brief):
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_all_samplers_paint(painter, sampler):
     brief = resolved(painter, sampler=sampler)
-    begun, *done = canvases(painter, brief)
-    assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    pixels = painter.finish(done[-1])
+    start, *later = canvases(painter, brief)
+    assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    pixels = painter.finish(later[-1])
     assert pixels.shape == (2, 4, 32, 32)
     assert pixels.abs().max() <= 1
     assert painter.enlarge(pixels).shape == (2, 4, brief.height, brief.width)
@@ -51,8 +51,8 @@ def test_all_samplers_paint(painter, sampler):
 
 def test_native_and_enlarged_briefs_begin_alike(painter):
     for fields in ({"native": True, "width": 48, "height": 32}, {"width": 192, "height": 128}):
-        begun, *_ = canvases(painter, resolved(painter, **fields))
-        assert begun.state.shape == (2, 8, 4, 6)
+        start, *_ = canvases(painter, resolved(painter, **fields))
+        assert start.state.shape == (2, 8, 4, 6)
 
 
 def test_words_matter(painter):
@@ -66,13 +66,13 @@ def test_words_matter(painter):
 
 def test_previews(painter):
     for canvas in canvases(painter, resolved(painter)):
-        look = painter.preview(canvas)
-        assert look.shape == (2, 3, 32, 32)
-        assert 0 <= look.min() <= look.max() <= 1
+        preview = painter.preview(canvas)
+        assert preview.shape == (2, 3, 32, 32)
+        assert 0 <= preview.min() <= preview.max() <= 1
     mapped = replace(painter, latent_rgb=torch.cat([torch.zeros(8, 3), torch.tensor([[0.1, 0.2, 0.3]])]))
-    look = mapped.preview(canvas)
-    assert look.shape == (2, 3, 4, 4)
-    torch.testing.assert_close(look[1, :, 2, 2], torch.tensor([0.1, 0.2, 0.3]))
+    preview = mapped.preview(canvas)
+    assert preview.shape == (2, 3, 4, 4)
+    torch.testing.assert_close(preview[1, :, 2, 2], torch.tensor([0.1, 0.2, 0.3]))
 
 
 def test_nan_is_raised_with_step_and_time(painter):
@@ -156,10 +156,10 @@ def test_upscaler_starts_as_plain_enlargement_and_takes_any_size():
 @pytest.mark.parametrize("config", [{"beta_schedule": "squaredcos_cap_v2"}, SD1])
 def test_a_strength_is_the_same_noise_with_every_sampler(painter, name, strength, config):
     """Sigma / alpha where a redraw in 50 steps begins. Measured: 0.87 to 1.05 of Stable Diffusion 1's."""
-    schedule, wanted = Schedule.from_config(config), Schedule.from_config(SD1)
+    schedule, target = Schedule.from_config(config), Schedule.from_config(SD1)
     brief = resolved(painter, steps=50, sampler=name, strength=strength)
     begins = replace(painter, schedule=schedule).levels(brief, redraws=True)[0]
-    alpha, sigma = wanted.at(torch.tensor(round(strength * 1000) - 1))
+    alpha, sigma = target.at(torch.tensor(round(strength * 1000) - 1))
     assert begins.sigma / begins.alpha == pytest.approx(float(sigma / alpha), rel=0.25)
 
 

@@ -55,18 +55,18 @@ def painter():
 
 
 def resolved(painter, **fields):
-    given = {"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, "native": True, **fields}
-    return Brief(**given).resolved(painter.card)
+    values = {"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, "native": True, **fields}
+    return Brief(**values).resolved(painter.card)
 
 
-def canvases(painter, brief, given=None, seeds=None):
-    words = painter.condition(brief) if given is None else painter.condition(brief, given)
+def canvases(painter, brief, images=None, seeds=None):
+    words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
 
-def painted(painter, brief, given=None):
-    return painter.finish(canvases(painter, brief, given)[-1])
+def painted(painter, brief, images=None):
+    return painter.finish(canvases(painter, brief, images)[-1])
 
 
 def with_settings(painter, **changed):
@@ -78,17 +78,17 @@ def with_settings(painter, **changed):
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "heun"])
 def test_steps_shapes_and_ranges(painter, sampler):
-    begun, *done = canvases(painter, resolved(painter, sampler=sampler))
-    assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, 3) for k in range(4)]
-    pixels = painter.finish(done[-1])
+    start, *later = canvases(painter, resolved(painter, sampler=sampler))
+    assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(k, 3) for k in range(4)]
+    pixels = painter.finish(later[-1])
     assert pixels.shape == (2, 4, 32, 32)
     assert pixels.abs().max() <= 1
     assert not pixels.requires_grad
     assert painter.enlarge(pixels).shape == (2, 4, 128, 128)
-    for canvas in [begun, *done]:
-        look = painter.preview(canvas)
-        assert look.shape == (2, 3, 32, 32)
-        assert 0 <= look.min() <= look.max() <= 1
+    for canvas in [start, *later]:
+        preview = painter.preview(canvas)
+        assert preview.shape == (2, 3, 32, 32)
+        assert 0 <= preview.min() <= preview.max() <= 1
 
 
 def test_a_picture_depends_on_its_seed_alone(painter):
@@ -105,10 +105,10 @@ def test_a_picture_depends_on_its_seed_alone(painter):
 
 def test_every_step_may_be_the_last(painter):
     """It is painted one step at a time, so that who stops asking has cancelled."""
-    asked = []
+    times = []
 
     def network(x, t, words):
-        asked.append(float(t[0]))
+        times.append(float(t[0]))
         return painter.base.network(x, t, words)
 
     counting = replace(painter, base=replace(painter.base, network=network))
@@ -117,7 +117,7 @@ def test_every_step_may_be_the_last(painter):
     steps = counting.steps(brief, words, counting.begin(brief, words, Seeds([1])))
     next(steps)
     steps.close()
-    assert len(asked) <= 2
+    assert len(times) <= 2
 
 
 def test_the_words_lead_and_the_prior_does_not_hear_them(painter):
@@ -136,22 +136,22 @@ def test_without_guidance_it_is_plain_ddim_of_the_prior(painter, eta):
     plain = brief.model_copy(update={"prompt": "", "guidance": 1.0})
     words, seeds = prior.condition(plain).expand(2), Seeds.of(1, 2)
     levels = prior.levels(plain, redraws=False)
-    begun = prior.begin(plain, words, seeds)
+    start = prior.begin(plain, words, seeds)
     denoise = torch.no_grad()(prior.denoiser(plain, words, levels))
-    *_, (x, _) = drive(ddim(begun.state, levels, seeds, eta=eta), denoise)
+    *_, (x, _) = drive(ddim(start.state, levels, seeds, eta=eta), denoise)
     assert torch.equal(canvases(with_settings(painter, eta=eta), brief)[-1].state, x)
 
 
 def test_only_the_gradient_is_new_noise_is_not(painter):
     """A clamp of next to nothing leaves the walk with its eta where it was."""
-    led = with_settings(painter, eta=0.8, clamp_max=1e-9)
-    near, plain = (canvases(led, resolved(led, guidance=g))[-1].state for g in (5, 0))
+    nearly_unguided = with_settings(painter, eta=0.8, clamp_max=1e-9)
+    near, plain = (canvases(nearly_unguided, resolved(nearly_unguided, guidance=g))[-1].state for g in (5, 0))
     torch.testing.assert_close(near, plain, rtol=0, atol=1e-4)
 
 
 def test_parts_moments_and_several_clips(painter):
-    said = ("a cat::2 a dog::-1", "[a cat:a dog:0.5]", "a cat AND a dog", "a cat", "a dog")
-    states = [canvases(painter, resolved(painter, prompt=prompt, count=1))[-1].state for prompt in said]
+    prompts = ("a cat::2 a dog::-1", "[a cat:a dog:0.5]", "a cat AND a dog", "a cat", "a dog")
+    states = [canvases(painter, resolved(painter, prompt=prompt, count=1))[-1].state for prompt in prompts]
     for k, state in enumerate(states):
         assert not any(torch.allclose(state, other, atol=1e-4) for other in states[:k])
     two = replace(painter, scorers=(painter.scorers[0], tiny_critic(1)))
@@ -164,13 +164,13 @@ def test_parts_moments_and_several_clips(painter):
 
 def test_a_given_picture_holds_it_near(painter):
     """With no words but a picture only the picture pulls."""
-    given = InputImages(image=torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
-    wanted = painter.base.codec.decode(painter.base.codec.encode(given.image)).detach()
+    images = InputImages(image=torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    target = painter.base.codec.decode(painter.base.codec.encode(images.image)).detach()
     far = {}
     for scale in (0.0, 1e6):
         pulled = with_settings(painter, init_scale=scale, clamp_max=1.0, range_scale=0.0)
         brief = resolved(pulled, prompt="", image="x", strength=0.9, steps=10, count=1)
-        far[scale] = (painted(pulled, brief, given) - wanted).square().mean()
+        far[scale] = (painted(pulled, brief, images) - target).square().mean()
     assert far[1e6] < far[0.0]
 
 
@@ -215,10 +215,10 @@ def test_a_gradient_that_is_not_a_number_is_told_and_counts_as_none():
         scale = torch.tensor([1.0, float("nan")])
         yield scale * pixels.square().mean(dim=(1, 2, 3))
 
-    led = GradientGuidance(lambda x, _: Answer(x / 2), lambda state: state, losses)
+    denoiser = GradientGuidance(lambda x, _: Answer(x / 2), lambda state: state, losses)
     x = torch.ones(2, 3, 4, 4)
     with pytest.warns(RuntimeWarning, match="t = 500 was not finite"):
-        clean = led(x, LEVEL).clean
+        clean = denoiser(x, LEVEL).clean
     assert torch.equal(clean[1], x[1] / 2)
     assert (clean[0] < 0.5).all()
 
@@ -237,20 +237,20 @@ def test_range_loss_has_an_effect():
     def losses(pixels, _level):
         yield range_loss(pixels)
 
-    led = GradientGuidance(lambda x, _: Answer(2 * x), lambda state: state, losses, clamp=None)
+    denoiser = GradientGuidance(lambda x, _: Answer(2 * x), lambda state: state, losses, clamp=None)
     x = torch.full((1, 3, 4, 4), 0.9)
-    assert (led(x, LEVEL).clean < 2 * x).all()
+    assert (denoiser(x, LEVEL).clean < 2 * x).all()
 
 
 def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach():
     def losses(pixels, _level):
         yield 100 * pixels.mean(dim=(1, 2, 3))
 
-    led = GradientGuidance(lambda x, _: Answer(x), lambda state: state, losses, reach=0.5)
+    denoiser = GradientGuidance(lambda x, _: Answer(x), lambda state: state, losses, reach=0.5)
     x = torch.zeros(1, 3, 4, 4)
-    assert torch.equal(led(x, Level(0.0, 1.0, 999.0)).clean, x)
+    assert torch.equal(denoiser(x, Level(0.0, 1.0, 999.0)).clean, x)
     torch.testing.assert_close(
-        rms(led(x, Level(1e-4, (1 - 1e-8) ** 0.5, 998.0)).clean), torch.full((1, 1, 1, 1), 0.5)
+        rms(denoiser(x, Level(1e-4, (1 - 1e-8) ** 0.5, 998.0)).clean), torch.full((1, 1, 1, 1), 0.5)
     )
 
 
@@ -266,17 +266,17 @@ def test_mirrors(side):
 
 def test_symmetry_right_after_it_is_made(painter):
     """The state that the network is asked about after the mirror, exactly."""
-    asked = []
+    states = []
 
     def network(x, t, words):
-        asked.append(x.detach().clone())
+        states.append(x.detach().clone())
         return painter.base.network(x, t, words)
 
     symmetric = with_settings(painter, use_vertical_symmetry=True, transformation_percent=(0.5,))
     symmetric = replace(symmetric, base=replace(painter.base, network=network))
-    done = canvases(symmetric, resolved(symmetric, steps=4, count=1))
-    assert [bool(torch.equal(x, x.flip(-1))) for x in asked] == [False, False, True, False]
-    assert [canvas.step for canvas in done] == [0, 1, 2, 3, 4]
+    later = canvases(symmetric, resolved(symmetric, steps=4, count=1))
+    assert [bool(torch.equal(x, x.flip(-1))) for x in states] == [False, False, True, False]
+    assert [canvas.step for canvas in later] == [0, 1, 2, 3, 4]
 
 
 # ---- cutouts
@@ -368,10 +368,10 @@ ORIGINAL = {
 def test_a_file_of_the_original_is_followed(tmp_path):
     path = tmp_path / "TimeToDisco(0)_settings.txt"
     path.write_text(json.dumps(ORIGINAL))
-    told = read_settings(path)
-    assert told.settings["cutn_batches"] == 2
-    assert Settings(**told.settings).tv_scale == 10
-    assert told.inputs == {
+    file = read_settings(path)
+    assert file.settings["cutn_batches"] == 2
+    assert Settings(**file.settings).tv_scale == 10
+    assert file.inputs == {
         "prompt": r"0: a lighthouse \(red\), by the sea | 0: yellow colors | 100: a ship:5 | 100: fog:-1",
         "guidance": 5.0,
         "seed": 2599079091,
@@ -379,7 +379,7 @@ def test_a_file_of_the_original_is_followed(tmp_path):
         "angle": "0: (0), 10: (5)",
         "strength": 0.4,
     }
-    assert told.notes == (f"not followed in {path.name}: perlin_init, turbo_steps, use_secondary_model",)
+    assert file.notes == (f"not followed in {path.name}: perlin_init, turbo_steps, use_secondary_model",)
 
 
 @pytest.mark.parametrize(
@@ -472,11 +472,11 @@ def test_its_card_promises_what_its_prior_can(painter):
 def test_the_shipped_clip_likes_what_it_leads():
     """Cosine with the words, led against not led. Measured: 0.34, 0.35 against -0.25, -0.10."""
     prior, scorer = open_painter("stickers"), open_clip_scorer()
-    led = DiscoPainter(disco_card("led", prior.card), prior, (scorer,), QUICK)
-    brief = resolved(led, prompt="a red apple", width=64, height=64, count=2, steps=4)
+    disco = DiscoPainter(disco_card("led", prior.card), prior, (scorer,), QUICK)
+    brief = resolved(disco, prompt="a red apple", width=64, height=64, count=2, steps=4)
     liked = [
-        scorer.score(painted(led, brief.model_copy(update={"guidance": guidance})), ["a red apple"])
-        for guidance in (led.card.guidance, 0.0)
+        scorer.score(painted(disco, brief.model_copy(update={"guidance": guidance})), ["a red apple"])
+        for guidance in (disco.card.guidance, 0.0)
     ]
     assert (liked[0] > liked[1] + 0.1).all()
 

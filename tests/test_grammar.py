@@ -100,8 +100,8 @@ SCHEDULES = [  # text, and what is said at each of four steps
 
 @pytest.mark.parametrize(("text", "expected"), SCHEDULES)
 def test_schedules(text, expected):
-    said = [text_of(parse(text).at(step, 4).parts[0].chunks[0]) for step in range(4)]
-    assert "".join({"": " ", "a:b": "*"}.get(words, words) for words in said) == expected
+    texts = [text_of(parse(text).at(step, 4).parts[0].chunks[0]) for step in range(4)]
+    assert "".join({"": " ", "a:b": "*"}.get(words, words) for words in texts) == expected
     assert not parse(text).at(0, 4).scheduled
 
 
@@ -111,8 +111,8 @@ def test_weights_inside_a_schedule_multiply():
 
 @pytest.mark.parametrize(("share", "steps", "of"), [("0.29", 29, 100), ("0.7", 7, 10), ("0.333", 3, 10)])
 def test_a_share_is_rounded_down_in_steps_but_not_by_floats(share, steps, of):
-    said = [text_of(parse(f"[a:b:{share}]").at(step, of).parts[0].chunks[0]) for step in range(of)]
-    assert said.count("a") == steps
+    texts = [text_of(parse(f"[a:b:{share}]").at(step, of).parts[0].chunks[0]) for step in range(of)]
+    assert texts.count("a") == steps
 
 
 def parts(text: str) -> list[tuple[str, float]]:
@@ -212,9 +212,9 @@ PIECES += [
 
 def holds(text: str) -> None:
     prompt = parse(text)
-    said = render(prompt)
-    assert parse(said) == prompt, (text, said)
-    assert render(parse(said)) == said, (text, said)
+    text_again = render(prompt)
+    assert parse(text_again) == prompt, (text, text_again)
+    assert render(parse(text_again)) == text_again, (text, text_again)
     assert parse(render(parse(text, whole=True)), whole=True) == parse(text, whole=True), text
 
 

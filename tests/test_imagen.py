@@ -81,10 +81,10 @@ def test_no_words_are_no_tokens(name):
 def test_words_that_do_not_fit_are_reported(name):
     encoder = reader(name)
     words = "a red cat, " * 40
-    told = encoder(words)
-    assert told.mask.all()
-    assert words.endswith(told.dropped)
-    assert 0 < len(told.dropped) < len(words)
+    conditioning = encoder(words)
+    assert conditioning.mask.all()
+    assert words.endswith(conditioning.dropped)
+    assert 0 < len(conditioning.dropped) < len(words)
 
 
 def test_a_heavier_word_is_longer():
@@ -121,8 +121,8 @@ def test_a_learned_variance_is_what_the_words_say():
     encoder = reader()
     words = replace(encoder("a cat"), negative=encoder(""))
 
-    def network(x, _t, said):
-        share = said.tokens.sum((1, 2)).view(-1, 1, 1, 1).expand(-1, 4, *x.shape[2:])
+    def network(x, _t, cond):
+        share = cond.tokens.sum((1, 2)).view(-1, 1, 1, 1).expand(-1, 4, *x.shape[2:])
         return torch.cat([x * share, share], dim=1)
 
     level = Schedule.from_config({}).levels(4)[1]
@@ -142,10 +142,10 @@ def test_the_network_sees_words_and_not_pads(parts):
     short = encoder.encode_ids(*encoder.tokenize(["ab", "ba"]))
     padded = encoder.encode_ids(*encoder.tokenize(["ab", "ba"], 16))
     with torch.no_grad():
-        seen = unet(x, t, short.tokens, short.mask)
-        torch.testing.assert_close(unet(x, t, padded.tokens, padded.mask), seen, rtol=0, atol=1e-5)
+        output = unet(x, t, short.tokens, short.mask)
+        torch.testing.assert_close(unet(x, t, padded.tokens, padded.mask), output, rtol=0, atol=1e-5)
         other = encoder.encode_ids(*encoder.tokenize(["ba", "ba"]))
-        differs = (unet(x, t, other.tokens, other.mask) - seen).abs().amax((1, 2, 3))
+        differs = (unet(x, t, other.tokens, other.mask) - output).abs().amax((1, 2, 3))
     assert differs[0] > 1e-3
     assert differs[1] < 1e-5
 
@@ -154,7 +154,7 @@ def test_pooled_words_are_their_mean_with_the_learned_token():
     words = Words(8, 6)
     tokens, mask = torch.randn(2, 3, 8), torch.tensor([[True, True, False], [False, False, False]])
     taken = []
-    words.pooled.register_forward_hook(lambda _module, given, _out: taken.append(given[0]))
+    words.pooled.register_forward_hook(lambda _module, inputs, _out: taken.append(inputs[0]))
     with torch.no_grad():
         words(tokens, mask)
         first = torch.cat([words.nothing[None], words.project(tokens[0, :2])]).mean(0)
@@ -167,8 +167,8 @@ def test_networks_begin_at_zero_and_stages_paint_any_size(preset):
         unet = EfficientUNet(config)
         tokens, mask = torch.randn(1, 2, config.text), torch.ones(1, 2, dtype=torch.bool)
         sides = (unet.grid, 2 * unet.grid)
-        shown = (torch.randn(1, 4, *sides), torch.tensor([0.5])) if config.concat_channels else ()
-        out = unet(torch.randn(1, 4, *sides), torch.tensor([5]), tokens, mask, *shown)
+        low = (torch.randn(1, 4, *sides), torch.tensor([0.5])) if config.concat_channels else ()
+        out = unet(torch.randn(1, 4, *sides), torch.tensor([5]), tokens, mask, *low)
         assert out.shape == (1, 4, *sides)
         assert not out.any()
         again = EfficientUNet.from_config(json.loads(json.dumps(unet.to_config())))
@@ -259,9 +259,9 @@ def test_a_text_encoder_of_the_users_own(name, tmp_path):
 def test_damaged_text_encoders_are_told_in_a_line(tmp_path, spoil, says):
     folder = folder_of("t5", tmp_path / "t5")
     spoil(folder)
-    with pytest.raises(BadWeights, match=says) as told:
+    with pytest.raises(BadWeights, match=says) as caught:
         read_tower(folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ def test_damaged_folders_are_told_in_a_line(shipped, tmp_path, change, says):
     config = json.loads((folder / "config.json").read_text())
     config["stages"][0].update(change)
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadWeights, match=says) as told:
+    with pytest.raises(BadWeights, match=says) as caught:
         open_weights(folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_stages_out_of_order_are_told_in_a_line(shipped, tmp_path):
@@ -317,8 +317,8 @@ def base_objective(parts, **fields):
 def test_captions_are_dropped_as_often_as_asked(parts):
     learner = base_objective(parts, drop=0.5)
     batches = [learner.batch(64, step_generator(1, k)) for k in range(4)]
-    heard = torch.cat([parts.text.encode_ids(batch["ids"], batch["mask"]).mask.any(1) for batch in batches])
-    assert 0.4 < heard.float().mean() < 0.6
+    kept = torch.cat([parts.text.encode_ids(batch["ids"], batch["mask"]).mask.any(1) for batch in batches])
+    assert 0.4 < kept.float().mean() < 0.6
 
 
 def test_the_base_learns():
@@ -341,19 +341,15 @@ def test_the_base_learns():
 def test_the_recipe_trains_all_stages_and_goes_on_where_it_was(tmp_path, monkeypatch):
     for name, small in (("PRESET", "tiny"), ("SHARES", (1.0, 0.5)), ("probes_of", lambda _: ("a cat",))):
         monkeypatch.setattr(recipe, name, small)
-    told = Lines()
-    asked = TrainRequest(
-        folder_of_pictures(stickers(), tmp_path / "data"),
-        tmp_path / "run",
-        tmp_path,
-        2,
-        progress=told,
+    lines = Lines()
+    request = TrainRequest(
+        folder_of_pictures(stickers(), tmp_path / "data"), tmp_path / "run", tmp_path, 2, progress=lines
     )
     torch.manual_seed(0)
-    weights = recipe.imagen(asked)
+    weights = recipe.imagen(request)
     first = painted(open_painter(str(weights)))
-    assert [line for line in told if "pixels" in line] == ["the base: 8 pixels", "stage 1: 16 pixels"]
-    assert torch.equal(painted(open_painter(str(recipe.imagen(asked)))), first)  # nothing is left to do
+    assert [line for line in lines if "pixels" in line] == ["the base: 8 pixels", "stage 1: 16 pixels"]
+    assert torch.equal(painted(open_painter(str(recipe.imagen(request)))), first)  # nothing is left to do
     card = json.loads((weights / "card.json").read_text())
     assert "token states of our CLIP instead of T5" in card["summary"]
     assert card["styles"]["3d"] == "3d/3D"

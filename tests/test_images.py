@@ -27,22 +27,22 @@ def test_straight_colour_survives_the_painters_format(seed: int) -> None:
     image = rgba(seed)
     (back,) = to_pil(from_pil(image)[None], "transparent")
     then, now = np.asarray(image).astype(int), np.asarray(back).astype(int)
-    seen = then[..., 3] >= 16
-    assert (now[seen] == then[seen]).all()
-    assert (now[~seen] == [255, 255, 255, 0]).all()  # haze is gone, and white: no dark fringe when scaled
+    visible = then[..., 3] >= 16
+    assert (now[visible] == then[visible]).all()
+    assert (now[~visible] == [255, 255, 255, 0]).all()  # haze is gone, and white: no dark fringe when scaled
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from(["white", "#ff8000", "#000000"]))
 def test_a_background_is_what_compositing_gives(seed: int, background: str) -> None:
     image = rgba(seed)
-    (laid,) = to_pil(from_pil(image)[None], background)
+    (flat,) = to_pil(from_pil(image)[None], background)
     array = np.array(image)
     array[array[..., 3] < 16] = 0  # haze is nothing, on any ground
     image = Image.fromarray(array)
     truth = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
-    assert laid.mode == "RGB"
-    assert np.abs(np.asarray(laid).astype(int) - np.asarray(truth)).max() <= 1
+    assert flat.mode == "RGB"
+    assert np.abs(np.asarray(flat).astype(int) - np.asarray(truth)).max() <= 1
 
 
 def test_values_beyond_the_range_are_clipped() -> None:
@@ -95,8 +95,8 @@ def test_exif_turns_the_picture() -> None:
 def test_a_sheet_is_near_square_and_holds_every_picture(count: int, columns: int, rows: int) -> None:
     sheet = grid([Image.new("RGB", (64, 32), (k, 0, 0)) for k in range(count)])
     assert sheet.size == (columns * 66 - 2, rows * 34 - 2)
-    found = [sheet.getpixel((k % columns * 66, k // columns * 34)) for k in range(count)]
-    assert found == [(k, 0, 0) for k in range(count)]
+    corners = [sheet.getpixel((k % columns * 66, k // columns * 34)) for k in range(count)]
+    assert corners == [(k, 0, 0) for k in range(count)]
 
 
 def test_a_sheet_keeps_transparency_and_cells_exactly() -> None:

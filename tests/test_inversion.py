@@ -95,10 +95,10 @@ def test_an_edit_keeps_what_is_outside_the_region():
     region = torch.zeros(1, 1, 32, 32)
     region[..., :16] = 1
     brief = resolved(painter, "a dog", guidance=3.0)
-    seen = []
-    canvas = edited(painter, picture, resolved(painter, "a cat"), brief, region, progress=seen.append)
+    watched = []
+    canvas = edited(painter, picture, resolved(painter, "a cat"), brief, region, progress=watched.append)
     original = painter.codec.encode(picture)
-    assert [c.step for c in seen] == [1, 2]
+    assert [c.step for c in watched] == [1, 2]
     torch.testing.assert_close(canvas.state[..., 2:], original[..., 2:], rtol=0, atol=1e-5)
     assert (canvas.state[..., :2] - original[..., :2]).abs().max() > 0.01
 

@@ -125,14 +125,14 @@ def test_dcgan_is_as_wide_as_its_paper_draws_it():
 
 
 def test_names_are_found_in_words():
-    def said(words):
+    def label_of_words(words):
         return NAMES(words).tokens[0, 0].tolist()
 
-    assert said("a cat, 3d style") == [1, 0, 0, 1, 0]
-    assert said("一只猫，剪纸风格") == [1, 0, 0, 0, 1]
-    assert said("two red apples and CATS") == [1, 1, 0, 0, 0]
-    assert said("an apple tree") == [0, 0, 1, 0, 0]
-    assert said("concatenate") == [0, 0, 0, 0, 0]
+    assert label_of_words("a cat, 3d style") == [1, 0, 0, 1, 0]
+    assert label_of_words("一只猫，剪纸风格") == [1, 0, 0, 0, 1]
+    assert label_of_words("two red apples and CATS") == [1, 1, 0, 0, 0]
+    assert label_of_words("an apple tree") == [0, 0, 1, 0, 0]
+    assert label_of_words("concatenate") == [0, 0, 0, 0, 0]
     assert NAMES("concatenate").dropped == "concatenate"
     assert NAMES("my cat").dropped == ""
 

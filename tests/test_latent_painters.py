@@ -64,14 +64,14 @@ def resolved(painter, **fields):
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
-def canvases(painter, brief, given=None, seeds=None):
-    words = painter.condition(brief) if given is None else painter.condition(brief, given)
+def canvases(painter, brief, images=None, seeds=None):
+    words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
 
-def painted(painter, brief, given=None, seeds=None):
-    return painter.finish(canvases(painter, brief, given, seeds)[-1])
+def painted(painter, brief, images=None, seeds=None):
+    return painter.finish(canvases(painter, brief, images, seeds)[-1])
 
 
 # ---- the contract
@@ -80,18 +80,18 @@ def painted(painter, brief, given=None, seeds=None):
 @each
 def test_steps_shapes_and_ranges(kind, painters):
     painter = painters[kind]
-    begun, *done = canvases(painter, resolved(painter))
+    start, *later = canvases(painter, resolved(painter))
     of = 3 if kind == "stylegan with CLIP" else 1
-    assert [(canvas.step, canvas.of) for canvas in [begun, *done]] == [(k, of) for k in range(of + 1)]
-    pixels = painter.finish(done[-1])
+    assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(k, of) for k in range(of + 1)]
+    pixels = painter.finish(later[-1])
     assert pixels.shape == (2, 4, 16, 16)
     assert pixels.abs().max() <= 1
     assert pixels.std() > 0
     assert torch.equal(painter.enlarge(pixels), pixels)
-    for canvas in [begun, *done]:
-        look = painter.preview(canvas)
-        assert look.shape == (2, 3, 16, 16)
-        assert 0 <= look.min() <= look.max() <= 1
+    for canvas in [start, *later]:
+        preview = painter.preview(canvas)
+        assert preview.shape == (2, 3, 16, 16)
+        assert 0 <= preview.min() <= preview.max() <= 1
 
 
 @each
@@ -112,9 +112,9 @@ def test_variations_begin_at_the_seeds_own_picture(kind, painters):
     painter = painters[kind]
     brief = resolved(painter, count=1)
     own, other = painted(painter, brief, seeds=Seeds([1])), painted(painter, brief, seeds=Seeds([9]))
-    for amount, wanted in ((0.0, own), (1.0, other)):
+    for amount, expected_pixels in ((0.0, own), (1.0, other)):
         torch.testing.assert_close(
-            painted(painter, brief, seeds=Between(1, [9], amount)), wanted, rtol=0, atol=1e-4
+            painted(painter, brief, seeds=Between(1, [9], amount)), expected_pixels, rtol=0, atol=1e-4
         )
     between = painted(painter, brief, seeds=Between(1, [9], 0.5))
     assert not torch.allclose(between, own, atol=1e-4)
@@ -193,6 +193,19 @@ def test_folders_that_do_not_fit(change, said, tmp_path):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("module", [gan, stylegan])
+def test_weights_of_danqing_0_1_open(module, tmp_path):
+    """There the embedding of labels was called otherwise."""
+    painter = module.random_painter("tiny", NAMES)
+    gan.save_latent(painter, tmp_path / "it", torch.float32)
+    file = tmp_path / "it" / "model.safetensors"
+    tensors = {name.replace("label_embedding.", "told."): tensor for name, tensor in load_file(file).items()}
+    assert any("told." in name for name in tensors)
+    save_file(tensors, file)
+    again = module.open_weights(tmp_path / "it").generator.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in painter.generator.state_dict().items())
+
+
 def test_weights_with_nan_are_refused(tmp_path):
     gan.save_latent(gan.random_painter("tiny", NAMES), tmp_path / "it", torch.float32)
     tensors = load_file(tmp_path / "it" / "model.safetensors")
@@ -224,15 +237,15 @@ def test_words_that_name_nothing_are_told(painters):
     assert painter.condition(resolved(painter)).dropped == ""
     named = painters["without names"]
     assert named.condition(resolved(named)).dropped == "a cat"
-    heard = painters["stylegan with CLIP"]
-    assert heard.condition(resolved(heard, prompt="a horse")).dropped == ""
+    with_clip = painters["stylegan with CLIP"]
+    assert with_clip.condition(resolved(with_clip, prompt="a horse")).dropped == ""
 
 
 def test_names_are_mixed_by_weights(painters):
     painter = painters["dcgan"]
     one, both, other = (
-        painted(painter, resolved(painter, prompt=said))
-        for said in ("a cat", "a cat::1 a red apple::1", "a red apple")
+        painted(painter, resolved(painter, prompt=prompt_text))
+        for prompt_text in ("a cat", "a cat::1 a red apple::1", "a red apple")
     )
     assert not torch.equal(both, one)
     assert not torch.equal(both, other)
@@ -262,9 +275,9 @@ def test_words_are_searched_and_climbed(painters):
     painter = painters["stylegan with CLIP"]
     brief = resolved(painter, steps=6, prompt="a horse")
     plain = painted(replace(painter, scorer=None), brief)
-    _, *done = canvases(painter, brief)
-    said = [brief.prompt]
-    nearness = [painter.scorer.score(each, said)[:, 0] for each in (plain, *(c.state for c in done))]
+    _, *later = canvases(painter, brief)
+    texts = [brief.prompt]
+    nearness = [painter.scorer.score(each, texts)[:, 0] for each in (plain, *(c.state for c in later))]
     assert (nearness[1] >= nearness[0] - 1e-6).all()
     assert (nearness[-1] > nearness[1]).all()
 
@@ -297,13 +310,13 @@ def test_projection_finds_a_picture_of_its_own(painters):
 def test_redrawing_keeps_coarse_styles(hasty):
     """Strength 1 forgets the picture, the least strength keeps all of its styles."""
     painter = hasty
-    given = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
+    images = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
     fresh = painted(painter, resolved(painter))
-    assert torch.equal(painted(painter, resolved(painter, strength=1.0), given), fresh)
-    kept = painted(painter, resolved(painter, strength=0.01), given)
+    assert torch.equal(painted(painter, resolved(painter, strength=1.0), images), fresh)
+    kept = painted(painter, resolved(painter, strength=0.01), images)
     assert torch.equal(kept[0], kept[1])
     misses = [
-        float(picture_error(painted(painter, resolved(painter, strength=s), given), given.image).mean())
+        float(picture_error(painted(painter, resolved(painter, strength=s), images), images.image).mean())
         for s in (0.01, 0.5, 1.0)
     ]
     assert misses == sorted(misses)
@@ -325,10 +338,10 @@ def test_several_pictures_are_mixed_by_weight(hasty):
 
 
 APPS = {
-    "paint": lambda _, **given: paint("a cat", **given),
-    "redraw": lambda image, **given: redraw(image, "a cat", **given),
-    "vary": lambda image, **given: vary(image, prompt="a cat", **given),
-    "blend": lambda image, **given: blend([image, image.rotate(90)], "a cat", **given),
+    "paint": lambda _, **options: paint("a cat", **options),
+    "redraw": lambda image, **options: redraw(image, "a cat", **options),
+    "vary": lambda image, **options: vary(image, prompt="a cat", **options),
+    "blend": lambda image, **options: blend([image, image.rotate(90)], "a cat", **options),
 }
 
 
@@ -336,9 +349,9 @@ APPS = {
 def test_apps_paint_with_a_stylegan(app, hasty):
     """The same pictures again, and each of a grid alone."""
     image = Image.new("RGBA", (20, 16), (200, 30, 30, 255))
-    asked = {"painter": hasty, "steps": 2, "seed": 3}
-    first, again = (APPS[app](image, count=2, **asked) for _ in range(2))
-    (alone,) = APPS[app](image, count=1, **{**asked, "seed": 4})
+    options = {"painter": hasty, "steps": 2, "seed": 3}
+    first, again = (APPS[app](image, count=2, **options) for _ in range(2))
+    (alone,) = APPS[app](image, count=1, **{**options, "seed": 4})
     looks = [picture.image.tobytes() for picture in [*first, *again, alone]]
     assert looks[:2] == looks[2:4]
     assert looks[1] == looks[4]

@@ -247,9 +247,9 @@ def test_an_editing_unet_is_refused_and_an_inpainting_unet_paints(parts, folder)
     assert plain.image.size == (32, 32)
     before, mask = Image.new("RGB", (128, 128), "red"), Image.new("L", (128, 128))
     mask.paste(255, (32, 32, 96, 96))
-    [done] = inpaint(before, "a cat", mask=mask, painter=painter, steps=2, seed=1)
+    [picture] = inpaint(before, "a cat", mask=mask, painter=painter, steps=2, seed=1)
     kept = np.asarray(mask) == 0
-    assert (np.asarray(done.image)[kept] == np.asarray(before)[kept]).all()
+    assert (np.asarray(picture.image)[kept] == np.asarray(before)[kept]).all()
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "./nowhere"])

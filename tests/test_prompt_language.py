@@ -27,25 +27,25 @@ def lines(kind: str) -> list[str]:
     return [line for box in boxes for line in box.splitlines()]
 
 
-def told(line: str) -> Brief:
-    text, asked = split(line)
-    brief = Brief.of(text, **{"seed": 7, **brief_fields(asked, CARD, {})}).resolved(CARD)
+def brief_of(line: str) -> Brief:
+    text, parameters = split(line)
+    brief = Brief.of(text, **{"seed": 7, **brief_fields(parameters, CARD, {})}).resolved(CARD)
     return expand_prompt(brief)
 
 
 @pytest.mark.parametrize("line", lines("prompt"))
 def test_every_prompt_is_read(line):
     sides = line.split("  =  ")
-    said = [styled_prompt(told(side), CARD) for side in sides]
-    for prompt in said:
+    prompts = [styled_prompt(brief_of(side), CARD) for side in sides]
+    for prompt in prompts:
         assert parse(render(prompt)) == prompt
-    assert len({(prompt.weights, *(part.chunks for part in prompt.parts)) for prompt in said}) == 1
+    assert len({(prompt.weights, *(part.chunks for part in prompt.parts)) for prompt in prompts}) == 1
 
 
 @pytest.mark.parametrize("line", lines("refused"))
 def test_what_is_refused_is_refused(line):
     with pytest.raises(BadBrief):
-        told(line)
+        brief_of(line)
 
 
 def test_the_table_names_every_parameter():

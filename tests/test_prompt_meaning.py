@@ -56,10 +56,10 @@ def tokens(painter, prompt, **fields):
     [("a cat", "a cat"), ("  a (cat:1) [|]", "a cat"), (r"\(a\)", "(a)"), ("([cat])", "cat"), ("a::3", "a")],
 )
 def test_a_weight_of_one_is_exactly_the_plain_prompt(painter, prompt, plain):
-    said = condition(painter, prompt)
-    assert torch.equal(said.tokens, painter.text(plain).tokens)
-    assert torch.equal(said.negative.tokens, painter.text("").tokens)
-    assert (said.weight, said.others, said.schedule) == (None, (), ())
+    conditioning = condition(painter, prompt)
+    assert torch.equal(conditioning.tokens, painter.text(plain).tokens)
+    assert torch.equal(conditioning.negative.tokens, painter.text("").tokens)
+    assert (conditioning.weight, conditioning.others, conditioning.schedule) == (None, (), ())
 
 
 def test_weights_multiply_states_and_keep_their_mean_length(painter):
@@ -79,12 +79,12 @@ def test_a_character_of_many_bytes_has_one_weight(painter):
 
 
 def test_the_negative_prompt_has_weights(painter):
-    said = condition(painter, "a", negative_prompt="(blue:1.5) AND b::2")
+    conditioning = condition(painter, "a", negative_prompt="(blue:1.5) AND b::2")
     assert torch.equal(
-        said.negative.tokens,
+        conditioning.negative.tokens,
         painter.text.weighted(parse("(blue:1.5) \\AND b\\::2").parts[0].chunks[0]).tokens,
     )
-    assert not torch.equal(said.negative.tokens, tokens(painter, "blue AND b::2"))
+    assert not torch.equal(conditioning.negative.tokens, tokens(painter, "blue AND b::2"))
 
 
 def test_chunks_are_encoded_alone_and_stand_side_by_side(painter):
@@ -131,9 +131,9 @@ def test_equal_shares_are_the_mean(painter, x, scale):
 def test_added_parts_are_equation_11(painter, x):
     """Liu et al., arXiv 2206.01714."""
     u, a, b = (alone(painter, prompt, x) for prompt in ("(blue)", "cat", "dog"))
-    said = condition(painter, "cat AND dog :-0.5", negative_prompt="(blue)")
+    conditioning = condition(painter, "cat AND dog :-0.5", negative_prompt="(blue)")
     expected = u + 3.0 * (1.0 * (a - u) - 0.5 * (b - u))
-    torch.testing.assert_close(answer(painter, said, x), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(answer(painter, conditioning, x), expected, rtol=0, atol=1e-5)
     one = u + 0.5 * (a - u)
     torch.testing.assert_close(
         answer(painter, condition(painter, "AND cat :0.5", negative_prompt="(blue)"), x, 1.0),
@@ -155,15 +155,15 @@ def test_equal_parts_that_add_up_to_one_are_the_plain_prompt(painter, x):
     [("a", 3.0, 2), ("a AND b", 3.0, 3), ("a::1 b::2", 1.0, 2), ("a AND b", 1.0, 3), ("a AND b", 0.0, 1)],
 )
 def test_all_parts_are_asked_in_one_call(painter, x, prompt, scale, rows):
-    seen = []
+    batches = []
 
     def network(x, t, words):
         assert len(x) == len(t) == len(words)
-        seen.append(len(x))
+        batches.append(len(x))
         return x
 
     guided(network, condition(painter, prompt), Guidance(scale))(x, LEVEL)
-    assert seen == [rows]
+    assert batches == [rows]
 
 
 def test_parts_that_do_not_add_up_to_one_need_a_negative(painter):
@@ -225,18 +225,18 @@ def test_a_schedule_paints_with_one_then_the_other(painter, sampler):
         guided(painter.network, condition(painter, prompt, sampler=sampler), Guidance(brief.guidance))
         for prompt in ("cat (x:2)", "dog (x:2)")
     )
-    asked = 0
+    calls = 0
 
     @torch.no_grad()
     def denoise(x, level):
-        nonlocal asked
-        asked += 1
-        return painter.prediction.clean(x, (one if asked <= 2 else other)(x, level), level.alpha, level.sigma)
+        nonlocal calls
+        calls += 1
+        return painter.prediction.clean(x, (one if calls <= 2 else other)(x, level), level.alpha, level.sigma)
 
-    begun = painter.begin(brief, painter.condition(brief), Seeds([1]))
+    start = painter.begin(brief, painter.condition(brief), Seeds([1]))
     entry = SAMPLERS[sampler]
     levels = painter.schedule.levels(4, entry.spacing, entry.clean_end)
-    *_, (expected, _) = drive(entry.walk(begun.state, levels, begun.seeds), denoise)
+    *_, (expected, _) = drive(entry.walk(start.state, levels, start.seeds), denoise)
     assert torch.equal(finished(painter, brief), expected)
 
 
@@ -244,10 +244,10 @@ def test_words_are_a_function_of_the_level(painter, x):
     """Also of levels between two steps, and of trials that look ahead."""
     words = condition(painter, "[cat:dog:2]")
     levels = [Level(math.cos(a), math.sin(a), a) for a in (1.5, 1.2, 0.9, 0.6)] + [CLEAN]
-    seen = []
+    token_states = []
 
     def network(x, _t, words):
-        seen.append(words.tokens)
+        token_states.append(words.tokens)
         return x
 
     ask = guided_along(network, replace(words, negative=None), Guidance(1.0), levels)
@@ -255,8 +255,8 @@ def test_words_are_a_function_of_the_level(painter, x):
         ask(x, Level(math.cos(angle), math.sin(angle), angle))
     ask(x, CLEAN)
     cat, dog = tokens(painter, "cat"), tokens(painter, "dog")
-    assert [torch.equal(said, cat) for said in seen] == [True] * 3 + [False] * 4
-    assert all(torch.equal(said, dog) for said in seen[3:])
+    assert [torch.equal(each, cat) for each in token_states] == [True] * 3 + [False] * 4
+    assert all(torch.equal(each, dog) for each in token_states[3:])
 
 
 def test_the_same_words_are_encoded_once():
@@ -271,26 +271,26 @@ def test_the_same_words_are_encoded_once():
 
 
 def test_a_schedule_counts_the_steps_that_are_left_for_a_given_picture(painter):
-    given = InputImages(torch.zeros(1, 4, 32, 32))
+    images = InputImages(torch.zeros(1, 4, 32, 32))
     brief = brief_of(painter, "[cat:dog:0.5]", steps=8, strength=0.5)
-    assert [start for start, _ in painter.condition(brief, given).schedule] == [2]
+    assert [start for start, _ in painter.condition(brief, images).schedule] == [2]
 
 
 def test_given_pictures_stand_beside_every_part_at_every_moment(painter):
-    given = InputImages(torch.zeros(1, 4, 32, 32), torch.ones(1, 1, 32, 32))
-    seen = []
+    images = InputImages(torch.zeros(1, 4, 32, 32), torch.ones(1, 1, 32, 32))
+    concats = []
 
     def network(x, _t, words):
-        seen.append(words.concat)
+        concats.append(words.concat)
         return x
 
     looking = replace(painter, network=network, concat=lambda *_: torch.ones(1, 5, 4, 4))
     brief = brief_of(painter, "[a:b:0.5] AND c::2", negative_prompt="[d|e]", strength=1.0)
-    words = looking.condition(brief, given)
+    words = looking.condition(brief, images)
     for _ in looking.steps(brief, words, looking.begin(brief, words, Seeds([1]))):
         pass
-    assert len(seen) == 4
-    assert all(concat is not None and len(concat) == 3 for concat in seen)
+    assert len(concats) == 4
+    assert all(concat is not None and len(concat) == 3 for concat in concats)
     for _, stage in words.stages:
         for part in stage.parts:
             assert (part.image, part.region) == (words.image, words.region)
@@ -334,11 +334,11 @@ def test_turning_keeps_lengths_and_turns_by_the_angle(angle):
         2, 3, 5, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64
     )
     states[0, 0] = 0
-    made = turned(states, towards, angle)
-    torch.testing.assert_close(made.norm(dim=-1), states.norm(dim=-1))
-    cosines = torch.cosine_similarity(made, states, dim=-1)
+    moved = turned(states, towards, angle)
+    torch.testing.assert_close(moved.norm(dim=-1), states.norm(dim=-1))
+    cosines = torch.cosine_similarity(moved, states, dim=-1)
     torch.testing.assert_close(cosines[1:], torch.full_like(cosines[1:], math.cos(angle)))
-    assert made.isfinite().all()
+    assert moved.isfinite().all()
 
 
 def test_weird_turns_all_pictures_one_way_and_chaos_each_its_own(painter):
@@ -347,8 +347,8 @@ def test_weird_turns_all_pictures_one_way_and_chaos_each_its_own(painter):
     assert torch.equal(odd[0], odd[1])
     wild = with_chaos_and_weird(words, brief_of(painter, "cat", chaos=100), [1, 2])
     assert not torch.allclose(wild.tokens[0], wild.tokens[1])
-    for made in (odd, wild.tokens):
-        torch.testing.assert_close(made.norm(dim=-1), words.tokens.norm(dim=-1), rtol=1e-5, atol=0)
+    for moved in (odd, wild.tokens):
+        torch.testing.assert_close(moved.norm(dim=-1), words.tokens.norm(dim=-1), rtol=1e-5, atol=0)
     assert wild.weight.unique().numel() == 2
     assert (wild.weight - 1).abs().max() <= 0.25
     assert torch.equal(wild.negative.tokens, words.negative.tokens)
@@ -356,9 +356,9 @@ def test_weird_turns_all_pictures_one_way_and_chaos_each_its_own(painter):
 
 def test_chaos_draws_nothing_that_the_noise_draws(painter):
     words = condition(painter, "cat")
-    made = with_chaos_and_weird(words, brief_of(painter, "cat", chaos=100), [7]).tokens
+    moved = with_chaos_and_weird(words, brief_of(painter, "cat", chaos=100), [7]).tokens
     noise = Seeds([7]).normal(1, words.tokens.shape[-1])
-    assert not torch.allclose(made, turned(words.tokens, noise, math.pi / 4))
+    assert not torch.allclose(moved, turned(words.tokens, noise, math.pi / 4))
 
 
 def test_more_chaos_more_difference(painter):
@@ -381,11 +381,11 @@ WILD = "{cat|dog} (in:1.2) [snow:rain:0.5] AND {a|b|c}"
 
 @pytest.mark.parametrize("fields", [{}, {"chaos": 40, "weird": 500, "stylize": 300}])
 def test_a_cell_of_a_grid_is_the_picture_alone_byte_for_byte(painter, tmp_path, fields):
-    asked = {"steps": 2, "native": True, "negative_prompt": "{x|y}", **fields}
-    sheet = paint(WILD, painter=painter, seed=5, count=4, **asked)
+    options = {"steps": 2, "native": True, "negative_prompt": "{x|y}", **fields}
+    sheet = paint(WILD, painter=painter, seed=5, count=4, **options)
     assert len({picture.info.chosen for picture in sheet}) > 1
     for k, picture in enumerate(sheet):
-        (again,) = paint(WILD, painter=painter, seed=5 + k, **asked)
+        (again,) = paint(WILD, painter=painter, seed=5 + k, **options)
         assert again.image.tobytes() == picture.image.tobytes()
         assert again.brief == picture.brief
         assert picture.brief.prompt == WILD, "it paints the same again"
@@ -403,9 +403,9 @@ class Listening(Toy):
         super().__init__()
         self.conditioned, self.painted = [], []
 
-    def condition(self, brief, *given):
+    def condition(self, brief, *images):
         self.conditioned.append(brief)
-        return super().condition(brief, *given)
+        return super().condition(brief, *images)
 
     def begin(self, brief, conditioning, seeds):
         self.painted += [(brief.prompt, seed) for seed in seeds.seeds]
@@ -437,11 +437,11 @@ def test_a_batch_holds_pictures_of_the_same_words_only():
 
 
 def test_references_join_the_adapters():
-    told = expand_prompt(
+    expanded = expand_prompt(
         Brief(prompt="a <sks:0.5> fox <lora:ink:0.8>", seed=1, adapters={"sks": 1.0, "x": 2.0})
     )
-    assert told.prompt == "a <sks> fox "
-    assert told.adapters == {"sks": 0.5, "x": 2.0, "ink": 0.8}
+    assert expanded.prompt == "a <sks> fox "
+    assert expanded.adapters == {"sks": 0.5, "x": 2.0, "ink": 0.8}
     toy = Listening()
     with pytest.raises(BadBrief, match="takes no adapters: leave sks, ink out"):
         paint("a <sks:0.5> fox <lora:ink:0.8>", painter=toy, seed=1)

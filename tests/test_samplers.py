@@ -115,26 +115,26 @@ def test_order_of_convergence(name, order):
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_drive_counts_steps(name):
-    levels, asked = levels_of(name, SD1, 6), []
+    levels, queried = levels_of(name, SD1, 6), []
 
     def answer(x, level):
-        asked.append(level)
+        queried.append(level)
         return denoise(x, level)
 
     done = list(drive(SAMPLERS[name].walk(torch.zeros(1, 1, 2, 2), levels, Seeds([1])), answer))
     assert len(done) == 6
-    assert len(asked) == (11 if name == "heun" else 6)  # Heun looks ahead, but not to the clean end
+    assert len(queried) == (11 if name == "heun" else 6)  # Heun looks ahead, but not to the clean end
 
 
 def test_stopping_early_asks_no_more():
-    asked = []
+    queried = []
     progress = drive(
         SAMPLERS["ddim"].walk(torch.zeros(1, 1, 2, 2), levels_of("ddim", SD1, 50), Seeds([1])),
-        lambda x, level: asked.append(level) or x,
+        lambda x, level: queried.append(level) or x,
     )
     next(progress)
     progress.close()
-    assert len(asked) <= 2
+    assert len(queried) <= 2
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))

@@ -53,7 +53,7 @@ def test_its_card(file):
 
 # ---- what it predicts
 
-SAID = {
+PREDICTIONS = {
     "nothing": (None, None, "epsilon"),
     "metadata": (None, "v", "v_prediction"),
     "metadata says epsilon": (None, "epsilon", "epsilon"),
@@ -63,7 +63,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize(("sidecar", "metadata", "prediction"), SAID.values(), ids=SAID.keys())
+@pytest.mark.parametrize(("sidecar", "metadata", "prediction"), PREDICTIONS.values(), ids=PREDICTIONS.keys())
 def test_what_it_predicts(file, whole, sidecar, metadata, prediction):
     if metadata:
         save_file(whole, file, {"modelspec.prediction_type": metadata})
@@ -74,8 +74,8 @@ def test_what_it_predicts(file, whole, sidecar, metadata, prediction):
 
 def test_stable_diffusion_2_must_say(file):
     save_file({name: t.contiguous() for name, t in original(tiny(SD2), SD2).items()}, file)
-    told = r"model\.safetensors' is Stable Diffusion 2 and does not say what it predicts.*model\.json'"
-    with pytest.raises(BadWeights, match=told):
+    message = r"model\.safetensors' is Stable Diffusion 2 and does not say what it predicts.*model\.json'"
+    with pytest.raises(BadWeights, match=message):
         open_painter(str(file))
     file.with_suffix(".json").write_text('{"prediction_type": "epsilon"}')
     painter = open_painter(str(file))

@@ -101,9 +101,9 @@ def test_a_published_folder_sees_what_its_processor_shows(model, folder):
     processor.save_pretrained(folder)
     noise = torch.rand(8, 8, 3, generator=rng(1)).mul(255).byte().numpy()
     image = Image.fromarray(noise).resize((96, 96), Image.Resampling.BICUBIC)
-    shown = processor(images=image, return_tensors="pt")["pixel_values"]
+    inputs = processor(images=image, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
-        theirs = model(shown).logits.softmax(dim=-1)
+        theirs = model(inputs).logits.softmax(dim=-1)
     classifier = read_classifier(folder)
     assert classifier.processor.resize == "bilinear"
     torch.testing.assert_close(classifier.likely(from_pil(image)[None]), theirs, rtol=0, atol=5e-4)
@@ -201,8 +201,8 @@ def test_a_start_from_clip_sees_what_clip_sees():
     theirs = scorer.model.vision_model(pixel_values=large).pooler_output
     ours = vit.eval().vit(pixels).last_hidden_state[:, 0]
     assert torch.cosine_similarity(ours, theirs).min() > 0.99
-    wanted = scorer.score(large, NAMES).argmax(dim=1)
-    assert torch.equal(vit(pixels).logits.argmax(dim=1), wanted)
+    expected_names = scorer.score(large, NAMES).argmax(dim=1)
+    assert torch.equal(vit(pixels).logits.argmax(dim=1), expected_names)
     with pytest.raises(ValueError, match="another width or grid"):
         start_from_clip(vit, tower(12), pixels)
 
@@ -278,11 +278,11 @@ class Fixed:
 
 @pytest.mark.usefixtures("place")
 def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
-    found = list(classify_pictures([ImageRef("in/b.png"), ImageRef("in")], Fixed(), top=2))
-    assert [each.file.name for each in found] == ["b.png", "a.png", "b.png", "broken.png"]
-    assert found[0] == Named(found[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
-    assert isinstance(found[3], UnreadableFile)
-    assert "broken.png" in found[3].why
+    results = list(classify_pictures([ImageRef("in/b.png"), ImageRef("in")], Fixed(), top=2))
+    assert [each.file.name for each in results] == ["b.png", "a.png", "b.png", "broken.png"]
+    assert results[0] == Named(results[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
+    assert isinstance(results[3], UnreadableFile)
+    assert "broken.png" in results[3].why
 
 
 def test_what_cannot_be_asked_is_told(place):

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from danqing.conditioning.grammar import Chunk, text_of
 from danqing.core.painter import Conditioning
-from danqing.nets.placement import move
+from danqing.nets.placement import full, move
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class TextEncoder:
         states: Tensor = output.last_hidden_state
         if self.clip_skip:
             states = self.model.final_layer_norm(output.hidden_states[-(self.clip_skip + 1)])
-        return states.float()
+        return full(states)
 
     def tail(self, words: str) -> str:
         """The end of `words` that does not fit into `max_length` tokens; empty if all do."""

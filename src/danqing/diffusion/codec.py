@@ -10,7 +10,7 @@ from torch import Tensor
 
 from danqing.core.errors import NotFinite
 from danqing.core.seeds import Seeds
-from danqing.nets.placement import as_input
+from danqing.nets.placement import as_input, full
 
 
 class Codec(Protocol):
@@ -82,16 +82,16 @@ class KLCodec:
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
         """Pixels to latents: the mean of the posterior, or a sample from it with each picture's own seed."""
         posterior = self.vae.encode(as_input(self.vae, pixels[:, : self.pixel_channels])).latent_dist
-        latents: Tensor = posterior.mean.float()
+        latents: Tensor = full(posterior.mean)
         if seeds is not None:
-            latents = latents + posterior.std.float() * seeds.normal(*latents.shape[1:]).to(latents)
+            latents = latents + full(posterior.std) * seeds.normal(*latents.shape[1:]).to(latents)
         return (latents - self._shift) * self._scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pixels, not clipped; differentiable."""
         scaled = _finite(latents) / self._scale + self._shift
         pixels: Tensor = self.vae.decode(as_input(self.vae, scaled)).sample
-        return pixels.float()
+        return full(pixels)
 
 
 def _finite(latents: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance
-from danqing.nets.placement import as_input, move
+from danqing.nets.placement import as_input, full, move
 from danqing.nets.tiling import seamless
 
 
@@ -151,7 +151,7 @@ class DiffusionPainter:
         if self.enlarger is None:
             return pixels
         inputs = as_input(self.enlarger, pixels) if isinstance(self.enlarger, nn.Module) else pixels
-        return self.enlarger(inputs).float().clamp(-1, 1).cpu()
+        return full(self.enlarger(inputs)).clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
         """The levels that the brief's sampler walks along; a redraw takes the last of them, by `strength`.

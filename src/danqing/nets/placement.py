@@ -12,11 +12,12 @@ def move(device: torch.device, dtype: torch.dtype | None, *networks: object) -> 
     dtype: None is float32.
     networks: what is no module, such as a function that enlarges, is left alone.
     """
+    dtype = dtype or torch.float32
     for network in networks:
         if isinstance(network, nn.Module):
             network.to(device)
-            if next(network.parameters()).dtype != (dtype or torch.float32):
-                nn.Module.to(network, dtype or torch.float32)  # diffusers' own warns of what it does not skip
+            if any(weight.dtype != dtype for weight in network.parameters()):
+                nn.Module.to(network, dtype)  # diffusers' own warns of what it does not skip
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -25,6 +26,16 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def as_input(network: nn.Module, tensor: Tensor) -> Tensor:
-    """`tensor` as the network takes it: on its device and, if it is floating, in the dtype of its weights."""
-    weight = next(network.parameters())
+    """`tensor` as the network takes it: on its device and, if it is floating, in the dtype of its weights.
+
+    A network without weights takes it as it is.
+    """
+    weight = next(network.parameters(), None)
+    if weight is None:
+        return tensor
     return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
+
+
+def full(output: Tensor) -> Tensor:
+    """A network's output in float32, if the network computes in less."""
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output

@@ -25,7 +25,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic, clamped
 from danqing.diffusion.variance import Variance
-from danqing.nets.placement import as_input
+from danqing.nets.placement import as_input, full
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import Config, read_json, read_module
 from danqing.weights.text_towers import read_tower
@@ -65,7 +65,7 @@ class IFDenoiser:
         output: Tensor = self.unet(x, t, encoder_hidden_states=tokens, class_labels=level, return_dict=False)[
             0
         ]
-        return output.float()
+        return full(output)
 
 
 def noised_as(schedule: Schedule) -> Augment:

@@ -32,7 +32,7 @@ from danqing.families.imagen.deepfloyd import read_if
 from danqing.families.imagen.folder import Parts, StageConfig, read_parts
 from danqing.families.imagen.folder import save_parts as save_parts
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
-from danqing.nets.placement import as_input
+from danqing.nets.placement import as_input, full
 from danqing.weights.pretrained import Config
 from danqing.weights.text_towers import Tower
 
@@ -105,7 +105,7 @@ class Denoiser:
         concat = None if cond.concat is None else as_input(self.unet, cond.concat)
         x, tokens = as_input(self.unet, x), as_input(self.unet, cond.tokens)
         output: Tensor = self.unet(x, t, tokens, cond.mask, concat, cond.concat_level)
-        return output.float()
+        return full(output)
 
 
 def painter_of(parts: Parts) -> Cascade:

@@ -32,7 +32,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.families.clip import TEXT
 from danqing.families.stable_diffusion import extra_channels
 from danqing.families.stable_diffusion.x4 import NOISE_LEVEL, X4Painter
-from danqing.nets.placement import as_input
+from danqing.nets.placement import as_input, full
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 from danqing.weights.diffusers_folder import Parts, derived_card, read_folder
 from danqing.weights.diffusers_folder import save_folder as save_folder
@@ -146,7 +146,7 @@ class Denoiser:
             class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
             return_dict=False,
         )[0]
-        return output.float()
+        return full(output)
 
 
 def masked_picture(images: InputImages, codec: Codec) -> Tensor:
