@@ -16,7 +16,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.nets.tiling import seamless
-from danqing.tuning.adapter import Adapter, attached, coverage, fingerprint, named_as, spoken
+from danqing.tuning.adapter import Adapter, attached, coverage, fingerprint, named_as, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter, read_adapter, write_adapter
 from danqing.tuning.lora import Factors, flat, fresh
 from tests.adapters import bits, output, random_adapter, same_bits, scaled
@@ -169,7 +169,7 @@ def test_a_learned_word_is_its_vectors_in_place(painter):
 )
 def test_spoken(prompt, expected):
     adapter = Adapter("my-cat", trigger="wth cat")
-    assert spoken(prompt, [adapter, Adapter("unused", trigger="zz")]) == expected
+    assert with_trigger_words(prompt, [adapter, Adapter("unused", trigger="zz")]) == expected
 
 
 # ---- files

@@ -5,18 +5,26 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import danqing.recipes
+from danqing.core.device import chosen_device
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.registry import Registry
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages, read_imagefolder
 from danqing.data.holdout import held_out
+from danqing.nets.latent import LatentGenerator
+from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
+from danqing.training.gan import GanTask
+from danqing.training.objective import Objective
+from danqing.training.processes import Processes
+from danqing.training.trainer import Trainer, TrainOptions
 
 PROBES = (
     "a cat, 3d style",
@@ -44,6 +52,7 @@ class TrainRequest:
     parts: where other recipes left their weights, each in a folder of its name.
     steps: instead of the recipe's own number.
     further: start from the shipped weights, where the recipe can.
+    device: where to train, see `core.device.chosen_device`.
     progress: called with each line of the log, and with what is measured.
     """
 
@@ -52,7 +61,17 @@ class TrainRequest:
     parts: Path
     steps: int | None = None
     further: bool = False
+    device: str = "auto"
     progress: ProgressCallback = no_progress
+
+    def train(self, objective: Objective, options: TrainOptions, run: Path | None = None) -> None:
+        """Train an objective on the device of the request, in `run` or else in its folder."""
+        place = self.run if run is None else run
+        Trainer(objective, replace(options, device=self.device), place).train(self.progress)
+
+    def train_adversarial(self, task: GanTask, options: AdversarialOptions) -> LatentGenerator:
+        """Train a GAN on the device that was asked for; gives the averaged generator."""
+        return AdversarialTrainer(task, replace(options, device=self.device), self.run).train(self.progress)
 
     def report(self, line: str) -> None:
         """Tell a line of results."""
@@ -76,7 +95,11 @@ def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
         def checked(request: TrainRequest) -> Path:
             if request.further and not further:
                 raise BadBrief(f"recipe {name!r} always starts anew: leave --further out")
-            return made(request)
+            if Processes(chosen_device(request.device)).writes:
+                return made(request)
+            with TemporaryDirectory() as folder:  # the first process alone writes weights that stay
+                made(replace(request, run=Path(folder), progress=no_progress))
+            return request.run
 
         return RECIPES.register(name)(checked)
 

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from danqing.families.stable_diffusion.painter import AUTOENCODERS
 from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.autoencoder import AutoencoderObjective, lossless_start, widened
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.weights.shipped import shipped_part
 
 
@@ -26,7 +26,7 @@ def autoencoder(request: TrainRequest) -> Path:
     train_set, validation_set = read(request)
     objective = AutoencoderObjective(_start(further=request.further), train_set, validation_set)
     options = TrainOptions(steps=request.steps or 12000, batch=16, lr=8e-4, weight_decay=0.0, ema=0.998)
-    Trainer(objective, options, request.run).train(request.progress)
+    request.train(objective, options, request.run)
     objective.eval().export(request.run / "vae")
     return request.run / "vae"
 

@@ -19,7 +19,7 @@ from danqing.families.clip import build_clip
 from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.clip import ClipObjective
 from danqing.training.tokenizer import train_tokenizer
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 
 STEPS = 2000
 
@@ -33,7 +33,7 @@ def clip(request: TrainRequest) -> Path:
     options = TrainOptions(
         steps=request.steps or STEPS, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
     )
-    Trainer(objective, options, request.run).train(request.progress)
+    request.train(objective, options, request.run)
     for language in ("en", "zh"):
         recalls = [objective.eval().recall(language, first) for first in (1, 5)]
         request.report(

@@ -27,7 +27,7 @@ from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.codebook import codebook_start
 from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, reduced
 from danqing.training.tokens import TokenObjective, TokenOptions
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.weights.diffusers_folder import read_tokenizer
 from danqing.weights.shipped import shipped_part
 
@@ -53,7 +53,7 @@ def dalle1(request: TrainRequest) -> Path:
     options = TrainOptions(
         steps=request.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
     )
-    Trainer(objective, options, request.run / "transformer").train(request.progress)
+    request.train(objective, options, request.run / "transformer")
     save(painter, request.run / "dalle1")
     return request.run / "dalle1"
 
@@ -70,7 +70,7 @@ def trained_codec(
     vae_options = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
     objective = DiscreteVAEObjective(codec, train_set, validation_set, side, vae_options)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
-    Trainer(objective, options, request.run / "codec").train(request.progress)
+    request.train(objective, options, request.run / "codec")
     psnr, used = objective.eval().measured()
     request.report(f"codec: {psnr:.2f} dB on unseen pictures, perplexity {used:.0f} of {codec.config.vocab}")
     return codec.half().float()

@@ -23,7 +23,7 @@ from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.training.unclip import DecoderObjective, started
 from danqing.weights.shipped import shipped_part
 
@@ -65,7 +65,7 @@ def _train_prior(
     schedule = Schedule.from_config(parts.prior_schedule)
     objective = PriorObjective(parts.prior, schedule, space, train_set, validation_set, DiffusionOptions())
     pace = TrainOptions(steps=_steps(request, PRIOR), batch=64, lr=1e-3, warmup=100, ema=0.995)
-    Trainer(objective, pace, request.run / "prior").train(request.progress)
+    request.train(objective, pace, request.run / "prior")
     request.report(f"held-out embeddings are met with a cosine of {objective.agreement():.3f}")
 
 
@@ -73,7 +73,7 @@ def _train_decoder(request: TrainRequest, parts: Parts, train_set: CaptionedImag
     options = DiffusionOptions(drop=0.5, mirror=0.5)
     objective = DecoderObjective(painter_of(parts, open_clip_scorer()), train_set, options)
     pace = TrainOptions(steps=_steps(request), batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000)
-    Trainer(objective, pace, request.run / "decoder").train(request.progress)
+    request.train(objective, pace, request.run / "decoder")
 
 
 def _train_upsampler(request: TrainRequest, parts: Parts, train_set: CaptionedImages) -> None:
@@ -86,7 +86,7 @@ def _train_upsampler(request: TrainRequest, parts: Parts, train_set: CaptionedIm
     pace = TrainOptions(
         steps=_steps(request, UPSAMPLER), batch=32, lr=1e-3, warmup=200, ema=0.999, sheet_every=1000
     )
-    Trainer(objective, pace, request.run / "upsampler").train(request.progress)
+    request.train(objective, pace, request.run / "upsampler")
 
 
 def _steps(request: TrainRequest, share: float = 1.0) -> int:

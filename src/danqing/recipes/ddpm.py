@@ -15,7 +15,7 @@ from danqing.families.ddpm.painter import fresh_parts, painter_of
 from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
 from danqing.training.gan import names_of
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.weights.shipped import shipped_part
 
 PRESET = "sticker"
@@ -48,7 +48,7 @@ def ddpm(request: TrainRequest) -> Path:
     pace = TrainOptions(
         steps=request.steps or 8000, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000
     )
-    Trainer(objective, pace, request.run).train(request.progress)
+    request.train(objective, pace, request.run)
     save_folder(parts, request.run / "ddpm")
     return request.run / "ddpm"
 

@@ -15,7 +15,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
 from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe
 from danqing.training.diffusion import DiffusionOptions
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.tuning.distillation import ConsistencyObjective, every_layer
 from danqing.tuning.dreambooth import frozen
 
@@ -35,6 +35,6 @@ def fast(request: TrainRequest) -> Path:
         pace = TrainOptions(
             steps=request.steps or 2500, batch=16, lr=5e-4, warmup=100, weight_decay=0.0, ema=0.995
         )
-        Trainer(objective, pace, request.run).train(request.progress)
+        request.train(objective, pace, request.run)
         objective.export(request.run)
     return request.run / "fast.safetensors"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from danqing.families.gan import GanPainter, fresh_networks, gan_card, save_latent
 from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
-from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
+from danqing.training.adversarial import AdversarialOptions
 from danqing.training.gan import GanOptions, GanTask, names_of
 
 PRESET = "sticker"
@@ -26,7 +26,7 @@ def gan(request: TrainRequest) -> Path:
     options = AdversarialOptions(
         steps=request.steps or 12000, batch=32, lr=2e-4, lr_discriminator=2e-4, betas=(0.5, 0.999)
     )
-    average = AdversarialTrainer(task, options, request.run).train(request.progress)
+    average = request.train_adversarial(task, options)
     generator.load_state_dict(average.state_dict())
     card = gan_card("gan", generator).model_copy(update={"styles": styles_of(train_set)})
     save_latent(GanPainter(card, generator.cpu(), names), request.run / "gan")

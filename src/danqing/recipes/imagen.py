@@ -19,7 +19,7 @@ from danqing.families.imagen.painter import fresh_parts, painter_of, stage_paint
 from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe, styles_of
 from danqing.training.cascade import MaskedCaptions, StageObjective, SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.weights.shipped import shipped_part
 from danqing.weights.text_towers import Tower, read_tower
 
@@ -42,7 +42,7 @@ def imagen(request: TrainRequest) -> Path:
         steps = max(1, round((request.steps or 4000) * SHARES[number]))
         warmup = min(200, 1 + steps // 10)
         pace = TrainOptions(steps=steps, batch=32, lr=1e-3, warmup=warmup, ema=0.9995, sheet_every=1000)
-        Trainer(objective, pace, request.run / f"stage_{number}").train(request.progress)
+        request.train(objective, pace, request.run / f"stage_{number}")
     save_parts(parts, request.run / "imagen")
     return request.run / "imagen"
 

@@ -28,7 +28,7 @@ from danqing.data.dataset import CaptionedImages
 from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS, painter_of
 from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe, styles_of
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.weights.diffusers_folder import Parts, read_folder
 from danqing.weights.pretrained import write_json
 from danqing.weights.shipped import shipped_part
@@ -71,14 +71,14 @@ def trained(request: TrainRequest, pace: TrainOptions) -> Path:
     train_set, _ = read(request)
     parts = _shipped(request.parts) if request.further else fresh(request.parts)
     painter = painter_of(parts)
-    painter.place(chosen_device())  # so that pictures are encoded there
+    painter.place(chosen_device(request.device))  # so that pictures are encoded there
     wide = (
         WIDE if bool((train_set.pictures[:, 3] == 0).any()) else 0.0
     )  # around photos there is nothing to paint
     options = DiffusionOptions(probes=probes_of(train_set), wide=wide)
     objective = DiffusionObjective(painter, parts.unet, train_set, options)
     pace = replace(pace, steps=request.steps or pace.steps)
-    Trainer(objective, pace, request.run).train(request.progress)
+    request.train(objective, pace, request.run)
     objective.export(request.run / "unet")
     parts.text_encoder.save_pretrained(request.run / "text_encoder")
     parts.tokenizer.save_pretrained(request.run / "tokenizer")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from danqing.families.stylegan.painter import StylePainter, fresh_networks, save_latent, style_card
 from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
-from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
+from danqing.training.adversarial import AdversarialOptions
 from danqing.training.gan import GanOptions, GanTask, names_of
 
 BATCH = 32
@@ -26,7 +26,7 @@ def stylegan(request: TrainRequest) -> Path:
     r1 = 0.02 * generator.size**2 / BATCH
     task = GanTask(generator, discriminator, train_set, names, GanOptions(r1=r1, path=2.0))
     options = AdversarialOptions(steps=request.steps or 10000, batch=BATCH)
-    average = AdversarialTrainer(task, options, request.run).train(request.progress)
+    average = request.train_adversarial(task, options)
     generator.load_state_dict(average.state_dict())
     card = style_card("stylegan", generator).model_copy(update={"styles": styles_of(train_set)})
     save_latent(StylePainter(card, generator.cpu(), names), request.run / "stylegan")

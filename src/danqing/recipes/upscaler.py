@@ -10,7 +10,7 @@ from pathlib import Path
 
 from danqing.nets.upscaler import Upscaler
 from danqing.recipes._recipe import TrainRequest, read, recipe
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.training.upscaler import UpscalerObjective
 
 
@@ -22,7 +22,7 @@ def upscaler(request: TrainRequest) -> Path:
     options = TrainOptions(
         steps=request.steps or 3000, batch=16, lr=1e-3, weight_decay=0.0, ema=0.995, precision="no"
     )
-    Trainer(objective, options, request.run).train(request.progress)
+    request.train(objective, options, request.run)
     ours, bicubic = objective.eval().psnr()
     request.report(f"held-out PSNR {ours:.2f} dB, bicubic {bicubic:.2f} dB")
     objective.export(request.run / "upscaler")

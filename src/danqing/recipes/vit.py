@@ -13,7 +13,7 @@ import torch
 from danqing.families import open_clip_scorer
 from danqing.families.vit import build_vit, start_from_clip
 from danqing.recipes._recipe import TrainRequest, read, recipe
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.training.vit import VitObjective
 
 STEPS = 3000
@@ -33,7 +33,7 @@ def vit(request: TrainRequest) -> Path:
     options = TrainOptions(
         steps=request.steps or STEPS, batch=64, lr=5e-4, warmup=100, weight_decay=0.05, ema=0.99
     )
-    Trainer(objective, options, request.run).train(request.progress)
+    request.train(objective, options, request.run)
     request.report(f"held-out pictures named right: {objective.eval().accuracy():.3f}")
     objective.export(request.run / "vit")
     return request.run / "vit"

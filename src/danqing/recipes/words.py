@@ -15,7 +15,7 @@ from danqing.data.lexicon import lexicon
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
 from danqing.recipes._recipe import TrainRequest, read, recipe
-from danqing.training.trainer import Trainer, TrainOptions
+from danqing.training.trainer import TrainOptions
 from danqing.training.words import SUFFIXES, WordsObjective
 
 
@@ -35,7 +35,7 @@ def words(request: TrainRequest) -> Path:
         ema=0.995,
         sheet_every=1000,
     )
-    Trainer(objective, pace, request.run).train(request.progress)
+    request.train(objective, pace, request.run)
     objective.export(request.run / "text_encoder")
     for language in SUFFIXES:
         learned, left_out = (

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.nets.latent import LatentGenerator
@@ -45,7 +44,9 @@ class AdversarialOptions(RunOptions):
 
 
 class AdversarialTrainer(Run):
-    """Trains a duel in a run folder; a second call continues where the first stopped, bit-equal.
+    """Trains two networks against each other in a run folder; a second call continues there, bit-equal.
+
+    Several processes each compute the whole batch, since the losses couple its pictures.
 
     Raises:
         BadData: the networks cannot learn from batches of that size.
@@ -56,7 +57,7 @@ class AdversarialTrainer(Run):
         task.generator.check_batch(options.batch)
         task.discriminator.check_batch(options.batch)
         self.options = options
-        self.task = task.to(chosen_device())
+        self.task = task.to(self.processes.device)
         self._optimisers = _Two(
             Adam(task.generator.parameters(), options.lr, options.betas, eps=1e-8),
             Adam(task.discriminator.parameters(), options.lr_discriminator, options.betas, eps=1e-8),
@@ -81,7 +82,7 @@ class AdversarialTrainer(Run):
 
     @contextmanager
     def averaged(self) -> Iterator[GanTask]:
-        """The duel: its average stands beside the generator that is trained, so nothing need be exchanged."""
+        """The task: its average stands beside the generator that is trained, so nothing need be exchanged."""
         yield self.task
 
     def _step(self, step: int) -> dict[str, float]:
@@ -119,7 +120,7 @@ class AdversarialTrainer(Run):
             _, self._at = saved
 
     def _save(self) -> None:
-        # the average is a part of the duel
+        # the average is a part of the task
         checkpoint.save(self.run / "checkpoint", self.task, [], self._optimisers, self._at)
 
 

@@ -32,6 +32,8 @@ class JudgeObjective(Objective):
 
     least = 2  # batch norm needs a spread
 
+    row_wise = False  # batch normalisation couples the rows of a batch
+
     def __init__(self, judge: Judge, pictures: CaptionedImages, probe: CaptionedImages) -> None:
         super().__init__()
         judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it

@@ -45,6 +45,8 @@ class ClipObjective(Objective):
 
     least = 4  # two pairs: of one alone the loss is 0
 
+    row_wise = False  # its loss couples the rows of a batch
+
     def __init__(
         self,
         clip: CLIPModel,

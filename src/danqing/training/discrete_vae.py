@@ -60,6 +60,8 @@ class DiscreteVAEObjective(Objective):
 
     done: Tensor
 
+    row_wise = False  # its loss couples the rows of a batch
+
     def __init__(
         self,
         vae: DiscreteVAE,

@@ -22,6 +22,7 @@ class Objective(nn.Module, ABC):
     """
 
     least = 1  # pictures that a batch needs
+    row_wise = True  # the loss is a mean over rows, so several processes may share a batch
 
     def check_batch(self, size: int) -> None:
         """Tell before training that nothing can be learned from batches of `size`.

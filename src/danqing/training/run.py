@@ -13,19 +13,26 @@ from typing import Protocol
 import torch
 from PIL import Image
 
+from danqing.core.device import chosen_device
 from danqing.core.files import replacing
 from danqing.core.progress import ProgressCallback
 from danqing.training.checkpoint import Progress
 from danqing.training.log import Log
+from danqing.training.processes import Processes
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How long to train, and how often to write what. Periods are in steps, `batch` in pictures."""
+    """How long to train, and how often to write what. Periods are in steps.
+
+    batch: pictures in a step, over all processes.
+    device: where to train, see `core.device.chosen_device`.
+    """
 
     steps: int
     batch: int = 32
     seed: int = 0
+    device: str = "auto"
     save_every: int = 500
     sheet_every: int = 500
     log_every: int = 50
@@ -43,24 +50,29 @@ class Run(ABC):
     """The loop of a training in a folder, which holds `checkpoint/`, `log.csv` and `sheets/`."""
 
     def __init__(self, pace: RunOptions, folder: Path) -> None:
-        self.run = folder
+        self.processes = Processes(chosen_device(pace.device))
+        self.run = self.processes.shared_folder(folder)
         self._pace = pace
         self._at = Progress(0, 0.0)
 
     def _loop(self, progress: ProgressCallback, look: Callable[[int], None] | None) -> None:
         """From the last checkpoint to the last step; `progress` and `look` as in `Trainer.train`."""
+        self.processes.wait()  # until nobody writes a checkpoint any more
         self._resume()
-        pace = self._pace
+        pace, writes = self._pace, self.processes.writes
         log = Log(self.run / "log.csv", self._at.step, pace.steps, pace.batch, progress)
         started = time.monotonic() - self._at.seconds
         for step in range(self._at.step, pace.steps):
             losses = self._step(step)
             self._at = Progress(step + 1, time.monotonic() - started)
+            if not writes:
+                continue
             log.add(step + 1, losses, every=pace.log_every)
             if self._due(step + 1, pace.sheet_every):
                 self._sheet(step + 1, look)
             if self._due(step + 1, pace.save_every):
                 self._save()
+        self.processes.wait()
 
     @abstractmethod
     def averaged(self) -> AbstractContextManager[Shows]:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Generator, Tensor
 
-from danqing.core.device import chosen_device
 from danqing.core.errors import NotFinite
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.training import checkpoint
@@ -59,21 +57,15 @@ class Trainer(Run):
         super().__init__(options, run)
         objective.check_batch(options.batch)
         self.options = options
-        # its own mixed precision would be the whole process's, and a second training could not choose
-        device = chosen_device()
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # where accelerate goes
-        self._accelerator = Accelerator(cpu=device.type != "cuda", mixed_precision="no")
-        objective.place(self._accelerator.device)
-        optimiser = torch.optim.AdamW(
+        objective.place(self.processes.device)
+        self.objective = objective
+        self._optimiser = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
             lr=options.lr,
             betas=options.betas,
             weight_decay=options.weight_decay,
             fused=True,
         )
-        self.objective: Objective
-        self.objective, self._optimiser = self._accelerator.prepare(objective, optimiser)
         self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
         self._ahead: Prefetcher | None = None
 
@@ -88,7 +80,7 @@ class Trainer(Run):
         Raises:
             NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
         """
-        if self._accelerator.device.type != "cpu":  # where it would only take turns with the learning
+        if self.processes.device.type != "cpu":  # where it would only take turns with the learning
             self._ahead = Prefetcher(self._draw)
         try:
             self._loop(progress, look)
@@ -99,19 +91,22 @@ class Trainer(Run):
         return self.objective
 
     def _draw(self, step: int) -> Batch:
-        return self.objective.batch(self.options.batch, step_generator(self.options.seed, step))
+        size = self.options.batch
+        batch = self.objective.batch(size, step_generator(self.options.seed, step))
+        return self.processes.rows_of(batch, size) if self.objective.row_wise else batch
 
     def _step(self, step: int) -> dict[str, float]:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(step, self.options)
         batch = self._draw(step) if self._ahead is None else self._ahead(step)
-        batch = {key: value.to(self._accelerator.device) for key, value in batch.items()}
+        batch = {key: value.to(self.processes.device) for key, value in batch.items()}
         self.objective.train()
         with self._autocast():
             losses = self.objective(batch)
-        self._accelerator.backward(losses["loss"].float())
-        norm = self._accelerator.clip_grad_norm_(self._trained(), self.options.clip)
-        values = {name: float(value.detach()) for name, value in losses.items()}
+        torch.autograd.backward(losses["loss"].float())
+        self.processes.average_gradients(self._trained())
+        norm = torch.nn.utils.clip_grad_norm_(self._trained(), self.options.clip)
+        values = {name: float(value.detach()) for name, value in self.processes.mean(losses).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(float(norm))):
             raise NotFinite(
                 f"loss {values['loss']} and gradient {float(norm)} at step {step}: training stopped and the "
@@ -123,7 +118,7 @@ class Trainer(Run):
         return values
 
     def _autocast(self) -> torch.autocast:
-        kind, half = self._accelerator.device.type, self.options.precision == "bf16"
+        kind, half = self.processes.device.type, self.options.precision == "bf16"
         return torch.autocast(kind, torch.bfloat16, enabled=half)
 
     def _trained(self) -> list[torch.nn.Parameter]:
@@ -133,7 +128,7 @@ class Trainer(Run):
         saved = checkpoint.load(self.run / "checkpoint", self.objective, self._optimiser)
         if saved is not None:
             shadow, self._at = saved
-            self._ema.shadow_params = [t.to(self._accelerator.device) for t in shadow]
+            self._ema.shadow_params = [t.to(self.processes.device) for t in shadow]
             self._ema.optimization_step = self._at.step
 
     def _save(self) -> None:

@@ -64,6 +64,8 @@ class SubjectObjective(Objective):
     one for each of `probes`.
     """
 
+    row_wise = False  # its loss couples the rows of a batch
+
     def __init__(
         self,
         painter: DiffusionPainter,

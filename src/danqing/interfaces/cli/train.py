@@ -11,6 +11,7 @@ from danqing.core.files import check_writable
 
 
 def train(
+    context: typer.Context,
     what: Annotated[
         str, typer.Argument(help="A family or a part of one; --list tells them.", metavar="what")
     ] = "",
@@ -33,6 +34,7 @@ def train(
 ) -> None:
     """Train a family of painters, or a part of one, on a folder of captioned pictures.
 
+    `torchrun --nproc-per-node 2 -m danqing.interfaces.cli train NAME` shares each batch among two processes.
     Every training writes checkpoints, a log.csv and sheets of pictures into its run folder. Stop it with
     Ctrl-C; called again it goes on where it stopped, bit-equal.
 
@@ -55,10 +57,11 @@ def train(
     request = TrainRequest(
         data,
         run,
-        run.parent if parts is None else parts,
-        steps,
-        further,
-        lambda event: typer.echo(event.message),
+        parts=run.parent if parts is None else parts,
+        steps=steps,
+        further=further,
+        device=context.obj.device,
+        progress=lambda event: typer.echo(event.message),
     )
 
     import torch

@@ -1,0 +1,77 @@
+"""The processes that train together: one by itself, or those that `torchrun` or `accelerate launch` started.
+
+All draw the same global batch from the generator of the step. Each computes the loss of its own rows,
+gradients are averaged, and so all take the same step: the weights are those of one process with the whole
+batch, within float error. Only the first process writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, reduce
+from torch import Tensor
+
+from danqing.training.objective import Batch
+
+
+class Processes:
+    """One process among those that train together.
+
+    device: where it computes: on the GPU of its local rank, if it shall be a GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._state = PartialState(cpu=device.type != "cuda")
+        several_gpus = self.several and device.type == "cuda"
+        self.device = self._state.device if several_gpus else device
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return bool(self._state.num_processes > 1)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the one that writes logs, sheets and checkpoints."""
+        return bool(self._state.is_main_process)
+
+    def rows_of(self, batch: Batch, size: int) -> Batch:
+        """The share of a global batch of `size` rows: every n-th row, for n processes.
+
+        Tensors that do not have a row for each picture are kept whole.
+        """
+        if not self.several:
+            return batch
+        first, step = self._state.process_index, self._state.num_processes
+        return {name: value[first::step] if len(value) == size else value for name, value in batch.items()}
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Give every process the mean of all gradients, in place."""
+        if not self.several:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        mean = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scalars, averaged over the processes."""
+        if not self.several:
+            return values
+        stacked: Tensor = reduce(torch.stack([value.detach().float() for value in values.values()]), "mean")
+        return dict(zip(values, stacked.unbind(), strict=True))
+
+    def shared_folder(self, folder: Path) -> Path:
+        """The folder that the first process names, which may be another one here."""
+        if not self.several:
+            return folder
+        [path] = broadcast_object_list([str(folder)])
+        return Path(path)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self._state.wait_for_everyone()
