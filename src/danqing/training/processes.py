@@ -46,8 +46,10 @@ class Processes:
         """
         if not self.several:
             return batch
-        first, step = self._state.process_index, self._state.num_processes
-        return {name: value[first::step] if len(value) == size else value for name, value in batch.items()}
+        mine = slice(self._state.process_index, None, self._state.num_processes)
+        return {
+            name: value[mine] if value.ndim and len(value) == size else value for name, value in batch.items()
+        }
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Give every process the mean of all gradients, in place."""

@@ -1,0 +1,80 @@
+"""Trains a tiny network of each family for a few steps: `python -m tests.distributed_training FOLDER STEPS`.
+
+By itself, or in several processes started by torchrun. The logs of all runs are in the folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from danqing.families.dalle2 import painter as dalle2
+from danqing.families.imagen import painter as imagen
+from danqing.families.stable_diffusion.painter import random_painter
+from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
+from danqing.training.objective import Objective
+from danqing.training.trainer import Trainer, TrainOptions
+from tests import (
+    test_adversarial,
+    test_cascade,
+    test_dalle1,
+    test_dalle2,
+    test_ddpm,
+    test_distillation,
+    test_imagen,
+)
+from tests.test_objectives import OBJECTIVES
+from tests.towers import reader
+
+BATCH = 8
+ALL: dict[str, Callable[[], Objective]] = {
+    **OBJECTIVES,
+    "ddpm": test_ddpm.objective_of,
+    "dalle1 codec": test_dalle1.codec_objective,
+    "dalle1 tokens": test_dalle1.token_objective,
+    "dalle2 prior": lambda: test_dalle2.prior_objective(dalle2.random_painter()),
+    "dalle2 decoder": lambda: test_dalle2.decoder_objective(None),
+    "imagen base": lambda: test_imagen.base_objective(imagen.random_parts(reader())),
+    "imagen stage": lambda: test_cascade.objective(crop=16),
+    "fast": lambda: test_distillation.objective(random_painter("tiny")),
+}
+GANS = {"gan": "dcgan", "stylegan": "stylegan"}
+PACE = {"batch": BATCH, "log_every": 1, "save_every": 2, "device": "cpu"}
+
+
+class BlankSheets:
+    """Sheets take longer than the steps, and other tests look at them."""
+
+    def __call__(self) -> Image.Image:
+        """A pixel."""
+        return Image.new("RGB", (1, 1))
+
+
+def train(name: str, folder: Path, steps: int) -> None:
+    torch.manual_seed(0)
+    objective = ALL[name]()
+    objective.sheet = BlankSheets()  # type: ignore[method-assign]
+    Trainer(objective, TrainOptions(steps, lr=1e-3, warmup=0, precision="no", **PACE), folder / name).train()
+
+
+def train_gan(name: str, folder: Path, steps: int) -> None:
+    task = test_adversarial.duel_of(GANS[name])
+    task.sheet = BlankSheets()
+    AdversarialTrainer(task, AdversarialOptions(steps, **PACE), folder / name).train()
+
+
+def main(folder: Path, steps: int) -> None:
+    for name in ALL:
+        train(name, folder, steps)
+    for name in GANS:
+        train_gan(name, folder, steps)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,46 @@
+"""Two processes, as torchrun starts them, learn what one learns from the same batches, and go on from there."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.distributed_training import main
+
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+MODULE = ["-m", "tests.distributed_training"]
+
+
+def run(*command: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: float(value) for name, value in row.items() if "second" not in name} for row in rows]
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """Every family; the second launch goes on after two steps. Measured: equal in the six digits of the log."""
+    main(tmp_path / "one", 3)
+    run(*LAUNCH, *MODULE, str(tmp_path / "two"), "2")
+    run(*LAUNCH, *MODULE, str(tmp_path / "two"), "3")
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert {"diffusion", "gan", "stylegan", "ddpm", "imagen base", "dalle1 tokens", "dalle2 prior"} <= set(
+        names
+    )
+    for name in names:
+        one, two = (losses(tmp_path / folder / name) for folder in ("one", "two"))
+        assert len(one) == 3
+        for expected, measured in zip(one, two, strict=True):
+            assert measured == pytest.approx(expected, rel=2e-5, abs=1e-6), name
