@@ -1,17 +1,21 @@
-"""Trains a tiny network of each family for a few steps: `python -m tests.distributed_training FOLDER STEPS`.
+"""Trains a tiny network of each family for three steps: `python -m tests.distributed_training FOLDER [stop]`.
 
-By itself, or in several processes started by torchrun. The logs of all runs are in the folder.
+By itself, or in several processes started by torchrun. The logs of all runs are in the folder. stop: the last
+run dies after its second step.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from danqing.core.progress import Progress, no_progress
 from danqing.families.dalle2 import painter as dalle2
 from danqing.families.imagen import painter as imagen
 from danqing.families.stable_diffusion.painter import random_painter
@@ -32,7 +36,6 @@ from tests.towers import reader
 
 BATCH = 8
 ALL: dict[str, Callable[[], Objective]] = {
-    **OBJECTIVES,
     "ddpm": test_ddpm.objective_of,
     "dalle1 codec": test_dalle1.codec_objective,
     "dalle1 tokens": test_dalle1.token_objective,
@@ -41,9 +44,11 @@ ALL: dict[str, Callable[[], Objective]] = {
     "imagen base": lambda: test_imagen.base_objective(imagen.random_parts(reader())),
     "imagen stage": lambda: test_cascade.objective(crop=16),
     "fast": lambda: test_distillation.objective(random_painter("tiny")),
+    **OBJECTIVES,
 }
+LAST = list(ALL)[-1]
 GANS = {"gan": "dcgan", "stylegan": "stylegan"}
-PACE = {"batch": BATCH, "log_every": 1, "save_every": 2, "device": "cpu"}
+PACE = {"steps": 3, "batch": BATCH, "log_every": 1, "save_every": 2, "device": "cpu"}
 
 
 class BlankSheets:
@@ -54,27 +59,35 @@ class BlankSheets:
         return Image.new("RGB", (1, 1))
 
 
-def train(name: str, folder: Path, steps: int) -> None:
+def die(progress: Progress) -> None:
+    """As a machine that is switched off: nothing is tidied up."""
+    if progress.step == 2:
+        os._exit(1)
+
+
+def train(name: str, folder: Path, *, stop: bool) -> None:
     torch.manual_seed(0)
     objective = ALL[name]()
     objective.sheet = BlankSheets()  # type: ignore[method-assign]
-    Trainer(objective, TrainOptions(steps, lr=1e-3, warmup=0, precision="no", **PACE), folder / name).train()
+    options = TrainOptions(lr=1e-3, warmup=0, precision="no", **PACE)
+    late = replace(options, save_every=1) if stop else options
+    Trainer(objective, late, folder / name).train(die if stop else no_progress)
 
 
-def train_gan(name: str, folder: Path, steps: int) -> None:
+def train_gan(name: str, folder: Path) -> None:
     task = test_adversarial.duel_of(GANS[name])
     task.sheet = BlankSheets()
-    AdversarialTrainer(task, AdversarialOptions(steps, **PACE), folder / name).train()
+    AdversarialTrainer(task, AdversarialOptions(**PACE), folder / name).train()
 
 
-def main(folder: Path, steps: int) -> None:
-    for name in ALL:
-        train(name, folder, steps)
+def main(folder: Path, *, stop: bool = False) -> None:
     for name in GANS:
-        train_gan(name, folder, steps)
+        train_gan(name, folder)
+    for name in ALL:
+        train(name, folder, stop=stop and name == LAST)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), stop="stop" in sys.argv)

@@ -34,9 +34,9 @@ def learn_subject(inputs: Learn, session: Session, progress: ProgressCallback) -
             f"name {inputs.name!r} is taken by an adapter of model {painter.card.name!r}: choose another"
         )
     pixels = subject_pictures([ref.source.image for ref in _pictures(inputs)], painter)
-    run, scorer = session.adapters / inputs.name, session.clip_scorer()
+    run, scorer = session.new_adapters / inputs.name, session.clip_scorer()
     adapter = learn_adapter(painter, pixels, _options(inputs, session), run, scorer, progress)
-    path = session.adapters / f"{inputs.name}.safetensors"
+    path = session.new_adapters / f"{inputs.name}.safetensors"
     write_adapter(replace(adapter, name=inputs.name), path)
     return path
 

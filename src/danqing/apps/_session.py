@@ -41,6 +41,7 @@ class Session:
     threads: CPU threads of PyTorch in this process; None leaves them as they are.
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
     models, adapters, styles: folders where names are looked up, besides what comes with danqing.
+    new_adapters: folder for what is learned; None is `adapters`.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class Session:
         models: str | Path = "models",
         adapters: str | Path = "adapters",
         styles: str | Path = "styles",
+        new_adapters: str | Path | None = None,
     ) -> None:
         self.device, self.dtype, self.threads, self.memory_budget = device, dtype, threads, memory_budget
         self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
+        self.new_adapters = self.adapters if new_adapters is None else Path(new_adapters)
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._painter: Painter | None = None
         self._lock = RLock()

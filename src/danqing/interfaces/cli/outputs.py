@@ -145,7 +145,7 @@ class Adapter(Output):
         """See `Output`."""
         out = extra["out"]
         if out is not None:
-            session.adapters = Path(out)
+            session.new_adapters = Path(out)
         with working(inputs.model, f"learning <{inputs.name}>") as progress:
             path = session.run(app, inputs, progress)
         print(path)
