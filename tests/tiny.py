@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 
 from danqing.data.captions import plain
 from danqing.data.dataset import CaptionedImages
+from danqing.families.stable_diffusion.painter import random_parts, save_folder
 
 CONCEPTS = (("cat", "猫"), ("red apple", "苹果"), ("owl", "猫头鹰"), ("rocket", "火箭"))
 STYLES = ("3d", "flat", "cartoon", "paper-cut")
@@ -40,3 +44,12 @@ def row(name: str, name_zh: str, style: str, *, held_out: bool) -> dict[str, obj
         "tags_zh": ["东西"],
         "held_out": held_out,
     }
+
+
+def model_folder(folder: Path) -> Path:
+    """A diffusers folder of a tiny model of random weights, which paints in two steps if it shall be fast."""
+    save_folder(random_parts("tiny"), folder)
+    card = json.loads((folder / "card.json").read_text("utf-8"))
+    card |= {"redraw_guidance": 9.0, "fast": {"steps": 2, "guidance": 1.5, "sampler": "ddim", "adapter": ""}}
+    (folder / "card.json").write_text(json.dumps(card), "utf-8")
+    return folder
