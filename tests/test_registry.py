@@ -122,6 +122,11 @@ def test_an_app_has_no_fields_of_others() -> None:
     assert find_app("edit").schema()["properties"]["method"]["enum"] == ["imagic", "inversion"]
 
 
+def test_the_table_in_the_docs_is_that_of_the_registry() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "apps.md").read_text("utf-8")
+    assert danqing.apps.apps_table() in text
+
+
 def test_an_unknown_app_is_told_the_nearest() -> None:
     with pytest.raises(BadBrief, match="unknown app 'inpant': did you mean 'inpaint'"):
         find_app("inpant")

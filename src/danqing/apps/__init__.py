@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from danqing.apps._lineage import sheet as sheet
     from danqing.apps._names import summaries as summaries
     from danqing.apps._registry import App as App
+    from danqing.apps._registry import apps_table as apps_table
     from danqing.apps._registry import find_app as find_app
     from danqing.apps._registry import names as names
     from danqing.apps._search import Hit as Hit
@@ -39,6 +40,7 @@ _PLACES = {
     "ResolvedInputs": "_inputs",
     "Session": "_session",
     "UnreadableFile": "_image_files",
+    "apps_table": "_registry",
     "check_film": "_video",
     "default_session": "_session",
     "find_app": "_registry",

@@ -193,3 +193,15 @@ def _plain(annotation: Any) -> Any:
     if origin in (Union, UnionType):
         return Union[tuple(map(_plain, parts))]  # noqa: UP007  made at run time
     return annotation
+
+
+def apps_table() -> str:
+    """All apps as a table in Markdown: command, what it does, its own options."""
+    lines = ["| Command | What it does | Its own options |", "|---|---|---|"]
+    for name in names():
+        inputs = find_app(name).inputs
+        own = [field for field in inputs.model_fields if group_of(inputs, field) == "app"]
+        options = ", ".join(f"`{field}`" for field in own if field not in inputs.positional)
+        positional = " ".join(field.upper() for field in inputs.positional)
+        lines.append(f"| `danqing {name} {positional}` | {summaries()[name]} | {options} |")
+    return "\n".join(lines)

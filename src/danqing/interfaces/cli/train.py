@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from danqing.core.files import check_writable
+from danqing.core.progress import Progress
+from danqing.interfaces.cli.options import CONTEXT, set_signature
+
+WHAT = Annotated[str, typer.Argument(help="A family or a part of one; --list shows them.", metavar="what")]
+DATA = Annotated[Path, typer.Option(help="Pictures with captions: what 'danqing data stickers' builds.")]
+RUN = Annotated[
+    Path | None, typer.Option(help="Folder of the run; an interrupted one goes on. [default: runs/WHAT]")
+]
+STEPS = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's own number.")]
+FURTHER = Annotated[bool, typer.Option("--further", help="Start from the shipped weights, where it can.")]
+PARTS = Annotated[
+    Path | None,
+    typer.Option(help="Where other trainings left the weights this one needs. [default: beside RUN]"),
+]
+THREADS = Annotated[int, typer.Option(min=0, help="CPU threads, 0 = all cores.")]
+LISTING = Annotated[bool, typer.Option("--list", help="Show what can be trained.")]
 
 
-def train(
-    context: typer.Context,
-    what: Annotated[
-        str, typer.Argument(help="A family or a part of one; --list tells them.", metavar="what")
-    ] = "",
-    data: Annotated[
-        Path, typer.Option(help="Pictures with captions: what 'danqing data stickers' builds.")
-    ] = Path("stickers"),
-    run: Annotated[
-        Path | None, typer.Option(help="Folder of the run; an interrupted one goes on. [default: runs/WHAT]")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's own number.")] = None,
-    further: Annotated[
-        bool, typer.Option("--further", help="Start from the shipped weights, where it can.")
-    ] = False,
-    parts: Annotated[
-        Path | None,
-        typer.Option(help="Where other trainings left the weights this one needs. [default: beside RUN]"),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads, 0 = all cores.")] = 0,
-    listing: Annotated[bool, typer.Option("--list", help="Tell what can be trained.")] = False,
-) -> None:
+def _parameter(name: str, default: Any, annotation: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+@set_signature(
+    CONTEXT,
+    _parameter("what", "", WHAT),
+    _parameter("data", Path("stickers"), DATA),
+    _parameter("run", None, RUN),
+    _parameter("steps", None, STEPS),
+    _parameter("further", False, FURTHER),
+    _parameter("parts", None, PARTS),
+    _parameter("threads", 0, THREADS),
+    _parameter("listing", False, LISTING),
+)
+def train(*, context: typer.Context, what: str, threads: int, listing: bool, **options: Any) -> None:
     """Train a family of painters, or a part of one, on a folder of captioned pictures.
 
-    `torchrun --nproc-per-node 2 -m danqing.interfaces.cli train NAME` shares each batch among two processes.
     Every training writes checkpoints, a log.csv and sheets of pictures into its run folder. Stop it with
-    Ctrl-C; called again it goes on where it stopped, bit-equal.
+    Ctrl-C; called again it goes on where it stopped, bit-equal. Several processes share each batch:
+    torchrun --nproc-per-node 2 -m danqing.interfaces.cli train NAME
 
     [b]Examples[/b]
 
@@ -46,27 +57,19 @@ def train(
 
     danqing paint "a red apple" --model runs/gan/gan
     """
-    from danqing.recipes import TrainRequest, check_name, open_recipe, summaries
+    from danqing.recipes import check_name, open_recipe, summaries
 
     if listing or not what:
-        _tell(summaries())
+        _list(summaries())
         return
     check_name(what)
-    run = Path("runs") / what if run is None else run
+    run = Path("runs") / what if options["run"] is None else options["run"]
     check_writable(run / "log.csv")
-    request = TrainRequest(
-        data,
-        run,
-        parts=run.parent if parts is None else parts,
-        steps=steps,
-        further=further,
-        device=context.obj.device,
-        progress=lambda event: typer.echo(event.message),
-    )
 
     import torch
 
     torch.set_num_threads(threads or torch.get_num_threads())
+    request = _request(run, context.obj.device, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the initial weights
         weights = open_recipe(what)(request)
@@ -75,7 +78,25 @@ def train(
         typer.echo(f'paint with it: danqing paint "a red apple" --model {weights}', err=True)
 
 
-def _tell(summaries: dict[str, str]) -> None:
+def _request(run: Path, device: str, options: dict[str, Any]) -> Any:
+    from danqing.recipes import TrainRequest
+
+    return TrainRequest(
+        options["data"],
+        run,
+        parts=run.parent if options["parts"] is None else options["parts"],
+        steps=options["steps"],
+        further=options["further"],
+        device=device,
+        progress=_print,
+    )
+
+
+def _print(progress: Progress) -> None:
+    typer.echo(progress.message)
+
+
+def _list(summaries: dict[str, str]) -> None:
     width = max(map(len, summaries))
     for name, text in summaries.items():
         typer.echo(f"{name:<{width}}  {text}")
