@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from danqing.apps.forms import EDIT_STEPS, Learn
 from PIL import Image, ImageDraw, ImageOps
 
 import danqing.zoo
-from danqing.apps.edit import USUAL, WAY, edit, evenly
+from danqing.apps._edit import CANDIDATE_ETAS, DEFAULT_ETAS, evenly
+from danqing.apps._session import Session
+from danqing.apps.edit import STEPS, edit
 from danqing.apps.inpaint import inpaint
 from danqing.apps.learn import learn
 from danqing.apps.paint import paint
@@ -162,13 +163,16 @@ def editing(bench: Bench, count: int) -> Figures:
     for image, row in bench.pick(count, held_out=False):
         style = bench.other_style(row, rng)
         words = plain(row["concept"], row["concept_zh"], style)[0]
-        images = _images(edit(image, words, painter=bench.painter, native=True, seed=1, etas=WAY))
+        images = _images(edit(image, words, painter=bench.painter, native=True, seed=1, etas=CANDIDATE_ETAS))
         nearness = scorer.score(_stack(images), [words])[:, 0].tolist()
         _, styles, _ = bench.judge.predict(_stack(images))
         shares = styles.softmax(-1)[:, bench.judge.config.styles.index(style)].tolist()
         right = [label[0] == row["concept"] for label in bench.labels(images)]
-        shown = evenly(nearness, EDIT_STEPS)
-        for name, places in (("fixed", [WAY.index(eta) for eta in USUAL]), ("shown", shown)):
+        shown = evenly(nearness, STEPS)
+        for name, places in (
+            ("fixed", [CANDIDATE_ETAS.index(eta) for eta in DEFAULT_ETAS]),
+            ("shown", shown),
+        ):
             scores[f"{name}: CLIP-T"].append([nearness[k] for k in places])
             scores[f"{name}: judge"].append([shares[k] for k in places])
             kept[f"{name}: thing kept at the end"].append(right[places[-1]])
@@ -224,15 +228,15 @@ def learning(bench: Bench, count: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         for k, (image, row) in enumerate(bench.pick(count, held_out=True)):
             places = _photographed(image, Path(folder) / f"photos{k}")
-            form = Learn.of_values(name=f"subject{k}", images=places, kind=row["concept"])
-            adapter = learn(form, painter=bench.painter, folder=Path(folder) / "adapters")
+            session = Session.of(bench.painter, adapters=Path(folder) / "adapters")
+            adapter = learn(f"subject{k}", places, kind=row["concept"], session=session)
             worn = {str(adapter): 1.0}
             own_words = f"a {read_adapter(adapter).trigger}"
             before = paint(f"a {row['concept']}", painter=bench.painter, native=True, seed=1, count=4)
             now = paint(own_words, painter=bench.painter, native=True, seed=1, count=4, adapters=worn)
-            subject = scorer.pictures(_stack([read_source(place).image for place in places]))
+            subject = scorer.image_embeddings(_stack([read_source(place).image for place in places]))
             usual, likeness = (
-                float((scorer.pictures(_stack(_images(painted))) @ subject.T).mean())
+                float((scorer.image_embeddings(_stack(_images(painted))) @ subject.T).mean())
                 for painted in (before, now)
             )
             after.append(likeness)

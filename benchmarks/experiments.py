@@ -72,11 +72,13 @@ class Flow:
 
     def clean(self, x: Tensor, output: Tensor, alpha: Any, sigma: Any) -> Tensor:
         """x_0 = y - s u."""
-        return (x - sigma * output) / (alpha + sigma)
+        clean: Tensor = (x - sigma * output) / (alpha + sigma)
+        return clean
 
     def noise(self, x: Tensor, output: Tensor, alpha: Any, sigma: Any) -> Tensor:
         """Noise = x_0 + u."""
-        return (x + alpha * output) / (alpha + sigma)
+        noise: Tensor = (x + alpha * output) / (alpha + sigma)
+        return noise
 
     def target(self, x0: Tensor, noise: Tensor, alpha: Any, sigma: Any) -> Tensor:  # noqa: ARG002
         """The velocity u."""
@@ -168,7 +170,7 @@ class Aligned(DiffusionObjective):
             states = [scorer.model.vision_model(scorer.processor(part)).last_hidden_state for part in views]
         seen = torch.cat(states)[:, 1:]
         side = round(seen.shape[1] ** 0.5)
-        self._seen = F.adaptive_avg_pool2d(seen.mT.unflatten(2, (side, side)), 4)
+        self._seen = F.adaptive_avg_pool2d(seen.mT.reshape(*seen.mT.shape[:2], side, side), 4)
         self.projection = nn.Sequential(
             nn.Conv2d(128, 256, 1), nn.SiLU(), nn.Conv2d(256, self._seen.shape[1], 1)
         )
@@ -217,7 +219,9 @@ def slice_of(pictures: CaptionedImages, things: int) -> CaptionedImages:
 
 def trained(trial: Trial, pictures: CaptionedImages, minutes: float) -> tuple[DiffusionPainter, int, float]:
     """The painter after its minutes, how many pictures it saw and how many a second."""
-    painter = painter_of(trial, open_painter("stickers"))
+    shipped = open_painter("stickers")
+    assert isinstance(shipped, DiffusionPainter)
+    painter = painter_of(trial, shipped)
     options = DiffusionOptions(uniform=trial.times, gamma=trial.gamma)
     if trial.aligned:
         objective: DiffusionObjective = Aligned(painter, pictures, options, trial.aligned)

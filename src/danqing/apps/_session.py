@@ -64,9 +64,12 @@ class Session:
         self._lock = RLock()
 
     @classmethod
-    def of(cls, painter: Painter) -> Self:
-        """A session in which `painter` does all the painting, whatever model a request names."""
-        session = cls()
+    def of(cls, painter: Painter, **options: Any) -> Self:
+        """A session in which `painter` does all the painting, whatever model a request names.
+
+        options: as of the class, such as `adapters`.
+        """
+        session = cls(**options)
         session._painter = painter
         return session
 
