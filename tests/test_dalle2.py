@@ -493,11 +493,11 @@ def test_the_prior_learns_what_words_mean(painter):
 
 def test_what_stands_for_no_picture_is_learned(painter):
     objective = decoder_objective(painter)
-    objective._told = replace(objective._told, blind=1.0)
+    objective._conditioner = replace(objective._conditioner, blind=1.0)
     objective(objective.batch(4, step_generator(0, 0)))["loss"].backward()
     assert objective.projection.nothing.grad.abs().sum() > 0
     objective.zero_grad()
-    objective._told = replace(objective._told, blind=0.0)
+    objective._conditioner = replace(objective._conditioner, blind=0.0)
     objective(objective.batch(4, step_generator(0, 0)))["loss"].backward()
     assert objective.projection.nothing.grad is None or not objective.projection.nothing.grad.any()
 
@@ -505,8 +505,10 @@ def test_what_stands_for_no_picture_is_learned(painter):
 def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter):
     objective = decoder_objective(painter)
     batch = objective.batch(6, step_generator(0, 1))
-    conditioning = objective._told.conditioning(batch)
-    assert torch.equal(conditioning.tokens[:, 0], objective._told.space.image_embedding(batch["latents"]))
+    conditioning = objective._conditioner.conditioning(batch)
+    assert torch.equal(
+        conditioning.tokens[:, 0], objective._conditioner.space.image_embedding(batch["latents"])
+    )
     assert torch.equal(conditioning.mask[:, 0], batch["seen"])
 
 

@@ -45,7 +45,10 @@ def test_one_guided_step_and_the_changed_painters_word_at_its_end(painter: Diffu
     """Written again by the painter's own denoiser and the samplers' step, picture by picture."""
     ours = objective(painter)
     batch = ours.batch(8, step_generator(0, 0))
-    words, brief = ours._told.conditioning(batch), Brief(prompt="x", guidance=3.0).resolved(painter.card)
+    words, brief = (
+        ours._conditioner.conditioning(batch),
+        Brief(prompt="x", guidance=3.0).resolved(painter.card),
+    )
     times, losses = [*painter.schedule.levels(GRID, "trailing")[:-1], CLEAN], []
     for k in range(8):
         now = next(i for i, level in enumerate(times) if level.t == batch["t"][k])

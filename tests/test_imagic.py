@@ -98,8 +98,8 @@ def test_eta(painter, picture):
 def test_stopped_halfway_the_painter_is_what_it_was(painter, picture, stage):
     before, said, options = bits(painter), output(painter), replace(QUICK, words_steps=20, model_steps=20)
 
-    def stop(line):
-        if line.startswith(stage):
+    def stop(progress):
+        if progress.message.startswith(stage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -34,6 +34,7 @@ from danqing.tuning.lora import TEXT, Factors, gentleness
 from danqing.tuning.monitor import Monitor, Scores, read_scores
 from danqing.tuning.rare_token import rare_token
 from tests.adapters import bits, output, random_adapter, same_bits
+from tests.progress import Lines
 from tests.test_adapters import TO_Q
 from tests.tiny import stickers
 
@@ -190,11 +191,11 @@ def test_subject_pictures(painter):
 
 
 def test_the_prior_is_painted_once(painter, tmp_path):
-    told = []
-    first = prior_latents(painter, "a cat", 10, 3, tmp_path, told.append)
-    assert told == ["painting 'a cat' to remember it by: 8/10", "painting 'a cat' to remember it by: 10/10"]
-    assert torch.equal(prior_latents(painter, "a cat", 10, 3, tmp_path, told.append), first)
-    assert len(told) == 2
+    lines = Lines()
+    first = prior_latents(painter, "a cat", 10, 3, tmp_path, lines)
+    assert lines == ["painting 'a cat' to remember it by: 8/10", "painting 'a cat' to remember it by: 10/10"]
+    assert torch.equal(prior_latents(painter, "a cat", 10, 3, tmp_path, lines), first)
+    assert len(lines) == 2
     assert first.shape == (10, 8, 4, 4)
     changed = replace(painter, card=painter.card.model_copy(update={"steps": 3}))
     with torch.no_grad():

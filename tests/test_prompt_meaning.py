@@ -122,10 +122,10 @@ def alone(painter, prompt, x):
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
 def test_equal_shares_are_the_mean(painter, x, scale):
-    """Measured: 1.2e-7."""
+    """Measured: 1.2e-7 on one processor, 1.1e-6 on another."""
     a, b = (answer(painter, condition(painter, prompt), x, scale) for prompt in ("cat", "dog"))
     both = answer(painter, condition(painter, "cat::1 dog::1"), x, scale)
-    torch.testing.assert_close(both, (a + b) / 2, rtol=0, atol=1e-6)
+    torch.testing.assert_close(both, (a + b) / 2, rtol=0, atol=1e-5)
 
 
 def test_added_parts_are_equation_11(painter, x):
@@ -144,10 +144,10 @@ def test_added_parts_are_equation_11(painter, x):
 
 
 def test_equal_parts_that_add_up_to_one_are_the_plain_prompt(painter, x):
-    """Measured: 3.6e-7."""
+    """Measured: 3.6e-7 on one processor, 2.0e-6 on another."""
     plain = answer(painter, condition(painter, "cat"), x)
     for prompt in ("cat :0.5 AND cat :0.5", "cat::1 cat::2", "cat :3 AND cat :-2"):
-        torch.testing.assert_close(answer(painter, condition(painter, prompt), x), plain, rtol=0, atol=1e-6)
+        torch.testing.assert_close(answer(painter, condition(painter, prompt), x), plain, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

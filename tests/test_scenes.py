@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from danqing.core.errors import BadData
+from danqing.core.progress import Progress
 from danqing.data import captions
 from danqing.data.captions import counted
 from danqing.data.dataset import read_imagefolder
@@ -119,8 +120,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_old_pictures_and_the_new(source: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    count = compose(source, tmp_path, SceneOptions(), lambda *at: told.append(at))
+    reports: list[Progress] = []
+    count = compose(source, tmp_path, SceneOptions(), reports.append)
     data, before = read_imagefolder(tmp_path), read_imagefolder(source)
     assert len(data) == count
     assert data.rows[: len(before)] == before.rows
@@ -128,7 +129,7 @@ def test_the_old_pictures_and_the_new(source: Path, tmp_path: Path) -> None:
     assert len(set(data.column("file_name"))) == count
     scenes = data.rows[len(before) :]
     coloured = [row for row in scenes if "colour" in row]
-    assert len(coloured) == 3 * told[-1][1]
+    assert len(coloured) == 3 * (reports[-1].of or 0)
     assert all(row["concept"].split()[-1] in row["phrase"] for row in coloured)
     assert all("concept" not in row for row in scenes if "colour" not in row)
     held = {(row["concept"], row["style"]) for row in before.rows if row["held_out"]}

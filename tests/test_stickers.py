@@ -190,10 +190,10 @@ def test_our_own_synonyms_are_for_known_things():
 
 
 def test_the_whole_data_set(cache, tmp_path):
-    told = []
-    count = build(tmp_path / "set", cache, StickerOptions(size=32), lambda *at: told.append(at))
+    reports = []
+    count = build(tmp_path / "set", cache, StickerOptions(size=32), reports.append)
     data = read_imagefolder(tmp_path / "set")
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert [(report.step, report.of) for report in reports] == [(1, 3), (2, 3), (3, 3)]
     assert count == len(data) == 3 * 9 - 1 - 1  # no abacus in 3d, no cat among blobs
     assert data.pictures.shape[1:] == (4, 32, 32)
     assert Counter(data.column("concept")) == {"cat": 8, "train": 9, "abacus": 8}

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from danqing.core.errors import BadWeights, NotFinite
+from danqing.core.progress import no_progress
 from danqing.training import checkpoint, log
-from danqing.training.checkpoint import Progress
+from danqing.training.checkpoint import RunPosition
 from danqing.training.log import Log
 from danqing.training.objective import Objective
 from danqing.training.prefetch import Prefetcher
@@ -127,7 +128,7 @@ def saved(folder, objective=None):
     objective(objective.batch(4, step_generator(0, 0)))["loss"].backward()
     optimiser.step()
     shadow = [parameter.detach() + 1 for parameter in objective.parameters()]
-    checkpoint.save(folder, objective, shadow, optimiser, Progress(7, 1.5))
+    checkpoint.save(folder, objective, shadow, optimiser, RunPosition(7, 1.5))
     return objective
 
 
@@ -142,7 +143,7 @@ def test_a_run_killed_between_the_renames_uses_the_checkpoint_before(tmp_path):
     (tmp_path / "checkpoint.part").mkdir()
     (tmp_path / "checkpoint.part" / "weights.safetensors").touch()
     again, (shadow, at) = read(tmp_path / "checkpoint")
-    assert at == Progress(7, 1.5)
+    assert at == RunPosition(7, 1.5)
     assert torch.equal(again.line.weight, written.line.weight)
     assert torch.equal(shadow[0], written.line.weight + 1)
     saved(tmp_path / "checkpoint")
@@ -294,12 +295,12 @@ def test_log_lines_and_their_clock(tmp_path, monkeypatch):
 
 def test_the_log_of_a_resumed_run_says_each_step_once(tmp_path):
     path = tmp_path / "log.csv"
-    record = Log(path, 0, 1_000_003, 1, None)
+    record = Log(path, 0, 1_000_003, 1, no_progress)
     for step in (1, 2, 1_000_000):
         record.add(step, {"loss": 1.0}, every=1)
     with path.open("a") as file:
         file.write("10000")  # killed while writing
-    Log(path, 1, 3, 1, None).add(2, {"loss": 9.0}, every=1)
+    Log(path, 1, 3, 1, no_progress).add(2, {"loss": 9.0}, every=1)
     assert [(row["step"], row["loss"]) for row in rows_of(tmp_path)] == [("1", "1"), ("2", "9")]
 
 

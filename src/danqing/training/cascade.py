@@ -33,6 +33,10 @@ class MaskedCaptions(Captions):
         super().__init__(text, pictures, options)
         self._reader = text
 
+    def place(self, device: torch.device) -> None:
+        """Move the text encoder."""
+        self._reader.place(device)
+
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """The tokens of a random caption, int64 [n l], and which are no pads, bool [n l]."""
         ids, mask = self._reader.tokenize(self.captions_of(picks, rng))
@@ -44,7 +48,10 @@ class MaskedCaptions(Captions):
 
 
 class Wordless:
-    """Nothing is told."""
+    """No words at all."""
+
+    def place(self, _device: torch.device, /) -> None:
+        """Nothing to move."""
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """One token of nothing for each picture, [n 1 1]."""
@@ -56,10 +63,14 @@ class Wordless:
 
 
 class LowResolution:
-    """What `words` tell, and besides the picture itself, small, enlarged again and noised at random."""
+    """The conditioning of `words`, and the picture itself: small, enlarged again and noised at random."""
 
     def __init__(self, stage: SuperResolution, words: Conditioner) -> None:
         self._stage, self._words = stage, words
+
+    def place(self, device: torch.device) -> None:
+        """Move what the words need."""
+        self._words.place(device)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
         """The small pictures, their levels s ~ U(0, 1) and the noise over them."""

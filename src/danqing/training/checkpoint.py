@@ -21,7 +21,7 @@ _DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, Safetensor
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunPosition:
     """Where a run stands."""
 
     step: int
@@ -40,7 +40,7 @@ class Stateful(Protocol):
         ...
 
 
-def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: Stateful, at: Progress) -> None:
+def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: Stateful, at: RunPosition) -> None:
     """Write weights, EMA, optimiser and progress; the previous checkpoint is replaced in one rename."""
     draft, old = folder.with_suffix(".part"), folder.with_suffix(".old")
     shutil.rmtree(draft, ignore_errors=True)
@@ -56,7 +56,7 @@ def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: Statefu
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Tensor], Progress] | None:
+def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Tensor], RunPosition] | None:
     """Restore what `save` wrote, or None when there is no checkpoint.
 
     A run killed between the two renames of `save` leaves only the previous one, under `.old`: it is used.
@@ -75,7 +75,7 @@ def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Te
         ema = load_file(folder / "ema.safetensors")
         shadow = [ema[str(i)] for i in range(len(ema))]
         progress: dict[str, Any] = json.loads((folder / "progress.json").read_text("utf-8"))
-        at = Progress(int(progress["step"]), float(progress["seconds"]))
+        at = RunPosition(int(progress["step"]), float(progress["seconds"]))
     except _DAMAGED as error:
         reason = shorten(" ".join(str(error).split()) or type(error).__name__, 120)
         raise BadWeights(

@@ -50,7 +50,11 @@ class DiffusionOptions:
 
 
 class Conditioner(Protocol):
-    """What a network is told of the pictures that it learns from: words, names, other pictures."""
+    """What a network learns of its pictures besides their latents: words, names, other pictures."""
+
+    def place(self, device: torch.device, /) -> None:
+        """Move the frozen networks that `conditioning` needs."""
+        ...
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
         """Everything random about it: picks int64 [n] of the data set, whose latents are [n c h w]."""
@@ -67,6 +71,10 @@ class Captions:
     def __init__(self, text: TextEncoder, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         self._text, self._rows, self._options = text, pictures.rows, options
         self._shares = captions.Shares(synonym=options.synonyms, unstyled=options.unstyled)
+
+    def place(self, device: torch.device) -> None:
+        """Move the text encoder."""
+        self._text.place(device)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """The tokens of a random caption, int64 [n l]."""
@@ -102,6 +110,9 @@ class Labels:
         self._options = options
         pairs = [(str(row.get("concept")), str(row.get("style"))) for row in pictures.rows]
         self._full, self._plain = names.labels(pairs), names.labels([concept] for concept, _ in pairs)
+
+    def place(self, _device: torch.device, /) -> None:
+        """Nothing to move: labels come with the batch."""
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
         """Labels [n k]."""
@@ -145,10 +156,10 @@ class DenoisingObjective(Objective):
         self._wide = [[_encoded(painter, _wider(view, *sides)) for view in views] for sides in margins]
 
     def place(self, device: torch.device) -> None:
-        """The whole painter: codec and words are asked at every step."""
+        """The whole painter: codec and text encoder run at every step."""
         super().place(device)
-        for module in self.painter.modules.values():
-            module.to(device)
+        self.painter.place(device)
+        self._conditioner.place(device)
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Latents, what is told of them, times and noise."""

@@ -45,6 +45,11 @@ class PriorObjective(Objective):
         self._space, self._captions = space, Captions(space.text, train_set, options)
         self._train_set, self._unseen = train_set, unseen
 
+    def place(self, device: torch.device) -> None:
+        """Move the network, and CLIP which stays frozen."""
+        super().place(device)
+        self._space.place(device)
+
     def batch(self, size: int, rng: Generator) -> Batch:
         """Embeddings [n d], the ids of a caption of each, times and noise."""
         picks = torch.randint(len(self._train_set), (size,), generator=rng)

@@ -16,7 +16,7 @@ from PIL import Image
 from danqing.core.device import chosen_device
 from danqing.core.files import replacing
 from danqing.core.progress import ProgressCallback
-from danqing.training.checkpoint import Progress
+from danqing.training.checkpoint import RunPosition
 from danqing.training.log import Log
 from danqing.training.processes import Processes
 
@@ -53,7 +53,7 @@ class Run(ABC):
         self.processes = Processes(chosen_device(pace.device))
         self.run = self.processes.shared_folder(folder)
         self._pace = pace
-        self._at = Progress(0, 0.0)
+        self._at = RunPosition(0, 0.0)
 
     def _loop(self, progress: ProgressCallback, look: Callable[[int], None] | None) -> None:
         """From the last checkpoint to the last step; `progress` and `look` as in `Trainer.train`."""
@@ -64,7 +64,7 @@ class Run(ABC):
         started = time.monotonic() - self._at.seconds
         for step in range(self._at.step, pace.steps):
             losses = self._step(step)
-            self._at = Progress(step + 1, time.monotonic() - started)
+            self._at = RunPosition(step + 1, time.monotonic() - started)
             if not writes:
                 continue
             log.add(step + 1, losses, every=pace.log_every)

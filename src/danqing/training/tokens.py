@@ -66,6 +66,11 @@ class TokenObjective(Objective):
         self._tokens = torch.stack([self._read(view) for view in [*straight, *mirrored]])
         self.register_buffer("codec", torch.tensor(list(bytes.fromhex(fingerprint(painter.codec)))))
 
+    def place(self, device: torch.device) -> None:
+        """The whole painter, by which sheets are painted."""
+        super().place(device)
+        self.painter.place(device)
+
     def batch(self, size: int, rng: Generator) -> Batch:
         """Ids of a random caption, which are words, and a picture's tokens [n l], right and as read."""
         options = self._options

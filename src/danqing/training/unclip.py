@@ -32,6 +32,10 @@ class Embeddings:
     captions: Captions
     blind: float = 0.1
 
+    def place(self, device: torch.device) -> None:
+        """Move CLIP."""
+        self.space.place(device)
+
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
         """The tokens of a caption, int64 [n l], and whether the picture is seen, bool [n]."""
         visible = torch.rand(len(picks), generator=rng) >= self.blind
