@@ -509,7 +509,7 @@ def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter):
     assert torch.equal(
         conditioning.tokens[:, 0], objective._conditioner.space.image_embedding(batch["latents"])
     )
-    assert torch.equal(conditioning.mask[:, 0], batch["seen"])
+    assert torch.equal(conditioning.mask[:, 0], batch["visible"])
 
 
 def test_a_decoder_starts_from_a_pixel_model():

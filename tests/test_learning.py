@@ -90,7 +90,7 @@ def test_the_loss_is_the_sum_of_its_two_terms(painter, weight, gamma):
         together = torch.autograd.grad(told["loss"], adapter.tensors())
         terms = []
         for rows, sentences in ((slice(0, 3), ("zq cat", "a zq cat")), (slice(3, 6), ("cat", "a cat"))):
-            said = [sentences[i % 2] for i in batch["said"][rows].tolist()]
+            said = [sentences[i % 2] for i in batch["prompt"][rows].tolist()]
             ids = painter.text.tokenizer(said, padding="max_length", max_length=16, return_tensors="pt")
             words = Conditioning(painter.text.states(ids.input_ids))
             latents, t, noise = (batch[key][rows] for key in ("latents", "t", "noise"))

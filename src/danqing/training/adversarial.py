@@ -34,7 +34,7 @@ class AdversarialOptions(RunOptions):
     """Learning rates of generator and discriminator, and Adam's betas.
 
     The defaults are StyleGAN's; DCGAN's are 2e-4 and (0.5, 0.999). patience: for how many steps something
-    must look wrong before it is told; in its first hundreds of steps any generator paints much the same.
+    must look wrong before it is reported; in its first hundreds of steps any generator paints much the same.
     """
 
     lr: float = 2.5e-3
@@ -70,7 +70,7 @@ class AdversarialTrainer(Run):
     ) -> LatentGenerator:
         """Run to the last step; returns the averaged generator.
 
-        progress: also told what looks wrong. look: called with the step after
+        progress: also gets what looks wrong. look: called with the step after
         each sheet.
 
         Raises:

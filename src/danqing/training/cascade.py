@@ -1,7 +1,7 @@
 """Training the stages of a cascade: to denoise a picture besides a small and noisy copy of it.
 
-Imagen, arXiv 2205.11487 section 2.4: the copy is noised at a random level s, which the network is told. Large
-pictures may be learned from crops, since a stage without self-attention sees no further.
+Imagen, arXiv 2205.11487 section 2.4: the copy is noised at a random level s, an input of the network.
+Large pictures may be learned from crops, since a stage without self-attention sees no further.
 """
 
 from __future__ import annotations

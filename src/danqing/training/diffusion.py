@@ -1,6 +1,6 @@
 """Training the denoiser of a diffusion model, of pixels or of latents (arXiv 2112.10752 eq. 3).
 
-What it is told is left out now and then, for classifier-free guidance.
+The condition is left out now and then, for classifier-free guidance.
 
 Times are logit-normal (arXiv 2403.03206 section 3.1), since shapes are decided at middle noise, with a
 uniform share so that no time goes untrained. Error in v on a cosine schedule needs no further weight: it is
@@ -162,7 +162,7 @@ class DenoisingObjective(Objective):
         self._conditioner.place(device)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Latents, what is told of them, times and noise."""
+        """Latents, their condition, times and noise."""
         picks, latents = self._drawn(size, rng)
         conditioner = self._conditioner.draw(picks, latents, rng)
         times = self._times(size, rng)
@@ -213,7 +213,7 @@ class DenoisingObjective(Objective):
 
 
 class DiffusionObjective(DenoisingObjective):
-    """Trains a painter that is told captions through a text tower.
+    """Trains a painter that is conditioned on captions through a text encoder.
 
     Raises:
         BadData: captions are missing or all the same, or the network cannot take the pictures' size.

@@ -30,7 +30,7 @@ from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 from danqing.weights.pretrained import write_module
 
-_FEW = 0.05  # of the vocabulary: a perplexity below this share is told
+_FEW = 0.05  # of the vocabulary: a perplexity below this share is reported
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from danqing.training.sheets import sheet_of
 class Embeddings:
     """A `Conditioner` that tells a picture's embedding and a caption, and at times one of them or neither.
 
-    blind: the share of pictures, in [0, 1], whose embedding is not told.
+    blind: the share of pictures, in [0, 1], whose embedding is left out.
     """
 
     space: Space
@@ -39,14 +39,14 @@ class Embeddings:
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
         """The tokens of a caption, int64 [n l], and whether the picture is seen, bool [n]."""
         visible = torch.rand(len(picks), generator=rng) >= self.blind
-        return {**self.captions.draw(picks, latents, rng), "seen": visible}
+        return {**self.captions.draw(picks, latents, rng), "visible": visible}
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """As a `Decoder` is told: the embedding of the very picture, mirrored or not, first."""
+        """What a `Decoder` is conditioned on: first the embedding of the same picture, mirrored or not."""
         z = self.space.image_embedding(batch["latents"])
         words = decoder_conditioning(self.space.encode_ids(batch["ids"]), z)
         assert words.mask is not None
-        words.mask[:, 0] = batch["seen"]
+        words.mask[:, 0] = batch["visible"]
         return words
 
 

@@ -52,13 +52,13 @@ class VitObjective(Objective):
         if how < MIXED:
             pixels, kept = (_overlaid if how < MIXED / 2 else _patched)(pixels, share, rng)
             targets = kept * targets + (1 - kept) * targets.roll(1, dims=0)
-        return {"pixels": pixels, "said": targets}
+        return {"pixels": pixels, "labels": targets}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The cross-entropy, and how often the likeliest name is the one that was said most."""
+        """The cross-entropy, and how often the most likely name is the most frequent label."""
         logits = self.model(batch["pixels"]).logits.float()
-        loss = F.cross_entropy(logits, batch["said"], label_smoothing=0.1)
-        right = (logits.argmax(dim=1) == batch["said"].argmax(dim=1)).float().mean()
+        loss = F.cross_entropy(logits, batch["labels"], label_smoothing=0.1)
+        right = (logits.argmax(dim=1) == batch["labels"].argmax(dim=1)).float().mean()
         return {"loss": loss, "right": right.detach()}
 
     def pictures(self, count: int) -> Tensor:

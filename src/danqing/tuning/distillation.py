@@ -1,4 +1,4 @@
-"""Few-step painting: low-rank changes by which one answer says what many guided steps would end at.
+"""Few-step painting: low-rank changes after which one step gives what many guided steps would end at.
 
 Latent consistency distillation, Luo et al., arXiv 2310.04378, algorithm 1, as low-rank changes (LCM-LoRA,
 arXiv 2311.05556). Along a grid of times t_0 > ... > t_n the painter as it is, guided by omega, takes one
@@ -56,14 +56,14 @@ class ConsistencyObjective(DenoisingObjective):
         super().__init__(painter, painter.modules["unet"], pictures, conditional, options)
         self.adapter, self.guidance = adapter, guidance
         self.learned = nn.ParameterList(adapter.tensors())
-        self._nothing = _unsaid(painter)
+        self._nothing = _unconditional(painter)
         levels = painter.schedule.levels(GRID, "trailing")
         self._grid = torch.tensor([round(level.t) for level in levels])  # the clean end is -1
 
     def place(self, device: torch.device) -> None:
-        """As the parent's; what is said of nothing follows."""
+        """As the parent's; the unconditional states follow."""
         super().place(device)
-        self._nothing = _unsaid(self.painter)
+        self._nothing = _unconditional(self.painter)
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """As the parent's, and the next time on the grid."""
@@ -120,7 +120,7 @@ class ConsistencyObjective(DenoisingObjective):
 
 
 @torch.no_grad()
-def _unsaid(painter: DiffusionPainter) -> Conditioning:
+def _unconditional(painter: DiffusionPainter) -> Conditioning:
     return painter.text("")
 
 

@@ -100,13 +100,13 @@ class SubjectObjective(Objective):
         prompts = torch.randint(len(shots.prompts), (size,), generator=rng) + before
         times = stratified_times(size, len(self.painter.schedule), rng)
         noise = torch.randn(latents.shape, generator=rng)
-        return {"latents": latents, "said": prompts, "t": times, "noise": noise}
+        return {"latents": latents, "prompt": prompts, "t": times, "noise": noise}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`subject` and, where there is one, `prior` are the two terms."""
         here = {key: value.to(self._ids.device) for key, value in batch.items()}
         states = text_encoder(self.painter).states(self._ids) if self._states is None else self._states
-        words = Conditioning(states[here["said"]])
+        words = Conditioning(states[here["prompt"]])
         error = denoising_error(
             self.painter, here["latents"], words, here["t"], here["noise"], self.options.gamma
         )

@@ -3,7 +3,8 @@
 (a) Move the token states of the sentence until the model reconstructs the picture from them; (b) fine-tune
 the model at those states; (c) paint between them and the sentence (section 3.2, eq. 3).
 Differs: (b) is a low-rank adapter, so that the model itself stays as it was, and it fades as the sentence
-comes: at full weight a small network paints the picture whatever is said. Every step averages several times.
+comes: at full weight a small network paints the picture whatever the prompt. Every step averages several
+times.
 """
 
 from __future__ import annotations

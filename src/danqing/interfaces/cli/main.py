@@ -115,7 +115,7 @@ def commands() -> dict[str, str]:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Do what `argv` says and return the exit code; errors are told on stderr in one line."""
+    """Run one command line and return the exit code; an error is one line on stderr."""
     try:
         outcome = get_command(_app()).main(
             args=list(argv) or ["--help"], prog_name="danqing", standalone_mode=False
