@@ -1,9 +1,9 @@
 """Is the thing painted that a sentence is about? `python benchmarks/wording.py table A`.
 
 `table` is the one of issue 18: thirty things in a dozen wordings. `A` and `B` are the two halves of
-`wording.txt`, written by hand; B is for the last measurement. Pictures are painted at native size in few steps,
-prompt k with seed k; the judge, a classifier that no painter was trained with, says what they show. Intervals: 95 %,
-bootstrap over the prompts.
+`wording.txt`, written by hand; B is for the last measurement. Pictures are painted at native size in few
+steps, prompt k with seed k; the judge, a classifier that no painter was trained with, says what they show.
+Intervals: 95 %, bootstrap over the prompts.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def interval(right: Iterable[bool], draws: int = 2000) -> tuple[float, float]:
 def _painted(prompt: str, **options: Any) -> Image.Image:
     """RGBA 128 x 128; empty where the prompt is refused, as one with an unknown parameter is."""
     try:
-        return paint(prompt, **options)[0].image.resize((128, 128))
+        image: Image.Image = paint(prompt, **options)[0].image
+        return image.resize((128, 128))
     except BadBrief as error:
         print(f"  refused: {prompt!r}: {error}")
         return Image.new("RGBA", (128, 128))
@@ -119,7 +120,8 @@ def _painted(prompt: str, **options: Any) -> Image.Image:
 
 def _named(judge: Judge, images: Sequence[Image.Image]) -> list[tuple[str, str]]:
     pairs = [
-        pair for k in range(0, len(images), 64)
+        pair
+        for k in range(0, len(images), 64)
         for pair in judge.label(torch.stack([from_pil(image) for image in images[k : k + 64]])).tolist()
     ]
     return [(judge.config.concepts[thing], judge.config.styles[style]) for thing, style in pairs]

@@ -13,16 +13,48 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
-from danqing.data.captions import COUNTS, STYLE_WORDS, article, counted
+from danqing.data.captions import STYLE_WORDS, article, counted
 from danqing.data.scenes import COLOURS
 from danqing.data.vocabulary import vocabulary
 
 SUFFIXES = {"en": "", "zh": "_zh"}
 _SLOT = re.compile(r"\{([^\w{}]*)([\w.-]+)(\??)\}")
 _DEEPEST = 12
-_DETERMINERS = ("@",) * 9 + ("the", "the", "my", "this", "one", "some", "our", "that", "your", "her", "", "", "")
-_DETERMINERS_ZH = ("一只", "一只", "一个", "一个", "一个", "一张", "一朵", "一条", "一把", "一辆", "那只", "这个", "我的", "几个", "一些")
+_DETERMINERS = ("@",) * 9 + (
+    "the",
+    "the",
+    "my",
+    "this",
+    "one",
+    "some",
+    "our",
+    "that",
+    "your",
+    "her",
+    "",
+    "",
+    "",
+)
+_DETERMINERS_ZH = (
+    "一只",
+    "一只",
+    "一个",
+    "一个",
+    "一个",
+    "一张",
+    "一朵",
+    "一条",
+    "一把",
+    "一辆",
+    "那只",
+    "这个",
+    "我的",
+    "几个",
+    "一些",
+)
 _NUMBERS_ZH = {2: ("两", "二", "2"), 3: ("三", "3"), 4: ("四", "4")}
+_ONSETS = (*"bcdfghklmnprstvwz", "st", "tr", "pl")
+_RHYMES = (*"aeiou", "ai", "ee", "or", "an", "il")
 _MEASURES_ZH = ("只", "个", "个", "朵", "条", "把", "辆", "张")
 
 
@@ -174,7 +206,7 @@ def _with_article(word: str, missing: bool) -> str:
 
 def _slip(said: str, rng: random.Random) -> str:
     """A letter doubled, dropped or swapped with the next, within a word of four letters or more."""
-    words = [found for found in re.finditer(r"[A-Za-z]{4,}", said)]
+    words = list(re.finditer(r"[A-Za-z]{4,}", said))
     if not words:
         return said
     word = rng.choice(words)
@@ -185,10 +217,8 @@ def _slip(said: str, rng: random.Random) -> str:
 
 
 def _invented(rng: random.Random) -> str:
-    return "".join(
-        rng.choice("b c d f g h k l m n p r s t v w z st tr pl".split()) + rng.choice("a e i o u ai ee or an il".split())
-        for _ in range(rng.choice((1, 2, 2, 3)))
-    )
+    syllables = rng.choice((1, 2, 2, 3))
+    return "".join(rng.choice(_ONSETS) + rng.choice(_RHYMES) for _ in range(syllables))
 
 
 @cache

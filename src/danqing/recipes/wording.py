@@ -1,7 +1,7 @@
 """Open wording for the shipped painter: its text tower learns sentences, tags and stories about its things.
 
-No picture is seen and the UNet stays as it is: sentences are drawn from a grammar (`data/wording.txt`), and the
-tower learns to tell the UNet of each what it tells it of the plain caption. `--data` is not read.
+No picture is seen and the UNet stays as it is: sentences are drawn from a grammar (`data/wording.txt`), and
+the tower learns to tell the UNet of each what it tells it of the plain caption. `--data` is not read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Teaching a text tower open wording, without a picture: what the UNet hears is what is compared.
 
-Of "once upon a time a cat lived by the sea" the tower learns to say what it says of "a cat". The sentences have
-no token in common, so no states are compared but what the UNet's cross-attention makes of them: for queries
+Of "once upon a time a cat lived by the sea" the tower learns to say what it says of "a cat". The sentences
+have few tokens in common, so no states are compared but what the UNet's cross-attention makes of them: for queries
 that it has really asked, the output of every layer, and the pooled state that goes to its time embedding. The
 teacher is the tower as it was (distillation as in arXiv 1503.02531, by attention as in arXiv 2002.10957).
 """
@@ -9,11 +9,12 @@ teacher is the tower as it was (distillation as in arXiv 1503.02531, by attentio
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -88,7 +89,7 @@ class WordingObjective(Objective):
         self._spread = [spread.to(device) for spread in self._spread]
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Ids of plain captions and of what is said instead, both int64 [n L], and which queries to ask [q]."""
+        """Ids of plain captions and of what is said instead, int64 [n L], and which queries to ask [q]."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self.pair(words) for _ in range(size)]
         chosen = torch.randint(self.options.bank, (self.options.queries,), generator=rng)
@@ -96,7 +97,7 @@ class WordingObjective(Objective):
         return {"known": known, "said": said, "queries": chosen}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The differences of what the layers hear and of the pooled state, 1 for another caption at random."""
+        """How far the layers' hearing and the pooled state differ; 1: as for another caption at random."""
         with torch.no_grad():
             known = self._taught(batch["known"])
             wanted = self.heard(known, batch["queries"])
@@ -118,7 +119,7 @@ class WordingObjective(Objective):
         return torch.cat([states, states[:, -1:].expand(-1, ids.shape[1] - near.shape[1], -1)], dim=1)
 
     def heard(self, states: Tensor, queries: Tensor) -> list[Tensor]:
-        """What the UNet makes of states [n L d]: of each layer [n q c], of its queries [q]; the pooled [n t]."""
+        """What the UNet makes of states [n L d]: each layer [n q c] for its queries [q]; the pooled [n t]."""
         layers = [
             attended(layer, asked[queries], states)
             for layer, asked in zip(self._layers, self._bank, strict=True)
@@ -213,7 +214,9 @@ class WordingObjective(Objective):
 
     def sheet(self) -> Image.Image:
         """What the painter paints of a few sentences."""
-        return sheet_of(torch.cat([paint_pixels(self.painter, said, Seeds([0])) for said in PROBES]), columns=4)
+        return sheet_of(
+            torch.cat([paint_pixels(self.painter, said, Seeds([0])) for said in PROBES]), columns=4
+        )
 
     def export(self, folder: Path) -> None:
         """Write the tower as a part of a diffusers folder."""
@@ -230,8 +233,10 @@ class WordingObjective(Objective):
         """Queries [bank c] of each layer, from noise at random times under random plain captions."""
         rng = random.Random(0)
         noise = Generator().manual_seed(0)
-        texts = [self._rehearsed(*rng.choice(list(vocabulary().items())), "en", rng.choice(self._styles), rng)[0]
-                 for _ in range(pictures)]
+        texts = [
+            self._rehearsed(*rng.choice(list(vocabulary().items())), "en", rng.choice(self._styles), rng)[0]
+            for _ in range(pictures)
+        ]
         states = self._teacher(input_ids=self.ids(texts).to(self.device)).last_hidden_state
         latents, times = self._noised(states, noise)
         with overheard(self._layers) as asked:
@@ -243,8 +248,8 @@ class WordingObjective(Objective):
         return kept
 
     def _noised(self, states: Tensor, noise: Generator) -> tuple[Tensor, Tensor]:
-        """What a painting looks like on its way: latents [n c h w] at random times [n], painted in a few steps."""
-        config = self._unet.config
+        """What a painting looks like on its way: latents [n c h w] at random times [n]."""
+        config: Any = self._unet.config
         shape = (len(states), config.in_channels, config.sample_size, config.sample_size)
         times = torch.randint(20, 1000, (len(states),), generator=noise)
         start, fresh = torch.randn(shape, generator=noise), torch.randn(shape, generator=noise)
@@ -265,16 +270,17 @@ class WordingObjective(Objective):
 
 def cross_attention(unet: nn.Module) -> list[Attention]:
     """The layers that look at words."""
-    return [layer for name, layer in unet.named_modules() if name.endswith("attn2")]  # type: ignore[misc]
+    return [layer for name, layer in unet.named_modules() if name.endswith("attn2")]
 
 
 def attended(layer: Attention, queries: Tensor, states: Tensor) -> Tensor:
     """What a layer adds to a picture that asks `queries` [q c] of states [n L d], [n q c]."""
-    heads = layer.heads
-    keys, values = (
-        project(states).unflatten(-1, (heads, -1)).transpose(1, 2) for project in (layer.to_k, layer.to_v)
-    )
-    asked = queries.unflatten(-1, (heads, -1)).transpose(0, 1).to(keys.dtype) * layer.scale
+
+    def parted(vectors: Tensor) -> Tensor:  # [... m c] -> [... heads m c / heads]
+        return vectors.view(*vectors.shape[:-1], layer.heads, -1).transpose(-3, -2)
+
+    keys, values = parted(layer.to_k(states)), parted(layer.to_v(states))
+    asked = parted(queries).to(keys.dtype) * layer.scale
     # by hand: the fused function's backward pass takes five times as long on a CPU
     found = (asked @ keys.transpose(-1, -2)).softmax(dim=-1).to(values.dtype) @ values
     out: Tensor = layer.to_out[0](found.transpose(1, 2).flatten(2))
