@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from danqing.data.captions import COUNTS
 from danqing.data.lexicon import Lexicon
 from danqing.data.scenes import COLOURS
-from danqing.data.wording import Subject, grammar, open_caption, plain_caption, rare
+from danqing.data.ways import grammar, rare
+from danqing.data.wording import Subject, open_caption, plain_caption
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.training.trainer import Trainer, TrainOptions
 from danqing.training.wording import WordingObjective, WordingOptions, attended

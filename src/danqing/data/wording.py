@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 
 from danqing.data.captions import STYLE_WORDS, article, counted
 from danqing.data.scenes import COLOURS
 from danqing.data.vocabulary import vocabulary
+from danqing.data.ways import grammar, rare
 
 SUFFIXES = {"en": "", "zh": "_zh"}
 _SLOT = re.compile(r"\{([^\w{}]*)([\w.-]+)(\??)\}")
@@ -219,24 +217,3 @@ def _slip(said: str, rng: random.Random) -> str:
 def _invented(rng: random.Random) -> str:
     syllables = rng.choice((1, 2, 2, 3))
     return "".join(rng.choice(_ONSETS) + rng.choice(_RHYMES) for _ in range(syllables))
-
-
-@cache
-def grammar() -> Mapping[str, tuple[str, ...]]:
-    """Rule -> the ways in which it can be said."""
-    rules: dict[str, list[str]] = {}
-    for line in _lines("wording.txt"):
-        name, _, ways = line.partition(": ")
-        rules.setdefault(name, []).extend(way.rstrip() for way in ways.split(" | "))
-    return {name: tuple(ways) for name, ways in rules.items()}
-
-
-@cache
-def rare(language: str) -> tuple[str, ...]:
-    """Common words in a language that mean none of the things."""
-    return tuple(word for word in _lines("rare.txt") if word.isascii() == (language == "en"))
-
-
-def _lines(name: str) -> list[str]:
-    text = (resources.files("danqing.data") / name).read_text("utf-8")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]

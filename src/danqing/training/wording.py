@@ -1,7 +1,7 @@
 """Teaching a text tower open wording, without a picture: what the UNet hears is what is compared.
 
-Of "once upon a time a cat lived by the sea" the tower learns to say what it says of "a cat". The sentences
-have few tokens in common, so no states are compared but what the UNet's cross-attention makes of them: for queries
+Of "once upon a time a cat lived by the sea" the tower learns to say what it says of "a cat". The two have few
+tokens in common, so no states are compared but what the UNet's cross-attention makes of them: for queries
 that it has really asked, the output of every layer, and the pooled state that goes to its time embedding. The
 teacher is the tower as it was (distillation as in arXiv 1503.02531, by attention as in arXiv 2002.10957).
 """
@@ -124,7 +124,8 @@ class WordingObjective(Objective):
             attended(layer, asked[queries], states)
             for layer, asked in zip(self._layers, self._bank, strict=True)
         ]
-        return [*layers, self._unet.add_embedding(states)]
+        pooled: Tensor = self._unet.get_submodule("add_embedding")(states)
+        return [*layers, pooled]
 
     def pair(self, rng: random.Random) -> tuple[str, str]:
         """A plain caption, and what is said instead: an open sentence, or the same."""
@@ -197,7 +198,7 @@ class WordingObjective(Objective):
         said = [open_caption(subjects[k], language, style, rng) for k in told]
         known, found = self._signature(self._teacher, plain), self._signature(self.model.eval(), said)
         nearest = torch.cdist(found, known).argmin(dim=1).tolist()
-        return sum(one == other for one, other in zip(nearest, told, strict=True)) / count
+        return float(sum(one == other for one, other in zip(nearest, told, strict=True)) / count)
 
     def _signature(self, model: nn.Module, texts: Sequence[str]) -> Tensor:
         """All that the UNet hears of texts on a few queries, [n s], scaled by its spread."""
