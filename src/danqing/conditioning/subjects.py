@@ -20,7 +20,7 @@ from danqing.data.synonyms import listed
 from danqing.data.vocabulary import vocabulary
 from danqing.data.ways import grammar
 
-TRUSTED = 100  # words of the lexicon for each thing, the nearest in meaning, that count as learned
+TRUSTED = 40  # words of the lexicon for each thing, the nearest in meaning, that count as learned
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ _CUTS = re.compile(
 )
 _OPENINGS = re.compile(
     r"^(?:\S+ ){0,5}?(?:picture|image|icon|drawing|photo|photograph|painting|portrait|illustration|sticker|sketch"
-    r"|emoji|logo|render|rendering|silhouette|close-up|closeup|story|pair|bunch|plate|bowl|piece|slice|loaf|bouquet|herd"
-    r"|flock|group|couple|set|kind|sort|type|field|glass|basket|handful|pile|bag|pot|jar|king|queen|statue"
+    r"|emoji|logo|render|rendering|silhouette|close-up|closeup|story|pair|bunch|plate|bowl|piece|slice|loaf|bouquet"
+    r"|herd|flock|group|couple|set|kind|sort|type|field|glass|basket|handful|pile|bag|pot|jar|king|queen|statue"
     r"|figure|symbol|shape|pack|row|school|swarm|dozen|lots|lot|version|tattoo|head)s? of\b"
 )
 _ASKED = re.compile(
@@ -151,7 +151,7 @@ def _first(prompt: str) -> str | None:
         for end in range(start + 3, start, -1):
             said = " ".join(words[start:end])
             if {said, _single(said)} & _strangers().keys():
-                if _AROUND & {said, _single(said)}:
+                if {said, _single(said)} & (_AROUND | _people()):
                     break
                 return None
             found = _plainly().get(said) or _plainly().get(_single(said))
@@ -165,7 +165,9 @@ def _first_zh(prompt: str) -> str | None:
     if len(prompt) < LONG_ZH:
         return None
     strange = [
-        prompt.find(word) for word in _strangers().keys() - _AROUND if len(word) > 1 and word in prompt
+        prompt.find(word)
+        for word in _strangers().keys() - _AROUND - _people()
+        if len(word) > 1 and word in prompt
     ]
     known = [(prompt.find(word), -len(word), thing) for word, thing in _plainly().items() if word in prompt]
     known = [each for each in known if -each[1] > 1 or len(known) == 1]
@@ -179,6 +181,12 @@ def _slipped(core: str) -> str | None:
     return next((_plainly()[names[0]] for names in reversed(found) if names), None)
 
 
+@cache
+def _people() -> frozenset[str]:
+    return frozenset(word for word, nearest in _strangers().items() if nearest == _LIKE_PEOPLE)
+
+
+_LIKE_PEOPLE = ("snowman", "teddy bear", "monkey")
 LEAST = 5  # letters of a word that may be misspelled
 _AROUND = frozenset(
     [

@@ -51,6 +51,7 @@ _DETERMINERS_ZH = (
     "一些",
 )
 _NUMBERS_ZH = {2: ("两", "二", "2"), 3: ("三", "3"), 4: ("四", "4")}
+_LAST_ZH = ("一只", "一个", "一张", "一朵", "一把", "一枚")
 _ONSETS = (*"bcdfghklmnprstvwz", "st", "tr", "pl")
 _RHYMES = (*"aeiou", "ai", "ee", "or", "an", "il")
 _MEASURES_ZH = ("只", "个", "个", "朵", "条", "把", "辆", "张")
@@ -87,7 +88,7 @@ def plain_caption(subject: Subject, language: str, style: str | None) -> str:
 def open_caption(subject: Subject, language: str, style: str | None, rng: random.Random) -> str:
     """One of very many sentences about a subject in "en" or "zh", in a style or in none; rarely in both."""
     suffix = SUFFIXES[language]
-    kind = rng.choices(("short", "tagged", "sentence", "mixed"), (3, 4, 7, 0.7))[0]
+    kind = rng.choices(("short", "tagged", "sentence", "free", "mixed"), (3.5, 3, 6.5, 3, 0.6))[0]
     rule = kind if kind == "mixed" else kind + suffix
     said = _Speaker(subject, rng).say(rule)
     if style is not None:
@@ -131,7 +132,8 @@ class _Speaker:
             others = [both for both in vocabulary().items() if both[0] != self.subject.thing]
             return rng.choice(others)[rule == "known_zh"]
         if rule in ("rare", "rareword"):
-            return rng.choice(rare("en")) if rng.random() < 0.8 else _invented(rng)
+            word = rng.choice(rare("en")) if rng.random() < 0.8 else _invented(rng)
+            return word + rng.choice(("", "", "", "s", "ed", "ing", "ly"))
         if rule == "rare_zh":
             return rng.choice(rare("zh"))
         return None
@@ -139,10 +141,10 @@ class _Speaker:
     def _english(self) -> str:
         rng, subject, name = self.rng, self.subject, self.subject.name
         several = counted(name, "", subject.count, animal=False) if subject.count else None
-        several = counted(name, "", 2, animal=False) if several is None and rng.random() < 0.06 else several
+        several = counted(name, "", 2, animal=False) if several is None and rng.random() < 0.12 else several
         adjectives = [self.say("adj") for _ in range(rng.choices((0, 1, 2, 3), (50, 32, 13, 5))[0])]
         if rng.random() < 0.08:
-            adjectives.append(rng.choice(rare("en")))
+            adjectives.append("-".join(self.say("rareword") for _ in range(rng.choice((1, 1, 2, 3)))))
         first = rng.choice(_DETERMINERS)
         if several is not None:
             number, name = several[0].split(" ", 1)
@@ -152,6 +154,7 @@ class _Speaker:
             after = rng.choice((f" in {subject.colour}", f" that is {subject.colour}", f", {subject.colour}"))
         elif subject.colour:
             adjectives.append(subject.colour)
+        name = _slip(name, rng) if rng.random() < 0.04 else name
         joint = ", " if rng.random() < 0.2 else " "
         return " ".join(word for word in (first, joint.join(adjectives), name) if word) + after
 
@@ -164,7 +167,8 @@ class _Speaker:
         colour = COLOURS[subject.colour][0] if subject.colour else ""
         if colour and rng.random() < 0.3:
             colour = colour.removesuffix("的")
-        return f"{first}{adjectives}{colour}{subject.name_zh}"
+        last = rng.choice(_LAST_ZH) if not first and rng.random() < 0.12 else ""
+        return f"{first}{adjectives}{colour}{subject.name_zh}{last}"
 
 
 def _styled(said: str, style: str, language: str, rng: random.Random) -> str:
