@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from danqing.conditioning.subjects import find_subject
+from danqing.data.subjects import find_subject
 
 
 def main() -> None:

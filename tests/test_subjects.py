@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danqing.conditioning.subjects import find_subject
+from danqing.data.subjects import find_subject
 from danqing.data.vocabulary import vocabulary
 from danqing.data.ways import grammar
 
@@ -63,6 +63,6 @@ def test_it_is_no_tag_that_is_learned() -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    asked = "import sys; from danqing.conditioning.subjects import find_subject; find_subject('a cat'); "
+    asked = "import sys; from danqing.data.subjects import find_subject; find_subject('a cat'); "
     checked = subprocess.run([sys.executable, "-c", f"{asked}sys.exit('torch' in sys.modules)"], check=False)
     assert checked.returncode == 0
