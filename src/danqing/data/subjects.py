@@ -49,6 +49,8 @@ def find_subject(prompt: str) -> Subject:
         )
     if name is None and not _strange(first, chinese=chinese):
         name = _slipped(first) or _first_zh(prompt) if chinese else _slipped(first) or _first(prompt)
+    if name is None and not chinese and _is_tale(prompt, first):
+        name = _first(prompt)
     if name is None and chinese:  # a thing may have its English name in a Chinese sentence
         name = _named(" ".join(_cores(prompt)[:1]))
     return Subject(name) if name is not None else Subject(None, _nearest(first, chinese=chinese))
@@ -68,16 +70,21 @@ _CUTS = re.compile(
     r"|building|painting|drawing|thing|nothing|something|anything|everything)\b)[a-z]{2,}ing)\b"
 )
 _OPENINGS = re.compile(
-    r"^(?:\S+ ){0,5}?(?:picture|image|icon|drawing|photo|photograph|painting|portrait|illustration|sticker|sketch"
-    r"|emoji|logo|render|rendering|silhouette|close-up|closeup|story|pair|bunch|plate|bowl|piece|slice|loaf|bouquet"
-    r"|herd|flock|group|couple|set|kind|sort|type|field|glass|basket|handful|pile|bag|pot|jar|king|queen|statue"
-    r"|figure|symbol|shape|pack|row|school|swarm|dozen|lots|lot|version|tattoo|head)s? of\b"
+    r"^(?:\S+ ){0,5}?(?:picture|image|icon|drawing|photo|photograph|painting|portrait|illustration|sticker"
+    r"|sketch|emoji|logo|render|rendering|silhouette|close-up|closeup|story|pair|bunch|plate|bowl|piece|slice"
+    r"|loaf|bouquet|herd|flock|group|couple|set|kind|sort|type|field|glass|basket|handful|pile|bag|pot|jar"
+    r"|king|queen|statue|figure|symbol|shape|pack|row|school|swarm|dozen|lots|lot|version|tattoo|head)s? of\b"
 )
 _ASKED = re.compile(
     r"\b(?:please|draw|paint|sketch|make|create|generate|design|show|give|want|wants|need|needs|like|love|loves"
     r"|see|render|there is|there was|there lived|there's|lived|here is|this is|it is|it's|imagine|about)\b"
     r"(?: me| us)?"
 )
+_INVERTED = re.compile(  # "in a hole under the oak lived a rabbit"
+    rf"^(?:{_PREPOSITIONS}) .{{3,40}}? (?:lived|lives|stood|stands|sat|sits|lay|lies)"
+    r" (?=(?:an?|the|one|some|my)\b)"
+)
+_RELATIVE = re.compile(r"\b(?:who|that|which)\b")
 EARLY = 4  # words before a request: "could you please draw"
 _BLANK = re.compile(
     r"\b(?:a|an|the|my|his|her|our|your|their|this|that|some|one|can|could|would|you|u|i|we|us|me|what|does|do|how|look|looks)\b"
@@ -99,10 +106,10 @@ def _cores(prompt: str) -> list[str]:
 
 def _clause(said: str) -> str:
     """What a clause names, without openings and what hangs on it."""
-    said = _OPENINGS.sub("", said)
+    said = _INVERTED.sub("", _OPENINGS.sub("", said))
     while found := _ASKED.search(said):
-        rest = said[found.end() :]
-        if not rest.strip() or len(said[: found.start()].split()) > EARLY:
+        before, rest = said[: found.start()], said[found.end() :]
+        if not rest.strip() or len(before.split()) > EARLY or _RELATIVE.search(before):
             break
         said = rest
     said = re.sub(rf"^\s*(?:{_PREPOSITIONS})\b", "", said) if _CUTS.match(said.strip()) else said
@@ -139,7 +146,14 @@ def _named(core: str) -> str | None:
     return None
 
 
+TALE = 13  # words of a sentence that is a tale
 LONG, LONG_ZH = 7, 9  # words or characters of a sentence that may come to its subject late
+
+
+def _is_tale(prompt: str, first: str) -> bool:
+    """Whether an English sentence is long and begins with somebody, or with a place or a time."""
+    strange = {word for word in first.split() if word in _strangers()}
+    return len(prompt.split()) >= TALE and strange <= _people() | _AROUND
 
 
 def _first(prompt: str) -> str | None:
@@ -299,7 +313,7 @@ def _single(name: str) -> str:
 
 _ASKED_ZH = re.compile(r"(?:主要画|请画|帮我画|给我画|要画|只画|画)(?:一[张幅个只])?")
 _CUTS_ZH = re.compile(
-    r"[在和跟与]|旁边|站|坐|躺|拿着|戴着|穿着|抱着|端着|拿着|手拿|叼|追|打|骑|吃|喝|看|给|从|把|被|里装|上空|上有|里有|下面|后面|前面|背景"
+    r"[在和跟与]|.着|旁边|站|坐|躺|拿着|戴着|穿着|抱着|端着|拿着|手拿|叼|追|打|骑|吃|喝|看|给|从|把|被|里装|上空|上有|里有|下面|后面|前面|背景"
 )
 
 
@@ -317,8 +331,14 @@ def _cores_zh(prompt: str) -> list[str]:
     ]
 
 
+_WISHED_ZH = re.compile(r"^我?(?:想要|想吃|想喝|想看|很想|超想|好想|想)(?=.)")
+_THERE_ZH = re.compile(r"^.{1,8}?(?:里|上|下|边|中|前|后)面?有(?=.)")  # "桌子上有一只猫"
+_MEDIUM_ZH = re.compile(r"(?<=.)的?(?:图片|图标|图案|图|插画|插图|贴纸|头像|表情包|照片|剪影)$")
+
+
 def _clause_zh(said: str) -> str:
-    said = _ASKED_ZH.sub("", said)
+    said = _WISHED_ZH.sub("", _ASKED_ZH.sub("", said))
+    said = _MEDIUM_ZH.sub("", _THERE_ZH.sub("", said))
     if "的" in said:
         head = said.rsplit("的", 1)[1]
         if len(head) >= 1 and not _CUTS_ZH.match(head):
@@ -343,7 +363,7 @@ def _named_zh(core: str) -> str | None:
         for name, thing in _known_zh().items()
         if name in core
     ]
-    return max(found)[2] if found and max(found)[:2] >= strange else None
+    return max(found)[2] if found and max(found)[:2] > strange else None
 
 
 @cache
