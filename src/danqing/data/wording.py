@@ -1,0 +1,223 @@
+"""Open wording: sentences as people type them, about a thing that a plain caption names.
+
+`wording.txt` is a grammar of two languages, and `rare.txt` has common words that stand for anything: what is
+asked for is in the middle of adjectives, places, quality tags, stories and other things, which are not it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass, field
+
+from danqing.data.captions import STYLE_WORDS, article, counted
+from danqing.data.scenes import COLOURS
+from danqing.data.vocabulary import vocabulary
+from danqing.data.ways import grammar, rare
+
+SUFFIXES = {"en": "", "zh": "_zh"}
+_SLOT = re.compile(r"\{([^\w{}]*)([\w.-]+)(\??)\}")
+_DEEPEST = 12
+_DETERMINERS = ("@",) * 9 + (
+    "the",
+    "the",
+    "my",
+    "this",
+    "one",
+    "some",
+    "our",
+    "that",
+    "your",
+    "her",
+    "",
+    "",
+    "",
+)
+_DETERMINERS_ZH = (
+    "一只",
+    "一只",
+    "一个",
+    "一个",
+    "一个",
+    "一张",
+    "一朵",
+    "一条",
+    "一把",
+    "一辆",
+    "那只",
+    "这个",
+    "我的",
+    "几个",
+    "一些",
+)
+_NUMBERS_ZH = {2: ("两", "二", "2"), 3: ("三", "3"), 4: ("四", "4")}
+_LAST_ZH = ("一只", "一个", "一张", "一朵", "一把", "一枚")
+_ONSETS = (*"bcdfghklmnprstvwz", "st", "tr", "pl")
+_RHYMES = (*"aeiou", "ai", "ee", "or", "an", "il")
+_MEASURES_ZH = ("只", "个", "个", "朵", "条", "把", "辆", "张")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a sentence is about. name: as said here, a synonym perhaps; thing: the plain English name.
+
+    colour: a name in `scenes.COLOURS`; count: a number in `captions.COUNTS`.
+    """
+
+    thing: str
+    name: str
+    name_zh: str
+    colour: str | None = None
+    count: int | None = None
+
+
+def plain_caption(subject: Subject, language: str, style: str | None) -> str:
+    """What a painter has learned to paint of: "two red cars, flat style", "一只猫" without a style."""
+    if language == "zh":
+        colour = COLOURS[subject.colour][0] if subject.colour else ""
+        number = counted(subject.thing, "", subject.count, animal=False) if subject.count else None
+        said = f"{number[1] if number else ''}{colour}{subject.name_zh}"
+        return said if style is None else f"{said}，{STYLE_WORDS[style][1]}风格"
+    name = f"{subject.colour} {subject.name}" if subject.colour else subject.name
+    several = counted(name, "", subject.count, animal=False) if subject.count else None
+    name = several[0] if several else name
+    said = f"{article(name)} {name}".strip()
+    return said if style is None else f"{said}, {STYLE_WORDS[style][0]} style"
+
+
+def open_caption(subject: Subject, language: str, style: str | None, rng: random.Random) -> str:
+    """One of very many sentences about a subject in "en" or "zh", in a style or in none; rarely in both."""
+    suffix = SUFFIXES[language]
+    kind = rng.choices(("short", "tagged", "sentence", "free", "mixed"), (3.5, 3, 6.5, 3, 0.6))[0]
+    rule = kind if kind == "mixed" else kind + suffix
+    said = _Speaker(subject, rng).say(rule)
+    if style is not None:
+        said = _styled(said, style, language, rng)
+    return _typed(said, rng)
+
+
+@dataclass
+class _Speaker:
+    """Expands rules of the grammar for one sentence."""
+
+    subject: Subject
+    rng: random.Random
+    depth: int = field(default=0)
+
+    def say(self, rule: str) -> str:
+        """A text by that rule."""
+        made = self._made(rule)
+        if made is not None:
+            return made
+        text = self.rng.choice(grammar()[rule])
+        self.depth += 1
+        text = _SLOT.sub(self._slot, text)
+        self.depth -= 1
+        return text
+
+    def _slot(self, found: re.Match[str]) -> str:
+        before, rule, maybe = found.groups()
+        if maybe and self.rng.random() < 0.5:
+            return ""
+        return f"{before}{self.say(rule)}"
+
+    def _made(self, rule: str) -> str | None:
+        """What is no rule of the grammar: the subject, other things and any words."""
+        rng = self.rng
+        if rule == "np":
+            return self._english()
+        if rule == "np_zh":
+            return self._chinese()
+        if rule in ("known", "known_zh"):
+            others = [both for both in vocabulary().items() if both[0] != self.subject.thing]
+            return rng.choice(others)[rule == "known_zh"]
+        if rule in ("rare", "rareword"):
+            word = rng.choice(rare("en")) if rng.random() < 0.8 else _invented(rng)
+            return word + rng.choice(("", "", "", "s", "ed", "ing", "ly"))
+        if rule == "rare_zh":
+            return rng.choice(rare("zh"))
+        return None
+
+    def _english(self) -> str:
+        rng, subject, name = self.rng, self.subject, self.subject.name
+        several = counted(name, "", subject.count, animal=False) if subject.count else None
+        several = counted(name, "", 2, animal=False) if several is None and rng.random() < 0.12 else several
+        adjectives = [self.say("adj") for _ in range(rng.choices((0, 1, 2, 3), (50, 32, 13, 5))[0])]
+        if rng.random() < 0.08:
+            adjectives.append("-".join(self.say("rareword") for _ in range(rng.choice((1, 1, 2, 3)))))
+        first = rng.choice(_DETERMINERS)
+        if several is not None:
+            number, name = several[0].split(" ", 1)
+            first = number if subject.count else rng.choice(("", "", "the", "some", "many"))
+        after = ""
+        if subject.colour and rng.random() < 0.12:
+            after = rng.choice((f" in {subject.colour}", f" that is {subject.colour}", f", {subject.colour}"))
+        elif subject.colour:
+            adjectives.append(subject.colour)
+        name = _slip(name, rng) if rng.random() < 0.04 else name
+        joint = ", " if rng.random() < 0.2 else " "
+        return " ".join(word for word in (first, joint.join(adjectives), name) if word) + after
+
+    def _chinese(self) -> str:
+        rng, subject = self.rng, self.subject
+        adjectives = "".join(self.say("adj_zh") for _ in range(rng.choices((0, 1, 2), (55, 35, 10))[0]))
+        first = rng.choice(_DETERMINERS_ZH) if rng.random() < 0.6 else ""
+        if subject.count and counted(subject.thing, "", subject.count, animal=False):
+            first = rng.choice(_NUMBERS_ZH[subject.count]) + rng.choice(_MEASURES_ZH)
+        colour = COLOURS[subject.colour][0] if subject.colour else ""
+        if colour and rng.random() < 0.3:
+            colour = colour.removesuffix("的")
+        last = rng.choice(_LAST_ZH) if not first and rng.random() < 0.12 else ""
+        return f"{first}{adjectives}{colour}{subject.name_zh}{last}"
+
+
+def _styled(said: str, style: str, language: str, rng: random.Random) -> str:
+    """A sentence with words for a style."""
+    told = language if rng.random() < 0.96 else rng.choice(("en", "zh"))
+    suffix = SUFFIXES[told]
+    words = rng.choice(grammar()[f"style{suffix}.{style}"])
+    form = rng.choice(grammar()[f"styled{SUFFIXES[language]}"])
+    return form.replace("{style}", words).replace("{x}", said)
+
+
+def _typed(said: str, rng: random.Random) -> str:
+    """As fingers type it: articles by the next word or missing, letters of any case, now and then a slip."""
+    missing = rng.random() < 0.08
+    said = re.sub(r"@ (\w+)", lambda found: _with_article(found[1], missing), said)
+    said = re.sub(r"  +", " ", said).replace(" ,", ",").strip()
+    case = rng.random()
+    if case < 0.12:
+        said = said[:1].upper() + said[1:]
+    elif case < 0.16:
+        said = said.upper()
+    elif case < 0.3:
+        said = said.lower()
+    elif case < 0.34:
+        said = said.title()
+    if rng.random() < 0.12:
+        said = said.replace(", ", rng.choice((" ", ",", " , ", "; ", " and ")))
+    if rng.random() < 0.1:
+        said += rng.choice((".", "!", "...", "!!", ",", " :)"))
+    return _slip(said, rng) if rng.random() < 0.07 else said
+
+
+def _with_article(word: str, missing: bool) -> str:
+    before = "" if missing else article(word)
+    return f"{before} {word}" if before else word
+
+
+def _slip(said: str, rng: random.Random) -> str:
+    """A letter doubled, dropped or swapped with the next, within a word of four letters or more."""
+    words = list(re.finditer(r"[A-Za-z]{4,}", said))
+    if not words:
+        return said
+    word = rng.choice(words)
+    place = rng.randrange(word.start() + 1, word.end() - 1)
+    here, after = said[place], said[place + 1]
+    slipped = rng.choice((here + here + after, after, after + here))
+    return said[:place] + slipped + said[place + 2 :]
+
+
+def _invented(rng: random.Random) -> str:
+    syllables = rng.choice((1, 2, 2, 3))
+    return "".join(rng.choice(_ONSETS) + rng.choice(_RHYMES) for _ in range(syllables))
