@@ -68,10 +68,10 @@ _CUTS = re.compile(
     r"|building|painting|drawing|thing|nothing|something|anything|everything)\b)[a-z]{2,}ing)\b"
 )
 _OPENINGS = re.compile(
-    r"^(?:\S+ ){0,5}?(?:picture|image|icon|drawing|photo|photograph|painting|portrait|illustration|sticker|sketch"
-    r"|emoji|logo|render|rendering|silhouette|close-up|closeup|story|pair|bunch|plate|bowl|piece|slice|loaf|bouquet"
-    r"|herd|flock|group|couple|set|kind|sort|type|field|glass|basket|handful|pile|bag|pot|jar|king|queen|statue"
-    r"|figure|symbol|shape|pack|row|school|swarm|dozen|lots|lot|version|tattoo|head)s? of\b"
+    r"^(?:\S+ ){0,5}?(?:picture|image|icon|drawing|photo|photograph|painting|portrait|illustration|sticker"
+    r"|sketch|emoji|logo|render|rendering|silhouette|close-up|closeup|story|pair|bunch|plate|bowl|piece|slice"
+    r"|loaf|bouquet|herd|flock|group|couple|set|kind|sort|type|field|glass|basket|handful|pile|bag|pot|jar"
+    r"|king|queen|statue|figure|symbol|shape|pack|row|school|swarm|dozen|lots|lot|version|tattoo|head)s? of\b"
 )
 _ASKED = re.compile(
     r"\b(?:please|draw|paint|sketch|make|create|generate|design|show|give|want|wants|need|needs|like|love|loves"
