@@ -53,10 +53,11 @@ class Bench:
 
     painter: Painter
     judge: Judge
+    fast: bool = False
 
     def pictures(self, prompts: Iterable[str]) -> list[Image.Image]:
         """RGBA at native size, the k-th with seed k."""
-        asked = {"native": True, "background": "transparent", "painter": self.painter}
+        asked = {"native": True, "background": "transparent", "painter": self.painter, "fast": self.fast}
         return [paint(prompt, seed=k, **asked)[0].image for k, prompt in enumerate(prompts)]  # type: ignore[arg-type]
 
     def things(self, images: list[Image.Image]) -> list[str]:
@@ -72,9 +73,10 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="+", choices=sorted(MEASURES))
     parser.add_argument("--model", default="stickers", help="a shipped model or a folder of weights")
+    parser.add_argument("--fast", action="store_true", help="few steps, as with 'danqing paint --fast'")
     asked = parser.parse_args()
     judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
-    bench = Bench(open_painter(asked.model), judge)
+    bench = Bench(open_painter(asked.model), judge, asked.fast)
     for what in asked.what:
         for name, value in MEASURES[what](bench).items():
             print(f"{what:<10} {name:<44} {value:8.3f}", flush=True)

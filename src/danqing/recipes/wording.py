@@ -2,6 +2,9 @@
 
 No picture is seen and the UNet stays as it is: sentences are drawn from a grammar (`data/wording.txt`), and
 the tower learns to tell the UNet of each what it tells it of the plain caption. `--data` is not read.
+
+The shipped tower: 5,200 steps, 55 minutes of one shared core, in five sittings, the grammar and the lexicon
+growing between them (`recipes/NOTES.md`, "Open wording").
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ def wording(asked: Asked) -> Path:
     learned, _ = parted(lexicon())
     objective = WordingObjective(painter, learned)
     pace = TrainOptions(
-        steps=asked.steps or 12000,
+        steps=asked.steps or 5200,
         batch=64,
         lr=5e-4,
         warmup=100,
