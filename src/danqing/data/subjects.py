@@ -20,7 +20,7 @@ from danqing.data.synonyms import listed
 from danqing.data.vocabulary import vocabulary
 from danqing.data.ways import grammar
 
-TRUSTED = 40  # words of the lexicon for each thing, the nearest in meaning, that count as learned
+TRUSTED = 25  # words of the lexicon for each thing, the nearest in meaning, that count as learned
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def find_subject(prompt: str) -> Subject:
         name = _first(prompt)
     if name is None and chinese:  # a thing may have its English name in a Chinese sentence
         name = _named(" ".join(_cores(prompt)[:1]))
+    if name is None:
+        name = _only(prompt.lower(), chinese=chinese)
     return Subject(name) if name is not None else Subject(None, _nearest(first, chinese=chinese))
 
 
@@ -62,7 +64,8 @@ _PREPOSITIONS = (
     "|next to|in front of|on top of|close to|surrounded by|made of|of|off|before|after|until|as"
 )
 _CUTS = re.compile(
-    rf"\b(?:{_PREPOSITIONS}|and|or|but|that|which|who|whose|where|when|while|because|so|if|is|are|was|were|has|had"
+    rf"\b(?:[a-z]{{3,}}ing(?= (?:an?|the|his|her|my|its|their|some|two|three)\b)|{_PREPOSITIONS}|and|or|but"
+    r"|that|which|who|whose|where|when|while|because|so|if|is|are|was|were|has|had"
     r"|have|(?<!-)(?!(?:ceiling|wedding|evening|morning|flying|sleeping|running|smiling|laughing|dancing|sitting"
     r"|glowing|shooting|standing|swimming|jumping|crying|burning|boxing|sewing|washing|vacuuming|king|ring|wing"
     r"|string|spring|amazing|charming|sailing|hanging|lightning|shining|walking|talking|singing|rocking|steaming"
@@ -106,7 +109,10 @@ def _cores(prompt: str) -> list[str]:
 
 def _clause(said: str) -> str:
     """What a clause names, without openings and what hangs on it."""
-    said = _INVERTED.sub("", _OPENINGS.sub("", said))
+    opening = _OPENINGS.match(said)
+    if opening is not None and not _CUTS.search(opening[0].removesuffix(" of")):
+        said = said[opening.end() :]
+    said = _INVERTED.sub("", said)
     while found := _ASKED.search(said):
         before, rest = said[: found.start()], said[found.end() :]
         if not rest.strip() or len(before.split()) > EARLY or _RELATIVE.search(before):
@@ -147,7 +153,7 @@ def _named(core: str) -> str | None:
 
 
 TALE = 13  # words of a sentence that is a tale
-LONG, LONG_ZH = 7, 9  # words or characters of a sentence that may come to its subject late
+LONG, LONG_ZH = 9, 12  # words or characters of a sentence that may come to its subject late
 
 
 def _is_tale(prompt: str, first: str) -> bool:
@@ -188,10 +194,27 @@ def _first_zh(prompt: str) -> str | None:
     return min(known)[2] if known and min(known)[0] <= min(strange, default=len(prompt)) else None
 
 
+def _only(said: str, *, chinese: bool) -> str | None:
+    """The one thing that a prompt names by a name of ours, where nothing else could be meant."""
+    strangers = _strangers().keys()
+    if chinese:
+        if any(len(word) > 1 and word in said for word in strangers):
+            return None
+        found = {thing for word, thing in _plainly().items() if len(word) > 1 and word in said}
+        return found.pop() if len(found) == 1 else None
+    words = re.findall(r"[a-z0-9-]+", said.replace("'s", ""))
+    parts = {" ".join(words[k : k + size]) for size in (1, 2, 3) for k in range(len(words))}
+    parts |= {_single(part) for part in parts}
+    if parts & strangers:
+        return None
+    found = {_plainly()[part] for part in parts & _plainly().keys()}
+    return found.pop() if len(found) == 1 else None
+
+
 def _slipped(core: str) -> str | None:
     """The thing whose name is misspelled in a phrase by a letter or two."""
     words = [word for word in core.split() if len(word) >= LEAST]
-    found = [get_close_matches(word, _single_names(), n=1, cutoff=0.86) for word in words]
+    found = [get_close_matches(word, _single_names(), n=1, cutoff=CLOSE) for word in words]
     return next((_plainly()[names[0]] for names in reversed(found) if names), None)
 
 
@@ -201,7 +224,7 @@ def _people() -> frozenset[str]:
 
 
 _LIKE_PEOPLE = ("snowman", "teddy bear", "monkey")
-LEAST = 5  # letters of a word that may be misspelled
+LEAST, CLOSE = 5, 0.86  # letters of a word that may be misspelled, and how like it is then
 _AROUND = frozenset(
     [
         "lighthouse",
@@ -313,7 +336,7 @@ def _single(name: str) -> str:
 
 _ASKED_ZH = re.compile(r"(?:主要画|请画|帮我画|给我画|要画|只画|画)(?:一[张幅个只])?")
 _CUTS_ZH = re.compile(
-    r"[在和跟与]|.着|旁边|站|坐|躺|拿着|戴着|穿着|抱着|端着|拿着|手拿|叼|追|打|骑|吃|喝|看|给|从|把|被|里装|上空|上有|里有|下面|后面|前面|背景"
+    r"[在和跟与]|.着|飞过|飞向|飞越|跑过|走过|游过|跳过|穿过|路过|旁边|站|坐|躺|拿着|戴着|穿着|抱着|端着|拿着|手拿|叼|追|打|骑|吃|喝|看|给|从|把|被|里装|上空|上有|里有|下面|后面|前面|背景"
 )
 
 
@@ -332,7 +355,8 @@ def _cores_zh(prompt: str) -> list[str]:
 
 
 _WISHED_ZH = re.compile(r"^我?(?:想要|想吃|想喝|想看|很想|超想|好想|想)(?=.)")
-_THERE_ZH = re.compile(r"^.{1,8}?(?:里|上|下|边|中|前|后)面?有(?=.)")  # "桌子上有一只猫"
+_THERE_ZH = re.compile(r"^(?!旁|背|远|后|前|边).{1,8}?(?:里|上|下|边|中|前|后)面?有(?=.)")  # "桌子上有一只猫"
+_AROUND_ZH = re.compile(r"旁边|背景|远处|后面|前面|边上|在[^的]*$")  # a clause of what is around
 _MEDIUM_ZH = re.compile(r"(?<=.)的?(?:图片|图标|图案|图|插画|插图|贴纸|头像|表情包|照片|剪影)$")
 
 
@@ -343,6 +367,8 @@ def _clause_zh(said: str) -> str:
         head = said.rsplit("的", 1)[1]
         if len(head) >= 1 and not _CUTS_ZH.match(head):
             said = head
+    if _AROUND_ZH.match(said):
+        return ""
     parts = [part for part in _CUTS_ZH.split(said) if part]
     return parts[0] if parts else ""
 
