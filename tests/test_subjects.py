@@ -79,3 +79,19 @@ def test_it_needs_no_torch() -> None:
     asked = "import sys; from danqing.data.subjects import find_subject; find_subject('a cat'); "
     checked = subprocess.run([sys.executable, "-c", f"{asked}sys.exit('torch' in sys.modules)"], check=False)
     assert checked.returncode == 0
+
+
+def test_a_prompt_about_something_else_is_noted_and_strict_stops() -> None:
+    """In the prompt's language; the shipped painter alone has a list of its things."""
+    values = {"model": "stickers", "seed": 1}
+
+    def notes(prompt: str, **more: object) -> tuple[str, ...]:
+        app = find_app("paint")
+        return app.prepare({"prompt": prompt, **values, **more}, Session()).notes
+
+    assert notes("a cathedral") == ("this model has not learned 'cathedral': nearest are house, tent, train",)
+    assert notes("大教堂，3D风格") == ("这个模型没有学过“大教堂”，最接近的是：房子、帐篷、火车",)
+    assert notes("a cat by a cathedral") == ()
+    assert notes("a cathedral", model="dalle1") == ()
+    with pytest.raises(BadBrief, match="not learned 'cathedral': nearest are house, tent, train"):
+        notes("a cathedral", strict=True)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
 from danqing.conditioning.parameters import Parameters, image_strength, literal
+from danqing.conditioning.prompt import is_chinese
 from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 from danqing.core.image_ref import ImageLookup
 from danqing.core.sources import SUFFIXES
+from danqing.data.subjects import find_subject
 
 if TYPE_CHECKING:
     from danqing.apps._session import Session
@@ -44,6 +46,7 @@ def prepare_paint(
     inputs.noted(*(note for ref in inputs.image_refs() for note in ref.source.notes))
     card = session.open_card(inputs.model)
     inputs.check(card)
+    _note_unlearned(inputs, card)
     inputs = with_seed(_with_looks(inputs, session, card))
     brief = inputs.brief().resolved(card)
     inputs.noted(*_advice(inputs, brief, parameters))
@@ -109,6 +112,27 @@ def _with_looks(inputs: PaintT, session: Session, card: Card) -> PaintT:
         inputs.noted(f"the style of {inputs.style_image.name} is nearest to {style}")
         changes["style"] = style
     return inputs.model_copy(update=changes)
+
+
+def _note_unlearned(inputs: Paint, card: Card) -> None:
+    """Note that the model has not learned what the prompt is about, and what is nearest to it.
+
+    Raises:
+        BadBrief: it has not, and `strict` is on.
+    """
+    if not card.listed_things or inputs.image is not None or inputs.adapters:
+        return
+    subject = find_subject(inputs.prompt)
+    if subject.name is not None or not subject.nearest:
+        return
+    if is_chinese(inputs.prompt):
+        nearest = "、".join(subject.nearest)
+        line = f"这个模型没有学过“{subject.phrase}”，最接近的是：{nearest}"
+    else:
+        line = f"this model has not learned {subject.phrase!r}: nearest are {', '.join(subject.nearest)}"
+    if inputs.strict:
+        raise BadBrief(line)
+    inputs.noted(line)
 
 
 def _advice(inputs: Paint, brief: ResolvedBrief, parameters: Parameters) -> list[str]:

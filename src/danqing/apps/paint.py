@@ -34,6 +34,11 @@ class Paint(ResolvedInputs, GridInputs):
     style_image: ImageRef | None = Field(
         default=None, description="a picture whose style is wanted, as --sref in a prompt"
     )
+    strict: bool = Field(
+        default=False,
+        description="stop where the prompt is about something that the model has not learned",
+        json_schema_extra={"advanced": True},
+    )
     batch: int = Field(
         default=1,
         ge=1,

@@ -59,6 +59,9 @@ class Card(BaseModel):
     fast: Fast | None = Field(default=None, description="how it paints in few steps; None = it cannot")
     can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
     led_by: str = Field(default="words", description="how words reach it: words, names it knows, or CLIP")
+    listed_things: bool = Field(
+        default=False, description="it has learned the things of `data.vocabulary` and no others"
+    )
     styles: dict[str, str] = Field(
         default_factory=dict, description="style name -> words for it, en and zh by '/'"
     )

@@ -59,7 +59,7 @@ _MEASURES_ZH = ("只", "个", "个", "朵", "条", "把", "辆", "张")
 
 @dataclass(frozen=True)
 class Subject:
-    """What a sentence is about. name: as said here, a synonym perhaps; thing: the plain English name.
+    """What a sentence is about. name: as in the sentence, a synonym perhaps; thing: the plain English name.
 
     colour: a name in `scenes.COLOURS`; count: a number in `captions.COUNTS`.
     """
@@ -76,13 +76,13 @@ def plain_caption(subject: Subject, language: str, style: str | None) -> str:
     if language == "zh":
         colour = COLOURS[subject.colour][0] if subject.colour else ""
         number = counted(subject.thing, "", subject.count, animal=False) if subject.count else None
-        said = f"{number[1] if number else ''}{colour}{subject.name_zh}"
-        return said if style is None else f"{said}，{STYLE_WORDS[style][1]}风格"
+        text = f"{number[1] if number else ''}{colour}{subject.name_zh}"
+        return text if style is None else f"{text}，{STYLE_WORDS[style][1]}风格"
     name = f"{subject.colour} {subject.name}" if subject.colour else subject.name
     several = counted(name, "", subject.count, animal=False) if subject.count else None
     name = several[0] if several else name
-    said = f"{article(name)} {name}".strip()
-    return said if style is None else f"{said}, {STYLE_WORDS[style][0]} style"
+    text = f"{article(name)} {name}".strip()
+    return text if style is None else f"{text}, {STYLE_WORDS[style][0]} style"
 
 
 def open_caption(subject: Subject, language: str, style: str | None, rng: random.Random) -> str:
@@ -90,10 +90,10 @@ def open_caption(subject: Subject, language: str, style: str | None, rng: random
     suffix = SUFFIXES[language]
     kind = rng.choices(("short", "tagged", "sentence", "free", "mixed"), (3.5, 2.5, 6.5, 5, 0.6))[0]
     rule = kind if kind == "mixed" else kind + suffix
-    said = _Speaker(subject, rng).say(rule)
+    text = _Speaker(subject, rng).say(rule)
     if style is not None:
-        said = _styled(said, style, language, rng)
-    return _typed(said, rng)
+        text = _styled(text, style, language, rng)
+    return _with_slips(text, rng)
 
 
 @dataclass
@@ -115,8 +115,8 @@ class _Speaker:
         self.depth -= 1
         return text
 
-    def _slot(self, found: re.Match[str]) -> str:
-        before, rule, maybe = found.groups()
+    def _slot(self, match: re.Match[str]) -> str:
+        before, rule, maybe = match.groups()
         if maybe and self.rng.random() < 0.5:
             return ""
         return f"{before}{self.say(rule)}"
@@ -171,34 +171,34 @@ class _Speaker:
         return f"{first}{adjectives}{colour}{subject.name_zh}{last}"
 
 
-def _styled(said: str, style: str, language: str, rng: random.Random) -> str:
+def _styled(text: str, style: str, language: str, rng: random.Random) -> str:
     """A sentence with words for a style."""
-    told = language if rng.random() < 0.96 else rng.choice(("en", "zh"))
-    suffix = SUFFIXES[told]
+    story = language if rng.random() < 0.96 else rng.choice(("en", "zh"))
+    suffix = SUFFIXES[story]
     words = rng.choice(grammar()[f"style{suffix}.{style}"])
     form = rng.choice(grammar()[f"styled{SUFFIXES[language]}"])
-    return form.replace("{style}", words).replace("{x}", said)
+    return form.replace("{style}", words).replace("{x}", text)
 
 
-def _typed(said: str, rng: random.Random) -> str:
+def _with_slips(text: str, rng: random.Random) -> str:
     """As fingers type it: articles by the next word or missing, letters of any case, now and then a slip."""
     missing = rng.random() < 0.08
-    said = re.sub(r"@ (\w+)", lambda found: _with_article(found[1], missing), said)
-    said = re.sub(r"  +", " ", said).replace(" ,", ",").strip()
+    text = re.sub(r"@ (\w+)", lambda match: _with_article(match[1], missing), text)
+    text = re.sub(r"  +", " ", text).replace(" ,", ",").strip()
     case = rng.random()
     if case < 0.12:
-        said = said[:1].upper() + said[1:]
+        text = text[:1].upper() + text[1:]
     elif case < 0.16:
-        said = said.upper()
+        text = text.upper()
     elif case < 0.3:
-        said = said.lower()
+        text = text.lower()
     elif case < 0.34:
-        said = said.title()
+        text = text.title()
     if rng.random() < 0.12:
-        said = said.replace(", ", rng.choice((" ", ",", " , ", "; ", " and ")))
+        text = text.replace(", ", rng.choice((" ", ",", " , ", "; ", " and ")))
     if rng.random() < 0.1:
-        said += rng.choice((".", "!", "...", "!!", ",", " :)"))
-    return _slip(said, rng) if rng.random() < 0.07 else said
+        text += rng.choice((".", "!", "...", "!!", ",", " :)"))
+    return _slip(text, rng) if rng.random() < 0.07 else text
 
 
 def _with_article(word: str, missing: bool) -> str:
@@ -206,16 +206,16 @@ def _with_article(word: str, missing: bool) -> str:
     return f"{before} {word}" if before else word
 
 
-def _slip(said: str, rng: random.Random) -> str:
+def _slip(text: str, rng: random.Random) -> str:
     """A letter doubled, dropped or swapped with the next, within a word of four letters or more."""
-    words = list(re.finditer(r"[A-Za-z]{4,}", said))
+    words = list(re.finditer(r"[A-Za-z]{4,}", text))
     if not words:
-        return said
+        return text
     word = rng.choice(words)
     place = rng.randrange(word.start() + 1, word.end() - 1)
-    here, after = said[place], said[place + 1]
+    here, after = text[place], text[place + 1]
     slipped = rng.choice((here + here + after, after, after + here))
-    return said[:place] + slipped + said[place + 2 :]
+    return text[:place] + slipped + text[place + 2 :]
 
 
 def _invented(rng: random.Random) -> str:

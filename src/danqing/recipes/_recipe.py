@@ -64,10 +64,19 @@ class TrainRequest:
     device: str = "auto"
     progress: ProgressCallback = no_progress
 
-    def train(self, objective: Objective, options: TrainOptions, run: Path | None = None) -> None:
-        """Train an objective on the device of the request, in `run` or else in its folder."""
+    def train(
+        self,
+        objective: Objective,
+        options: TrainOptions,
+        run: Path | None = None,
+        look: Callable[[int], None] | None = None,
+    ) -> None:
+        """Train an objective on the device of the request, in `run` or else in its folder.
+
+        look: called with the step each time that a sheet is painted.
+        """
         place = self.run if run is None else run
-        Trainer(objective, replace(options, device=self.device), place).train(self.progress)
+        Trainer(objective, replace(options, device=self.device), place).train(self.progress, look)
 
     def train_adversarial(self, task: GanTask, options: AdversarialOptions) -> LatentGenerator:
         """Train a GAN on the device that was asked for; gives the averaged generator."""

@@ -1,8 +1,8 @@
-"""Teaching a text tower open wording, without a picture: what the UNet hears is what is compared.
+"""Teaching a text tower open wording, without a picture: compared is what the UNet makes of both.
 
-Of "once upon a time a cat lived by the sea" the tower learns to say what it says of "a cat". The two have few
-tokens in common, so no states are compared but what the UNet's cross-attention makes of them: for queries
-that it has really asked, the output of every layer, and the pooled state that goes to its time embedding. The
+"once upon a time a cat lived by the sea" shall have the effect of "a cat". The two have few tokens in common,
+so their states are not compared, but what the UNet's cross-attention makes of them: for queries from real
+paintings, the output of every layer, and the pooled state that goes to its time embedding. The
 teacher is the tower as it was (distillation as in arXiv 1503.02531, by attention as in arXiv 2002.10957).
 """
 
@@ -41,7 +41,7 @@ PROBES = (
     "一只可爱的小兔子在草地上，3D风格",
     "once upon a time there was a very old house living by the sea",
 )
-PADS = 6  # computed by the teacher; the rest differ by a thousandth of the variance in what is heard
+PADS = 6  # computed by the teacher; the rest differ by a thousandth of the variance of the outputs
 SAY = {"en": captions.english, "zh": captions.chinese}
 
 
@@ -50,7 +50,7 @@ class WordingOptions:
     """Shares of the batch and weights of the loss.
 
     plain: captions that stay as they are. synonyms: of the open sentences whose subject has another name.
-    pooled: weight of the pooled state. queries: asked of each layer in each step. bank: kept of each layer.
+    pooled: weight of the pooled state. queries: of each layer in each step. bank: queries kept of each layer.
     """
 
     plain: float = 0.35
@@ -63,7 +63,7 @@ class WordingOptions:
 class WordingObjective(Objective):
     """Trains the painter's text tower on pairs of an open sentence and its plain caption.
 
-    lexicon: further words for things, in both languages. The UNet is asked once what it asks, and is frozen.
+    lexicon: further words for things, in both languages. The UNet gives its queries once, and is frozen.
     """
 
     def __init__(
@@ -78,37 +78,36 @@ class WordingObjective(Objective):
         self._lexicon, self._styles = lexicon, list(painter.card.styles)
         self._unet = painter.modules["unet"].requires_grad_(False).eval()
         self._layers = cross_attention(self._unet)
-        self._bank = self._asked()
+        self._bank = self._collect_queries()
         self._spread = self._spreads()
 
     def place(self, device: torch.device) -> None:
         """The whole painter, by which sheets are painted, and the queries."""
         super().place(device)
         self.painter.place(device)
-        self._bank = [asked.to(device) for asked in self._bank]
+        self._bank = [queries.to(device) for queries in self._bank]
         self._spread = [spread.to(device) for spread in self._spread]
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Ids of plain captions and of what is said instead, int64 [n L], and which queries to ask [q]."""
+        """Ids of plain captions and of of open sentences, int64 [n L], and which queries to take [q]."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self.pair(words) for _ in range(size)]
         chosen = torch.randint(self.options.bank, (self.options.queries,), generator=rng)
-        known, said = (self.ids([pair[side] for pair in pairs]) for side in (0, 1))
-        return {"known": known, "said": said, "queries": chosen}
+        plain, open_ = (self.ids([pair[side] for pair in pairs]) for side in (0, 1))
+        return {"plain": plain, "open": open_, "queries": chosen}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """How far the layers' hearing and the pooled state differ; 1: as for another caption at random."""
+        """How far the layers' outputs and the pooled state differ; 1: as for another caption at random."""
         with torch.no_grad():
-            known = self._taught(batch["known"])
-            wanted = self.heard(known, batch["queries"])
-        said = self.model(input_ids=batch["said"]).last_hidden_state
-        found = self.heard(said, batch["queries"])
+            targets = self.outputs(self._taught(batch["plain"]), batch["queries"])
+        states = self.model(input_ids=batch["open"]).last_hidden_state
+        outputs = self.outputs(states, batch["queries"])
         errors = [
             F.mse_loss(one.float(), other.float()) / spread
-            for one, other, spread in zip(found, wanted, self._spread, strict=True)
+            for one, other, spread in zip(outputs, targets, self._spread, strict=True)
         ]
-        heard, pooled = torch.stack(errors[:-1]).mean(), errors[-1]
-        return {"loss": heard + self.options.pooled * pooled, "heard": heard, "pooled": pooled}
+        attention, pooled = torch.stack(errors[:-1]).mean(), errors[-1]
+        return {"loss": attention + self.options.pooled * pooled, "attention": attention, "pooled": pooled}
 
     def _taught(self, ids: Tensor) -> Tensor:
         """The teacher's states [n L d]; pads far behind the words are all alike, and computed once."""
@@ -118,17 +117,17 @@ class WordingObjective(Objective):
         states: Tensor = self._teacher(input_ids=near).last_hidden_state
         return torch.cat([states, states[:, -1:].expand(-1, ids.shape[1] - near.shape[1], -1)], dim=1)
 
-    def heard(self, states: Tensor, queries: Tensor) -> list[Tensor]:
+    def outputs(self, states: Tensor, queries: Tensor) -> list[Tensor]:
         """What the UNet makes of states [n L d]: each layer [n q c] for its queries [q]; the pooled [n t]."""
         layers = [
-            attended(layer, asked[queries], states)
-            for layer, asked in zip(self._layers, self._bank, strict=True)
+            attended(layer, bank[queries], states)
+            for layer, bank in zip(self._layers, self._bank, strict=True)
         ]
         pooled: Tensor = self._unet.get_submodule("add_embedding")(states)
         return [*layers, pooled]
 
     def pair(self, rng: random.Random) -> tuple[str, str]:
-        """A plain caption, and what is said instead: an open sentence, or the same."""
+        """A plain caption, and an open sentence for it, or the same."""
         draw, language = rng.random(), rng.choice(("en", "zh"))
         if draw < 0.04:
             return "", ""
@@ -136,17 +135,17 @@ class WordingObjective(Objective):
         thing, name_zh = rng.choice(list(vocabulary().items()))
         if draw < self.options.plain:
             return self._rehearsed(thing, name_zh, language, style, rng)
-        subject = self._dressed(Subject(thing, thing, name_zh), style, rng)
-        known = plain_caption(subject, language, style)
+        subject = self._with_attributes(Subject(thing, thing, name_zh), style, rng)
+        plain = plain_caption(subject, language, style)
         if rng.random() < self.options.synonyms:
             subject = self._renamed(subject, language, rng)
-        return known, open_caption(subject, language, style, rng)
+        return plain, open_caption(subject, language, style, rng)
 
     def _rehearsed(
         self, thing: str, name_zh: str, language: str, style: str | None, rng: random.Random
     ) -> tuple[str, str]:
         """A caption as the UNet has met it, of a thing or a scene; the thing may have another name."""
-        subject = self._dressed(Subject(thing, thing, name_zh), style, rng, share=0.35)
+        subject = self._with_attributes(Subject(thing, thing, name_zh), style, rng, share=0.35)
         seed = rng.random()
         if subject.colour is None and subject.count is None and rng.random() < 0.12:
             other, other_zh = rng.choice(list(vocabulary().items()))
@@ -155,16 +154,16 @@ class WordingObjective(Objective):
                 "en": f"{thing} {place} {captions.article(other)} {other}".replace("  ", " "),
                 "zh": f"{name_zh}在{other_zh}{PLACES[place][0]}",
             }
-            known = SAY[language](placed[language], style, random.Random(seed))
-            return known, known
+            caption = SAY[language](placed[language], style, random.Random(seed))
+            return caption, caption
         names = [
             plain_caption(one, language, None).removeprefix(f"{captions.article(one.name)} ")
             for one in (subject, self._renamed(subject, language, rng))
         ]
-        known, anew = (SAY[language](name, style, random.Random(seed)) for name in names)
-        return (known, known) if rng.random() < 0.4 else (known, anew)
+        plain, anew = (SAY[language](name, style, random.Random(seed)) for name in names)
+        return (plain, plain) if rng.random() < 0.4 else (plain, anew)
 
-    def _dressed(
+    def _with_attributes(
         self, subject: Subject, style: str | None, rng: random.Random, share: float = 0.25
     ) -> Subject:
         """With a colour or a number, where pictures have been learned from that have them."""
@@ -189,26 +188,27 @@ class WordingObjective(Objective):
 
     @torch.no_grad()
     def accuracy(self, language: str, count: int = 480, seed: int = 1) -> float:
-        """Share of open sentences whose pooled state and hearing are nearest to the plain caption's thing."""
+        """Share of open sentences whose outputs are nearest to those of the right plain caption."""
         rng, names = random.Random(seed), vocabulary()
         subjects = [Subject(thing, thing, zh) for thing, zh in names.items()]
         style = self._styles[0]
         plain = [plain_caption(one, language, style) for one in subjects]
-        told = [rng.randrange(len(subjects)) for _ in range(count)]
-        said = [open_caption(subjects[k], language, style, rng) for k in told]
-        known, found = self._signature(self._teacher, plain), self._signature(self.model.eval(), said)
-        nearest = torch.cdist(found, known).argmin(dim=1).tolist()
-        return float(sum(one == other for one, other in zip(nearest, told, strict=True)) / count)
+        chosen = [rng.randrange(len(subjects)) for _ in range(count)]
+        sentences = [open_caption(subjects[k], language, style, rng) for k in chosen]
+        targets = self._signature(self._teacher, plain)
+        outputs = self._signature(self.model.eval(), sentences)
+        nearest = torch.cdist(outputs, targets).argmin(dim=1).tolist()
+        return float(sum(one == other for one, other in zip(nearest, chosen, strict=True)) / count)
 
     def _signature(self, model: nn.Module, texts: Sequence[str]) -> Tensor:
-        """All that the UNet hears of texts on a few queries, [n s], scaled by its spread."""
-        asked = torch.arange(0, self.options.bank, max(1, self.options.bank // 16), device=self.device)
+        """All that the UNet makes of texts on a few queries, [n s], scaled by its spread."""
+        queries = torch.arange(0, self.options.bank, max(1, self.options.bank // 16), device=self.device)
         parts = []
         for ids in torch.split(self.ids(texts).to(self.device), 128):
-            heard = self.heard(model(input_ids=ids).last_hidden_state, asked)
+            outputs = self.outputs(model(input_ids=ids).last_hidden_state, queries)
             scaled = [
                 part.flatten(1) / (spread * part[0].numel()).sqrt()
-                for part, spread in zip(heard, self._spread, strict=True)
+                for part, spread in zip(outputs, self._spread, strict=True)
             ]
             parts.append(torch.cat(scaled, dim=1))
         return torch.cat(parts)
@@ -216,7 +216,7 @@ class WordingObjective(Objective):
     def sheet(self) -> Image.Image:
         """What the painter paints of a few sentences."""
         return sheet_of(
-            torch.cat([paint_pixels(self.painter, said, Seeds([0])) for said in PROBES]), columns=4
+            torch.cat([paint_pixels(self.painter, probe, Seeds([0])) for probe in PROBES]), columns=4
         )
 
     def export(self, folder: Path) -> None:
@@ -230,7 +230,7 @@ class WordingObjective(Objective):
         return ids
 
     @torch.no_grad()
-    def _asked(self, pictures: int = 64) -> list[Tensor]:
+    def _collect_queries(self, pictures: int = 64) -> list[Tensor]:
         """Queries [bank c] of each layer, from noise at random times under random plain captions."""
         rng = random.Random(0)
         noise = Generator().manual_seed(0)
@@ -240,10 +240,10 @@ class WordingObjective(Objective):
         ]
         states = self._teacher(input_ids=self.ids(texts).to(self.device)).last_hidden_state
         latents, times = self._noised(states, noise)
-        with overheard(self._layers) as asked:
+        with recorded_queries(self._layers) as recorded:
             self._unet(latents, times, encoder_hidden_states=states)
         kept = []
-        for queries in asked:
+        for queries in recorded:
             flat = queries.flatten(0, 1)
             kept.append(flat[torch.randint(len(flat), (self.options.bank,), generator=noise)].clone())
         return kept
@@ -254,19 +254,19 @@ class WordingObjective(Objective):
         shape = (len(states), config.in_channels, config.sample_size, config.sample_size)
         times = torch.randint(20, 1000, (len(states),), generator=noise)
         start, fresh = torch.randn(shape, generator=noise), torch.randn(shape, generator=noise)
-        # one look from pure noise gives v = -x0 there: a blurred picture, enough to ask about
+        # one call at pure noise gives v = -x0: a blurred picture, good enough for queries
         v = self._unet(start, torch.full_like(times, 999), encoder_hidden_states=states)[0]
         angle = times.float().div(1000).mul(torch.pi / 2)[:, None, None, None]
         return angle.cos() * -v + angle.sin() * fresh, times
 
     @torch.no_grad()
     def _spreads(self, texts: int = 256) -> list[Tensor]:
-        """How much what is heard varies from caption to caption, a number for each of `heard`."""
+        """How much the outputs vary from caption to caption, a number for each of `outputs`."""
         rng = random.Random(1)
-        said = [self.pair(rng)[0] for _ in range(texts)]
-        states = self._teacher(input_ids=self.ids(said).to(self.device)).last_hidden_state
+        captions_ = [self.pair(rng)[0] for _ in range(texts)]
+        states = self._teacher(input_ids=self.ids(captions_).to(self.device)).last_hidden_state
         every = torch.arange(0, self.options.bank, max(1, self.options.bank // 64), device=self.device)
-        return [2 * part.float().var(dim=0).mean() for part in self.heard(states, every)]
+        return [2 * part.float().var(dim=0).mean() for part in self.outputs(states, every)]
 
 
 def cross_attention(unet: nn.Module) -> list[Attention]:
@@ -275,26 +275,26 @@ def cross_attention(unet: nn.Module) -> list[Attention]:
 
 
 def attended(layer: Attention, queries: Tensor, states: Tensor) -> Tensor:
-    """What a layer adds to a picture that asks `queries` [q c] of states [n L d], [n q c]."""
+    """Output [n q c] of a layer for `queries` [q c] over states [n L d]."""
 
     def parted(vectors: Tensor) -> Tensor:  # [... m c] -> [... heads m c / heads]
         return vectors.view(*vectors.shape[:-1], layer.heads, -1).transpose(-3, -2)
 
     keys, values = parted(layer.to_k(states)), parted(layer.to_v(states))
-    asked = parted(queries).to(keys.dtype) * layer.scale
+    scaled = parted(queries).to(keys.dtype) * layer.scale
     # by hand: the fused function's backward pass takes five times as long on a CPU
-    found = (asked @ keys.transpose(-1, -2)).softmax(dim=-1).to(values.dtype) @ values
-    out: Tensor = layer.to_out[0](found.transpose(1, 2).flatten(2))
+    mixed = (scaled @ keys.transpose(-1, -2)).softmax(dim=-1).to(values.dtype) @ values
+    out: Tensor = layer.to_out[0](mixed.transpose(1, 2).flatten(2))
     return out
 
 
 @contextmanager
-def overheard(layers: Sequence[Attention]) -> Iterator[list[Tensor]]:
-    """The queries [n p c] that layers ask, in their order, once the block has run."""
-    asked: dict[int, Tensor] = {}
+def recorded_queries(layers: Sequence[Attention]) -> Iterator[list[Tensor]]:
+    """The queries [n p c] of layers, in their order, once the block has run."""
+    recorded: dict[int, Tensor] = {}
     kept: list[Tensor] = []
     hooks = [
-        layer.to_q.register_forward_hook(lambda _m, _i, out, k=k: asked.__setitem__(k, out.detach()))
+        layer.to_q.register_forward_hook(lambda _m, _i, out, k=k: recorded.__setitem__(k, out.detach()))
         for k, layer in enumerate(layers)
     ]
     try:
@@ -302,4 +302,4 @@ def overheard(layers: Sequence[Attention]) -> Iterator[list[Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
-        kept.extend(asked[k] for k in sorted(asked))
+        kept.extend(recorded[k] for k in sorted(recorded))
