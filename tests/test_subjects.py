@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danqing.apps import Session
+from danqing.apps._registry import find_app
+from danqing.core.errors import BadBrief
 from danqing.data.subjects import find_subject
 from danqing.data.vocabulary import vocabulary
 from danqing.data.ways import grammar
@@ -83,11 +87,11 @@ def test_it_needs_no_torch() -> None:
 
 def test_a_prompt_about_something_else_is_noted_and_strict_stops() -> None:
     """In the prompt's language; the shipped painter alone has a list of its things."""
-    values = {"model": "stickers", "seed": 1}
 
-    def notes(prompt: str, **more: object) -> tuple[str, ...]:
-        app = find_app("paint")
-        return app.prepare({"prompt": prompt, **values, **more}, Session()).notes
+    def notes(prompt: str, model: str = "stickers", **fields: object) -> tuple[str, ...]:
+        values = {"prompt": prompt, "model": model, "seed": 1, **fields}
+        inputs: Any = find_app("paint").parse(values, Session())
+        return inputs.notes
 
     assert notes("a cathedral") == ("this model has not learned 'cathedral': nearest are house, tent, train",)
     assert notes("大教堂，3D风格") == ("这个模型没有学过“大教堂”，最接近的是：房子、帐篷、火车",)
