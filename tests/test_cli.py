@@ -299,7 +299,8 @@ def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: b
     words = shlex.split(command_line(brief))
     command = cli._load("paint")
     found = command.make_context("paint", words[2:]).params
-    ours = {name: value for name, value in found.items() if value is not None and name != "prompt"}
+    names = Brief.model_fields.keys() - {"prompt"}
+    ours = {name: value for name, value in found.items() if value is not None and name in names}
     assert Brief.of(" ".join(found["prompt"]), **ours).completed() == brief
 
 
