@@ -1,6 +1,6 @@
 """Is the thing painted that a sentence is about? `python benchmarks/wording.py table A`.
 
-`table` is the one of issue 18: thirty things in a dozen wordings. `A` and `B` are the two halves of
+`table` is thirty things in a dozen wordings. `A` and `B` are the two halves of
 `wording.txt`, written by hand; B is for the last measurement. Pictures are painted at native size in few
 steps, prompt k with seed k; the judge, a classifier that no painter was trained with, says what they show.
 Intervals: 95 %, bootstrap over the prompts.

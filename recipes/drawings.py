@@ -1,6 +1,6 @@
 """How many drawings there are of each thing to learn next: `python recipes/drawings.py`, half a minute.
 
-Reads `src/danqing/data/wide_vocabulary.txt`, fetches the drawing sets with npm and writes
+Reads `recipes/wide_vocabulary.txt`, fetches the drawing sets with npm and writes
 `recipes/drawings.tsv`: a thing a row, a set a column, 1 where the set draws it. Besides the sets that the
 shipped painter learned from, there are three that draw the same things in styles of their own.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 
 from danqing.data.sources import (
@@ -29,7 +28,7 @@ FURTHER = (
     Source("fxemoji", "@iconify-json/fxemoji@1.2.2", "Apache-2.0", "Mozilla, FxEmojis"),
     Source("gradient", "@iconify-json/fluent-emoji@1.2.7", "MIT", "Microsoft, Fluent Emoji"),
 )
-WIDE = "wide_vocabulary.txt"
+WIDE = Path(__file__).with_name("wide_vocabulary.txt")
 SIDE = 16  # pixels: enough to know that there is a drawing
 
 
@@ -55,8 +54,7 @@ def main() -> None:
 
 def concepts(cache: Path) -> list[Concept]:
     """The things of the wide vocabulary, in its order."""
-    with resources.as_file(resources.files("danqing.data") / WIDE) as path:
-        labels, renamed = read_vocabulary(path)
+    labels, renamed = read_vocabulary(WIDE)
     found = {each.label: each for each in read_concepts(unpacked(EMOJIBASE, cache), renamed)}
     return [found[label] for label in labels]
 

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from danqing.data.sources import read_vocabulary
 from danqing.data.vocabulary import vocabulary
 
-WIDE = resources.files("danqing.data") / "wide_vocabulary.txt"
+WIDE = Path(__file__).parents[1] / "recipes" / "wide_vocabulary.txt"
 WANTED = {
     *("castle", "robot", "noodles", "laptop", "violin", "phoenix", "unicorn", "bamboo", "lotus", "wizard"),
     *("bed", "chair", "doctor", "teacher", "volcano", "helicopter", "microscope", "kite", "piano"),

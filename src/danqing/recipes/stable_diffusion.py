@@ -9,7 +9,7 @@ The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the pre
 channels; the run was stopped and continued with another number of steps (9,000, 4,200, 5,400, 5,000), so its
 learning rate is no one cosine. Then further on 16 channels, with 5,500 steps to step 1,500 and 6,500 until it
 was stopped at step 6,000. Then further again with the CLIP of 2,400 steps, scenes and canvases that are not
-square: 15,500 steps, in five sittings, with scenes seven pictures in ten for the first 7,500 of them.
+square: 15,500 steps, in five runs, with scenes seven pictures in ten for the first 7,500 of them.
 """
 
 from __future__ import annotations

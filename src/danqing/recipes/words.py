@@ -3,7 +3,7 @@
 Data: what the painter learned from, scenes too; only the captions are read. No picture is seen and the UNet
 stays as it is. One word in fifty is left out, to tell what an unknown word becomes.
 
-The shipped tower: 16,000 steps in five sittings, each a cosine of its own, then 6,500 of a sixth, then 6,000
+The shipped tower: 16,000 steps in five runs, each a cosine of its own, then 6,500 of a sixth, then 6,000
 with its token embeddings frozen (`recipes/NOTES.md`).
 """
 
