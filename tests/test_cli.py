@@ -177,9 +177,9 @@ def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_copy_without_models_says_so(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("danqing.families._open.shipped", dict)
-    monkeypatch.setattr("danqing.weights.shipped.shipped", dict)
     monkeypatch.setattr("danqing.interfaces.cli.models.shipped", dict)
     monkeypatch.setattr("danqing.apps._session.shipped", dict)
+    monkeypatch.setattr("danqing.weights.shipped.shipped", dict)  # last: the others import it
     told = "unknown model 'stickers': none came with this copy, so give a folder of weights or a .safetensors"
     told += " file"
     assert ask("paint", "a cat").err == f"danqing: {told}\n"
@@ -326,6 +326,17 @@ def test_models_reads_cards_only(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> N
         "alpha",
     ):
         assert fact in listed
+
+
+def test_models_lists_the_things_that_one_has_learned(ask: Ask) -> None:
+    answer = ask("models", "--words", "stickers")
+    assert answer.err == ""
+    listed = answer.out.splitlines()
+    assert len(listed) == 120
+    assert "dog 狗" in listed
+    refused = ask("models", "--words", "gan")
+    assert refused.code != 0
+    assert "--words gan: there is no list of what it has learned; there is of stickers" in refused.err
 
 
 @pytest.mark.parametrize(

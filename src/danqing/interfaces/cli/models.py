@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from danqing.core.card import Card, read_card
+from danqing.core.errors import BadBrief
+from danqing.data.vocabulary import vocabulary
 from danqing.weights.shipped import shipped
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def models() -> None:
+
+def models(
+    words: Annotated[
+        str, typer.Option(help="List the things that this model has learned, in English and Chinese.")
+    ] = "",
+) -> None:
     """List the models that came with danqing and what each can paint.
 
     A folder of weights, or one file, can be used too: danqing paint "a cat" --model PLACE
@@ -14,6 +27,23 @@ def models() -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    if words:
+        _list_things(words, console)
+    else:
+        _list_models(console)
+
+
+def _list_things(model: str, console: Console) -> None:
+    names = [name for name, folder in shipped().items() if read_card(folder).listed_things]
+    if model not in names:
+        raise BadBrief(
+            f"--words {model}: there is no list of what it has learned; there is of {', '.join(names)}"
+        )
+    for thing, chinese in vocabulary().items():
+        console.print(f"{thing} {chinese}")
+
+
+def _list_models(console: Console) -> None:
     folders = shipped()
     if not folders:
         console.print("no models are shipped with this copy; paint with --model FOLDER")
