@@ -204,7 +204,7 @@ def test_the_whole_data_set(cache, tmp_path):
     assert styles == [*drawn, *FILTERS, "blob", "twemoji"]
     china = next(row for row in data.rows if row["file_name"] == "porcelain/train.png")
     assert (china["text"], china["text_zh"]) == ("train, blue and white porcelain style", "火车，青花瓷风格")
-    assert china["synonyms"] == ["locomotive"]
+    assert china["synonyms"] == ["locomotive", "steam train", "railway"]
     assert china["synonyms_zh"][0] == "列车"
     assert (china["licence"], china["source"]) == ("Apache-2.0", "@iconify-json/noto@1.2.9")
 
