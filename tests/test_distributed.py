@@ -35,7 +35,9 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert launch(str(tmp_path / "two"), "stop") != 0
     assert launch(str(tmp_path / "two")) == 0
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert {"diffusion", "gan", "stylegan", "ddpm", "imagen base", "dalle1 tokens"} <= set(names)
+    assert {"diffusion", "gan", "stylegan", "ddpm", "ddpm uneven", "imagen base", "dalle1 tokens"} <= set(
+        names
+    )
     for name in names:
         one, two = (losses(tmp_path / folder / name) for folder in ("one", "two"))
         assert len(one) == 3

@@ -42,9 +42,10 @@ class Processes:
     def rows_of(self, batch: Batch, size: int) -> Batch:
         """The share of a global batch of `size` rows: every n-th row, for n processes.
 
-        Tensors that do not have a row for each picture are kept whole.
+        Tensors that do not have a row for each picture are kept whole. A batch that cannot be shared equally
+        goes whole to every process: a mean over unequal shares would not be that of the batch.
         """
-        if not self.several:
+        if not self.several or size % self._state.num_processes:
             return batch
         mine = slice(self._state.process_index, None, self._state.num_processes)
         return {
