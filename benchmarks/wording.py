@@ -28,7 +28,7 @@ from danqing.families import open_painter
 from danqing.nets.judge import Judge
 from danqing.training.sheets import sheet_of
 
-ASKED = Path(__file__).with_name("wording.txt")
+PROMPTS = Path(__file__).with_name("wording.txt")
 TABLE = (
     "{a}, 3d style",
     "{a}",
@@ -47,7 +47,7 @@ STEP = 4  # every fourth thing of 120: thirty
 
 
 @dataclass(frozen=True)
-class Asked:
+class Case:
     """A prompt with what it should paint; style is `-` where none is asked for."""
 
     kind: str
@@ -66,31 +66,31 @@ def main() -> None:
     parser.add_argument("--tower", type=Path, help="a text tower's folder, instead of the model's own")
     parser.add_argument("--misses", action="store_true", help="tell what was painted instead")
     parser.add_argument("--sheet", type=Path, help="where to draw all pictures, in the order of the prompts")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
-    painter = open_painter(asked.model)
-    if asked.tower is not None:
+    painter = open_painter(arguments.model)
+    if arguments.tower is not None:
         model = painter.text.model  # type: ignore[attr-defined]
-        model.load_state_dict(type(model).from_pretrained(asked.tower).state_dict())
+        model.load_state_dict(type(model).from_pretrained(arguments.tower).state_dict())
     options = {"fast": True, "native": True, "background": "transparent", "painter": painter}
-    for what in asked.what:
-        wanted = SETS[what]()
-        images = [_painted(one.prompt, seed=k, **options) for k, one in enumerate(wanted)]
-        found = _named(judge, images)
-        report(what, wanted, found)
-        if asked.misses:
-            for one, (thing, style) in zip(wanted, found, strict=True):
+    for what in arguments.what:
+        cases = SETS[what]()
+        images = [_painted(one.prompt, seed=k, **options) for k, one in enumerate(cases)]
+        answers = _named(judge, images)
+        report(what, cases, answers)
+        if arguments.misses:
+            for one, (thing, style) in zip(cases, answers, strict=True):
                 if one.thing != thing:
                     print(f"  {one.kind}: {one.prompt!r} gave {thing} in {style}, not {one.thing}")
-        if asked.sheet is not None:
-            sheet_of(torch.stack([from_pil(image) for image in images]), columns=20).save(asked.sheet)
+        if arguments.sheet is not None:
+            sheet_of(torch.stack([from_pil(image) for image in images]), columns=20).save(arguments.sheet)
 
 
-def report(what: str, wanted: Sequence[Asked], found: Sequence[tuple[str, str]]) -> None:
+def report(what: str, cases: Sequence[Case], answers: Sequence[tuple[str, str]]) -> None:
     """A line for each kind: how many things are right, the share with its interval, and the styles."""
-    kinds = [*dict.fromkeys(one.kind for one in wanted), "all"]
+    kinds = [*dict.fromkeys(one.kind for one in cases), "all"]
     for kind in kinds:
-        both = [(one, got) for one, got in zip(wanted, found, strict=True) if kind in (one.kind, "all")]
+        both = [(one, got) for one, got in zip(cases, answers, strict=True) if kind in (one.kind, "all")]
         right = [one.thing == got[0] for one, got in both]
         styled = [one.style == got[1] for one, got in both if one.style != "-"]
         low, high = interval(right)
@@ -101,9 +101,9 @@ def report(what: str, wanted: Sequence[Asked], found: Sequence[tuple[str, str]])
 
 def interval(right: Iterable[bool], draws: int = 2000) -> tuple[float, float]:
     """95 % of the shares of samples drawn anew with replacement."""
-    told = np.asarray(list(right), float)
+    hits = np.asarray(list(right), float)
     rng = np.random.default_rng(0)
-    shares = told[rng.integers(len(told), size=(draws, len(told)))].mean(axis=1)
+    shares = hits[rng.integers(len(hits), size=(draws, len(hits)))].mean(axis=1)
     low, high = np.quantile(shares, (0.025, 0.975))
     return float(low), float(high)
 
@@ -127,10 +127,10 @@ def _named(judge: Judge, images: Sequence[Image.Image]) -> list[tuple[str, str]]
     return [(judge.config.concepts[thing], judge.config.styles[style]) for thing, style in pairs]
 
 
-def _table() -> list[Asked]:
+def _table() -> list[Case]:
     things = list(vocabulary().items())[::STEP]
     return [
-        Asked(form, name, "3d" if "3d" in form.lower() else "-", form.format(a=_a(name), x=name, zh=chinese))
+        Case(form, name, "3d" if "3d" in form.lower() else "-", form.format(a=_a(name), x=name, zh=chinese))
         for form in TABLE
         for name, chinese in things
     ]
@@ -140,12 +140,12 @@ def _a(name: str) -> str:
     return f"{article(name)} {name}".strip()
 
 
-def _half(name: str) -> list[Asked]:
-    rows = [line.split("\t") for line in ASKED.read_text("utf-8").splitlines() if not line.startswith("# ")]
-    return [Asked(kind, thing, style, prompt) for half, kind, thing, style, prompt in rows if half == name]
+def _half(name: str) -> list[Case]:
+    rows = [line.split("\t") for line in PROMPTS.read_text("utf-8").splitlines() if not line.startswith("# ")]
+    return [Case(kind, thing, style, prompt) for half, kind, thing, style, prompt in rows if half == name]
 
 
-SETS: dict[str, Callable[[], list[Asked]]] = {
+SETS: dict[str, Callable[[], list[Case]]] = {
     "table": _table,
     "A": lambda: _half("A"),
     "B": lambda: _half("B"),

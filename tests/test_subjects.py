@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from danqing.apps import Session
 from danqing.apps._registry import find_app
+from danqing.apps.paint import paint
 from danqing.core.errors import BadBrief
+from danqing.core.picture import Picture
 from danqing.data.subjects import find_subject
 from danqing.data.vocabulary import vocabulary
-from danqing.data.ways import grammar
+from danqing.data.wording_grammar import grammar
 
 
 @pytest.mark.parametrize("style", [None, "3d", "paper-cut", "ink-wash"])
@@ -99,3 +102,10 @@ def test_a_prompt_about_something_else_is_noted_and_strict_stops() -> None:
     assert notes("a cathedral", model="dalle1") == ()
     with pytest.raises(BadBrief, match="not learned 'cathedral': nearest are house, tent, train"):
         notes("a cathedral", strict=True)
+
+
+def test_the_picture_keeps_what_was_not_learned(tmp_path: Path) -> None:
+    painted = [paint(prompt, seed=1, fast=True, native=True) for prompt in ("a cathedral", "a cat")]
+    assert [picture.info.unlearned for [picture] in painted] == ["cathedral", ""]
+    [cathedral] = painted[0]
+    assert Picture.open(cathedral.save(tmp_path / "a.png")).info.unlearned == "cathedral"

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from danqing.data.captions import COUNTS
 from danqing.data.lexicon import Lexicon
 from danqing.data.scenes import COLOURS
-from danqing.data.ways import grammar, rare
 from danqing.data.wording import Subject, open_caption, plain_caption
+from danqing.data.wording_grammar import filler_words, grammar
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.training.trainer import Trainer, TrainOptions
-from danqing.training.wording import WordingObjective, WordingOptions, attended
+from danqing.training.wording import WordingObjective, WordingOptions, attention_output
 
 LEXICON: Lexicon = {"cat": (("kitty", "mouser"), ("猫咪",))}
 CAT = Subject("cat", "cat", "猫")
-MADE = {"np", "np_zh", "known", "known_zh", "rare", "rareword", "rare_zh", "style", "x"}
+MADE = {"np", "np_zh", "known", "known_zh", "filler", "fillerword", "filler_zh", "style", "x"}
 
 
 def objective() -> WordingObjective:
@@ -40,8 +40,8 @@ def test_every_rule_that_is_named_exists() -> None:
 
 
 def test_common_words_are_of_two_languages() -> None:
-    assert len(rare("en")) > 1000 < len(rare("zh"))
-    assert not {"cat", "style", "red"} & set(rare("en"))
+    assert len(filler_words("en")) > 1000 < len(filler_words("zh"))
+    assert not {"cat", "style", "red"} & set(filler_words("en"))
 
 
 @given(st.integers(0, 2**31), st.sampled_from(("en", "zh")), st.sampled_from((None, "3d", "ink-wash")))
@@ -90,7 +90,7 @@ def test_queries_hear_what_the_layer_would_say() -> None:
     states, picture = torch.randn(2, 7, layer.to_k.in_features), torch.randn(2, 5, layer.to_q.in_features)
     asked = layer.to_q(picture)
     expected = layer(picture, encoder_hidden_states=states)
-    found = torch.stack([attended(layer, asked[k], states[k : k + 1])[0] for k in range(2)])
+    found = torch.stack([attention_output(layer, asked[k], states[k : k + 1])[0] for k in range(2)])
     assert torch.allclose(found, expected, atol=1e-5)
 
 

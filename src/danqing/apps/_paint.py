@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from danqing.apps._generate import GenerateOptions, generate
 from danqing.apps._job import Job
@@ -18,14 +19,16 @@ from danqing.diffusion.samplers import SAMPLERS
 def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
     """See `paint.paint`."""
     if inputs.image is not None:
-        return _from_image(inputs, session, progress)
+        yield from _from_image(inputs, session, progress)
+        return
     brief = inputs.resolved
     if brief.sampler:
         SAMPLERS[brief.sampler]  # an unknown name is refused before seconds of opening
     options = GenerateOptions(
         session.painter(brief.model), adapter_files=session.adapter_files(), batch=inputs.batch
     )
-    return generate(brief, options, expanded=inputs.expanded, progress=progress)
+    for picture in generate(brief, options, expanded=inputs.expanded, progress=progress):
+        yield replace(picture, info=picture.info.model_copy(update={"unlearned": inputs.unlearned}))
 
 
 def _from_image(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:

@@ -120,7 +120,7 @@ def _note_unlearned(inputs: Paint, card: Card) -> None:
     Raises:
         BadBrief: it has not, and `strict` is on.
     """
-    if not card.listed_things or inputs.image is not None or inputs.adapters:
+    if not card.closed_vocabulary or inputs.image is not None or inputs.adapters:
         return
     subject = find_subject(inputs.prompt)
     if subject.name is not None or not subject.nearest:
@@ -132,7 +132,7 @@ def _note_unlearned(inputs: Paint, card: Card) -> None:
         line = f"this model has not learned {subject.phrase!r}: nearest are {', '.join(subject.nearest)}"
     if inputs.strict:
         raise BadBrief(line)
-    inputs.noted(line)
+    inputs.set_unlearned(subject.phrase, line)
 
 
 def _advice(inputs: Paint, brief: ResolvedBrief, parameters: Parameters) -> list[str]:

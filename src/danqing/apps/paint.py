@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from danqing.apps._inputs import GridInputs, ResolvedInputs
 from danqing.apps._prepare_paint import prepare_paint
@@ -45,6 +45,18 @@ class Paint(ResolvedInputs, GridInputs):
         description="pictures that go through the network at once: faster on a GPU, but not the same bytes",
         json_schema_extra={"unit": "pictures", "advanced": True},
     )
+
+    _unlearned: str = PrivateAttr(default="")
+
+    @property
+    def unlearned(self) -> str:
+        """What the prompt is about, where the model has not learned it; else empty."""
+        return self._unlearned
+
+    def set_unlearned(self, phrase: str, note: str) -> None:
+        """Note that the model has not learned what the prompt is about."""
+        self._unlearned = phrase
+        self.noted(note)
 
     @property
     def required_skills(self) -> frozenset[Can]:

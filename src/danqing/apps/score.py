@@ -38,7 +38,7 @@ class Score(AppInputs):
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Score:  # noqa: ARG001
-    """The inputs, with the words and the pictures told apart."""
+    """The inputs, with words and pictures separated."""
     from danqing.apps._parse import validate
 
     if not values.get("pictures"):

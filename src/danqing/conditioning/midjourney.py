@@ -1,9 +1,9 @@
-"""Midjourney's three tastes, as functions of what a painter is conditioned on.
+"""Midjourney's stylize, chaos and weird, as functions of what a painter is conditioned on.
 
 stylize scales the guidance: how strongly the words shape the picture. chaos turns each picture's token states
 by an angle of its own, weird turns all of them the same way. Turning keeps the length of every state, so
 that the network sees what it could have been given. At stylize 100, chaos 0 and weird 0 nothing is computed,
-so the numbers are those of a painter that has no taste.
+so the picture is the same as without them.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Fast(BaseModel):
     steps: int
     guidance: float = 1.0
     sampler: str = "lcm"
-    adapter: str = Field(default="", description="of its own, worn for that; empty where it needs none")
+    adapter: str = Field(default="", description="of its own, attached for that; empty where it needs none")
 
 
 class Card(BaseModel):
@@ -59,7 +59,7 @@ class Card(BaseModel):
     fast: Fast | None = Field(default=None, description="how it paints in few steps; None = it cannot")
     can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
     led_by: str = Field(default="words", description="how words reach it: words, names it knows, or CLIP")
-    listed_things: bool = Field(
+    closed_vocabulary: bool = Field(
         default=False, description="it has learned the things of `data.vocabulary` and no others"
     )
     styles: dict[str, str] = Field(

@@ -161,7 +161,7 @@ class Sampling(Request):
 
 
 class Midjourney(Request):
-    """Midjourney's parameters of taste; see `conditioning.midjourney`."""
+    """Midjourney's parameters for how far to leave the prompt; see `conditioning.midjourney`."""
 
     GROUP: ClassVar[str] = "look"
 

@@ -1,4 +1,4 @@
-"""What a picture says of itself: A1111's `parameters` text for other programs, our JSON to repaint from.
+"""Metadata in a picture's file: A1111's `parameters` text for other programs, our JSON to repaint from.
 
 The A1111 text is the one every gallery reads; it is lossy where its readers are fragile. The JSON is exact.
 """
@@ -30,6 +30,9 @@ class Info(BaseModel):
         default="", description="words that did not fit the text tower, or that name nothing a model knows"
     )
     chosen: str = Field(default="", description="the prompt with its wildcards chosen, where it has any")
+    unlearned: str = Field(
+        default="", description="what the prompt is about, where the model has not learned it"
+    )
     mapping: int = Field(default=0, ge=0, description="version of what stylize, chaos and the like mean")
     parent: str | None = Field(default=None, description="the id of the picture it was made from")
     inputs: dict[str, Any] = Field(
@@ -44,10 +47,10 @@ class Info(BaseModel):
 
 
 def write_a1111(brief: ResolvedBrief, info: Info) -> str:
-    """The text of A1111's `parameters` chunk for a settled brief.
+    """The text of A1111's `parameters` chunk for a resolved brief.
 
     Its readers split at "Negative prompt:", "," and ":", and know no escape that all of them honour. So a
-    second "Negative prompt:" is broken up with a space, and a value that cannot be told is left out; our JSON
+    second "Negative prompt:" is broken up with a space, and a value that it cannot hold is left out; our JSON
     has both, verbatim.
     """
     lines = [_unmarked(info.chosen or brief.prompt)]  # others choose by other dice

@@ -11,7 +11,7 @@ from danqing.core.errors import BadBrief, shorten, unknown
 
 
 class Request(BaseModel):
-    """Something asked of danqing: frozen, with known fields only."""
+    """A request: frozen, with known fields only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -70,7 +70,7 @@ def read_imagefolder(
 ) -> CaptionedImages:
     """All pictures of an imagefolder with `metadata.jsonl` (fields file_name, text).
 
-    A file that is missing, damaged or tiny is skipped; progress: told a line on each, and how many.
+    A file that is missing, damaged or tiny is skipped; progress: gets a line for each, and their number.
 
     Raises:
         BadData: no metadata or damaged ones, fewer than `least` readable pictures, or pictures of different

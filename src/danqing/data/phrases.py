@@ -6,7 +6,7 @@ import re
 from functools import cache
 
 from danqing.data.thing_names import named_zh
-from danqing.data.ways import grammar
+from danqing.data.wording_grammar import grammar
 
 _PREPOSITIONS = (
     "on|in|at|under|above|below|behind|beside|near|by|with|without|over|from|inside|outside|between|among|against"

@@ -16,7 +16,7 @@ from danqing.conditioning.prompt import is_chinese
 from danqing.data.phrases import phrases, phrases_zh
 from danqing.data.thing_names import (
     SURROUNDINGS,
-    is_strange,
+    has_unlearned_name,
     learned_names,
     learned_names_zh,
     named,
@@ -24,13 +24,13 @@ from danqing.data.thing_names import (
     people,
     plain_names,
     singular,
-    strangers,
+    unlearned_names,
 )
 from danqing.data.vocabulary import vocabulary
 
 
 @dataclass(frozen=True)
-class Subject:
+class SubjectMatch:
     """name: the English name of the learned thing that a prompt is about; None if nothing learned is.
 
     nearest: where it is None, three learned things that are a little like it, named in the prompt's language;
@@ -42,14 +42,14 @@ class Subject:
     phrase: str = ""
 
 
-def find_subject(prompt: str) -> Subject:
+def find_subject(prompt: str) -> SubjectMatch:
     """What a prompt in English or Chinese is about."""
     chinese = is_chinese(prompt)
     cores = (phrases_zh if chinese else phrases)(prompt)
     first = cores[0] if cores else ""
     match = named_zh if chinese else named
     name = match(first)
-    if name is None and not is_strange(first, chinese=chinese):
+    if name is None and not has_unlearned_name(first, chinese=chinese):
         # named otherwise before: "the king of the savanna, a lion"; "老花镜，眼镜"
         name = next(
             (
@@ -59,38 +59,42 @@ def find_subject(prompt: str) -> Subject:
             ),
             None,
         )
-    if name is None and not is_strange(first, chinese=chinese):
-        name = _misspelled(first) or _first_zh(prompt) if chinese else _misspelled(first) or _first(prompt)
-    if name is None and not chinese and _is_tale(prompt, first):
-        name = _first(prompt)
+    if name is None and not has_unlearned_name(first, chinese=chinese):
+        name = (
+            _misspelled(first) or _first_named_zh(prompt)
+            if chinese
+            else _misspelled(first) or _first_named(prompt)
+        )
+    if name is None and not chinese and _is_story(prompt, first):
+        name = _first_named(prompt)
     if name is None and chinese:  # a thing may have its English name in a Chinese sentence
         name = named(" ".join(phrases(prompt)[:1]))
     if name is None:
-        name = _only(prompt.lower(), chinese=chinese)
+        name = _only_named(prompt.lower(), chinese=chinese)
     nearest = _nearest(first, chinese=chinese) if name is None else ()
-    return Subject(name, nearest, first.strip())
+    return SubjectMatch(name, nearest, first.strip())
 
 
-TALE = 13  # words of a sentence that is a tale
+STORY = 13  # words of a sentence that is a story
 
 LONG, LONG_ZH = 9, 12  # words or characters of a sentence that may come to its subject late
 
 
-def _is_tale(prompt: str, first: str) -> bool:
+def _is_story(prompt: str, first: str) -> bool:
     """Whether an English sentence is long and begins with somebody, or with a place or a time."""
-    strange = {word for word in first.split() if word in strangers()}
-    return len(prompt.split()) >= TALE and strange <= people() | SURROUNDINGS
+    unlearned = {word for word in first.split() if word in unlearned_names()}
+    return len(prompt.split()) >= STORY and unlearned <= people() | SURROUNDINGS
 
 
-def _first(prompt: str) -> str | None:
-    """The thing that a long English sentence names first, under its own name, if it names nothing strange."""
+def _first_named(prompt: str) -> str | None:
+    """The thing that a long English sentence names first, if nothing that is not learned stands before it."""
     words = re.findall(r"[a-z0-9-]+", prompt.lower().replace("'s", ""))
     if len(words) < LONG:
         return None
     for start in range(len(words)):
         for end in range(start + 3, start, -1):
             text = " ".join(words[start:end])
-            if {text, singular(text)} & strangers().keys():
+            if {text, singular(text)} & unlearned_names().keys():
                 if {text, singular(text)} & (SURROUNDINGS | people()):
                     break
                 return None
@@ -100,25 +104,25 @@ def _first(prompt: str) -> str | None:
     return None
 
 
-def _first_zh(prompt: str) -> str | None:
+def _first_named_zh(prompt: str) -> str | None:
     """The same of a Chinese one."""
     if len(prompt) < LONG_ZH:
         return None
-    strange = [
+    unlearned = [
         prompt.find(word)
-        for word in strangers().keys() - SURROUNDINGS - people()
+        for word in unlearned_names().keys() - SURROUNDINGS - people()
         if len(word) > 1 and word in prompt
     ]
     names = [
         (prompt.find(word), -len(word), thing) for word, thing in plain_names().items() if word in prompt
     ]
     names = [each for each in names if -each[1] > 1 or len(names) == 1]
-    return min(names)[2] if names and min(names)[0] <= min(strange, default=len(prompt)) else None
+    return min(names)[2] if names and min(names)[0] <= min(unlearned, default=len(prompt)) else None
 
 
-def _only(text: str, *, chinese: bool) -> str | None:
-    """The one thing that a prompt names by a name of ours, where nothing else could be meant."""
-    unknown = strangers().keys()
+def _only_named(text: str, *, chinese: bool) -> str | None:
+    """The one thing that a prompt names by a name of ours, if it names nothing else."""
+    unknown = unlearned_names().keys()
     if chinese:
         if any(len(word) > 1 and word in text for word in unknown):
             return None
@@ -149,12 +153,14 @@ def _single_names() -> tuple[str, ...]:
 
 
 def _nearest(core: str, *, chinese: bool, count: int = 3) -> tuple[str, ...]:
-    """Learned things that are a little like a phrase: by the list of strangers, or as it is spelled."""
+    """Learned things that are a little like a phrase: by the list of unlearned_names, or as it is spelled."""
     names = vocabulary()
     if not core.strip():
         return ()
     alike = [
-        near for word, near in strangers().items() if (word in core if chinese else word in core.split())
+        near
+        for word, near in unlearned_names().items()
+        if (word in core if chinese else word in core.split())
     ]
     if alike:
         return tuple(names[thing] for thing in alike[-1]) if chinese else alike[-1]

@@ -21,11 +21,9 @@ def named(core: str) -> str | None:
     for end in range(len(words), 0, -1):
         for start in range(max(0, end - 3), end):
             text = " ".join(words[start:end])
-            if {text, singular(text)} & strangers().keys():
+            if {text, singular(text)} & unlearned_names().keys():
                 return None
-            match = learned_names().get(" ".join(words[start:end])) or learned_names().get(
-                singular(" ".join(words[start:end]))
-            )
+            match = learned_names().get(text) or learned_names().get(singular(text))
             if match is not None:
                 return match
     return None
@@ -34,7 +32,7 @@ def named(core: str) -> str | None:
 @cache
 def people() -> frozenset[str]:
     """Words for people, of whom none is learned."""
-    return frozenset(word for word, nearest in strangers().items() if nearest == _LIKE_PEOPLE)
+    return frozenset(word for word, nearest in unlearned_names().items() if nearest == _LIKE_PEOPLE)
 
 
 _LIKE_PEOPLE = ("snowman", "teddy bear", "monkey")
@@ -99,18 +97,18 @@ def plain_names() -> Mapping[str, str]:
     return words | plain
 
 
-def is_strange(core: str, *, chinese: bool) -> bool:
+def has_unlearned_name(core: str, *, chinese: bool) -> bool:
     """Whether a phrase names something that is known not to be learned."""
     if chinese:
-        return any(name in core for name in strangers())
+        return any(name in core for name in unlearned_names())
     words = core.split()
-    return any(singular(word) in strangers() or word in strangers() for word in words)
+    return any(singular(word) in unlearned_names() or word in unlearned_names() for word in words)
 
 
 @cache
-def strangers() -> Mapping[str, tuple[str, ...]]:
-    """A thing that is not learned, in either language -> three learned ones that are a little like it."""
-    text = (resources.files("danqing.data") / "strangers.txt").read_text("utf-8")
+def unlearned_names() -> Mapping[str, tuple[str, ...]]:
+    """Name of a thing that is not learned, in either language -> three learned things most like it."""
+    text = (resources.files("danqing.data") / "unlearned.txt").read_text("utf-8")
     rows = [line.split(" = ") for line in text.splitlines() if not line.startswith("#")]
     ours = {word for side in (0, 1) for words in _sides(_own(), side).values() for word in words}
     ours |= {*vocabulary(), *vocabulary().values()}
@@ -145,15 +143,16 @@ def singular(name: str) -> str:
 
 def named_zh(core: str) -> str | None:
     """The learned thing whose name stands last in a phrase, the longest of those."""
-    strange = max(
-        ((core.rfind(name) + len(name), len(name)) for name in strangers() if name in core), default=(0, 0)
+    unlearned = max(
+        ((core.rfind(name) + len(name), len(name)) for name in unlearned_names() if name in core),
+        default=(0, 0),
     )
     match = [
         (core.rfind(name) + len(name), len(name), thing)
         for name, thing in learned_names_zh().items()
         if name in core
     ]
-    return max(match)[2] if match and max(match)[:2] > strange else None
+    return max(match)[2] if match and max(match)[:2] > unlearned else None
 
 
 @cache

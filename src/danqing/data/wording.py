@@ -1,7 +1,7 @@
 """Open wording: sentences as people type them, about a thing that a plain caption names.
 
-`wording.txt` is a grammar of two languages, and `rare.txt` has common words that stand for anything: what is
-asked for is in the middle of adjectives, places, quality tags, stories and other things, which are not it.
+`wording.txt` is a grammar of two languages, `filler_words.txt` has common words that may stand anywhere. The
+subject is in the middle of adjectives, places, quality tags, stories and other things, which are not it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from danqing.data.captions import STYLE_WORDS, article, counted
 from danqing.data.scenes import COLOURS
 from danqing.data.vocabulary import vocabulary
-from danqing.data.ways import grammar, rare
+from danqing.data.wording_grammar import filler_words, grammar
 
 SUFFIXES = {"en": "", "zh": "_zh"}
 _SLOT = re.compile(r"\{([^\w{}]*)([\w.-]+)(\??)\}")
@@ -72,7 +72,7 @@ class Subject:
 
 
 def plain_caption(subject: Subject, language: str, style: str | None) -> str:
-    """What a painter has learned to paint of: "two red cars, flat style", "一只猫" without a style."""
+    """The caption that a painter has learned: "two red cars, flat style", "一只猫" without a style."""
     if language == "zh":
         colour = COLOURS[subject.colour][0] if subject.colour else ""
         number = counted(subject.thing, "", subject.count, animal=False) if subject.count else None
@@ -90,23 +90,23 @@ def open_caption(subject: Subject, language: str, style: str | None, rng: random
     suffix = SUFFIXES[language]
     kind = rng.choices(("short", "tagged", "sentence", "free", "mixed"), (3.5, 2.5, 6.5, 5, 0.6))[0]
     rule = kind if kind == "mixed" else kind + suffix
-    text = _Speaker(subject, rng).say(rule)
+    text = _Expander(subject, rng).expand(rule)
     if style is not None:
         text = _styled(text, style, language, rng)
     return _with_slips(text, rng)
 
 
 @dataclass
-class _Speaker:
+class _Expander:
     """Expands rules of the grammar for one sentence."""
 
     subject: Subject
     rng: random.Random
     depth: int = field(default=0)
 
-    def say(self, rule: str) -> str:
+    def expand(self, rule: str) -> str:
         """A text by that rule."""
-        made = self._made(rule)
+        made = self._special(rule)
         if made is not None:
             return made
         text = self.rng.choice(grammar()[rule])
@@ -119,10 +119,10 @@ class _Speaker:
         before, rule, maybe = match.groups()
         if maybe and self.rng.random() < 0.5:
             return ""
-        return f"{before}{self.say(rule)}"
+        return f"{before}{self.expand(rule)}"
 
-    def _made(self, rule: str) -> str | None:
-        """What is no rule of the grammar: the subject, other things and any words."""
+    def _special(self, rule: str) -> str | None:
+        """A rule that is not in the grammar: the subject, other things or filler words."""
         rng = self.rng
         if rule == "np":
             return self._english()
@@ -131,20 +131,20 @@ class _Speaker:
         if rule in ("known", "known_zh"):
             others = [both for both in vocabulary().items() if both[0] != self.subject.thing]
             return rng.choice(others)[rule == "known_zh"]
-        if rule in ("rare", "rareword"):
-            word = rng.choice(rare("en")) if rng.random() < 0.8 else _invented(rng)
+        if rule in ("filler", "fillerword"):
+            word = rng.choice(filler_words("en")) if rng.random() < 0.8 else _invented(rng)
             return word + rng.choice(("", "", "", "s", "ed", "ing", "ly"))
-        if rule == "rare_zh":
-            return rng.choice(rare("zh"))
+        if rule == "filler_zh":
+            return rng.choice(filler_words("zh"))
         return None
 
     def _english(self) -> str:
         rng, subject, name = self.rng, self.subject, self.subject.name
         several = counted(name, "", subject.count, animal=False) if subject.count else None
         several = counted(name, "", 2, animal=False) if several is None and rng.random() < 0.12 else several
-        adjectives = [self.say("adj") for _ in range(rng.choices((0, 1, 2, 3), (50, 32, 13, 5))[0])]
+        adjectives = [self.expand("adj") for _ in range(rng.choices((0, 1, 2, 3), (50, 32, 13, 5))[0])]
         if rng.random() < 0.2:
-            adjectives.append("-".join(self.say("rareword") for _ in range(rng.choice((1, 1, 2, 3)))))
+            adjectives.append("-".join(self.expand("fillerword") for _ in range(rng.choice((1, 1, 2, 3)))))
         first = rng.choice(_DETERMINERS)
         if several is not None:
             number, name = several[0].split(" ", 1)
@@ -160,7 +160,7 @@ class _Speaker:
 
     def _chinese(self) -> str:
         rng, subject = self.rng, self.subject
-        adjectives = "".join(self.say("adj_zh") for _ in range(rng.choices((0, 1, 2), (55, 35, 10))[0]))
+        adjectives = "".join(self.expand("adj_zh") for _ in range(rng.choices((0, 1, 2), (55, 35, 10))[0]))
         first = rng.choice(_DETERMINERS_ZH) if rng.random() < 0.6 else ""
         if subject.count and counted(subject.thing, "", subject.count, animal=False):
             first = rng.choice(_NUMBERS_ZH[subject.count]) + rng.choice(_MEASURES_ZH)
@@ -173,15 +173,15 @@ class _Speaker:
 
 def _styled(text: str, style: str, language: str, rng: random.Random) -> str:
     """A sentence with words for a style."""
-    story = language if rng.random() < 0.96 else rng.choice(("en", "zh"))
-    suffix = SUFFIXES[story]
+    written = language if rng.random() < 0.96 else rng.choice(("en", "zh"))
+    suffix = SUFFIXES[written]
     words = rng.choice(grammar()[f"style{suffix}.{style}"])
     form = rng.choice(grammar()[f"styled{SUFFIXES[language]}"])
     return form.replace("{style}", words).replace("{x}", text)
 
 
 def _with_slips(text: str, rng: random.Random) -> str:
-    """As fingers type it: articles by the next word or missing, letters of any case, now and then a slip."""
+    """With typing errors: articles missing or not, letters of any case, now and then a wrong letter."""
     missing = rng.random() < 0.08
     text = re.sub(r"@ (\w+)", lambda match: _with_article(match[1], missing), text)
     text = re.sub(r"  +", " ", text).replace(" ,", ",").strip()

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 class EvaluationOptions:
     """How many pictures of each kind, how many at once, and how to paint them (None = as the card says).
 
-    fast: in a few steps, by a painter that wears its adapter for that, if it has one.
+    fast: in a few steps, with the painter's adapter for that, if it has one.
     """
 
     train_pairs: int = 500

@@ -1,4 +1,4 @@
-"""The bilingual CLIP that is the shipped painter's text tower and the critic.
+"""The bilingual CLIP that is the shipped painter's text tower and the CLIP score.
 
 Data: `danqing data stickers` (all things, all styles), without the held-out pairs. Steps of 128 pictures,
 each with an English and a Chinese caption; 1.3 s each on one AVX-512 core.

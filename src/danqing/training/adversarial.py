@@ -1,4 +1,4 @@
-"""The trainer of a duel: two optimisers, an average that copies buffers, and an eye on how duels end.
+"""The trainer of a GAN: two optimisers, an average that copies buffers, and warnings when training collapses.
 
 It shares its loop, checkpoints, log and sheets with the other trainer (`training.run`).
 """

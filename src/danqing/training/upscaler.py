@@ -32,7 +32,7 @@ class UpscalerObjective(Objective):
         self._pictures, self._probe, self._crop = pictures, probe, crop
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Large crops and their small, worn versions."""
+        """Large crops and their small, degraded versions."""
         picks = torch.randint(len(self._pictures), (size,), generator=rng).tolist()
         reach = self._pictures.pictures.shape[-1] - self._crop + 1
         corners = torch.randint(reach, (size, 2), generator=rng).tolist()

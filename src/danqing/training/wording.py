@@ -79,14 +79,14 @@ class WordingObjective(Objective):
         self._unet = painter.modules["unet"].requires_grad_(False).eval()
         self._layers = cross_attention(self._unet)
         self._bank = self._collect_queries()
-        self._spread = self._spreads()
+        self._variances = self._measured_variances()
 
     def place(self, device: torch.device) -> None:
         """The whole painter, by which sheets are painted, and the queries."""
         super().place(device)
         self.painter.place(device)
         self._bank = [queries.to(device) for queries in self._bank]
-        self._spread = [spread.to(device) for spread in self._spread]
+        self._variances = [variance.to(device) for variance in self._variances]
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Ids of plain captions and of of open sentences, int64 [n L], and which queries to take [q]."""
@@ -99,17 +99,17 @@ class WordingObjective(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """How far the layers' outputs and the pooled state differ; 1: as for another caption at random."""
         with torch.no_grad():
-            targets = self.outputs(self._taught(batch["plain"]), batch["queries"])
+            targets = self.outputs(self._teacher_states(batch["plain"]), batch["queries"])
         states = self.model(input_ids=batch["open"]).last_hidden_state
         outputs = self.outputs(states, batch["queries"])
         errors = [
-            F.mse_loss(one.float(), other.float()) / spread
-            for one, other, spread in zip(outputs, targets, self._spread, strict=True)
+            F.mse_loss(one.float(), other.float()) / variance
+            for one, other, variance in zip(outputs, targets, self._variances, strict=True)
         ]
         attention, pooled = torch.stack(errors[:-1]).mean(), errors[-1]
         return {"loss": attention + self.options.pooled * pooled, "attention": attention, "pooled": pooled}
 
-    def _taught(self, ids: Tensor) -> Tensor:
+    def _teacher_states(self, ids: Tensor) -> Tensor:
         """The teacher's states [n L d]; pads far behind the words are all alike, and computed once."""
         ended = ids == self.text.tokenizer.eos_token_id
         longest = int(torch.where(ended.any(dim=1), ended.int().argmax(dim=1), ids.shape[1]).max())
@@ -120,7 +120,7 @@ class WordingObjective(Objective):
     def outputs(self, states: Tensor, queries: Tensor) -> list[Tensor]:
         """What the UNet makes of states [n L d]: each layer [n q c] for its queries [q]; the pooled [n t]."""
         layers = [
-            attended(layer, bank[queries], states)
+            attention_output(layer, bank[queries], states)
             for layer, bank in zip(self._layers, self._bank, strict=True)
         ]
         pooled: Tensor = self._unet.get_submodule("add_embedding")(states)
@@ -134,14 +134,14 @@ class WordingObjective(Objective):
         style = rng.choice([*self._styles, None]) if rng.random() < 0.9 else None
         thing, name_zh = rng.choice(list(vocabulary().items()))
         if draw < self.options.plain:
-            return self._rehearsed(thing, name_zh, language, style, rng)
+            return self._rehearsal(thing, name_zh, language, style, rng)
         subject = self._with_attributes(Subject(thing, thing, name_zh), style, rng)
         plain = plain_caption(subject, language, style)
         if rng.random() < self.options.synonyms:
-            subject = self._renamed(subject, language, rng)
+            subject = self._with_synonym(subject, language, rng)
         return plain, open_caption(subject, language, style, rng)
 
-    def _rehearsed(
+    def _rehearsal(
         self, thing: str, name_zh: str, language: str, style: str | None, rng: random.Random
     ) -> tuple[str, str]:
         """A caption as the UNet has met it, of a thing or a scene; the thing may have another name."""
@@ -158,7 +158,7 @@ class WordingObjective(Objective):
             return caption, caption
         names = [
             plain_caption(one, language, None).removeprefix(f"{captions.article(one.name)} ")
-            for one in (subject, self._renamed(subject, language, rng))
+            for one in (subject, self._with_synonym(subject, language, rng))
         ]
         plain, anew = (SAY[language](name, style, random.Random(seed)) for name in names)
         return (plain, plain) if rng.random() < 0.4 else (plain, anew)
@@ -177,7 +177,7 @@ class WordingObjective(Objective):
             return subject
         return Subject(subject.thing, subject.name, subject.name_zh, count=count)
 
-    def _renamed(self, subject: Subject, language: str, rng: random.Random) -> Subject:
+    def _with_synonym(self, subject: Subject, language: str, rng: random.Random) -> Subject:
         """Under another word of the lexicon, rather an early one, which is nearer in meaning."""
         words = self._lexicon.get(subject.thing, ((), ()))[language == "zh"]
         if not words:
@@ -201,14 +201,14 @@ class WordingObjective(Objective):
         return float(sum(one == other for one, other in zip(nearest, chosen, strict=True)) / count)
 
     def _signature(self, model: nn.Module, texts: Sequence[str]) -> Tensor:
-        """All that the UNet makes of texts on a few queries, [n s], scaled by its spread."""
+        """All that the UNet makes of texts on a few queries, [n s], scaled by its variance."""
         queries = torch.arange(0, self.options.bank, max(1, self.options.bank // 16), device=self.device)
         parts = []
         for ids in torch.split(self.ids(texts).to(self.device), 128):
             outputs = self.outputs(model(input_ids=ids).last_hidden_state, queries)
             scaled = [
-                part.flatten(1) / (spread * part[0].numel()).sqrt()
-                for part, spread in zip(outputs, self._spread, strict=True)
+                part.flatten(1) / (variance * part[0].numel()).sqrt()
+                for part, variance in zip(outputs, self._variances, strict=True)
             ]
             parts.append(torch.cat(scaled, dim=1))
         return torch.cat(parts)
@@ -235,11 +235,11 @@ class WordingObjective(Objective):
         rng = random.Random(0)
         noise = Generator().manual_seed(0)
         texts = [
-            self._rehearsed(*rng.choice(list(vocabulary().items())), "en", rng.choice(self._styles), rng)[0]
+            self._rehearsal(*rng.choice(list(vocabulary().items())), "en", rng.choice(self._styles), rng)[0]
             for _ in range(pictures)
         ]
         states = self._teacher(input_ids=self.ids(texts).to(self.device)).last_hidden_state
-        latents, times = self._noised(states, noise)
+        latents, times = self._noisy_latents(states, noise)
         with recorded_queries(self._layers) as recorded:
             self._unet(latents, times, encoder_hidden_states=states)
         kept = []
@@ -248,7 +248,7 @@ class WordingObjective(Objective):
             kept.append(flat[torch.randint(len(flat), (self.options.bank,), generator=noise)].clone())
         return kept
 
-    def _noised(self, states: Tensor, noise: Generator) -> tuple[Tensor, Tensor]:
+    def _noisy_latents(self, states: Tensor, noise: Generator) -> tuple[Tensor, Tensor]:
         """What a painting looks like on its way: latents [n c h w] at random times [n]."""
         config: Any = self._unet.config
         shape = (len(states), config.in_channels, config.sample_size, config.sample_size)
@@ -260,7 +260,7 @@ class WordingObjective(Objective):
         return angle.cos() * -v + angle.sin() * fresh, times
 
     @torch.no_grad()
-    def _spreads(self, texts: int = 256) -> list[Tensor]:
+    def _measured_variances(self, texts: int = 256) -> list[Tensor]:
         """How much the outputs vary from caption to caption, a number for each of `outputs`."""
         rng = random.Random(1)
         captions_ = [self.pair(rng)[0] for _ in range(texts)]
@@ -274,7 +274,7 @@ def cross_attention(unet: nn.Module) -> list[Attention]:
     return [layer for name, layer in unet.named_modules() if name.endswith("attn2")]
 
 
-def attended(layer: Attention, queries: Tensor, states: Tensor) -> Tensor:
+def attention_output(layer: Attention, queries: Tensor, states: Tensor) -> Tensor:
     """Output [n q c] of a layer for `queries` [q c] over states [n L d]."""
 
     def parted(vectors: Tensor) -> Tensor:  # [... m c] -> [... heads m c / heads]

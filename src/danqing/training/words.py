@@ -1,9 +1,9 @@
 """Teaching a text tower further words for things that it knows, without a picture.
 
-The tower learns to say of "a puppy, 3d style" what it says of "a dog, 3d style", token for token, and to say
-of all other captions what it said before. What paints by its states then needs no training: sequence-level
-distillation of the tower into itself, the teacher being frozen (arXiv 1503.02531 section 2.1 with states
-for logits, as in arXiv 1909.10351 eq. 8).
+The tower learns to give "a puppy, 3d style" the states of "a dog, 3d style", token for token, and to leave
+the states of all other captions as they were. What paints by its states needs no training then. This is
+sequence-level distillation of the tower into itself, the teacher being frozen (arXiv 1503.02531 section 2.1
+with states for logits, as in arXiv 1909.10351 eq. 8).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class WordsObjective(Objective):
         self.painter.place(device)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Captions [n l] as plain and as said anew, and for each token of the latter its twin's place."""
+        """Captions [n l], plain and with other words, and for each token of the latter its twin's place."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self._pair(words) for _ in range(size)]
         plain, anew = (self._ids([pair[side] for pair in pairs]) for side in (0, 1))

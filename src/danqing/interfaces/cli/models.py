@@ -34,7 +34,7 @@ def models(
 
 
 def _list_things(model: str, console: Console) -> None:
-    names = [name for name, folder in shipped().items() if read_card(folder).listed_things]
+    names = [name for name, folder in shipped().items() if read_card(folder).closed_vocabulary]
     if model not in names:
         raise BadBrief(
             f"--words {model}: there is no list of what it has learned; there is of {', '.join(names)}"

@@ -54,6 +54,7 @@ def _rows(picture: Picture) -> dict[str, str]:
     rows = {
         **{name.replace("_", " "): value for name, value in brief.model_dump(exclude_defaults=True).items()},
         "chosen": info.chosen,
+        "not learned": info.unlearned,
         "file": f"{picture.image.width}x{picture.image.height} {picture.image.mode}",
         "made by": f"{info.app}, {', '.join(f'{name} {version}' for name, version in info.versions.items())}",
         "seconds": info.seconds,

@@ -1,4 +1,4 @@
-"""The grammar of open wording, `wording.txt`, and common words, `rare.txt`."""
+"""The grammar of open wording, `wording.txt`, and common words, `filler_words.txt`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 
 @cache
 def grammar() -> Mapping[str, tuple[str, ...]]:
-    """Rule -> the ways in which it can be said."""
+    """Rule -> its alternatives."""
     rules: dict[str, list[str]] = {}
     for line in _lines("wording.txt"):
         name, _, ways = line.partition(": ")
@@ -18,9 +18,9 @@ def grammar() -> Mapping[str, tuple[str, ...]]:
 
 
 @cache
-def rare(language: str) -> tuple[str, ...]:
+def filler_words(language: str) -> tuple[str, ...]:
     """Common words in a language that mean none of the things."""
-    return tuple(word for word in _lines("rare.txt") if word.isascii() == (language == "en"))
+    return tuple(word for word in _lines("filler_words.txt") if word.isascii() == (language == "en"))
 
 
 def _lines(name: str) -> list[str]:
