@@ -88,7 +88,7 @@ def plain_caption(subject: Subject, language: str, style: str | None) -> str:
 def open_caption(subject: Subject, language: str, style: str | None, rng: random.Random) -> str:
     """One of very many sentences about a subject in "en" or "zh", in a style or in none; rarely in both."""
     suffix = SUFFIXES[language]
-    kind = rng.choices(("short", "tagged", "sentence", "free", "mixed"), (3.5, 2.5, 6.5, 5, 0.6))[0]
+    kind = rng.choices(("short", "tagged", "sentence", "free", "mixed"), (3.5, 3, 6.5, 3, 0.6))[0]
     rule = kind if kind == "mixed" else kind + suffix
     text = _Expander(subject, rng).expand(rule)
     if style is not None:
@@ -143,7 +143,7 @@ class _Expander:
         several = counted(name, "", subject.count, animal=False) if subject.count else None
         several = counted(name, "", 2, animal=False) if several is None and rng.random() < 0.12 else several
         adjectives = [self.expand("adj") for _ in range(rng.choices((0, 1, 2, 3), (50, 32, 13, 5))[0])]
-        if rng.random() < 0.2:
+        if rng.random() < 0.08:
             adjectives.append("-".join(self.expand("fillerword") for _ in range(rng.choice((1, 1, 2, 3)))))
         first = rng.choice(_DETERMINERS)
         if several is not None:
