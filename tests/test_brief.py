@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from danqing.core.brief import SEED_MAX, Brief, sides_for_ratio
+from danqing.core.brief import Brief, sides_for_ratio
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
+from danqing.core.field_groups import SEED_MAX
 from tests.toy import CARD
 
 BAD = [

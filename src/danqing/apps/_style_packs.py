@@ -12,9 +12,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from danqing.conditioning.prompt import is_chinese
-from danqing.core.brief import PROMPT_MAX
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
+from danqing.core.field_groups import PROMPT_MAX
 
 Words = Annotated[str, Field(max_length=PROMPT_MAX // 4)]
 

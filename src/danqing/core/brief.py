@@ -13,12 +13,7 @@ from pydantic import Field, model_validator
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
 from danqing.core.field_groups import (
-    PROMPT_MAX as PROMPT_MAX,
-)
-from danqing.core.field_groups import (
-    SEED_MAX as SEED_MAX,
-)
-from danqing.core.field_groups import (
+    SEED_MAX,
     SIDE_MAX,
     AdapterChoice,
     Background,
