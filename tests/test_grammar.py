@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from danqing.conditioning.prompt_schedule import ALWAYS, StepRange
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
 from danqing.core.errors import BadBrief
+from danqing.core.half_width import half_width
 
 
 def spans(text: str) -> list[tuple[str, float]]:
@@ -62,7 +64,11 @@ WEIGHTS = [
     ("[a|b", [("[a|b", 1)]),
     ("a|b", [("a|b", 1)]),
     ("[a:b:c:0.5]", [("a:b:c:0.5", 0.909091)]),
-    ("（红：1.2）", [("（红：1.2）", 1)]),
+    ("（红：1.2）", [("红", 1.2)]),
+    ("（红:１．２)，［蓝］", [("红", 1.2), ("，", 1), ("蓝", 0.909091)]),
+    (r"\（红：1.2\）", [("（红：1.2）", 1)]),
+    ("他说：“一只猫，好！”", [("他说：“一只猫，好！”", 1)]),
+    ("（没有关上：1.2", [("（没有关上：1.2", 1)]),
     ("  a cat \n", [("a cat", 1)]),
 ]
 
@@ -242,6 +248,48 @@ def test_any_text_says_something_and_plain_text_itself(text):
         assert parse(plain) == Prompt((Part(((Span(plain),) if plain else (),)),))
 
 
+def halved(prompt: Prompt) -> Prompt:
+    """The prompt with its words in half-width characters."""
+    parts = [
+        replace(
+            part, chunks=tuple(tuple(replace(s, text=half_width(s.text)) for s in c) for c in part.chunks)
+        )
+        for part in prompt.parts
+    ]
+    return replace(prompt, parts=tuple(parts))
+
+
+def widened(text: str, which: int) -> str:
+    """`text` with its characters in their full-width forms where the bits of `which` say so."""
+    wide = {" ": "\u3000", '"': "“", "'": "’"}
+    return "".join(
+        wide.get(c, chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c) if which >> k & 1 else c
+        for k, c in enumerate(text)
+    )
+
+
+LORA = ["<lora:ink:0.7>", "<sks:2>", '"']
+
+
+@settings(max_examples=700)
+@given(
+    st.lists(st.sampled_from(PIECES + LORA) | st.text(max_size=4), max_size=30).map("".join),
+    st.integers(0, 2**80),
+)
+def test_a_chinese_keyboard_says_what_any_other_says(text, which):
+    """The whole grammar, with any of its characters full-width; words stay as they were typed."""
+    wide, half = widened(text, which), half_width(text)
+    assert half_width(wide) == half
+    holds(wide)
+    assert halved(parse(wide)) == parse(half)
+    assert halved(parse(wide, whole=True)) == parse(half, whole=True)
+    assert half_width(choose(wide, 1)) == choose(half, 1)
+    assert (half_width(take(wide)[0]), take(wide)[1]) == take(half)
+    spans = [s for part in parse(wide).parts for chunk in part.chunks for s in chunk]
+    typed = iter(wide)
+    assert all(c in typed for s in spans for c in s.text), "each word's characters, in order"
+
+
 DEEP = 10_000
 HOSTILE = {
     "open": "(" * DEEP,
@@ -302,6 +350,9 @@ WILDCARDS = [
     (r"\{a|b\}", {r"\{a|b\}"}),
     (r"{a\|b|c}", {r"a\|b", "c"}),
     ("{(a:2)|[b|c]}", {"(a:2)", "[b", "c]"}),
+    ("｛红|白｝狐，狸", {"红狐，狸", "白狐，狸"}),
+    ("{红｜白} {蓝｝", {"红 {蓝｝", "白 {蓝｝"}),
+    ("｛a｜{b|c", {"｛a｜{b|c"}),
 ]
 
 
@@ -327,6 +378,8 @@ def test_wildcards_are_fair():
         ("<lora:ink>", "", {"ink": 1.0}),
         ("<ink:1> <ink:2>", "<ink> <ink>", {"ink": 2.0}),
         ("<水墨:0.5>", "<水墨>", {"水墨": 0.5}),
+        ("＜水墨：０.5＞，猫", "<水墨>，猫", {"水墨": 0.5}),
+        ("《水墨》，猫", "《水墨》，猫", {}),
         ("2 < 3 and 5 > 4", "2 < 3 and 5 > 4", {}),
         ("I <3 you", "I <3 you", {}),
         ("<hypernet:x:1>", "<hypernet:x:1>", {}),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from danqing.conditioning.parameters import Parameters, brief_fields, literal, render, split
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
+from danqing.core.half_width import half_width
 from tests.toy import CARD
 
 READ = [
@@ -24,7 +25,15 @@ READ = [
     ("a fox --tile --style paper cut --steps 9", "a fox", {"tile": True, "style": "paper cut", "steps": 9}),
     ("a fox --iw 1.5 --sref a.png b.png", "a fox", {"iw": 1.5, "sref": "a.png b.png"}),
     ("一只狐狸 —ar 3:2 –seed 7", "一只狐狸", {"ar": "3:2", "seed": 7}),
-    ("一只狐狸 ——AR 3：2", "一只狐狸", {"ar": "3：2"}),
+    ("一只狐狸 ——AR 3：2", "一只狐狸", {"ar": "3:2"}),
+    ("一只狐狸，雪 －－ar 3：2 －－no 人，字", "一只狐狸，雪", {"ar": "3:2", "no": "人，字"}),
+    ("一只狐狸　－－ｓ　２５０", "一只狐狸", {"stylize": 250}),
+    ("一只狐狸--ar 3:2", "一只狐狸", {"ar": "3:2"}),
+    ("一只狐狸－－seed ７", "一只狐狸", {"seed": 7}),
+    ("他说——no，走了", "他说——no，走了", {}),
+    (r"一只狐狸\--ar 3:2", "一只狐狸--ar 3:2", {}),
+    ("一只狐狸 --style “剪纸” --sref 'a b.png'", "一只狐狸", {"style": "剪纸", "sref": "a b.png"}),
+    ("a fox --no the 'big' one's", "a fox", {"no": "the 'big' one's"}),
     ("a fox—running – fast -- very", "a fox—running – fast -- very", {}),
     ("a fox--ar 3:2", "a fox--ar 3:2", {}),
     (r"a fox \--ar 3:2", "a fox --ar 3:2", {}),
@@ -123,7 +132,26 @@ def test_a_ratio_and_a_side_are_too_many():
         brief_fields(split("--ar 3:2")[1], CARD, {"width": 32})
 
 
-MARKS = ["--", "—", "–", "\\", " ", "a", "ar", "ar 3:2", " --no x", " --s 5", "seed 7", "猫"]
+MARKS = [
+    "－",
+    "－－",
+    "：",
+    "　",
+    "“",
+    '"',
+    "--",
+    "—",
+    "–",
+    "\\",
+    " ",
+    "a",
+    "ar",
+    "ar 3:2",
+    " --no x",
+    " --s 5",
+    "seed 7",
+    "猫",
+]
 
 
 @given(st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=12).map("".join))
@@ -136,3 +164,19 @@ def test_any_words_survive_as_words_and_what_is_read_is_read_again(text):
         return
     found = replace(found, notes=())
     assert split(render(said, found)) == (said, found)
+
+
+@given(st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=12).map("".join))
+def test_a_chinese_keyboard_asks_what_any_other_asks(text):
+    half = half_width(text)
+    try:
+        words, found = split(half)
+    except BadBrief:
+        with pytest.raises(BadBrief):
+            split(text)
+        return
+    typed_words, typed = split(text)
+    halved = {
+        name: half_width(value) if isinstance(value, str) else value for name, value in vars(typed).items()
+    }
+    assert (half_width(typed_words), Parameters(**halved)) == (words, found)

@@ -25,19 +25,18 @@ from danqing.core.field_groups import (
     Size,
     Tile,
     Words,
+    split_commas,
 )
+from danqing.core.half_width import half_width
 from danqing.core.image_ref import ImageRef
 from danqing.core.request import Request
 
-
-def split_commas(value: object) -> object:
-    """Text such as 0,0.5,1 as its parts, as a command line gives it."""
-    if not isinstance(value, str):
-        return value
-    return [part.strip() for part in value.replace("，", ",").split(",") if part.strip()]
-
-
-SplitAtCommas = BeforeValidator(split_commas)
+SplitAtCommas = BeforeValidator(lambda value: split_commas(value) if isinstance(value, str) else value)
+"""Text such as cat,dog as its parts, as a command line gives it."""
+SplitNumbers = BeforeValidator(
+    lambda value: split_commas(half_width(value)) if isinstance(value, str) else value
+)
+"""Text such as 0,0.5,1 as its parts; digits of a Chinese keyboard are digits."""
 
 
 class AppInputs(Request):

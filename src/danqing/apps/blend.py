@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from danqing.apps._inputs import GridInputs, SplitAtCommas, optional_words
+from danqing.apps._inputs import GridInputs, SplitNumbers, optional_words
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
@@ -25,7 +25,7 @@ class Blend(GridInputs):
 
     images: tuple[ImageRef, ...] = Field(min_length=1, max_length=5, description="the pictures to mix")
     prompt: Text = optional_words("words to mix in")
-    weights: Annotated[tuple[float, ...], SplitAtCommas] = Field(
+    weights: Annotated[tuple[float, ...], SplitNumbers] = Field(
         default=(), description="how much of each picture, such as 2,1"
     )
     strength: float = Field(default=0.8, gt=0, le=1, description="how far to leave the mixed pictures")

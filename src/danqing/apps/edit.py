@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from danqing.apps._inputs import PaintInputs, SplitAtCommas
+from danqing.apps._inputs import PaintInputs, SplitNumbers
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
@@ -33,7 +33,7 @@ class Edit(PaintInputs):
         default="imagic",
         description="imagic learns the picture for a minute; inversion swaps its words in seconds",
     )
-    etas: Annotated[tuple[Eta, ...], Field(min_length=1, max_length=16), SplitAtCommas] | None = Field(
+    etas: Annotated[tuple[Eta, ...], Field(min_length=1, max_length=16), SplitNumbers] | None = Field(
         default=None, description="how far towards the words, such as 0,0.5,1"
     )
     effort: float = Field(default=1.0, gt=0, le=20, description="how long to learn it: 2 takes twice as long")

@@ -8,6 +8,7 @@ r"""The language of prompts, as people know it from A1111 and Midjourney, read i
     a::2 b::-1                   predictions of several parts, in shares that are divided by their sum
     a AND b:0.5                  predictions of several parts, whose pulls are added (arXiv 2206.01714)
     \( \[ \: \| \\ \AND ...      the character or the word itself
+    （词：1.2） ［a｜b］            full-width marks and digits do as their half-width twins
 
 What a request means is decided in this order, each stage seeing what the one before it left: parameters at
 the end (`parameters`), wildcards by the picture's seed (`wildcards`), references to adapters (`references`),
@@ -32,6 +33,7 @@ from typing import NamedTuple
 from danqing.conditioning.brackets import NUMBER, SKIPPED, STRONGER, Roles, roles_of
 from danqing.conditioning.prompt_schedule import ALWAYS, StepRange, decimal
 from danqing.core.errors import BadBrief, shorten
+from danqing.core.half_width import split_marks, sub_marks
 
 WEIGHT_MAX = 1000.0
 
@@ -110,14 +112,14 @@ def parse(text: str, *, whole: bool = False) -> Prompt:
 
     whole: it is a single part, with AND and :: as ordinary words, as in a negative prompt.
     """
-    tokens = [token for token in _SPECIAL.split(text) if token]
+    tokens, typed = ([token for token in tokens if token] for tokens in split_marks(_SPECIAL, text))
     roles = roles_of(tokens)
-    cuts = [] if whole else list(_cuts(tokens, roles))
+    cuts = [] if whole else list(_cuts(tokens, typed, roles))
     added, blend = any(cut.share is None for cut in cuts), any(cut.share is not None for cut in cuts)
     parts, start = [], 0
     for end, after, share in (*cuts, _Cut(len(tokens), len(tokens))):
         pull = _pull(tokens[start:end][-2:]) if added and share is None else None
-        chunks = _chunks(tokens, roles, range(start, end if pull is None else end - 2))
+        chunks = _chunks(tokens, typed, roles, range(start, end if pull is None else end - 2))
         weight = next((each for each in (share, pull) if each is not None), 1.0)
         parts += [Part(chunks, weight)] if chunks else []
         start = after
@@ -145,8 +147,8 @@ class _Cut(NamedTuple):
     share: float | None = None
 
 
-def _cuts(tokens: list[str], roles: Roles) -> Iterator[_Cut]:
-    """Where parts end. A number right after :: is taken away from the words that follow it."""
+def _cuts(tokens: list[str], typed: list[str], roles: Roles) -> Iterator[_Cut]:
+    """Where parts end. A number right after :: is taken away from the words that follow it, in both lists."""
     depth = after = 0
     for i, token in enumerate(tokens):
         depth += roles.get(i, SKIPPED).depth
@@ -159,7 +161,7 @@ def _cuts(tokens: list[str], roles: Roles) -> Iterator[_Cut]:
             after = i + 2
             match = _SHARE.match(tokens[after]) if after < len(tokens) else None
             if match:
-                tokens[after] = tokens[after][match.end() :]
+                tokens[after], typed[after] = tokens[after][match.end() :], typed[after][match.end() :]
             yield _Cut(i, after, _clamped(float(match[1]), 6) if match else 1.0)
 
 
@@ -171,7 +173,7 @@ def _pull(ending: Sequence[str]) -> float | None:
     return _clamped(float(match[1]), 6) if match else None
 
 
-def _chunks(tokens: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, ...]:
+def _chunks(tokens: Sequence[str], typed: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, ...]:
     chunks: list[list[Span]] = [[]]
     stack = [(1.0, ALWAYS)]
     for i in where:
@@ -185,7 +187,8 @@ def _chunks(tokens: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, .
             chunks.append([])
         else:
             weight, when = stack[-1]
-            chunks[-1].append(Span(_unescaped(token), _clamped(weight, 6), when))
+            escaped = token.startswith("\\") and _SPECIAL.fullmatch(token)
+            chunks[-1].append(Span(typed[i][1:] if escaped else typed[i], _clamped(weight, 6), when))
     return tuple(chunk for chunk in map(_tidied, chunks) if chunk)
 
 
@@ -220,14 +223,10 @@ def _rendered(chunk: Chunk) -> str:
 
 
 def _weighted(span: Span) -> str:
-    text = _ESCAPED.sub(r"\\\g<0>", span.text)
+    text = sub_marks(_ESCAPED, lambda _, typed: f"\\{typed}", span.text)
     if span.weight == 1:
         return text
     return f"({text})" if span.weight == STRONGER else f"({text}:{decimal(span.weight)})"
-
-
-def _unescaped(token: str) -> str:
-    return token[1:] if token.startswith("\\") and _SPECIAL.fullmatch(token) else token
 
 
 def _clamped(weight: float, places: int | None = None) -> float:

@@ -5,7 +5,7 @@
     20: a green apple:2 | 20: a worm:-0.5    several at once, in shares of their sum
 
 Both languages are Disco Diffusion's (the words are a table in its settings). They are read by a grammar;
-nothing is ever evaluated.
+nothing is ever evaluated. Full-width marks and digits do as their half-width twins.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from typing import NamedTuple
 from danqing.conditioning.grammar import Part, Prompt, Span, parse, render
 from danqing.conditioning.prompt_schedule import decimal
 from danqing.core.errors import shorten
+from danqing.core.half_width import half_width, split_marks
 
 FRAME_MAX = 100_000
 
 _NUMBER = r"[+-]?(?:[0-9]{1,9}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})"
 _ALONE = re.compile(rf"\s*({_NUMBER})\s*")
-_KEY = re.compile(rf"\s*([0-9]{{1,6}})\s*[:：]\s*(?:\(\s*({_NUMBER})\s*\)|({_NUMBER}))\s*")
-_NEXT = re.compile(r"(?<!\\)\|(?=\s*[0-9]{1,6}\s*[:：])")
-_FRAME = re.compile(r"\s*([0-9]{1,6})\s*[:：]\s*")
-_WEIGHT = re.compile(rf"(.*?)\s*(?<![:\\])[:：]\s*({_NUMBER})\s*", re.DOTALL)
+_KEY = re.compile(rf"\s*([0-9]{{1,6}})\s*:\s*(?:\(\s*({_NUMBER})\s*\)|({_NUMBER}))\s*")
+_NEXT = re.compile(r"((?<!\\)\|(?=\s*[0-9]{1,6}\s*:))")
+_FRAME = re.compile(r"\s*([0-9]{1,6})\s*:\s*")
+_WEIGHT = re.compile(rf"(.*?)\s*(?<![:\\]):\s*({_NUMBER})\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class KeyFrames:
         Raises:
             ValueError: the text is something else, or names a frame twice.
         """
-        alone = _ALONE.fullmatch(text)
+        half = half_width(text)
+        alone = _ALONE.fullmatch(half)
         if alone:
             return cls(((0, float(alone[1])),))
-        matches = [_KEY.fullmatch(part) for part in re.split("[,，]", text)]
+        matches = [_KEY.fullmatch(part) for part in half.split(",")]
         keys = [(int(key[1]), float(key[2] or key[3])) for key in matches if key is not None]
         if len(keys) < len(matches):
             raise ValueError(f"{shorten(text)!r} names no key frames: write them as 0: (1), 10: (1.05)")
@@ -96,8 +98,8 @@ class Script:
             BadBrief: weights that sum to 0 or less.
         """
         scenes: dict[int, list[Line]] = {}
-        for part in _NEXT.split(text):
-            frame = _FRAME.match(part)
+        for part in split_marks(_NEXT, text)[1][::2]:
+            frame = _FRAME.match(half_width(part))
             words = (part[frame.end() :] if frame else part).strip()
             if not words:
                 raise ValueError(f"frame {frame[1] if frame else 0} has no words: say what it shall show")
@@ -147,8 +149,8 @@ class Script:
 
 
 def _line(text: str) -> Line:
-    match = _WEIGHT.fullmatch(text)
-    return Line(match[1], float(match[2])) if match and match[1].strip() else Line(text.strip())
+    match = _WEIGHT.fullmatch(half_width(text))
+    return Line(text[: match.end(1)], float(match[2])) if match and match[1].strip() else Line(text.strip())
 
 
 def _literal(text: str) -> str:

@@ -15,12 +15,17 @@ from danqing.conditioning.prompt_schedule import decimal
 from danqing.core.brief import sides_for_ratio
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, shorten, unknown
+from danqing.core.half_width import half_width, sub_marks, unquoted
 
 MAPPING_VERSION = 1
 QUALITIES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
-# phones turn -- into a dash; with a space before it and a letter behind it that is no punctuation
-_DASHES = re.compile(r"(?:(?<=\s)|^)(?P<escapes>\\*)(?:--|[—–]{1,2})(?=[A-Za-z])")
+# phones turn -- into a dash; with a space before it and a letter behind it that is no punctuation. Chinese is
+# written without spaces, so there -- itself needs none
+_DASHES = re.compile(
+    r"(?:(?<=\s)|^|(?<=[\u3400-\u9fff\uf900-\ufaff、。》」』】])(?=\\*--))"
+    r"(?P<escapes>\\*)(?:--|[—–]{1,2})(?=[A-Za-z])"
+)
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,12 @@ class Parameters:
 def split(text: str) -> tuple[str, Parameters]:
     """The words of a prompt, and the parameters at its end; behind a backslash, -- is a word.
 
+    Full-width －－, digits and ： do as their half-width twins.
+
     Raises:
         BadBrief: an unknown parameter, one without its value or with a wrong one, or words after it.
     """
-    starts = [match for match in _DASHES.finditer(text) if not match["escapes"]]
+    starts = [match for match in _DASHES.finditer(half_width(text)) if not match["escapes"]]
     ends = [match.start() for match in starts] + [len(text)]
     parts = [text[match.end() : end] for match, end in zip(starts, ends[1:], strict=True)]
     pairs: dict[str, Any] = {}
@@ -60,8 +67,12 @@ def split(text: str) -> tuple[str, Parameters]:
         if name in pairs:
             notes.append(f"--{name} is given more than once: the last one counts")
         pairs[name] = value
-    words = _DASHES.sub(lambda match: match[0].removeprefix("\\"), text[: ends[0]])
+    words = sub_marks(_DASHES, _without_escape, text[: ends[0]])
     return words.strip(), Parameters(**pairs, notes=tuple(notes))
+
+
+def _without_escape(dashes: re.Match[str], typed: str) -> str:
+    return typed[1:] if dashes["escapes"] else typed
 
 
 def render(words: str, parameters: Parameters) -> str:
@@ -74,7 +85,7 @@ def render(words: str, parameters: Parameters) -> str:
 
 def literal(words: str) -> str:
     """`words` written so that `split` finds no parameter in them."""
-    return _DASHES.sub(r"\\\g<0>", words)
+    return sub_marks(_DASHES, lambda _, typed: f"\\{typed}", words)
 
 
 def needs_card(parameters: Parameters) -> bool:
@@ -104,9 +115,9 @@ def brief_fields(
 
 
 def _words(text: str) -> str:
-    if not text:
+    if not unquoted(text):
         raise ValueError("a value")
-    return text
+    return unquoted(text)
 
 
 def _whole(text: str) -> int:
@@ -139,7 +150,10 @@ def _quality(text: str) -> float:
 
 
 class _Parameter(NamedTuple):
-    """read: text -> value; its ValueError says what is needed. words: how many it takes, None for all."""
+    """read: text -> value; its ValueError says what is needed. words: how many it takes, None for all.
+
+    What takes all words takes them as they were typed; a single one is read in half-width characters.
+    """
 
     read: Callable[[str], Any]
     words: int | None = 1
@@ -166,7 +180,7 @@ _SHORT = {"s": "stylize", "c": "chaos", "w": "weird", "q": "quality", "r": "repe
 
 def _read(text: str) -> tuple[str, Any]:
     """Name and value of one parameter, such as "ar 3:2 "."""
-    word, *words = text.split()
+    word, *words = half_width(text).split()
     letters = re.match("[A-Za-z]+", word)
     short = letters[0].lower() if letters else word
     name = _SHORT.get(short, short)
@@ -177,6 +191,7 @@ def _read(text: str) -> tuple[str, Any]:
     if short != word.lower():
         raise BadBrief(f"--{shorten(word)} is run together: put a space after --{short}")
     read, most = _TABLE[name]
+    words = text.split()[1:] if most is None else words
     value, after = " ".join(words[:most]), "" if most is None else " ".join(words[most:])
     if after:
         raise BadBrief(

@@ -1,8 +1,10 @@
-"""References to what was learned: <name>, <name:0.8> and A1111's <lora:name:0.8>."""
+"""References to what was learned: <name>, <name:0.8> and A1111's <lora:name:0.8>; ＜ ： ＞ are as good."""
 
 from __future__ import annotations
 
 import re
+
+from danqing.core.half_width import sub_marks
 
 _REFERENCE = re.compile(
     r"\\."  # what stands behind a backslash is ordinary
@@ -20,10 +22,10 @@ def take(text: str) -> tuple[str, dict[str, float]]:
     """
     weights: dict[str, float] = {}
 
-    def replaced(match: re.Match[str]) -> str:
+    def replaced(match: re.Match[str], typed: str) -> str:
         if match["name"] is None:
-            return match[0]
+            return typed
         weights[match["name"].strip()] = float(match["weight"] or 1)
         return "" if match["lora"] else f"<{match['name']}>"
 
-    return _REFERENCE.sub(replaced, text), weights
+    return sub_marks(_REFERENCE, replaced, text), weights

@@ -30,6 +30,7 @@ from danqing.core.field_groups import (
     Tile,
     Words,
 )
+from danqing.core.half_width import half_width
 
 RATIO_MAX = 4  # a picture longer than 4:1 is far from anything a model has seen
 _SEEDS = 2**31  # random seeds are drawn below it: short enough to type
@@ -176,9 +177,7 @@ def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[in
     Raises:
         BadBrief: not W:H in positive whole numbers, or beyond 4:1.
     """
-    parts = re.fullmatch(
-        r"\s*([1-9]\d{0,3})\s*[:：]\s*([1-9]\d{0,3})\s*", ratio
-    )  # ： is from a Chinese keyboard
+    parts = re.fullmatch(r"\s*([1-9]\d{0,3})\s*:\s*([1-9]\d{0,3})\s*", half_width(ratio))
     if parts is None:
         raise BadBrief(f"ar {shorten(ratio)!r} is not W:H: give two whole numbers such as 3:2")
     shape = int(parts[1]) / int(parts[2])

@@ -6,15 +6,18 @@ step of a slider, where choices come from, whether the field is for experts) is 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from danqing.core.half_width import half_width, split_marks
 from danqing.core.request import Request
 
 SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
 SIDE_MAX = 2048
+_COMMA = re.compile("(,)")
 PROMPT_MAX = 4000  # characters; both prompts in both metadata chunks must fit the 64 KiB of a JPEG's EXIF
 
 
@@ -26,15 +29,22 @@ def _printable(text: str) -> str:
     return text
 
 
+def split_commas(text: str) -> list[str]:
+    """The parts of a list such as 0,0.5,1 in a text; ， is a comma too."""
+    _, parts = split_marks(_COMMA, text)
+    return [part.strip() for part in parts[::2] if part.strip()]
+
+
 def _weighted(value: object) -> object:
     """Text such as my-cat:0.8,ink -> {"my-cat": 0.8, "ink": 1}, as a command line gives it."""
     if not isinstance(value, str):
         return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    split = [part.rpartition(":") for part in parts]
-    return {
-        name or part: weight if name else 1.0 for part, (name, _, weight) in zip(parts, split, strict=True)
-    }
+    return dict(map(_name_and_weight, split_commas(value)))
+
+
+def _name_and_weight(text: str) -> tuple[str, object]:
+    name, colon, weight = half_width(text).rpartition(":")
+    return (text[: len(name)], weight) if name and colon else (text, 1.0)
 
 
 Side = Annotated[int, Field(ge=8, le=SIDE_MAX)]
