@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from danqing.apps import App, Session, find_app
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
 from danqing.interfaces.cli.outputs import OUTPUTS
+from danqing.interfaces.cli.report import SCRIPT_OPTIONS, Report
 
 
 def app_command(name: str) -> Callable[..., None]:
@@ -18,13 +18,14 @@ def app_command(name: str) -> Callable[..., None]:
     app = find_app(name)
     output = OUTPUTS[app.output]
 
-    @set_signature(CONTEXT, *app_parameters(app.inputs), *output.options)
-    def command(context: typer.Context, **options: Any) -> None:
+    @set_signature(CONTEXT, *app_parameters(app.inputs), *output.options, *SCRIPT_OPTIONS)
+    def command(context: typer.Context, as_json: bool, quiet: bool, **options: Any) -> None:
         session = context.obj if isinstance(context.obj, Session) else Session()
+        report = Report(as_json=as_json, quiet=quiet)
         extra = {parameter.name: options.pop(parameter.name) for parameter in output.options}
         inputs = app.parse(values_of(app, options), session)
-        tell(inputs.notes)
-        output.run(app, inputs, session, extra)
+        report.start(inputs.notes)
+        output.run(app, inputs, session, extra, report)
 
     examples = "\n\n".join(app.examples)
     heading = "Examples" if len(app.examples) > 1 else "Example"
@@ -43,9 +44,3 @@ def values_of(app: App[Any, Any], options: dict[str, Any]) -> dict[str, Any]:
     if last not in values and app.inputs.model_fields[last].is_required() and several:
         *values[several[-1]], values[last] = values[several[-1]]
     return values
-
-
-def tell(lines: Iterable[str]) -> None:
-    """Print lines about the work on stderr, beside what it gives."""
-    for line in lines:
-        print(line, file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from danqing.interfaces.cli.progress import counting
+from danqing.interfaces.cli.report import Json, Quiet, Report
 
 app = typer.Typer(help="Build data sets of captioned pictures.", add_completion=False)
 
@@ -24,10 +25,12 @@ def stickers(
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures in pixels.")] = 128,
     styles: Annotated[str, typer.Option(help="Only these, separated by commas.", show_default="all")] = "",
     cache: Annotated[Path, typer.Option(help="Where fetched packages are kept.")] = Path("packages"),
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Fetch openly licensed drawings and render the sticker data set.
+    r"""Fetch openly licensed drawings and render the sticker data set.
 
-    Needs npm once, to fetch the drawing sets, and `pip install 'danqing[train]'`. The result is a Hugging
+    Needs npm once, to fetch the drawing sets, and `pip install 'danqing\[train]'`. The result is a Hugging
     Face imagefolder with captions in English and Chinese; NOTICE names the authors and licences.
 
     [b]Example[/b]
@@ -42,12 +45,11 @@ def stickers(
     for name in chosen:
         if name not in STYLE_WORDS:
             raise BadBrief(unknown("style", name, STYLE_WORDS))
-    with counting("fetching drawings", "rendering") as progress:
+    with counting("fetching drawings", "rendering", quiet=quiet) as progress:
         count = build(
             folder, cache, StickerOptions(size=size, known_only=known_only, styles=chosen), progress
         )
-    typer.echo(f"{count} pictures", err=True)
-    typer.echo(folder)
+    _finish(folder, count, Report(as_json=as_json, quiet=quiet))
 
 
 @app.command()
@@ -57,6 +59,8 @@ def scenes(
     colours: Annotated[int, typer.Option(min=0, max=7, help="Other colours of each thing.")] = 3,
     counts: Annotated[int, typer.Option(min=0, max=3, help="Groups of two, three or four of it.")] = 1,
     places: Annotated[int, typer.Option(min=0, max=4, help="Pairs with another thing beside it.")] = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compose scenes of a data set's pictures: "green cat", "three cats", "cat left of a house".
 
@@ -71,10 +75,9 @@ def scenes(
 
     if folder.resolve() == stickers.resolve():
         raise BadBrief(f"{str(folder)!r} is the data set itself: give another folder for the larger one")
-    with counting("reading", "composing") as progress:
+    with counting("reading", "composing", quiet=quiet) as progress:
         count = compose(stickers, folder, SceneOptions(colours, counts, places), progress)
-    typer.echo(f"{count} pictures", err=True)
-    typer.echo(folder)
+    _finish(folder, count, Report(as_json=as_json, quiet=quiet))
 
 
 @app.command("filter")
@@ -90,6 +93,8 @@ def filter_folder(
     unsafe: Annotated[
         tuple[Path, float] | None, typer.Option(help="Likewise, and the greatest probability.")
     ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score every picture of a folder and write FOLDER/manifest.jsonl: what stays, and why the rest goes.
 
@@ -114,5 +119,11 @@ def filter_folder(
         side, sharp, twin, match, aesthetic[1] if aesthetic else None, unsafe[1] if unsafe else None
     )
     stay, count = write_manifest(judged(folder, limits, scorers), folder / MANIFEST)
-    typer.echo(f"{stay} of {count} pictures stay", err=True)
-    typer.echo(folder / MANIFEST)
+    report = Report(as_json=as_json, quiet=quiet)
+    report.note(f"{stay} of {count} pictures stay")
+    report.result(folder / MANIFEST, {"pictures": count, "stay": stay})
+
+
+def _finish(folder: Path, count: int, report: Report) -> None:
+    report.note(f"{count} pictures")
+    report.result(folder, {"pictures": count})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +16,13 @@ from danqing.core.progress import ProgressCallback
 from danqing.interfaces.cli.options import CONTEXT, set_signature
 from danqing.interfaces.cli.places import check_place
 from danqing.interfaces.cli.progress import counting
+from danqing.interfaces.cli.report import Json, Quiet
 from danqing.interfaces.cli.tables import split_commas
 from danqing.weights.shipped import shipped
 
 if TYPE_CHECKING:  # torch, which `--help` must not load
     from danqing.data.dataset import CaptionedImages
-    from danqing.evaluation.evaluate import EvaluationOptions
+    from danqing.evaluation.evaluate import EvaluationOptions, Evaluator
 
 
 def _number(name: str, default: int, least: int, help: str) -> Parameter:
@@ -45,6 +47,8 @@ OPTIONS = (
     Parameter("fast", Parameter.KEYWORD_ONLY, default=False, annotation=FAST),
     Parameter("sheet", Parameter.KEYWORD_ONLY, default=None, annotation=SHEET),
     Parameter("everything", Parameter.KEYWORD_ONLY, default=False, annotation=ALL),
+    Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=Json),
+    Parameter("quiet", Parameter.KEYWORD_ONLY, default=False, annotation=Quiet),
 )
 
 
@@ -57,6 +61,8 @@ def evaluate(
     fast: bool,
     sheet: Path | None,
     everything: bool,
+    as_json: bool,
+    quiet: bool,
     **numbers: Any,
 ) -> None:
     """Measure a model with an outside judge, on pairs it was trained on and on pairs it never saw.
@@ -72,6 +78,7 @@ def evaluate(
     """
     from danqing.data.dataset import read_imagefolder
     from danqing.evaluation.evaluate import EvaluationOptions
+    from danqing.evaluation.opening import open_evaluator
 
     session = context.obj
     several = list(shipped()) if everything else split_commas(model)
@@ -88,45 +95,47 @@ def evaluate(
     numbers["chinese"] = min(numbers["chinese"], numbers["seen"])
     options = EvaluationOptions(**numbers, fast=fast)
     real = read_imagefolder(data)
-    with counting("painting") as progress:
+    with counting("painting", quiet=quiet) as progress:
         if table:
-            _table(several, real, options, progress)
+            _table(several, real, options, progress, as_json)
         else:
-            _page(several[0], real, options, progress, sheet)
+            evaluator = open_evaluator(several[0], real, progress)
+            _page(evaluator, options, sheet, as_json)
 
 
-def _page(
-    model: str,
-    real: CaptionedImages,
-    options: EvaluationOptions,
-    progress: ProgressCallback,
-    sheet: Path | None,
-) -> None:
+def _page(evaluator: Evaluator, options: EvaluationOptions, sheet: Path | None, as_json: bool) -> None:
     """One model, every figure."""
     from danqing.apps import with_adapters
-    from danqing.evaluation.opening import open_evaluator
     from danqing.training.sheets import sheet_of
 
-    evaluator = open_evaluator(model, real, progress)
     painter = evaluator.painter
     with with_adapters(painter, Brief(prompt="-", fast=options.fast).resolved(painter.card)):
         report = evaluator.report(options)
-    for name, value in report.figures.items():
-        typer.echo(f"{name:<44} {value:9.4f}")
-    typer.echo(f"{'pictures per second':<44} {report.pictures_per_second:9.4f}")
+    figures = {**report.figures, "pictures per second": report.pictures_per_second}
+    if as_json:
+        print(json.dumps({"model": painter.card.name, **figures}, ensure_ascii=False))
+    for name, value in figures.items() if not as_json else ():
+        print(f"{name:<44} {value:9.4f}")
     if sheet is not None:
         with replacing(sheet) as draft:
             sheet_of(report.painted["seen"][:100], columns=10).save(draft)
 
 
 def _table(
-    models: list[str], real: CaptionedImages, options: EvaluationOptions, progress: ProgressCallback
+    models: list[str],
+    real: CaptionedImages,
+    options: EvaluationOptions,
+    progress: ProgressCallback,
+    as_json: bool,
 ) -> None:
-    """Many models, a line each, in Markdown."""
+    """Many models, a line each, in Markdown or as JSON."""
     from danqing.evaluation.opening import compared
 
     for k, line in enumerate(compared(models, real, options, progress)):
+        if as_json:
+            print(json.dumps(line.cells, ensure_ascii=False), flush=True)
+            continue
         if k == 0:
-            typer.echo(f"| {' | '.join(line.cells)} |")
-            typer.echo("|---" * len(line.cells) + "|")
-        typer.echo(f"| {' | '.join(line.cells.values())} |")
+            print(f"| {' | '.join(line.cells)} |")
+            print("|---" * len(line.cells) + "|")
+        print(f"| {' | '.join(line.cells.values())} |", flush=True)

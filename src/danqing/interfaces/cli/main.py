@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -22,7 +21,8 @@ from typer.main import get_command
 
 import danqing
 from danqing.apps import summaries
-from danqing.core.errors import BadBrief, DanqingError
+from danqing.core.errors import BadBrief, DanqingError, shorten
+from danqing.interfaces.cli.patient_stream import patient
 
 
 class Entry(NamedTuple):
@@ -130,6 +130,9 @@ def run(argv: Sequence[str]) -> int:
         return _complain(str(error), 1)
     except MemoryError:
         return _complain("not enough memory: ask for fewer or smaller pictures", 1)
+    except OSError as error:  # a disk, a network, a folder that went away
+        place = f" {shorten(str(error.filename))!r}" if error.filename else ""
+        return _complain(f"the system refuses{place}: {error.strerror or error}", 1)
     except (KeyboardInterrupt, typer.Abort):
         outcome = 130
     if outcome == 130:
@@ -139,11 +142,15 @@ def run(argv: Sequence[str]) -> int:
 
 def main() -> None:
     """The `danqing` script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character shows its code instead
-            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, out = patient(sys.stdout)
+    sys.stderr, _ = patient(sys.stderr)
     warnings.showwarning = _warn  # where it was given matters to nobody here
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    if out is not None and out.error is not None:
+        code = _complain(f"cannot write to standard output: {out.error.strerror}", code or 1)
+    sys.exit(code)
 
 
 def _warn(message: Warning | str, *_where: object, **_more: object) -> None:

@@ -1,9 +1,11 @@
-"""What stderr shows while a picture is painted: a bar on a terminal, a line elsewhere."""
+"""What stderr shows while a picture is painted: a bar on a terminal, some lines elsewhere."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import (
@@ -15,19 +17,22 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from danqing.core.progress import Progress, ProgressCallback, no_progress
+from danqing.core.progress import Progress, ProgressCallback
+
+LINE_SECONDS = 10  # between two lines about progress where there is no terminal
 
 
 @contextmanager
 def working(model: str, doing: str) -> Iterator[ProgressCallback]:
-    """Yield what to call with the progress of some work with a model. It moves a bar.
+    """Yield what to call with the progress of some work with a model.
 
+    It moves a bar on a terminal, and prints a line now and then elsewhere.
     The bar is gone afterwards, also after Ctrl-C.
     """
     console = Console(stderr=True, highlight=False, markup=False)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         console.print(doing, soft_wrap=True)
-        yield no_progress
+        yield _Lines(doing)
         return
     columns = (
         SpinnerColumn(),
@@ -36,7 +41,8 @@ def working(model: str, doing: str) -> Iterator[ProgressCallback]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, transient=True) as bar:
+    # what is printed on the same terminal appears above the bar; in a pipe it is left alone
+    with Bar(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(f"opening {model}", total=None)
 
         def move(progress: Progress) -> None:
@@ -48,13 +54,34 @@ def working(model: str, doing: str) -> Iterator[ProgressCallback]:
         yield move
 
 
+class _Lines:
+    """Prints how far some work is, at most once in LINE_SECONDS."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._start = self._last = monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = monotonic()
+        if now - self._last < LINE_SECONDS or progress.done or not progress.of:
+            return
+        self._last = now
+        left = (now - self._start) * (progress.of / max(1, progress.step) - 1)
+        print(
+            f"{progress.message or self._doing}: {progress.step} of {progress.of}, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 @contextmanager
-def counting(before: str, doing: str = "") -> Iterator[ProgressCallback]:
+def counting(before: str, doing: str = "", *, quiet: bool = False) -> Iterator[ProgressCallback]:
     """Yield what to call with the progress of some work without a model. It moves a bar on a terminal.
 
     before: shown until the first step. doing: shown from then on; empty for the messages of the work.
     """
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True, quiet=quiet)
+    with Bar(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(before, total=None)
         yield lambda progress: bar.update(
             task, description=doing or progress.message, completed=progress.step, total=progress.of or None

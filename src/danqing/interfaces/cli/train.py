@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from inspect import Parameter
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
 
 from danqing.core.files import check_writable
-from danqing.core.progress import Progress
 from danqing.interfaces.cli.options import CONTEXT, set_signature
+from danqing.interfaces.cli.report import Json, Quiet, Report
 
 WHAT = Annotated[str, typer.Argument(help="A family or a part of one; --list shows them.", metavar="what")]
 DATA = Annotated[Path, typer.Option(help="Pictures with captions: what 'danqing data stickers' builds.")]
@@ -41,8 +42,19 @@ def _parameter(name: str, default: Any, annotation: Any) -> Parameter:
     _parameter("parts", None, PARTS),
     _parameter("threads", 0, THREADS),
     _parameter("listing", False, LISTING),
+    _parameter("as_json", False, Json),
+    _parameter("quiet", False, Quiet),
 )
-def train(*, context: typer.Context, what: str, threads: int, listing: bool, **options: Any) -> None:
+def train(
+    *,
+    context: typer.Context,
+    what: str,
+    threads: int,
+    listing: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Train a family of painters, or a part of one, on a folder of captioned pictures.
 
     Every training writes checkpoints, a log.csv and sheets of pictures into its run folder. Stop it with
@@ -68,17 +80,19 @@ def train(*, context: typer.Context, what: str, threads: int, listing: bool, **o
 
     import torch
 
+    start = perf_counter()
     torch.set_num_threads(threads or torch.get_num_threads())
-    request = _request(run, context.obj.device, options)
+    report = Report(as_json=as_json, quiet=quiet)
+    request = _request(run, context.obj.device, options, report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the initial weights
         weights = open_recipe(what)(request)
-    typer.echo(weights)
+    report.result(weights, {"name": what, "seconds": round(perf_counter() - start, 3)})
     if (weights / "card.json").exists():
-        typer.echo(f'paint with it: danqing paint "a red apple" --model {weights}', err=True)
+        report.note(f'paint with it: danqing paint "a red apple" --model {weights}')
 
 
-def _request(run: Path, device: str, options: dict[str, Any]) -> Any:
+def _request(run: Path, device: str, options: dict[str, Any], report: Report) -> Any:
     from danqing.recipes import TrainRequest
 
     return TrainRequest(
@@ -88,12 +102,8 @@ def _request(run: Path, device: str, options: dict[str, Any]) -> Any:
         steps=options["steps"],
         further=options["further"],
         device=device,
-        progress=_print,
+        progress=lambda progress: report.note(progress.message),
     )
-
-
-def _print(progress: Progress) -> None:
-    typer.echo(progress.message)
 
 
 def _list(summaries: dict[str, str]) -> None:

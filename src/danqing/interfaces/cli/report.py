@@ -1,0 +1,106 @@
+"""What a command says: its results on stdout, a line each; everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from inspect import Parameter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from danqing.core.progress import ProgressCallback, no_progress
+from danqing.interfaces.cli.options import option
+from danqing.interfaces.cli.progress import working
+
+if TYPE_CHECKING:
+    from danqing.core.picture import Picture
+
+JSON = option("as_json", "--json", kind=bool, help="One JSON object for each result, a line each.", unset="")
+QUIET = option("quiet", "--quiet", "-q", kind=bool, help="Nothing on stderr but errors.", unset="")
+SCRIPT_OPTIONS: tuple[Parameter, ...] = (JSON, QUIET)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object for each result, a line each.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
+
+_DROPPED = "too many words, or unknown to the model; these were not painted: {}"
+
+
+class Report:
+    """The output of one command.
+
+    as_json: results are JSON objects instead of paths. quiet: nothing on stderr but errors.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self._warnings: list[str] = []
+        self._dropped: set[str] = set()
+
+    def start(self, notes: Iterable[str]) -> None:
+        """Begin a request, and print what the user should know before the work."""
+        self._warnings = list(notes)
+        self._dropped = set()
+        for line in self._warnings:
+            self.note(line)
+
+    def note(self, text: str) -> None:
+        """A line about the work, beside what it gives."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def result(self, path: Path, facts: Mapping[str, Any], warnings: Iterable[str] = ()) -> None:
+        """A file that is finished: its path, or all that a program wants to know of it."""
+        if self.as_json:
+            record = {"path": str(path), **facts, "warnings": [*self._warnings, *warnings]}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+        else:
+            print(path, flush=True)
+
+    def picture(self, path: Path, picture: Picture, *, grid: bool = False) -> None:
+        """A picture that is saved, and the words that it does not show."""
+        self.result(path, {**picture_facts(picture), "grid": grid}, self.dropped([picture]))
+        if grid and not self.as_json and not path.stem.endswith("-grid"):
+            self.note(f"{path} is the grid")
+
+    def line(self, source: str, text: str) -> None:
+        """A line of text about a picture."""
+        if self.as_json:
+            record = {"path": source, "text": text, "warnings": self._warnings}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+        else:
+            print(text, flush=True)
+
+    def dropped(self, pictures: Iterable[Picture]) -> list[str]:
+        """Warnings of words that pictures do not show; each is printed once.
+
+        They are too many for a text tower, or unknown to a list of names.
+        """
+        words = dict.fromkeys(picture.info.dropped for picture in pictures if picture.info.dropped)
+        for text in words.keys() - self._dropped:
+            self.note(_DROPPED.format(text))
+        self._dropped |= words.keys()
+        return [_DROPPED.format(text) for text in words]
+
+    @contextmanager
+    def working(self, model: str, doing: str) -> Iterator[ProgressCallback]:
+        """Yield what to call with the progress of some work with a model; it is shown unless quiet."""
+        if self.quiet:
+            yield no_progress
+            return
+        with working(model, doing) as progress:
+            yield progress
+
+
+def picture_facts(picture: Picture) -> dict[str, Any]:
+    """What a program wants to know of a picture: seed, width, height, seconds, model."""
+    return {
+        "seed": picture.brief.seeds[0],
+        "width": picture.image.width,
+        "height": picture.image.height,
+        "seconds": round(picture.info.seconds, 3),
+        "model": picture.brief.model,
+    }

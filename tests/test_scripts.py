@@ -1,0 +1,137 @@
+"""What scripts rely on: results on stdout and nothing else, JSON, standard input and output, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from danqing.core.picture import Picture
+from danqing.core.progress import Progress
+from danqing.interfaces.cli import main as cli
+from danqing.interfaces.cli import progress as progress_module
+from danqing.interfaces.cli.patient_stream import patient
+from tests.test_cli import TOY, python
+from tests.toy import open_painter, write_card
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ask:
+    """The command line in an empty folder, with the toy model in ./toy."""
+    write_card(tmp_path / "toy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("danqing.families.open_painter", open_painter)
+
+    def run(*argv: str) -> Answer:
+        code = cli.run([argv[0], "--model", "toy", *argv[1:]])
+        return Answer(code, *capfd.readouterr())
+
+    return run
+
+
+def test_json_has_one_object_for_each_picture(ask: Ask) -> None:
+    answer = ask("paint", "1 2 3 4 5 6 7 8 nine", "--seed", "3", "--count", "2", "--ar", "2:1", "--json")
+    first, second, grid = map(json.loads, answer.out.splitlines())
+    assert set(first) == {"path", "seed", "width", "height", "seconds", "model", "grid", "warnings"}
+    assert (first["seed"], second["seed"], grid["seed"]) == (3, 4, 3)
+    assert (first["width"], first["height"], first["model"]) == (32, 16, "toy")
+    assert [line["grid"] for line in (first, second, grid)] == [False, False, True]
+    assert Picture.open(second["path"]).brief.seed == 4
+    ratio, dropped = first["warnings"]
+    assert "ar 2:1 -> 32x16" in ratio
+    assert dropped.endswith("nine")
+    assert answer.err.count("nine") == 1
+
+
+def test_quiet_says_nothing_but_paths_and_errors(ask: Ask) -> None:
+    answer = ask("paint", "a cat", "--seed", "3", "--count", "2", "--no", "dog", "--guidance", "1", "-q")
+    assert answer.err == ""
+    assert len(answer.out.splitlines()) == 3
+    assert ask("paint", "a cat", "-q", "--steps", "0").err.startswith("danqing: steps 0")
+
+
+def test_a_grid_under_a_name_of_ones_own_is_marked(ask: Ask) -> None:
+    answer = ask("paint", "a cat", "--seed", "3", "--count", "2", "--out", "a.png")
+    assert answer.out.split() == ["a-3.png", "a-4.png", "a.png"]
+    assert "a.png is the grid" in answer.err
+
+
+def test_progress_without_a_terminal_is_some_lines(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress_module, "monotonic", lambda: now)
+    with progress_module.working("toy", "painting") as report:
+        for step in range(100):
+            now = float(step)
+            report(Progress(step, 100))
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[:2] == ["painting", "painting: 10 of 100, 90 s left"]
+    assert len(lines) == 10
+
+
+FULL = [("models", 1), ("paint a --model toy --seed 1", 1), ("--help", 1), ("paint --help", 1)]
+
+
+@pytest.mark.parametrize(("line", "code"), FULL)
+def test_a_full_stdout_is_one_line_and_the_picture_is_there(tmp_path: Path, line: str, code: int) -> None:
+    write_card(tmp_path / "toy")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*python(TOY), *line.split()],
+            stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    said = [row for row in done.stderr.splitlines() if row.startswith("danqing: ")]
+    assert done.returncode == code
+    assert said == ["danqing: cannot write to standard output: No space left on device"]
+    assert "Traceback" not in done.stderr
+    assert ("paint a" in line) == (tmp_path / "paintings" / "a-1.png").exists()
+
+
+def test_a_closed_pipe_stops_nothing(tmp_path: Path) -> None:
+    write_card(tmp_path / "toy")
+    command = [*python(TOY), "paint", "a", "--model", "toy", "--seed", "1", "--count", "3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait(60) == 0
+    assert len(list((tmp_path / "paintings").iterdir())) == 4
+
+
+def test_a_patient_stream_passes_everything_on(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("w", encoding="ascii") as file:
+        stream, raw = patient(file)
+        assert raw is not None
+        print("猫 a", file=stream, flush=True)
+        assert (stream.fileno(), stream.isatty()) == (file.fileno(), False)
+    assert (tmp_path / "a").read_text() == "\\u732b a\n"
+    assert raw.error is None
+    assert patient(None) == (None, None)
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"COLUMNS": "20"}])
+@pytest.mark.parametrize("line", ["--help", "models", "paint --help"])
+def test_plain_terminals_are_respected(tmp_path: Path, environment: dict[str, str], line: str) -> None:
+    done = subprocess.run(
+        [*python("from danqing.interfaces.cli.main import main; main()", **environment), *line.split()],
+        capture_output=True, cwd=tmp_path, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b[3" not in done.stdout
+    if "COLUMNS" in environment and "--help" in line:
+        assert max(map(len, done.stdout.splitlines())) <= 20
