@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from danqing.interfaces.cli.progress import counting
-from danqing.interfaces.cli.report import Json, Quiet, Report
+from danqing.interfaces.cli.report import Report, reporting
 
 app = typer.Typer(help="Build data sets of captioned pictures.", add_completion=False)
 
@@ -19,14 +19,15 @@ def data() -> None:
 
 
 @app.command()
+@reporting
 def stickers(
     folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path("stickers"),
     known_only: Annotated[bool, typer.Option("--known", help="Only the 120 best-known things.")] = False,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures in pixels.")] = 128,
     styles: Annotated[str, typer.Option(help="Only these, separated by commas.", show_default="all")] = "",
     cache: Annotated[Path, typer.Option(help="Where fetched packages are kept.")] = Path("packages"),
-    as_json: Json = False,
-    quiet: Quiet = False,
+    *,
+    report: Report,
 ) -> None:
     r"""Fetch openly licensed drawings and render the sticker data set.
 
@@ -45,22 +46,23 @@ def stickers(
     for name in chosen:
         if name not in STYLE_WORDS:
             raise BadBrief(unknown("style", name, STYLE_WORDS))
-    with counting("fetching drawings", "rendering", quiet=quiet) as progress:
+    with counting("fetching drawings", "rendering", quiet=report.quiet) as progress:
         count = build(
             folder, cache, StickerOptions(size=size, known_only=known_only, styles=chosen), progress
         )
-    _finish(folder, count, Report(as_json=as_json, quiet=quiet))
+    _finish(folder, count, report)
 
 
 @app.command()
+@reporting
 def scenes(
     stickers: Annotated[Path, typer.Argument(help="A data set that tells concepts and styles.")],
     folder: Annotated[Path, typer.Argument(help="Where to write the larger one.")],
     colours: Annotated[int, typer.Option(min=0, max=7, help="Other colours of each thing.")] = 3,
     counts: Annotated[int, typer.Option(min=0, max=3, help="Groups of two, three or four of it.")] = 1,
     places: Annotated[int, typer.Option(min=0, max=4, help="Pairs with another thing beside it.")] = 1,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    *,
+    report: Report,
 ) -> None:
     """Compose scenes of a data set's pictures: "green cat", "three cats", "cat left of a house".
 
@@ -75,12 +77,13 @@ def scenes(
 
     if folder.resolve() == stickers.resolve():
         raise BadBrief(f"{str(folder)!r} is the data set itself: give another folder for the larger one")
-    with counting("reading", "composing", quiet=quiet) as progress:
+    with counting("reading", "composing", quiet=report.quiet) as progress:
         count = compose(stickers, folder, SceneOptions(colours, counts, places), progress)
-    _finish(folder, count, Report(as_json=as_json, quiet=quiet))
+    _finish(folder, count, report)
 
 
 @app.command("filter")
+@reporting
 def filter_folder(
     folder: Annotated[Path, typer.Argument(help="Pictures; captions are those of its metadata.jsonl.")],
     side: Annotated[int, typer.Option(min=1, help="Shorter side in pixels, at least.")] = 64,
@@ -93,8 +96,8 @@ def filter_folder(
     unsafe: Annotated[
         tuple[Path, float] | None, typer.Option(help="Likewise, and the greatest probability.")
     ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    *,
+    report: Report,
 ) -> None:
     """Score every picture of a folder and write FOLDER/manifest.jsonl: what stays, and why the rest goes.
 
@@ -119,7 +122,6 @@ def filter_folder(
         side, sharp, twin, match, aesthetic[1] if aesthetic else None, unsafe[1] if unsafe else None
     )
     stay, count = write_manifest(judged(folder, limits, scorers), folder / MANIFEST)
-    report = Report(as_json=as_json, quiet=quiet)
     report.note(f"{stay} of {count} pictures stay")
     report.result(folder / MANIFEST, {"pictures": count, "stay": stay})
 

@@ -16,7 +16,7 @@ from danqing.core.progress import ProgressCallback
 from danqing.interfaces.cli.options import CONTEXT, set_signature
 from danqing.interfaces.cli.places import check_place
 from danqing.interfaces.cli.progress import counting
-from danqing.interfaces.cli.report import Json, Quiet
+from danqing.interfaces.cli.report import Report, reporting
 from danqing.interfaces.cli.tables import split_commas
 from danqing.weights.shipped import shipped
 
@@ -47,11 +47,11 @@ OPTIONS = (
     Parameter("fast", Parameter.KEYWORD_ONLY, default=False, annotation=FAST),
     Parameter("sheet", Parameter.KEYWORD_ONLY, default=None, annotation=SHEET),
     Parameter("everything", Parameter.KEYWORD_ONLY, default=False, annotation=ALL),
-    Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=Json),
-    Parameter("quiet", Parameter.KEYWORD_ONLY, default=False, annotation=Quiet),
+    Parameter("report", Parameter.KEYWORD_ONLY),
 )
 
 
+@reporting
 @set_signature(CONTEXT, *OPTIONS)
 def evaluate(
     *,
@@ -61,8 +61,7 @@ def evaluate(
     fast: bool,
     sheet: Path | None,
     everything: bool,
-    as_json: bool,
-    quiet: bool,
+    report: Report,
     **numbers: Any,
 ) -> None:
     """Measure a model with an outside judge, on pairs it was trained on and on pairs it never saw.
@@ -95,12 +94,12 @@ def evaluate(
     numbers["chinese"] = min(numbers["chinese"], numbers["seen"])
     options = EvaluationOptions(**numbers, fast=fast)
     real = read_imagefolder(data)
-    with counting("painting", quiet=quiet) as progress:
+    with counting("painting", quiet=report.quiet) as progress:
         if table:
-            _table(several, real, options, progress, as_json)
+            _table(several, real, options, progress, report.as_json)
         else:
             evaluator = open_evaluator(several[0], real, progress)
-            _page(evaluator, options, sheet, as_json)
+            _page(evaluator, options, sheet, report.as_json)
 
 
 def _page(evaluator: Evaluator, options: EvaluationOptions, sheet: Path | None, as_json: bool) -> None:
@@ -110,15 +109,15 @@ def _page(evaluator: Evaluator, options: EvaluationOptions, sheet: Path | None, 
 
     painter = evaluator.painter
     with with_adapters(painter, Brief(prompt="-", fast=options.fast).resolved(painter.card)):
-        report = evaluator.report(options)
-    figures = {**report.figures, "pictures per second": report.pictures_per_second}
+        measured = evaluator.report(options)
+    figures = {**measured.figures, "pictures per second": measured.pictures_per_second}
     if as_json:
         print(json.dumps({"model": painter.card.name, **figures}, ensure_ascii=False))
     for name, value in figures.items() if not as_json else ():
         print(f"{name:<44} {value:9.4f}")
     if sheet is not None:
         with replacing(sheet) as draft:
-            sheet_of(report.painted["seen"][:100], columns=10).save(draft)
+            sheet_of(measured.painted["seen"][:100], columns=10).save(draft)
 
 
 def _table(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.interfaces.cli.options import option
@@ -23,8 +23,6 @@ JSON = option("as_json", "--json", kind=bool, help="One JSON object for each res
 QUIET = option("quiet", "--quiet", "-q", kind=bool, help="Nothing on stderr but errors.", unset="")
 SCRIPT_OPTIONS: tuple[Parameter, ...] = (JSON, QUIET)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object for each result, a line each.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
 
 _DROPPED = "too many words, or unknown to the model; these were not painted: {}"
 
@@ -104,3 +102,18 @@ def picture_facts(picture: Picture) -> dict[str, Any]:
         "seconds": round(picture.info.seconds, 3),
         "model": picture.brief.model,
     }
+
+
+def reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorator: what the parameter `report` of a command is made of are its options --json and --quiet."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "report"]
+
+    @functools.wraps(command)
+    def with_report(*, as_json: bool, quiet: bool, **options: Any) -> None:
+        command(report=Report(as_json=as_json, quiet=quiet), **options)
+
+    with_report.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*(parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in own), *SCRIPT_OPTIONS]
+    )
+    return with_report

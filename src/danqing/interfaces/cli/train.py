@@ -11,7 +11,7 @@ import typer
 
 from danqing.core.files import check_writable
 from danqing.interfaces.cli.options import CONTEXT, set_signature
-from danqing.interfaces.cli.report import Json, Quiet, Report
+from danqing.interfaces.cli.report import Report, reporting
 
 WHAT = Annotated[str, typer.Argument(help="A family or a part of one; --list shows them.", metavar="what")]
 DATA = Annotated[Path, typer.Option(help="Pictures with captions: what 'danqing data stickers' builds.")]
@@ -32,6 +32,7 @@ def _parameter(name: str, default: Any, annotation: Any) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
+@reporting
 @set_signature(
     CONTEXT,
     _parameter("what", "", WHAT),
@@ -42,8 +43,7 @@ def _parameter(name: str, default: Any, annotation: Any) -> Parameter:
     _parameter("parts", None, PARTS),
     _parameter("threads", 0, THREADS),
     _parameter("listing", False, LISTING),
-    _parameter("as_json", False, Json),
-    _parameter("quiet", False, Quiet),
+    Parameter("report", Parameter.KEYWORD_ONLY),
 )
 def train(
     *,
@@ -51,8 +51,7 @@ def train(
     what: str,
     threads: int,
     listing: bool,
-    as_json: bool,
-    quiet: bool,
+    report: Report,
     **options: Any,
 ) -> None:
     """Train a family of painters, or a part of one, on a folder of captioned pictures.
@@ -82,7 +81,6 @@ def train(
 
     start = perf_counter()
     torch.set_num_threads(threads or torch.get_num_threads())
-    report = Report(as_json=as_json, quiet=quiet)
     request = _request(run, context.obj.device, options, report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the initial weights
