@@ -104,7 +104,7 @@ def test_what_is_no_picture_of_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "short.png").write_bytes(whole[:-300])
-    (tmp_path / "large.png").write_bytes(png_claiming(10_000, 10_000))
+    (tmp_path / "large.png").write_bytes(png_claiming(10_000, 10_001))
     (tmp_path / "bomb.png").write_bytes(png_claiming(60_000, 60_000))
     expected = {
         "missing.png": "no picture at",
@@ -114,8 +114,8 @@ def test_what_is_no_picture_of_ours_is_refused(tmp_path: Path) -> None:
         "empty.png": "is empty",
         "text.png": "is not a PNG",
         "short.png": "damaged or cut short",
-        "large.png": "at most 32 megapixels",
-        "bomb.png": "at most 32 megapixels",
+        "large.png": "at most 100 megapixels",
+        "bomb.png": "at most 100 megapixels",
     }
     for name, says in expected.items():
         with pytest.raises(BadPicture, match=says) as caught:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -99,14 +101,14 @@ def test_what_is_no_picture_is_one_line(tmp_path):
     whole = saved(gradient(size=(64, 64)), tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     saved(gradient(size=(7, 30)), tmp_path / "small.png")
-    saved(Image.new("1", (8000, 8000)), tmp_path / "large.png")
+    saved(Image.new("1", (10000, 10001)), tmp_path / "large.png")
     for name, said in {
         "none.png": "no picture",
         "empty.png": "is empty",
         "text.png": "is not a PNG",
         "cut.png": "damaged or cut short",
         "small.png": "7x30",
-        "large.png": "at most 32 megapixels",
+        "large.png": "at most 100 megapixels",
     }.items():
         with pytest.raises(BadPicture, match=said) as error:
             read_source(tmp_path / name)
@@ -140,3 +142,18 @@ def test_sixteen_bits_of_colour_are_told(tmp_path, colours):
     source = read_source(tmp_path / "deep.png")
     assert source.image.getpixel((3, 3))[:3] == (0x80,) * 3
     assert source.notes == (f"{str(tmp_path / 'deep.png')!r} has 16 bits a channel: 8 of them are used",)
+
+
+def test_a_picture_may_come_through_a_pipe(tmp_path):
+    """Each opened path is read once, to its end: what a shell calls <(cat a.png) or /dev/stdin."""
+    data = saved(gradient(), tmp_path / "a.png").read_bytes()
+    code = "import sys; from danqing.core.sources import read_source as r; print(r(sys.argv[1]).id)"
+
+    def told(fed: bytes) -> str:
+        done = subprocess.run([sys.executable, "-c", code, "/dev/stdin"], input=fed, capture_output=True)
+        return (done.stdout + done.stderr).decode()
+
+    assert told(data).strip() == picture_id(gradient())
+    assert "'/dev/stdin' is empty: send a picture through it" in told(b"")
+    assert "'/dev/stdin' is damaged or cut short" in told(data[:60])
+    assert "'/dev/stdin' is not a PNG" in told(b"<html>")

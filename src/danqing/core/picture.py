@@ -20,7 +20,8 @@ from danqing.core.files import replacing
 from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
 
 FORMATS = ("PNG", "JPEG", "WebP")  # that danqing writes
-PIXELS_MAX = 32_000_000  # far above what any model paints; a small file can claim far more
+PIXELS_MAX = 100_000_000  # of the largest cameras; a small file can claim far more
+_BYTES_MAX = 512 * 2**20  # of a picture that comes through a pipe, which may never end
 
 _EXIF, _USER_COMMENT, _MAKER_NOTE = 0x8769, 0x9286, 0x927C
 _UNICODE, _OURS = b"UNICODE\0", b"danqing\0"
@@ -69,7 +70,7 @@ class Picture:
         """Read a picture that danqing saved. Nothing in the file is executed or trusted.
 
         Raises:
-            BadPicture: missing, not PNG, JPEG or WebP, damaged, above 32 megapixels, or without a brief.
+            BadPicture: missing, not PNG, JPEG or WebP, damaged, above 100 megapixels, or without a brief.
         """
         path = Path(path)
         image, text, *_ = decoded(path, FORMATS)
@@ -152,7 +153,7 @@ def decoded(path: Path, formats: tuple[str, ...]) -> Decoded:
     """What is in a picture file.
 
     Raises:
-        BadPicture: missing, in none of the `formats`, damaged, or above 32 megapixels.
+        BadPicture: missing, in none of the `formats`, damaged, or above 100 megapixels.
     """
     if not path.exists():
         raise BadPicture(f"no picture at {str(path)!r}: check the name")
@@ -163,7 +164,7 @@ def decoded(path: Path, formats: tuple[str, ...]) -> Decoded:
             warnings.simplefilter("ignore")  # Pillow's own size limit warns; ours, below, is lower
             return _decode(path, formats)
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
+        empty = path.is_file() and path.stat().st_size == 0
         raise BadPicture(
             f"{str(path)!r} is empty: use the original file"
             if empty
@@ -180,13 +181,26 @@ def decoded(path: Path, formats: tuple[str, ...]) -> Decoded:
 
 
 def _decode(path: Path, formats: tuple[str, ...]) -> Decoded:
-    with Image.open(path, formats=formats) as image:
+    with Image.open(_stream(path), formats=formats) as image:
         if image.width * image.height > PIXELS_MAX:
             raise Image.DecompressionBombError
         deep = image.mode in ("RGB", "RGBA") and ";16" in str(image.tile)  # known only before it is loaded
         image.load()
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's previews, no film
         return Decoded(image.copy(), _own_text(image), frames, deep)
+
+
+def _stream(path: Path) -> Path | io.BytesIO:
+    """The file; a pipe, such as /dev/stdin, is read to its end first, since Pillow goes back and forth."""
+    if path.is_file():
+        return path
+    with path.open("rb") as pipe:
+        data = pipe.read(_BYTES_MAX + 1)
+    if not data:
+        raise BadPicture(f"{str(path)!r} is empty: send a picture through it")
+    if len(data) > _BYTES_MAX:
+        raise Image.DecompressionBombError
+    return io.BytesIO(data)
 
 
 def _own_text(image: Image.Image) -> str | None:

@@ -14,6 +14,7 @@ from typing import cast
 from PIL import Image, ImageOps
 
 from danqing.core.brief import ResolvedBrief
+from danqing.core.colour import to_srgb, unread_colour
 from danqing.core.errors import BadPicture
 from danqing.core.metadata import Info, read_json
 from danqing.core.picture import Picture, decoded
@@ -27,7 +28,9 @@ Place = str | Path | Image.Image | Picture
 
 _WHOLE = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for 16-bit grey
 _PLAIN = ("RGB", "RGBA", "L", "LA", "1")
-_THROUGH = {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "La": "LA"}
+_MANAGED = ("RGB", "RGBA", "L", "LA", "CMYK", "LAB")  # modes of pictures that a profile may describe
+_THROUGH = {"La": "LA", "1": "L"}
+_ORIENTATION = 0x0112  # of EXIF
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,17 @@ def picture_id(image: Image.Image) -> str:
 def read_source(place: Place) -> Source:
     """A picture from a path, from PIL or from a `Picture`.
 
-    Grey, palette, 16-bit and CMYK pictures become RGB, one turned by its EXIF is turned upright, of an
-    animation the first frame is taken; `notes` tell.
+    Grey, palette, 16-bit and CMYK pictures become RGB, colours of an ICC profile become sRGB, one turned by
+    its EXIF is turned upright, of an animation the first frame is taken; `notes` tell.
 
     Raises:
-        BadPicture: missing, not a picture, damaged, above 32 megapixels or smaller than 8 pixels.
+        BadPicture: missing, not a picture, damaged, above 100 megapixels or smaller than 8 pixels.
     """
     if isinstance(place, Picture):
-        return Source(
-            _upright(place.image, "the picture", 1)[0], "", brief=_with_choices(place.brief, place.info)
-        )
+        image, notes = _upright(place.image.copy(), "the picture", 1)
+        return Source(image, "", notes, _with_choices(place.brief, place.info))
     if isinstance(place, Image.Image):
-        image, notes = _upright(place, "the picture", getattr(place, "n_frames", 1))
+        image, notes = _upright(place.copy(), "the picture", getattr(place, "n_frames", 1))
         return Source(image, "", notes)
     file = decoded(Path(place), FORMATS)
     name = repr(str(place))
@@ -101,32 +103,41 @@ def _upright(image: Image.Image, name: str, frames: int) -> tuple[Image.Image, t
     notes = []
     if frames > 1:
         notes.append(f"{name} is animated: its first frame is used")
-    turned = ImageOps.exif_transpose(image)
-    if turned.size != image.size or turned.tobytes() != image.tobytes():
+    if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
+        ImageOps.exif_transpose(image, in_place=True)
         notes.append(f"{name} is turned upright as its EXIF says")
-    simple, note = plain(turned)
+    simple, note = plain(image)
     return simple, (*notes, *(f"{name} {what}" for what in note))
 
 
 def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture as RGB, or as RGBA if it has transparency, of 8 bits; and what was done, if anything.
+    """The picture as RGB, or RGBA if it has transparency, of 8 bits in sRGB; and what was done, if anything.
 
-    Palette, 16-bit grey, CMYK and other colour modes are converted.
+    Palette, 16-bit grey, CMYK and other colour modes are converted, by the ICC profile where there is one,
+    which is taken off `image`. A picture that is plain already comes back itself.
     """
-    before = image.mode
+    before, unread = image.mode, unread_colour(image)
     if before in _WHOLE:  # Pillow would clip these at 255, leaving a white picture
         image = image.convert("F").point(lambda value: value / 257).convert("L")
     if before == "F":
         _, most = cast("tuple[float, float]", image.getextrema())
         image = image.point(lambda value: value * (255 if most <= 1 else 1)).convert("L")
-    image = image.convert(_THROUGH.get(image.mode, image.mode))
-    simple = image.convert("RGBA" if _clear(image) else "RGB")
+    if image.mode not in _MANAGED:  # a palette's colours are RGB; for others there are hardly any profiles
+        through = "RGBA" if image.has_transparency_data else "RGB"
+        image = image.convert(_THROUGH.get(image.mode, through))
+    image, colours = to_srgb(image)
+    simple = _in_mode(image, "RGBA" if _clear(image) else "RGB")
     colour_mode = "16-bit grey" if before in _WHOLE else before
-    return simple, [] if before in _PLAIN else [f"is converted from {colour_mode} to {simple.mode}"]
+    notes = [] if before in _PLAIN else [f"is converted from {colour_mode} to {simple.mode}"]
+    return simple, [*notes, *(note for note in (colours, unread) if note)]
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _clear(image: Image.Image) -> bool:
     """Whether anything shows through: most screenshots have an alpha channel, and are opaque."""
     if not image.has_transparency_data:
         return False
-    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+    return _in_mode(image, "RGBA").getchannel("A").getextrema() != (255, 255)

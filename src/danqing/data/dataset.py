@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from danqing.core.errors import BadData, shorten
 from danqing.core.progress import Progress, ProgressCallback, no_progress
-from danqing.core.sources import SIDE_MIN
+from danqing.core.sources import SIDE_MIN, plain
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _over_white(path: Path) -> NDArray[np.uint8] | None:
     """[4 h w] uint8, colour over white and alpha; None for a file that is no picture."""
     try:
         with Image.open(path) as image:
-            rgba = image.convert("RGBA")
+            rgba = plain(ImageOps.exif_transpose(image))[0].convert("RGBA")
     except (OSError, SyntaxError, ValueError):  # Pillow raises any of them for a damaged file
         return None
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
