@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from PIL import Image
 
 from danqing.core.picture import Picture
 from danqing.core.progress import Progress
@@ -29,11 +32,16 @@ Ask = Callable[..., Answer]
 
 
 @pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ask:
-    """The command line in an empty folder, with the toy model in ./toy."""
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, with the toy model in ./toy."""
     write_card(tmp_path / "toy")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("danqing.families.open_painter", open_painter)
+
+
+@pytest.fixture
+def ask(toy: None, capfd: pytest.CaptureFixture[str]) -> Ask:  # noqa: ARG001
+    """The command line in that folder, with that model."""
 
     def run(*argv: str) -> Answer:
         code = cli.run([argv[0], "--model", "toy", *argv[1:]])
@@ -81,6 +89,81 @@ def test_progress_without_a_terminal_is_some_lines(
     lines = capfd.readouterr().err.splitlines()
     assert lines[:2] == ["painting", "painting: 10 of 100, 90 s left"]
     assert len(lines) == 10
+
+
+def lines(*rows: str) -> str:
+    return "".join(f"{row}\n" for row in rows)
+
+
+@pytest.fixture
+def send(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Puts bytes on standard input."""
+
+    def put(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+    return put
+
+
+def test_a_prompt_comes_from_standard_input(ask: Ask, send: Callable[[bytes], None]) -> None:
+    send("\ufeffa 猫\n --seed 4\n".encode())
+    assert ask("paint", "-").out == "paintings/a-猫-4.png\n"
+    send(b"\xff\xfe")
+    assert "standard input is not text" in ask("paint", "-").err
+    send(b"")
+    assert "prompt is empty" in ask("paint", "-").err
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_picture_goes_to_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert cli.run(["paint", "a cat", "--model", "toy", "--seed", "4", "--out", "-"]) == 0
+    picture = Image.open(io.BytesIO(capfdbinary.readouterr().out))
+    assert picture.size == (32, 32)
+    assert "danqing" in picture.info
+    assert not Path("paintings").exists()
+    assert cli.run(["imagine", "a cat", "--model", "toy", "--out", "-"]) == 0
+    assert Image.open(io.BytesIO(capfdbinary.readouterr().out)).size == (66, 66)
+    for extra in ("--count=2", "--json"):
+        assert cli.run(["paint", "a cat", "--model", "toy", "--out", "-", extra]) == 2
+        assert b"--out - " in capfdbinary.readouterr().err
+
+
+def test_prompts_come_from_a_file_and_the_model_is_opened_once(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    monkeypatch.setattr("danqing.families.open_painter", lambda *a: opened.append(a) or open_painter(*a))
+    Path("prompts.txt").write_text("# a comment\na cat --seed 4\n\n一只狗 --seed 5\n", encoding="utf-8")
+    answer = ask("paint", "--from-file", "prompts.txt")
+    assert answer.out == lines("paintings/a-cat-4.png", "paintings/一只狗-5.png"), answer.err
+    assert len(opened) == 1
+    record = {"prompt": "a cat", "seed": 9, "negative-prompt": "dog", "out": "mine.webp"}
+    Path("prompts.jsonl").write_text(f'{json.dumps(record)}\n{{"prompt": "b"}}\n')
+    answer = ask("paint", "--from-file", "prompts.jsonl", "--seed", "3", "--json")
+    assert [json.loads(row)["path"] for row in answer.out.splitlines()] == ["mine.webp", "paintings/b-3.png"]
+    assert Picture.open("mine.webp").brief.negative_prompt == "dog"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.txt", "# only\n", "a.txt holds no prompts"),
+        ("a.txt", "a cat\na cat --steps 0", "a.txt line 2: steps 0 is too small"),
+        ("a.jsonl", '{"prompt": "a"}\n[1]', "a.jsonl line 2: '[1]' is not a JSON object"),
+        ("a.jsonl", '{"promt": "a"}', "unknown field 'promt': did you mean 'prompt'?"),
+        ("a.jsonl", '{"seed": 3}', "a.jsonl line 1: Missing argument 'PROMPT...'"),
+        ("a.jsonl", '{"prompt": 3}', "line 1: prompt 3 is not text"),
+        ("a.jsonl", '{"prompt": "a", "out": 3}', "out 3 is not a place"),
+        ("b.txt", "", "'a.txt' cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_line_stops_all_before_the_first_picture(ask: Ask, name: str, text: str, said: str) -> None:
+    Path(name).write_text(text)
+    answer = ask("paint", "--from-file", name.replace("b.txt", "a.txt"))
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+    assert not Path("paintings").exists()
 
 
 FULL = [("models", 1), ("paint a --model toy --seed 1", 1), ("--help", 1), ("paint --help", 1)]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from danqing.apps._generate import with_adapters as with_adapters
     from danqing.apps._grid import grid_of as grid_of
     from danqing.apps._image_files import UnreadableFile as UnreadableFile
+    from danqing.apps._image_files import pictures_in as pictures_in
     from danqing.apps._inputs import AppInputs as AppInputs
     from danqing.apps._inputs import PictureFiles as PictureFiles
     from danqing.apps._inputs import ResolvedInputs as ResolvedInputs
@@ -46,6 +47,7 @@ _PLACES = {
     "find_app": "_registry",
     "grid_of": "_grid",
     "names": "_registry",
+    "pictures_in": "_image_files",
     "save_film": "_video",
     "settings_text": "_disco_settings_file",
     "sheet": "_lineage",

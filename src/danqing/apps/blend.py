@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from danqing.apps._inputs import GridInputs, SplitNumbers, optional_words
 from danqing.apps._registry import app
@@ -30,6 +30,15 @@ class Blend(GridInputs):
     )
     strength: float = Field(default=0.8, gt=0, le=1, description="how far to leave the mixed pictures")
     count: int = Field(default=4, ge=1, le=64, description="how many pictures")
+
+    @model_validator(mode="after")
+    def _mixes(self) -> Self:
+        if len(self.images) == 1 and not self.prompt.strip():
+            name = self.images[0].name
+            raise ValueError(
+                f"{name!r} alone cannot be blended: give two to five pictures, or words in --prompt"
+            )
+        return self
 
 
 @app(Blend, examples=("danqing blend fox.png owl.png --weights 2,1",))

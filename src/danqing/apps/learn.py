@@ -24,7 +24,7 @@ class Learn(ModelChoice, AppInputs):
 
     positional: ClassVar[tuple[str, ...]] = ("name", "images")
 
-    name: Text = Field(min_length=1, description="how you will call it: <NAME> in a prompt")
+    name: Text = Field(min_length=1, max_length=60, description="how you will call it: <NAME> in a prompt")
     images: tuple[ImageRef, ...] = Field(
         min_length=1, description="three to five pictures, or a folder of them"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -43,9 +42,6 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
 
     if not values.get("pictures"):
         raise BadBrief('give pictures and then words: danqing score cat.png "a cat"')
-    words = str(values.get("words", ""))
-    if image_lookup is ImageRef and Path(words).exists():
-        raise BadBrief(f"{words!r} is a file: put the words behind the pictures")
     return validate(Score, values, image_lookup)
 
 

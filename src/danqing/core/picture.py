@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
@@ -19,6 +19,7 @@ from danqing.core.errors import BadPicture
 from danqing.core.files import replacing
 from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
 
+Writer = Callable[["Picture", Path | BinaryIO], None]
 FORMATS = ("PNG", "JPEG", "WebP")  # that danqing writes
 PIXELS_MAX = 100_000_000  # of the largest cameras; a small file can claim far more
 _BYTES_MAX = 512 * 2**20  # of a picture that comes through a pipe, which may never end
@@ -59,6 +60,12 @@ class Picture:
             write(self, draft)
         return path
 
+    def encoded(self, suffix: str = ".png") -> bytes:
+        """The bytes of the file that `save` writes under a name with that ending. Raises as `save`."""
+        buffer = io.BytesIO()
+        writer(Path(f"picture{suffix}"), transparent=self.image.has_transparency_data)(self, buffer)
+        return buffer.getvalue()
+
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
         buffer = io.BytesIO()
@@ -85,7 +92,7 @@ class Picture:
         return cls(image, brief, info)
 
 
-def writer(path: Path, *, transparent: bool) -> Callable[[Picture, Path], None]:
+def writer(path: Path, *, transparent: bool) -> Writer:
     """What writes a picture to `path`, by its ending.
 
     Raises:
@@ -101,25 +108,25 @@ def writer(path: Path, *, transparent: bool) -> Callable[[Picture, Path], None]:
     return _WRITERS[suffix]
 
 
-def _write_png(picture: Picture, path: Path) -> None:
+def _write_png(picture: Picture, place: Path | BinaryIO) -> None:
     chunks = PngInfo()
     chunks.add_text(PARAMETERS, write_a1111(picture.brief, picture.info))
     chunks.add_text(DANQING, write_json(picture.brief, picture.info))
-    picture.image.save(path, "PNG", pnginfo=chunks)
+    picture.image.save(place, "PNG", pnginfo=chunks)
 
 
-def _write_webp(picture: Picture, path: Path) -> None:
-    picture.image.save(path, "WEBP", lossless=True, exact=True, exif=_exif(picture))
+def _write_webp(picture: Picture, place: Path | BinaryIO) -> None:
+    picture.image.save(place, "WEBP", lossless=True, exact=True, exif=_exif(picture))
 
 
-def _write_jpeg(picture: Picture, path: Path) -> None:
+def _write_jpeg(picture: Picture, place: Path | BinaryIO) -> None:
     try:
-        picture.image.convert("RGB").save(path, "JPEG", quality=95, subsampling=0, exif=_exif(picture))
+        picture.image.convert("RGB").save(place, "JPEG", quality=95, subsampling=0, exif=_exif(picture))
     except ValueError:  # a JPEG's EXIF ends at 64 KiB
-        raise BadPicture(f"cannot save {path.suffix}: the prompt is too long for a JPEG; use .png") from None
+        raise BadPicture("cannot save .jpg: the prompt is too long for a JPEG; use .png") from None
 
 
-_WRITERS: dict[str, Callable[[Picture, Path], None]] = {
+_WRITERS: dict[str, Writer] = {
     ".png": _write_png,
     ".webp": _write_webp,
     ".jpg": _write_jpeg,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
 
 from danqing.apps import App, Session, find_app
+from danqing.core.errors import BadBrief, BadPicture, DanqingError
+from danqing.interfaces.cli.batch import Request, check_out, read_requests
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
-from danqing.interfaces.cli.outputs import OUTPUTS
+from danqing.interfaces.cli.outputs import OUTPUTS, Output
 from danqing.interfaces.cli.report import SCRIPT_OPTIONS, Report
+from danqing.interfaces.cli.standard_input import StandardInput
 
 
 def app_command(name: str) -> Callable[..., None]:
@@ -23,9 +27,14 @@ def app_command(name: str) -> Callable[..., None]:
         session = context.obj if isinstance(context.obj, Session) else Session()
         report = Report(as_json=as_json, quiet=quiet)
         extra = {parameter.name: options.pop(parameter.name) for parameter in output.options}
-        inputs = app.parse(values_of(app, options), session)
-        report.start(inputs.notes)
-        output.run(app, inputs, session, extra, report)
+        standard_input = StandardInput()
+        requests = read_requests(app, options, extra.get("from_file"), standard_input)
+        check_out(extra.get("out"), requests)
+        run = Run(app, output, session, report, extra, standard_input)
+        if len(requests) == 1 and not requests[0].place:
+            run.one(requests[0])
+        else:
+            run.several(requests)
 
     examples = "\n\n".join(app.examples)
     heading = "Examples" if len(app.examples) > 1 else "Example"
@@ -33,14 +42,53 @@ def app_command(name: str) -> Callable[..., None]:
     return command
 
 
-def values_of(app: App[Any, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The values that options give, with words joined."""
-    values = {name: value for name, value in options.items() if value not in (None, [], False)}
-    *_, last = app.inputs.positional
-    several = [name for name in app.inputs.positional if isinstance(values.get(name), list)]
-    for name in several:
-        if name in ("prompt", "words"):
-            values[name] = " ".join(values[name])
-    if last not in values and app.inputs.model_fields[last].is_required() and several:
-        *values[several[-1]], values[last] = values[several[-1]]
-    return values
+@dataclass(frozen=True)
+class Run:
+    """What carries out the requests of one command, with the models of one session."""
+
+    app: App[Any, Any]
+    output: Output
+    session: Session
+    report: Report
+    extra: dict[str, Any]
+    standard_input: StandardInput
+
+    def one(self, request: Request) -> None:
+        """Carry out a request."""
+        inputs = self._parse(request)
+        extra = {**self.extra, "out": request.out} if request.out is not None else self.extra
+        self.report.start(inputs.notes)
+        self.output.run(self.app, inputs, self.session, extra, self.report)
+
+    def several(self, requests: Sequence[Request]) -> None:
+        """Carry out requests one after another, once all of them are known to be right.
+
+        A picture that cannot be read is reported and left out, and so is one that fails.
+
+        Raises:
+            BadBrief: one of them is wrong; nothing is done. DanqingError: some failed, all others are done.
+        """
+        readable = [request for request in requests if self._is_readable(request)]
+        failed = len(requests) - len(readable)
+        for request in readable:
+            try:
+                self.one(request)
+            except DanqingError as error:
+                self.report.failure(request.error(error))
+                failed += 1
+        if failed:
+            raise DanqingError(f"{failed} of {len(requests)} failed, {len(requests) - failed} are done")
+
+    def _is_readable(self, request: Request) -> bool:
+        """Whether the pictures of a request can be read."""
+        try:
+            self._parse(request)
+        except BadBrief as error:
+            raise BadBrief(request.error(error)) from None
+        except BadPicture as error:
+            self.report.failure(request.error(error))
+            return False
+        return True
+
+    def _parse(self, request: Request) -> Any:
+        return self.app.parse(request.values, self.session, self.standard_input.image)

@@ -58,6 +58,7 @@ _UNSET = {  # what happens without it; else the model's card decides
     "ar": "the model's",
     "models": "all that are shipped",
 }
+WORDS = frozenset({"prompt", "words"})  # the positional fields that may come unquoted, word by word
 CONTEXT = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
@@ -109,8 +110,13 @@ def app_parameters(inputs: type[AppInputs]) -> list[Parameter]:
 def argument_names(inputs: type[AppInputs]) -> list[str]:
     """The positional fields that a shell can take by position: none behind a list."""
     names = list(inputs.positional)
-    lists = [k for k, name in enumerate(names) if _is_list(inputs.model_fields[name])]
+    lists = [k for k, name in enumerate(names) if is_list(inputs, name)]
     return names if not lists else names[: lists[0] + 1]
+
+
+def words_behind_list(inputs: type[AppInputs]) -> list[str]:
+    """The required positional fields behind a list: the last words of the command."""
+    return [name for name in inputs.positional if _is_last_word(inputs, name)]
 
 
 def command_line(brief: Brief) -> str:
@@ -187,22 +193,23 @@ def _of_field(inputs: type[Request], name: str) -> Parameter:
 
 
 def _argument(inputs: type[AppInputs], name: str) -> Parameter:
-    """A positional field: words may come unquoted, and a list of pictures one by one."""
+    """A positional field. The last takes all words that follow: `read_arguments` sorts them out."""
     field = inputs.model_fields[name]
-    metavar = " ".join(
-        [name.upper(), *(other.upper() for other in inputs.positional if _is_last_word(inputs, other))]
-    )
+    metavar = " ".join(other.upper() for other in (name, *words_behind_list(inputs)))
     info = typer.Argument(metavar=metavar, help=_help(field), show_default=False)
-    several = name in ("prompt", "words") or _is_list(field)
-    if field.is_required():
-        kind: Any = list[str] if several else str
-        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info])
+    several = name == argument_names(inputs)[-1]
     kind = list[str] | None if several else str | None
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info])
 
 
-def _is_list(field: FieldInfo) -> bool:
-    return get_origin(field.annotation) is tuple
+def is_list(inputs: type[Request], name: str) -> bool:
+    """Whether a field holds several values, such as pictures."""
+    return get_origin(inputs.model_fields[name].annotation) is tuple
+
+
+def is_image(inputs: type[Request], name: str) -> bool:
+    """Whether a field holds a picture."""
+    return ImageRef in _parts(inputs.model_fields[name].annotation)
 
 
 def _is_last_word(inputs: type[AppInputs], name: str) -> bool:

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from inspect import Parameter
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from danqing.apps import App, PictureFiles, ResolvedInputs, Session
+from danqing.core.errors import BadBrief
 from danqing.core.files import check_writable, replacing
 from danqing.interfaces.cli.options import option
 from danqing.interfaces.cli.places import FOLDER, check_place, places_for, slug
 from danqing.interfaces.cli.report import Report, picture_facts
+from danqing.interfaces.cli.standard_input import DASH
 from danqing.interfaces.cli.tables import print_rows
 
 if TYPE_CHECKING:
     from danqing.core.picture import Picture
 
 AnyApp = App[Any, Any]
-OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg) or a folder/", unset="paintings/ here")
+Save = Callable[["Picture", int | None], None]
+"""Saves a picture and its number, from 0; None for the grid of all."""
+OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg), a folder/, or -", unset="paintings/ here")
+FROM_FILE = option(
+    "from_file",
+    "--from-file",
+    help="A text of prompts, or a .jsonl of fields; - reads them here",
+    unset="none",
+)
 
 
 class Output(ABC):
@@ -40,26 +51,53 @@ class Output(ABC):
 class Pictures(Output):
     """Pictures, each saved as soon as it is finished, and a grid of several."""
 
-    options = (OUT,)
+    options = (OUT, FROM_FILE)
 
     def run(
         self, app: AnyApp, inputs: PictureFiles, session: Session, extra: dict[str, Any], report: Report
     ) -> None:
         """See `Output`."""
-        places = places_for(
-            extra["out"], inputs.title(app.name), inputs.marks, transparent=inputs.transparent
-        )
+        to_stdout = extra["out"] == DASH
+        save = self._to_stdout(inputs, report) if to_stdout else self._to_files(app, inputs, extra, report)
         pictures: list[Picture] = []
         with report.working(_model(inputs), _painting(app, inputs)) as progress:
             for picture in session.stream(app, inputs, progress):
                 pictures.append(picture)
                 if not inputs.grid_only or len(inputs.marks) == 1:
-                    report.picture(picture.save(places.pictures[len(pictures) - 1]), picture)
-            if places.sheet is not None:
-                sheet = _grid(pictures, inputs)
-                report.picture(sheet.save(places.sheet), sheet, grid=True)
+                    save(picture, len(pictures) - 1)
+            if len(inputs.marks) > 1:
+                save(_grid(pictures, inputs), None)
         if isinstance(inputs, ResolvedInputs):
             report.note(_settings(pictures))
+
+    @staticmethod
+    def _to_files(app: AnyApp, inputs: PictureFiles, extra: dict[str, Any], report: Report) -> Save:
+        """What saves each picture under its name."""
+        places = places_for(
+            extra["out"], inputs.title(app.name), inputs.marks, transparent=inputs.transparent
+        )
+
+        def save(picture: Picture, number: int | None) -> None:
+            place = places.sheet if number is None else places.pictures[number]
+            assert place is not None, "several pictures have a sheet"
+            report.picture(picture.save(place), picture, grid=number is None)
+
+        return save
+
+    @staticmethod
+    def _to_stdout(inputs: PictureFiles, report: Report) -> Save:
+        """What writes one picture to standard output.
+
+        Raises:
+            BadBrief: there are several, or JSON is to go there.
+        """
+        if len(inputs.marks) > 1 and not inputs.grid_only:
+            raise BadBrief(
+                f"--out - is for one picture, not {len(inputs.marks)}: ask for one, or give a folder/"
+            )
+        if report.as_json:
+            raise BadBrief("--out - and --json both write to standard output: leave one out")
+        return lambda picture, _: report.binary(picture.encoded(), [picture])
 
 
 class Lines(Output):

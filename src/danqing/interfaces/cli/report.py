@@ -50,6 +50,10 @@ class Report:
         if not self.quiet:
             print(text, file=sys.stderr)
 
+    def failure(self, text: str) -> None:
+        """A line about a request that fails while others go on."""
+        print(f"danqing: {text}", file=sys.stderr)
+
     def result(self, path: Path, facts: Mapping[str, Any], warnings: Iterable[str] = ()) -> None:
         """A file that is finished: its path, or all that a program wants to know of it."""
         if self.as_json:
@@ -63,6 +67,12 @@ class Report:
         self.result(path, {**picture_facts(picture), "grid": grid}, self.dropped([picture]))
         if grid and not self.as_json and not path.stem.endswith("-grid"):
             self.note(f"{path} is the grid")
+
+    def binary(self, data: bytes, pictures: Iterable[Picture]) -> None:
+        """The bytes of a picture's file, on stdout."""
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        self.dropped(pictures)
 
     def line(self, source: str, text: str) -> None:
         """A line of text about a picture."""
