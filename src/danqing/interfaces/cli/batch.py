@@ -13,7 +13,7 @@ from danqing.apps import App, pictures_in
 from danqing.core.errors import BadBrief, shorten, unknown
 from danqing.core.image_ref import ImageRef
 from danqing.interfaces.cli.arguments import Arguments, check_complete, read_arguments
-from danqing.interfaces.cli.options import WORDS
+from danqing.interfaces.cli.options import WORDS, argument_names
 from danqing.interfaces.cli.standard_input import DASH, StandardInput
 
 
@@ -44,10 +44,11 @@ def read_requests(
     Raises:
         BadBrief: an argument is missing or in the wrong place, or the file cannot be read.
     """
-    words = [word for name in app.inputs.positional for word in _as_list(options.get(name))]
+    positional = argument_names(app.inputs)
+    words = [word for name in positional for word in _as_list(options.get(name))]
     arguments = read_arguments(app, words)
     options_set = {name: value for name, value in options.items() if value not in (None, [], False)}
-    flags = {name: value for name, value in options_set.items() if name not in app.inputs.positional}
+    flags = {name: value for name, value in options_set.items() if name not in positional}
     values = {**flags, **_with_input(arguments.values, standard_input)}
     records = [Request({})] if from_file is None else list(_records(app, from_file, standard_input))
     for name in WORDS & arguments.values.keys() if from_file is not None else ():
