@@ -100,7 +100,7 @@ def test_the_commands_answer(capfd):
         (["search", "in", "red", "--like", "in/a.png"], "one of them"),
         (["search", "in", "red", "-o", "sheet.gif"], "end the name with"),
         (["search", "nowhere", "red"], "no picture at"),
-        (["score", "in/a.png"], "and then words"),
+        (["score", "in/a.png"], "Missing argument 'WORDS...'"),
         (["score", "red", "in/a.png"], "is a file"),
     ],
 )

@@ -148,7 +148,8 @@ class Search(Output):
         if sheet is not None:
             with replacing(sheet) as draft:
                 result.sheet().save(draft)
-            report.result(sheet, {"grid": True})
+            # the lines of JSON are the pictures that were found
+            report.note(str(sheet)) if report.as_json else report.result(sheet, {})
 
 
 class Film(Output):
