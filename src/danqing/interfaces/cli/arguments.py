@@ -70,8 +70,8 @@ def is_picture(word: str) -> bool:
     """Whether a word names a picture: by its ending, or as standard input."""
     if word == DASH:
         return True
-    known = PurePath(word).suffix.lower() in SUFFIXES
-    return known and (not any(map(str.isspace, word)) or _exists(word))
+    by_ending = PurePath(word).suffix.lower() in SUFFIXES
+    return by_ending and (not any(map(str.isspace, word)) or _exists(word))
 
 
 def _takes_several(app: App[Any, Any]) -> bool:
