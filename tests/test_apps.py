@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from danqing.apps._blend import weighted_text
-from danqing.apps._canvas_fit import CanvasFit, checked_mask, composite, feathered
+from danqing.apps._canvas_fit import CanvasFit, composite, feathered
 from danqing.apps._describe import words_of
 from danqing.apps._inputs import AppInputs
 from danqing.apps._session import Session
@@ -158,9 +158,6 @@ def test_masks_that_cannot_be_meant_are_refused(painter):
             inpaint(image, "a cat", mask=mask, painter=painter, **QUICK)
     with pytest.raises(BadBrief, match="0 ways"):
         inpaint(image, "a cat", painter=painter, **QUICK)
-    clear = Image.new("RGBA", (64, 64), "black")
-    clear.paste((0, 0, 0, 0), (8, 8, 24, 24))
-    assert checked_mask(clear, (64, 64), "m").getbbox() == (8, 8, 24, 24)
 
 
 @pytest.mark.parametrize("sides", [{"right": 0.5}, {"left": 0.3, "bottom": 0.7}, {"top": 1.2}])

@@ -12,14 +12,12 @@ from PIL import Image, ImageChops, ImageFilter
 
 from danqing.core.brief import RATIO_MAX, sides_for_ratio
 from danqing.core.card import Can, Card
-from danqing.core.errors import BadBrief
 from danqing.core.field_groups import Size
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, as in PIL; right and bottom are outside."""
 
 _CLOSE = 2  # a picture longer than this many canvases is worked on around its region only
-_NOISE = 32  # a mask saved as JPEG is not quite black where it should be
 _AROUND = 0.5  # share of the region's side that is shown around it
 
 
@@ -177,27 +175,6 @@ def _ramp(mask: Image.Image, width: int) -> Image.Image:
         ridge = ridge.filter(ImageFilter.MaxFilter(3))
     share = depth / np.maximum(np.asarray(ridge), 1)
     return Image.fromarray((share * 255).round().astype(np.uint8))
-
-
-def checked_mask(mask: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
-    """A mask ("L", 255 = repaint) from a picture: white repaints; or where it has transparency, that does.
-
-    Raises:
-        BadBrief: of another size, empty, or full.
-    """
-    if mask.size != size:
-        raise BadBrief(
-            f"mask {name} is {mask.width}x{mask.height}, the picture {size[0]}x{size[1]}: make them the same"
-        )
-    grey = ImageChops.invert(mask.getchannel("A")) if "A" in mask.getbands() else Image.new("L", size)
-    if grey.getbbox() is None:  # opaque, so its brightness counts
-        grey = mask.convert("L")
-    grey = grey.point(lambda value: value if value >= _NOISE else 0)
-    if grey.getbbox() is None:
-        raise BadBrief(f"mask {name} is empty: paint white, or transparent, what shall be repainted")
-    if np.asarray(grey).min() == 255:
-        raise BadBrief(f"mask {name} covers the whole picture: use redraw, or leave black what shall stay")
-    return grey
 
 
 def _canvas(box: Box, chosen: Size, card: Card) -> tuple[int, int]:

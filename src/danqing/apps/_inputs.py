@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
@@ -30,6 +30,9 @@ from danqing.core.field_groups import (
 from danqing.core.half_width import half_width
 from danqing.core.image_ref import ImageRef
 from danqing.core.request import Request
+
+if TYPE_CHECKING:  # which needs numpy
+    from danqing.apps._mask_image import Mask
 
 SplitAtCommas = BeforeValidator(lambda value: split_commas(value) if isinstance(value, str) else value)
 """Text such as cat,dog as its parts, as a command line gives it."""
@@ -86,6 +89,13 @@ class AppInputs(Request):
         values = (getattr(self, name) for name in type(self).model_fields)
         groups = (value if isinstance(value, tuple) else (value,) for value in values)
         return [ref for group in groups for ref in group if isinstance(ref, ImageRef)]
+
+    def check_pictures(self) -> None:
+        """Say in one line what is wrong with the pictures that are named, before a model is opened.
+
+        Raises:
+            BadBrief: one cannot be used for what it is named.
+        """
 
     def metadata(self, **values: Any) -> dict[str, Any]:
         """The fields that were given, and further `values`, as a picture's metadata keeps them."""
@@ -210,6 +220,28 @@ class PictureInputs(GridInputs):
     """The inputs of an app that starts from a picture."""
 
     image: ImageRef = Field(description="the picture to start from")
+
+
+class MaskInputs(PictureInputs):
+    """The inputs of an app that repaints a part of a picture."""
+
+    mask: ImageRef | None = Field(
+        default=None, description="a picture of the same size, white or drawn on where to repaint"
+    )
+    invert_mask: bool = Field(default=False, description="repaint the rest, and keep what the mask marks")
+
+    def check_pictures(self) -> None:
+        """Read the mask, and note what is repainted. Raises BadBrief: it cannot be meant."""
+        if self.mask is not None:
+            self.noted(self.read_mask().note)
+
+    def read_mask(self) -> Mask:
+        """The mask that is given."""
+        from danqing.apps._mask_image import read_mask
+
+        assert self.mask is not None
+        mask, picture = self.mask.source.image, self.image.source.image
+        return read_mask(mask, picture, repr(self.mask.name), invert=self.invert_mask)
 
 
 def optional_words(description: str = "what to paint there; the picture's own words if empty") -> Any:

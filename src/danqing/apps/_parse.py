@@ -39,6 +39,7 @@ def parse(
     fields = brief_fields(parameters, None, fields)
     inputs = validate(inputs_type, fields, image_lookup)
     inputs.noted(*parameters.notes, *(note for ref in inputs.image_refs() for note in ref.source.notes))
+    inputs.check_pictures()
     if not isinstance(inputs, PaintInputs):
         return inputs
     inputs = with_seed(with_model(inputs, session))

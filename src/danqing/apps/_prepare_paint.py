@@ -44,6 +44,7 @@ def prepare_paint(
     if not inputs.prompt.strip() and inputs.image is None:
         raise BadBrief("prompt is empty: say what to paint, such as 'a red apple, 3d style'")
     inputs.noted(*(note for ref in inputs.image_refs() for note in ref.source.notes))
+    inputs.check_pictures()
     card = session.open_card(inputs.model)
     inputs.check(card)
     _note_unlearned(inputs, card)

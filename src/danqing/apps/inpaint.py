@@ -7,29 +7,25 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from danqing.apps._inputs import PictureInputs, optional_words
+from danqing.apps._inputs import MaskInputs, optional_words
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
-from danqing.core.errors import BadBrief
+from danqing.core.errors import BadBrief, shorten
 from danqing.core.field_groups import Text
-from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from danqing.apps._mask_image import Mask
 
 
-class Inpaint(PictureInputs):
+class Inpaint(MaskInputs):
     """Repaint a part of a picture; the rest stays byte for byte."""
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})
 
     prompt: Text = optional_words()
-    mask: ImageRef | None = Field(
-        default=None, description="a picture of the same size, white where to repaint"
-    )
     where: Text | None = Field(default=None, description="words for the part to repaint, instead of a mask")
     damage: Literal["scratches", "holes"] | None = Field(
         default=None, description="scratches or holes: find them and mend them, instead of a mask"
@@ -45,6 +41,15 @@ class Inpaint(PictureInputs):
         default=1.0, gt=0, le=1, description="how far to leave what was there: 1 forgets it"
     )
 
+    def check_pictures(self) -> None:
+        """Also that there is one way to say what to repaint."""
+        ways = [way for way in (self.mask, self.where, self.damage) if way is not None]
+        if len(ways) != 1:
+            raise BadBrief(
+                f"{len(ways)} ways to say what to repaint: give one of a mask, words (where) or damage"
+            )
+        super().check_pictures()
+
 
 @app(
     Inpaint,
@@ -55,43 +60,40 @@ class Inpaint(PictureInputs):
     ),
 )
 def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` with a part painted anew: where `mask` is white, or transparent if it has transparency.
+    """`image` with a part painted anew: where `mask` is white, is drawn on, or has holes (see `_mask_image`).
 
     Instead of a mask `where` takes words for the part, and `damage` finds scratches or holes. Without a
-    prompt the part is mended with the picture's own words, or with none.
+    prompt the part is mended with the picture's own words, or with none. `invert_mask` repaints the rest.
 
     Raises:
         BadBrief: it cannot be painted as asked, or the mask is empty, full or of another size.
         BadPicture: a picture cannot be read.
     """
-    from danqing.apps._canvas_fit import checked_mask, feathered
+    from danqing.apps._canvas_fit import feathered
     from danqing.apps._inpaint import inpaint_region
     from danqing.apps._job import Job
 
-    image = inputs.image.source.image
-    name = "found" if inputs.mask is None else repr(inputs.mask.name)
-    region = checked_mask(_mask(inputs, session), image.size, name)
+    image, mask = inputs.image.source.image, _mask(inputs, session)
+    if inputs.mask is None:
+        inputs.noted(mask.note)
     job = Job.start("inpaint", inputs, session, progress, image=inputs.image)
     thin = inputs.damage is not None and "feather" not in inputs.model_fields_set
-    cover = feathered(region, 1 if thin else inputs.feather)
-    return inpaint_region(job, image, region, cover, **job.words())
+    cover = feathered(mask.region, 1 if thin else inputs.feather)
+    return inpaint_region(job, image, mask.region, cover, **job.words())
 
 
-def _mask(inputs: Inpaint, session: Session) -> Image.Image:
+def _mask(inputs: Inpaint, session: Session) -> Mask:
     """What to repaint, by the one way that was given."""
+    from danqing.apps._mask_image import checked_region
     from danqing.apps._masks import DAMAGE, region_of
 
-    ways = [way for way in (inputs.mask, inputs.where, inputs.damage) if way is not None]
-    if len(ways) != 1:
-        raise BadBrief(
-            f"{len(ways)} ways to say what to repaint: give one of a mask, words (where) or damage"
-        )
     image = inputs.image.source.image
     if inputs.mask is not None:
-        return inputs.mask.source.image
+        return inputs.read_mask()
     if inputs.where is not None:
-        return region_of(image, inputs.where, session.classifier())
+        region = region_of(image, inputs.where, session.classifier())
+        return checked_region(region, f"the part {shorten(inputs.where)!r}", invert=inputs.invert_mask)
     damaged = DAMAGE[str(inputs.damage)](image)
     if damaged.getbbox() is None:
         raise BadBrief(f"damage {inputs.damage!r}: none found; paint what to mend white in a mask")
-    return damaged
+    return checked_region(damaged, f"damage {inputs.damage!r}", invert=inputs.invert_mask)

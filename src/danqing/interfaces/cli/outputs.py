@@ -63,6 +63,7 @@ class Pictures(Output):
         with report.working(_model(inputs), _painting(app, inputs)) as progress:
             for picture in session.stream(app, inputs, progress):
                 pictures.append(picture)
+                report.add(inputs.notes)
                 if not inputs.grid_only or len(inputs.marks) == 1:
                     save(picture, len(pictures) - 1)
             if len(inputs.marks) > 1:

@@ -45,6 +45,13 @@ class Report:
         for line in self._warnings:
             self.note(line)
 
+    def add(self, notes: Iterable[str]) -> None:
+        """Print the notes that came up since `start`, during the work."""
+        new = [line for line in notes if line not in self._warnings]
+        self._warnings += new
+        for line in new:
+            self.note(line)
+
     def note(self, text: str) -> None:
         """A line about the work, beside what it gives."""
         if not self.quiet:
