@@ -24,6 +24,7 @@ from danqing.core.picture import Picture
 from danqing.core.progress import Progress
 from danqing.core.request import Request
 from danqing.families.stable_diffusion.painter import random_parts, save_folder
+from tests.tiny import model_folder
 from tests.toy import Toy
 
 QUICK: dict[str, Any] = {"steps": 2, "seed": 3, "native": True}
@@ -194,3 +195,20 @@ def test_pictures_come_one_by_one() -> None:
 def test_a_picture_shows_itself_in_a_notebook() -> None:
     [picture] = danqing.paint("a cat", painter=Toy(), seed=1)
     assert picture._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_session_for_a_server_knows_no_paths(tmp_path: Path) -> None:
+    place = model_folder(tmp_path / "models" / "mine")
+    session = Session(models=tmp_path / "models", named_only=True)
+    assert session.card("mine") is not None
+    for path in (str(place), "../models/mine", "mine/../mine", "./mine"):
+        with pytest.raises(BadBrief, match="unknown model"):
+            session.card(path)
+    other = tmp_path / "x.safetensors"
+    other.touch()
+    for prompt in (
+        f"a cat <lora:{other}:1>",
+        f"a cat <lora:{str(other)[:-5]}{{{str(other)[-5:]}|{str(other)[-5:]}}}:1>",
+    ):
+        with pytest.raises(BadBrief, match="unknown adapter"):
+            session.paint(prompt, model="mine", steps=1, seed=1)

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import danqing
+from danqing.apps._adapter_files import AdapterFiles
 from danqing.apps._expand import ExpandedBrief, expand
 from danqing.conditioning.parameters import MAPPING_VERSION
 from danqing.core.brief import ResolvedBrief
@@ -104,7 +105,11 @@ def with_adapters(
     if not isinstance(painter, DiffusionPainter):
         raise BadBrief(f"model {painter.card.name!r} takes no adapters: leave {', '.join(weights)} out")
     places = {**(files or {}), **painter.adapters}
-    adapters = {replace(find_adapter(name, places), name=name): weight for name, weight in weights.items()}
+    named_only = isinstance(files, AdapterFiles) and files.named_only
+    adapters = {
+        replace(find_adapter(name, places, named_only=named_only), name=name): weight
+        for name, weight in weights.items()
+    }
     with attached(painter, adapters):
         yield brief.model_copy(update={"prompt": with_trigger_words(brief.prompt, adapters)})
 

@@ -101,12 +101,29 @@ class App(Generic[InputsT, ResultT]):
         values = {**dict(zip(self.inputs.positional, args, strict=False)), **fields}
         return session.run(self, self.parse(values, session), progress)
 
-    def schema(self, card: Card | None = None) -> dict[str, Any]:
+    @property
+    def local_fields(self) -> frozenset[str]:
+        """The inputs that are paths, which only someone at this computer may give."""
+        extras = {name: field.json_schema_extra for name, field in self.inputs.model_fields.items()}
+        return frozenset(
+            name for name, extra in extras.items() if isinstance(extra, dict) and "local" in extra
+        )
+
+    @property
+    def image_fields(self) -> tuple[str, ...]:
+        """The inputs that are pictures."""
+        fields = self.inputs.model_fields.items()
+        return tuple(name for name, field in fields if "ImageRef" in str(field.annotation))
+
+    def schema(self, card: Card | None = None, *, local: bool = True) -> dict[str, Any]:
         """The JSON schema of its inputs, for forms; choices that depend on the model are those of `card`.
 
         Each property has title, description, group, and where they apply unit, step, advanced, enum.
+        local: with the inputs that are paths.
         """
         schema = self.inputs.model_json_schema(mode="validation")
+        for name in () if local else self.local_fields:
+            del schema["properties"][name]
         for name, entry in schema["properties"].items():
             entry["title"] = name.replace("_", " ").capitalize()
             entry["group"] = group_of(self.inputs, name)

@@ -10,10 +10,11 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from danqing.apps._adapter_files import AdapterFiles
 from danqing.apps._registry import App, find_app, names
 from danqing.apps._style_packs import StylePack, packs
 from danqing.core.card import Card, read_card
-from danqing.core.errors import BadBrief
+from danqing.core.errors import BadBrief, unknown
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.weights.shipped import shipped, unknown_model
 
@@ -42,6 +43,7 @@ class Session:
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
     models, adapters, styles: folders where names are looked up, besides what comes with danqing.
     new_adapters: folder for what is learned; None is `adapters`.
+    named_only: models and adapters are those in these folders, never paths: for servers.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class Session:
         adapters: str | Path = "adapters",
         styles: str | Path = "styles",
         new_adapters: str | Path | None = None,
+        named_only: bool = False,
     ) -> None:
         self.device, self.dtype, self.threads, self.memory_budget = device, dtype, threads, memory_budget
         self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
         self.new_adapters = self.adapters if new_adapters is None else Path(new_adapters)
+        self.named_only = named_only
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._painter: Painter | None = None
         self._lock = RLock()
@@ -101,12 +105,19 @@ class Session:
         Raises:
             BadBrief: there is none.
         """
+        place = self.model_places().get(model)
+        if place is None and self.named_only:
+            raise BadBrief(unknown("model", model, self.model_places()))
         named = self.models / model
-        places = [shipped().get(model), named if named.exists() else None, Path(model).expanduser()]
-        place = next(place for place in places if place is not None)
+        place = place or (named if named.exists() else Path(model).expanduser())
         if not place.exists():
             raise BadBrief(unknown_model(model))
         return place
+
+    def model_places(self) -> dict[str, Path]:
+        """The models that have names: the shipped ones, and those in the folder `models`."""
+        own = {path.name: path for path in sorted(self.models.glob("*")) if _is_model(path)}
+        return {**own, **shipped()}
 
     def painter(self, model: str) -> Painter:
         """The painter of a model; opened once, until the memory budget closes it.
@@ -155,9 +166,10 @@ class Session:
         """All styles in words by name: the shipped ones, and those in the folder `styles`."""
         return packs(self.styles)
 
-    def adapter_files(self) -> dict[str, Path]:
+    def adapter_files(self) -> AdapterFiles:
         """The adapters in the folder `adapters`: name -> file."""
-        return {path.stem: path for path in sorted(self.adapters.glob("*.safetensors"))}
+        files = {path.stem: path for path in sorted(self.adapters.glob("*.safetensors"))}
+        return AdapterFiles(files, named_only=self.named_only)
 
     def run(self, app: App[Any, T], inputs: Any, progress: ProgressCallback = no_progress) -> Any:
         """What an app makes of its inputs; pictures as a list. One request runs at a time."""
@@ -203,6 +215,12 @@ class Session:
 def default_session() -> Session:
     """The session of `danqing.paint` and the other functions."""
     return Session()
+
+
+def _is_model(path: Path) -> bool:
+    return path.suffix == ".safetensors" or any(
+        (path / name).is_file() for name in ("card.json", "model_index.json")
+    )
 
 
 def parameter_bytes(model: object) -> int:

@@ -63,7 +63,9 @@ class Animate(Fast, PaintInputs):
         default=0.4, gt=0, le=1, description="how far to leave the frame before: 0.2 touches up, 1 forgets it"
     )
     settings: Text | None = Field(
-        default=None, description="a settings file of Disco Diffusion, for what is not given here"
+        default=None,
+        description="a settings file of Disco Diffusion, for what is not given here",
+        json_schema_extra={"local": True},
     )
 
     @model_validator(mode="after")

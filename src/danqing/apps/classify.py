@@ -35,6 +35,7 @@ class Classify(AppInputs):
     model: Text | None = Field(
         default=None,
         description="vit, or a folder of a ViT; with labels, of a CLIP; the judge if not given",
+        json_schema_extra={"local": True},
     )
     top: int = Field(default=5, ge=1, description="how many names")
     side: int | None = Field(

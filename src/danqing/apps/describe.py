@@ -22,7 +22,9 @@ class Describe(ModelChoice, AppInputs):
     image: ImageRef = Field(description="the picture to describe")
     language: Literal["en", "zh"] = Field(default="en", description="en or zh")
     captioner: Text | None = Field(
-        default=None, description="a folder of a captioning model of transformers, instead of CLIP"
+        default=None,
+        description="a folder of a captioning model of transformers, instead of CLIP",
+        json_schema_extra={"local": True},
     )
 
 

@@ -12,6 +12,7 @@ from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.brief import random_seed
 from danqing.core.errors import BadPicture
+from danqing.core.field_groups import Seed
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
@@ -26,6 +27,7 @@ class Reroll(ResolvedInputs):
     grid_only: ClassVar[bool] = True
 
     image: ImageRef = Field(description="a picture or a grid that danqing painted")
+    seed: Seed | None = Field(default=None, description="the new seed; random if not given")
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Reroll:
@@ -41,7 +43,8 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     if brief.image is not None or brief.strength is not None:
         inputs.noted("it was made from a picture: only its words are painted again")
     session.card(brief.model)  # an unknown model is refused now
-    inputs.set_resolved(brief.model_copy(update={**_AFRESH, "seed": random_seed()}))
+    seed = random_seed() if inputs.seed is None else inputs.seed
+    inputs.set_resolved(brief.model_copy(update={**_AFRESH, "seed": seed}))
     return inputs
 
 

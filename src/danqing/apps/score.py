@@ -28,7 +28,9 @@ class Score(AppInputs):
     pictures: tuple[ImageRef, ...] = Field(min_length=1, description="pictures, or folders of them")
     words: Text = Field(min_length=1, description="the words, behind the pictures")
     model: Text | None = Field(
-        default=None, description="a folder of another CLIP of transformers; the shipped one if not given"
+        default=None,
+        description="a folder of another CLIP of transformers; the shipped one if not given",
+        json_schema_extra={"local": True},
     )
 
     def image_refs(self) -> list[ImageRef]:

@@ -27,12 +27,14 @@ class Search(AppInputs):
 
     positional: ClassVar[tuple[str, ...]] = ("folder", "words")
 
-    folder: ImageRef = Field(description="where to look, also below it")
+    folder: ImageRef = Field(description="where to look, also below it", json_schema_extra={"local": True})
     words: Text = Field(default="", description="what to look for, in English or Chinese")
     like: ImageRef | None = Field(default=None, description="a picture to look for the like of")
     top: int = Field(default=10, ge=1, description="how many pictures")
     model: Text | None = Field(
-        default=None, description="a folder of another CLIP of transformers; the shipped one if not given"
+        default=None,
+        description="a folder of another CLIP of transformers; the shipped one if not given",
+        json_schema_extra={"local": True},
     )
 
     def image_refs(self) -> list[ImageRef]:

@@ -21,7 +21,11 @@ class DanqingError(Exception):
 
 
 class BadBrief(DanqingError):
-    """A request that cannot be painted as asked."""
+    """A request that cannot be painted as asked. field: the name of the field that is wrong, if it is one."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class BadPicture(DanqingError):

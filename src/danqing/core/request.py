@@ -33,7 +33,8 @@ class Request(BaseModel):
         try:
             return cls.model_validate(dict(fields), context=dict(context or {}))
         except ValidationError as error:
-            raise BadBrief(_first_line(error, cls)) from None
+            field = next((str(part) for part in error.errors()[0]["loc"]), None)
+            raise BadBrief(_first_line(error, cls), field) from None
 
 
 _BOUNDS = (

@@ -52,12 +52,18 @@ class _Entry:
     part: str
 
 
-def find_adapter(name: str, own: Mapping[str, Path] | None = None) -> Adapter:
+def find_adapter(name: str, own: Mapping[str, Path] | None = None, *, named_only: bool = False) -> Adapter:
     """The adapter in a file, or called `name` among a model's own or in the folder `adapters` here.
+
+    named_only: neither a file nor that folder counts, only `own`.
 
     Raises:
         BadBrief: there is none, naming the nearest. BadWeights: its file cannot be used.
     """
+    if named_only:
+        if name not in (own or {}):
+            raise BadBrief(unknown("adapter", name, own or {}))
+        return read_adapter((own or {})[name])
     path = Path(name).expanduser()
     if path.suffix in (".safetensors", ".pt") and path.is_file():
         return read_adapter(path)
