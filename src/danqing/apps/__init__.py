@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from danqing.apps._inputs import with_switches as with_switches
     from danqing.apps._lineage import sheet as sheet
     from danqing.apps._names import summaries as summaries
+    from danqing.apps._parse import validate as validate
     from danqing.apps._registry import App as App
     from danqing.apps._registry import apps_table as apps_table
     from danqing.apps._registry import find_app as find_app
@@ -52,6 +53,7 @@ _PLACES = {
     "settings_text": "_disco_settings_file",
     "sheet": "_lineage",
     "summaries": "_names",
+    "validate": "_parse",
     "with_adapters": "_generate",
     "with_switches": "_inputs",
 }

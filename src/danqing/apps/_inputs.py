@@ -145,6 +145,11 @@ class ResolvedInputs(PictureFiles):
         self._resolved, self._expanded = brief, expand(brief)
 
     @property
+    def is_resolved(self) -> bool:
+        """Whether `set_resolved` was called."""
+        return hasattr(self, "_resolved")
+
+    @property
     def resolved(self) -> ResolvedBrief:
         """What will be painted."""
         return self._resolved

@@ -140,6 +140,12 @@ class Session:
         place = self.place_of(model)
         return self._warm(f"painter {place.resolve()}", open_it)
 
+    def open_models(self) -> list[str]:
+        """The names of the models that are open."""
+        return [
+            name for name, place in self.model_places().items() if f"painter {place.resolve()}" in self._open
+        ]
+
     def clip_scorer(self, place: str | None = None) -> ClipScorer:
         """The shipped CLIP, or the one in a folder. Raises BadWeights: it cannot be opened."""
         from danqing.families import open_clip_scorer

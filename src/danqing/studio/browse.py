@@ -1,0 +1,89 @@
+"""Looking through the gallery: lists, and searches by words and by meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Select, select
+
+from danqing.studio.database import Database
+from danqing.studio.tables import PictureRow
+from danqing.studio.vectors import Vector, VectorIndex
+from danqing.studio.words import with_words
+
+_NEAR = 0.2  # a cosine below it says that a picture shows something else
+_LOOK = 20  # times as many neighbours are looked at as are wanted, since filters drop some
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which pictures. before: the id of the last one of the page before."""
+
+    owner: str
+    app: str | None = None
+    model: str | None = None
+    job: str | None = None
+    star: bool | None = None
+    trash: bool = False
+    before: str | None = None
+    limit: int = 50
+
+    def query(self) -> Select[PictureRow]:
+        """Newest first."""
+        query = select(PictureRow).where(PictureRow.owner == self.owner, PictureRow.missing.is_(False))
+        for name in ("app", "model", "job", "star"):
+            if (value := getattr(self, name)) is not None:
+                query = query.where(getattr(PictureRow, name) == value)
+        trashed = PictureRow.trashed
+        query = query.where(trashed.is_not(None) if self.trash else trashed.is_(None))
+        if self.before is not None:
+            query = query.where(PictureRow.id < self.before)
+        return query.order_by(PictureRow.id.desc()).limit(self.limit)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A picture that was searched for. score: its cosine; None for words. by: words or meaning."""
+
+    row: PictureRow
+    score: float | None
+    by: str
+
+
+class Browser:
+    """Lists and searches."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self._vectors = database, VectorIndex(database)
+
+    def page(self, which: Filter) -> Sequence[PictureRow]:
+        """The pictures of a filter, newest first."""
+        with self._database.read() as session:
+            return session.scalars(which.query()).all()
+
+    def by_words(self, words: str, which: Filter) -> list[Match]:
+        """The pictures whose prompts have all of the words, newest first."""
+        with self._database.read() as session:
+            return [Match(row, None, "words") for row in session.scalars(with_words(which.query(), words))]
+
+    def by_meaning(self, vector: Vector, which: Filter, *, least: float = -1.0) -> list[Match]:
+        """The pictures nearest to an embedding, the nearest first, and none below the cosine `least`."""
+        hits = {
+            number: score
+            for number, score in self._vectors.nearest(vector, _LOOK * which.limit)
+            if score >= least
+        }
+        query = replace(which, limit=len(hits) or 1).query().where(PictureRow.number.in_(hits))
+        with self._database.read() as session:
+            matches = [Match(row, hits[row.number], "meaning") for row in session.scalars(query)]
+        return sorted(matches, key=lambda match: -(match.score or 0.0))[: which.limit]
+
+    def search(self, words: str, vector: Vector | None, which: Filter) -> list[Match]:
+        """First those whose prompts have the words, then those that show it."""
+        matches = self.by_words(words, which)
+        if vector is not None and len(matches) < which.limit:
+            known = {match.row.id for match in matches}
+            near = self.by_meaning(vector, which, least=_NEAR)
+            matches += [match for match in near if match.row.id not in known]
+        return matches[: which.limit]

@@ -1,0 +1,75 @@
+"""How far a running job is, as small messages from a worker: a step and a little picture."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from danqing.core.progress import Progress
+
+SIDE = 256  # pixels of a preview's longer side
+BYTES_MAX = 12_000
+_GAP = 1 / 12  # seconds between frames
+_SHARE = 0.05  # of the time at most goes into previews
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How far a job is.
+
+    step, of: units of work over all its pictures; of is 0 where that is unknown.
+    picture: which of its pictures is being made, from 0.
+    preview: a JPEG; None where there is none.
+    """
+
+    job: str
+    step: int
+    of: int
+    message: str = ""
+    picture: int = 0
+    preview: bytes | None = None
+
+    @property
+    def part(self) -> float:
+        """The part of the work that is done, in [0, 1]."""
+        return self.step / self.of if self.of else 0.0
+
+
+class Camera:
+    """Makes frames of progress, no more often than someone can see and than it costs."""
+
+    def __init__(self, job: str, send: Callable[[Frame], None]) -> None:
+        self._job, self._send = job, send
+        self._next = 0.0
+        self.picture = 0
+        self._message = ""
+
+    def __call__(self, progress: Progress) -> None:
+        """Send a frame, unless the last one was just now; the last step is always sent."""
+        start = time.monotonic()
+        self._message = progress.message or self._message
+        if start < self._next and not progress.done:
+            return
+        preview = None if progress.preview is None else to_jpeg(progress)
+        self._send(Frame(self._job, progress.step, progress.of, self._message, self.picture, preview))
+        cost = time.monotonic() - start
+        self._next = start + max(_GAP, cost / _SHARE)
+
+
+def to_jpeg(progress: Progress) -> bytes:
+    """The preview of the first unfinished picture as a JPEG of at most `BYTES_MAX`."""
+    from PIL import Image
+
+    assert progress.preview is not None
+    look = progress.preview()[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+    image = Image.fromarray(look.cpu().numpy())
+    image.thumbnail((SIDE, SIDE))
+    for quality in (80, 60, 40, 20):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= BYTES_MAX:
+            break
+        image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
+    return buffer.getvalue()

@@ -1,0 +1,233 @@
+"""The gallery: pictures as files, and a row for each that cannot drift from its file.
+
+A file is written beside its place, flushed and renamed; then one transaction adds the row and proves that the
+job is still the worker's. What a crash leaves between the two is removed by the sweep at the next start. A
+picture is deleted the other way round: first the row, then the file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from danqing.core.picture import Picture
+from danqing.core.sources import picture_id
+from danqing.studio.database import Database
+from danqing.studio.errors import Conflict, NotThere
+from danqing.studio.events import add_event
+from danqing.studio.files import durable
+from danqing.studio.ids import is_id, new_id
+from danqing.studio.jobs import Claim, held
+from danqing.studio.tables import PictureRow
+from danqing.studio.vectors import Vector, to_bytes
+from danqing.studio.words import forget_words, index_words
+
+THUMBNAIL = 384  # pixels of the longer side
+SIDES = (128, THUMBNAIL, 768)
+TREE_MAX = 2000  # pictures of one tree that are shown
+
+
+@dataclass(frozen=True)
+class NewPicture:
+    """A picture that a job has finished.
+
+    index: which of its job, from 0. write: writes its file to a path. sources: ids it was made from.
+    """
+
+    index: int
+    picture: Picture
+    write: Callable[[Path], object]
+    format: str = "png"
+    sources: Sequence[str] = field(default_factory=list)
+    vector: Vector | None = None
+
+
+class Gallery:
+    """The pictures in a folder and a database. Of an owner's pictures the others know nothing."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database, self.folder = database, folder
+
+    def add(self, claim: Claim, new: NewPicture) -> str | None:
+        """Keep a picture of a job; returns its id, or None where the job had it from an earlier try.
+
+        Raises:
+            LostClaim: the job is another worker's now. StorageFull.
+        """
+        picture = new.picture
+        name = new_id()
+        file = f"{time.strftime('%Y/%m', time.gmtime())}/{name}.{new.format}"
+        with durable(self.path(file)) as draft:
+            new.write(draft)
+        write_thumbnail(picture.image, self._thumbnail(name, THUMBNAIL), THUMBNAIL)
+        row = PictureRow(
+            id=name,
+            owner=claim.owner,
+            job=claim.job,
+            index=new.index,
+            app=picture.info.app if claim.app not in ("imagine", "lineage") else claim.app,
+            model=picture.brief.model,
+            prompt=picture.info.chosen or picture.brief.prompt,
+            seed=picture.brief.seeds[0],
+            width=picture.image.width,
+            height=picture.image.height,
+            format=new.format,
+            size=self.path(file).stat().st_size,
+            file=file,
+            created=time.time(),
+            pixels=picture_id(picture.image),
+            sources=list(new.sources),
+            brief=picture.brief.model_dump(mode="json"),
+            info=picture.info.model_dump(mode="json", exclude={"unread"}),
+            vector=None if new.vector is None else to_bytes(new.vector),
+        )
+        try:
+            with self._database.write() as session:
+                held(session, claim)
+                _set_family(session, row, picture.info.parent)
+                session.add(row)
+                session.flush()
+                index_words(session, row.number, _words(row))
+                add_event(session, row.owner, "picture", row.id, row.job)
+        except IntegrityError:  # the same job and index
+            self._unlink(file, name)
+            return None
+        except BaseException:
+            self._unlink(file, name)
+            raise
+        return name
+
+    def get(self, owner: str, picture: str) -> PictureRow:
+        """A picture of an owner. Raises NotThere."""
+        with self._database.read() as session:
+            return _picture_of(session, owner, picture)
+
+    def by_pixels(self, owner: str, pixels: str) -> str | None:
+        """The id of the picture that has these pixels, if there is one."""
+        with self._database.read() as session:
+            return _by_pixels(session, owner, pixels)
+
+    def children(self, pictures: Sequence[str]) -> dict[str, int]:
+        """How many pictures were made from each of `pictures`."""
+        query = select(PictureRow.parent, func.count()).where(PictureRow.parent.in_(pictures))
+        query = query.where(PictureRow.trashed.is_(None)).group_by(PictureRow.parent)
+        with self._database.read() as session:
+            return {str(parent): count for parent, count in session.execute(query).all()}
+
+    def of_jobs(self, jobs: Sequence[str]) -> dict[str, list[str]]:
+        """The ids of the pictures of each job, in order."""
+        query = select(PictureRow.job, PictureRow.id).where(PictureRow.job.in_(jobs))
+        ids: dict[str, list[str]] = {job: [] for job in jobs}
+        with self._database.read() as session:
+            for job, picture in session.execute(query.order_by(PictureRow.index)).all():
+                ids[str(job)].append(picture)
+        return ids
+
+    def tree(self, owner: str, picture: str) -> Sequence[PictureRow]:
+        """All pictures that came from the same first one, parents before children. Raises NotThere."""
+        with self._database.read() as session:
+            root = _picture_of(session, owner, picture).root
+            query = select(PictureRow).where(PictureRow.root == root, PictureRow.owner == owner)
+            return session.scalars(query.order_by(PictureRow.number).limit(TREE_MAX)).all()
+
+    def change(self, owner: str, picture: str, *, star: bool | None, trashed: bool | None) -> PictureRow:
+        """Star a picture, move it to the trash or take it back; None leaves it as it is. Raises NotThere."""
+        with self._database.write() as session:
+            row = _picture_of(session, owner, picture)
+            if star is not None:
+                row.star = star
+            if trashed is not None:
+                row.trashed = (row.trashed or time.time()) if trashed else None
+            add_event(session, owner, "gallery", row.id, row.job)
+        return row
+
+    def delete(self, owner: str, picture: str) -> None:
+        """Delete a picture that is in the trash. Raises NotThere, Conflict: it is not in the trash."""
+        with self._database.write() as session:
+            row = _picture_of(session, owner, picture)
+            if row.trashed is None:
+                raise Conflict(f"picture {picture} is not in the trash: move it there first")
+            self._forget(session, row)
+        self._unlink(row.file, row.id)
+
+    def empty_trash(self, owner: str) -> int:
+        """Delete all that is in an owner's trash; returns how many."""
+        with self._database.write() as session:
+            query = select(PictureRow).where(PictureRow.owner == owner, PictureRow.trashed.is_not(None))
+            rows = session.scalars(query).all()
+            for row in rows:
+                self._forget(session, row)
+        for row in rows:
+            self._unlink(row.file, row.id)
+        return len(rows)
+
+    def path(self, file: str) -> Path:
+        """Where the file of a row is."""
+        return self.folder / "pictures" / file
+
+    def thumbnail(self, row: PictureRow, side: int = THUMBNAIL) -> Path:
+        """The thumbnail of a picture, made now if it is not there. Raises NotThere: the file is gone."""
+        path = self._thumbnail(row.id, side)
+        if not path.exists():
+            try:
+                with Image.open(self.path(row.file), formats=("PNG", "WEBP", "JPEG")) as image:
+                    write_thumbnail(image, path, side)
+            except FileNotFoundError:
+                raise NotThere(f"the file of picture {row.id} is gone: restore it from a backup") from None
+        return path
+
+    def _thumbnail(self, picture: str, side: int) -> Path:
+        return self.folder / "thumbnails" / picture[:6] / f"{picture}-{side}.webp"
+
+    def _forget(self, session: Session, row: PictureRow) -> None:
+        forget_words(session, row.number)
+        add_event(session, row.owner, "gallery", row.id, row.job)
+        session.delete(row)
+
+    def _unlink(self, file: str, picture: str) -> None:
+        self.path(file).unlink(missing_ok=True)
+        for side in SIDES:
+            self._thumbnail(picture, side).unlink(missing_ok=True)
+
+
+def write_thumbnail(image: Image.Image, path: Path, side: int) -> None:
+    """A small WebP of a picture: its longer side at most `side` pixels; transparency is kept."""
+    small = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    with durable(path) as draft:
+        small.save(draft, "WEBP", quality=82, method=2)
+
+
+def _picture_of(session: Session, owner: str, picture: str) -> PictureRow:
+    row = session.scalar(select(PictureRow).where(PictureRow.id == picture))
+    if row is None or row.owner != owner:
+        raise NotThere(f"no picture {picture!r}: check the id")
+    return row
+
+
+def _by_pixels(session: Session, owner: str, pixels: str) -> str | None:
+    query = select(PictureRow.id).where(PictureRow.owner == owner, PictureRow.pixels == pixels)
+    return session.scalar(query.order_by(PictureRow.number.desc()).limit(1))
+
+
+def _set_family(session: Session, row: PictureRow, parent_pixels: str | None) -> None:
+    """Find the parent among the sources, or by its pixels, and take over its root."""
+    parent = next((source for source in row.sources if is_id(source)), None)
+    if parent is None and parent_pixels is not None:
+        parent = _by_pixels(session, row.owner, parent_pixels)
+    query = select(PictureRow.root).where(PictureRow.id == parent, PictureRow.owner == row.owner)
+    root = None if parent is None else session.scalar(query)
+    row.parent, row.root = (None, row.id) if root is None else (parent, root)
+
+
+def _words(row: PictureRow) -> str:
+    facts: list[Any] = [row.prompt, row.brief.get("style"), row.app, row.model, row.seed]
+    return " ".join(str(fact) for fact in facts if fact)

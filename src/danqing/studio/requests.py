@@ -1,0 +1,112 @@
+"""From what a client sent to a job: checked as far as it goes without opening a model. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Never
+
+from danqing.apps import App, AppInputs, PictureFiles, ResolvedInputs, Session, find_app, names, validate
+from danqing.core.card import Card
+from danqing.core.errors import BadBrief, unknown
+from danqing.core.image_ref import ImageLookup
+from danqing.studio.jobs import Request
+
+if TYPE_CHECKING:
+    from danqing.core.painter import Painter
+
+_LOCAL_APPS = ("search",)  # its folder is a path; the gallery has a search of its own
+_TEXT_MAX = 20_000  # characters of any one input; prompts have a limit of their own
+
+
+class _NeedsModel(Exception):  # noqa: N818
+    """The request can only be checked with a model open."""
+
+
+class CardSession(Session):
+    """A session that reads cards and opens nothing."""
+
+    def open_card(self, model: str) -> Card:
+        """The card of a model that has one."""
+        if (card := self.card(model)) is None:
+            self._refuse()
+        return card
+
+    def painter(self, model: str) -> Painter:  # noqa: ARG002
+        """There is none."""
+        self._refuse()
+
+    def classifier(self, place: str | None = None) -> Never:  # noqa: ARG002
+        """There is none."""
+        self._refuse()
+
+    def _refuse(self) -> Never:
+        raise _NeedsModel
+
+
+def studio_apps() -> list[str]:
+    """The names of the apps that can be asked for in a studio."""
+    return [name for name in names() if name not in _LOCAL_APPS]
+
+
+def studio_app(name: str) -> App[Any, Any]:
+    """The app called `name`. Raises BadBrief: there is none here; names the nearest."""
+    if name not in studio_apps():
+        raise BadBrief(unknown("app", name, studio_apps()), "app")
+    return find_app(name)
+
+
+def parse_request(
+    name: str, values: Mapping[str, Any], session: CardSession, lookup: ImageLookup, key: str | None = None
+) -> Request:
+    """The job that a client wants. What is random is decided here, so that a second try paints the same.
+
+    Raises:
+        BadBrief: it cannot be painted as asked. BadPicture: a picture cannot be read.
+    """
+    app = studio_app(name)
+    check_values(app, values)
+    try:
+        inputs = app.parse(values, session, lookup)
+    except _NeedsModel:  # the worker will find out
+        inputs = validate(app.inputs, values, lookup)
+    stored = {**values, **_decided(inputs)}
+    return Request(name, _model(inputs), stored, expected_pictures(app, inputs), list(inputs.notes), key)
+
+
+def check_values(app: App[Any, Any], values: Mapping[str, Any]) -> None:
+    """Raises BadBrief: a value that only someone at this computer may give, or far too long a text."""
+    for field in values:
+        if field in app.local_fields:
+            raise BadBrief(f"{field} is a path, which a server does not take: leave it out", field)
+    for field, value in values.items():
+        if isinstance(value, str) and len(value) > _TEXT_MAX:
+            raise BadBrief(f"{field} has {len(value)} characters: use {_TEXT_MAX} or fewer", field)
+
+
+def expected_pictures(app: App[Any, Any], inputs: AppInputs) -> int | None:
+    """How many pictures a job will make; None if nobody knows yet."""
+    if app.output == "film":
+        return 1
+    if app.output != "pictures" or not isinstance(inputs, PictureFiles):
+        return None
+    if isinstance(inputs, ResolvedInputs):
+        return len(inputs.marks) if inputs.is_resolved else None
+    return len(inputs.marks)
+
+
+def _decided(inputs: AppInputs) -> dict[str, Any]:
+    """The seeds that were drawn."""
+    if isinstance(inputs, ResolvedInputs) and inputs.is_resolved:
+        brief = inputs.resolved
+        seeds = {"seed": brief.seed, "variation_seed": brief.variation_seed if brief.variation else None}
+    else:
+        seeds = {"seed": getattr(inputs, "seed", None)}
+    return {
+        name: seed for name, seed in seeds.items() if seed is not None and name in type(inputs).model_fields
+    }
+
+
+def _model(inputs: AppInputs) -> str:
+    if isinstance(inputs, ResolvedInputs) and inputs.is_resolved:
+        return inputs.resolved.model
+    return str(getattr(inputs, "model", None) or "")

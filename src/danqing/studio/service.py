@@ -1,0 +1,170 @@
+"""The studio: the queue, the gallery and the workers of one folder, as one thing to serve."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from danqing.core.errors import DanqingError
+from danqing.studio.browse import Filter, Match
+from danqing.studio.errors import NotThere
+from danqing.studio.events import forget_events
+from danqing.studio.feed import Feed
+from danqing.studio.files import check_space
+from danqing.studio.frames import Frame
+from danqing.studio.ids import is_id
+from danqing.studio.jobs import OVER, Limits
+from danqing.studio.outlook import Place, outlook
+from danqing.studio.pool import Pool
+from danqing.studio.requests import CardSession, parse_request
+from danqing.studio.store import Store
+from danqing.studio.tables import EventRow, JobRow
+from danqing.studio.vectors import Vector, from_bytes
+
+_CARE = 5.0  # seconds between looks at leases
+_HOUR = 3600.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StudioOptions:
+    """folder: where all is kept. devices: one worker for each. model: opened at the start."""
+
+    folder: Path
+    devices: tuple[str, ...] = ("auto",)
+    model: str = "stickers"
+    limits: Limits = field(default_factory=Limits)
+
+
+class Studio:
+    """Everything a server needs. Its methods block for milliseconds: an async server calls them in threads.
+
+    on_events: called with new events. on_frame: called with each frame of a running job.
+    """
+
+    def __init__(self, options: StudioOptions) -> None:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        self.options = options
+        self._folder_lock = FileLock(options.folder / "studio.lock", timeout=1)
+        try:
+            self._folder_lock.acquire()
+        except Timeout:
+            raise DanqingError(
+                f"another danqing uses {str(options.folder)!r}: stop it, or give another --folder"
+            ) from None
+        self.store = Store(options.folder, options.limits)
+        self.session = CardSession(**self.store.session_options)
+        self.on_events: Callable[[Sequence[EventRow]], None] = lambda _: None
+        self.on_frame: Callable[[Frame], None] = lambda _: None
+        self._feed = Feed(self.store.database, self._hear)
+        self.pool = Pool(options.folder, options.devices, self.store.queue)
+        self._ending = Event()
+        self._care = Thread(target=self._take_care, daemon=True)
+        self._places: dict[str, Place] = {}
+        self._places_lock, self._places_time = Lock(), 0.0
+
+    def start(self) -> None:
+        """Mend what a crash left, and begin to work."""
+        queue = self.store.queue
+        if (again := queue.recover()) > 0:
+            log.warning("%d jobs were interrupted and begin again", again)
+        self.store.sweep()
+        self.pool.on_change = self._feed.notify
+        self.pool.on_frame = lambda frame: self.on_frame(frame)
+        self._feed.start()
+        self.pool.start()
+        self.pool.tell("open", self.options.model)
+        self._care.start()
+
+    def stop(self) -> None:
+        """End within a step of the running jobs; they are finished after the next start."""
+        self._ending.set()
+        self.pool.stop()
+        self._feed.stop()
+        self.store.close()
+        self._folder_lock.release()
+
+    def submit(self, owner: str, app: str, values: Mapping[str, Any], key: str | None = None) -> JobRow:
+        """Queue a job.
+
+        Raises:
+            BadBrief, BadPicture: it cannot be painted as asked. QueueFull. StorageFull.
+        """
+        check_space(self.options.folder)
+        request = parse_request(app, values, self.session, self.store.image_lookup(owner), key)
+        job = self.store.queue.submit(owner, request)
+        self.pool.tell("wake")
+        self._changed()
+        return job
+
+    def cancel(self, owner: str, job: str) -> JobRow:
+        """Cancel a job. Raises NotThere; Conflict: it is over."""
+        row = self.store.queue.cancel(owner, job)
+        self.pool.tell("cancel", job)
+        self._changed()
+        return row
+
+    def places(self) -> dict[str, Place]:
+        """The place of each job that is not over; at most half a second old."""
+        with self._places_lock:
+            if time.monotonic() - self._places_time > 0.5:
+                parts = {job: frame.part for job, frame in list(self.pool.frames.items())}
+                self._places = outlook(self.store.database, parts, len(self.options.devices))
+                self._places_time = time.monotonic()
+            return self._places
+
+    def search(self, words: str, which: Filter) -> list[Match]:
+        """Pictures by words, and by meaning where a worker can tell it."""
+        return self.store.browser.search(words, self.pool.embed("words", words), which)
+
+    def like(self, image: str, which: Filter) -> list[Match]:
+        """Pictures that look like a picture or an upload. Raises NotThere."""
+        vector = self._vector(which.owner, image)
+        matches = [] if vector is None else self.store.browser.by_meaning(vector, which)
+        return [match for match in matches if match.row.id != image]
+
+    def changed(self) -> None:
+        """The gallery was changed: tell the clients."""
+        self._feed.notify()
+
+    def _changed(self) -> None:
+        self._places_time = 0.0
+        self._feed.notify()
+
+    def _vector(self, owner: str, image: str) -> Vector | None:
+        if not is_id(image):
+            return self.pool.embed("file", self.store.uploads.path(owner, image))
+        row = self.store.gallery.get(owner, image)
+        return None if row.vector is None else from_bytes(row.vector)
+
+    def _hear(self, events: Sequence[EventRow]) -> None:
+        jobs = {event.subject: event.owner for event in events if event.kind == "job"}
+        for job, owner in jobs.items():
+            try:
+                if self.store.queue.get(owner, job).state in OVER:
+                    self.pool.frames.pop(job, None)
+            except NotThere:
+                continue
+        self._places_time = 0.0
+        self.on_events(events)
+
+    def _take_care(self) -> None:
+        """Free the jobs of workers that are stuck, and forget old events."""
+        next_hour = 0.0
+        while not self._ending.wait(_CARE):
+            if self.store.queue.expire():
+                log.warning("a worker was not heard of for too long; its job begins again")
+                self._feed.notify()
+                self.pool.tell("wake")
+            if time.monotonic() > next_hour:
+                next_hour = time.monotonic() + _HOUR
+                with self.store.database.write() as session:
+                    forget_events(session)

@@ -1,0 +1,85 @@
+"""All that a studio keeps, in one folder; server and workers open it each for themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from danqing.core.image_ref import ImageLookup, ImageRef
+from danqing.studio.browse import Browser
+from danqing.studio.database import Database
+from danqing.studio.errors import NotThere
+from danqing.studio.files import DRAFT
+from danqing.studio.gallery import Gallery
+from danqing.studio.ids import is_id
+from danqing.studio.image_refs import StoredImage
+from danqing.studio.jobs import Limits, Queue
+from danqing.studio.tables import PictureRow
+from danqing.studio.uploads import Uploads, is_upload_id
+
+
+class Store:
+    """The database and the files below `folder`: pictures, thumbnails, uploads, models, adapters, styles."""
+
+    def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008  it is frozen
+        self.folder = folder
+        self.database = Database(folder / "studio.db")
+        self.queue = Queue(self.database, limits)
+        self.gallery = Gallery(self.database, folder)
+        self.uploads = Uploads(self.database, folder)
+        self.browser = Browser(self.database)
+
+    @property
+    def session_options(self) -> dict[str, Any]:
+        """What a `Session` is opened with, so that requests name what is in this folder and nothing else."""
+        places = {name: self.folder / name for name in ("models", "adapters", "styles")}
+        return {**places, "named_only": True}
+
+    def image_lookup(self, owner: str) -> ImageLookup:
+        """What a text in a request of `owner` names: a picture or an upload of theirs, by its id."""
+
+        def lookup(text: str) -> ImageRef:
+            try:
+                if is_id(text):
+                    return StoredImage(self.gallery.path(self.gallery.get(owner, text).file), text)
+                if is_upload_id(text):
+                    return StoredImage(self.uploads.path(owner, text), text)
+            except NotThere as error:
+                raise ValueError(str(error)) from None
+            raise ValueError("name a picture by its id, after uploading it")
+
+        return lookup
+
+    def sweep(self) -> dict[str, int]:
+        """Make files and rows agree again after a crash: remove files without row, mark rows without file.
+
+        Only to be called while no worker runs. Returns how many files were removed and rows changed.
+        """
+        pictures, kept = self.folder / "pictures", set[Path]()
+        changed = 0
+        with self.database.write() as session:
+            files = {path for path in pictures.rglob("*") if path.is_file()}
+            for row in session.scalars(select(PictureRow)):
+                path = self.gallery.path(row.file)
+                kept.add(path)
+                if row.missing != (path not in files):
+                    row.missing = not row.missing
+                    changed += 1
+        ids = {path.stem for path in kept}
+        lost = [path for path in files - kept if is_id(path.stem) or path.name.startswith(DRAFT)]
+        lost += [p for p in (self.folder / "thumbnails").rglob("*.webp") if p.name[:26] not in ids]
+        names = self.uploads.names()
+        lost += [p for p in (self.folder / "uploads").glob("*") if p.name not in names and _is_ours(p)]
+        for path in lost:
+            path.unlink(missing_ok=True)
+        return {"removed": len(lost), "changed": changed}
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def _is_ours(path: Path) -> bool:
+    return is_upload_id(path.stem) or path.name.startswith(DRAFT)

@@ -1,0 +1,204 @@
+"""A worker: a process of its own that paints the jobs of the queue, one at a time, on one device.
+
+Server and worker meet in the database, which alone decides, and over a pipe that carries hints: look, stop,
+here is how far I am. When the server dies the pipe ends, and the worker with it; its job is begun again by
+the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Any
+
+from danqing.apps import App, AppInputs, Session, find_app
+from danqing.core.errors import DanqingError
+from danqing.core.progress import Progress
+from danqing.studio.errors import StorageFull, error_record
+from danqing.studio.frames import Camera
+from danqing.studio.jobs import LEASE, Claim, LostClaim
+from danqing.studio.meaning import Meaning
+from danqing.studio.requests import check_values, expected_pictures
+from danqing.studio.results import Work
+from danqing.studio.store import Store
+
+_LOOK = 2.0  # seconds after which to look at the queue without a hint
+_NICE = 5  # the server answers while it paints
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """folder: of the studio. device: as of `Session`. name: of this worker, never used before."""
+
+    folder: Path
+    device: str
+    name: str
+
+
+class Stopped(Exception):  # noqa: N818
+    """The job shall be cancelled, or the worker shall end."""
+
+
+def work(options: WorkerOptions, connection: Connection) -> None:
+    """The main function of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server tells us
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
+    Worker(options, connection).run()
+
+
+class Worker:
+    """Claims jobs and does them until it is told to end."""
+
+    def __init__(self, options: WorkerOptions, connection: Connection) -> None:
+        self._options, self._connection = options, connection
+        self._store = Store(options.folder)
+        self._session = Session(device=options.device, **self._store.session_options)
+        self._meaning = Meaning()
+        self._wake, self._ending, self._stopping = Event(), Event(), Event()
+        self._job = ""
+        self._questions: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._send_lock = Lock()
+
+    def run(self) -> None:
+        """Work until the end."""
+        for target in (self._listen, self._answer):
+            Thread(target=target, daemon=True).start()
+        while not self._ending.is_set():
+            self._wake.clear()
+            claim = self._store.queue.claim(self._options.name)
+            if claim is None:
+                self._wake.wait(_LOOK)
+            else:
+                self._do(claim)
+        self._store.close()
+
+    def _do(self, claim: Claim) -> None:
+        """One job, to its end, whatever that is."""
+        self._job = claim.job
+        self._stopping.clear()
+        self._send("changed")
+        over = Event()
+        Thread(target=self._keep_alive, args=(claim, over), daemon=True).start()
+        queue = self._store.queue
+        try:
+            result = self._run(claim)
+            queue.finish(claim, result)
+        except LostClaim:
+            log.warning("job %s is another worker's now", claim.job)
+        except Stopped:
+            with suppress(LostClaim):
+                (queue.give_back if self._ending.is_set() else queue.stop)(claim)
+        except Exception as error:
+            self._fail(claim, error)
+        finally:
+            over.set()
+            self._job = ""
+            self._send("changed")
+
+    def _run(self, claim: Claim) -> dict[str, Any] | None:
+        app = find_app(claim.app)
+        check_values(app, claim.inputs)
+        inputs = app.parse(claim.inputs, self._session, self._store.image_lookup(claim.owner))
+        self._store.queue.add_notes(claim, inputs.notes, expected_pictures(app, inputs))
+        return self._work(claim, app, inputs).run()
+
+    def _work(self, claim: Claim, app: App[Any, Any], inputs: AppInputs) -> Work:
+        camera = Camera(claim.job, lambda frame: self._send("frame", frame))
+
+        def progress(progress: Progress) -> None:
+            if self._stopping.is_set() or self._ending.is_set():
+                raise Stopped
+            camera(progress)
+
+        def finished(count: int) -> None:
+            camera.picture = count
+            self._send("changed")
+
+        return Work(claim, app, inputs, self._session, self._store.gallery, self._meaning, progress, finished)
+
+    def _fail(self, claim: Claim, error: Exception) -> None:
+        error = _plain(error)
+        if isinstance(error, MemoryError):
+            self._session.close()
+        if not isinstance(error, DanqingError | MemoryError):
+            log.exception("job %s failed", claim.job)
+        with suppress(LostClaim):
+            self._store.queue.fail(claim, error_record(error, frozenset(claim.inputs)))
+
+    def _keep_alive(self, claim: Claim, over: Event) -> None:
+        """Renew the lease while the job runs; stop it where it was cancelled, or lost."""
+        while not over.wait(LEASE / 6):
+            try:
+                if self._store.queue.heartbeat(claim):
+                    self._stopping.set()
+            except LostClaim:
+                self._stopping.set()
+                return
+
+    def _listen(self) -> None:
+        """Hear what the server says; its death is ours."""
+        try:
+            while True:
+                kind, *values = self._connection.recv()
+                getattr(self, f"_on_{kind}")(*values)
+        except (EOFError, OSError):
+            os._exit(1)
+
+    def _on_wake(self) -> None:
+        self._wake.set()
+
+    def _on_cancel(self, job: str) -> None:
+        if job == self._job:
+            self._stopping.set()
+
+    def _on_end(self) -> None:
+        self._ending.set()
+        self._wake.set()
+
+    def _on_open(self, model: str) -> None:
+        def open_it() -> None:
+            with suppress(DanqingError):
+                self._session.painter(model)
+            self._send("open", self._session.open_models())
+
+        self._questions.put(open_it)
+
+    def _on_words(self, question: int, words: str) -> None:
+        self._questions.put(lambda: self._send("answer", question, self._meaning.of_words(words)))
+
+    def _on_file(self, question: int, path: Path) -> None:
+        self._questions.put(lambda: self._send("answer", question, self._meaning.of_file(path)))
+
+    def _answer(self) -> None:
+        """Answer questions beside the work."""
+        while True:
+            question = self._questions.get()
+            try:
+                question()
+            except Exception:
+                log.exception("a question was not answered")
+
+    def _send(self, kind: str, *values: object) -> None:
+        with self._send_lock, suppress(OSError):  # `_listen` sees it too
+            self._connection.send((kind, *values))
+
+
+def _plain(error: Exception) -> Exception:
+    """Full memory and full disks in one form, however a library puts it."""
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return MemoryError(text)
+    if "disk is full" in text or "No space left" in text:
+        return StorageFull("the disk is full: make room, then ask again")
+    return error
