@@ -15,7 +15,7 @@ from PIL import Image
 import danqing
 from danqing.apps import _session
 from danqing.apps._registry import find_app
-from danqing.apps._session import Session, parameter_bytes
+from danqing.apps._session import NamedSession, Session, parameter_bytes
 from danqing.core import image_ref
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
@@ -199,7 +199,7 @@ def test_a_picture_shows_itself_in_a_notebook() -> None:
 
 def test_a_session_for_a_server_knows_no_paths(tmp_path: Path) -> None:
     place = model_folder(tmp_path / "models" / "mine")
-    session = Session(models=tmp_path / "models", named_only=True)
+    session = NamedSession(models=tmp_path / "models")
     assert session.card("mine") is not None
     for path in (str(place), "../models/mine", "mine/../mine", "./mine"):
         with pytest.raises(BadBrief, match="unknown model"):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from danqing.apps._registry import find_app as find_app
     from danqing.apps._registry import names as names
     from danqing.apps._search import Hit as Hit
+    from danqing.apps._session import NamedSession as NamedSession
     from danqing.apps._session import Session as Session
     from danqing.apps._session import default_session as default_session
     from danqing.apps._video import check_film as check_film
@@ -38,6 +39,7 @@ _PLACES = {
     "AppInputs": "_inputs",
     "Hit": "_search",
     "Named": "_classify",
+    "NamedSession": "_session",
     "PictureFiles": "_inputs",
     "ResolvedInputs": "_inputs",
     "Session": "_session",

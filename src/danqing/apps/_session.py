@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from functools import cache, partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from danqing.apps._adapter_files import AdapterFiles
 from danqing.apps._registry import App, find_app, names
@@ -43,8 +43,10 @@ class Session:
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
     models, adapters, styles: folders where names are looked up, besides what comes with danqing.
     new_adapters: folder for what is learned; None is `adapters`.
-    named_only: models and adapters are those in these folders, never paths: for servers.
     """
+
+    named_only: ClassVar[bool] = False
+    """Whether models and adapters are only those in these folders, and never paths."""
 
     def __init__(
         self,
@@ -57,12 +59,10 @@ class Session:
         adapters: str | Path = "adapters",
         styles: str | Path = "styles",
         new_adapters: str | Path | None = None,
-        named_only: bool = False,
     ) -> None:
         self.device, self.dtype, self.threads, self.memory_budget = device, dtype, threads, memory_budget
         self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
         self.new_adapters = self.adapters if new_adapters is None else Path(new_adapters)
-        self.named_only = named_only
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._painter: Painter | None = None
         self._lock = RLock()
@@ -215,6 +215,12 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class NamedSession(Session):
+    """A session for servers: requests name what is in its folders, and no paths."""
+
+    named_only = True
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Never
 
-from danqing.apps import App, AppInputs, PictureFiles, ResolvedInputs, Session, find_app, names, validate
+from danqing.apps import App, AppInputs, NamedSession, PictureFiles, ResolvedInputs, find_app, names, validate
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.image_ref import ImageLookup
@@ -22,7 +22,7 @@ class _NeedsModel(Exception):  # noqa: N818
     """The request can only be checked with a model open."""
 
 
-class CardSession(Session):
+class CardSession(NamedSession):
     """A session that reads cards and opens nothing."""
 
     def open_card(self, model: str) -> Card:

@@ -33,9 +33,9 @@ class Store:
 
     @property
     def session_options(self) -> dict[str, Any]:
-        """What a `Session` is opened with, so that requests name what is in this folder and nothing else."""
-        places = {name: self.folder / name for name in ("models", "adapters", "styles")}
-        return {**places, "named_only": True}
+        """What a `NamedSession` is opened with: requests name what is in this folder, and nothing else."""
+        places: dict[str, Any] = {name: self.folder / name for name in ("models", "adapters", "styles")}
+        return places
 
     def image_lookup(self, owner: str) -> ImageLookup:
         """What a text in a request of `owner` names: a picture or an upload of theirs, by its id."""

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
-from danqing.apps import App, AppInputs, Session, find_app
+from danqing.apps import App, AppInputs, NamedSession, find_app
 from danqing.core.errors import DanqingError
 from danqing.core.progress import Progress
 from danqing.studio.errors import StorageFull, error_record
@@ -63,7 +63,7 @@ class Worker:
     def __init__(self, options: WorkerOptions, connection: Connection) -> None:
         self._options, self._connection = options, connection
         self._store = Store(options.folder)
-        self._session = Session(device=options.device, **self._store.session_options)
+        self._session = NamedSession(device=options.device, **self._store.session_options)
         self._meaning = Meaning()
         self._wake, self._ending, self._stopping = Event(), Event(), Event()
         self._job = ""
