@@ -83,7 +83,7 @@ class Browser:
         """First those whose prompts have the words, then those that show it."""
         matches = self.by_words(words, which)
         if vector is not None and len(matches) < which.limit:
-            known = {match.row.id for match in matches}
+            ids = {match.row.id for match in matches}
             near = self.by_meaning(vector, which, least=_NEAR)
-            matches += [match for match in near if match.row.id not in known]
+            matches += [match for match in near if match.row.id not in ids]
         return matches[: which.limit]
