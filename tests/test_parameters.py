@@ -57,7 +57,7 @@ def test_parameters_are_read_and_written(text, words, expected):
         ("a --ar 3:2 fox", "'fox' stands behind --ar"),
         ("a --tile fox", "'fox' stands behind --tile"),
         ("a --stlye 3d", "unknown parameter '--stlye': did you mean '--style'"),
-        ("a --v 6", "unknown parameter '--v'"),
+        ("a --cref x.png", "unknown parameter '--cref'"),
         ("a --seed", "--seed '' is not understood: it needs a whole number"),
         ("a --seed 1.5", "--seed '1.5'"),
         ("a --seed " + "9" * 5000, "needs a whole number"),

@@ -64,6 +64,9 @@ def split(text: str) -> tuple[str, Parameters]:
     notes = []
     for each in parts:
         name, value = _read(each)
+        if name in _MIDJOURNEY_ONLY or (name, value) == ("style", "raw"):
+            notes.append(f"--{' '.join(each.split())} is Midjourney's own: it does nothing here")
+            continue
         if name in pairs:
             notes.append(f"--{name} is given more than once: the last one counts")
         pairs[name] = value
@@ -175,6 +178,11 @@ _TABLE = {
     "iw": _Parameter(_image_weight),
     "sref": _Parameter(_words, words=None),
 }
+_MIDJOURNEY_ONLY = {  # what chooses among Midjourney's own models and machines -> how many words it takes
+    **dict.fromkeys(("v", "version", "niji", "stop", "cw", "sw", "sv", "exp", "profile", "p"), 1),
+    **dict.fromkeys(("hd", "relax", "turbo", "draft", "raw", "video", "stealth", "public"), 0),
+}
+_TABLE |= {name: _Parameter(lambda text: text, words) for name, words in _MIDJOURNEY_ONLY.items()}
 _SHORT = {"s": "stylize", "c": "chaos", "w": "weird", "q": "quality", "r": "repeat"}
 
 
@@ -185,9 +193,8 @@ def _read(text: str) -> tuple[str, Any]:
     short = letters[0].lower() if letters else word
     name = _SHORT.get(short, short)
     if name not in _TABLE:
-        raise BadBrief(
-            unknown("parameter", f"--{word}", (f"--{each_name}" for each_name in (*_TABLE, *_SHORT)))
-        )
+        ours = (_TABLE.keys() | _SHORT.keys()) - _MIDJOURNEY_ONLY.keys()
+        raise BadBrief(unknown("parameter", f"--{word}", (f"--{each}" for each in ours)))
     if short != word.lower():
         raise BadBrief(f"--{shorten(word)} is run together: put a space after --{short}")
     read, most = _TABLE[name]

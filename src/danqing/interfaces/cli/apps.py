@@ -11,6 +11,8 @@ import typer
 from danqing.apps import App, Session, find_app
 from danqing.core.errors import BadBrief, BadPicture, DanqingError
 from danqing.interfaces.cli.batch import Request, check_out, read_requests
+from danqing.interfaces.cli.config import read_config
+from danqing.interfaces.cli.defaults import with_defaults
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
 from danqing.interfaces.cli.outputs import OUTPUTS, Output
 from danqing.interfaces.cli.report import SCRIPT_OPTIONS, Report
@@ -30,7 +32,7 @@ def app_command(name: str) -> Callable[..., None]:
         standard_input = StandardInput()
         requests = read_requests(app, options, extra.get("from_file"), standard_input)
         check_out(extra.get("out"), requests)
-        run = Run(app, output, session, report, extra, standard_input)
+        run = Run(app, output, session, report, extra, standard_input, read_config())
         if len(requests) == 1 and not requests[0].place:
             run.one(requests[0])
         else:
@@ -52,6 +54,7 @@ class Run:
     report: Report
     extra: dict[str, Any]
     standard_input: StandardInput
+    config: dict[str, str]
 
     def one(self, request: Request) -> None:
         """Carry out a request."""
@@ -91,4 +94,5 @@ class Run:
         return True
 
     def _parse(self, request: Request) -> Any:
-        return self.app.parse(request.values, self.session, self.standard_input.image)
+        values = with_defaults(self.app, request.values, self.config, self.standard_input.image)
+        return self.app.parse(values, self.session, self.standard_input.image)

@@ -9,6 +9,7 @@ Ctrl-C.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ OTHER_COMMANDS = {  # that are no apps
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
     "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),
     "evaluate": Entry("danqing.interfaces.cli.evaluate:evaluate", "Measure a model, honestly."),
+    "config": Entry("danqing.interfaces.cli.config:app", "Choose what commands use when they say nothing."),
     "show": Entry("danqing.interfaces.cli.show:show", "Show how a picture was made, and how to repaint it."),
 }
 
@@ -46,7 +48,8 @@ danqing paint "a red apple, 3d style"\n
 danqing paint "一只兔子，剪纸风格" --count 4 --background transparent\n
 danqing show paintings/a-red-apple-3d-style-7.png
 
-`danqing COMMAND --help` tells what each command takes.
+`danqing COMMAND --help` tells what each command takes. Exit codes: 0 done; 1 a file, weights or the machine
+cannot; 2 the request is wrong; 130 cancelled.
 """
 
 
@@ -70,7 +73,7 @@ def _load(name: str) -> TyperCommand | TyperGroup:
 
         made = app_command(name)
     if not isinstance(made, typer.Typer):
-        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=_SETTINGS)
         app.command(name)(made)
         made = app
     command = get_command(made)
@@ -84,24 +87,33 @@ def _version(show_version: bool) -> None:
         raise typer.Exit
 
 
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
 def _app() -> typer.Typer:
-    app = typer.Typer(cls=_Lazy, help=HELP, rich_markup_mode="rich", add_completion=False)
+    app = typer.Typer(cls=_Lazy, help=HELP, rich_markup_mode="rich", context_settings=_SETTINGS)
 
     @app.callback()
     def options(
         context: typer.Context,
         device: Annotated[
-            str, typer.Option(envvar="DANQING_DEVICE", help="Where to paint: auto, cpu, cuda, cuda:1 or mps.")
-        ] = "auto",
+            str | None,
+            typer.Option(
+                envvar="DANQING_DEVICE",
+                help="Where to paint: auto, cpu, cuda, cuda:1 or mps.",
+                show_default="auto",
+            ),
+        ] = None,
         version: Annotated[  # noqa: ARG001
-            bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
+            bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Tell the version.")
         ] = False,
     ) -> None:
-        if context.resilient_parsing or context.invoked_subcommand is None:
+        if context.resilient_parsing or context.invoked_subcommand in (None, "config"):
             return
         from danqing.apps import Session
+        from danqing.interfaces.cli.config import read_config
 
-        context.obj = Session(device=device)
+        context.obj = Session(device=device or read_config().get("device", "auto"))
 
     for name, help in commands().items():
         app.command(name, help=help)(lambda: None)
@@ -116,12 +128,19 @@ def commands() -> dict[str, str]:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code; an error is one line on stderr."""
+    from danqing.interfaces.cli.habits import rewrite
+
+    args, notes = rewrite(argv)
+    for note in notes if not {"-q", "--quiet"} & set(args) else ():
+        print(note, file=sys.stderr)
     try:
         outcome = get_command(_app()).main(
-            args=list(argv) or ["--help"], prog_name="danqing", standalone_mode=False
+            args=args or ["--help"], prog_name="danqing", standalone_mode=False
         )
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
+        if " " in (words := next((word for word in args if not word.startswith("-")), "")):
+            return _complain(f"{shorten(words)!r} is no command: danqing paint {shlex.quote(words)}", 2)
         hint = f" (see {context.command_path} --help)" if context else ""
         return _complain(error.format_message() + hint, 2)
     except BadBrief as error:

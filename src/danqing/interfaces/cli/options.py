@@ -18,12 +18,14 @@ from danqing.conditioning.parameters import literal
 from danqing.core.brief import Brief
 from danqing.core.image_ref import ImageRef
 from danqing.core.request import Request
+from danqing.interfaces.cli.completion import completion
 
 FLAGS = {
     "negative_prompt": "--no",
     "adapters": "--adapter",
     "kind": "--class",
 }  # every other field is --field
+SHORT = {"count": "-n"}
 SHARED = (  # the fields of a brief that are options, in the order of the help page
     "count",
     "seed",
@@ -80,15 +82,25 @@ def set_signature(*parameters: Parameter) -> Callable[[F], F]:
     return decorate
 
 
-def option(name: str, *flags: str, kind: type = str, help: str, unset: str) -> Parameter:
-    """One option, as a parameter of a command's signature. `unset` tells what happens without it.
+def option(
+    name: str,
+    *flags: str,
+    kind: type = str,
+    help: str,
+    unset: str,
+    complete: Callable[[str], list[str]] | None = None,
+) -> Parameter:
+    """One option, as a parameter of a command's signature.
 
-    All but switches come as text, so that it is the request that refuses a value, naming it.
+    unset: what happens without it. complete: the values that begin with some text, for the shell. All but
+    switches come as text, so that it is the request that refuses a value, naming it.
     """
     if kind is bool:
         switch: Any = Annotated[bool, typer.Option(*flags, help=help, show_default=False)]
         return Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=switch)
-    info = typer.Option(*flags, help=help, metavar=_METAVARS[kind], show_default=unset)
+    info = typer.Option(
+        *flags, help=help, metavar=_METAVARS[kind], show_default=unset, autocompletion=complete
+    )
     value: Any = Annotated[str | None, info]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=value)
 
@@ -189,7 +201,9 @@ def _of_field(inputs: type[Request], name: str) -> Parameter:
         unset = _UNSET[name]
     else:
         unset = "the model's" if name in SHARED and field.default is None else _default(field.default)
-    return option(name, flag(name), kind=_kind(field.annotation), help=_help(field), unset=unset)
+    flags = [flag(name), *([SHORT[name]] if name in SHORT else [])]
+    kind, complete = _kind(field.annotation), completion(field)
+    return option(name, *flags, kind=kind, help=_help(field), unset=unset, complete=complete)
 
 
 def _argument(inputs: type[AppInputs], name: str) -> Parameter:

@@ -1,0 +1,76 @@
+"""What a shell offers for the value of an option, without opening a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+Complete = Callable[[str], list[str]]
+
+
+def completion(field: FieldInfo) -> Complete | None:
+    """What completes the value of a field: what it may be, or the names there are; None for free text."""
+    choices = [str(choice) for choice in _choices(field.annotation)]
+    if choices:
+        return lambda incomplete: _begin_with(choices, incomplete)
+    extra = field.json_schema_extra
+    source = extra.get("choices_from") if isinstance(extra, dict) else None
+    names = NAMES.get(str(source))
+    return None if names is None else lambda incomplete: _begin_with(names(), incomplete)
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """The values of a `Literal`, also where the field may be None."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next((found for part in get_args(annotation) if (found := _choices(part))), ())
+
+
+def _begin_with(names: Iterable[str], begin: str) -> list[str]:
+    """The names that begin so; of several separated by commas the last is completed."""
+    done, comma, last = begin.rpartition(",")
+    return [f"{done}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def models() -> list[str]:
+    """The shipped models, and those in the folder `models` here."""
+    from danqing.weights.shipped import shipped
+
+    own = Path("models")
+    return [*shipped(), *(sorted(place.name for place in own.iterdir()) if own.is_dir() else ())]
+
+
+def styles() -> list[str]:
+    """The styles that the shipped models have learned, and the style packs."""
+    from danqing.apps import Session
+    from danqing.core.card import read_card
+    from danqing.weights.shipped import shipped
+
+    learned = [style for folder in shipped().values() for style in read_card(folder).styles]
+    return sorted({*learned, *Session().style_packs()})
+
+
+def samplers() -> list[str]:
+    """The samplers."""
+    from danqing.diffusion.sampler_names import sampler_titles
+
+    return sorted(sampler_titles())
+
+
+def adapters() -> list[str]:
+    """What was learned, in the folder `adapters` here."""
+    from danqing.apps import Session
+
+    return sorted(Session().adapter_files())
+
+
+NAMES: dict[str, Callable[[], list[str]]] = {
+    "models": models,
+    "styles": styles,
+    "samplers": samplers,
+    "adapters": adapters,
+}
+"""`choices_from` of a field -> the names there are."""

@@ -1,0 +1,267 @@
+"""What people type out of habit, what they chose once and for all, and what their shell completes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.core import TyperGroup
+from typer.main import get_command
+
+import danqing
+from danqing.conditioning.parameters import split
+from danqing.core.picture import Picture
+from danqing.diffusion.sampler_names import sampler_name, sampler_titles
+from danqing.diffusion.samplers import SAMPLERS
+from danqing.interfaces.cli import main as cli
+from danqing.interfaces.cli.config import SETTINGS, config_path
+from danqing.interfaces.cli.habits import COMMANDS, GLOBAL, IGNORED, OPTIONS, rewrite
+from danqing.weights.shipped import shipped
+from tests.toy import CARD, open_painter, write_card
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ask:
+    """The command line in an empty folder, with the toy model in ./toy and no settings."""
+    write_card(tmp_path / "toy")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DANQING_CONFIG", str(tmp_path / "settings" / "config.toml"))
+    monkeypatch.delenv("DANQING_DEVICE", raising=False)
+    monkeypatch.setattr("danqing.families.open_painter", open_painter)
+
+    def run(*argv: str) -> Answer:
+        code = cli.run(argv)
+        return Answer(code, *capfd.readouterr())
+
+    return run
+
+
+def commands() -> dict[str, object]:
+    return {name: cli._load(name) for name in cli.commands()}
+
+
+def test_no_habit_is_one_of_our_own_names() -> None:
+    """Else a habit of other programs would change what our own words mean."""
+    ours = commands()
+    assert not COMMANDS.keys() & ours.keys()
+    assert set(COMMANDS.values()) <= ours.keys()
+    flags: set[str] = set()
+    for command in ours.values():
+        parts = command.commands.values() if isinstance(command, TyperGroup) else [command]
+        flags |= {flag for part in parts for parameter in part.params for flag in parameter.opts}
+    assert not (OPTIONS.keys() | IGNORED.keys()) & flags
+    assert set(OPTIONS.values()) <= flags
+    assert not {flag for flag in flags if "_" in flag}
+
+
+REWRITTEN = [
+    ("txt2img cat --negative_prompt dog --cfg-scale=3", "paint cat --no dog --guidance=3"),
+    ("img2img a.png cat --denoising-strength 0.5", "redraw a.png cat --strength 0.5"),
+    ("paint cat --device cpu", "--device cpu paint cat"),
+    ("paint cat --device=cpu -n 2", "--device=cpu paint cat -n 2"),
+    ("paint cat --seed -1 --variation_seed 3", "paint cat --variation-seed 3"),
+    ("paint cat --seed=-1", "paint cat"),
+    ("paint cat --v 6 --niji --style 3d", "paint cat --style 3d"),
+    ("paint --no -- --cfg --device", "paint --no -- --cfg --device"),
+    ("paint - --out -", "paint - --out -"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("typed", "ours"), REWRITTEN)
+def test_habits_are_rewritten(typed: str, ours: str) -> None:
+    assert rewrite(typed.split()).argv == ours.split()
+
+
+@given(st.lists(st.text("ab-=_ 1"), max_size=6))
+def test_what_is_no_habit_stays(words: list[str]) -> None:
+    argv, notes = rewrite(words)
+    if not notes and not any("_" in word for word in words):
+        assert argv == words
+
+
+def test_samplers_go_by_their_names_in_a1111() -> None:
+    assert sampler_titles() == {name: SAMPLERS[name].title for name in SAMPLERS}
+    assert sampler_name("DPM++ 2M Karras") == "dpmpp_2m_karras"
+    assert sampler_name("euler A") == "euler_ancestral"
+    assert sampler_name("dpmpp_2m") == "dpmpp_2m"
+    argv = ["paint", "cat", "--sampler", "DPM++ 2M Karras"]
+    assert rewrite(argv).argv[-1] == "dpmpp_2m_karras"
+
+
+def test_habits_paint_and_are_told(ask: Ask) -> None:
+    answer = ask(
+        "generate", "a cat --v 6 --style raw", "--model", "toy", "--seed", "-1", "-n", "2", "--cfg", "3"
+    )
+    assert answer.code == 0, answer.err
+    for note in (
+        "generate is called paint",
+        "--v 6 is Midj",
+        "--style raw is Midj",
+        "seed -1 is a random",
+        "--cfg is",
+    ):
+        assert note in answer.err
+    assert Picture.open(answer.out.split()[0]).brief.guidance == 3
+    assert ask("generate", "a", "--model", "toy", "-q").err == ""
+
+
+def test_midjourneys_own_parameters_do_nothing() -> None:
+    words, parameters = split("a fox --v 6.1 --ar 3:2 --niji --style raw")
+    assert (words, parameters.ar, parameters.style) == ("a fox", "3:2", None)
+    assert len(parameters.notes) == 3
+
+
+def test_short_and_wrong_beginnings(ask: Ask) -> None:
+    assert ask("-V").out == ask("--version").out == f"danqing {danqing.__version__}\n"
+    for line in (
+        ["-h"],
+        ["paint", "-h"],
+        ["config", "-h"],
+        ["config", "set", "-h"],
+        ["data", "filter", "-h"],
+    ):
+        assert "Usage:" in ask(*line).out
+    refused = ask("a red apple, 3d style")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "danqing paint 'a red apple, 3d style'" in refused.err
+    assert "Exit codes: 0 done" in ask("-h").out
+
+
+def test_settings_are_below_what_a_command_says(ask: Ask) -> None:
+    assert ask("config", "get", "model").out == ""
+    assert ask("config", "set", "model", "toy").err == ""
+    assert ask("config", "set", "style", "paper-cut").code == 0
+    assert ask("config", "get", "model").out == "toy\n"
+    painted = Picture.open(ask("paint", "a cat").out.strip()).brief
+    assert (painted.model, painted.style) == ("toy", "paper-cut")
+    assert Picture.open(ask("paint", "a cat --style 3d").out.strip()).brief.style == "3d"
+    write_card(Path("other"), CARD.model_copy(update={"styles": {}}))
+    other = Picture.open(ask("paint", "a cat", "--model", "other").out.strip()).brief
+    assert (other.model, other.style) == ("other", None)
+    assert "paper-cut" in ask("config", "list").out
+    assert ask("config", "unset", "style").code == 0
+    assert Picture.open(ask("paint", "a cat").out.strip()).brief.style is None
+    assert config_path().read_text() == 'model = "toy"\n'
+    assert ask("config", "path").out == f"{config_path()}\n"
+
+
+def test_a_picture_goes_on_with_the_model_that_painted_it(ask: Ask) -> None:
+    ask("paint", "a cat", "--model", "toy", "--out", "a.png")
+    write_card(Path("other"))
+    ask("config", "set", "model", "other")
+    made = ask("upscale", "a.png", "--out", "b.png")
+    assert made.code == 0, made.err
+    assert Picture.open("b.png").brief.model == "toy"
+
+
+WRONG = [
+    ("set modle x", "unknown setting 'modle': did you mean 'model'?", 2),
+    ("get x", "unknown setting 'x'", 2),
+    ("unset x", "unknown setting 'x'", 2),
+    ("set format gif", "setting format 'gif' is not understood: use one of png, webp, jpg", 2),
+    ("set model nowhere", "unknown model 'nowhere'", 2),
+    ("set folder toy/card.json", "'toy/card.json' is a file: name a folder", 1),
+    ("set model", "Missing argument", 2),
+]
+
+
+@pytest.mark.parametrize(("line", "says", "code"), WRONG)
+def test_wrong_settings_are_one_line(ask: Ask, line: str, says: str, code: int) -> None:
+    answer = ask("config", *line.split())
+    assert (answer.code, answer.err.count("\n")) == (code, 1)
+    assert says in answer.err
+    assert not config_path().exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"model = ", "cannot be read: Invalid value"),
+        (b"\xff", "cannot be read: 'utf-8' codec"),
+        (b"modle = 'x'", "unknown setting 'modle'"),
+        (b"model = 3", "setting model '3'"),
+    ],
+)
+def test_damaged_settings_are_one_line_and_help_needs_none(ask: Ask, text: bytes, says: str) -> None:
+    config_path().parent.mkdir()
+    config_path().write_bytes(text)
+    answer = ask("paint", "a cat", "--model", "toy")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert says in answer.err
+    assert str(config_path()) in answer.err
+    assert ask("--help").code == 0
+
+
+COMPLETED = [
+    ("danqing pai", "paint"),
+    ("danqing paint cat --samp", "--sampler"),
+    ("danqing paint cat --sampler dpmpp_2m_s", "dpmpp_2m_sde\ndpmpp_2m_sde_karras"),
+    ("danqing paint cat --style paper", "paper-cut"),
+    ("danqing vary a.png --how s", "subtle\nstrong"),
+    ("danqing paint cat --adapter my-", "my-cat"),
+    ("danqing paint cat --adapter ink,my-", "ink,my-cat"),
+    ("danqing config set lang", "language"),
+    ("danqing lineage cat --sing", "--singles"),
+]
+
+
+@pytest.mark.parametrize(("line", "offered"), COMPLETED)
+def test_bash_completes(tmp_path: Path, line: str, offered: str) -> None:
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "my-cat.safetensors").touch()
+    code = (
+        "import sys; from danqing.interfaces.cli.main import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules\n"
+    )
+    words = {
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+        "_DANQING_COMPLETE": "complete_bash",
+    }
+    paths = str(Path(danqing.__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **words, "PYTHONPATH": paths},
+        capture_output=True, cwd=tmp_path, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.strip() == offered
+
+
+def test_models_are_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from danqing.interfaces.cli.completion import models
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    assert models() == [*shipped(), "mine"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_there_is_a_script_for_each_shell(shell: str, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    with pytest.raises(SystemExit):
+        get_command(cli._app()).main(["--show-completion", shell], prog_name="danqing", standalone_mode=False)
+    assert "_DANQING_COMPLETE" in capfd.readouterr().out
+
+
+def test_global_options_are_those_of_the_program() -> None:
+    flags = {flag for parameter in get_command(cli._app()).params for flag in parameter.opts}
+    assert set(GLOBAL) <= flags | {"--lang"}
+    assert set(SETTINGS) == {"model", "style", "format", "folder", "language", "device"}
