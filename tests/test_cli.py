@@ -203,7 +203,7 @@ BAD = [
     ("paint cat --model toy --guidance inf", "guidance inf"),
     ("paint cat --model toy --guidance -1", "guidance -1 is too small"),
     ("paint cat --model toy --rescale 2", "rescale 2 is too large"),
-    ("paint cat --model toy --seed -1", "leave it out for a random one"),
+    ("paint cat --model toy --seed -2", "leave it out for a random one"),
     ("paint cat --model toy --seed 4294967296", "seed 4294967296"),
     ("paint cat --model toy --seed 1e3", "seed '1e3' is not a whole number"),
     ("paint cat --model toy --count 0", "count 0"),
