@@ -26,7 +26,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     """The values of a `Literal`, also where the field may be None."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    return next((found for part in get_args(annotation) if (found := _choices(part))), ())
+    return next((choices for part in get_args(annotation) if (choices := _choices(part))), ())
 
 
 def _begin_with(names: Iterable[str], begin: str) -> list[str]:
