@@ -95,6 +95,8 @@ def parse(command: Any, name: str, argv: Sequence[str]) -> None:
 
 def refused(argv: Sequence[str]) -> str | None:
     """Why the command line does not take `argv`; None if it does."""
+    if argv[:1] == ["--install-completion"]:  # it would do it
+        return None
     try:
         parse(get_command(cli._app()), "danqing", argv)
     except typer.Exit:  # --help and --version are done
