@@ -1,0 +1,50 @@
+/** The drawer at the side: queue, models, settings, keys, what can be done with dropped pictures, the token. */
+
+import { h, iconButton, View } from "../dom.js";
+import { t } from "../i18n.js";
+import { route, setQuery } from "../router.js";
+import { dropped } from "./drawer-dropped.js";
+import { keys, settings, token } from "./drawer-settings.js";
+import { modelList } from "./drawer-models.js";
+import { queue } from "./drawer-queue.js";
+
+/** @typedef {{until: (stop: () => void) => void}} Owner */
+
+/** What fills a drawer, and keeps it true until the owner leaves. @type {Record<string, (owner: Owner) => Node[]>} */
+const DRAWERS = { queue, models: modelList, settings, keys, dropped, token };
+
+class DrawerBody extends View {
+  name = "";
+
+  build() {
+    this.replaceChildren(...DRAWERS[this.name](this));
+  }
+}
+
+class SideDrawer extends View {
+  /** The drawer that is shown, and its pictures. */
+  opened = "";
+
+  build() {
+    this.dialog = h("dialog", { class: "drawer", onclose: () => setQuery({ drawer: null, with: null }), onclick: (/** @type {Event} */ event) => event.target === this.dialog && this.dialog.close() });
+    this.replaceChildren(this.dialog);
+    this.opened = "";
+    this.#show();
+    this.until(route.watch(() => this.#show()));
+  }
+
+  #show() {
+    const name = route.value.query.get("drawer") ?? "";
+    const wanted = name in DRAWERS ? name : "";
+    const key = `${wanted} ${route.value.query.get("with") ?? ""}`;
+    if (!this.dialog || key === this.opened) return;
+    this.opened = key;
+    if (!wanted) return this.dialog.open ? this.dialog.close() : undefined;
+    this.dialog.setAttribute("aria-label", t(`drawer.${wanted}`));
+    this.dialog.replaceChildren(h("div", { class: "drawer-inner" }, h("div", { class: "drawer-head" }, h("h2", {}, t(`drawer.${wanted}`)), iconButton("close", t("close"), () => this.dialog?.close())), h("drawer-body", { ".name": wanted })));
+    if (!this.dialog.open) this.dialog.showModal();
+  }
+}
+
+customElements.define("drawer-body", DrawerBody);
+customElements.define("side-drawer", SideDrawer);
