@@ -13,7 +13,7 @@ export function modelList(owner) {
   const list = h("ul", { class: "models" });
   const show = () => {
     const cards = models.value.filter((model) => model.card);
-    list.replaceChildren(...cards.sort((a, b) => (b.card?.year ?? 0) - (a.card?.year ?? 0)).map(entry));
+    list.replaceChildren(...cards.sort((a, b) => rank(b) - rank(a)).map(entry));
   };
   show();
   owner.until(models.watch(show));
@@ -21,6 +21,9 @@ export function modelList(owner) {
   void api.models().then(({ data }) => (models.value = data), () => {});
   return [list];
 }
+
+/** The chosen model first, then the newest idea. @param {Model} model */
+const rank = ({ id, card }) => (id === draft.value.model ? 9999 : (card?.year ?? 0));
 
 /** @param {Model} model */
 function entry({ id, warm, card }) {

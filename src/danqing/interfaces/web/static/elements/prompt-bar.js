@@ -108,7 +108,7 @@ class PromptBar extends View {
     this.controls.replaceChildren(...[
       styles.length && this.#select("style", [["", t("style.none")], ...styles], now.style),
       !oneSize && this.#select("ar", shapes, now.ar),
-      this.#select("count", COUNTS.map((n) => [String(n), t("count", { n })]), String(now.count)),
+      this.#select("count", COUNTS.map((n) => [String(n), n === 1 ? t("count.one") : t("count", { n })]), String(now.count)),
       this.#select("model", names, now.model),
       card?.fast && this.#toggle("fast", icon("fast"), t("fast"), now.fast),
       this.#toggle("more", icon("more"), t("more"), now.more),
@@ -122,7 +122,7 @@ class PromptBar extends View {
       const chosen = /** @type {HTMLSelectElement} */ (event.target).value;
       revise(name === "count" ? { count: Number(chosen) } : name === "model" ? { model: chosen, style: "", ar: "", extra: {} } : { [name]: chosen });
     };
-    return h("label", { class: "control" }, h("span", { class: "control-name" }, t(`control.${name}`)),
+    return h("label", { class: "control" }, h("span", { class: "hidden" }, t(`control.${name}`)),
       h("select", { "data-control": name, onchange: change }, ...options.map(([key, label]) => h("option", { value: key, selected: key === value }, label))));
   }
 

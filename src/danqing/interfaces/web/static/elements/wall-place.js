@@ -25,7 +25,7 @@ class WallPlace extends View {
     this.examples = h("example-grid", { hidden: true });
     this.hero = h("div", { class: "hero" });
     this.line = svg("svg", { class: "wall-line", "aria-hidden": "true" });
-    this.replaceChildren(h("h1", { class: "hidden" }, t("place.wall")), h("prompt-bar"), this.hero, this.examples, this.#filters(), this.grid, this.state, this.line);
+    this.replaceChildren(this.line, h("h1", { class: "hidden" }, t("place.wall")), h("prompt-bar"), this.hero, this.examples, this.#filters(), this.grid, this.state);
     this.virtual = new VirtualGrid(this.grid, (card) => h("wall-card", { ".card": card, ".dismiss": () => this.feed?.dismiss(card.key) }), () => this.#near());
     this.virtual.onRendered = () => this.#join();
     this.until(() => this.virtual?.stop());
@@ -84,11 +84,15 @@ class WallPlace extends View {
     const parent = chip && this.grid?.querySelector(`.tile[data-picture="${CSS.escape(chip.dataset.parent ?? "")}"]`);
     if (!chip || !parent) return this.line?.replaceChildren();
     const here = this.getBoundingClientRect();
-    const [from, to] = [parent.getBoundingClientRect(), chip.getBoundingClientRect()];
-    const start = { x: from.left + from.width / 2 - here.left, y: from.top - here.top };
-    const end = { x: to.left + 14 - here.left, y: to.bottom - here.top };
-    const bend = (start.y - end.y) / 2;
-    this.line?.replaceChildren(svg("path", { d: `M${start.x} ${start.y}C${start.x} ${start.y - bend} ${end.x} ${end.y + bend} ${end.x} ${end.y}` }), svg("circle", { cx: start.x, cy: start.y, r: 3 }));
+    const from = parent.getBoundingClientRect();
+    const tiles = [...(this.hero?.querySelectorAll(".tile") ?? [])].map((tile) => tile.getBoundingClientRect());
+    const foot = Math.max(...tiles.map((tile) => tile.bottom));
+    const ends = tiles.filter((tile) => tile.bottom > foot - 2).map((tile) => tile.left + tile.width / 2 - here.left);
+    const start = from.left + from.width / 2 - here.left;
+    const rail = foot - here.top + 14;
+    const drops = ends.map((x) => `M${x} ${rail}V${rail - 10}`).join("");
+    const across = `M${Math.min(start, ...ends)} ${rail}H${Math.max(start, ...ends)}`;
+    this.line?.replaceChildren(svg("path", { d: `M${start} ${from.top - here.top}V${rail}${across}${drops}` }), svg("circle", { cx: start, cy: from.top - here.top, r: 3 }));
   }
 
   /** @param {boolean} empty @returns {Node[]} */
