@@ -1,11 +1,12 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and never over a file by accident."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from danqing.core.errors import DanqingError
@@ -15,7 +16,38 @@ from danqing.core.errors import DanqingError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary neighbour of `path`; on success it takes the place of `path` in one rename.
 
-    A reader, a crash or a full disk never leaves half a file under the final name.
+    A reader, a crash or a full disk never leaves half a file under the final name. A file that was there
+    stays until then, and its permissions are kept; where `path` is a symbolic link, the file that it
+    points to is replaced.
+
+    Raises:
+        DanqingError: the folder cannot be written.
+    """
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(target)
+    except (OSError, RuntimeError) as error:  # Python 3.11 and 3.12 raise RuntimeError for links in a circle
+        raise _cannot_write(path, error) from None
+    try:
+        yield draft
+        draft.chmod(_mode(target))
+        draft.replace(target)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def add_file(path: Path, write: Callable[[Path], None]) -> Path:
+    """Write a new file whole, under the first of path, path-2, path-3, ... that does not exist.
+
+    The name is claimed in one step of the file system, so two programs never get the same one.
+
+    write: writes to the temporary file that it is given.
+
+    Returns:
+        The path it has now.
 
     Raises:
         DanqingError: the folder cannot be written.
@@ -26,9 +58,9 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _cannot_write(path, error) from None
     try:
-        yield draft
+        write(draft)
         draft.chmod(0o666 & ~_umask())
-        draft.replace(path)
+        return next(name for name in _names(path) if _claim(name, draft))
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
@@ -58,14 +90,44 @@ def check_writable(path: Path) -> None:
                 folder.rmdir()
 
 
+def _names(path: Path) -> Iterator[Path]:
+    """path, path-2, path-3, ..."""
+    yield path
+    for number in count(2):
+        yield path.with_stem(f"{path.stem}-{number}")
+
+
+def _claim(name: Path, draft: Path) -> bool:
+    """Give the finished draft a name; False where it is taken."""
+    try:
+        name.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links, such as FAT
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        draft.replace(name)
+    return True
+
+
+def _mode(path: Path) -> int:
+    """The permissions of a file that is there, or those of a new one."""
+    with suppress(OSError):
+        return path.stat().st_mode & 0o7777
+    return 0o666 & ~_umask()
+
+
 def _draft(path: Path) -> Path:
     handle, name = tempfile.mkstemp(prefix=".danqing-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     return Path(name)
 
 
-def _cannot_write(path: Path, error: OSError) -> DanqingError:
-    return DanqingError(f"cannot write {str(path)!r}: {error.strerror or error}; choose another place")
+def _cannot_write(path: Path, error: OSError | RuntimeError) -> DanqingError:
+    reason = getattr(error, "strerror", None) or error
+    return DanqingError(f"cannot write {str(path)!r}: {reason}; choose another place")
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -16,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadPicture
-from danqing.core.files import replacing
+from danqing.core.files import add_file, replacing
 from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
 
 Writer = Callable[["Picture", Path | BinaryIO], None]
@@ -47,8 +48,14 @@ class Picture:
     brief: ResolvedBrief
     info: Info = field(default_factory=Info)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = True) -> Path:
         """Write PNG, WebP (lossless) or JPEG, by the ending of `path`, with the metadata inside.
+
+        overwrite: False leaves a file of that name as it is, and takes the first of path-2, path-3, ...
+        that does not exist.
+
+        Returns:
+            The path of the new file.
 
         Raises:
             BadPicture: an ending that is none of them, or transparency in a JPEG.
@@ -56,6 +63,8 @@ class Picture:
         """
         path = Path(path)
         write = writer(path, transparent=self.image.has_transparency_data)
+        if not overwrite:
+            return add_file(path, partial(write, self))
         with replacing(path) as draft:
             write(self, draft)
         return path
