@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from danqing.apps._camera import Move, warped
+from danqing.apps._frame_folder import FrameFolder
 from danqing.apps._session import Session
-from danqing.apps._video import check_film, find_ffmpeg, save_film
+from danqing.apps._video import film_writer, find_ffmpeg, save_film
 from danqing.apps.animate import animate
 from danqing.conditioning.keyframes import KeyFrames, Script
 from danqing.core.brief import Brief
@@ -245,7 +246,11 @@ def test_films_that_pillow_reads_again(tmp_path, name):
 
 
 def test_a_folder_of_frames(tmp_path):
-    save_film(pictures(), tmp_path / "film", fps=10)
+    folder = FrameFolder(tmp_path / "film")
+    for k, picture in enumerate(pictures()):
+        folder.add(k, picture, picture)
+    assert len(folder) == 3
+    folder.finish()
     names = sorted(path.name for path in (tmp_path / "film").iterdir())
     assert names == ["frame-00000.png", "frame-00001.png", "frame-00002.png"]
     assert Picture.open(tmp_path / "film" / names[1]).image.getpixel((0, 0)) == (0, 255, 0)
@@ -275,9 +280,9 @@ def test_an_mp4_without_ffmpeg_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(BadBrief, match="needs ffmpeg: install it"):
-        check_film(tmp_path / "film.mp4")
+        film_writer(tmp_path / "film.mp4")
     with pytest.raises(BadBrief, match=r"end the name with .gif, .webp, .mp4"):
-        check_film(tmp_path / "film.avi")
+        film_writer(tmp_path / "film.avi")
 
 
 def test_an_ffmpeg_that_fails_leaves_nothing(tmp_path, monkeypatch):
@@ -332,7 +337,7 @@ def test_the_command_fills_a_folder_and_show_tells_it(tiny, tmp_path, monkeypatc
     assert (
         cli.run(["animate", *asked, "--out", "frames"]) == 2
     )  # a shorter film would leave frames of this one
-    assert "holds the frames of another film" in capfd.readouterr().err
+    assert "holds 2 frames of another film: --resume goes on" in capfd.readouterr().err
 
 
 def test_a_settings_file_with_wrong_values_is_one_line(tmp_path):
@@ -365,3 +370,55 @@ def test_the_command_refuses_before_it_paints(tiny, tmp_path, monkeypatch, capfd
 def test_a_script_that_reads_as_a_form():
     inputs = animate.parse({"prompt": "0: a cat | 20: a dog", "zoom": "0: (1.02)"}, Session())
     assert (inputs.frames, inputs.border, inputs.needs) == (24, "edge", frozenset({Can.REDRAW}))
+
+
+def frames_of(folder: Path) -> list[bytes]:
+    return [Picture.open(path).image.tobytes() for path in sorted(folder.glob("frame-*"))]
+
+
+@pytest.mark.parametrize("out", ["film.gif", "film"])
+def test_an_interrupted_film_goes_on_with_the_same_frames(tiny, tmp_path, monkeypatch, capfd, out):
+    monkeypatch.chdir(tmp_path)
+    asked = [
+        "a cat",
+        "--model",
+        str(tiny),
+        "--frames",
+        "4",
+        "--steps",
+        "4",
+        "--strength",
+        "0.5",
+        "--seed",
+        "3",
+    ]
+    asked += ["--zoom", "1.05"]
+    assert cli.run(["animate", *asked, "--out", "whole"]) == 0
+    whole = frames_of(Path("whole"))
+    add = FrameFolder.add
+
+    def stopped(folder, k, *pictures):
+        add(folder, k, *pictures)
+        if k == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FrameFolder, "add", stopped)
+    capfd.readouterr()
+    assert cli.run(["animate", *asked, "--out", out]) == 130
+    frames = Path("film.frames" if out == "film.gif" else "film")
+    err = capfd.readouterr().err
+    go_on = f"danqing animate --settings {frames}/settings.txt --out {out} --resume"
+    assert f"2 of 4 frames are in {frames}; {go_on} goes on" in err
+    assert frames_of(frames) == whole[:2]
+    monkeypatch.setattr(FrameFolder, "add", add)
+    assert cli.run(["animate", *asked, "--out", out]) == 2, "frames of a film are not painted over"
+    assert cli.run(["animate", *asked, "--angle", "3", "--out", out, "--resume"]) == 2, "another film"
+    assert "other settings" in capfd.readouterr().err
+    assert cli.run(go_on.split()[1:]) == 0
+    if out == "film":
+        assert frames_of(frames) == whole
+        assert not list(frames.glob("native-*"))
+    else:
+        assert not frames.exists()
+        with Image.open(out) as film:
+            assert film.n_frames == 4

@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from danqing.apps._animate import keeping as keeping
     from danqing.apps._classify import Named as Named
     from danqing.apps._disco_settings_file import settings_text as settings_text
+    from danqing.apps._frame_folder import FrameFolder as FrameFolder
     from danqing.apps._generate import with_adapters as with_adapters
     from danqing.apps._grid import grid_of as grid_of
     from danqing.apps._image_files import UnreadableFile as UnreadableFile
@@ -31,12 +33,13 @@ if TYPE_CHECKING:
     from danqing.apps._session import NamedSession as NamedSession
     from danqing.apps._session import Session as Session
     from danqing.apps._session import default_session as default_session
-    from danqing.apps._video import check_film as check_film
+    from danqing.apps._video import film_writer as film_writer
     from danqing.apps._video import save_film as save_film
 
 _PLACES = {
     "App": "_registry",
     "AppInputs": "_inputs",
+    "FrameFolder": "_frame_folder",
     "Hit": "_search",
     "Named": "_classify",
     "NamedSession": "_session",
@@ -45,10 +48,11 @@ _PLACES = {
     "Session": "_session",
     "UnreadableFile": "_image_files",
     "apps_table": "_registry",
-    "check_film": "_video",
     "default_session": "_session",
+    "film_writer": "_video",
     "find_app": "_registry",
     "grid_of": "_grid",
+    "keeping": "_animate",
     "names": "_registry",
     "pictures_in": "_image_files",
     "save_film": "_video",

@@ -7,7 +7,9 @@ frame would burn in, so frame k has the seed of the first plus k.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from torch import Tensor
 
 from danqing.apps._camera import Move, warped
 from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._frame_folder import FrameFolder
 from danqing.apps._generate import GenerateOptions, generate
+from danqing.apps._registry import App
 from danqing.apps._session import Session
 from danqing.apps.animate import Animate
 from danqing.conditioning.keyframes import KeyFrames, Script
@@ -30,13 +34,25 @@ from danqing.families.disco.painter import DiscoPainter
 from danqing.families.disco.settings import SettingsFile, checked_settings
 
 
-def paint_frames(inputs: Animate, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """See `animate.animate`."""
+def paint_frames(
+    inputs: Animate, session: Session, progress: ProgressCallback, folder: FrameFolder | None = None
+) -> Iterator[Picture]:
+    """See `animate.animate`.
+
+    folder: keeps every frame as soon as it is painted; what it holds already is not painted again.
+    """
     painter = session.painter(inputs.model)
     inputs.check(painter.card)
     painter = with_disco_settings(painter, inputs.settings_file, Path(inputs.settings or ""))
     start = None if inputs.start is None else inputs.start.source
-    return _Film(inputs, painter, start, session, progress).frames()
+    return _Film(inputs, painter, start, session, progress, folder).frames()
+
+
+def keeping(app: App[Animate, Any], folder: FrameFolder) -> App[Animate, Any]:
+    """`animate` that keeps its frames in a folder; see `paint_frames`."""
+    kept = copy(app)
+    kept.run = partial(paint_frames, folder=folder)
+    return kept
 
 
 def with_disco_settings(painter: Painter, file: SettingsFile, path: Path) -> Painter:
@@ -77,19 +93,27 @@ class _Film:
     start: Source | None
     session: Session
     progress: ProgressCallback
+    folder: FrameFolder | None
 
     def frames(self) -> Iterator[Picture]:
-        """The finished frames."""
-        inputs = self.inputs
+        """The finished frames; first those that the folder holds already."""
+        inputs, folder = self.inputs, self.folder
         scale = 1 if inputs.native else self.painter.card.scale
         script, camera = Script.parse(inputs.prompt), Camera.of(inputs)
         brief, before = self._first(scale)
-        for k in range(inputs.frames):
+        count = 0 if folder is None else min(len(folder), inputs.frames)
+        if folder is not None and count > 0:
+            yield from folder.frames(count)
+            before = _pixels(folder.last_native(count))
+        for k in range(count, inputs.frames):
             if before is not None and k > 0:
                 before = warped(before, camera.move(k, scale), inputs.border)
             picture = self._paint(self._brief(brief, script.at(k), k, before), before, k)
             before = _pixels(picture)
-            yield self._finished(picture, scale, k)
+            frame = self._finished(picture, scale, k)
+            if folder is not None:
+                folder.add(k, frame, picture)
+            yield frame
 
     def _first(self, scale: int) -> tuple[ResolvedBrief, Tensor | None]:
         """What all frames share, at native size, and the picture to start from if there is one."""

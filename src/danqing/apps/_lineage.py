@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,22 +44,19 @@ class Generation:
         return f"{self.card.year} {family}", paper, facts, *led
 
 
-def paint_generations(inputs: Lineage, session: Session, progress: ProgressCallback) -> list[Generation]:
+def paint_generations(inputs: Lineage, session: Session, progress: ProgressCallback) -> Iterator[Generation]:
     """See `lineage.lineage`."""
     brief = Brief.of(**inputs.model_dump(exclude={"models"}, exclude_unset=True))
-    models = inputs.models or tuple(shipped())
+    cards = {model: session.open_card(model) for model in inputs.models or shipped()}
+    models = sorted(cards, key=lambda model: (cards[model].year, cards[model].paper, cards[model].name))
     scorer = session.clip_scorer()
-    generations = []
     for number, model in enumerate(models):
         progress(Progress(number, len(models), message=f"painting with {model}"))
-        painter = session.painter(model)
-        style = brief.style if brief.style in painter.card.styles else None
-        fast = brief.fast and painter.card.fast is not None
-        resolved = brief.model_copy(update={"model": model, "style": style, "fast": fast}).resolved(
-            painter.card
-        )
-        generations.append(_paint_generation(resolved, painter, scorer))
-    return sorted(generations, key=lambda one: (one.card.year, one.card.paper, one.card.name))
+        card = cards[model]
+        style = brief.style if brief.style in card.styles else None
+        fast = brief.fast and card.fast is not None
+        resolved = brief.model_copy(update={"model": model, "style": style, "fast": fast}).resolved(card)
+        yield _paint_generation(resolved, session.painter(model), scorer)
 
 
 def _paint_generation(brief: ResolvedBrief, painter: Painter, scorer: ClipScorer) -> Generation:

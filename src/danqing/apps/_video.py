@@ -6,16 +6,16 @@ import importlib
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from danqing.core.errors import BadBrief, DanqingError
-from danqing.core.files import check_writable, replacing
+from danqing.core.files import add_file, replacing
 from danqing.core.picture import Picture
 
-Write = Callable[[Sequence[Image.Image], Path, float], None]
+Write = Callable[[Iterable[Image.Image], Path, float], None]
 """(frames of one size, file, frames a second): writes the file."""
 
 
@@ -37,31 +37,24 @@ def film_writer(path: Path) -> Write | None:
     return _WRITERS[suffix]
 
 
-def check_film(path: Path) -> None:
-    """Find out now that a film cannot be written to `path`. Leaves nothing behind.
+def save_film(frames: Iterable[Picture], path: Path, fps: float, *, overwrite: bool = True) -> Path:
+    """Write frames into a file of a known ending, whole or not at all.
 
-    Raises:
-        BadBrief: as `film_writer`, or a folder that holds frames of another film. DanqingError: the place
-        cannot be written.
-    """
-    if path.is_dir() and any(path.glob("frame-*.png")):
-        raise BadBrief(f"{str(path)!r} holds the frames of another film: choose another place, or empty it")
-    check_writable(path / _frame(0) if film_writer(path) is None else path)
+    overwrite: False leaves a file of that name as it is and takes the next free name.
 
-
-def save_film(frames: Sequence[Picture], path: Path, fps: float) -> Path:
-    """Write frames into a file, whole or not at all; or into a folder, each telling how it was made.
+    Returns:
+        The path of the film.
 
     Raises:
         BadBrief: as `film_writer`. DanqingError: the place cannot be written.
     """
     write = film_writer(path)
-    if write is None:
-        for k, picture in enumerate(frames):
-            picture.save(path / _frame(k))
-        return path
+    assert write is not None, "a folder of frames is a FrameFolder"
+    images = (picture.image for picture in frames)
+    if not overwrite:
+        return add_file(path, lambda draft: write(images, draft, fps))
     with replacing(path) as draft:
-        write([picture.image for picture in frames], draft, fps)
+        write(images, draft, fps)
     return path
 
 
@@ -79,28 +72,25 @@ def find_ffmpeg() -> str:
     return program
 
 
-def _frame(k: int) -> str:
-    return f"frame-{k:05d}.png"
-
-
-def _write_gif(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+def _write_gif(frames: Iterable[Image.Image], path: Path, fps: float) -> None:
     first, *others = (_on_white(frame) for frame in frames)
     first.save(path, "GIF", save_all=True, append_images=others, duration=1000 / fps, loop=0)
 
 
-def _write_webp(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+def _write_webp(frames: Iterable[Image.Image], path: Path, fps: float) -> None:
     first, *others = frames
     first.save(path, "WEBP", save_all=True, append_images=others, duration=round(1000 / fps), quality=90)
 
 
-def _write_mp4(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
-    width, height = frames[0].size
+def _write_mp4(frames: Iterable[Image.Image], path: Path, fps: float) -> None:
+    first, *others = frames
+    width, height = first.size
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
     even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # as players want it
     made = ["-vf", even, "-pix_fmt", "yuv420p", "-f", "mp4", str(path)]
     done = subprocess.run(
         [find_ffmpeg(), "-y", "-loglevel", "error", *source, *made],
-        input=b"".join(_on_white(frame).tobytes() for frame in frames),
+        input=b"".join(_on_white(frame).tobytes() for frame in (first, *others)),
         capture_output=True,
         check=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -60,7 +60,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     ),
     prepare=_prepare,
 )
-def lineage(inputs: Lineage, session: Session, progress: ProgressCallback) -> list[Generation]:
+def lineage(inputs: Lineage, session: Session, progress: ProgressCallback) -> Iterator[Generation]:
     """One picture by each model, oldest idea first, at its own settings and all with one seed.
 
     Raises:

@@ -14,7 +14,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.files import replacing
 from danqing.core.progress import ProgressCallback
 from danqing.interfaces.cli.options import CONTEXT, set_signature
-from danqing.interfaces.cli.places import check_place
+from danqing.interfaces.cli.output_files import check_free, check_place
 from danqing.interfaces.cli.progress import counting
 from danqing.interfaces.cli.report import Report, reporting
 from danqing.interfaces.cli.tables import split_commas
@@ -36,6 +36,7 @@ MODEL = Annotated[
 ]
 FAST = Annotated[bool, typer.Option("--fast", help="Paint in a few steps.")]
 SHEET = Annotated[Path | None, typer.Option(help="Also write the first 100 seen pictures here.")]
+REPLACE = Annotated[bool, typer.Option("--overwrite", help="Replace the file of --sheet.")]
 ALL = Annotated[bool, typer.Option("--all", help="A table of all shipped models instead.")]
 OPTIONS = (
     Parameter("data", Parameter.KEYWORD_ONLY, annotation=DATA),
@@ -46,6 +47,7 @@ OPTIONS = (
     _number("seed", 0, 0, "Fixes the pairs and every picture."),
     Parameter("fast", Parameter.KEYWORD_ONLY, default=False, annotation=FAST),
     Parameter("sheet", Parameter.KEYWORD_ONLY, default=None, annotation=SHEET),
+    Parameter("overwrite", Parameter.KEYWORD_ONLY, default=False, annotation=REPLACE),
     Parameter("everything", Parameter.KEYWORD_ONLY, default=False, annotation=ALL),
     Parameter("report", Parameter.KEYWORD_ONLY),
 )
@@ -60,6 +62,7 @@ def evaluate(
     model: str,
     fast: bool,
     sheet: Path | None,
+    overwrite: bool,
     everything: bool,
     report: Report,
     **numbers: Any,
@@ -91,6 +94,7 @@ def evaluate(
             raise BadBrief(f"{name} is for one model: leave it out for a table")
     if sheet is not None:
         check_place(sheet)
+        check_free(sheet, overwrite=overwrite)
     numbers["chinese"] = min(numbers["chinese"], numbers["seen"])
     options = EvaluationOptions(**numbers, fast=fast)
     real = read_imagefolder(data)

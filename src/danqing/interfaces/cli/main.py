@@ -24,6 +24,7 @@ import danqing
 from danqing.apps import summaries
 from danqing.core.errors import BadBrief, DanqingError, shorten
 from danqing.interfaces.cli.patient_stream import patient
+from danqing.interfaces.cli.stop_signals import StopSignals
 
 
 class Entry(NamedTuple):
@@ -164,7 +165,9 @@ def main() -> None:
     sys.stdout, out = patient(sys.stdout)
     sys.stderr, _ = patient(sys.stderr)
     warnings.showwarning = _warn  # where it was given matters to nobody here
-    code = run(sys.argv[1:])
+    stop = StopSignals()
+    with stop.handled():
+        code = stop.exit_code(run(sys.argv[1:]))
     if sys.stdout is not None:
         sys.stdout.flush()
     if out is not None and out.error is not None:

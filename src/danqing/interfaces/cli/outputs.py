@@ -14,18 +14,20 @@ from danqing.apps import App, PictureFiles, ResolvedInputs, Session
 from danqing.core.errors import BadBrief
 from danqing.core.files import check_writable, replacing
 from danqing.interfaces.cli.options import option
-from danqing.interfaces.cli.places import FOLDER, check_place, places_for, slug
+from danqing.interfaces.cli.output_files import FOLDER, check_free, check_place, output_files, slug
 from danqing.interfaces.cli.report import Report, picture_facts
 from danqing.interfaces.cli.standard_input import DASH
 from danqing.interfaces.cli.tables import print_rows
 
 if TYPE_CHECKING:
+    from danqing.apps import FrameFolder
     from danqing.core.picture import Picture
 
 AnyApp = App[Any, Any]
 Save = Callable[["Picture", int | None], None]
 """Saves a picture and its number, from 0; None for the grid of all."""
 OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg), a folder/, or -", unset="paintings/ here")
+OVERWRITE = option("overwrite", "--overwrite", kind=bool, help="Replace the file of --out.", unset="")
 FROM_FILE = option(
     "from_file",
     "--from-file",
@@ -51,7 +53,7 @@ class Output(ABC):
 class Pictures(Output):
     """Pictures, each saved as soon as it is finished, and a grid of several."""
 
-    options = (OUT, FROM_FILE)
+    options = (OUT, OVERWRITE, FROM_FILE)
 
     def run(
         self, app: AnyApp, inputs: PictureFiles, session: Session, extra: dict[str, Any], report: Report
@@ -60,12 +62,13 @@ class Pictures(Output):
         to_stdout = extra["out"] == DASH
         save = self._to_stdout(inputs, report) if to_stdout else self._to_files(app, inputs, extra, report)
         pictures: list[Picture] = []
-        with report.working(_model(inputs), _painting(app, inputs)) as progress:
+        working = report.working(_model(inputs), _painting(app, inputs))
+        with report.counting(pictures, len(inputs.marks), "pictures"), working as progress:
             for picture in session.stream(app, inputs, progress):
-                pictures.append(picture)
                 report.add(inputs.notes)
                 if not inputs.grid_only or len(inputs.marks) == 1:
-                    save(picture, len(pictures) - 1)
+                    save(picture, len(pictures))
+                pictures.append(picture)
             if len(inputs.marks) > 1:
                 save(_grid(pictures, inputs), None)
         if isinstance(inputs, ResolvedInputs):
@@ -73,15 +76,19 @@ class Pictures(Output):
 
     @staticmethod
     def _to_files(app: AnyApp, inputs: PictureFiles, extra: dict[str, Any], report: Report) -> Save:
-        """What saves each picture under its name."""
-        places = places_for(
-            extra["out"], inputs.title(app.name), inputs.marks, transparent=inputs.transparent
+        """What writes pictures and grid to files, and reports them."""
+        files = output_files(
+            extra["out"],
+            inputs.title(app.name),
+            inputs.marks,
+            transparent=inputs.transparent,
+            overwrite=extra["overwrite"],
         )
 
         def save(picture: Picture, number: int | None) -> None:
-            place = places.sheet if number is None else places.pictures[number]
-            assert place is not None, "several pictures have a sheet"
-            report.picture(picture.save(place), picture, grid=number is None)
+            path = files.grid if number is None else files.pictures[number]
+            assert path is not None, "several pictures have a grid"
+            report.picture(files.save(path, picture), picture, grid=number is None)
 
         return save
 
@@ -137,13 +144,17 @@ class Rows(Output):
 class Search(Output):
     """Pictures that were searched for: rows, and a sheet of them."""
 
-    options = (option("out", "--out", "-o", help="Also write a sheet of them here.", unset="none"),)
+    options = (
+        option("out", "--out", "-o", help="Also write a sheet of them here.", unset="none"),
+        OVERWRITE,
+    )
 
     def run(self, app: AnyApp, inputs: Any, session: Session, extra: dict[str, Any], report: Report) -> None:
         """See `Output`."""
         sheet = Path(extra["out"]) if extra["out"] else None
         if sheet is not None:
             check_place(sheet)
+            check_free(sheet, overwrite=extra["overwrite"])
         result = session.run(app, inputs)
         print_rows(result.rows, report.as_json)
         if sheet is not None:
@@ -154,28 +165,41 @@ class Search(Output):
 
 
 class Film(Output):
-    """A film, and beside it a settings file that asks for it again."""
+    """A film, and beside it a settings file that asks for it again.
+
+    Each frame is saved as soon as it is painted: into the folder that --out names, or into NAME.frames, which
+    is removed when the film of its frames is there.
+    """
 
     options = (
         option(
             "out", "--out", "-o", help="A film (.gif .webp .mp4), or a folder of frames", unset=".gif here"
         ),
+        OVERWRITE,
+        option("resume", "--resume", kind=bool, help="Go on with a film that was interrupted.", unset=""),
     )
 
     def run(self, app: AnyApp, inputs: Any, session: Session, extra: dict[str, Any], report: Report) -> None:
         """See `Output`."""
-        from danqing.apps import check_film, save_film, settings_text
+        from danqing.apps import FrameFolder, film_writer, keeping, settings_text
 
-        out = extra["out"]
+        out, settings = extra["out"], settings_text(inputs)
         place = Path(out).expanduser() if out else FOLDER / f"{slug(inputs.prompt)}-{inputs.seed}.gif"
-        check_film(place)
-        with report.working(inputs.model, f"painting {inputs.frames} frames, seed {inputs.seed}") as progress:
-            frames = session.run(app, inputs, progress)
-        film = save_film(frames, place, inputs.fps)
-        single = place.with_name(f"{place.stem}_settings.txt")
-        settings_file = place / "settings.txt" if place.is_dir() else single
-        with replacing(settings_file) as draft:
-            draft.write_text(settings_text(inputs), encoding="utf-8")
+        is_folder = film_writer(place) is None
+        replace = bool(out) and not is_folder and check_free(place, overwrite=extra["overwrite"])
+        folder = FrameFolder(place if is_folder else place.with_suffix(".frames"))
+        folder.check(settings, resume=extra["resume"])
+        if not is_folder:
+            check_writable(place)
+        folder.start(settings)
+        go_on = f"danqing animate --settings {folder.settings} --out {place} --resume goes on"
+        doing = f"painting {inputs.frames} frames, seed {inputs.seed}"
+        counting = report.counting(folder, inputs.frames, f"frames are in {folder.path}", go_on)
+        with counting, report.working(inputs.model, doing) as progress:
+            frames = list(session.stream(keeping(app, folder), inputs, progress))
+        film = place if is_folder else _film(folder, place, inputs.fps, settings, overwrite=replace)
+        folder.finish()
+        settings_file = folder.settings if is_folder else film.with_name(f"{film.stem}_settings.txt")
         seconds = round(sum(frame.info.seconds for frame in frames), 3)
         facts = {**picture_facts(frames[0]), "seconds": seconds, "frames": len(frames), "fps": inputs.fps}
         report.result(film, {**facts, "settings": str(settings_file)}, report.dropped(frames))
@@ -204,30 +228,30 @@ class Lineage(Output):
 
     options = (
         option("out", "--out", "-o", help="The sheet: a file or a folder/.", unset="paintings/ here"),
+        OVERWRITE,
         option("singles", "--singles", help="Also save each picture into this folder.", unset="none"),
     )
 
     def run(self, app: AnyApp, inputs: Any, session: Session, extra: dict[str, Any], report: Report) -> None:
         """See `Output`."""
-        seed, singles = inputs.seed, Path(extra["singles"]) if extra["singles"] else None
-        [place] = places_for(extra["out"], f"{inputs.prompt} lineage", [seed]).pictures
-        if singles is not None:
-            check_writable(singles / f"{seed}.png")
-
         from danqing.apps import sheet
 
-        generations = session.run(app, inputs, lambda progress: report.note(progress.message))
-        for one in generations:
+        seed, singles = inputs.seed, Path(extra["singles"]) if extra["singles"] else None
+        files = output_files(extra["out"], f"{inputs.prompt} lineage", [seed], overwrite=extra["overwrite"])
+        if singles is not None:
+            check_writable(singles / f"{seed}.png")
+        generations = []
+        for one in session.stream(app, inputs, lambda progress: report.note(progress.message)):
+            generations.append(one)
             report.note("  ".join(one.label))
             if singles is not None:
                 path = singles / f"{one.card.year}-{one.card.name}-{seed}.png"
-                report.picture(one.picture.save(path), one.picture)
-        pictures = [one.picture for one in generations]
-        with replacing(place) as draft:
-            image = sheet(generations)
-            image.save(draft)
+                report.picture(one.picture.save(path, overwrite=False), one.picture)
+        image = sheet(generations)
+        place = files.save_image(files.pictures[0], image)
         size = {"width": image.width, "height": image.height}
-        report.result(place, {"seed": seed, **size, "grid": True}, report.dropped(pictures))
+        dropped = report.dropped(one.picture for one in generations)
+        report.result(place, {"seed": seed, **size, "grid": True}, dropped)
 
 
 OUTPUTS: dict[str, Output] = {
@@ -239,6 +263,17 @@ OUTPUTS: dict[str, Output] = {
     "adapter": Adapter(),
     "lineage": Lineage(),
 }
+
+
+def _film(folder: FrameFolder, place: Path, fps: float, settings: str, *, overwrite: bool) -> Path:
+    """The film of all frames in a folder, which is removed, with its settings file beside it."""
+    from danqing.apps import save_film
+
+    film = save_film(folder.frames(len(folder)), place, fps, overwrite=overwrite)
+    with replacing(film.with_name(f"{film.stem}_settings.txt")) as draft:
+        draft.write_text(settings, encoding="utf-8")
+    folder.remove()
+    return film
 
 
 def _grid(pictures: list[Picture], inputs: PictureFiles) -> Picture:

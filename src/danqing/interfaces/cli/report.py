@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from inspect import Parameter
 from pathlib import Path
@@ -99,6 +99,20 @@ class Report:
             self.note(_DROPPED.format(text))
         self._dropped |= words.keys()
         return [_DROPPED.format(text) for text in words]
+
+    @contextmanager
+    def counting(self, finished: Sized, of: int, noun: str, go_on: str = "") -> Iterator[None]:
+        """Say how much is finished when work is interrupted or fails, even if quiet.
+
+        finished: what grows with each result. noun: such as "pictures". go_on: how to go on.
+        """
+        try:
+            yield
+        except BaseException:
+            if of > 1 and len(finished) < of:
+                more = f"; {go_on}" if go_on and len(finished) else ""
+                print(f"{len(finished)} of {of} {noun}{more}", file=sys.stderr)
+            raise
 
     @contextmanager
     def working(self, model: str, doing: str) -> Iterator[ProgressCallback]:

@@ -1,0 +1,39 @@
+"""Signals that ask a program to stop, treated as Ctrl-C is: what is finished stays, and files are whole."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_NAMES = ("SIGTERM", "SIGHUP")  # the second does not exist on Windows
+
+
+class StopSignals:
+    """The signal that stopped a command. number: its number, None so far."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt when one of them comes; the handlers before come back afterwards."""
+        signals = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+        before = {each: signal.getsignal(each) for each in signals}
+        for each in signals:
+            if before[each] is not signal.SIG_IGN:  # as nohup asks
+                signal.signal(each, self._stop)
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def exit_code(self, code: int) -> int:
+        """130 after Ctrl-C, or 128 and the number of the signal, as shells do; other codes stay."""
+        return 128 + self.number if code == 130 and self.number is not None else code
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+        raise KeyboardInterrupt
