@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import linalg, ndimage
 
@@ -26,6 +27,7 @@ from danqing.families.stable_diffusion.painter import byte_tokenizer, random_pai
 from danqing.interfaces.cli.main import run
 from danqing.nets.judge import Judge, JudgeConfig
 from danqing.training.gan import names_of
+from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import CONCEPTS, STYLES, stickers
 from tests.toy import CARD, Toy
 
@@ -397,3 +399,25 @@ def test_what_cannot_be_measured_is_told_before_anything_is_read(argv, says, tmp
     assert run(["evaluate", "--data", str(tmp_path), *argv]) in (1, 2)
     [told] = capfd.readouterr().err.splitlines()
     assert says in told
+
+
+def test_the_command_prints_every_figure_and_writes_a_sheet(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    names = names_of(stickers())
+    made = gan.random_painter(names=names)
+    card = made.card.model_copy(update={"name": "tiny", "styles": {}})
+    gan.save_latent(gan.GanPainter(card, made.generator, names), tmp_path / "tiny")
+    folder_of_pictures(stickers(), tmp_path / "data")
+    small = evaluator(None)
+    monkeypatch.setattr(
+        opening, "open_evaluator", lambda name, *_: replace(small, painter=opening.open_painter(name))
+    )
+    command = "evaluate --data data --model tiny --seen 4 --held-out 2 --chinese 2 --sheet sheet.png"
+    assert run(command.split()) == 0
+    figures = capfd.readouterr().out.splitlines()
+    assert any(line.startswith("pictures per second") for line in figures)
+    assert all(len(line) == 54 for line in figures)
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width > sheet.height
+    assert run(command.split()) == 2, "a sheet is not replaced"
+    assert "--overwrite replaces it" in capfd.readouterr().err

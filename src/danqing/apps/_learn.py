@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,29 +9,22 @@ from danqing.apps._job import diffusion_painter
 from danqing.apps._session import Session
 from danqing.apps.learn import Learn
 from danqing.core.errors import BadBrief
-from danqing.core.image_ref import ImageRef
 from danqing.core.progress import ProgressCallback
-from danqing.core.sources import SUFFIXES
 from danqing.data.vocabulary import things
 from danqing.tuning.adapter_files import read_adapter, write_adapter
 from danqing.tuning.dreambooth import subject_pictures
-from danqing.tuning.learning import METHODS, LearnOptions
+from danqing.tuning.learning import LearnOptions
 from danqing.tuning.learning import learn as learn_adapter
 
 
 def learn_subject(inputs: Learn, session: Session, progress: ProgressCallback) -> Path:
     """See `learn.learn`."""
-    METHODS[inputs.method]
-    if not re.fullmatch(r"[^\W\d][\w-]*", inputs.name):
-        raise BadBrief(
-            f"name {inputs.name!r}: begin with a letter, then letters, digits, dashes, as in my-cat"
-        )
     painter = diffusion_painter(session.painter(inputs.model))
     if inputs.name in painter.adapters:
         raise BadBrief(
             f"name {inputs.name!r} is taken by an adapter of model {painter.card.name!r}: choose another"
         )
-    pixels = subject_pictures([ref.source.image for ref in _pictures(inputs)], painter)
+    pixels = subject_pictures([ref.source.image for ref in inputs.files()], painter)
     run, scorer = session.new_adapters / inputs.name, session.clip_scorer()
     adapter = learn_adapter(painter, pixels, _options(inputs, session), run, scorer, progress)
     path = session.new_adapters / f"{inputs.name}.safetensors"
@@ -60,13 +51,3 @@ def _triggers(name: str, session: Session) -> list[str]:
     """What the model answers to for other subjects learned here: two can be painted together."""
     others = (path for other, path in session.adapter_files().items() if other != name)
     return [read_adapter(path).trigger for path in others]
-
-
-def _pictures(inputs: Learn) -> Iterator[ImageRef]:
-    """The pictures, with folders replaced by the files in them."""
-    for ref in inputs.images:
-        if ref.path is None or not ref.path.is_dir():
-            yield ref
-            continue
-        files = (file for file in ref.path.iterdir() if file.suffix.lower() in SUFFIXES)
-        yield from map(ImageRef, sorted(files))

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from danqing.apps._inputs import AppInputs, PaintInputs
+from danqing.apps._name_checks import check_adapters, check_sampler
 from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split
+from danqing.conditioning.references import take
+from danqing.conditioning.wildcards import choose
 from danqing.core.brief import random_seed
 from danqing.core.errors import BadBrief
 from danqing.core.field_groups import SeedChoice
@@ -46,6 +49,9 @@ def parse(
     card = session.card(inputs.model)
     if card is not None:
         inputs.check(card)
+    check_sampler(inputs.sampler)
+    _, referenced = take(choose(inputs.prompt, inputs.seed or 0))
+    check_adapters({**inputs.adapters, **referenced}, inputs.model, session)
     return inputs
 
 

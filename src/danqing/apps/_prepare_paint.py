@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from danqing.apps._name_checks import check_adapters, check_sampler
 from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
 from danqing.conditioning.parameters import Parameters, image_strength, literal
 from danqing.conditioning.prompt import is_chinese
@@ -52,6 +53,9 @@ def prepare_paint(
     brief = inputs.brief().resolved(card)
     inputs.noted(*_advice(inputs, brief, parameters))
     inputs.set_resolved(brief)
+    check_sampler(brief.sampler)
+    for single in inputs.expanded:
+        check_adapters(single.brief.adapters, inputs.model, session)
     return inputs
 
 

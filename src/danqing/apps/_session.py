@@ -16,6 +16,7 @@ from danqing.apps._style_packs import StylePack, packs
 from danqing.core.card import Card, read_card
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.progress import ProgressCallback, no_progress
+from danqing.tuning.adapter_names import adapters_in
 from danqing.weights.shipped import shipped, unknown_model
 
 if TYPE_CHECKING:
@@ -172,10 +173,18 @@ class Session:
         """All styles in words by name: the shipped ones, and those in the folder `styles`."""
         return packs(self.styles)
 
-    def adapter_files(self) -> AdapterFiles:
-        """The adapters in the folder `adapters`: name -> file."""
-        files = {path.stem: path for path in sorted(self.adapters.glob("*.safetensors"))}
-        return AdapterFiles(files, named_only=self.named_only)
+    def adapter_files(self, model: str | None = None) -> AdapterFiles:
+        """The adapters in the folder `adapters`, and those that came with a model: name -> file.
+
+        Raises:
+            BadBrief: no such model.
+        """
+        own: Mapping[str, Path] = {}
+        if self._painter is not None:
+            own = getattr(self._painter, "adapters", {})
+        elif model is not None:
+            own = adapters_in(self.place_of(model) / "adapters")
+        return AdapterFiles({**adapters_in(self.adapters), **own}, named_only=self.named_only)
 
     def run(self, app: App[Any, T], inputs: Any, progress: ProgressCallback = no_progress) -> Any:
         """What an app makes of its inputs; pictures as a list. One request runs at a time."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from danqing.apps._inputs import AppInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
+from danqing.core.errors import BadData
 from danqing.core.field_groups import ModelChoice, Seed, Text
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.progress import ProgressCallback
+from danqing.core.sources import SUFFIXES
+
+PICTURES_MIN = 2
+
+
+def _trigger_name(name: str) -> str:
+    if not re.fullmatch(r"[^\W\d][\w-]*", name):
+        raise ValueError("begin with a letter, then letters, digits, dashes, as in my-cat")
+    return name
 
 
 class Learn(ModelChoice, AppInputs):
@@ -24,12 +35,16 @@ class Learn(ModelChoice, AppInputs):
 
     positional: ClassVar[tuple[str, ...]] = ("name", "images")
 
-    name: Text = Field(min_length=1, max_length=60, description="how you will call it: <NAME> in a prompt")
+    name: Annotated[Text, AfterValidator(_trigger_name)] = Field(
+        min_length=1, max_length=60, description="how you will call it: <NAME> in a prompt"
+    )
     images: tuple[ImageRef, ...] = Field(
         min_length=1, description="three to five pictures, or a folder of them"
     )
     kind: Text = Field(default="thing", min_length=1, description="what it is one of, such as cat")
-    method: Text = Field(default="dreambooth", description="dreambooth, textual-inversion or both")
+    method: Literal["dreambooth", "textual-inversion", "both"] = Field(
+        default="dreambooth", description="dreambooth, textual-inversion or both"
+    )
     steps: int = Field(
         default=400,
         ge=1,
@@ -52,8 +67,19 @@ class Learn(ModelChoice, AppInputs):
     )
     seed: Seed = Field(default=0, description="fixes all that is random")
 
+    def files(self) -> list[ImageRef]:
+        """The pictures, with folders replaced by the picture files in them."""
+        refs: list[ImageRef] = []
+        for ref in self.images:
+            if ref.path is None or not ref.path.is_dir():
+                refs.append(ref)
+                continue
+            files = (file for file in ref.path.iterdir() if file.suffix.lower() in SUFFIXES)
+            refs += map(ImageRef, sorted(files))
+        return refs
 
-def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Learn:  # noqa: ARG001
+
+def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Learn:
     """The inputs, with files that are no pictures refused before the model is opened."""
     from danqing.apps._parse import validate
 
@@ -61,6 +87,10 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     for ref in inputs.images:
         if ref.path is None or not ref.path.is_dir():
             inputs.noted(*ref.source.notes)
+    count = len(inputs.files())
+    if count < PICTURES_MIN:
+        raise BadData(f"a subject is learned from 2 pictures or more, best 4, not {count}: give more")
+    session.card(inputs.model)  # an unknown model is refused here
     return inputs
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from danqing.apps._inputs import Cell, PictureInputs, optional_words
 from danqing.apps._registry import app
@@ -27,6 +27,12 @@ class Outpaint(PictureInputs):
     top: float = Field(default=0, ge=0, le=4, description="how much to add on top, 1 = its height again")
     bottom: float = Field(default=0, ge=0, le=4, description="how much to add below")
     cell: int | None = Cell
+
+    @model_validator(mode="after")
+    def _adds_something(self) -> Self:
+        if not (self.left or self.right or self.top or self.bottom):
+            raise ValueError("nothing to add: give how much, such as right 0.5")
+        return self
 
 
 @app(Outpaint, examples=('danqing outpaint house.png "a house, ink wash style" --right 0.5',))

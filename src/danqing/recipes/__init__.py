@@ -1,6 +1,22 @@
-"""How each set of shipped weights is made: each module without an underscore is a recipe."""
+"""How each set of shipped weights is made: each module without an underscore is a recipe.
 
-from danqing.recipes._recipe import TrainRequest as TrainRequest
-from danqing.recipes._recipe import check_name as check_name
-from danqing.recipes._recipe import open_recipe as open_recipe
-from danqing.recipes._recipe import summaries as summaries
+What needs torch is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from danqing.recipes._names import check_name as check_name
+from danqing.recipes._names import summaries as summaries
+
+if TYPE_CHECKING:
+    from danqing.recipes._recipe import TrainRequest as TrainRequest
+    from danqing.recipes._recipe import open_recipe as open_recipe
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("TrainRequest", "open_recipe"):
+        raise AttributeError(f"module 'danqing.recipes' has no attribute {name!r}")
+    return getattr(import_module("danqing.recipes._recipe"), name)

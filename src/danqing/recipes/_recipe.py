@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,15 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import danqing.recipes
 from danqing.core.device import chosen_device
-from danqing.core.errors import BadBrief, unknown
+from danqing.core.errors import BadBrief
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.registry import Registry
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages, read_imagefolder
 from danqing.data.holdout import held_out
 from danqing.nets.latent import LatentGenerator
+from danqing.recipes._names import check_name
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer
 from danqing.training.gan import GanTask
 from danqing.training.objective import Objective
@@ -113,24 +112,6 @@ def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
         return RECIPES.register(name)(checked)
 
     return add
-
-
-def summaries() -> dict[str, str]:
-    """What can be trained -> what it is, in a line. Imports none of it."""
-    root = Path(danqing.recipes.__path__[0])
-    files = sorted(file for file in root.glob("*.py") if not file.stem.startswith("_"))
-    marked = {file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "" for file in files}
-    return {name: text.split("\n")[0] for name, text in marked.items()}
-
-
-def check_name(name: str) -> None:
-    """Whether there is a recipe of this name.
-
-    Raises:
-        BadBrief: there is none; tells the nearest name and all there are.
-    """
-    if name not in summaries():
-        raise BadBrief(unknown("recipe", name, summaries()))
 
 
 def open_recipe(name: str) -> Recipe:

@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from danqing.core.errors import BadBrief, BadWeights, unknown
+from danqing.core.errors import BadWeights
 from danqing.core.files import replacing
 from danqing.tuning.adapter import Adapter
+from danqing.tuning.adapter_names import find_adapter_file
 from danqing.tuning.lora import Factors
 from danqing.weights.pretrained import read_header, read_tensors
 
@@ -53,29 +54,12 @@ class _Entry:
 
 
 def find_adapter(name: str, own: Mapping[str, Path] | None = None, *, named_only: bool = False) -> Adapter:
-    """The adapter in a file, or called `name` among a model's own or in the folder `adapters` here.
-
-    named_only: neither a file nor that folder counts, only `own`.
+    """The adapter that a name means; see `find_adapter_file`.
 
     Raises:
         BadBrief: there is none, naming the nearest. BadWeights: its file cannot be used.
     """
-    if named_only:
-        if name not in (own or {}):
-            raise BadBrief(unknown("adapter", name, own or {}))
-        return read_adapter((own or {})[name])
-    path = Path(name).expanduser()
-    if path.suffix in (".safetensors", ".pt") and path.is_file():
-        return read_adapter(path)
-    adapters_by_name = {**known_adapters(), **(own or {})}
-    if name not in adapters_by_name:
-        raise BadBrief(f"{unknown('adapter', name, adapters_by_name)}, or give a .safetensors file")
-    return read_adapter(adapters_by_name[name])
-
-
-def known_adapters() -> dict[str, Path]:
-    """The adapters in the folder `adapters` here: name -> file."""
-    return {path.stem: path for path in sorted(Path("adapters").glob("*.safetensors"))}
+    return read_adapter(find_adapter_file(name, own, named_only=named_only))
 
 
 def write_adapter(adapter: Adapter, path: Path) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # torch, which `--help` must not load
     from danqing.evaluation.evaluate import EvaluationOptions, Evaluator
 
 
-def _number(name: str, default: int, least: int, help: str) -> Parameter:
-    kind = Annotated[int, typer.Option(min=least, help=help)]
+def _number(name: str, default: int, least: int, help: str, *flags: str) -> Parameter:
+    kind = Annotated[int, typer.Option(*flags, min=least, help=help)]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
@@ -41,7 +41,7 @@ ALL = Annotated[bool, typer.Option("--all", help="A table of all shipped models 
 OPTIONS = (
     Parameter("data", Parameter.KEYWORD_ONLY, annotation=DATA),
     Parameter("model", Parameter.KEYWORD_ONLY, default="stickers", annotation=MODEL),
-    _number("seen", 500, 2, "Pictures of pairs the model was trained on."),
+    _number("train_pairs", 500, 2, "Pictures of pairs the model was trained on.", "--seen"),
     _number("held_out", 200, 2, "Pictures of pairs it never saw."),
     _number("chinese", 200, 1, "Of the seen ones, painted again from Chinese."),
     _number("seed", 0, 0, "Fixes the pairs and every picture."),
@@ -95,7 +95,7 @@ def evaluate(
     if sheet is not None:
         check_place(sheet)
         check_free(sheet, overwrite=overwrite)
-    numbers["chinese"] = min(numbers["chinese"], numbers["seen"])
+    numbers["chinese"] = min(numbers["chinese"], numbers["train_pairs"])
     options = EvaluationOptions(**numbers, fast=fast)
     real = read_imagefolder(data)
     with counting("painting", quiet=report.quiet) as progress:

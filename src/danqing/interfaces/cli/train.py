@@ -68,7 +68,7 @@ def train(
 
     danqing paint "a red apple" --model runs/gan/gan
     """
-    from danqing.recipes import check_name, open_recipe, summaries
+    from danqing.recipes import check_name, summaries
 
     if listing or not what:
         _list(summaries())
@@ -78,6 +78,8 @@ def train(
     check_writable(run / "log.csv")
 
     import torch
+
+    from danqing.recipes import open_recipe
 
     start = perf_counter()
     torch.set_num_threads(threads or torch.get_num_threads())

@@ -1,0 +1,34 @@
+"""Names in a request that mean nothing are refused before a model is opened. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from danqing.core.errors import BadBrief, unknown
+from danqing.diffusion.sampler_names import sampler_titles
+from danqing.tuning.adapter_names import find_adapter_file
+
+if TYPE_CHECKING:
+    from danqing.apps._session import Session
+
+
+def check_sampler(name: str | None) -> None:
+    """Refuse a sampler that does not exist; None and "" are no choice.
+
+    Raises:
+        BadBrief: there is none of that name; names the nearest.
+    """
+    if name and name not in sampler_titles():
+        raise BadBrief(unknown("sampler", name, sampler_titles()))
+
+
+def check_adapters(names: Iterable[str], model: str, session: Session) -> None:
+    """Refuse adapters that neither the model nor the session has.
+
+    Raises:
+        BadBrief: there is none of that name; names the nearest.
+    """
+    for name in names:
+        places = session.adapter_files(model)
+        find_adapter_file(name, places, named_only=places.named_only)
