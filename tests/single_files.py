@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.weights.diffusers_folder import Parts, derived_card
 from danqing.weights.ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET
 from danqing.weights.ldm_keys import autoencoder_table, rename, unet_table
 
-SD1, _, SD2 = KINDS
+SD1, _, SD2, SDXL = KINDS
 LAYERS = 3  # of the text towers
 
 _UNETS: dict[str, Any] = {
@@ -26,13 +26,26 @@ _UNETS: dict[str, Any] = {
         "use_linear_projection": True,
         "sample_size": 96,
     },
+    SDXL.title: {
+        "block_out_channels": (64, 128, 128),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 3),
+        "attention_head_dim": (1, 2, 2),
+        "use_linear_projection": True,
+        "cross_attention_dim": 192,
+        "sample_size": 128,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 6 * 256 + 96,
+    },
 }
 
 
 def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
-    """Random weights in the shape of Stable Diffusion 1 or 2."""
+    """Random weights in the shape of Stable Diffusion 1, 2 or XL."""
     tokenizer = byte_tokenizer(77)
-    tokenizer.pad_token = kind.pad
+    tokenizer.pad_token = kind.towers[0].pad
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
@@ -44,19 +57,16 @@ def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
             up_block_types=("UpDecoderBlock2D",) * 4,
             layers_per_block=2,
             sample_size=512,
+            scaling_factor=kind.scale,
         )
-        tower = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=64,
-                intermediate_size=128,
-                num_hidden_layers=LAYERS,
-                num_attention_heads=1,
-                hidden_act=kind.act,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-            )
-        )
+        tower = CLIPTextModel(text_config(tokenizer, kind.towers[0].act))
+        second = {}
+        if kind is SDXL:
+            tokenizer_2 = byte_tokenizer(77)
+            tokenizer_2.pad_token = kind.towers[1].pad
+            config = text_config(tokenizer_2, kind.towers[1].act, hidden_size=128, projection_dim=96)
+            tower_2 = CLIPTextModelWithProjection(config).eval()
+            second = {"tokenizer_2": tokenizer_2, "text_encoder_2": tower_2}
     return Parts(
         unet=unet.eval(),
         vae=vae.eval(),
@@ -64,6 +74,20 @@ def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
         tokenizer=tokenizer,
         scheduler={**SCHEDULER, "prediction_type": prediction},
         card=derived_card("tiny", unet, vae, None),
+        **second,
+    )
+
+
+def text_config(tokenizer, act: str, **changes: int) -> CLIPTextConfig:
+    """A tower of three layers and one head for each 64 channels."""
+    fields = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": LAYERS, **changes}
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        num_attention_heads=fields["hidden_size"] // 64,
+        hidden_act=act,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **fields,
     )
 
 
@@ -72,7 +96,11 @@ def original(parts: Parts, kind=SD1) -> dict[str, Tensor]:
     unet, vae, text = parts.unet, parts.vae, parts.text_encoder
     tensors = _named(unet, UNET, unet_table(unet.config))
     tensors |= _convolved(_named(vae, AUTOENCODER, autoencoder_table(vae.config)))
-    tensors |= _fused(_named(text, kind.text, kind.table(LAYERS)))
+    (tower, *second) = kind.towers
+    tensors |= _fused(_named(text, tower.head, tower.table(LAYERS)))
+    if second:
+        table = second[0].table(LAYERS)
+        tensors |= _fused(_named(parts.text_encoder_2, second[0].head, table))
     return tensors | {
         "betas": torch.ones(3),
         "model_ema.decay": torch.ones(1),
@@ -101,18 +129,22 @@ def full_size(kind) -> tuple[dict[str, Tensor], tuple[Any, Any, Any]]:
         "intermediate_size": 3072 if one else 4096,
         "num_attention_heads": 12 if one else 16,
         "num_hidden_layers": 12 if one else 23,
-        "hidden_act": kind.act,
+        "hidden_act": kind.towers[0].act,
     }
     with torch.device("meta"):
         modules = UNet2DConditionModel(**unet), AutoencoderKL(**vae), CLIPTextModel(CLIPTextConfig(**text))
     tensors = _named(modules[0], UNET, unet_table(modules[0].config))
     tensors |= _named(modules[1], AUTOENCODER, autoencoder_table(vae))
-    tensors |= _named(modules[2], kind.text, kind.table(text["num_hidden_layers"]))
+    tower = kind.towers[0]
+    tensors |= _named(modules[2], tower.head, tower.table(text["num_hidden_layers"]))
     return tensors, (unet, vae, text)
 
 
 def _named(module: torch.nn.Module, head: str, table: dict[str, str]) -> dict[str, Tensor]:
-    named = {head + rename(table, name): tensor for name, tensor in module.state_dict().items()}
+    named = {
+        head + rename(table, name.removeprefix("text_model.")): tensor
+        for name, tensor in module.state_dict().items()
+    }
     assert len(named) == len(module.state_dict()), "two tensors under one name"
     return named
 
@@ -122,7 +154,8 @@ def _convolved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fused(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """q, k and v of OpenCLIP as one tensor; CLIP-L has `self_attn` and stays as it is."""
+    """q, k and v of OpenCLIP as one tensor, its projection the other way; CLIP-L stays as it is."""
+    tensors = {k: t.T if k.endswith("text_projection") else t for k, t in tensors.items()}
     for name in [name for name in tensors if ".attn.q_proj." in name]:
         head, kind = name.split("q_proj.")
         thirds: Iterable[Tensor] = [tensors.pop(f"{head}{letter}_proj.{kind}") for letter in "qkv"]

@@ -106,7 +106,7 @@ def test_old_names_are_read(parts, folder):
 
 
 def test_old_attention_names_of_the_autoencoder():
-    from danqing.weights.diffusers_folder import attention_key
+    from danqing.weights.components import attention_key
 
     assert (
         attention_key("encoder.mid_block.attentions.0.query.weight")
@@ -164,7 +164,8 @@ def poison(tensors):
 FAULTS = {
     "truncated": (lambda f: cut(f / UNET, 5000), "truncated or not safetensors"),
     "empty": (lambda f: cut(f / UNET, 0), "truncated or not safetensors"),
-    "not safetensors": (lambda f: (f / VAE).write_bytes(b"<html>" * 99), "truncated or not safetensors"),
+    "not safetensors": (lambda f: (f / VAE).write_bytes(b"nothing" * 99), "truncated or not safetensors"),
+    "a page": (lambda f: (f / VAE).write_bytes(b"\n<html>" * 99), "is a web page: log in"),
     "pickle": (to_pickle, r"diffusion_pytorch_model\.bin' is a pickle.*convert it to safetensors"),
     "no weights": (
         lambda f: (f / TEXT).unlink(),
@@ -218,7 +219,7 @@ FAULTS = {
     ),
     "card": (
         lambda f: configure(f / "card.json", width="wide"),
-        r"card\.json': width input should be a valid int",
+        r"card\.json': width is 'wide': input should be a valid int",
     ),
     "unknown family": (lambda f: configure(f / "card.json", family="sorcery"), "unknown family 'sorcery'"),
 }

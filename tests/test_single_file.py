@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from danqing.apps.inpaint import inpaint
 from danqing.core.card import Can
 from danqing.core.errors import BadWeights
 from danqing.core.picture import Picture
 from danqing.families import open_painter
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.interfaces.cli.main import run
-from danqing.weights.open_clip import open_clip_tokenizer
-from tests.single_files import SD1, SD2, original, tiny
+from danqing.weights.clip_vocabulary import clip_tokenizer
+from danqing.weights.single_file import read_single_file
+from tests.single_files import SD2, original, tiny
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
 CONV_IN = f"{UNET}input_blocks.0.0.weight"
@@ -72,17 +74,6 @@ def test_what_it_predicts(file, whole, sidecar, metadata, prediction):
     assert open_painter(str(file)).prediction == prediction
 
 
-def test_stable_diffusion_2_must_say(file):
-    save_file({name: t.contiguous() for name, t in original(tiny(SD2), SD2).items()}, file)
-    message = r"model\.safetensors' is Stable Diffusion 2 and does not say what it predicts.*model\.json'"
-    with pytest.raises(BadWeights, match=message):
-        open_painter(str(file))
-    file.with_suffix(".json").write_text('{"prediction_type": "epsilon"}')
-    painter = open_painter(str(file))
-    assert (painter.prediction, painter.card.width) == ("epsilon", 512)
-    assert painter.text.tokenizer.pad_token_id == painter.text.tokenizer.get_vocab()["!"]
-
-
 # ---- one fault each
 
 
@@ -129,45 +120,53 @@ def no_tokenizer(file):
     (file.parent / "tokenizer").rename(file.parent / "elsewhere")
 
 
-ONLY = "only Stable Diffusion 1 and 2 can be opened"
+ONLY = "only Stable Diffusion 1, 2 and XL can be opened"
 FAULTS = {
     "truncated": (lambda f: f.write_bytes(f.read_bytes()[:90000]), "truncated or not safetensors.*fetch it"),
     "empty": (lambda f: f.write_bytes(b""), "truncated or not safetensors"),
-    "a page": (lambda f: f.write_bytes(b"<html>" * 99), "truncated or not safetensors"),
+    "a page": (lambda f: f.write_bytes(b"<html>" * 99), "is a web page"),
     "ckpt": (rename_to("model.ckpt"), "model.ckpt' is a pickle.*convert it to safetensors"),
     "pt": (rename_to("model.PT"), "model.PT' is a pickle"),
     "no tensors": (holds(), f"holds no tensors: {ONLY}"),
     "something else": (holds(layer__weight=None), f"another program, such as layer.weight: {ONLY}"),
     "nan": (edit(poison), r"first_stage_model\.decoder\.conv_in\.bias holds NaN.*another copy"),
-    "SDXL": (
-        edit(lambda t: t.update({"conditioner.embedders.0.transformer.x": torch.zeros(1)})),
-        f"is Stable Diffusion XL: {ONLY}",
+    "the refiner": (
+        edit(lambda t: t.update({"conditioner.embedders.0.model.x": torch.zeros(1)})),
+        f"is the refiner of Stable Diffusion XL: {ONLY}",
     ),
     "SD3": (holds(model__diffusion_model__joint_blocks__0__x=None), f"is Stable Diffusion 3: {ONLY}"),
     "Flux": (holds(double_blocks__0__img_attn__qkv__weight=None), rf"is FLUX\.1: {ONLY}"),
     "kohya LoRA": (
         holds(lora_unet_mid_block__lora_down__weight=None),
-        "is a LoRA and no model: give the model",
+        "is a LoRA and no model: give the model that it changes, and this with --adapter",
     ),
     "peft LoRA": (holds(unet__mid_block__to_q__lora_A__weight=None), "is a LoRA and no model"),
     "old LoRA": (holds(unet__attn1__processor__to_q_lora__down__weight=None), "is a LoRA and no model"),
     "ControlNet": (holds(control_model__input_blocks__0__0__weight=None), "is a ControlNet and no model"),
     "a UNet of a folder": (
         holds(down_blocks__0__x=None),
-        "is one part of a diffusers folder: give the folder",
+        "is a denoising network alone: give the whole model, its folder or its file",
     ),
     "VAE of a folder": (holds(encoder__conv_in__weight=None), "is an autoencoder alone: give the whole"),
-    "VAE": (without(("model", "cond")), "holds no UNet and no text encoder: give a copy of the whole model"),
-    "no VAE": (without(VAE), "holds no autoencoder: give a copy of the whole model"),
+    "VAE": (
+        without(("model", "cond")),
+        "is an autoencoder of .* 1, 2 or XL alone: give the whole",
+    ),
+    "no VAE": (
+        without(VAE),
+        r"holds no autoencoder: put one .* as 'model\.vae\.safetensors'",
+    ),
     "no text encoder": (without("cond"), "holds no text encoder: give a copy"),
-    "text encoder alone": (holds(text_model__embeddings__x=None), "is a text encoder alone"),
-    "textual inversion": (holds(emb_params=None), "is a textual inversion and no model"),
+    "text encoder alone": (holds(text_model__embeddings__x=None), "is a text encoder of CLIP alone"),
+    "textual inversion": (holds(emb_params=None), "is a learned word and no model"),
     "BERT": (
         lambda f: (without(TEXT)(f), put("cond_stage_model.transformer_x.y", 2)(f)),
         "text encoder of another kind",
     ),
-    "inpainting": (channels(9), r"is an inpainting model \(the UNet takes 9 channels, the latents have 4\)"),
-    "instruct-pix2pix": (channels(8), "is an instruct-pix2pix model"),
+    "instruct-pix2pix": (
+        channels(8),
+        r"is an instruct-pix2pix model \(the UNet takes 8 channels, the latents have 4\)",
+    ),
     "upscaler": (channels(7), "is an upscaler"),
     "other latents": (channels(16), "is of a UNet and another model's autoencoder"),
     "missing key": (
@@ -178,12 +177,12 @@ FAULTS = {
         without(f"{VAE}encoder.down.2.block.0.conv1.weight"),
         r"lacks first_stage_model\.encoder\.down\.2\.block\.0\.conv1\.weight.*fetch it again",
     ),
-    "unexpected key": (put(f"{UNET}label_emb.0.0.weight", 3), r"has .*label_emb.* does not know"),
+    "unexpected key": (put(f"{UNET}extra.0.weight", 3), r"has .*extra.* does not know"),
     "wrong shape": (put(f"{VAE}quant_conv.bias", 3), r"quant_conv\.bias of shape \[3\] for \[8\]"),
     "scalar": (put(f"{UNET}out.2.weight"), r"has model\.diffusion_model\.out\.2\.weight of shape \[\]"),
     "no groups of 32": (
         put(f"{UNET}input_blocks.1.0.out_layers.3.weight", 33, 32, 3, 3),
-        r"model\.diffusion_model\.\* is no known network",
+        r"model\.diffusion_model\.\* describes no known network",
     ),
     "words of another width": (
         put(f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight", 96, 1024),
@@ -191,12 +190,12 @@ FAULTS = {
     ),
     "no tokenizer": (
         no_tokenizer,
-        r"model\.safetensors' holds no vocabulary.*Stable Diffusion 1 .*tokenizer'.*install open_clip_torch",
+        r"model\.safetensors' knows 514 tokens, CLIP has 49408: put the tokenizer folder .*tokenizer'",
     ),
     "half a tokenizer": (forget("tokenizer.json"), r"no tokenizer\.json, or vocab\.json with merges\.txt"),
     "another tokenizer": (
-        put(f"{TEXT}embeddings.token_embedding.weight", 49408, 64),
-        "knows 49408 tokens, the tokenizer found for it has 514: put the one",
+        put(f"{TEXT}embeddings.token_embedding.weight", 49409, 64),
+        "knows 49409 tokens, CLIP has 49408: put the tokenizer folder",
     ),
     "prediction": (
         lambda f: f.with_suffix(".json").write_text('{"prediction_type": "flow"}'),
@@ -216,55 +215,126 @@ def test_faults_are_named_in_one_line(file, damage, message):
     assert re.search("model|tokenizer", str(caught.value)), "it names a file"
 
 
-# ---- the vocabulary of open_clip
+# ---- CLIP's vocabulary
 
 
-@pytest.fixture
-def open_clip(tmp_path, monkeypatch):
-    """A package whose code must not run, with a vocabulary of two merges."""
-    (tmp_path / "open_clip").mkdir()
-    (tmp_path / "open_clip" / "__init__.py").write_text("raise RuntimeError")
-    monkeypatch.syspath_prepend(tmp_path)
-    path: Path = tmp_path / "open_clip" / "bpe_simple_vocab_16e6.txt.gz"
-    path.write_bytes(gzip.compress(b'"bpe_simple_vocab_16e6.txt#version: 0.2\nc a\nca t</w>\n'))
-    return path
-
-
-def test_the_vocabulary_of_open_clip(open_clip):
-    """CLIP counts the bytes from "!", so that "a" is 64 inside a word and 320 at its end."""
-    assert open_clip.is_file()
-    tokenizer = open_clip_tokenizer()
-    assert tokenizer("a cab cat").input_ids == [514, 320, 512, 256 + 65, 513, 515]
-    assert len(tokenizer) == 516
-    assert tokenizer("熊猫", add_special_tokens=False).input_ids[0] == byte_id("熊".encode()[0])
-    assert tokenizer.model_max_length == 77
-
-
-def test_as_many_words_as_clip_has(open_clip):
-    """49408: what the file has more is not used."""
-    letters = [*map(chr, range(33, 127)), *map(chr, range(256, 256 + 68))]
-    ends = [*letters, *(f"{letter}</w>" for letter in letters)]
-    pairs = [f"{a} {b}" for a in letters for b in ends]
-    open_clip.write_bytes(gzip.compress("\n".join(["title", *pairs]).encode()))
-    tokenizer = open_clip_tokenizer()
+def test_the_vocabulary_of_clip():
+    """Ids as in every published Stable Diffusion."""
+    tokenizer = clip_tokenizer()
     assert (len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id) == (49408, 49406, 49407)
+    assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    assert tokenizer("a", padding="max_length").input_ids == [49406, 320, *[49407] * 75]
+    assert clip_tokenizer("!")("a", padding="max_length").input_ids == [49406, 320, 49407, *[0] * 74]
 
 
-def byte_id(byte):
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    return visible.index(byte)
+def test_a_file_needs_no_tokenizer_beside_it(whole, tmp_path):
+    rows = torch.randn(49408, 64)
+    name = f"{TEXT}embeddings.token_embedding.weight"
+    save_file({**whole, name: rows}, tmp_path / "model.safetensors")
+    assert len(open_painter(str(tmp_path / "model.safetensors")).text.tokenizer) == 49408
 
 
-def test_a_damaged_vocabulary(open_clip):
-    open_clip.write_bytes(b"no gzip")
-    with pytest.raises(BadWeights, match=r"gz' cannot be read .* install open_clip_torch again"):
-        open_clip_tokenizer()
+# ---- what stands beside the file
+
+V_PREDICTION = "v_prediction"
+YAML = "model: {params: {parameterization: v}}"
+V = {"prediction_type": V_PREDICTION, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
-def test_the_vocabulary_of_open_clip_serves_a_file(file, open_clip, whole):
-    open_clip.write_bytes(gzip.compress(b"title\n"))  # 514 tokens, as the model has
-    no_tokenizer(file)
-    assert len(open_painter(str(file)).text.tokenizer) == len(
-        whole[f"{TEXT}embeddings.token_embedding.weight"]
+@pytest.mark.parametrize(
+    ("beside", "fields"),
+    [
+        ({"model.json": json.dumps(V)}, V),
+        (
+            {"model.json": json.dumps({"prediction_type": "v", "notes": "mine"})},
+            {"prediction_type": V_PREDICTION},
+        ),
+        ({"model.yaml": "model: {params: {parameterization: v}}"}, {"prediction_type": V_PREDICTION}),
+        (
+            {"model.yaml": "model: {params: {parameterization: v, linear_start: 0.001}}", "model.json": "{}"},
+            {"prediction_type": V_PREDICTION, "beta_start": 0.001},
+        ),
+        (
+            {
+                "model.yaml": "model: {params: {parameterization: v}}",
+                "model.json": '{"prediction_type": "epsilon"}',
+            },
+            {"prediction_type": "epsilon"},
+        ),
+    ],
+)
+def test_what_stands_beside_is_read(file, beside, fields):
+    for name, text in beside.items():
+        (file.parent / name).write_text(text)
+    assert fields.items() <= read_single_file(file).scheduler.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "model.json",
+            '{"timestep_spacing": 3}',
+            r"model\.json': timestep_spacing is 3: input should",
+        ),
+        ("model.json", '{"rescale_betas_zero_snr": "yes"}', "rescale_betas_zero_snr is 'yes'"),
+        ("model.yaml", "model: [", r"model\.yaml' is no config of latent diffusion"),
+        ("model.yaml", "just text", r"model\.yaml' is no config of latent diffusion"),
+        ("model.yaml", "model: {params: {linear_end: 7}}", r"model\.yaml': beta_end is 7"),
+    ],
+)
+def test_what_stands_beside_and_is_wrong(file, name, text, message):
+    (file.parent / name).write_text(text)
+    with pytest.raises(BadWeights, match=message):
+        open_painter(str(file))
+
+
+def test_keys_that_fine_tunes_leave(file, whole):
+    save_file({**whole, "v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}, file)
+    assert V.items() <= read_single_file(file).scheduler.items()
+
+
+@pytest.mark.parametrize(("spread", "prediction"), [(0.02, "epsilon"), (0.2, "v_prediction")])
+def test_stable_diffusion_2_tells_by_its_weights(file, spread, prediction):
+    tensors = {name: t.contiguous() for name, t in original(tiny(SD2), SD2).items()}
+    name = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+    tensors[name] = torch.randn(len(tensors[name])) * spread
+    save_file(tensors, file)
+    card = open_painter(str(file)).card
+    assert read_single_file(file).scheduler["prediction_type"] == prediction
+    assert card.width == (768 if prediction == "v_prediction" else 512)
+    assert ("predicting v" in card.summary) == (prediction == "v_prediction")
+
+
+# ---- without an autoencoder, and with more channels
+
+
+@pytest.mark.parametrize("naming", ["", VAE])
+def test_an_autoencoder_beside_the_file(file, whole, naming):
+    inside = {name: tensor for name, tensor in whole.items() if name.startswith(VAE)}
+    save_file({name: tensor for name, tensor in whole.items() if name not in inside}, file)
+    named = {naming + name.removeprefix(VAE): tensor for name, tensor in inside.items()}
+    save_file(named, file.with_name("model.vae.safetensors"))
+    vae = read_single_file(file).vae
+    assert torch.equal(vae.quant_conv.bias, inside[f"{VAE}quant_conv.bias"])
+
+
+def test_a_lora_is_no_autoencoder(file, whole):
+    save_file({name: t for name, t in whole.items() if not name.startswith(VAE)}, file)
+    save_file(
+        {"lora_unet_mid_block.lora_down.weight": torch.ones(1, 1)}, file.with_name("model.vae.safetensors")
     )
-    assert SD1.pad == open_painter(str(file)).text.tokenizer.pad_token
+    with pytest.raises(BadWeights, match=r"model\.vae\.safetensors' is a LoRA: give an autoencoder"):
+        open_painter(str(file))
+
+
+def test_nine_channels_inpaint(file, whole):
+    """Outside the mask, every byte is the picture's."""
+    wide = torch.cat([whole[CONV_IN], torch.randn(32, 5, 3, 3)], dim=1)
+    save_file({**whole, CONV_IN: wide}, file)
+    painter = open_painter(str(file))
+    before, mask = Image.new("RGB", (64, 64), "red"), Image.new("L", (64, 64))
+    mask.paste(255, (16, 16, 48, 48))
+    [picture] = inpaint(before, "a cat", mask=mask, painter=painter, steps=2, seed=1)
+    kept = np.asarray(mask) == 0
+    assert (np.asarray(picture.image)[kept] == np.asarray(before)[kept]).all()

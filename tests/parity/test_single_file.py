@@ -21,8 +21,8 @@ from danqing.core.seeds import Seeds
 from danqing.families.stable_diffusion.painter import open_weights
 from danqing.weights.diffusers_folder import save_folder
 from danqing.weights.ldm_configs import AUTOENCODER, UNET, autoencoder_config, text_config, unet_config
-from danqing.weights.pretrained import Header
 from danqing.weights.single_file import read_single_file
+from danqing.weights.tensor_files import Header
 from tests.single_files import SD1, SD2, full_size, original, tiny
 
 KINDS = pytest.mark.parametrize("kind", [SD1, SD2], ids=["1", "2"])
@@ -173,7 +173,7 @@ def test_the_last_block_of_open_clip_is_left_out(models, tmp_path):
                 f"{UNET}output_blocks.2.1.conv.weight": (1280, 1280, 3, 3),
                 f"{UNET}output_blocks.8.2.conv.weight": (640, 640, 3, 3),
                 f"{UNET}output_blocks.11.1.proj_out.weight": (320, 320, 1, 1),
-                f"{SD1.text}encoder.layers.11.mlp.fc1.weight": (3072, 768),
+                f"{SD1.towers[0].head}encoder.layers.11.mlp.fc1.weight": (3072, 768),
             },
         ),
         (
@@ -192,12 +192,16 @@ def test_the_last_block_of_open_clip_is_left_out(models, tmp_path):
 def test_the_published_models(kind, keys, shapes):
     """Their sizes follow from the shapes; keys and shapes are those of the files on everybody's disk."""
     tensors, configs = full_size(kind)
-    heads = (UNET, AUTOENCODER, kind.text)
+    heads = (UNET, AUTOENCODER, kind.towers[0].head)
     assert tuple(sum(name.startswith(head) for name in tensors) for head in heads) == keys
     assert {name: tuple(tensors[name].shape) for name in shapes} == shapes
     header = Header(Path("a"), {name: tuple(t.shape) for name, t in tensors.items()}, {})
     prediction = "epsilon" if kind is SD1 else "v_prediction"
-    found = unet_config(header, kind, prediction), autoencoder_config(header), text_config(header, kind)
+    found = (
+        unet_config(header, kind, prediction),
+        autoencoder_config(header),
+        text_config(header, kind.towers[0]),
+    )
     for mine, theirs in zip(found, configs, strict=True):
         told = {name: value for name, value in mine.items() if name in theirs}
         if "attention_head_dim" in told and kind is SD1:

@@ -74,6 +74,7 @@ def _part(text: Encoder, part: Part) -> Conditioning:
     return Conditioning(
         tokens=torch.cat([words.tokens for words in encoded], dim=1),
         mask=torch.cat(masks, dim=1) if masks else None,
+        pooled=encoded[0].pooled,  # of the first chunk, as in A1111
         dropped=_all_dropped(words.dropped for words in encoded),
     )
 

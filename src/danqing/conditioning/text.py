@@ -7,10 +7,11 @@ unmasked.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, PreTrainedTokenizerBase
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from danqing.conditioning.grammar import Chunk, text_of
 from danqing.core.painter import Conditioning
@@ -23,18 +24,27 @@ class TextEncoder:
 
     max_length: tokens per text L, begin and end marks included.
     clip_skip: how many last layers to leave out; illustration models are often trained with 1.
+    final_norm: whether the states of an earlier layer go through the last norm; not in Stable Diffusion XL.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    model: CLIPTextModel
+    model: CLIPTextModel | CLIPTextModelWithProjection
     max_length: int
     clip_skip: int = 0
+    final_norm: bool = True
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, model: CLIPTextModel, clip_skip: int = 0) -> TextEncoder:
+    def of(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        model: CLIPTextModel | CLIPTextModelWithProjection,
+        clip_skip: int = 0,
+        *,
+        final_norm: bool = True,
+    ) -> TextEncoder:
         """An encoder as long as both the tokenizer and the tower allow."""
         longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
-        return cls(tokenizer, model.eval(), longest, clip_skip)
+        return cls(tokenizer, model.eval(), longest, clip_skip, final_norm)
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         """Move the tower to `device` and let it compute in `dtype`; None is float32."""
@@ -42,7 +52,10 @@ class TextEncoder:
 
     @torch.no_grad()
     def __call__(self, words: str) -> Conditioning:
-        """Token states [1 L D], with the words that did not fit reported as `dropped`."""
+        """Token states [1 L D], with the words that did not fit reported as `dropped`.
+
+        A tower with a projection gives the pooled words too [1 P].
+        """
         ids = self.tokenizer(
             words,
             padding="max_length",
@@ -50,7 +63,13 @@ class TextEncoder:
             max_length=self.max_length,
             return_tensors="pt",
         ).input_ids
-        return Conditioning(tokens=self.states(ids), dropped=self.tail(words))
+        output = self._output(ids)
+        pooled = getattr(output, "text_embeds", None)
+        return Conditioning(
+            tokens=self._states_of(output),
+            pooled=None if pooled is None else full(pooled),
+            dropped=self.tail(words),
+        )
 
     def weighted(self, chunk: Chunk) -> Conditioning:
         """Token states [1 L D] of words that have weights.
@@ -79,16 +98,52 @@ class TextEncoder:
 
     def states(self, ids: Tensor) -> Tensor:
         """Ids [n L] -> normalised states [n L D] of the last layer, or of the one `clip_skip` before it."""
-        ids = ids.to(self.model.device)
-        output = self.model(input_ids=ids, output_hidden_states=self.clip_skip > 0)
-        states: Tensor = output.last_hidden_state
-        if self.clip_skip:
-            states = self.model.final_layer_norm(output.hidden_states[-(self.clip_skip + 1)])
-        return full(states)
+        return self._states_of(self._output(ids))
+
+    def _output(self, ids: Tensor) -> Any:
+        return self.model(input_ids=ids.to(self.model.device), output_hidden_states=self.clip_skip > 0)
+
+    def _states_of(self, output: Any) -> Tensor:
+        if not self.clip_skip:
+            return full(output.last_hidden_state)
+        states = output.hidden_states[-(self.clip_skip + 1)]
+        return full(self.model.final_layer_norm(states) if self.final_norm else states)
 
     def tail(self, words: str) -> str:
         """The end of `words` that does not fit into `max_length` tokens; empty if all do."""
         return tail(self.tokenizer, words, self.max_length)
+
+
+@dataclass(frozen=True)
+class TextEncoderPair:
+    """The two towers of Stable Diffusion XL, each on the last layer but one, side by side.
+
+    Section 2.1 of arXiv 2307.01952; the second tower's projection gives the pooled words.
+    """
+
+    first: TextEncoder
+    second: TextEncoder
+
+    @classmethod
+    def of(
+        cls,
+        first: tuple[PreTrainedTokenizerBase, CLIPTextModel],
+        second: tuple[PreTrainedTokenizerBase, CLIPTextModelWithProjection],
+    ) -> TextEncoderPair:
+        """The pair of two tokenizers with their towers."""
+        return cls(*(TextEncoder.of(*tower, clip_skip=1, final_norm=False) for tower in (first, second)))
+
+    def __call__(self, words: str) -> Conditioning:
+        """Token states [1 L D1+D2] and pooled words [1 P]."""
+        return _side_by_side(self.first(words), self.second(words))
+
+    def weighted(self, chunk: Chunk) -> Conditioning:
+        """The same of words that have weights; the pooled words have none."""
+        return _side_by_side(self.first.weighted(chunk), self.second.weighted(chunk))
+
+
+def _side_by_side(first: Conditioning, second: Conditioning) -> Conditioning:
+    return replace(second, tokens=torch.cat([first.tokens, second.tokens], dim=-1), dropped=first.dropped)
 
 
 def tail(tokenizer: PreTrainedTokenizerBase, words: str, length: int) -> str:

@@ -53,13 +53,16 @@ class Conditioning:
     region: where to repaint `image` [n 1 h w], 1 is yes.
     concat: what a network sees beside its canvas [n k h w], if it was trained to repaint or to enlarge.
     concat_level: how noisy `concat` is [n] in [0, 1], for a network that takes it as an input.
+    pooled: one vector for all the words [n p], for a network that reads it beside the tokens.
+    sizes: pixels of the picture it shall seem to come from (height, width), of what is cut off it (top,
+        left) and of the result (height, width): [n 6], for a network that was trained to know them.
     dropped: the words that did not fit the text encoder; they are reported to the user.
     weight: how much the prediction from these tokens counts [n]; None is 1.
     others: further parts of the same prompt, each with its weight.
     schedule: pairs of a step and what holds from that step on.
 
-    `others` have tokens, mask and weight only; those in `schedule` also have others and a negative. See
-    `parts` and `at`.
+    `others` have tokens, mask, pooled, sizes and weight only; those in `schedule` also have others and a
+    negative. See `parts` and `at`.
     """
 
     tokens: Tensor
@@ -69,6 +72,8 @@ class Conditioning:
     region: Tensor | None = None
     concat: Tensor | None = None
     concat_level: Tensor | None = None
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
     dropped: str = ""
     weight: Tensor | None = None
     others: tuple[Conditioning, ...] = ()
@@ -144,6 +149,8 @@ class Conditioning:
                 region=_expanded(part.region, n),
                 concat=_expanded(part.concat, n),
                 concat_level=_expanded(part.concat_level, n),
+                pooled=_expanded(part.pooled, n),
+                sizes=_expanded(part.sizes, n),
                 weight=_expanded(part.weight, n),
             )
 
@@ -175,6 +182,8 @@ def _cat(rows: Sequence[Conditioning]) -> Conditioning:
         region=_joined([row.region for row in rows]),
         concat=_joined([row.concat for row in rows]),
         concat_level=_joined([row.concat_level for row in rows]),
+        pooled=_joined([row.pooled for row in rows]),
+        sizes=_joined([row.sizes for row in rows]),
         weight=torch.cat([row.weights for row in rows]) if weighted else None,
     )
 
@@ -182,7 +191,8 @@ def _cat(rows: Sequence[Conditioning]) -> Conditioning:
 def _other(row: Conditioning, k: int) -> Conditioning:
     if k < len(row.others):
         return row.others[k]
-    return Conditioning(row.tokens, row.mask, weight=torch.zeros(len(row), device=row.tokens.device))
+    nothing = torch.zeros(len(row), device=row.tokens.device)
+    return Conditioning(row.tokens, row.mask, weight=nothing, pooled=row.pooled, sizes=row.sizes)
 
 
 def _repeated(tensor: Tensor, length: int) -> Tensor:

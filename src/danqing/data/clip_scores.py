@@ -13,7 +13,7 @@ from torch import Tensor
 from danqing.core.errors import BadWeights
 from danqing.core.images import from_pil
 from danqing.families.clip import ClipScorer
-from danqing.weights.pretrained import read_tensors
+from danqing.weights.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from danqing.core.errors import NotFinite
 from danqing.core.seeds import Seeds
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, full, move, not_finite
 
 
 class Codec(Protocol):
@@ -88,10 +88,26 @@ class KLCodec:
         return (latents - self._shift) * self._scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to pixels, not clipped; differentiable."""
+        """Latents to pixels, not clipped; differentiable.
+
+        An autoencoder whose numbers overflow in half precision decodes in float32 from then on.
+        """
         scaled = _finite(latents) / self._scale + self._shift
-        pixels: Tensor = self.vae.decode(as_input(self.vae, scaled)).sample
-        return full(pixels)
+        pixels: Tensor = full(self.vae.decode(as_input(self.vae, scaled)).sample)
+        if not pixels.isfinite().all() and self.vae.dtype != torch.float32:
+            move(scaled.device, torch.float32, self.vae)
+            pixels = self.vae.decode(as_input(self.vae, scaled)).sample
+        if not pixels.isfinite().all():
+            raise NotFinite(f"the autoencoder gave NaN or infinite values: {self._remedy()}")
+        return pixels
+
+    def _remedy(self) -> str:
+        weight = not_finite({"vae": self.vae})
+        return (
+            f"its weight {weight} is not finite either, fetch another copy"
+            if weight
+            else "lower the guidance"
+        )
 
 
 def _finite(latents: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, drive
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance
-from danqing.nets.placement import as_input, full, move
+from danqing.nets.placement import as_input, full, move, not_finite
 from danqing.nets.tiling import seamless
 
 
@@ -51,6 +51,10 @@ class DiffusionPainter:
     adapters: those that came with the weights, name -> file.
     frozen: networks beside `modules` that move with the painter, such as a text encoder that no adapter
         reaches.
+    network_at_guidance: the network for a guidance that it takes as an input, where it was distilled so;
+        None where guidance is classifier-free.
+    knows_sizes: whether the network takes `Conditioning.sizes`.
+    zero_negative: whether an empty negative prompt is zeros and not the encoding of "".
     """
 
     card: Card
@@ -67,6 +71,9 @@ class DiffusionPainter:
     variance: Variance = Variance.SMALL
     adapters: Mapping[str, Path] = field(default_factory=dict)
     frozen: tuple[nn.Module, ...] = ()
+    network_at_guidance: Callable[[float], Network] | None = None
+    knows_sizes: bool = False
+    zero_negative: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +97,10 @@ class DiffusionPainter:
         encoded = encode(self.text, styled_prompt(brief, self.card), parse_negative(brief), steps).to(
             self.device
         )
+        if self.zero_negative and not brief.negative_prompt.strip():
+            encoded = encoded.each(_with_zero_negative)
+        if self.knows_sizes:
+            encoded = self._with_sizes(encoded, brief)
         concat = self._concat_input(brief, images)
         return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
 
@@ -120,10 +131,8 @@ class DiffusionPainter:
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
         for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
             if not x.isfinite().all():
-                raise NotFinite(
-                    f"step {step} of {canvas.of} (t = {levels[step - 1].t:.0f}, {x.dtype}) gave NaN or "
-                    f"infinite values: lower the guidance (now {brief.guidance:g}) or check the weights"
-                )
+                where = f"step {step} of {canvas.of} (t = {levels[step - 1].t:.0f}, {x.dtype})"
+                raise NotFinite(f"{where} gave NaN or infinite values: {self._remedy(brief)}")
             yield replace(canvas, state=x if step == canvas.of else clean, step=step)
 
     @torch.no_grad()
@@ -189,8 +198,10 @@ class DiffusionPainter:
         levels: those of the walk, for prompts that change on the way.
         """
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
-        guidance = Guidance(strength, brief.rescale)
-        output = guided_along(self.network, conditioning, guidance, levels)
+        network, guidance = self.network, Guidance(strength, brief.rescale)
+        if self.network_at_guidance is not None:
+            network, guidance = self.network_at_guidance(strength), Guidance(1.0)
+        output = guided_along(network, conditioning, guidance, levels)
         repaints = self.concat is not None  # by itself, so that nothing need be kept for it
         kept = keeping(replace(conditioning, region=None) if repaints else conditioning)
 
@@ -206,6 +217,17 @@ class DiffusionPainter:
         """Height and width of the state."""
         shrink = self.codec.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
+
+    def _with_sizes(self, encoded: Conditioning, brief: ResolvedBrief) -> Conditioning:
+        """As of a picture of just the size that is painted, uncut."""
+        height, width = (side * self.codec.factor for side in self._sides(brief))
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float, device=self.device)
+
+        def sized(part: Conditioning) -> Conditioning:
+            negative = None if part.negative is None else replace(part.negative, sizes=sizes)
+            return replace(part, sizes=sizes, negative=negative)
+
+        return encoded.each(sized)
 
     def _picture(self, images: InputImages) -> Tensor | None:
         """The input picture as a state; of several, their weighted mean along great circles."""
@@ -233,5 +255,19 @@ class DiffusionPainter:
             images = replace(images, image=empty[0], region=empty[1]).to(self.device)
         return self.concat(images, self.codec)
 
+    def _remedy(self, brief: ResolvedBrief) -> str:
+        """What to do about values that are not finite. Large weights are looked through only now."""
+        if weight := not_finite(self.modules):
+            return f"fetch another copy of {brief.model!r}, its {weight} is not finite"
+        return f"lower the guidance (now {brief.guidance:g}), or use float32"
+
     def _edges(self, tile: bool) -> AbstractContextManager[None]:
         return seamless(*self.modules.values()) if tile else nullcontext()
+
+
+def _with_zero_negative(part: Conditioning) -> Conditioning:
+    if part.negative is None:
+        return part
+    tokens, pooled = part.negative.tokens, part.negative.pooled
+    zeros = torch.zeros_like(tokens), None if pooled is None else torch.zeros_like(pooled)
+    return replace(part, negative=replace(part.negative, tokens=zeros[0], pooled=zeros[1]))

@@ -15,8 +15,8 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, Report
 from danqing.families import open_clip_scorer, open_painter
 from danqing.nets.judge import Judge
-from danqing.weights.pretrained import read_header
 from danqing.weights.shipped import shipped, shipped_part
+from danqing.weights.tensor_files import read_header
 
 
 def open_evaluator(model: str, real: CaptionedImages, progress: ProgressCallback) -> Evaluator:

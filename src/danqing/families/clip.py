@@ -23,8 +23,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from danqing.core.errors import BadWeights, shorten
 from danqing.core.images import squared
 from danqing.nets.placement import as_input, full, move
-from danqing.weights.diffusers_folder import read_tokenizer
-from danqing.weights.pretrained import Config, first_line, read_json, read_module
+from danqing.weights.components import read_tokenizer
+from danqing.weights.pretrained import Config, read_json, read_module
+from danqing.weights.tensor_files import first_line
 
 T = TypeVar("T")
 

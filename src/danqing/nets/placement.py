@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -39,3 +41,18 @@ def as_input(network: nn.Module, tensor: Tensor) -> Tensor:
 def full(output: Tensor) -> Tensor:
     """A network's output in float32, if the network computes in less."""
     return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a floating tensor holds neither NaN nor infinite values."""
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # eight bits know no such test
+    return bool(wide.isfinite().all())
+
+
+def not_finite(networks: Mapping[str, nn.Module]) -> str | None:
+    """The first weight that holds NaN or infinite values, as "unet.conv_in.bias"; None if there is none."""
+    for network, module in networks.items():
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point() and not is_finite(tensor):
+                return f"{network}.{name}"
+    return None

@@ -28,7 +28,7 @@ from danqing.training.codebook import codebook_start
 from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, reduced
 from danqing.training.tokens import TokenObjective, TokenOptions
 from danqing.training.trainer import TrainOptions
-from danqing.weights.diffusers_folder import read_tokenizer
+from danqing.weights.components import read_tokenizer
 from danqing.weights.shipped import shipped_part
 
 PRESET = "sticker"

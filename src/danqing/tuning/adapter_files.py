@@ -25,7 +25,7 @@ from danqing.core.files import replacing
 from danqing.tuning.adapter import Adapter
 from danqing.tuning.adapter_names import find_adapter_file
 from danqing.tuning.lora import Factors
-from danqing.weights.pretrained import read_header, read_tensors
+from danqing.weights.tensor_files import read_header, read_tensors
 
 _OURS, _THEIRS = (
     "danqing",

@@ -34,7 +34,7 @@ from danqing.training.sheets import sheet_of
 from danqing.tuning.adapter import Adapter, fingerprint
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.textual_inversion import text_encoder
-from danqing.weights.pretrained import read_tensors
+from danqing.weights.tensor_files import read_tensors
 
 _AT_ONCE = 8  # prior pictures painted in one batch
 

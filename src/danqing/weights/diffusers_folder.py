@@ -6,11 +6,11 @@ optional, and other programs leave them alone.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -18,22 +18,32 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.variance import Variance
 from danqing.nets.upscaler import Upscaler
+from danqing.weights.components import (
+    attention_key,
+    build_autoencoder,
+    build_projected_text,
+    build_text,
+    build_unet,
+    projected_key,
+    read_scheduler,
+    read_tokenizer,
+    text_key,
+)
 from danqing.weights.pretrained import (
     Config,
-    first_line,
     read_json,
     read_module,
-    read_tensors,
     replacing_folder,
     write_json,
     write_module,
 )
+from danqing.weights.tensor_files import first_line, printable, read_tensors
 
 _PIPELINE = "StableDiffusionPipeline"
 _PIPELINES = (
@@ -42,14 +52,30 @@ _PIPELINES = (
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionUpscalePipeline",
     "StableDiffusionDepth2ImgPipeline",  # its depth estimator is left alone: the user gives the depth
+    "LatentConsistencyModelPipeline",
+    "LatentConsistencyModelImg2ImgPipeline",
 )
-_OTHERS = {
-    "StableDiffusionXLPipeline": "Stable Diffusion XL",
-    "StableDiffusion3Pipeline": "Stable Diffusion 3",
-    "FluxPipeline": "FLUX.1",
-}
+_XL_PIPELINES = (
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+)
+_OTHERS = (  # how pipelines of other families are called
+    ("StableDiffusion3", "Stable Diffusion 3"),
+    ("Flux", "FLUX.1"),
+    ("ZImage", "Z-Image"),
+    ("QwenImage", "Qwen-Image"),
+    ("PixArt", "PixArt"),
+    ("Kandinsky", "Kandinsky"),
+    ("KolorsPipeline", "Kolors"),
+    ("StableCascade", "Stable Cascade"),
+    ("Wuerstchen", "Wuerstchen"),
+    ("HunyuanDiT", "HunyuanDiT"),
+    ("Lumina", "Lumina"),
+    ("Sana", "Sana"),
+    ("AuraFlow", "AuraFlow"),
+)
 _STEM = "diffusion_pytorch_model"
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +89,8 @@ class Parts:
     latent_rgb: as in `DiffusionPainter`.
     low: the scheduler config that noises the small picture of an x4 upscaler; None in all others.
     adapters: those that came with it, name -> file.
+    text_encoder_2, tokenizer_2: of Stable Diffusion XL, whose pooled words are read too.
+    zero_negative: whether an empty negative prompt is zeros and not the encoding of "".
     """
 
     unet: UNet2DConditionModel
@@ -75,23 +103,30 @@ class Parts:
     latent_rgb: Tensor | None = None
     low: Config | None = None
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    text_encoder_2: CLIPTextModelWithProjection | None = None
+    tokenizer_2: CLIPTokenizer | None = None
+    zero_negative: bool = True
 
 
-def read_folder(folder: Path) -> Parts:
-    """The parts in a diffusers folder, in float32 on the CPU.
+def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Parts:
+    """The parts in a diffusers folder, on the CPU.
+
+    dtype: of the networks; None is as they are stored, see `read_module`.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    _check_index(folder)
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    index = _read_index(folder)
+    scheduler = read_scheduler(folder / "scheduler" / "scheduler_config.json")
     tokenizer = read_tokenizer(folder / "tokenizer")
-    tower = read_module(folder / "text_encoder", _build_text, _text_key)
-    vae = read_module(folder / "vae", AutoencoderKL.from_config, attention_key)
-    unet = read_module(folder / "unet", UNet2DConditionModel.from_config)
+    tower = read_module(folder / "text_encoder", build_text, text_key, dtype)
+    vae = read_module(folder / "vae", build_autoencoder, attention_key, dtype)
+    unet = read_module(folder / "unet", build_unet, dtype=dtype)
     low = folder / "low_res_scheduler" / "scheduler_config.json"
     upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
     enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
+    second = folder / "text_encoder_2"
+    tower_2 = read_module(second, build_projected_text, projected_key, dtype) if second.is_dir() else None
     parts = Parts(
         unet=unet,
         vae=vae,
@@ -101,8 +136,11 @@ def read_folder(folder: Path) -> Parts:
         card=read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger),
         upscaler=enlarger,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
-        low=read_json(low) if low.is_file() else None,
+        low=read_scheduler(low) if low.is_file() else None,
         adapters={file.stem: file for file in sorted((folder / "adapters").glob("*.safetensors"))},
+        text_encoder_2=tower_2,
+        tokenizer_2=None if tower_2 is None else read_tokenizer(folder / "tokenizer_2"),
+        zero_negative=index.get("force_zeros_for_empty_prompt") is not False,
     )
     _check_fit(folder, parts)
     return parts
@@ -143,9 +181,11 @@ def derived_card(
     name: str, unet: UNet2DConditionModel, vae: AutoencoderKL, upscaler: Upscaler | None
 ) -> Card:
     """The card of a model from its configs alone."""
+    is_xl = unet.config.addition_embed_type == "text_time"
+    is_distilled = unet.config.time_cond_proj_dim is not None
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     size = unet.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = (size or 64,) * 2 if isinstance(size, int | None) else size
     can = {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT, Can.TILE, Can.LEARN}
     if unet.config.in_channels == vae.config.latent_channels + 1:  # all it paints needs a depth map
         can -= {Can.INPAINT, Can.LEARN}
@@ -154,37 +194,24 @@ def derived_card(
     return Card(
         name=name,
         family="stable_diffusion",
-        summary=f"a Stable Diffusion for pictures of {width * factor} x {height * factor}",
-        paper="2112.10752",
-        year=2022,
+        summary=f"a Stable Diffusion{' XL' * is_xl} for pictures of {width * factor} x {height * factor}",
+        paper="2307.01952" if is_xl else "2112.10752",
+        year=2023 if is_xl else 2022,
         licence="unknown: ask whoever made the folder",
         width=width * factor,
         height=height * factor,
         grid=factor * 2 ** (len(unet.config.block_out_channels) - 1),
         scale=upscaler.config.scale if upscaler else 1,
-        guidance=7.5,
         can=frozenset(can),
+        **_pace(is_xl, is_distilled),
     )
 
 
-def read_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer in a folder.
-
-    Raises:
-        BadWeights: it is not there, not whole or damaged.
-    """
-    # without its files transformers makes an empty tokenizer, or one that knows no merges, and says nothing
-    if not any(
-        all((folder / name).is_file() for name in names)
-        for names in (("tokenizer.json",), ("vocab.json", "merges.txt"))
-    ):
-        raise BadWeights(
-            f"no tokenizer.json, or vocab.json with merges.txt, in {str(folder)!r}: fetch it all again"
-        )
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
-        raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
+def _pace(is_xl: bool, is_distilled: bool) -> dict[str, Any]:
+    """Fields of a card: how a model is painted with if nobody says."""
+    if is_distilled:  # latent consistency (arXiv 2310.04378), which knows its guidance as an input
+        return {"steps": 4, "guidance": 8.0, "sampler": "lcm"}
+    return {"guidance": 5.0 if is_xl else 7.5}
 
 
 def _index() -> Config:
@@ -205,17 +232,25 @@ def _index() -> Config:
     }
 
 
-def _check_index(folder: Path) -> None:
+def _read_index(folder: Path) -> Config:
+    """The model_index.json of a pipeline that can be opened.
+
+    Raises:
+        BadWeights: naming what the folder holds instead, or what of it would have to be run.
+    """
     if not folder.is_dir():
         raise BadWeights(
             f"{str(folder)!r} is not a folder: give an unpacked diffusers folder of Stable Diffusion"
         )
-    name = read_json(folder / "model_index.json").get("_class_name")
-    if name not in _PIPELINES:
+    index = read_json(folder / "model_index.json")
+    name = index.get("_class_name")
+    if name not in (*_PIPELINES, *_XL_PIPELINES):
+        family = next((title for start, title in _OTHERS if str(name).startswith(start)), "another model")
         raise BadWeights(
-            f"{str(folder)!r} holds {_OTHERS.get(str(name), 'another model')} ({name}): "
-            f"only Stable Diffusion 1 and 2 ({_PIPELINE}) can be opened"
+            f"{str(folder)!r} holds {family} ({printable(str(name))}): "
+            "only Stable Diffusion 1, 2 and XL can be opened"
         )
+    return index
 
 
 def _check_fit(folder: Path, parts: Parts) -> None:
@@ -232,6 +267,7 @@ def _check_fit(folder: Path, parts: Parts) -> None:
             f"{str(folder / 'unet')!r} is {kind}: it takes {expects} channels, the vae gives {latents}"
         )
     width, wants = parts.text_encoder.config.hidden_size, parts.unet.config.cross_attention_dim
+    width += parts.text_encoder_2.config.hidden_size if parts.text_encoder_2 is not None else 0
     if width != wants:
         raise BadWeights(
             f"{str(folder / 'unet')!r} wants words of width {wants}, the text encoder gives {width}"
@@ -269,25 +305,3 @@ def check_channels(folder: Path, network: Config, scheduler: Config) -> None:
             f"{str(folder)!r} answers {answers} channels to {takes}, and with variance_type "
             f"{variance.value!r} it should be {expected}: correct scheduler_config.json"
         )
-
-
-def _build_text(config: Config) -> CLIPTextModel:
-    kind = config.get("model_type", "clip_text_model")
-    if kind != "clip_text_model":
-        raise ValueError(f"model_type {kind!r}, not clip_text_model")
-    return CLIPTextModel(CLIPTextConfig.from_dict(config))
-
-
-def _text_key(name: str) -> str | None:
-    """Older files prefix `text_model.` and store position_ids; transformers 5 does neither."""
-    name = name.removeprefix("text_model.")
-    return None if name.endswith("position_ids") else name
-
-
-def attention_key(name: str) -> str:
-    """Files written before diffusers 0.15 name the attention's projections as the paper's code did."""
-    return re.sub(
-        r"(attentions\.\d+)\.(query|key|value|proj_attn)\.",
-        lambda match: f"{match[1]}.{_OLD_ATTENTION[match[2]]}.",
-        name,
-    )

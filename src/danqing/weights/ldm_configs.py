@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from danqing.core.errors import BadWeights
+from danqing.weights.detect import SD1, SD2, SDXL
 from danqing.weights.ldm_keys import Table, clip_table, open_clip_table, rename
-from danqing.weights.pretrained import Config, Header
+from danqing.weights.pretrained import Config
+from danqing.weights.tensor_files import Header
 
 UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
 CONV_IN = f"{UNET}input_blocks.0.0.weight"
@@ -19,49 +21,92 @@ _HEAD = 64  # channels a head in every text tower
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One generation of Stable Diffusion, recognised by where its text tower is.
+class TowerKind:
+    """How a text tower is stored.
 
-    text: what the tower's names begin with. blocks: and those of its blocks. table: of how many blocks.
-    heads: of a UNet level with so many channels. pad: the token after the end of a text. predicts: None where
-    files of this kind come with either. sides: native pixels by prediction.
+    head: what its names begin with. blocks: and those of its blocks. table: of how many blocks.
+    act: its activation. pad: the token after the end of a text. projected: whether its pooled words are read.
+    besides: what is stored there and not used.
     """
 
-    title: str
-    text: str
+    head: str
     blocks: str
     table: Callable[[int], Table]
     act: str
-    heads: Callable[[int], int]
     pad: str
+    projected: bool = False
+    besides: str = r"text_projection|logit_scale$|attn_mask$|position_ids$"
+
+    @property
+    def first(self) -> str:
+        """The name of a tensor that every such tower has."""
+        return self.head + rename(self.table(1), "embeddings.token_embedding.weight")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One generation of Stable Diffusion, recognised by where its text towers are.
+
+    heads: of a UNet level with so many channels. predicts: None where files of this kind come with either.
+    sides: native pixels by prediction. scale: of the latents.
+    """
+
+    title: str
+    towers: tuple[TowerKind, ...]
+    heads: Callable[[int], int]
     predicts: str | None
     sides: dict[str, int]
+    scale: float = 0.18215
 
 
-_SD1 = Kind(
-    title="Stable Diffusion 1",
-    text="cond_stage_model.transformer.text_model.",
+_CLIP = TowerKind(
+    head="cond_stage_model.transformer.text_model.",
     blocks="encoder.layers.",
     table=clip_table,
     act="quick_gelu",
-    heads=lambda _channels: 8,
     pad="<|endoftext|>",
+)
+_OPEN_CLIP = TowerKind(
+    head="cond_stage_model.model.",
+    blocks="transformer.resblocks.",
+    table=open_clip_table,
+    act="gelu",
+    pad="!",  # its id is 0, which is what the original pads with
+    # Stable Diffusion 2 stops before the last of OpenCLIP-H's 24 blocks
+    besides=rf"{_CLIP.besides}|transformer\.resblocks\.23\.",
+)
+_SD1 = Kind(
+    title=SD1,
+    towers=(_CLIP,),
+    heads=lambda _channels: 8,
     predicts="epsilon",
     sides={"epsilon": 512, "v_prediction": 512},
 )
 _SD2 = Kind(
-    title="Stable Diffusion 2",
-    text="cond_stage_model.model.",
-    blocks="transformer.resblocks.",
-    table=open_clip_table,
-    act="gelu",
+    title=SD2,
+    towers=(_OPEN_CLIP,),
     heads=lambda channels: channels // 64,
-    pad="!",  # its id is 0, which is what the original pads with
     predicts=None,
     sides={"epsilon": 512, "v_prediction": 768},
 )
+_SDXL = Kind(
+    title=SDXL,
+    towers=(
+        replace(_CLIP, head="conditioner.embedders.0.transformer.text_model."),
+        replace(
+            _OPEN_CLIP,
+            head="conditioner.embedders.1.model.",
+            projected=True,
+            besides=r"logit_scale$|attn_mask$",
+        ),
+    ),
+    heads=lambda channels: channels // 64,
+    predicts="epsilon",
+    sides={"epsilon": 1024, "v_prediction": 1024},
+    scale=0.13025,
+)
 # some merges were saved without `text_model.`
-KINDS = (_SD1, replace(_SD1, text="cond_stage_model.transformer."), _SD2)
+KINDS = (_SD1, replace(_SD1, towers=(replace(_CLIP, head="cond_stage_model.transformer."),)), _SD2, _SDXL)
 
 SCHEDULER: Config = {
     "beta_schedule": "scaled_linear",
@@ -102,6 +147,8 @@ def unet_config(header: Header, kind: Kind, prediction: str) -> Config:
     channels = [side(header, f"{UNET}input_blocks.{k}.0.out_layers.3.weight", 0) for k in firsts]
     words = [f"{UNET}input_blocks.{k}.1.proj_in.weight" in header.shapes for k in firsts]
     middle = f"{UNET}middle_block.1"
+    depths = [_count(header, f"{UNET}input_blocks.{k}.1.transformer_blocks.") for k in firsts]
+    depths[-1] = _count(header, f"{middle}.transformer_blocks.")  # the middle has that of the last level
     return {
         "sample_size": kind.sides[prediction] // 2 ** (_levels(header) - 1),
         "in_channels": side(header, CONV_IN, 1),
@@ -113,11 +160,27 @@ def unet_config(header: Header, kind: Kind, prediction: str) -> Config:
         "cross_attention_dim": side(header, f"{middle}.transformer_blocks.0.attn2.to_k.weight", 1),
         "use_linear_projection": len(header.shapes.get(f"{middle}.proj_in.weight", ())) == 2,
         "attention_head_dim": [kind.heads(width) for width in channels],  # diffusers: the number of heads
+        "transformer_layers_per_block": [depth or 1 for depth in depths],
+        **_added_config(header),
     }
 
 
-def autoencoder_config(header: Header) -> Config:
+def _added_config(header: Header) -> Config:
+    """What a UNet reads besides the tokens: Stable Diffusion XL's pooled words and sizes."""
+    name = f"{UNET}label_emb.0.0.weight"
+    if name not in header.shapes:
+        return {}
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": side(header, name, 1),
+    }
+
+
+def autoencoder_config(header: Header, scale: float = 0.18215) -> Config:
     """The config of an `AutoencoderKL`.
+
+    scale: of its latents, which no shape tells.
 
     Raises:
         BadWeights: a tensor that tells it is not there.
@@ -134,37 +197,38 @@ def autoencoder_config(header: Header) -> Config:
         "layers_per_block": _count(header, f"{encoder}.down.0.block."),
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "scaling_factor": 0.18215,  # of all of Stable Diffusion 1 and 2
+        "scaling_factor": scale,
         "sample_size": 512,
     }
 
 
-def text_config(header: Header, kind: Kind) -> Config:
+def text_config(header: Header, kind: TowerKind) -> Config:
     """The config of a `CLIPTextModel`, but for the ids of special tokens.
 
     Raises:
         BadWeights: a tensor that tells it is not there.
     """
-    layers = _count(header, f"{kind.text}{kind.blocks}")
+    layers = _count(header, f"{kind.head}{kind.blocks}")
     table = kind.table(max(layers, 1))
 
     def tower(name: str, axis: int) -> int:
-        return side(header, kind.text + rename(table, f"{name}.weight"), axis)
+        return side(header, kind.head + rename(table, name), axis)
 
-    width = tower("embeddings.token_embedding", 1)
+    width = tower("embeddings.token_embedding.weight", 1)
     return {
-        "vocab_size": tower("embeddings.token_embedding", 0),
+        "vocab_size": tower("embeddings.token_embedding.weight", 0),
         "hidden_size": width,
-        "intermediate_size": tower("encoder.layers.0.mlp.fc1", 0),
-        "max_position_embeddings": tower("embeddings.position_embedding", 0),
+        "intermediate_size": tower("encoder.layers.0.mlp.fc1.weight", 0),
+        "max_position_embeddings": tower("embeddings.position_embedding.weight", 0),
         "num_hidden_layers": layers,
         "num_attention_heads": max(width // _HEAD, 1),
         "hidden_act": kind.act,
+        **({"projection_dim": side(header, f"{kind.head}text_projection", 1)} if kind.projected else {}),
     }
 
 
 def _levels(header: Header) -> int:
-    return _count(header, f"{AUTOENCODER}encoder.down.")
+    return _count(header, f"{AUTOENCODER}encoder.down.") or 4  # a file without it has the usual one
 
 
 def _count(header: Header, head: str) -> int:

@@ -65,6 +65,8 @@ def unet_table(config: Mapping[str, Any]) -> Table:
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
         "mid_block.attentions.0": "middle_block.1",
+        "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
         "conv_norm_out": "out.0",
         "conv_out": "out.2",
     }
@@ -118,13 +120,20 @@ def open_clip_table(layers: int) -> Table:
         "embeddings.token_embedding": "token_embedding",
         "embeddings.position_embedding.weight": "positional_embedding",
         "final_layer_norm": "ln_final",
+        "text_projection.weight": "text_projection",
     } | _inside(blocks, _OPEN_CLIP_BLOCK)
 
 
 def unfused(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP's `attn.in_proj_*` [3d ...] as three `attn.{q,k,v}_proj.*` [d ...]; the rest as it is."""
+    """OpenCLIP's `attn.in_proj_*` [3d ...] as three `attn.{q,k,v}_proj.*` [d ...]; the rest as it is.
+
+    Its projection multiplies from the other side, so it is transposed.
+    """
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
+        if name.endswith(".text_projection"):
+            apart[name] = tensor.T.contiguous()
+            continue
         head, separator, kind = name.rpartition(_FUSED)
         if not separator:
             apart[name] = tensor

@@ -5,27 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from danqing.core.errors import BadWeights, DanqingError
+from danqing.weights.tensor_files import check_keys, first_line, read_tensors, refuse_pickle, unreadable
 
 Config = dict[str, Any]
 Rename = Callable[[str], str | None]
 M = TypeVar("M", bound=nn.Module)
 
 _STEMS = ("diffusion_pytorch_model", "model")
-_NAMES = tuple(f"{stem}{variant}.safetensors" for stem in _STEMS for variant in ("", ".fp16"))
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_MOST_FILES = 1000  # that an index may name
 
 
 def read_json(path: Path) -> Config:
@@ -38,7 +36,9 @@ def read_json(path: Path) -> Config:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadWeights(f"{str(path)!r} is missing: fetch the whole folder again") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
         raise BadWeights(
             f"{str(path)!r} cannot be read as JSON ({first_line(error)}): fetch it again"
         ) from None
@@ -47,136 +47,112 @@ def read_json(path: Path) -> Config:
     return value
 
 
-def read_module(folder: Path, build: Callable[[Config], M], rename: Rename = str) -> M:
-    """The float32 module that `folder` describes, in evaluation mode.
+def read_module(
+    folder: Path,
+    build: Callable[[Config], M],
+    rename: Rename = str,
+    dtype: torch.dtype | None = torch.float32,
+) -> M:
+    """The module that `folder` describes, in evaluation mode.
 
     build: makes the module from config.json.
     rename: a name in the file -> the module's name; None drops the tensor.
+    dtype: of its weights; None is as they are stored, which costs no memory until they are used.
 
     Raises:
         BadWeights: in one line that names the file, the first offending key and what to do.
     """
-    config = read_json(folder / "config.json")
+    path = folder / "config.json"
+    module = build_empty(repr(str(path)), partial(build, read_json(path)))
+    files = find_weights(folder)
+    stored = {name: tensor for file in files for name, tensor in read_tensors(file, dtype=dtype).items()}
+    named = ((rename(name), tensor) for name, tensor in stored.items())
+    fill(module, files[0], {name: tensor for name, tensor in named if name is not None})
+    return module
+
+
+def build_empty(what: str, build: Callable[[], M]) -> M:
+    """The module that `build` makes, without memory for its weights: see `fill`.
+
+    what: describes it, for the message.
+
+    Raises:
+        BadWeights: there is no such module.
+    """
     try:
-        module = build(config)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise BadWeights(
-            f"{str(folder / 'config.json')!r} describes no known network: {first_line(error)}"
-        ) from None
-    path = find_weights(folder)
-    stored = ((rename(name), tensor) for name, tensor in read_tensors(path).items())
-    tensors = {name: tensor for name, tensor in stored if name is not None}
-    check_keys(path, tensors, module.state_dict())
-    module.load_state_dict(tensors)
-    return module.eval()
+        with torch.device("meta"):
+            module = build()
+        _fill_buffers(module, build)
+    except BadWeights:
+        raise
+    except Exception as error:  # whatever the library that builds it happens to stumble over
+        raise BadWeights(f"{what} describes no known network: {first_line(error)}") from None
+    return module
 
 
-def find_weights(folder: Path) -> Path:
-    """The safetensors file in `folder`, full precision before half.
-
-    Raises:
-        BadWeights: there is none; pickles are refused, since opening one can run any program.
-    """
-    for name in _NAMES:
-        if (folder / name).is_file():
-            return folder / name
-    for path in sorted(folder.glob("*")):
-        refuse_pickle(path)
-    raise BadWeights(f"no {_NAMES[0]} or {_NAMES[2]} in {str(folder)!r}: fetch the whole folder again")
-
-
-def refuse_pickle(path: Path) -> None:
-    """Opening a pickle can run any program.
-
-    Raises:
-        BadWeights: the file's name says that it is one.
-    """
-    if path.suffix.lower() in _PICKLES:
-        raise BadWeights(
-            f"{str(path)!r} is a pickle, which can run any program when opened: convert it to safetensors"
-        )
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a safetensors file says of itself: the shapes of its tensors by name, and its metadata."""
-
-    path: Path
-    shapes: dict[str, tuple[int, ...]]
-    metadata: dict[str, str]
-
-
-def read_header(path: Path) -> Header:
-    """The head of a safetensors file, without its tensors.
-
-    Raises:
-        BadWeights: the file is truncated or no safetensors.
-    """
-    with _opened(path) as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        return Header(path, shapes, file.metadata() or {})
-
-
-def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, all or those in `names`, floating ones as float32.
-
-    Raises:
-        BadWeights: the file is truncated or no safetensors, or a tensor holds NaN or infinite values.
-    """
-    with _opened(path) as file:
-        tensors: dict[str, Tensor] = {
-            name: file.get_tensor(name) for name in (file.keys() if names is None else names)
-        }
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point():
-            tensors[name] = tensor.float()
-            if not tensors[name].isfinite().all():
-                raise BadWeights(f"{str(path)!r}: {name} holds NaN or infinite values: fetch another copy")
-    return tensors
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise BadWeights(
-            f"{str(path)!r} is truncated or not safetensors ({first_line(error)}): fetch it again"
-        ) from None
-
-
-def check_keys(
+def fill(
+    module: nn.Module,
     path: Path,
     tensors: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    so: str = "it does not belong to its config.json",
 ) -> None:
-    """Check that `tensors` are those of a network: every expected one in its shape, and no others.
+    """Let `module` have exactly these weights, without copying them, in evaluation mode.
 
-    path: the file, for the message.
-    tensors: what is in the file.
-    expected: the network's own.
-    so: what follows if they do not fit, for the message.
+    path: of their file, for the message.
 
     Raises:
-        BadWeights: naming the first that is missing, mis-shaped or unexpected, and how many more there are.
+        BadWeights: they are not those of the module.
     """
-    shapes = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
-    faults = [(f"lacks {name}", "missing") for name in expected if name not in tensors]
-    faults += [
-        (f"has {name} of shape {list(tensors[name].shape)} for {list(expected[name].shape)}", "mis-shaped")
-        for name in shapes
-    ]
-    faults += [
-        (f"has {name}, which the network does not know", "unexpected")
-        for name in tensors
-        if name not in expected
-    ]
-    if faults:
-        (first, kind), more = faults[0], len(faults) - 1
-        others = f" and {more} other faults" if more else ""
-        raise BadWeights(f"{str(path)!r} {first}{others} ({kind}): {so}")
+    check_keys(path, tensors, module.state_dict())
+    module.load_state_dict(tensors, assign=True)
+    module.eval()
+
+
+def _fill_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> None:
+    """Give the module the buffers that no file holds: CLIP's positions, and what our own modules compute."""
+    stored = module.state_dict()
+    lacking = {name: buffer for name, buffer in module.named_buffers() if name not in stored}
+    computed = all(name.endswith("position_ids") for name in lacking)
+    buffers = {} if computed else dict(build().named_buffers())
+    for name, buffer in lacking.items():
+        owner, _, last = name.rpartition(".")
+        positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+        setattr(module.get_submodule(owner), last, buffers.get(name, positions))
+
+
+def find_weights(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files in `folder`: one, or those that an index names; full precision before half.
+
+    Raises:
+        BadWeights: there are none; pickles are refused, since opening one can run any program.
+    """
+    for stem in _STEMS:
+        for variant in ("", ".fp16", ".non_ema"):
+            file = folder / f"{stem}{variant}.safetensors"
+            if file.is_file():
+                return (file,)
+            index = folder / f"{stem}.safetensors.index{variant}.json"
+            if index.is_file():
+                return _files_of_index(index)
+    for path in sorted(folder.glob("*")):
+        refuse_pickle(path)
+    names = " or ".join(f"{stem}.safetensors" for stem in _STEMS)
+    raise BadWeights(f"no {names} in {str(folder)!r}: fetch the whole folder again")
+
+
+def _files_of_index(index: Path) -> tuple[Path, ...]:
+    """The files that an index of a model in several parts names, which are beside it."""
+    files_by_tensor = read_json(index).get("weight_map")
+    names = set(files_by_tensor.values()) if isinstance(files_by_tensor, dict) else set()
+    plain = all(isinstance(name, str) and Path(name).name == name for name in names)
+    if not 0 < len(names) <= _MOST_FILES or not plain:
+        raise BadWeights(f"{str(index)!r} names no files beside it in weight_map: fetch it again")
+    files = tuple(index.parent / name for name in sorted(names))
+    for file in files:
+        if not file.is_file():
+            raise BadWeights(
+                f"{str(file)!r} is missing, which {index.name} names: fetch the whole folder again"
+            )
+    return files
 
 
 def write_module(
@@ -239,11 +215,3 @@ def _swap(folder: Path, draft: Path) -> None:
     except OSError:
         (draft / "old").rename(folder)
         raise
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says; of a value that is not what it should be, where it is and why."""
-    if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(str(part) for part in fault['loc'])} {fault['msg'].lower()}"
-    return (str(error).splitlines() or [type(error).__name__])[0]

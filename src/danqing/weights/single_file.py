@@ -1,31 +1,35 @@
-"""A whole Stable Diffusion 1 or 2 in one safetensors file, as CompVis and Stability AI published it.
+"""A whole Stable Diffusion 1, 2 or XL in one safetensors file, as CompVis and Stability AI published it.
 
 Read are the weights as trained; a second copy of the UNet (`model_ema.*`) is left alone. The file holds no
-tokenizer: CLIP's vocabulary comes from a `tokenizer` folder beside it, or from an installed open_clip.
+tokenizer: CLIP's vocabulary comes in the package, another one from a `tokenizer` folder beside the file. An
+autoencoder that the file lacks is looked for beside it (`model.vae.safetensors`, or a folder `vae`).
 
-It rarely tells what the UNet predicts either. A JSON file of the same name beside it has the first word
-(`model.json` for `model.safetensors`: {"prediction_type": "v_prediction"}), then `modelspec.prediction_type`
-in the file's metadata. If both are silent, Stable Diffusion 1 predicts epsilon. Stable Diffusion 2 came with
-either, under the same names in the same shapes: nothing is assumed, and without either the file
-is refused.
+It rarely tells what the UNet predicts. What stands beside it has the first word (`weights/sidecar.py`), then
+keys that fine-tunes leave in the file (`v_pred`, `ztsnr`), then `modelspec.prediction_type` in its metadata.
+If all are silent, 1 and XL predict epsilon. Stable Diffusion 2 came with either, under the same names in the
+same shapes: there the spread of one bias tells, which is wide in all published v models.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.prediction import Prediction
-from danqing.weights.diffusers_folder import Parts, derived_card, read_tokenizer
+from danqing.weights.clip_vocabulary import clip_tokenizer
+from danqing.weights.components import attention_key, build_autoencoder, read_tokenizer
+from danqing.weights.detect import FileKind, identify
+from danqing.weights.diffusers_folder import Parts, derived_card
 from danqing.weights.ldm_configs import (
     AUTOENCODER,
     CONV_IN,
@@ -33,200 +37,259 @@ from danqing.weights.ldm_configs import (
     SCHEDULER,
     UNET,
     Kind,
+    TowerKind,
     autoencoder_config,
     side,
     text_config,
     unet_config,
 )
 from danqing.weights.ldm_keys import Table, autoencoder_table, rename, unet_table, unfused
-from danqing.weights.open_clip import open_clip_tokenizer
-from danqing.weights.pretrained import (
-    Config,
+from danqing.weights.pretrained import Config, build_empty, read_module
+from danqing.weights.sidecar import PREDICTIONS, read_sidecar
+from danqing.weights.tensor_files import (
     Header,
     check_keys,
-    first_line,
+    printable,
     read_header,
-    read_json,
     read_tensors,
     refuse_pickle,
 )
 
 M = TypeVar("M", bound=nn.Module)
 
-# In a part, but not of it. Stable Diffusion 2 stops before the last of OpenCLIP-H's 24 blocks
-_BESIDES = re.compile(
-    r"position_ids$|text_projection|logit_scale$|attn_mask$|transformer\.resblocks\.23\."
-    r"|^first_stage_model\.(loss|model_ema)\."
-)
-
-_ONLY = "only Stable Diffusion 1 and 2 can be opened"
-_OTHERS = (  # what a name in the file looks like, what such a file is, what to do
-    (r"^conditioner\.embedders\.", "Stable Diffusion XL", _ONLY),
-    (r"(^|\.)joint_blocks\.", "Stable Diffusion 3", _ONLY),
-    (r"(^|\.)double_blocks\.", "FLUX.1", _ONLY),
-    (r"(^|[._])lora[._]|\.hada_w|\.lokr_w", "a LoRA and no model", "give the model that it changes"),
-    (r"^control_model\.|^controlnet_|^input_hint_block\.", "a ControlNet and no model", _ONLY),
-    (r"^(down|mid|up)_blocks?\.", "one part of a diffusers folder", "give the folder of all parts"),
-    (r"^(encoder|decoder)\.", "an autoencoder alone", "give the whole model"),
-    (r"^text_model\.", "a text encoder alone", "give the whole model"),
-    (r"^(emb_params|string_to_param)", "a textual inversion and no model", "give the model that knows it"),
-)
-_MORE_CHANNELS = {  # what a UNet takes beside its latents
-    3: "an upscaler",
-    4: "an instruct-pix2pix model",
-    5: "an inpainting model",
+ONLY = "only Stable Diffusion 1, 2 and XL can be opened"
+_ALONE = {  # what is said of a file that is no whole model, and what to do
+    FileKind.LORA: (" and no model", "give the model that it changes, and this with --adapter"),
+    FileKind.WORD: (" and no model", "give the model that it was learned on, and this with --adapter"),
+    FileKind.CONTROLNET: (" and no model", "give the model that it steers"),
+    FileKind.AUTOENCODER: (" alone", "give the whole model"),
+    FileKind.TEXT_ENCODER: (" alone", "give the whole model"),
+    FileKind.NETWORK: ("", "give the whole model, its folder or its file"),
 }
+_MORE_CHANNELS = {3: "an upscaler", 4: "an instruct-pix2pix model"}  # what a UNet takes beside its latents
+_BIAS = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_WIDE = 0.09  # the least standard deviation of that bias in v models of Stable Diffusion 2
 
 
-def read_single_file(path: Path) -> Parts:
-    """The parts in an original checkpoint, in float32 on the CPU.
+@dataclass(frozen=True)
+class _Reader:
+    """Makes modules of the tensors of one file.
+
+    prefix: what its names lack, as in a file of one part; `header` has it.
+    """
+
+    header: Header
+    dtype: torch.dtype | None
+    prefix: str = ""
+
+    def module(self, head: str, build: Callable[[], M], table: Table) -> M:
+        """The module that the tensors whose names begin with `head` belong to, in evaluation mode.
+
+        Raises:
+            BadWeights: its config describes no network, or the first offending key in the file's own naming.
+        """
+        path = self.header.path
+        module = build_empty(f"{str(path)!r}: {head}*", build)
+        names = [name for name in self.header.shapes if name.startswith(head)]
+        tensors = read_tensors(path, [name.removeprefix(self.prefix) for name in names], self.dtype)
+        stored = unfused({f"{self.prefix}{name}": tensor for name, tensor in tensors.items()})
+        state = module.state_dict()
+        theirs = {name: head + rename(table, name.removeprefix("text_model.")) for name in state}
+        shapes = {theirs[name]: tensor for name, tensor in state.items()}
+        fitting = {key: _as_linear(tensor, shapes.get(key)) for key, tensor in stored.items()}
+        check_keys(path, fitting, shapes, ONLY)
+        module.load_state_dict({name: fitting[key] for name, key in theirs.items()}, assign=True)
+        return module.eval()
+
+
+def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> Parts:
+    """The parts in an original checkpoint, on the CPU.
+
+    dtype: of the networks; None is as they are stored, mapped from disk.
 
     Raises:
         BadWeights: in one line that names the file, what it is or lacks, and what to do.
     """
     refuse_pickle(path)
     header = read_header(path)
-    header = replace(header, shapes={k: v for k, v in header.shapes.items() if not _BESIDES.search(k)})
-    _refuse_others(header)
     kind = _kind_of(header)
-    _check_channels(header)
-    prediction = _prediction_of(header, kind)
-    text = text_config(header, kind)
-    tokenizer = _tokenizer_of(path, kind, text["vocab_size"])
-    unet, vae = unet_config(header, kind, prediction), autoencoder_config(header)
-    _check_words(path, unet, text)
-    unet_module = _read(header, UNET, lambda: UNet2DConditionModel(**unet), unet_table(unet))
-    vae_module = _read(header, AUTOENCODER, lambda: AutoencoderKL(**vae), autoencoder_table(vae))
+    reader = _Reader(_used(header, kind), dtype)
+    scheduler = _scheduler_of(reader.header, kind)
+    vae = _read_autoencoder(reader, kind)
+    _check_channels(reader.header, vae.config.latent_channels)
+    fields = unet_config(reader.header, kind, scheduler["prediction_type"])
+    towers = [_read_tower(reader, tower) for tower in kind.towers]
+    _check_words(path, fields, sum(int(tower.config.hidden_size) for _, tower in towers))
+    unet = reader.module(UNET, lambda: UNet2DConditionModel(**fields), unet_table(fields))
+    tokenizer_2, text_encoder_2 = towers[1] if len(towers) > 1 else (None, None)
     return Parts(
-        unet=unet_module,
-        vae=vae_module,
-        text_encoder=_read(
-            header, kind.text, lambda: _tower(text, tokenizer), kind.table(text["num_hidden_layers"])
-        ),
-        tokenizer=tokenizer,
-        scheduler={**SCHEDULER, "prediction_type": prediction},
-        card=_card(path, kind, unet_module, vae_module),
+        unet=unet,
+        vae=vae,
+        text_encoder=towers[0][1],
+        tokenizer=towers[0][0],
+        scheduler=scheduler,
+        card=_card(kind, scheduler, derived_card(path.stem, unet, vae, None)),
+        tokenizer_2=tokenizer_2,
+        text_encoder_2=text_encoder_2,
     )
 
 
-def _refuse_others(header: Header) -> None:
-    """The file is a whole model with the keys of Stable Diffusion.
-
-    Raises:
-        BadWeights: naming what it is instead.
-    """
-    path = str(header.path)
-    for pattern, what, fix in _OTHERS:
-        if any(re.search(pattern, name) for name in header.shapes):
-            raise BadWeights(f"{path!r} is {what}: {fix}")
-    parts = {"UNet": CONV_IN, "autoencoder": AUTOENCODER, "text encoder": "cond_stage_model."}
-    lacks = [what for what, head in parts.items() if not any(name.startswith(head) for name in header.shapes)]
-    if len(lacks) == len(parts):
-        first = next(iter(header.shapes), None)
-        holds = f"tensors of another program, such as {first}" if first else "no tensors"
-        raise BadWeights(f"{path!r} holds {holds}: {_ONLY}")
-    if lacks:
-        raise BadWeights(f"{path!r} holds no {' and no '.join(lacks)}: give a copy of the whole model")
+def _used(header: Header, kind: Kind) -> Header:
+    """The header without what stands in a part and is not used."""
+    besides = {AUTOENCODER: r"^first_stage_model\.(loss|model_ema)\."}
+    besides |= {tower.head: tower.besides for tower in kind.towers}
+    unused = {
+        name
+        for head, pattern in besides.items()
+        for name in header.shapes
+        if name.startswith(head) and re.search(pattern, name)
+    }
+    return replace(header, shapes={name: s for name, s in header.shapes.items() if name not in unused})
 
 
 def _kind_of(header: Header) -> Kind:
-    for kind in KINDS:
-        if any(name.startswith(kind.text) for name in header.shapes):
-            return kind
-    raise BadWeights(f"{str(header.path)!r} holds a text encoder of another kind: {_ONLY}")
-
-
-def _prediction_of(header: Header, kind: Kind) -> str:
-    """The `prediction_type`, as the module says above.
+    """The generation of a whole model.
 
     Raises:
-        BadWeights: it is not written where it must be, or unknown.
+        BadWeights: naming what the file is instead, or what it lacks.
     """
-    path, sidecar = header.path, header.path.with_suffix(".json")
-    prediction = read_json(sidecar).get("prediction_type") if sidecar.is_file() else None
-    prediction = prediction or header.metadata.get("modelspec.prediction_type") or kind.predicts
-    if prediction is None:
-        raise BadWeights(
-            f"{str(path)!r} is {kind.title} and does not say what it predicts: write into {str(sidecar)!r} "
-            f'{{"prediction_type": "v_prediction"}} if it paints 768 pixels, "epsilon" if 512'
-        )
-    try:
-        return Prediction("v_prediction" if prediction == "v" else prediction).value
-    except BadWeights as error:
-        raise BadWeights(f"{str(path)!r}: {error}") from None
+    path, info = str(header.path), identify(header)
+    if info.kind is FileKind.OTHER:
+        first = next(iter(header.shapes), None)
+        holds = f"tensors of another program, such as {printable(first)}" if first else "no tensors"
+        raise BadWeights(f"{path!r} holds {holds}: {ONLY}")
+    titles = {kind.title for kind in KINDS}
+    if info.family and info.family not in titles and info.kind in (FileKind.CHECKPOINT, FileKind.NETWORK):
+        raise BadWeights(f"{path!r} is {info.family}: {ONLY}")
+    if info.kind is not FileKind.CHECKPOINT:
+        alone, fix = _ALONE.get(info.kind, ("", ONLY))
+        raise BadWeights(f"{path!r} is {info}{alone}: {fix}")
+    for part in ("UNet", "text encoder"):
+        if part not in info.parts:
+            raise BadWeights(f"{path!r} holds no {part}: give a copy of the whole model")
+    for kind in KINDS:
+        if all(tower.first in header.shapes for tower in kind.towers):
+            return kind
+    raise BadWeights(f"{path!r} holds a text encoder of another kind: {ONLY}")
 
 
-def _tokenizer_of(path: Path, kind: Kind, rows: int) -> CLIPTokenizer:
-    """CLIP's tokenizer, which pads as models of this kind were trained.
+def _scheduler_of(header: Header, kind: Kind) -> Config:
+    """The scheduler's config; which words count, the module says above.
 
     Raises:
-        BadWeights: there is none, or it is not for a text encoder of so many rows.
+        BadWeights: what stands beside the file cannot be read, or the file predicts what we do not know.
+    """
+    fields = read_sidecar(header.path)
+    prediction = fields.get("prediction_type") or identify(header).prediction or kind.predicts
+    if prediction is None:
+        bias = read_tensors(header.path, [_BIAS]).get(_BIAS) if _BIAS in header.shapes else None
+        prediction = "v_prediction" if bias is not None and bias.std() > _WIDE else "epsilon"
+    if "ztsnr" in header.shapes:
+        fields = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", **fields}
+    try:
+        fields["prediction_type"] = Prediction(PREDICTIONS.get(prediction, prediction)).value
+    except BadWeights as error:
+        raise BadWeights(f"{str(header.path)!r}: {error}") from None
+    return {**SCHEDULER, **fields}
+    return {**SCHEDULER, **fields}
+
+
+def _read_tower(reader: _Reader, kind: TowerKind) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """A text tower, with a tokenizer that pads as it was trained."""
+    fields = text_config(reader.header, kind)
+    tokenizer = _tokenizer_of(reader.header.path, kind, fields["vocab_size"])
+    marks = {mark: getattr(tokenizer, mark) for mark in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    made = CLIPTextModelWithProjection if kind.projected else CLIPTextModel
+    table = kind.table(fields["num_hidden_layers"])
+    tower = reader.module(kind.head, lambda: made(CLIPTextConfig(**fields, **marks)), table)
+    return tokenizer, tower
+
+
+def _tokenizer_of(path: Path, kind: TowerKind, rows: int) -> CLIPTokenizer:
+    """The tokenizer in a folder beside the file, or CLIP's, which comes in the package.
+
+    Raises:
+        BadWeights: it is not for a text encoder of so many rows.
     """
     folder = path.parent / "tokenizer"
-    tokenizer = read_tokenizer(folder) if folder.is_dir() else open_clip_tokenizer()
-    if tokenizer is None:
-        raise BadWeights(
-            f"{str(path)!r} holds no vocabulary, as all files of its kind: put the tokenizer folder of any "
-            f"{kind.title} in diffusers layout at {str(folder)!r}, or pip install open_clip_torch"
-        )
+    tokenizer = read_tokenizer(folder) if folder.is_dir() else clip_tokenizer()
+    if len(tokenizer) != rows and folder.is_dir():
+        tokenizer = clip_tokenizer()
     if len(tokenizer) != rows:
         raise BadWeights(
-            f"{str(path)!r} knows {rows} tokens, the tokenizer found for it has {len(tokenizer)}: "
-            f"put the one that it was trained with at {str(folder)!r}"
+            f"{str(path)!r} knows {rows} tokens, CLIP has {len(tokenizer)}: put the tokenizer folder that it "
+            f"was trained with at {str(folder)!r}"
         )
     tokenizer.pad_token = kind.pad
     return tokenizer
 
 
-def _check_channels(header: Header) -> None:
-    """The UNet takes latents, and a depth map at most.
+def _read_autoencoder(reader: _Reader, kind: Kind) -> AutoencoderKL:
+    """The file's autoencoder, or the one beside it.
 
     Raises:
-        BadWeights: naming what it is for, if not to paint from words alone.
+        BadWeights: there is none.
     """
-    takes, latents = side(header, CONV_IN, 1), side(header, f"{AUTOENCODER}decoder.conv_in.weight", 1)
-    if takes not in (latents, latents + 1):
+    path = reader.header.path
+    if any(name.startswith(AUTOENCODER) for name in reader.header.shapes):
+        fields = autoencoder_config(reader.header, kind.scale)
+        return reader.module(AUTOENCODER, lambda: AutoencoderKL(**fields), autoencoder_table(fields))
+    beside, folder = path.with_suffix(".vae.safetensors"), path.parent / "vae"
+    if beside.is_file():
+        return read_autoencoder(beside, kind.scale, reader.dtype)
+    if folder.is_dir():
+        return read_module(folder, build_autoencoder, attention_key, reader.dtype)
+    raise BadWeights(
+        f"{str(path)!r} holds no autoencoder: put one for {kind.title} beside it as {beside.name!r}, or as "
+        "the folder 'vae'"
+    )
+
+
+def read_autoencoder(path: Path, scale: float, dtype: torch.dtype | None = torch.float32) -> AutoencoderKL:
+    """The autoencoder in a file of its own, in the original naming.
+
+    scale: of its latents, which the file does not tell.
+
+    Raises:
+        BadWeights: it holds something else.
+    """
+    header = read_header(path)
+    info = identify(header)
+    if info.kind is not FileKind.AUTOENCODER or any(".up_blocks." in name for name in header.shapes):
+        raise BadWeights(f"{str(path)!r} is {info}: give an autoencoder in the original naming")
+    prefix = "" if any(name.startswith(AUTOENCODER) for name in header.shapes) else AUTOENCODER
+    named = replace(header, shapes={f"{prefix}{name}": shape for name, shape in header.shapes.items()})
+    fields = autoencoder_config(named, scale)
+    reader = _Reader(named, dtype, prefix)
+    return reader.module(AUTOENCODER, lambda: AutoencoderKL(**fields), autoencoder_table(fields))
+
+
+def _check_channels(header: Header, latents: int) -> None:
+    """The UNet takes latents, and a depth map or what is around a hole at most.
+
+    Raises:
+        BadWeights: naming what it is for, if for something else.
+    """
+    takes = side(header, CONV_IN, 1)
+    if takes not in (latents, latents + 1, 2 * latents + 1):
         what = _MORE_CHANNELS.get(takes - latents, "of a UNet and another model's autoencoder")
         raise BadWeights(
             f"{str(header.path)!r} is {what} (the UNet takes {takes} channels, the latents have {latents}): "
-            f"only models that paint from words, or by a depth map, can be opened"
+            "only models that paint from words, by a depth map or inside a mask can be opened"
         )
 
 
-def _check_words(path: Path, unet: Config, text: Config) -> None:
-    """The UNet reads what the text encoder says.
+def _check_words(path: Path, unet: Config, width: int) -> None:
+    """The UNet reads what the text encoders say.
 
     Raises:
         BadWeights: naming the widths that differ.
     """
-    width, wants = text["hidden_size"], unet["cross_attention_dim"]
+    wants = unet["cross_attention_dim"]
     if width != wants:
         raise BadWeights(
-            f"{str(path)!r}: the UNet wants words of width {wants}, the text encoder gives {width}: {_ONLY}"
+            f"{str(path)!r}: the UNet wants words of width {wants}, the text encoder gives {width}: {ONLY}"
         )
-
-
-def _read(header: Header, head: str, build: Callable[[], M], table: Table) -> M:
-    """The module that the tensors whose names begin with `head` belong to, in evaluation mode.
-
-    Raises:
-        BadWeights: its config describes no network, or the first offending key in the file's own naming.
-    """
-    path = header.path
-    try:
-        module = build()
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise BadWeights(
-            f"{str(path)!r}: {head}* is no known network: {first_line(error)}; {_ONLY}"
-        ) from None
-    stored = unfused(read_tensors(path, [name for name in header.shapes if name.startswith(head)]))
-    state = module.state_dict()
-    theirs = {name: head + rename(table, name) for name in state}
-    shapes = {theirs[name]: tensor for name, tensor in state.items()}
-    tensors = {key: _as_linear(tensor, shapes.get(key)) for key, tensor in stored.items()}
-    check_keys(path, tensors, shapes, _ONLY)
-    module.load_state_dict({name: tensors[key] for name, key in theirs.items()})
-    return module.eval()
 
 
 def _as_linear(tensor: Tensor, like: Tensor | None) -> Tensor:
@@ -236,12 +299,7 @@ def _as_linear(tensor: Tensor, like: Tensor | None) -> Tensor:
     return tensor
 
 
-def _tower(config: Config, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    marks = ("bos_token_id", "eos_token_id", "pad_token_id")
-    return CLIPTextModel(CLIPTextConfig(**config, **{mark: getattr(tokenizer, mark) for mark in marks}))
-
-
-def _card(path: Path, kind: Kind, unet: UNet2DConditionModel, vae: AutoencoderKL) -> Card:
-    card = derived_card(path.stem, unet, vae, None)
-    summary = f"{kind.title} for pictures of {card.width} x {card.height}"
+def _card(kind: Kind, scheduler: Config, card: Card) -> Card:
+    v = ", predicting v" if scheduler["prediction_type"] == "v_prediction" else ""
+    summary = f"{kind.title} for pictures of {card.width} x {card.height}{v}"
     return card.model_copy(update={"summary": summary, "licence": "unknown: ask whoever made the file"})

@@ -25,7 +25,8 @@ from transformers.utils import logging
 
 from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.errors import BadWeights, unknown
-from danqing.weights.pretrained import find_weights, first_line, read_json
+from danqing.weights.pretrained import find_weights, read_json
+from danqing.weights.tensor_files import first_line
 
 TOWERS: dict[str, type[PreTrainedModel]] = {
     "clip": CLIPTextModel,
@@ -96,8 +97,7 @@ def read_tower(folder: Path, words: Path | None = None) -> MaskedEncoder:
     if kind not in TOWERS:
         raise BadWeights(f"{str(folder)!r}: {unknown('text encoder', kind, TOWERS)}")
     tokenizer = _tokenizer(folder if words is None else words)
-    if not list(folder.glob("*.safetensors.index.json")):  # of many files, which transformers finds itself
-        find_weights(folder)
+    find_weights(folder)
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
         with _quiet():

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from danqing.core.errors import BadWeights
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig
-from danqing.weights.pretrained import check_keys, first_line, read_module
+from danqing.weights.pretrained import read_module
+from danqing.weights.tensor_files import check_keys, first_line
 
 _CLASSES = (
     "dall_e.encoder.Encoder",

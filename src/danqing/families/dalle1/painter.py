@@ -41,16 +41,11 @@ from danqing.families.dalle1.token_sampling import DEFAULT, GuidedTransformer, S
 from danqing.nets.discrete_vae import DiscreteVAE
 from danqing.nets.placement import device_of, move
 from danqing.nets.token_transformer import TokenTransformer
-from danqing.weights.diffusers_folder import read_card, read_tokenizer
-from danqing.weights.pretrained import (
-    first_line,
-    read_json,
-    read_module,
-    replacing_folder,
-    write_json,
-    write_module,
-)
+from danqing.weights.components import read_tokenizer
+from danqing.weights.diffusers_folder import read_card
+from danqing.weights.pretrained import read_json, read_module, replacing_folder, write_json, write_module
 from danqing.weights.shipped import shipped_part
+from danqing.weights.tensor_files import first_line
 
 _BLANK = -1  # a token that is not painted yet
 _STEM = "model"

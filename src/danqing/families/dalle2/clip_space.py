@@ -158,4 +158,7 @@ def text_diff(picture: Tensor, text: Tensor, before: Tensor, amount: float) -> T
 
 def fingerprint(folder: Path) -> str:
     """The SHA-256 of the weights in a folder, by which a painter knows its CLIP."""
-    return hashlib.sha256(find_weights(folder).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in find_weights(folder):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -21,7 +21,6 @@ from danqing.nets.unclip import TextProjection
 from danqing.weights.diffusers_folder import check_channels, read_card
 from danqing.weights.pretrained import (
     Config,
-    first_line,
     read_json,
     read_module,
     replacing_folder,
@@ -29,6 +28,7 @@ from danqing.weights.pretrained import (
     write_module,
 )
 from danqing.weights.shipped import shipped_part
+from danqing.weights.tensor_files import first_line
 
 OURS = "danqing.json"
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from danqing.conditioning.names import NO_NAMES, Names
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights
-from danqing.weights.diffusers_folder import attention_key, check_channels, read_card
+from danqing.weights.components import attention_key
+from danqing.weights.diffusers_folder import check_channels, read_card
 from danqing.weights.pretrained import (
     Config,
     read_json,

@@ -22,7 +22,6 @@ from danqing.nets.efficient_unet import EfficientUNet, current_key
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import (
     Config,
-    first_line,
     read_json,
     read_module,
     replacing_folder,
@@ -30,6 +29,7 @@ from danqing.weights.pretrained import (
     write_module,
 )
 from danqing.weights.shipped import shipped_part
+from danqing.weights.tensor_files import first_line
 from danqing.weights.text_towers import Tower
 
 _STEM = "model"

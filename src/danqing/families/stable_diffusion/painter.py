@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.embeddings import get_timestep_embedding
 from tokenizers import pre_tokenizers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from danqing.conditioning.text import TextEncoder
+from danqing.conditioning.text import TextEncoder, TextEncoderPair
 from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning, InputImages
 from danqing.core.registry import family
@@ -130,10 +131,12 @@ class Denoiser:
 
     unet: the network.
     label: a class that it gets for every picture; None for no class.
+    guidance: what it takes as an input, where it was distilled so; None for none.
     """
 
     unet: UNet2DConditionModel
     label: int | None = None
+    guidance: float | None = None
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
@@ -143,10 +146,25 @@ class Denoiser:
             t,
             encoder_hidden_states=as_input(self.unet, cond.tokens),
             encoder_attention_mask=cond.mask,
+            timestep_cond=None if self.guidance is None else self._guidance_embedding(x),
+            added_cond_kwargs=None if cond.sizes is None else self._added(cond),
             class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
             return_dict=False,
         )[0]
         return full(output)
+
+    def _added(self, cond: Conditioning) -> dict[str, Tensor]:
+        """What Stable Diffusion XL reads besides the tokens."""
+        assert cond.pooled is not None
+        assert cond.sizes is not None
+        return {"text_embeds": as_input(self.unet, cond.pooled), "time_ids": as_input(self.unet, cond.sizes)}
+
+    def _guidance_embedding(self, x: Tensor) -> Tensor:
+        """The guidance as waves [n d], as latent consistency models take it (arXiv 2310.04378)."""
+        assert self.guidance is not None
+        scale = torch.full((len(x),), 1000 * (self.guidance - 1), device=x.device)
+        width = int(self.unet.config.time_cond_proj_dim)
+        return as_input(self.unet, get_timestep_embedding(scale, width, downscale_freq_shift=1))
 
 
 def masked_picture(images: InputImages, codec: Codec) -> Tensor:
@@ -173,38 +191,57 @@ def painter_of(parts: Parts) -> DiffusionPainter:
     Raises:
         BadWeights: the scheduler config does not describe a known schedule or prediction.
     """
+    text: TextEncoder | TextEncoderPair = TextEncoder.of(parts.tokenizer, parts.text_encoder)
+    modules: dict[str, nn.Module] = {"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae}
+    if parts.text_encoder_2 is not None and parts.tokenizer_2 is not None:
+        second = (parts.tokenizer_2, parts.text_encoder_2)
+        text = TextEncoderPair.of((parts.tokenizer, parts.text_encoder), second)
+        modules["text_encoder_2"] = parts.text_encoder_2
+    is_distilled = parts.unet.config.time_cond_proj_dim is not None
+    is_xl = parts.unet.config.addition_embed_type == "text_time"
     return DiffusionPainter(
         card=parts.card,
-        text=TextEncoder.of(parts.tokenizer, parts.text_encoder),
+        text=text,
         network=Denoiser(parts.unet.eval()),
         prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(parts.scheduler),
         codec=KLCodec(parts.vae),
         enlarger=parts.upscaler,
         latent_rgb=parts.latent_rgb,
-        modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
+        modules=modules,
         concat=_concat_function(parts),
         adapters=parts.adapters,
+        network_at_guidance=partial(_at_guidance, parts.unet) if is_distilled else None,
+        knows_sizes=is_xl,
+        zero_negative=is_xl and parts.zero_negative,
     )
+
+
+def _at_guidance(unet: UNet2DConditionModel, guidance: float) -> Denoiser:
+    return Denoiser(unet, guidance=guidance)
 
 
 @family("stable_diffusion")
 def open_weights(place: Path) -> DiffusionPainter:
     """A painter from a diffusers folder of Stable Diffusion 1 or 2 or of our own, or from an original file.
 
+    Its weights are as they are stored, mapped from disk; `place` casts them.
+
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    return painter_of(read_single_file(place)) if place.is_file() else open_folder(place)
+    return painter_of(read_single_file(place, None)) if place.is_file() else open_folder(place, None)
 
 
-def open_folder(folder: Path) -> DiffusionPainter:
+def open_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> DiffusionPainter:
     """A painter from an ordinary diffusers folder of Stable Diffusion 1 or 2, or of our own.
 
+    dtype: of its weights; None is as they are stored.
+
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    parts = read_folder(folder)
+    parts = read_folder(folder, dtype)
     return painter_of(parts) if parts.low is None else x4_of(parts, parts.low)
 
 

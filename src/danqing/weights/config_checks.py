@@ -1,0 +1,103 @@
+"""What the values in a config may be, so that a damaged one is one line and never a crash or all memory.
+
+Only fields that make sizes or numbers are checked; what else a config holds is left to the library that
+builds the network. The bounds are far beyond every published model.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(gt=0, le=2**16)]
+Few = Annotated[int, Field(gt=0, le=64)]
+Layers = Annotated[int, Field(gt=0, le=256)]
+Words = Annotated[int, Field(gt=0, le=2**22)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Scale = Annotated[float, Field(gt=0, le=1e4)]
+Levels = Annotated[list[Count], Field(min_length=1, max_length=16)]
+Names = Annotated[list[str | None], Field(min_length=1, max_length=16)]
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def checked(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """The config as it is.
+
+        Raises:
+            ValidationError: naming the field and its value.
+        """
+        cls.model_validate(config)
+        return config
+
+
+class UNetFields(_Fields):
+    """Of a `UNet2DConditionModel`."""
+
+    sample_size: Count | list[Count] | None = None
+    in_channels: Few = 4
+    out_channels: Few = 4
+    down_block_types: Names | None = None
+    up_block_types: Names | None = None
+    block_out_channels: Levels = Field(default=[320])
+    layers_per_block: Few | Annotated[list[Few], Field(max_length=16)] = 2
+    cross_attention_dim: Count | list[Count] = 1280
+    attention_head_dim: Count | list[Count] = 8
+    norm_num_groups: Count | None = 32
+    transformer_layers_per_block: Few | list[Any] = 1
+    time_cond_proj_dim: Count | None = None
+    addition_time_embed_dim: Count | None = None
+    projection_class_embeddings_input_dim: Count | None = None
+
+
+class AutoencoderFields(_Fields):
+    """Of an `AutoencoderKL`."""
+
+    in_channels: Few = 3
+    out_channels: Few = 3
+    latent_channels: Few = 4
+    down_block_types: Names | None = None
+    up_block_types: Names | None = None
+    block_out_channels: Levels = Field(default=[64])
+    layers_per_block: Few = 1
+    norm_num_groups: Count = 32
+    sample_size: Count = 32
+    scaling_factor: Scale = 0.18215
+
+
+class TextFields(_Fields):
+    """Of a `CLIPTextModel`, with or without a projection."""
+
+    vocab_size: Words = 49408
+    hidden_size: Count = 512
+    intermediate_size: Count = 2048
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Count = 8
+    max_position_embeddings: Count = 77
+    projection_dim: Count = 512
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: Share = 1e-5
+
+
+class SchedulerFields(_Fields):
+    """Of a scheduler of diffusers; one that adds noise by betas."""
+
+    beta_schedule: str
+    num_train_timesteps: Annotated[int, Field(gt=0, le=100_000)] = 1000
+    beta_start: Share = 1e-4
+    beta_end: Share = 0.02
+    trained_betas: Annotated[list[Share], Field(min_length=1, max_length=100_000)] | None = None
+    prediction_type: str = "epsilon"
+    timestep_spacing: str = "leading"
+    steps_offset: Annotated[int, Field(ge=0, le=1000)] = 0
+    rescale_betas_zero_snr: bool = False
+    set_alpha_to_one: bool = True
+
+
+class TokenizerFields(_Fields):
+    """Of tokenizer_config.json."""
+
+    model_max_length: Annotated[int | float, Field(gt=0)] = 77

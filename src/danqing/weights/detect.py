@@ -1,0 +1,175 @@
+"""What a file of weights is, by the names and shapes in its header alone.
+
+Every kind of file that people have is a line of a table: how some of its tensors are called, what it is,
+which family it belongs to. The first line that fits names it. Nothing is read but the header, so a file of
+many gigabytes takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from danqing.weights.tensor_files import Header
+
+SD1, SD2, SDXL = "Stable Diffusion 1", "Stable Diffusion 2", "Stable Diffusion XL"
+SD3, FLUX = "Stable Diffusion 3", "FLUX.1"
+REFINER = "the refiner of Stable Diffusion XL"
+UNKNOWN = ""
+
+
+class FileKind(StrEnum):
+    """What a file of weights can be."""
+
+    CHECKPOINT = "a whole model"
+    NETWORK = "a denoising network alone"
+    LORA = "a LoRA"
+    WORD = "a learned word"
+    AUTOENCODER = "an autoencoder"
+    CONTROLNET = "a ControlNet"
+    T2I_ADAPTER = "a T2I-Adapter"
+    IP_ADAPTER = "an IP-Adapter"
+    UPSCALER = "an upscaler"
+    TEXT_ENCODER = "a text encoder"
+    OTHER = "tensors of another program"
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a file is.
+
+    family: the generation that it belongs to; empty where the file does not tell.
+    prediction: what its network predicts; empty where the file does not tell.
+    channels: that its network takes; 0 where it has none.
+    parts: what it holds of a whole model.
+    tensors: how many there are.
+    """
+
+    kind: FileKind
+    family: str
+    prediction: str = ""
+    channels: int = 0
+    parts: tuple[str, ...] = ()
+    tensors: int = 0
+
+    def __str__(self) -> str:
+        of = f" of {self.family}" if self.family else ""
+        return f"{self.kind}{of}"
+
+
+# A pattern of names, what such a file is, its family: None where widths tell it. The first that fits counts.
+_TABLE: tuple[tuple[str, FileKind, str | None], ...] = (
+    (r"^lora_\w+_(double|single)_blocks_|single_transformer_blocks\..*lora", FileKind.LORA, FLUX),
+    (r"^lora_unet_joint_blocks_|^transformer\..*add_k_proj.*lora", FileKind.LORA, SD3),
+    (r"transformer_blocks\.\d+\.(img|txt)_m(od|lp).*lora_", FileKind.LORA, "Qwen-Image"),
+    (
+        r"(^|[._])lora(_|\.|$)|\.lora_|\.hada_w|\.lokr_w|\.dora_scale$|\.oft_|\.(on_input|diff|diff_b)$",
+        FileKind.LORA,
+        None,
+    ),
+    (r"^(emb_params|string_to_param)|^(clip_l|clip_g)$", FileKind.WORD, None),
+    (r"(^|\.)joint_blocks\.", FileKind.NETWORK, SD3),
+    (r"(^|\.)(double_blocks|single_transformer_blocks)\.", FileKind.NETWORK, FLUX),
+    (r"(^|\.)(x_pad_token|cap_pad_token)$|(^|\.)all_x_embedder\.", FileKind.NETWORK, "Z-Image"),
+    (r"(^|\.)(noise_refiner|context_refiner)\.", FileKind.NETWORK, "Lumina"),
+    (r"(^|\.)transformer_blocks\.\d+\.(img|txt)_mod\.", FileKind.NETWORK, "Qwen-Image"),
+    (r"(^|\.)transformer_blocks\.\d+\.attn\.add_k_proj\.", FileKind.NETWORK, SD3),
+    (
+        r"(^|\.)y_embedder\.y_embedding$|(^|\.)t_block\.1\.|^adaln_single\..*|^caption_projection\.",
+        FileKind.NETWORK,
+        "PixArt",
+    ),
+    (
+        r"(^|\.)(encoder_hid_proj\.image_embeds|add_embedding\.image_norm|visual_transformer_blocks\.)",
+        FileKind.NETWORK,
+        "Kandinsky",
+    ),
+    (r"(^|\.)clip_txt(_pooled)?_mapper\.", FileKind.NETWORK, "Stable Cascade"),
+    (r"(^|\.)double_layers\.\d+\.attn\.w1q", FileKind.NETWORK, "AuraFlow"),
+    (r"(^|\.)(text_embedding_padding$|mlp_t5\.)", FileKind.NETWORK, "HunyuanDiT"),
+    (r"(^|\.)patch_embedding\.weight$", FileKind.NETWORK, "Wan"),
+    (
+        r"^control_model\.|^controlnet_|(^|\.)(input_hint_block|controlnet_cond_embedding)\.",
+        FileKind.CONTROLNET,
+        None,
+    ),
+    (r"^(image_proj|ip_adapter)\.", FileKind.IP_ADAPTER, None),
+    (r"^adapter\.(body|conv_in)\.|^body\.\d+\.(in_conv|block1)\.", FileKind.T2I_ADAPTER, UNKNOWN),
+    (r"^conditioner\.embedders\.1\.model\.", FileKind.CHECKPOINT, SDXL),
+    (r"^conditioner\.embedders\.0\.model\.", FileKind.CHECKPOINT, REFINER),
+    (r"^cond_stage_model\.model\.", FileKind.CHECKPOINT, SD2),
+    (r"^cond_stage_model\.transformer\.", FileKind.CHECKPOINT, SD1),
+    (r"^model\.diffusion_model\.", FileKind.CHECKPOINT, None),
+    (
+        r"^(RRDB_trunk|trunk|model\.1\.sub)\.|^body\.\d+\.rdb1\.|^layers\.0\.residual_group\.",
+        FileKind.UPSCALER,
+        UNKNOWN,
+    ),
+    (r"^(down|mid|up)_blocks?\.|^(input_blocks|middle_block|output_blocks)\.", FileKind.NETWORK, None),
+    (
+        r"^(first_stage_model\.|vae\.)?(encoder|decoder)\.(conv_in|conv_out|down|mid|up|layers)\b",
+        FileKind.AUTOENCODER,
+        None,
+    ),
+    (r"^encoder\.block\.0\.layer\.|^shared\.weight$", FileKind.TEXT_ENCODER, "T5"),
+    (
+        r"^(text_model|vision_model|visual|transformer\.resblocks|cond_stage_model)\.",
+        FileKind.TEXT_ENCODER,
+        "CLIP",
+    ),
+)
+_ROWS = tuple((re.compile(pattern), kind, family) for pattern, kind, family in _TABLE)
+
+_PARTS = {
+    "UNet": re.compile(r"^model\.diffusion_model\.|^(input|down)_blocks\."),
+    "autoencoder": re.compile(r"^first_stage_model\.|^decoder\."),
+    "text encoder": re.compile(r"^cond_stage_model\.|^conditioner\.embedders\.0\.|^text_model\."),
+    "second text encoder": re.compile(r"^conditioner\.embedders\.1\."),
+}
+_FIRST = re.compile(r"(^|\.)(input_blocks\.0\.0|conv_in)\.weight$")
+_WORDS = re.compile(  # of the layer that reads the words; its width tells the family
+    r"attn2[._](processor\.)?to_k(_lora)?\.(weight|(lora\.)?(lora_A|lora_down|down|hada_w1_b)\b.*)$"
+    r"|\d\.to_k_ip\.weight$"
+)
+_WORD_WIDTHS = {768: SD1, 1024: SD2, 1280: REFINER, 2048: SDXL}
+_LATENTS = {4: "Stable Diffusion 1, 2 or XL", 16: "Stable Diffusion 3 or FLUX.1"}
+
+
+def identify(header: Header) -> FileInfo:
+    """What the file is; `FileKind.OTHER` where nothing in the table fits."""
+    names = header.shapes
+    lone = bool(names) and all("." not in name and len(shape) in (1, 2) for name, shape in names.items())
+    last = (FileKind.WORD, None) if lone else (FileKind.OTHER, UNKNOWN)
+    fitting = ((kind, family) for pattern, kind, family in _ROWS if any(map(pattern.search, names)))
+    kind, family = next(fitting, last)
+    return FileInfo(
+        kind,
+        _family_by_width(header, kind) if family is None else family,
+        _prediction(header),
+        next((shape[1] for name, shape in names.items() if _FIRST.search(name) and len(shape) == 4), 0),
+        tuple(part for part, pattern in _PARTS.items() if any(pattern.search(name) for name in names)),
+        len(names),
+    )
+
+
+def _family_by_width(header: Header, kind: FileKind) -> str:
+    shapes = header.shapes
+    if kind is FileKind.WORD:
+        widths = {shape[-1] for shape in shapes.values() if shape}
+        return SDXL if "clip_g" in shapes else _WORD_WIDTHS.get(min(widths, default=0), UNKNOWN)
+    if kind is FileKind.AUTOENCODER:
+        latents = (shape for name, shape in shapes.items() if name.endswith("decoder.conv_in.weight"))
+        return next((_LATENTS.get(shape[1], UNKNOWN) for shape in latents if len(shape) == 4), UNKNOWN)
+    widths = {shape[1] for name, shape in shapes.items() if _WORDS.search(name) and len(shape) > 1}
+    if not widths and any(re.match(r"lora_te2_|text_encoder_2\.", name) for name in shapes):
+        return SDXL
+    return _WORD_WIDTHS.get(min(widths, default=0), UNKNOWN)
+
+
+def _prediction(header: Header) -> str:
+    """As `prediction_type` in diffusers; empty where the header does not tell."""
+    if any(name.startswith("edm_") for name in header.shapes):
+        return "edm"
+    stated = header.metadata.get("modelspec.prediction_type", "")
+    return "v_prediction" if "v_pred" in header.shapes or stated == "v" else stated
