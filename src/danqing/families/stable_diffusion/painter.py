@@ -10,21 +10,19 @@ NOTICE).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.models.embeddings import get_timestep_embedding
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from danqing.conditioning.text import TextEncoder, TextEncoderPair
 from danqing.core.card import Can, Card
-from danqing.core.painter import Conditioning, InputImages
+from danqing.core.painter import InputImages
 from danqing.core.registry import family
 from danqing.diffusion.codec import Codec, KLCodec
 from danqing.diffusion.painter import DiffusionPainter
@@ -32,8 +30,8 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.families.clip import TEXT
 from danqing.families.stable_diffusion import extra_channels
+from danqing.families.stable_diffusion.denoiser import Denoiser, at_guidance
 from danqing.families.stable_diffusion.x4 import NOISE_LEVEL, X4Painter
-from danqing.nets.placement import as_input, full
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 from danqing.weights.diffusers_folder import Parts, derived_card, read_folder
 from danqing.weights.diffusers_folder import save_folder as save_folder
@@ -125,48 +123,6 @@ UPSCALERS: dict[str, UpscalerConfig] = {
 }
 
 
-@dataclass(frozen=True)
-class Denoiser:
-    """The UNet as a `diffusion.guidance.Network`.
-
-    unet: the network.
-    label: a class that it gets for every picture; None for no class.
-    guidance: what it takes as an input, where it was distilled so; None for none.
-    """
-
-    unet: UNet2DConditionModel
-    label: int | None = None
-    guidance: float | None = None
-
-    def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
-        x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
-        output: Tensor = self.unet(
-            as_input(self.unet, x),
-            t,
-            encoder_hidden_states=as_input(self.unet, cond.tokens),
-            encoder_attention_mask=cond.mask,
-            timestep_cond=None if self.guidance is None else self._guidance_embedding(x),
-            added_cond_kwargs=None if cond.sizes is None else self._added(cond),
-            class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
-            return_dict=False,
-        )[0]
-        return full(output)
-
-    def _added(self, cond: Conditioning) -> dict[str, Tensor]:
-        """What Stable Diffusion XL reads besides the tokens."""
-        assert cond.pooled is not None
-        assert cond.sizes is not None
-        return {"text_embeds": as_input(self.unet, cond.pooled), "time_ids": as_input(self.unet, cond.sizes)}
-
-    def _guidance_embedding(self, x: Tensor) -> Tensor:
-        """The guidance as waves [n d], as latent consistency models take it (arXiv 2310.04378)."""
-        assert self.guidance is not None
-        scale = torch.full((len(x),), 1000 * (self.guidance - 1), device=x.device)
-        width = int(self.unet.config.time_cond_proj_dim)
-        return as_input(self.unet, get_timestep_embedding(scale, width, downscale_freq_shift=1))
-
-
 def masked_picture(images: InputImages, codec: Codec) -> Tensor:
     """The further channels of Stable Diffusion's inpainting networks [1 1+c h w].
 
@@ -211,14 +167,10 @@ def painter_of(parts: Parts) -> DiffusionPainter:
         modules=modules,
         concat=_concat_function(parts),
         adapters=parts.adapters,
-        network_at_guidance=partial(_at_guidance, parts.unet) if is_distilled else None,
+        network_at_guidance=partial(at_guidance, parts.unet) if is_distilled else None,
         knows_sizes=is_xl,
         zero_negative=is_xl and parts.zero_negative,
     )
-
-
-def _at_guidance(unet: UNet2DConditionModel, guidance: float) -> Denoiser:
-    return Denoiser(unet, guidance=guidance)
 
 
 @family("stable_diffusion")
