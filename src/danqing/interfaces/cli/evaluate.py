@@ -78,10 +78,6 @@ def evaluate(
 
     danqing evaluate --data my-stickers --all
     """
-    from danqing.data.dataset import read_imagefolder
-    from danqing.evaluation.evaluate import EvaluationOptions
-    from danqing.evaluation.opening import open_evaluator
-
     session = context.obj
     several = list(shipped()) if everything else split_commas(model)
     if not several:
@@ -95,6 +91,10 @@ def evaluate(
     if sheet is not None:
         check_place(sheet)
         check_free(sheet, overwrite=overwrite)
+    from danqing.data.dataset import read_imagefolder
+    from danqing.evaluation.evaluate import EvaluationOptions
+    from danqing.evaluation.opening import open_evaluator
+
     numbers["chinese"] = min(numbers["chinese"], numbers["train_pairs"])
     options = EvaluationOptions(**numbers, fast=fast)
     real = read_imagefolder(data)
