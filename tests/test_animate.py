@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from danqing.apps._camera import Move, warped
 from danqing.apps._frame_folder import FrameFolder
@@ -306,17 +306,26 @@ def tiny(tmp_path_factory) -> Path:
     return folder
 
 
+def shown_frames(name: str) -> list[bytes]:
+    with Image.open(name) as film:
+        return [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(film)]
+
+
 def test_the_command_and_the_settings_that_make_it_again(tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     asked = ["a cat", "--model", str(tiny), "--frames", "2", "--steps", "4", "--strength", "0.5"]
     assert cli.run(["animate", *asked, "--zoom", "0: (1.1)", "--angle=-5", "--out", "film.gif"]) == 0
     assert capfd.readouterr().out == "film.gif\n"
-    first = Path("film.gif").read_bytes()
+    first = shown_frames("film.gif")
     saved = json.loads(Path("film_settings.txt").read_text())
     assert saved["text_prompts"] == {"0": ["a cat:1"]}
     assert (saved["zoom"], saved["angle"], saved["max_frames"]) == ("0: (1.1)", "-5", 2)
     assert cli.run(["animate", "--settings", "film_settings.txt", "--out", "again.gif"]) == 0
-    assert Path("again.gif").read_bytes() == first
+    assert shown_frames("again.gif") == first
+    assert cli.run(["show", "again.gif"]) == 0
+    line = capfd.readouterr().out.splitlines()[-1]
+    assert line.startswith("danqing animate")
+    assert "--zoom '0: (1.1)'" in line
     assert json.loads(Path("again_settings.txt").read_text()) == saved
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from danqing.apps._inputs import with_switches as with_switches
     from danqing.apps._lineage import sheet as sheet
     from danqing.apps._names import summaries as summaries
+    from danqing.apps._other_programs import OtherSettings as OtherSettings
+    from danqing.apps._other_programs import read_other_settings as read_other_settings
     from danqing.apps._parse import validate as validate
     from danqing.apps._registry import App as App
     from danqing.apps._registry import apps_table as apps_table
@@ -43,6 +45,7 @@ _PLACES = {
     "Hit": "_search",
     "Named": "_classify",
     "NamedSession": "_session",
+    "OtherSettings": "_other_programs",
     "PictureFiles": "_inputs",
     "ResolvedInputs": "_inputs",
     "Session": "_session",
@@ -55,6 +58,7 @@ _PLACES = {
     "keeping": "_animate",
     "names": "_registry",
     "pictures_in": "_image_files",
+    "read_other_settings": "_other_programs",
     "save_film": "_video",
     "settings_text": "_disco_settings_file",
     "sheet": "_lineage",

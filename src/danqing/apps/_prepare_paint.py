@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from danqing.apps._name_checks import check_adapters, check_sampler
 from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
+from danqing.apps._settings_of import with_settings_of
 from danqing.conditioning.parameters import Parameters, image_strength, literal
 from danqing.conditioning.prompt import is_chinese
 from danqing.core.brief import Brief, ResolvedBrief
@@ -35,7 +36,8 @@ def prepare_paint(
     Raises:
         BadBrief: it cannot be painted as asked. BadPicture: a picture cannot be read.
     """
-    fields, parameters = split_prompt(_without_brief(values))
+    values, notes = with_settings_of(_without_brief(values), session, image_lookup)
+    fields, parameters = split_prompt(values)
     if "ar" in fields:
         parameters = replace(parameters, ar=str(fields["ar"]))
     fields = _with_image(fields, parameters, image_lookup)
@@ -44,7 +46,8 @@ def prepare_paint(
     inputs = validate(inputs_type, fields_for(parameters, fields, session), image_lookup)
     if not inputs.prompt.strip() and inputs.image is None:
         raise BadBrief("prompt is empty: say what to paint, such as 'a red apple, 3d style'")
-    inputs.noted(*(note for ref in inputs.image_refs() for note in ref.source.notes))
+    pictures = (ref for ref in inputs.image_refs() if ref is not inputs.settings_of)
+    inputs.noted(*notes, *(note for ref in pictures for note in ref.source.notes))
     inputs.check_pictures()
     card = session.open_card(inputs.model)
     inputs.check(card)

@@ -15,8 +15,8 @@ from danqing.core.errors import BadBrief, DanqingError
 from danqing.core.files import add_file, replacing
 from danqing.core.picture import Picture
 
-Write = Callable[[Iterable[Image.Image], Path, float], None]
-"""(frames of one size, file, frames a second): writes the file."""
+Write = Callable[[Iterable[Image.Image], Path, float, Picture], None]
+"""(frames of one size, file, frames a second, first frame with the metadata of the film): writes the file."""
 
 
 def film_writer(path: Path) -> Write | None:
@@ -50,11 +50,12 @@ def save_film(frames: Iterable[Picture], path: Path, fps: float, *, overwrite: b
     """
     write = film_writer(path)
     assert write is not None, "a folder of frames is a FrameFolder"
-    images = (picture.image for picture in frames)
+    first, *others = frames
+    images = (picture.image for picture in (first, *others))
     if not overwrite:
-        return add_file(path, lambda draft: write(images, draft, fps))
+        return add_file(path, lambda draft: write(images, draft, fps, first))
     with replacing(path) as draft:
-        write(images, draft, fps)
+        write(images, draft, fps, first)
     return path
 
 
@@ -72,22 +73,25 @@ def find_ffmpeg() -> str:
     return program
 
 
-def _write_gif(frames: Iterable[Image.Image], path: Path, fps: float) -> None:
+def _write_gif(frames: Iterable[Image.Image], path: Path, fps: float, film: Picture) -> None:
     first, *others = (_on_white(frame) for frame in frames)
-    first.save(path, "GIF", save_all=True, append_images=others, duration=1000 / fps, loop=0)
+    duration, comment = 1000 / fps, film.comment()
+    first.save(path, "GIF", save_all=True, append_images=others, duration=duration, loop=0, comment=comment)
 
 
-def _write_webp(frames: Iterable[Image.Image], path: Path, fps: float) -> None:
+def _write_webp(frames: Iterable[Image.Image], path: Path, fps: float, film: Picture) -> None:
     first, *others = frames
-    first.save(path, "WEBP", save_all=True, append_images=others, duration=round(1000 / fps), quality=90)
+    duration, exif = round(1000 / fps), film.exif()
+    first.save(path, "WEBP", save_all=True, append_images=others, duration=duration, quality=90, exif=exif)
 
 
-def _write_mp4(frames: Iterable[Image.Image], path: Path, fps: float) -> None:
+def _write_mp4(frames: Iterable[Image.Image], path: Path, fps: float, film: Picture) -> None:
     first, *others = frames
     width, height = first.size
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
     even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # as players want it
-    made = ["-vf", even, "-pix_fmt", "yuv420p", "-f", "mp4", str(path)]
+    comment = f"comment={film.comment().decode()}"
+    made = ["-metadata", comment, "-vf", even, "-pix_fmt", "yuv420p", "-f", "mp4", str(path)]
     done = subprocess.run(
         [find_ffmpeg(), "-y", "-loglevel", "error", *source, *made],
         input=b"".join(_on_white(frame).tobytes() for frame in (first, *others)),

@@ -34,6 +34,10 @@ class Paint(ResolvedInputs, GridInputs):
     style_image: ImageRef | None = Field(
         default=None, description="a picture whose style is wanted, as --sref in a prompt"
     )
+    settings_of: ImageRef | None = Field(
+        default=None,
+        description="take the settings of a picture, also of A1111, ComfyUI and others, or a .txt of A1111",
+    )
     strict: bool = Field(
         default=False,
         description="stop where the prompt is about something that the model has not learned",
@@ -70,6 +74,7 @@ class Paint(ResolvedInputs, GridInputs):
         'danqing paint "a red apple, 3d style"',
         'danqing paint "一只兔子，剪纸风格" --count 4 --seed 7 --background transparent',
         'danqing paint "a sailboat, flat style" --ar 3:2 --no "people, text" --out sailboat.webp',
+        "danqing paint --from a1111.png --seed 8",
         'danqing paint "a (red:1.3) fox in {snow|rain} --ar 3:2 --chaos 20 --no people" --count 4',
     ),
     prepare=lambda *args: prepare_paint(Paint, *args),

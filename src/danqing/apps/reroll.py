@@ -11,7 +11,6 @@ from danqing.apps._inputs import ResolvedInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.brief import random_seed
-from danqing.core.errors import BadPicture
 from danqing.core.field_groups import Seed
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.picture import Picture
@@ -33,13 +32,11 @@ class Reroll(ResolvedInputs):
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Reroll:
     """The inputs, with the brief of the picture and a new seed."""
     from danqing.apps._parse import validate
+    from danqing.apps._settings_of import settings_of
 
     inputs = validate(Reroll, values, image_lookup)
-    brief = inputs.image.source.brief
-    if brief is None:
-        raise BadPicture(
-            f"{inputs.image.name!r} does not say how it was painted: use a file as danqing saved it"
-        )
+    brief, notes = settings_of(inputs.image, session)
+    inputs.noted(*notes)
     if brief.image is not None or brief.strength is not None:
         inputs.noted("it was made from a picture: only its words are painted again")
     session.card(brief.model)  # an unknown model is refused now

@@ -27,6 +27,7 @@ _BYTES_MAX = 512 * 2**20  # of a picture that comes through a pipe, which may ne
 
 _EXIF, _USER_COMMENT, _MAKER_NOTE = 0x8769, 0x9286, 0x927C
 _UNICODE, _OURS = b"UNICODE\0", b"danqing\0"
+_COMMENT = b"danqing: "  # in front of our metadata in the comment of a film
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -81,15 +82,29 @@ class Picture:
         self.image.save(buffer, "PNG")
         return buffer.getvalue()
 
+    def exif(self) -> Image.Exif:
+        """The metadata as EXIF: A1111's text as the user comment, ours as the maker note."""
+        exif = Image.Exif()
+        comment, ours = write_a1111(self.brief, self.info), write_json(self.brief, self.info)
+        exif[_EXIF] = {
+            _USER_COMMENT: _UNICODE + comment.encode("utf-16-be"),  # as A1111 does
+            _MAKER_NOTE: _OURS + ours.encode(),
+        }
+        return exif
+
+    def comment(self) -> bytes:
+        """The metadata as the comment of a film."""
+        return _COMMENT + write_json(self.brief, self.info).encode()
+
     @classmethod
     def open(cls, path: str | Path) -> Picture:
-        """Read a picture that danqing saved. Nothing in the file is executed or trusted.
+        """Read a picture, or the first frame of a film, that danqing saved. Nothing in the file is trusted.
 
         Raises:
-            BadPicture: missing, not PNG, JPEG or WebP, damaged, above 100 megapixels, or without a brief.
+            BadPicture: missing, not PNG, JPEG, WebP or GIF, damaged, above 100 megapixels, or no brief.
         """
         path = Path(path)
-        image, text, *_ = decoded(path, FORMATS)
+        image, text, *_ = decoded(path, (*FORMATS, "GIF"))
         if text is None:
             raise BadPicture(
                 f"{str(path)!r} holds no danqing brief, or a program stripped it: use the original file"
@@ -125,12 +140,12 @@ def _write_png(picture: Picture, place: Path | BinaryIO) -> None:
 
 
 def _write_webp(picture: Picture, place: Path | BinaryIO) -> None:
-    picture.image.save(place, "WEBP", lossless=True, exact=True, exif=_exif(picture))
+    picture.image.save(place, "WEBP", lossless=True, exact=True, exif=picture.exif())
 
 
 def _write_jpeg(picture: Picture, place: Path | BinaryIO) -> None:
     try:
-        picture.image.convert("RGB").save(place, "JPEG", quality=95, subsampling=0, exif=_exif(picture))
+        picture.image.convert("RGB").save(place, "JPEG", quality=95, subsampling=0, exif=picture.exif())
     except ValueError:  # a JPEG's EXIF ends at 64 KiB
         raise BadPicture("cannot save .jpg: the prompt is too long for a JPEG; use .png") from None
 
@@ -141,16 +156,6 @@ _WRITERS: dict[str, Writer] = {
     ".jpg": _write_jpeg,
     ".jpeg": _write_jpeg,
 }
-
-
-def _exif(picture: Picture) -> Image.Exif:
-    exif = Image.Exif()
-    comment, ours = write_a1111(picture.brief, picture.info), write_json(picture.brief, picture.info)
-    exif[_EXIF] = {
-        _USER_COMMENT: _UNICODE + comment.encode("utf-16-be"),  # as A1111 does
-        _MAKER_NOTE: _OURS + ours.encode(),
-    }
-    return exif
 
 
 class Decoded(NamedTuple):
@@ -222,5 +227,8 @@ def _stream(path: Path) -> Path | io.BytesIO:
 def _own_text(image: Image.Image) -> str | None:
     if isinstance(image, PngImageFile):
         return image.text.get(DANQING)
+    if image.format == "GIF":
+        comment = image.info.get("comment", b"")
+        return comment.removeprefix(_COMMENT).decode() if comment.startswith(_COMMENT) else None
     note = image.getexif().get_ifd(_EXIF).get(_MAKER_NOTE, b"")
     return note.removeprefix(_OURS).decode() if isinstance(note, bytes) and note.startswith(_OURS) else None

@@ -61,6 +61,8 @@ def read_arguments(app: App[Any, Any], words: Sequence[str]) -> Arguments:
 def check_complete(app: App[Any, Any], values: Mapping[str, Any]) -> None:
     """Raises BadBrief: a positional field that must be given is missing."""
     for name in app.inputs.positional:
+        if name == "prompt" and values.get("settings_of"):
+            continue  # it comes with them
         if app.inputs.model_fields[name].is_required() and name not in values:
             more = "..." if name in WORDS or is_list(app.inputs, name) else ""
             raise BadBrief(f"Missing argument '{name.upper()}{more}' (see danqing {app.name} --help)")

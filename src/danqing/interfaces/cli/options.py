@@ -24,6 +24,7 @@ FLAGS = {
     "negative_prompt": "--no",
     "adapters": "--adapter",
     "kind": "--class",
+    "settings_of": "--from",
 }  # every other field is --field
 SHORT = {"count": "-n"}
 SHARED = (  # the fields of a brief that are options, in the order of the help page

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from danqing.apps import find_app, names, with_switches
-from danqing.core.errors import BadBrief
-from danqing.core.picture import Picture
+from danqing.core.errors import BadBrief, BadPicture
+from danqing.core.picture import FORMATS, Picture, decoded
+from danqing.core.sources import read_source
 from danqing.interfaces.cli.options import app_line, command_line
+
+if TYPE_CHECKING:
+    from danqing.apps import OtherSettings
 
 
 def show(
-    picture: Annotated[str, typer.Argument(help="A picture that danqing painted.", show_default=False)],
+    picture: Annotated[
+        str, typer.Argument(help="A picture or film, also of A1111 and others.", show_default=False)
+    ],
 ) -> None:
     """Show how a picture was made, and the command that repaints it.
 
@@ -23,12 +32,53 @@ def show(
     from rich.table import Table
     from rich.text import Text
 
-    opened = Picture.open(picture)
+    other = _other_settings(Path(picture))
+    if other is None:
+        opened = Picture.open(picture)
+        rows, command = _rows(opened), _command(opened)
+        if (changed := _changed_source(opened)) is not None:
+            print(f"danqing: {_printable(changed)}", file=sys.stderr)
+    else:
+        rows, command = _other_rows(other), f"danqing paint --from {shlex.quote(picture)}"
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for label, value in _rows(opened).items():
+    for label, value in rows.items():
         table.add_row(Text(label, style="bold"), Text(_printable(value)))
     Console(highlight=False).print(table)
-    print(f"\n{_printable(_command(opened))}")
+    print(f"\n{_printable(command)}")
+
+
+def _other_settings(path: Path) -> OtherSettings | None:
+    """What another program says of a picture that we did not paint.
+
+    Raises:
+        BadPicture: the picture cannot be read.
+    """
+    from danqing.apps import read_other_settings
+
+    if decoded(path, (*FORMATS, "GIF")).text is not None:
+        return None
+    return read_other_settings(path)
+
+
+def _other_rows(other: OtherSettings) -> dict[str, str]:
+    size = "" if other.size is None else "x".join(map(str, other.size))
+    facts = {**other.fields, "size": size, "model": other.model, "painted by": other.program}
+    rows = {**facts, "not kept": ", ".join(other.unread)}
+    return {label.replace("_", " "): str(value) for label, value in rows.items() if value not in (None, "")}
+
+
+def _changed_source(picture: Picture) -> str | None:
+    """That the picture which this one was made from has changed; None if it has not, or is not there."""
+    name, parent = picture.brief.image, picture.info.parent
+    if not name or parent is None or not Path(name).is_file():
+        return None
+    try:
+        same = read_source(name).id == parent
+    except BadPicture:
+        return None
+    if same:
+        return None
+    return f"{name!r} has changed since: the command below paints another picture"
 
 
 def _command(picture: Picture) -> str:
