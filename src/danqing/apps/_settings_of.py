@@ -34,24 +34,24 @@ def with_settings_of(
     Raises:
         BadBrief: the picture does not say how it was painted. BadPicture: it cannot be read.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    place = given.pop("settings_of", None)
-    prompt = given.get("prompt")
+    chosen = {name: value for name, value in values.items() if value is not None}
+    place = chosen.pop("settings_of", None)
+    prompt = chosen.get("prompt")
     if place is None and isinstance(prompt, str) and is_a1111_text(prompt):
         settings = read_a1111_text(prompt)
-        return (given, []) if settings is None else _merged(settings, {**given, "prompt": ""}, session)
+        return (chosen, []) if settings is None else _merged(settings, {**chosen, "prompt": ""}, session)
     if place is None:
-        return given, []
+        return chosen, []
     ref = place if isinstance(place, ImageRef) else image_lookup(place)
     if ref.path is not None and ref.path.suffix.casefold() == ".txt":
-        return _merged(_read_text(ref.path), given, session)
+        return _merged(_read_text(ref.path), chosen, session)
     brief = ref.source.brief
     if brief is not None:
-        return {**_own(brief), **_not_empty(given), "settings_of": ref}, []
+        return {**_own(brief), **_not_empty(chosen), "settings_of": ref}, []
     other = None if ref.path is None else read_other_settings(ref.path)
     if other is None:
         raise BadPicture(f"{ref.name!r} does not say how it was painted: use a file as its program saved it")
-    return _merged(other, {**given, "settings_of": ref}, session)
+    return _merged(other, {**chosen, "settings_of": ref}, session)
 
 
 def settings_of(ref: ImageRef, session: Session) -> tuple[ResolvedBrief, list[str]]:
@@ -77,17 +77,17 @@ def _own(brief: Brief) -> dict[str, Any]:
 
 
 def _merged(
-    settings: OtherSettings, given: Mapping[str, Any], session: Session
+    settings: OtherSettings, chosen: Mapping[str, Any], session: Session
 ) -> tuple[dict[str, Any], list[str]]:
-    """What was given before what the other program says, for the model that was given."""
-    card = session.open_card(str(given.get("model", MODEL)))
+    """What was chosen before what the other program says, for the model that was chosen."""
+    card = session.open_card(str(chosen.get("model", MODEL)))
     fields, notes = settings.for_card(card)
     fields["prompt"] = literal(str(fields["prompt"]))
-    return {**fields, **_not_empty(given)}, notes
+    return {**fields, **_not_empty(chosen)}, notes
 
 
-def _not_empty(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != "prompt" or str(value).strip()}
+def _not_empty(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in chosen.items() if name != "prompt" or str(value).strip()}
 
 
 def _read_text(path: Path) -> OtherSettings:
