@@ -81,9 +81,11 @@ class Learn(ModelChoice, AppInputs):
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Learn:
     """The inputs, with files that are no pictures refused before the model is opened."""
+    from danqing.apps._image_files import pictures_in
     from danqing.apps._parse import validate
 
     inputs = validate(Learn, values, image_lookup)
+    pictures_in(inputs.images)  # folders without any are refused
     for ref in inputs.images:
         if ref.path is None or not ref.path.is_dir():
             inputs.noted(*ref.source.notes)

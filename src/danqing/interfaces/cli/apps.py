@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from danqing.apps import App, Session, find_app
-from danqing.core.errors import BadBrief, BadPicture, DanqingError
+from danqing.core.errors import BadBrief, BadPicture, DanqingError, NotFinite
 from danqing.interfaces.cli.batch import Request, check_out, read_requests
 from danqing.interfaces.cli.config import read_config
 from danqing.interfaces.cli.defaults import with_defaults
@@ -66,21 +66,23 @@ class Run:
     def several(self, requests: Sequence[Request]) -> None:
         """Carry out requests one after another, once all of them are known to be right.
 
-        A picture that cannot be read is reported and left out, and so is one that fails.
+        A picture that cannot be read is reported and left out, and so is one whose numbers break down.
 
         Raises:
             BadBrief: one of them is wrong; nothing is done. DanqingError: some failed, all others are done.
         """
         readable = [request for request in requests if self._is_readable(request)]
-        failed = len(requests) - len(readable)
+        done = 0
         for request in readable:
             try:
                 self.one(request)
-            except DanqingError as error:
+                done += 1
+            except (BadBrief, BadPicture, NotFinite) as error:  # of this one alone
                 self.report.failure(request.error(error))
-                failed += 1
-        if failed:
-            raise DanqingError(f"{failed} of {len(requests)} failed, {len(requests) - failed} are done")
+            except DanqingError as error:  # a disk or a model: the next one would fail likewise
+                raise DanqingError(f"{request.error(error)} ({done} of {len(requests)} are done)") from None
+        if done < len(requests):
+            raise DanqingError(f"{len(requests) - done} of {len(requests)} failed, {done} are done")
 
     def _is_readable(self, request: Request) -> bool:
         """Whether the pictures of a request can be read."""

@@ -60,7 +60,7 @@ def read_config() -> dict[str, str]:
     path = config_path()
     try:
         text = path.read_text("utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # under sudo the home is another's
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def scenes(
     from danqing.core.errors import BadBrief
     from danqing.data.scenes import SceneOptions, compose
 
-    if folder.resolve() == stickers.resolve():
+    if os.path.realpath(folder) == os.path.realpath(stickers):
         raise BadBrief(f"{str(folder)!r} is the data set itself: give another folder for the larger one")
     with counting("reading", "composing", quiet=report.quiet) as progress:
         count = compose(stickers, folder, SceneOptions(colours, counts, places), progress)

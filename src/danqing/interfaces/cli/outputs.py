@@ -216,6 +216,7 @@ class Adapter(Output):
         out, start = extra["out"], perf_counter()
         if out is not None:
             session.new_adapters = Path(out)
+        check_writable(session.new_adapters / f"{inputs.name}.safetensors")
         with report.working(inputs.model, f"learning <{inputs.name}>") as progress:
             path = session.run(app, inputs, progress)
         facts = {"name": inputs.name, "model": inputs.model, "seconds": round(perf_counter() - start, 3)}

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from danqing.core.progress import Progress, ProgressCallback
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 
 LINE_SECONDS = 10  # between two lines about progress where there is no terminal
 
@@ -81,6 +81,9 @@ def counting(before: str, doing: str = "", *, quiet: bool = False) -> Iterator[P
     before: shown until the first step. doing: shown from then on; empty for the messages of the work.
     """
     console = Console(stderr=True, quiet=quiet)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield no_progress if quiet else _Lines(doing or before)
+        return
     with Bar(console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(before, total=None)
         yield lambda progress: bar.update(
