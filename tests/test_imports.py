@@ -91,7 +91,7 @@ def python(code: str) -> str:
     """What `code` prints in a fresh interpreter."""
     command = [sys.executable, "-c", code]
     environment = {"PYTHONPATH": str(ROOT.parent), "HF_HUB_OFFLINE": "1", "PATH": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
