@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.config import SETTINGS, config_path
 from danqing.interfaces.cli.habits import COMMANDS, GLOBAL, IGNORED, OPTIONS, rewrite
 from danqing.weights.shipped import shipped
+from tests.test_cli import TOY, python
 from tests.toy import CARD, open_painter, write_card
 
 
@@ -160,6 +162,48 @@ def test_settings_are_below_what_a_command_says(ask: Ask) -> None:
     assert Picture.open(ask("paint", "a cat").out.strip()).brief.style is None
     assert config_path().read_text() == 'model = "toy"\n'
     assert ask("config", "path").out == f"{config_path()}\n"
+
+
+def test_the_folder_and_the_format_of_the_settings(ask: Ask) -> None:
+    ask("config", "set", "folder", "my pictures")
+    ask("config", "set", "format", "jpg")
+    assert ask("paint", "a cat", "--model", "toy", "--seed", "1").out == "my pictures/a-cat-1.jpg\n"
+    clear = ask("paint", "a cat", "--model", "toy", "--seed", "2", "--background", "transparent")
+    assert clear.out == "my pictures/a-cat-2.png\n"
+    assert ask("paint", "a cat", "--model", "toy", "--out", "b.png").out == "b.png\n"
+
+
+def test_what_was_made_is_opened(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", lambda place: opened.append(place) or 0)
+    assert ask("paint", "a cat", "--model", "toy", "--seed", "1", "--count", "2", "--open").code == 0
+    assert opened == [str(Path("paintings/a-cat-1-grid.png").resolve())]
+    monkeypatch.setattr("typer.launch", lambda _: 1)
+    assert "--open finds no viewer" in ask("paint", "a cat", "--model", "toy", "--open").err
+
+
+def test_a_preview_needs_a_terminal(ask: Ask) -> None:
+    answer = ask("paint", "a cat", "--model", "toy", "--preview")
+    assert answer.code == 0
+    assert "--preview shows nothing here" in answer.err
+
+
+def test_a_preview_in_half_blocks(tmp_path: Path) -> None:
+    """On a terminal without graphics each line shows two rows of pixels; the paths stay in the pipe."""
+    write_card(tmp_path / "toy")
+    leader, follower = pty.openpty()
+    code = TOY.replace("import danqing.families", "import danqing.families, os; os.environ['COLUMNS'] = '40'")
+    argv = ["paint", "a", "--model", "toy", "--seed", "1", "--preview", "--quiet"]
+    done = subprocess.run(
+        [*python(code, TERM="xterm-256color", COLORTERM="truecolor"), *argv],
+        stdout=subprocess.PIPE, stderr=follower, cwd=tmp_path, timeout=120, check=False,
+    )  # fmt: skip
+    os.close(follower)
+    shown = os.read(leader, 1 << 20).decode()
+    os.close(leader)
+    assert (done.returncode, done.stdout) == (0, b"paintings/a-1.png\n")
+    assert "▀" in shown or "▄" in shown
+    assert "\x1b[38;2;" in shown
 
 
 def test_a_picture_goes_on_with_the_model_that_painted_it(ask: Ask) -> None:

@@ -12,11 +12,14 @@ from danqing.apps import App, Session, find_app
 from danqing.core.errors import BadBrief, BadPicture, DanqingError, NotFinite
 from danqing.interfaces.cli.batch import Request, check_out, read_requests
 from danqing.interfaces.cli.config import read_config
-from danqing.interfaces.cli.defaults import with_defaults
+from danqing.interfaces.cli.defaults import with_defaults, with_places
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
 from danqing.interfaces.cli.outputs import OUTPUTS, Output
 from danqing.interfaces.cli.report import SCRIPT_OPTIONS, Report
 from danqing.interfaces.cli.standard_input import StandardInput
+from danqing.interfaces.cli.viewing import OPTIONS, view
+
+WITH_PICTURES = ("pictures", "film", "lineage")  # kinds of results that can be shown
 
 
 def app_command(name: str) -> Callable[..., None]:
@@ -24,15 +27,18 @@ def app_command(name: str) -> Callable[..., None]:
     app = find_app(name)
     output = OUTPUTS[app.output]
 
-    @set_signature(CONTEXT, *app_parameters(app.inputs), *output.options, *SCRIPT_OPTIONS)
+    own = (*output.options, *(OPTIONS if app.output in WITH_PICTURES else ()))
+
+    @set_signature(CONTEXT, *app_parameters(app.inputs), *own, *SCRIPT_OPTIONS)
     def command(context: typer.Context, as_json: bool, quiet: bool, **options: Any) -> None:
         session = context.obj if isinstance(context.obj, Session) else Session()
         report = Report(as_json=as_json, quiet=quiet)
-        extra = {parameter.name: options.pop(parameter.name) for parameter in output.options}
+        extra = {parameter.name: options.pop(parameter.name) for parameter in own}
         standard_input = StandardInput()
         requests = read_requests(app, options, extra.get("from_file"), standard_input)
         check_out(extra.get("out"), requests)
-        run = Run(app, output, session, report, extra, standard_input, read_config())
+        config = read_config()
+        run = Run(app, output, session, report, with_places(app, extra, config), standard_input, config)
         if len(requests) == 1 and not requests[0].place:
             run.one(requests[0])
         else:
@@ -62,6 +68,9 @@ class Run:
         extra = {**self.extra, "out": request.out} if request.out is not None else self.extra
         self.report.start(inputs.notes)
         self.output.run(self.app, inputs, self.session, extra, self.report)
+        if extra.get("open_it") or extra.get("preview"):
+            for path in self.report.latest:
+                view(path, self.report, open_it=extra["open_it"], preview=extra["preview"])
 
     def several(self, requests: Sequence[Request]) -> None:
         """Carry out requests one after another, once all of them are known to be right.

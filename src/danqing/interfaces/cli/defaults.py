@@ -38,3 +38,11 @@ def _takes_style(app: App[Any, Any], values: Mapping[str, Any]) -> bool:
         return False
     _, parameters = split(str(values.get("prompt", "")))
     return not {"style", "style_image", "image"} & values.keys() and not (parameters.style or parameters.sref)
+
+
+def with_places(app: App[Any, Any], extra: Mapping[str, Any], config: Mapping[str, str]) -> dict[str, Any]:
+    """The options of a command's output with the folder and the format of the settings."""
+    places: dict[str, Any] = {"ending": f".{config.get('format', 'png')}"}
+    if "folder" in config and extra.get("out") is None and app.output in ("pictures", "lineage"):
+        places["out"] = f"{config['folder']}/"
+    return {**extra, **places}

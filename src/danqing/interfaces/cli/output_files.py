@@ -56,12 +56,13 @@ def output_files(
     *,
     transparent: bool = False,
     overwrite: bool = False,
+    ending: str = ".png",
 ) -> OutputFiles:
     """The files for pictures named after `words` and told apart by their marks, such as their seeds.
 
     out: None is `paintings/` here; a folder (it exists, ends with /, or has no ending) gets names of our own;
     a file is written as named, and with several pictures becomes their grid.
-    overwrite: see `check_free`.
+    overwrite: see `check_free`. ending: of names of our own; .png where it is JPEG and transparency is asked.
 
     Raises:
         BadBrief: the ending of `out` is not a picture's, or is JPEG where transparency is asked, or two marks
@@ -74,7 +75,8 @@ def output_files(
     if len(set(marks)) < len(marks):
         twice = next(mark for k, mark in enumerate(marks) if mark in marks[:k])
         raise BadBrief(f"{twice} is asked for twice, and would be one file: leave one out")
-    base = place / f"{slug(words)}.png" if folder else place
+    clear_jpeg = transparent and ending == ".jpg"
+    base = place / f"{slug(words)}{'.png' if clear_jpeg else ending}" if folder else place
     check_place(base, transparent=transparent)
     if not folder:
         replaced = base if check_free(base, overwrite=overwrite) else None

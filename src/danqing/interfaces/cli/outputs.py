@@ -83,6 +83,7 @@ class Pictures(Output):
             inputs.marks,
             transparent=inputs.transparent,
             overwrite=extra["overwrite"],
+            ending=extra["ending"],
         )
 
         def save(picture: Picture, number: int | None) -> None:

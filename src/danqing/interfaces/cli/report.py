@@ -37,9 +37,16 @@ class Report:
         self.as_json, self.quiet = as_json, quiet
         self._warnings: list[str] = []
         self._dropped: set[str] = set()
+        self._latest: Path | None = None
+
+    @property
+    def latest(self) -> list[Path]:
+        """The file that was finished last: the grid, where there is one; none if there is none."""
+        return [] if self._latest is None else [self._latest]
 
     def start(self, notes: Iterable[str]) -> None:
         """Begin a request, and print what the user should know before the work."""
+        self._latest = None
         self._warnings = list(notes)
         self._dropped = set()
         for line in self._warnings:
@@ -63,6 +70,7 @@ class Report:
 
     def result(self, path: Path, facts: Mapping[str, Any], warnings: Iterable[str] = ()) -> None:
         """A file that is finished: its path, or all that a program wants to know of it."""
+        self._latest = path
         if self.as_json:
             record = {"path": str(path), **facts, "warnings": [*self._warnings, *warnings]}
             print(json.dumps(record, ensure_ascii=False), flush=True)

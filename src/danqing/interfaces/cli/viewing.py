@@ -1,0 +1,53 @@
+"""Showing what was made: in the terminal (`--preview`), or with the system's viewer (`--open`)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+from PIL import Image
+from rich.console import Console
+
+from danqing.interfaces.cli.options import option
+from danqing.interfaces.cli.report import Report
+
+PREVIEW_ROWS = 24  # lines of a terminal
+OPTIONS = (
+    option("open_it", "--open", kind=bool, help="Open what was made with the system's viewer.", unset=""),
+    option("preview", "--preview", kind=bool, help="Show what was made in the terminal.", unset=""),
+)
+
+
+def view(path: Path, report: Report, *, open_it: bool, preview: bool) -> None:
+    """Show a finished file as asked; where that cannot be, say so."""
+    if preview:
+        with Image.open(path) as image:
+            if not show_in_terminal(image):
+                report.note("--preview shows nothing here: this is no terminal for pictures")
+    if open_it and typer.launch(str(path.resolve())) != 0:
+        report.note(f"--open finds no viewer here: the file is {path}")
+
+
+def show_in_terminal(image: Image.Image) -> bool:
+    """Show a picture on stdout or stderr, whichever is a terminal; whether one of them is.
+
+    By the graphics protocol of kitty or by sixels where the terminal knows them, as iTerm2 does, else by half
+    blocks.
+    """
+    consoles = [Console(), Console(stderr=True)]
+    console = next((each for each in consoles if each.is_terminal and not each.is_dumb_terminal), None)
+    if console is None:
+        return False
+    from textual_image import renderable  # asks the terminal what it knows when it is imported
+
+    asked = sys.__stdout__ is not None and sys.__stdout__.isatty() and not console.no_color
+    kind = renderable.Image if asked else renderable.HalfcellImage
+    console.print(kind(_on_white(image), width="auto", height=min(PREVIEW_ROWS, console.height)))
+    return True
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The picture as RGB; what is transparent becomes white, as on paper."""
+    clear = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
