@@ -41,8 +41,8 @@ def show_in_terminal(image: Image.Image) -> bool:
         return False
     from textual_image import renderable  # asks the terminal what it knows when it is imported
 
-    asked = sys.__stdout__ is not None and sys.__stdout__.isatty() and not console.no_color
-    kind = renderable.Image if asked else renderable.HalfcellImage
+    answers = sys.__stdout__ is not None and sys.__stdout__.isatty() and not console.no_color
+    kind = renderable.Image if answers else renderable.HalfcellImage
     console.print(kind(_on_white(image), width="auto", height=min(PREVIEW_ROWS, console.height)))
     return True
 
