@@ -1,0 +1,33 @@
+"""Woodblock printing: flat inks on paper, a key block of lines, blocks that do not meet exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from danqing.effects import _filters as f
+from danqing.effects._scene import Array, Scene
+
+
+def print_inks(scene: Scene, lab: Array, palette: Array, *, tint: float, slip: float) -> Array:
+    """A picture [h w 3] in Lab in the nearest inks of a palette, the first of which is the paper.
+
+    slip: how far the blocks miss the key block, in thousandths of the side.
+    """
+    colours = f.inks(lab, palette, soft=1.2, smooth=scene.px(2.2), tint=tint)
+    away = scene.fine(slip)
+    return f.displaced(colours, np.full(lab.shape[:2], away, np.float32), np.full(lab.shape[:2], -away, np.float32))
+
+
+def pressed(scene: Scene, colours: Array, paper: Array, key: int, *, loss: float) -> Array:
+    """Ink as a block leaves it: uneven, with the paper's tooth bare here and there. loss: how much, in [0, 1]."""
+    rough = f.grain(scene, key)
+    bare = f.step(rough + 0.4 * scene.noise(50, key + 5), 2.4 - 1.2 * loss, 0.7)
+    uneven = 1 + 0.05 * loss * scene.noise(40, key + 6) + 0.03 * loss * rough
+    return f.cover(np.clip(colours * uneven[..., None], 0, 1), paper, loss * bare)
+
+
+def key_block(scene: Scene, picture: Array, flow: f.Flow, width: float, faint: float) -> Array:
+    """The lines of the key block [h w] in [0, 1], cut with hard edges. width: thousandths of the side."""
+    tone = f.tone(scene, picture)
+    drawn = f.lines(tone, flow, scene.px(width), faint, 0.012)
+    return f.step(f.blur(drawn, scene.px(0.5)), 0.45, 0.5)

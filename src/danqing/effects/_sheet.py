@@ -1,0 +1,134 @@
+"""The sheet of a paper-cut: which parts of a picture are paper, so that it hangs together."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+from skimage.morphology import remove_small_objects
+
+from danqing.effects import _filters as f
+from danqing.effects._scene import Array, Whole
+
+Mask = NDArray[np.bool_]
+FRAME = 26  # thousandths of the side: the width of the frame
+
+
+def sheet_of(whole: Whole) -> Mask:
+    """Where the paper is [h w]: one connected piece for a picture without transparency."""
+    flow = f.flow_of(f.lightness(whole.picture), whole.px(5))
+    field = _darkness(whole, flow)
+    sheet = f.blur(field, whole.px(1.6)) > 0
+    sheet = _without_specks(sheet, whole.px(8))
+    held = whole.alpha > 0.5
+    edge = _frame(whole) if held.all() else held & ~_eroded(held, whole.fine(5))
+    sheet = (sheet & held) | edge
+    sheet &= ~_crescents(whole, sheet & ~edge, flow)
+    return bridged(_without_specks(sheet, whole.px(8)), max(2, round(whole.px(4)))) & held
+
+
+def _darkness(whole: Whole, flow: f.Flow) -> Array:
+    """Above 0 where the picture is dark beside its surroundings, or a line; below where light [h w]."""
+    fine = f.kuwahara(whole.picture, whole.px(3.5), flow)
+    low, middle, high = f.levels(whole)
+    tone, broad = (
+        np.clip((f.lightness(forms) - low) / (high - low), 0, 1) for forms in (fine, f.kuwahara(fine, whole.px(6), flow))
+    )
+    threshold = 0.4 * np.clip((middle - low) / (high - low), 0.3, 0.7) + 0.6 * f.blur(tone, whole.px(75))
+    drawn = np.maximum(f.lines(tone, flow, whole.px(2.0), 0.012, 0.02), f.lines(broad, flow, whole.px(3.2), 0.01, 0.02))
+    cut = f.lines(1 - tone, flow, whole.px(2.2), 0.014, 0.02)
+    return np.asarray((threshold - 0.01 - broad) / 0.25 + 1.3 * drawn - 1.5 * cut, np.float32)
+
+
+def _frame(whole: Whole) -> Mask:
+    """A border with a row of diamonds cut out of it [h w]."""
+    height, width = whole.alpha.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    to_side, to_end = np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)
+    thick, pitch = whole.fine(FRAME), whole.fine(30)
+    border = np.minimum(to_side, to_end) < thick
+    lengthwise = np.where(to_end < to_side, x - width / 2, y - height / 2)
+    along = abs((lengthwise / pitch) % 1 - 0.5) * pitch
+    across = abs(np.minimum(to_side, to_end) - thick / 2)
+    corner = np.maximum(to_side, to_end) < 1.4 * thick
+    diamonds = (along / 0.32 / pitch + across / (0.27 * thick) < 1) & ~corner
+    return np.asarray(border & ~diamonds, bool)
+
+
+def _crescents(whole: Whole, sheet: Mask, flow: f.Flow) -> Mask:
+    """Crescents (月牙纹) along the flow in the middle of large solid parts [h w]."""
+    inside = ndimage.distance_transform_edt(sheet)
+    size, pitch = whole.px(13), whole.px(46)
+    marks = np.zeros(sheet.shape, np.uint8)
+    generator = np.random.default_rng([whole.seed, 3])
+    for row, y in enumerate(np.arange(pitch / 2, sheet.shape[0], pitch * 0.87)):
+        for x in np.arange(pitch / 2 + (row % 2) * pitch / 2, sheet.shape[1], pitch):
+            jitter = generator.uniform(-0.12, 0.12, 2) * pitch
+            place = np.clip((y + jitter[0], x + jitter[1]), 0, np.array(sheet.shape) - 1).astype(int)
+            if inside[tuple(place)] > 1.9 * size:
+                _crescent(marks, place, np.arctan2(flow.y[tuple(place)], flow.x[tuple(place)]), size)
+    return marks > 127
+
+
+def _crescent(marks: NDArray[np.uint8], place: NDArray[np.int_], angle: float, size: float) -> None:
+    turn = np.linspace(0.12 * np.pi, 0.88 * np.pi, 16)
+    outer = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    inner = np.stack([np.cos(turn), 0.45 * np.sin(turn) + 0.18], axis=1)[::-1]
+    shape = (np.concatenate([outer, inner]) - (0, 0.6)) * size
+    turned = shape @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = np.round((turned + place[::-1]) * 16).astype(np.int32)
+    cv2.fillPoly(marks, [points], 255, cv2.LINE_AA, shift=4)
+
+
+def _eroded(mask: Mask, radius: float) -> Mask:
+    padded = np.pad(mask, 1)
+    return np.asarray(ndimage.distance_transform_edt(padded)[1:-1, 1:-1] > radius, bool)
+
+
+def _without_specks(sheet: Mask, size: float) -> Mask:
+    """No loose bit of paper and no hole below `size` pixels across."""
+    area = max(2, round(size * size))
+    paper = remove_small_objects(sheet, max_size=area)
+    return np.asarray(~remove_small_objects(~paper, max_size=area // 2), bool)
+
+
+def bridged(sheet: Mask, width: int) -> Mask:
+    """The sheet with its pieces joined by the shortest bridges: a minimum spanning tree of the pieces."""
+    pieces, count = ndimage.label(sheet)
+    if count < 2:
+        return sheet
+    gap, nearest = ndimage.distance_transform_edt(~sheet, return_indices=True)
+    owner = pieces[tuple(nearest)]
+    drawn = sheet.astype(np.uint8)
+    for start, end in _bridges(gap, nearest, owner, count):
+        cv2.line(drawn, start[::-1].tolist(), end[::-1].tolist(), 1, width)
+    return drawn > 0
+
+
+def _bridges(
+    gap: NDArray[np.float64], nearest: NDArray[np.int_], owner: NDArray[np.int_], count: int
+) -> list[tuple[NDArray[np.int_], NDArray[np.int_]]]:
+    """The two ends (y, x) of each bridge, where the cells of two pieces come closest."""
+    ways = []
+    for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1, :], np.s_[1:, :])):
+        apart = owner[here] != owner[there]
+        ends = [nearest[:, *side] for side in (here, there)]
+        ways.append(
+            np.concatenate(
+                [
+                    np.stack([(gap[here] + gap[there])[apart], owner[here][apart], owner[there][apart]]),
+                    *(end[:, apart] for end in ends),
+                ]
+            )
+        )
+    way = np.concatenate(ways, axis=1)
+    way = way[:, way[0].argsort(kind="stable")]
+    pairs = np.sort(way[1:3].astype(int), axis=0)
+    _, first = np.unique(pairs[0] * (count + 1) + pairs[1], return_index=True)
+    graph = sparse.csr_array((way[0, first] + 1e-3, tuple(pairs[:, first])), shape=(count + 1, count + 1))
+    tree = sparse.csgraph.minimum_spanning_tree(graph).tocoo()
+    chosen = set(zip(tree.row.tolist(), tree.col.tolist(), strict=True))
+    kept = [k for k in first if tuple(pairs[:, k].tolist()) in chosen]
+    return [(way[3:5, k].astype(int), way[5:7, k].astype(int)) for k in kept]
+

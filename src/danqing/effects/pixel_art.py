@@ -1,0 +1,54 @@
+"""Pixel art 像素: few cells, few colours chosen for the picture, ordered dithering between them.
+
+After Gerstner et al. 2012, with k-means for the palette and Bayer's matrix (1973) for the dither.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import cv2
+import numpy as np
+
+from danqing.effects import _filters as f
+from danqing.effects._regions import own_colours
+from danqing.effects._scene import Array, Scene, Whole
+
+PALETTE = ()
+INKS = True
+_BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.float32) / 16 - 15 / 32
+
+
+def pixel_art(scene: Scene) -> Array:
+    """Square cells in a small palette."""
+    cells = _cells(scene)
+    rows, columns = (
+        (np.arange(count) + start + 0.5) * size / full
+        for count, start, size, full in zip(
+            scene.picture.shape[:2], (scene.top, scene.left), cells.shape[:2], scene.size, strict=True
+        )
+    )
+    return cells[np.minimum(rows.astype(int), len(cells) - 1)][:, np.minimum(columns.astype(int), cells.shape[1] - 1)]
+
+
+def _cells(scene: Scene) -> Array:
+    """The picture as cells [rows columns 3]: about 128 in the square, at the middle strength."""
+    whole = scene.whole
+    side = 128 * 2 ** (1 - 2 * whole.strength)
+    height, width = whole.alpha.shape
+    scale = side / sqrt(height * width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    smooth = f.kuwahara(whole.picture, 0.4 / scale, sharp=3)
+    small = np.clip(cv2.resize(smooth, size, interpolation=cv2.INTER_AREA), 0, 1)
+    small = np.clip(small + 0.6 * (small - f.blur(small, 1.0)), 0, 1)  # forms must hold at so few cells
+    lab = f.rich(f.to_lab(small), 1.25)
+    palette = scene.colours if len(scene.colours) else whole.once(_palette)
+    tiled = np.tile(_BAYER, (size[1] // 4 + 1, size[0] // 4 + 1))[: size[1], : size[0]]
+    lab[..., 0] += 9 * tiled
+    distance = np.linalg.norm(lab[:, :, None] - f.to_lab(palette[None])[0], axis=-1)
+    return np.asarray(palette[distance.argmin(axis=-1)], np.float32)
+
+
+def _palette(whole: Whole) -> Array:
+    lab = f.rich(f.to_lab(own_colours(whole, 20)[None]), 1.25)
+    return f.from_lab(lab)[0]
