@@ -25,6 +25,7 @@ LAYERS = [
     {"diffusion"},
     {"conditioning"},
     {"nets"},
+    {"effects"},
     {"core"},
 ]
 RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}

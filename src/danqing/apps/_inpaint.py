@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from danqing.apps._canvas_fit import CanvasFit
-from danqing.apps._job import Job
+from danqing.apps._job import Job, on_background
 from danqing.core.images import from_pil, mask_from_pil
 from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
@@ -27,4 +27,4 @@ def inpaint_region(
         image=from_pil(fit.cut(image, scale))[None], region=mask_from_pil(fit.region(region, scale))[None]
     )
     for picture in job.generate(brief, images):
-        yield replace(picture, image=job.on_background(fit.paste_over(picture.image, image, cover)))
+        yield replace(picture, image=on_background(fit.paste_over(picture.image, image, cover), job.inputs))

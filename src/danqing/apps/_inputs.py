@@ -124,7 +124,7 @@ class PictureFiles(AppInputs):
         """What tells the pictures apart in the names of their files, one for each."""
         raise NotImplementedError
 
-    def title(self, app: str) -> str:
+    def file_title(self, app: str) -> str:
         """The words after which the files are named."""
         return f"{PurePath(self.image_refs()[0].name).stem} {app}"
 
@@ -164,7 +164,7 @@ class ResolvedInputs(PictureFiles):
         """The seeds."""
         return tuple(map(str, self.resolved.seeds))
 
-    def title(self, app: str) -> str:  # noqa: ARG002
+    def file_title(self, app: str) -> str:  # noqa: ARG002
         """The prompt."""
         return self.resolved.prompt
 

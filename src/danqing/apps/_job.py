@@ -99,17 +99,10 @@ class Job(Generic[InputsT]):
         values = self.inputs.metadata(seed=picture.brief.seeds[0], **several)
         record = {"app": self.app, "parent": self.source.id, "inputs": {**values, **inputs}}
         return replace(
-            picture, image=self.on_background(picture.image), info=picture.info.model_copy(update=record)
+            picture,
+            image=on_background(picture.image, self.inputs),
+            info=picture.info.model_copy(update=record),
         )
-
-    def on_background(self, image: Image.Image) -> Image.Image:
-        """The image on the background that was chosen, also behind what was kept of the source."""
-        chosen = "background" in self.inputs.model_fields_set
-        background = self.inputs.background if chosen else "transparent"
-        if background == "transparent" or image.mode != "RGBA":
-            return image
-        ground = Image.new("RGBA", image.size, background)
-        return Image.alpha_composite(ground, image).convert("RGB")
 
     def words(self) -> dict[str, Any]:
         """The words of the inputs; else those that painted the picture, with its style where it is known."""
@@ -123,6 +116,16 @@ class Job(Generic[InputsT]):
         usual, inputs = self.card.redraw_guidance, self.inputs
         fast = isinstance(inputs, GridInputs) and inputs.fast
         return {} if usual is None or fast or inputs.guidance is not None else {"guidance": usual}
+
+
+def on_background(image: Image.Image, inputs: PaintInputs) -> Image.Image:
+    """The image on the background that was chosen, also behind what was kept of the source."""
+    chosen = "background" in inputs.model_fields_set
+    background = inputs.background if chosen else "transparent"
+    if background == "transparent" or image.mode != "RGBA":
+        return image
+    ground = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(ground, image).convert("RGB")
 
 
 def diffusion_painter(painter: Painter) -> DiffusionPainter:

@@ -1,26 +1,37 @@
-"""Painting a picture again in a style: one the model knows, a style pack, or the look of another picture."""
+"""A picture in a style: painted again by a model, or rendered without one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import perf_counter
 
+import danqing
 from danqing.apps._describe import style_like, thing_in
-from danqing.apps._job import Job
+from danqing.apps._grid import single_picture
+from danqing.apps._job import Job, on_background
 from danqing.apps._redraw import redraw_source
 from danqing.apps._session import Session
 from danqing.apps._style_packs import pack_of, styled
 from danqing.apps.stylize import Stylize
-from danqing.core.errors import BadBrief
+from danqing.core.brief import ResolvedBrief
+from danqing.core.errors import BadBrief, unknown
+from danqing.core.metadata import Info
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
+from danqing.core.sources import Source
 
 STRENGTH = 0.7  # of a style without a pack
+RENDER_STRENGTH = 0.5  # of a rendering
 
 
 def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
     """See `stylize.stylize`."""
     packs = session.style_packs()
     _check_style(inputs, session)
+    card = session.card(inputs.model)
+    if inputs.renders(card):
+        return _renderings(inputs, session, progress)
+    _check_paintable(inputs)
     job = Job.start("stylize", inputs, session, progress, image=inputs.image)
     card, like = job.card, inputs.like
     name = str(inputs.style) if like is None else style_like(like.source.image, session.classifier(), card)
@@ -50,3 +61,67 @@ def _check_style(inputs: Stylize, session: Session) -> None:
         )
     if (inputs.style is None) == (inputs.like is None):
         raise BadBrief("give one of a style, such as paper-cut, and a picture to be like")
+
+
+def _check_paintable(inputs: Stylize) -> None:
+    """Raises BadBrief: something is asked for that only a rendering has."""
+    for name in ("palette", "title", "seal"):
+        if getattr(inputs, name):
+            raise BadBrief(
+                f"{name} is for a rendering, and this is painted: add how render, or leave {name} out"
+            )
+
+
+def _renderings(inputs: Stylize, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
+    """The picture rendered in the style, one for each seed.
+
+    Raises:
+        BadBrief: the style cannot be rendered, or a font or a package is not there.
+    """
+    if inputs.like is not None:
+        raise BadBrief("a rendering follows no picture: leave like out, or how render")
+    source = single_picture(inputs.image.source, None)
+    style = _effect_of(inputs, session)
+    brief = inputs.brief(style=None).resolved(session.open_card(inputs.model))
+    said = "" if inputs.how == "render" else ", since it looks like a photo; --how paint paints it"
+    inputs.noted(f"{inputs.image.name or 'the picture'} is rendered in {style}, not painted{said}")
+    return _render_each(inputs, source, style, brief, progress)
+
+
+def _effect_of(inputs: Stylize, session: Session) -> str:
+    """The name of the effect that the style means, in English or Chinese."""
+    from danqing.effects import EFFECTS
+
+    name = str(inputs.style)
+    pack = next((pack for pack in session.style_packs().values() if pack.called(name)), None)
+    style = pack.name if pack is not None else name
+    if style not in EFFECTS:
+        raise BadBrief(f"{unknown('style to render', name, EFFECTS)}; --how paint paints it")
+    return style
+
+
+def _render_each(
+    inputs: Stylize, source: Source, style: str, brief: ResolvedBrief, progress: ProgressCallback
+) -> Iterator[Picture]:
+    try:
+        from danqing.effects.inscriptions import inscribe
+        from danqing.effects.rendering import render
+    except ImportError:
+        raise BadBrief("rendering needs OpenCV and scikit-image: pip install 'danqing[photos]'") from None
+    colours = [colour.strip() for colour in inputs.palette.replace("，", ",").split(",") if colour.strip()]
+    strength = inputs.strength or RENDER_STRENGTH
+    for k in range(brief.count):
+        one, start = brief.alone(k), perf_counter()
+        image = render(
+            source.image, style, strength=strength, palette=colours, seed=one.seed, progress=progress
+        )
+        if inputs.title or inputs.seal:
+            image = inscribe(image, title=inputs.title, seal=inputs.seal, seed=one.seed)
+        info = Info(
+            app="stylize",
+            parent=source.id,
+            seconds=perf_counter() - start,
+            inputs=inputs.metadata(seed=one.seed, count=1, how="render"),
+            versions={"danqing": danqing.__version__},
+        )
+        yield Picture(on_background(image, inputs), one, info)

@@ -1,16 +1,16 @@
-"""Paint a picture again in a style."""
+"""Paint a picture again in a style, or render a photo in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from danqing.apps._inputs import PictureInputs, optional_words
 from danqing.apps._registry import app
 from danqing.apps._session import Session
-from danqing.core.card import Can
+from danqing.core.card import Can, Card
 from danqing.core.field_groups import Strength, Text
 from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
@@ -18,25 +18,65 @@ from danqing.core.progress import ProgressCallback
 
 
 class Stylize(PictureInputs):
-    """Paint a picture again in a style, or in the look of another picture."""
+    """Paint a drawing again in a style, or in the look of another picture; render a photo in a style."""
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+    PATTERNS: ClassVar[dict[str, str]] = {
+        **PictureInputs.PATTERNS,
+        "palette": "colours as #rrggbb with commas between",
+    }
 
     prompt: Text = optional_words()
     like: ImageRef | None = Field(default=None, description="a picture whose style is wanted")
     strength: Strength | None = Field(
         default=None, description="how far to leave the picture; the style's own if not given"
     )
+    how: Literal["auto", "paint", "render"] = Field(
+        default="auto",
+        description="paint with the model, or render without one at the picture's size; auto renders photos",
+    )
+    palette: Text = Field(
+        default="",
+        pattern=r"^(#[0-9a-fA-F]{6}(\s*[,，]\s*#[0-9a-fA-F]{6})*)?$",
+        description="colours to render in, in place of the style's own: #1d3a8f,#fff7e8",
+        json_schema_extra={"advanced": True},
+    )
+    title: str = Field(
+        default="", max_length=12, description="words to write in a corner of a rendering (题字)"
+    )
+    seal: str = Field(
+        default="", max_length=9, description="the characters of a red seal on a rendering (印章)"
+    )
+
+    def renders(self, card: Card | None) -> bool:
+        """Whether the picture is rendered, and not painted by the model of `card`."""
+        if self.how != "auto" or self.like is not None:
+            return self.how == "render"
+        if self.image.source.brief is not None or card is None or not card.styles:
+            return False
+        from danqing.data.photo_likeness import is_photo
+
+        return is_photo(self.image.source.image)
+
+    def check(self, card: Card) -> None:
+        """As for every app; a rendering needs no skill of the model."""
+        if not self.renders(card):
+            super().check(card)
 
 
 @app(
     Stylize,
-    examples=("danqing stylize cat.png --style paper-cut", "danqing stylize cat.png --like porcelain.png"),
+    examples=(
+        "danqing stylize cat.png --style paper-cut",
+        "danqing stylize cat.png --like porcelain.png",
+        "danqing stylize photo.jpg --style ink-wash --title 远山如黛 --seal 丹青",
+    ),
 )
 def stylize(inputs: Stylize, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
     """`image` in another style: one that the model knows, a style pack, or the look of another picture.
 
-    Without a prompt the thing in the picture is named by its own words, or by CLIP.
+    A photo is rendered, at its own size, where the model paints drawings only; `how` decides otherwise.
+    Without a prompt the thing in a drawing is named by its own words, or by CLIP.
 
     Raises:
         BadBrief: neither or both of style and `like` are given, or no such style.

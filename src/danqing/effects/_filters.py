@@ -45,7 +45,12 @@ def to_lab(picture: Array) -> Array:
 
 def from_lab(lab: Array) -> Array:
     """Colours in [0, 1], clipped."""
-    return np.clip(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB), 0, 1)
+    return unit(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB))
+
+
+def unit(values: Array) -> Array:
+    """Values clipped to [0, 1]."""
+    return np.asarray(np.clip(values, 0, 1), np.float32)
 
 
 def step(values: Array, threshold: float | Array, width: float) -> Array:
@@ -55,7 +60,7 @@ def step(values: Array, threshold: float | Array, width: float) -> Array:
 
 
 def stairs(values: Array, count: int, width: float = 0.3) -> Array:
-    """Values in [0, 1] in `count` + 1 flat levels with soft steps: soft quantisation (Winnemöller et al. 2006).
+    """Values in [0, 1] in `count` + 1 levels with soft steps: soft quantisation (Winnemöller et al. 2006).
 
     width: of a step, as a part of a level.
     """
@@ -69,7 +74,9 @@ def flow_of(values: Array, sigma: float) -> Flow:
     x = cv2.Scharr(values, cv2.CV_32F, 1, 0)
     y = cv2.Scharr(values, cv2.CV_32F, 0, 1)
     tensor = np.dstack([x * x, y * y, x * y])
-    tensor = blur(tensor, sigma) + 0.1 * blur(tensor, 6 * sigma)  # plain places follow the contours around them
+    tensor = blur(tensor, sigma) + 0.1 * blur(
+        tensor, 6 * sigma
+    )  # plain places follow the contours around them
     xx, yy, xy = np.moveaxis(tensor, -1, 0)
     angle = 0.5 * np.arctan2(2 * xy, xx - yy)  # of the gradient
     spread = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
@@ -96,7 +103,7 @@ def along(values: Array, flow: Flow, length: float) -> Array:
 def lines(values: Array, flow: Flow, width: float, faint: float = 0.008, soft: float = 0.014) -> Array:
     """Dark contour lines of values [h w] in [0, 1], as [h w] in [0, 1].
 
-    Flow-based difference of Gaussians (Kang, Lee and Chui 2007), thresholded softly as XDoG (Winnemöller 2011).
+    Flow-based difference of Gaussians (Kang, Lee and Chui 2007), with a soft threshold (Winnemöller 2011).
     width: the Gaussian's deviation in pixels. faint: contrast that draws no line; soft: from none to full.
     """
     sigma = max(width, 0.5)
@@ -136,7 +143,7 @@ def _offset(flow: Flow, across: float, ahead: float) -> tuple[Array, Array]:
 
 
 class Forms(NamedTuple):
-    """A picture for a painter's eye: the flow of its contours, its detail and its large forms, both [h w 3]."""
+    """A picture for a painter's eye: the flow of its contours, its detail and large forms [h w 3]."""
 
     flow: Flow
     detail: Array
@@ -144,7 +151,7 @@ class Forms(NamedTuple):
 
 
 def forms_of(scene: Scene, radius: float, detail: float = 2.6) -> Forms:
-    """The forms of a scene, larger for a larger radius, in thousandths of the side; faces keep their features."""
+    """The forms of a scene, larger for a larger radius (thousandths of the side); faces keep theirs."""
     flow = flow_of(lightness(scene.picture), scene.px(4))
     fine = kuwahara(scene.picture, scene.px(detail), flow)
     large = kuwahara(kuwahara(fine, scene.px(radius), flow, sharp=4), scene.px(radius), flow, sharp=4)
@@ -156,17 +163,22 @@ def skin(picture: Array) -> Array:
     """Where colours may be those of skin [h w] in [0, 1]: by hue and chroma in Lab."""
     lab = to_lab(picture)
     chroma, hue = np.hypot(lab[..., 1], lab[..., 2]), np.arctan2(lab[..., 2], lab[..., 1])
-    return step(chroma, 9, 6) * step(-chroma, -46, 10) * step(-abs(hue - 0.95), -0.45, 0.3) * step(lab[..., 0], 32, 14)
+    return (
+        step(chroma, 9, 6)
+        * step(-chroma, -46, 10)
+        * step(-abs(hue - 0.95), -0.45, 0.3)
+        * step(lab[..., 0], 32, 14)
+    )
 
 
-def flatten(picture: Array, reach: float, contrast: float, guide: Array | None = None) -> Array:
+def flatten(picture: Array, reach: float, contrast: float) -> Array:
     """Colours [h w 3] smoothed between contours: the domain transform (Gastal and Oliveira 2011).
 
     reach: pixels. contrast: in [0, 1], what counts as a contour.
     """
-    guide = picture if guide is None else guide
     return np.asarray(
-        cv2.ximgproc.dtFilter(guide * 255, picture, reach, contrast * 255, mode=cv2.ximgproc.DTF_NC), np.float32
+        cv2.ximgproc.dtFilter(picture * 255, picture, reach, contrast * 255, mode=cv2.ximgproc.DTF_NC),
+        np.float32,
     )
 
 
@@ -184,7 +196,7 @@ def tone(scene: Scene, picture: Array) -> Array:
 
 
 def darkness(scene: Scene, picture: Array, middle: float) -> Array:
-    """1 - tone of colours [h w 3], curved so that half of the whole picture lies below `middle`: [h w] in [0, 1]."""
+    """1 - tone of colours [h w 3], curved so that half of the whole picture lies below `middle` [h w]."""
     low, centre, high = scene.whole.once(levels)
     usual = np.clip(1 - (centre - low) / (high - low), 0.05, 0.95)
     curve = float(np.clip(np.log(middle) / np.log(usual), 0.6, 2.6))
@@ -192,7 +204,7 @@ def darkness(scene: Scene, picture: Array, middle: float) -> Array:
 
 
 def pigment(ground: Array, colour: Array, density: Array) -> Array:
-    """Transparent colour [3] on a ground [... 3]; density [h w], 1 gives the colour itself (Beer and Lambert)."""
+    """Transparent colour [3] on a ground [... 3] (Beer and Lambert); density [h w], 1 is the colour."""
     share = np.maximum(colour, 0.01) / np.maximum(ground, 0.01)
     return np.asarray(ground * share ** density[..., None], np.float32)
 
@@ -213,12 +225,13 @@ def displaced(picture: Array, x: Array, y: Array) -> Array:
 def inks(lab: Array, palette: Array, soft: float, smooth: float, tint: float = 1.0) -> Array:
     """The nearest ink of a palette for each pixel: colours [h w 3] in [0, 1].
 
-    lab: [h w 3]. palette: colours [k 3]. soft: how far inks mix, in units of Lab. smooth: the pixels over which
-    a border between inks is evened. tint: how much hue counts against lightness.
+    lab: [h w 3]. palette: colours [k 3]. soft: how far inks mix, in units of Lab. smooth: over how many
+    pixels a border between inks is evened. tint: how much hue counts against lightness.
     """
     scale = np.array([1, tint, tint], np.float32)
     nearest = np.stack(
-        [blur(np.linalg.norm((lab - ink) * scale, axis=-1), smooth) for ink in to_lab(palette[None])[0]], axis=-1
+        [blur(np.linalg.norm((lab - ink) * scale, axis=-1), smooth) for ink in to_lab(palette[None])[0]],
+        axis=-1,
     )
     share = np.exp((nearest.min(axis=-1, keepdims=True) - nearest) / soft)
     return np.asarray(share @ palette / share.sum(axis=-1, keepdims=True), np.float32)

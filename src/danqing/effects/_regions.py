@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.cluster.vq import kmeans2
 from skimage.graph import MCP_Geometric
 
 from danqing.effects import _filters as f
@@ -35,10 +34,12 @@ def subject(whole: Whole) -> Array:
 
 
 def backdrop(whole: Whole) -> Array:
-    """Where a painter leaves the ground empty (留白) [h w] in [0, 1]: behind the subject, plain, and not dark."""
+    """Where a painter leaves the ground empty (留白) [h w] in [0, 1]: plain, not dark, no subject."""
     tone = f.lightness(whole.picture)
     slope = np.hypot(cv2.Scharr(tone, cv2.CV_32F, 1, 0), cv2.Scharr(tone, cv2.CV_32F, 0, 1)) / 32
-    busy = f.blur(np.minimum(slope, 0.1), whole.fine(14)) * whole.fine(1)  # the steeper, the smaller the picture
+    busy = f.blur(np.minimum(slope, 0.1), whole.fine(14)) * whole.fine(
+        1
+    )  # the steeper, the smaller the picture
     plain = 1 - f.step(busy, 0.011, 0.012)
     low, _, high = whole.once(f.levels)
     light = f.step(f.blur((tone - low) / (high - low), whole.fine(8)), 0.3, 0.3)
@@ -56,6 +57,13 @@ def own_colours(whole: Whole, count: int) -> Array:
     """The `count` colours that say most of a picture, by k-means in Lab: [count 3] in [0, 1]."""
     small = cv2.resize(f.kuwahara(whole.picture, whole.fine(6)), (96, 96), interpolation=cv2.INTER_AREA)
     points = f.to_lab(small).reshape(-1, 3)
-    generator = np.random.default_rng(whole.seed)
-    centres, _ = kmeans2(points, count, iter=12, minit="++", rng=generator, missing="raise")
-    return f.from_lab(centres[None].astype(np.float32))[0]
+    centres = points[:1]
+    for _ in range(count - 1):  # begin with colours as far apart as can be
+        away = np.linalg.norm(points[:, None] - centres, axis=-1).min(axis=1)
+        centres = np.concatenate([centres, points[away.argmax()][None]])
+    for _ in range(12):
+        owner = np.linalg.norm(points[:, None] - centres, axis=-1).argmin(axis=1)
+        size = np.bincount(owner, minlength=count)[:, None]
+        sums = np.stack([np.bincount(owner, channel, count) for channel in points.T], axis=1)
+        centres = np.where(size > 0, sums / np.maximum(size, 1), centres).astype(np.float32)
+    return np.asarray(f.from_lab(centres[None])[0])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # of float32, which the type stubs of NumPy lose in arithmetic
 Value = TypeVar("Value")
 WHOLE_SIDE = 1024  # pixels: the longer side of `Whole` at most
 
@@ -51,7 +51,7 @@ class Whole:
 class Scene:
     """A picture, or a tile of it.
 
-    picture: colour over white [h w 3] in [0, 1]. top, left: where the tile begins, in pixels of the full picture.
+    picture: colour over white [h w 3] in [0, 1]. top, left: where the tile begins, in pixels.
     size: (height, width) of the full picture. colours: the palette [k 3] in [0, 1].
     """
 
@@ -84,7 +84,7 @@ class Scene:
         return np.asarray((right @ (down @ values).T).T * 2.1, np.float32)
 
     def at(self, values: Array) -> Array:
-        """This tile's part of a smooth map of the whole picture, [h w]."""
+        """What this tile shows of a smooth map of the whole picture, [h w]."""
         height, width = self.picture.shape[:2]
         steps = values.shape[0] / self.size[0], values.shape[1] / self.size[1]
         rows = _spline(height, (self.top + 0.5) * steps[0] - 0.5, steps[0], values.shape[0])

@@ -33,10 +33,13 @@ def _darkness(whole: Whole, flow: f.Flow) -> Array:
     fine = f.kuwahara(whole.picture, whole.px(3.5), flow)
     low, middle, high = f.levels(whole)
     tone, broad = (
-        np.clip((f.lightness(forms) - low) / (high - low), 0, 1) for forms in (fine, f.kuwahara(fine, whole.px(6), flow))
+        np.clip((f.lightness(forms) - low) / (high - low), 0, 1)
+        for forms in (fine, f.kuwahara(fine, whole.px(6), flow))
     )
     threshold = 0.4 * np.clip((middle - low) / (high - low), 0.3, 0.7) + 0.6 * f.blur(tone, whole.px(75))
-    drawn = np.maximum(f.lines(tone, flow, whole.px(2.0), 0.012, 0.02), f.lines(broad, flow, whole.px(3.2), 0.01, 0.02))
+    drawn = np.maximum(
+        f.lines(tone, flow, whole.px(2.0), 0.012, 0.02), f.lines(broad, flow, whole.px(3.2), 0.01, 0.02)
+    )
     cut = f.lines(1 - tone, flow, whole.px(2.2), 0.014, 0.02)
     return np.asarray((threshold - 0.01 - broad) / 0.25 + 1.3 * drawn - 1.5 * cut, np.float32)
 
@@ -131,4 +134,3 @@ def _bridges(
     chosen = set(zip(tree.row.tolist(), tree.col.tolist(), strict=True))
     kept = [k for k in first if tuple(pairs[:, k].tolist()) in chosen]
     return [(way[3:5, k].astype(int), way[5:7, k].astype(int)) for k in kept]
-

@@ -1,6 +1,6 @@
 """Anime 动漫: flat cel colours in light and shade, clean lines, lifted skies, a light on dark hair.
 
-Regions: anisotropic Kuwahara filter (Kyprianidis et al. 2009) and domain transform (Gastal and Oliveira 2011);
+Regions: anisotropic Kuwahara filter (Kyprianidis et al. 2009), domain transform (Gastal and Oliveira 2011);
 cels: soft quantisation (Winnemöller, Olsen and Gooch 2006).
 """
 
@@ -38,7 +38,7 @@ def _cels(scene: Scene, flat: Array, forms: Array) -> Array:
     tone = tone**gamma
     cels = 0.3 * tone + 0.7 * f.stairs(tone, 7, 0.35)
     shine = np.maximum(forms - f.blur(forms, scene.px(14)), 0) * f.step(0.42 - flat, 0, 0.25)
-    return 0.07 + 0.92 * np.clip(cels + 0.22 * f.step(shine, 0.05, 0.05), 0, 1)
+    return 0.07 + 0.92 * f.unit(cels + 0.22 * f.step(shine, 0.05, 0.05))
 
 
 def _with_sky(scene: Scene, colours: Array, forms: Array, sky: Array) -> Array:
@@ -50,4 +50,4 @@ def _with_sky(scene: Scene, colours: Array, forms: Array, sky: Array) -> Array:
     lifted = gradient * (0.75 + 0.35 * light)[..., None]
     cloud = f.step(light, 0.9, 0.12)[..., None] * here[..., None]
     mixed = colours + (lifted - colours) * 0.8 * here[..., None]
-    return np.clip(mixed + (1 - mixed) * 0.8 * cloud, 0, 1)
+    return f.unit(mixed + (1 - mixed) * 0.8 * cloud)

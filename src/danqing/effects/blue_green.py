@@ -1,6 +1,6 @@
-"""Blue-green 青绿: azurite in the depths, malachite above, ochre at the foot, on golden silk, lines of ink and gold.
+"""Blue-green 青绿: azurite in the depths, malachite above, on golden silk, with lines of ink and gold.
 
-The palette is that of court landscapes of the Northern Song. Tones: soft quantisation (Winnemöller et al. 2006).
+The palette is that of court landscapes of the Northern Song. Tones: Winnemöller et al. 2006.
 """
 
 from __future__ import annotations
@@ -24,10 +24,16 @@ def blue_green(scene: Scene) -> Array:
     ground = silk * (1 + 0.02 * f.silk(scene, 1) + 0.035 * scene.noise(160, 3))[..., None]
     colour = _minerals(scene, forms.large, np.stack(minerals))
     bare = empty(scene, forms.large)
-    colour = f.cover(colour, cinnabar * (0.55 + 0.75 * tone)[..., None], 0.92 * _warm(forms.large) * (1 - bare))
+    colour = f.cover(
+        colour, cinnabar * (0.55 + 0.75 * tone)[..., None], 0.92 * _warm(forms.large) * (1 - bare)
+    )
     flesh = f.cover(np.broadcast_to(silk, colour.shape), cinnabar, 0.45 * (1 - tone))
-    colour = f.cover(colour, flesh, 0.85 * f.blur(f.skin(forms.large), scene.px(1.5)) * (1 - _warm(forms.large)))
-    body = (1 - 0.85 * bare * _warm(forms.large)) * (1 - f.step(_lifted(scene, tone), 0.82, 0.3) * (0.5 + 0.5 * bare))
+    colour = f.cover(
+        colour, flesh, 0.85 * f.blur(f.skin(forms.large), scene.px(1.5)) * (1 - _warm(forms.large))
+    )
+    body = (1 - 0.85 * bare * _warm(forms.large)) * (
+        1 - f.step(_lifted(scene, tone), 0.82, 0.3) * (0.5 + 0.5 * bare)
+    )
     painted = f.cover(ground, colour * (1 + 0.025 * f.grain(scene, 8))[..., None], 0.94 * body)
     drawn = f.lines(f.tone(scene, forms.detail), flow, scene.px(1.2), 0.010, 0.025)
     bold = f.lines(tone, flow, scene.px(2.6), 0.022, 0.04)
@@ -44,7 +50,7 @@ def _lifted(scene: Scene, tone: Array) -> Array:
 
 
 def _minerals(scene: Scene, forms: Array, minerals: Array) -> Array:
-    """Azurite where the picture is blue or grey, malachite where it is green or brown, both paler in light."""
+    """Azurite where the picture is blue or grey, malachite where green or brown, both paler in light."""
     tone = f.stairs(_lifted(scene, f.tone(scene, forms)), 6, 0.7) + 0.015 * scene.noise(30, 5)
     lab = f.to_lab(forms)
     green = f.step(f.blur(lab[..., 2] - 0.5 * lab[..., 1], scene.px(4)) + 3 * scene.noise(70, 6), 4, 10)

@@ -33,7 +33,7 @@ def _wash(scene: Scene, forms: Array, rough: Array) -> Array:
     flat = f.stairs(f.blur(dark, scene.px(2)), 5, 0.45)
     wet = np.maximum(flat - f.blur(flat, scene.px(6)), 0)
     cloud = 1 + 0.16 * scene.noise(60, 20) + 0.07 * rough
-    return np.clip((flat + 0.9 * wet) * cloud, 0, 1.1)
+    return np.asarray(np.clip((flat + 0.9 * wet) * cloud, 0, 1.1), np.float32)
 
 
 def _strokes(scene: Scene, forms: f.Forms, rough: Array) -> Array:
@@ -44,4 +44,4 @@ def _strokes(scene: Scene, forms: f.Forms, rough: Array) -> Array:
     bristles = bristles / (bristles.std() + 1e-6)
     pressure = np.clip(0.75 + 0.35 * scene.noise(45, 40), 0.25, 1)
     dry = f.step(pressure + 0.22 * bristles + 0.1 * rough, 0.5, 0.5)
-    return np.clip(np.maximum(bold * pressure, 0.8 * thin) * dry, 0, 1)
+    return f.unit(np.maximum(bold * pressure, 0.8 * thin) * dry)

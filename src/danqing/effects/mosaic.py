@@ -1,6 +1,6 @@
 """Mosaic 马赛克: square stones laid along the contours, in mortar.
 
-Simulating decorative mosaics (Hausner 2001): a centroidal Voronoi diagram of oriented squares that keeps off edges.
+Simulating decorative mosaics (Hausner 2001): a centroidal Voronoi diagram of oriented squares.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mosaic(scene: Scene) -> Array:
     relief = f.blur(f.lightness(stones / 255), 0.6)
     light = cv2.Sobel(relief, cv2.CV_32F, 1, 0) + cv2.Sobel(relief, cv2.CV_32F, 0, 1)
     rough = f.grain(scene, 9)
-    return np.clip(stones / 255 * (1 + 0.03 * rough + 0.10 * np.tanh(light))[..., None], 0, 1)
+    return f.unit(stones / 255 * (1 + 0.03 * rough + 0.10 * np.tanh(light))[..., None])
 
 
 def _lay(stones: Array, smooth: Array, corners: Array, size: float, change: Array) -> None:
@@ -44,7 +44,9 @@ def _lay(stones: Array, smooth: Array, corners: Array, size: float, change: Arra
     colour = smooth[max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1].reshape(-1, 3).mean(axis=0)
     colour = np.clip(colour * (1.06 + 0.07 * change[0]) + 0.015 * change[1:4], 0, 1) * 255
     away = corners - middle
-    shrunk = middle + away * (1 - 0.09 * size / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 0.3 * size))
+    shrunk = middle + away * (
+        1 - 0.09 * size / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 0.3 * size)
+    )
     cv2.fillConvexPoly(stones, np.round(shrunk * 16).astype(np.int32), colour.tolist(), cv2.LINE_AA, shift=4)
 
 
@@ -57,14 +59,22 @@ def _cells(whole: Whole) -> list[Array]:
     edge = f.lines(tone, flow, 1.0, 0.01, 0.02)
     places = _lloyd(edge, flow, whole.px(STONE) * scale, whole.seed)[:, ::-1]
     right, bottom = 2 * np.array(tone.shape[::-1])
-    mirrors = (((1, 1), (0, 0)), ((-1, 1), (0, 0)), ((1, -1), (0, 0)), ((-1, 1), (right, 0)), ((1, -1), (0, bottom)))
-    diagram = Voronoi(np.concatenate([places * sign + shift for sign, shift in mirrors]))  # so that all are bounded
+    mirrors = (
+        ((1, 1), (0, 0)),
+        ((-1, 1), (0, 0)),
+        ((1, -1), (0, 0)),
+        ((-1, 1), (right, 0)),
+        ((1, -1), (0, bottom)),
+    )
+    diagram = Voronoi(
+        np.concatenate([places * sign + shift for sign, shift in mirrors])
+    )  # so that all are bounded
     regions = (diagram.regions[k] for k in diagram.point_region[: len(places)])
     return [diagram.vertices[region] / (whole.fine(1) * scale) for region in regions]
 
 
 def _lloyd(edge: Array, flow: f.Flow, step: float, seed: int) -> Array:
-    """Places (y, x) about `step` apart, in rows along the flow and off the edges: Lloyd's method, squares as cells."""
+    """Places (y, x) about `step` apart, along the flow, off the edges: Lloyd's method, squares as cells."""
     shape = edge.shape
     y, x = np.mgrid[step / 2 : shape[0] : step, step / 2 : shape[1] : step]
     places = np.stack([y.ravel(), x.ravel()], axis=1)
@@ -79,8 +89,12 @@ def _lloyd(edge: Array, flow: f.Flow, step: float, seed: int) -> Array:
         away = pixels[:, None] - places[nearest]
         ahead = away[..., 1] * tx[nearest] + away[..., 0] * ty[nearest]
         across = away[..., 1] * -ty[nearest] + away[..., 0] * tx[nearest]
-        owner = np.take_along_axis(nearest, np.maximum(abs(ahead), abs(across)).argmin(axis=1)[:, None], 1)[:, 0]
+        owner = np.take_along_axis(nearest, np.maximum(abs(ahead), abs(across)).argmin(axis=1)[:, None], 1)[
+            :, 0
+        ]
         mass = np.bincount(owner, weight, len(places))
         moved = [np.bincount(owner, weight * pixels[:, axis], len(places)) for axis in (0, 1)]
-        places = np.where(mass[:, None] > 0, np.stack(moved, axis=1) / np.maximum(mass, 1e-6)[:, None], places)
+        places = np.where(
+            mass[:, None] > 0, np.stack(moved, axis=1) / np.maximum(mass, 1e-6)[:, None], places
+        )
     return places

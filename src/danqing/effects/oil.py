@@ -30,11 +30,13 @@ def oil(scene: Scene) -> Array:
     colours = f.from_lab(lab)
     height = 0.5 * bristles + 0.6 * strokes + 2.5 * f.lightness(forms)
     light = _lit(height, scene.fine(1))
-    return np.clip(colours * (1 + 0.16 * light[..., None]) + 0.06 * np.maximum(light, 0)[..., None] ** 2, 0, 1)
+    return np.clip(
+        colours * (1 + 0.16 * light[..., None]) + 0.06 * np.maximum(light, 0)[..., None] ** 2, 0, 1
+    )
 
 
 def _lit(height: Array, unit: float) -> Array:
     """How much light from the upper left falls on a relief, against a flat one [h w] in [-1, 1]."""
     smooth = f.blur(height, 0.5 * unit)
     x, y = (cv2.Sobel(smooth, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
-    return np.tanh((x + y) * -0.16 * max(unit, 0.7))
+    return np.asarray(np.tanh((x + y) * -0.16 * max(unit, 0.7)), np.float32)

@@ -1,4 +1,4 @@
-"""Paper-cut 剪纸: one connected sheet of red paper, with holes where the picture is light, crescents and a frame.
+"""Paper-cut 剪纸: one connected sheet of red paper, with holes where the picture is light, and a frame.
 
 Lines: Kang, Lee and Chui 2007. Loose pieces are joined by the shortest bridges: a minimum spanning tree.
 """

@@ -1,6 +1,6 @@
 """Pencil 铅笔: contour lines and layered hatching in graphite on rough paper.
 
-Sketch and tone as in Lu, Xu and Jia 2012; the layers of hatching as in Praun et al. 2001, made of stretched noise.
+Sketch and tone as in Lu, Xu and Jia 2012; layers of hatching as in Praun et al. 2001, of stretched noise.
 """
 
 from __future__ import annotations
@@ -46,5 +46,7 @@ def _strokes(scene: Scene, angle: float, key: int) -> Array:
     reach = np.array([np.cos(np.radians(angle)), -np.sin(np.radians(angle))]) * middle
     ends = [tuple(np.round(middle + sign * reach).astype(int).tolist()) for sign in (1, -1)]
     cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_AA)
-    grains = cv2.filter2D(scene.noise(1.3, key), cv2.CV_32F, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+    grains = cv2.filter2D(
+        scene.noise(1.3, key), cv2.CV_32F, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT
+    )
     return np.asarray(grains * 2.2 * np.sqrt(length / 12), np.float32)

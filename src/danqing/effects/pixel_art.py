@@ -9,6 +9,7 @@ from math import sqrt
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from danqing.effects import _filters as f
 from danqing.effects._regions import own_colours
@@ -16,19 +17,21 @@ from danqing.effects._scene import Array, Scene, Whole
 
 PALETTE = ()
 INKS = True
+CRISP = True
 _BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.float32) / 16 - 15 / 32
 
 
 def pixel_art(scene: Scene) -> Array:
     """Square cells in a small palette."""
     cells = _cells(scene)
-    rows, columns = (
-        (np.arange(count) + start + 0.5) * size / full
-        for count, start, size, full in zip(
-            scene.picture.shape[:2], (scene.top, scene.left), cells.shape[:2], scene.size, strict=True
-        )
-    )
-    return cells[np.minimum(rows.astype(int), len(cells) - 1)][:, np.minimum(columns.astype(int), cells.shape[1] - 1)]
+    return np.asarray(cells[_nearest(scene, cells, 0)][:, _nearest(scene, cells, 1)])
+
+
+def _nearest(scene: Scene, cells: Array, axis: int) -> NDArray[np.int_]:
+    """Which row or column of cells each of the tile's pixels lies in."""
+    places = np.arange(scene.picture.shape[axis]) + (scene.top, scene.left)[axis] + 0.5
+    nearest = (places * cells.shape[axis] / scene.size[axis]).astype(int)
+    return np.asarray(np.minimum(nearest, cells.shape[axis] - 1))
 
 
 def _cells(scene: Scene) -> Array:
@@ -51,4 +54,4 @@ def _cells(scene: Scene) -> Array:
 
 def _palette(whole: Whole) -> Array:
     lab = f.rich(f.to_lab(own_colours(whole, 20)[None]), 1.25)
-    return f.from_lab(lab)[0]
+    return np.asarray(f.from_lab(lab)[0])

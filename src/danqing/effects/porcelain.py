@@ -1,4 +1,4 @@
-"""Blue-and-white porcelain 青花: cobalt under a clear glaze, in a few washes, with dark lines and a double ring.
+"""Blue-and-white porcelain 青花: cobalt under a clear glaze, in a few washes, with dark lines and two rings.
 
 Lines: Kang, Lee and Chui 2007. The dark spots are the iron of early cobalt (铁锈斑).
 """
@@ -27,7 +27,9 @@ def porcelain(scene: Scene) -> Array:
     ground = glaze * (1 + 0.012 * scene.noise(200, 9))[..., None]
     painted = f.pigment(ground, cobalt, strength)
     painted = f.pigment(painted, cobalt * 0.62, np.clip(np.maximum(drawn, _rings(scene)) + 0.5 * spots, 0, 1))
-    return np.clip(painted + 0.05 * f.step(scene.noise(330, 11), 1.1, 1.5)[..., None], 0, 1)  # the glaze shines
+    return np.clip(
+        painted + 0.05 * f.step(scene.noise(330, 11), 1.1, 1.5)[..., None], 0, 1
+    )  # the glaze shines
 
 
 def _rings(scene: Scene) -> Array:

@@ -1,4 +1,4 @@
-"""Ukiyo-e 浮世绘: quiet inks of plant and Prussian blue, a thin key block, graded skies (bokashi), grain of wood.
+"""Ukiyo-e 浮世绘: quiet inks, a thin key block, graded skies (bokashi), grain of wood.
 
 Inks: nearest colour of the palette in Lab. Lines: Kang, Lee and Chui 2007.
 """

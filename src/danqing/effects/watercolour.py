@@ -1,6 +1,6 @@
 """Watercolour 水彩: thin washes with dark edges that run into each other, grain of paper, a white margin.
 
-Bousseau, Kaplan, Thollot and Sillion 2006: density of pigment by paper, turbulence and edges, on an abstraction.
+Bousseau, Kaplan, Thollot and Sillion 2006: density of pigment by paper, turbulence and edges.
 """
 
 from __future__ import annotations
@@ -45,4 +45,4 @@ def _margin(scene: Scene, rough: Array) -> Array:
         return np.ones(rough.shape, np.float32)
     away = scene.from_border() + 9 * scene.noise(70, 14) + 3 * scene.noise(18, 15) + 0.8 * rough
     inside = f.step(away, 30, 5)
-    return inside * (1 + 0.5 * np.exp(-((np.maximum(away - 30, 0) / 5) ** 2)))
+    return np.asarray(inside * (1 + 0.5 * np.exp(-((np.maximum(away - 30, 0) / 5) ** 2))), np.float32)

@@ -79,7 +79,7 @@ class Pictures(Output):
         """What writes pictures and grid to files, and reports them."""
         files = output_files(
             extra["out"],
-            inputs.title(app.name),
+            inputs.file_title(app.name),
             inputs.marks,
             transparent=inputs.transparent,
             overwrite=extra["overwrite"],

@@ -25,11 +25,13 @@ class Effect(NamedTuple):
     """How a style is rendered.
 
     draw: a scene -> colours [h w 3] in [0, 1]. palette: its colours. inks: whether it takes more of them.
+    crisp: whether small pictures are rendered at their own size too.
     """
 
     draw: Callable[[Scene], Array]
     palette: tuple[str, ...]
     inks: bool
+    crisp: bool
 
 
 def find_effect(name: str) -> Effect:
@@ -42,7 +44,8 @@ def find_effect(name: str) -> Effect:
         raise BadBrief(unknown("effect", name, EFFECTS))
     function = name.replace("-", "_")
     module = import_module(f"danqing.effects.{function}")
-    return Effect(getattr(module, function), module.PALETTE, getattr(module, "INKS", False))
+    more = (getattr(module, name, False) for name in ("INKS", "CRISP"))
+    return Effect(getattr(module, function), module.PALETTE, *more)
 
 
 def render(
@@ -67,11 +70,12 @@ def render(
     rgba = np.asarray(image.convert("RGBA"))
     whole = _whole(rgba, strength, seed)
     result = np.empty((*rgba.shape[:2], 3), np.uint8)
+    factor = 2 if rgba.shape[0] * rgba.shape[1] < SMALL and not effect.crisp else 1
     tiles = list(_tiles(rgba.shape[0], rgba.shape[1], strength))
     for k, (inner, outer) in enumerate(tiles):
-        scene = _scene(rgba, outer, whole, colours)
+        scene = _scene(rgba, outer, whole, colours, factor)
         drawn = effect.draw(scene)
-        result[inner] = _crop(drawn, rgba.shape[:2], inner, outer)
+        result[inner] = _crop(drawn, factor, inner, outer)
         progress(Progress(k + 1, len(tiles), name))
     made = Image.fromarray(result)
     if image.mode == "RGBA":
@@ -99,11 +103,12 @@ def _tiles(height: int, width: int, strength: float) -> Iterator[tuple[Box, Box]
             yield (slice(top, bottom), slice(left, right)), outer
 
 
-def _scene(rgba: np.ndarray, outer: Box, whole: Whole, colours: Array) -> Scene:
+def _scene(rgba: np.ndarray, outer: Box, whole: Whole, colours: Array, factor: int) -> Scene:
     picture = _on_white(rgba[outer])
-    factor = _factor(rgba.shape[:2])
     if factor > 1:
-        picture = np.clip(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), 0, 1)
+        picture = np.clip(
+            cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), 0, 1
+        )
     return Scene(
         picture,
         whole,
@@ -114,17 +119,13 @@ def _scene(rgba: np.ndarray, outer: Box, whole: Whole, colours: Array) -> Scene:
     )
 
 
-def _crop(drawn: Array, size: tuple[int, int], inner: Box, outer: Box) -> np.ndarray:
-    if _factor(size) > 1:
-        drawn = cv2.resize(drawn, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+def _crop(drawn: Array, factor: int, inner: Box, outer: Box) -> np.ndarray:
+    if factor > 1:
+        drawn = cv2.resize(drawn, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
     top, left = inner[0].start - outer[0].start, inner[1].start - outer[1].start
     height, width = inner[0].stop - inner[0].start, inner[1].stop - inner[1].start
     part = drawn[top : top + height, left : left + width]
     return (np.clip(part, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _factor(size: tuple[int, int]) -> int:
-    return 2 if size[0] * size[1] < SMALL else 1
 
 
 def _whole(rgba: np.ndarray, strength: float, seed: int) -> Whole:
