@@ -83,8 +83,8 @@ def _renderings(inputs: Stylize, session: Session, progress: ProgressCallback) -
     source = single_picture(inputs.image.source, None)
     style = _effect_of(inputs, session)
     brief = inputs.brief(style=None).resolved(session.open_card(inputs.model))
-    said = "" if inputs.how == "render" else ", since it looks like a photo; --how paint paints it"
-    inputs.noted(f"{inputs.image.name or 'the picture'} is rendered in {style}, not painted{said}")
+    reason = "" if inputs.how == "render" else ", since it looks like a photo; --how paint paints it"
+    inputs.noted(f"{inputs.image.name or 'the picture'} is rendered in {style}, not painted{reason}")
     return _render_each(inputs, source, style, brief, progress)
 
 

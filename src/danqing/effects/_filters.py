@@ -184,8 +184,10 @@ def flatten(picture: Array, reach: float, contrast: float) -> Array:
 
 def levels(whole: Whole) -> tuple[float, float, float]:
     """The darkest, the middle and the lightest lightness of the picture, each in [0, 1]."""
-    seen = lightness(whole.picture)[whole.alpha > 0.5] if (whole.alpha > 0.5).any() else np.array([0.0, 1.0])
-    low, middle, high = np.percentile(seen, [1, 50, 99])
+    visible = (
+        lightness(whole.picture)[whole.alpha > 0.5] if (whole.alpha > 0.5).any() else np.array([0.0, 1.0])
+    )
+    low, middle, high = np.percentile(visible, [1, 50, 99])
     return float(low), float(middle), float(max(high, low + 0.1))
 
 

@@ -24,18 +24,18 @@ def pencil(scene: Scene) -> Array:
     fine = f.lines(tone, forms.flow, scene.px(0.9), 0.006, 0.022)
     bold = f.lines(f.tone(scene, forms.large), forms.flow, scene.px(1.9), 0.018, 0.05)
     drawn = np.maximum(0.75 * fine, 0.95 * bold) * (0.85 + 0.25 * f.step(rough, -0.6, 1.2))
-    laid = np.clip(np.maximum(1.0 * shade, drawn), 0, 1) * (1 - 0.22 * f.step(rough, 0.5, 1.2))
-    return f.cover(paper * (1 + 0.008 * rough[..., None]), graphite, np.clip(laid, 0, 0.96))
+    marks = np.clip(np.maximum(1.0 * shade, drawn), 0, 1) * (1 - 0.22 * f.step(rough, 0.5, 1.2))
+    return f.cover(paper * (1 + 0.008 * rough[..., None]), graphite, np.clip(marks, 0, 0.96))
 
 
 def _hatching(scene: Scene, tone: Array) -> Array:
     """Strokes [h w] in [0, 1], in one more direction for every darker tone."""
-    laid = np.zeros(tone.shape, np.float32)
+    marks = np.zeros(tone.shape, np.float32)
     for k, (angle, dark) in enumerate(((52, 0.30), (46, 0.50), (128, 0.64), (12, 0.78), (88, 0.90))):
         strokes = _strokes(scene, angle, key=20 + k)
         here = f.step(1 - tone + 0.05 * strokes, dark, 0.22)
-        laid += (1 - laid) * here * (0.20 + 0.05 * k) * np.clip(0.9 + 0.6 * strokes, 0, 2)
-    return np.clip(laid, 0, 1)
+        marks += (1 - marks) * here * (0.20 + 0.05 * k) * np.clip(0.9 + 0.6 * strokes, 0, 2)
+    return np.clip(marks, 0, 1)
 
 
 def _strokes(scene: Scene, angle: float, key: int) -> Array:
