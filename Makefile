@@ -14,7 +14,7 @@ unexport PROMPT
 export DANQING_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help paint test lint clean words
+.PHONY: help paint studio test lint clean words
 
 help: ## This page
 	@echo 'danqing 丹青 paints pictures from words.'
@@ -28,6 +28,9 @@ help: ## This page
 
 paint: words $(VENV)/installed ## Paint PROMPT with the options in ARGS, into paintings/
 	@$(BIN)/danqing paint $(ARGS) -- "$$DANQING_PROMPT"
+
+studio: $(VENV)/installed-studio ## Paint in the browser, with the options in ARGS
+	@$(BIN)/danqing studio $(ARGS)
 
 test: $(VENV)/installed-dev ## Check style and types, and run all tests
 	@$(BIN)/python -m ruff check .
@@ -50,6 +53,10 @@ words:
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) torch
 	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-studio: $(VENV)/installed
+	$(INSTALL) --editable '.[studio]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -37,6 +37,14 @@ class UnsupportedFormat(DanqingError):
     """A picture of a format that is not taken, or bytes that are none."""
 
 
+class JobFailed(DanqingError):
+    """A job that somebody waited for has failed. error: as it is recorded."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
 CODES: dict[type[BaseException], str] = {
     NotThere: "not_found",
     Conflict: "conflict",
@@ -59,6 +67,8 @@ def error_record(error: BaseException, fields: frozenset[str] = frozenset()) -> 
 
     fields: the inputs of the request, one of which a message may begin with.
     """
+    if isinstance(error, JobFailed):
+        return error.error
     code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "internal")
     if code == "internal":
         return record(code, "a fault of danqing: the log of the server tells more")

@@ -13,9 +13,11 @@ from danqing.studio.tables import EventRow
 _KEPT = 24 * 3600.0  # seconds
 
 
-def add_event(session: Session, owner: str, kind: str, subject: str, job: str | None = None) -> None:
+def add_event(
+    session: Session, owner: str, kind: str, subject: str, job: str | None = None, *, last: bool = False
+) -> None:
     """Note, in the transaction of `session`, that something happened to the job or picture `subject`."""
-    session.add(EventRow(owner=owner, kind=kind, subject=subject, job=job, created=time.time()))
+    session.add(EventRow(owner=owner, kind=kind, subject=subject, job=job, last=last, created=time.time()))
 
 
 def events_after(session: Session, number: int, limit: int = 1000) -> Sequence[EventRow]:
@@ -27,6 +29,11 @@ def events_after(session: Session, number: int, limit: int = 1000) -> Sequence[E
 def last_event(session: Session) -> int:
     """The number of the newest event; 0 where there was none."""
     return session.scalar(select(func.max(EventRow.number))) or 0
+
+
+def last_event_of(session: Session, job: str) -> int:
+    """The number of the newest event of a job; 0 where there is none."""
+    return session.scalar(select(func.max(EventRow.number)).where(EventRow.job == job)) or 0
 
 
 def forget_events(session: Session) -> None:

@@ -106,6 +106,11 @@ class Queue:
         with self._database.read() as session:
             return _job_of(session, owner, job)
 
+    def owner_of(self, job: str) -> str | None:
+        """Whose job it is; None if there is none."""
+        with self._database.read() as session:
+            return session.scalar(select(JobRow.owner).where(JobRow.id == job))
+
     def page(
         self,
         owner: str,
@@ -266,7 +271,7 @@ def _job_of(session: Session, owner: str, job: str) -> JobRow:
 def _end(session: Session, row: JobRow, state: str) -> None:
     row.state, row.finished, row.cancelling = state, time.time(), False
     row.lease = row.worker = None
-    add_event(session, row.owner, "job", row.id, row.id)
+    add_event(session, row.owner, "job", row.id, row.id, last=True)
 
 
 def _requeue(session: Session, row: JobRow) -> None:

@@ -126,15 +126,20 @@ class UploadRow(Table):
 class EventRow(Table):
     """Something that clients want to know of; kept for a day, so that a client can come back.
 
-    kind: job, picture or gallery. subject: the id of the job or picture.
+    kind: job, picture or gallery. subject: the id of the job or picture. last: the job is over.
     """
 
     __tablename__ = "events"
-    __table_args__ = (Index("events_by_time", "created"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("events_by_time", "created"),
+        Index("events_by_job", "job", "number"),
+        {"sqlite_autoincrement": True},
+    )
 
     number: Mapped[int] = mapped_column(primary_key=True)
     owner: Mapped[str]
     kind: Mapped[str]
     job: Mapped[str | None]
     subject: Mapped[str]
+    last: Mapped[bool] = mapped_column(default=False)
     created: Mapped[float]

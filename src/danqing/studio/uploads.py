@@ -13,7 +13,6 @@ from threading import BoundedSemaphore
 from PIL import Image, UnidentifiedImageError
 from sqlalchemy import select
 
-from danqing.core.picture import PIXELS_MAX
 from danqing.studio.database import Database
 from danqing.studio.errors import NotThere, TooLarge, UnsupportedFormat
 from danqing.studio.files import durable
@@ -21,6 +20,7 @@ from danqing.studio.image_refs import read_as
 from danqing.studio.tables import UploadRow
 
 BYTES_MAX = 64 * 2**20
+PIXELS_MAX = 32_000_000
 FORMATS = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # MPO: a JPEG of a phone, with previews
 _PATTERN = re.compile(r"u-[0-9a-f]{32}")
 _ONE_BY_ONE = BoundedSemaphore(2)  # a picture of 32 megapixels takes 256 MB while it is read

@@ -53,7 +53,7 @@ def work(options: WorkerOptions, connection: Connection) -> None:
     """The main function of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server tells us
     if hasattr(os, "nice"):
-        os.nice(_NICE)
+        os.nice(max(0, _NICE - os.nice(0)))
     Worker(options, connection).run()
 
 

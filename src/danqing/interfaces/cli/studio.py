@@ -1,0 +1,94 @@
+"""`danqing studio` and `danqing serve`."""
+
+from __future__ import annotations
+
+import logging
+import webbrowser
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from danqing.apps import Session
+from danqing.core.errors import DanqingError
+
+FOLDER = "~/danqing-studio"
+PORT = 7860
+
+Host = Annotated[str, typer.Option(help="Address to listen on; any but this computer's own needs a --token.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any that is free.")]
+Folder = Annotated[
+    Path, typer.Option(help="Where pictures, uploads, the queue, models, adapters and styles are kept.")
+]
+Model = Annotated[str, typer.Option(help="Model to open at the start.")]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="DANQING_TOKEN", help="What every client must know.", show_default=False),
+]
+
+
+def studio(
+    context: typer.Context,
+    host: Host = "127.0.0.1",
+    port: Port = PORT,
+    folder: Folder = Path(FOLDER),
+    model: Model = "stickers",
+    token: Token = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Paint in the browser: a page with a queue and a gallery, on this computer.
+
+    Ctrl-C stops it; what was being painted is finished after the next start.
+    """
+
+    def ready(address: str) -> None:
+        page = f"{address}/#token={token}" if token else f"{address}/"
+        print(f"danqing studio: {page}", flush=True)
+        if browser:
+            webbrowser.open(page)
+
+    _serve(context, (host, port, token), (folder, model), ready=ready, page=True)
+
+
+def serve(
+    context: typer.Context,
+    host: Host = "127.0.0.1",
+    port: Port = PORT,
+    folder: Folder = Path(FOLDER),
+    model: Model = "stickers",
+    token: Token = None,
+) -> None:
+    """Serve the HTTP API alone: our own, OpenAI's Images and A1111's.
+
+    Ctrl-C stops it; what was being painted is finished after the next start.
+    """
+
+    def ready(address: str) -> None:
+        print(f"danqing serve: {address}", flush=True)
+
+    _serve(context, (host, port, token), (folder, model), ready=ready, page=False)
+
+
+def _serve(
+    context: typer.Context,
+    address: tuple[str, int, str | None],
+    place: tuple[Path, str],
+    *,
+    ready: Callable[[str], None],
+    page: bool,
+) -> None:
+    """Serve at (host, port) with a token, from (folder, model)."""
+    if any(find_spec(name) is None for name in ("fastapi", "sqlalchemy", "uvicorn", "filelock")):
+        raise DanqingError("the studio needs more packages: pip install 'danqing[studio]', or make studio")
+
+    from danqing.interfaces.server.run import ServerOptions
+    from danqing.interfaces.server.run import serve as run
+    from danqing.studio.service import StudioOptions
+
+    logging.basicConfig(format="danqing: %(message)s", level=logging.WARNING)
+    device = context.obj.device if isinstance(context.obj, Session) else "auto"
+    (host, port, token), (folder, model) = address, place
+    options = StudioOptions(folder.expanduser(), tuple(device.split(",")), model)
+    run(options, ServerOptions(host, port, token, page, ready))

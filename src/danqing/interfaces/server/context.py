@@ -1,0 +1,35 @@
+"""What routes get: the studio, and who asks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+
+from danqing.interfaces.server.hub import Hub
+from danqing.studio.service import Studio
+
+
+def _studio(request: Request) -> Studio:
+    studio = request.app.state.studio
+    assert isinstance(studio, Studio)
+    return studio
+
+
+def _hub(request: Request) -> Hub:
+    hub = request.app.state.hub
+    assert isinstance(hub, Hub)
+    return hub
+
+
+def _owner(request: Request) -> str:
+    return str(request.state.owner)
+
+
+StudioParam = Annotated[Studio, Depends(_studio)]
+HubParam = Annotated[Hub, Depends(_hub)]
+Owner = Annotated[str, Depends(_owner)]
+Id = Annotated[str, Path(max_length=40, pattern=r"^[0-9A-Za-z_-]+$")]
+Name = Annotated[str, Path(max_length=100)]
+Before = Annotated[str | None, Query(max_length=40, description="`next` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=200)]

@@ -1,0 +1,90 @@
+"""A job that a client waits for: submitted, followed, and cancelled where the client goes away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from danqing.core.errors import DanqingError
+from danqing.interfaces.server.hub import Hub, Listener, Message
+from danqing.studio.browse import Filter
+from danqing.studio.errors import JobFailed
+from danqing.studio.service import Studio
+from danqing.studio.tables import JobRow, PictureRow
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who asks, and what of."""
+
+    request: Request
+    studio: Studio
+    hub: Hub
+    owner: str
+
+    @classmethod
+    def of(cls, request: Request) -> Client:
+        """The client of a request."""
+        state = request.app.state
+        return cls(request, state.studio, state.hub, str(request.state.owner))
+
+    async def upload(self, data: bytes) -> str:
+        """The id of a picture that came with the request. Raises as `Uploads.add`."""
+        return (await run_in_threadpool(self.studio.store.uploads.add, self.owner, data)).id
+
+    async def submit(self, app: str, inputs: dict[str, Any], key: str | None = None) -> JobRow:
+        """Queue a job, leaving out what is None. Raises as `Studio.submit`."""
+        values = {name: value for name, value in inputs.items() if value is not None}
+        self.request.state.inputs = values
+        return await run_in_threadpool(self.studio.submit, self.owner, app, values, key)
+
+    async def follow(self, job: str) -> AsyncIterator[Message]:
+        """What happens to a job, to its end; it is cancelled where the client goes away."""
+        over = False
+        try:
+            async for message in self.hub.messages(Listener(self.owner, job)):
+                if message is None and await self.request.is_disconnected():
+                    break
+                if message is not None:
+                    over = over or message.last
+                    yield message
+        finally:
+            if not over:
+                await run_in_threadpool(self._give_up, job)
+
+    async def result(self, job: str) -> JobRow:
+        """A job, once it is done.
+
+        Raises:
+            JobFailed: it has failed, or was cancelled.
+        """
+        async for _ in self.follow(job):
+            pass
+        row = await run_in_threadpool(self.studio.store.queue.get, self.owner, job)
+        if row.error is not None:
+            raise JobFailed(row.error)
+        return row
+
+    async def pictures(self, job: str) -> list[PictureRow]:
+        """The pictures of a job, once it is done or was cancelled. Raises JobFailed."""
+        await self.result(job)
+        return await run_in_threadpool(self.pictures_now, job)
+
+    def pictures_now(self, job: str) -> list[PictureRow]:
+        """The pictures that a job has finished so far."""
+        rows = self.studio.store.browser.page(Filter(self.owner, job=job, limit=1000))
+        return sorted(rows, key=lambda row: row.index)
+
+    def read(self, row: PictureRow) -> bytes:
+        """The bytes of a picture's file."""
+        return self.studio.store.gallery.path(row.file).read_bytes()
+
+    def _give_up(self, job: str) -> None:
+        try:
+            self.studio.cancel(self.owner, job)
+        except DanqingError:  # it is over
+            return

@@ -1,0 +1,208 @@
+"""What every request must pass, whatever route it is for: host, origin, token, type and size of the body.
+
+It stands in front of all routes, so a new one is guarded without anybody thinking of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+
+from danqing.interfaces.server.errors import Dialects
+from danqing.studio.errors import record
+from danqing.studio.uploads import BYTES_MAX
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+COOKIE = "danqing"
+LOCAL = ("127.0.0.1", "localhost", "::1")
+ANY = ("0.0.0.0", "::")  # noqa: S104 RUF100  addresses, which are compared with
+OWNER = "local"
+"""Who asks, where there are no accounts."""
+
+_JSON_MAX = 2 * 2**20
+_OPEN = re.compile(r"/(|health|favicon\.ico|static/.*|p/[^/]*|learn|learn/[^/]*|v1/login)")
+_UPLOAD = ("image/png", "image/jpeg", "image/webp")
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+@dataclass(frozen=True)
+class Body:
+    """What the bodies of some routes may be. types: of the content. most: bytes."""
+
+    types: tuple[str, ...] = ("application/json",)
+    most: int = _JSON_MAX
+
+
+_BODIES = {
+    "/v1/uploads": Body(_UPLOAD, BYTES_MAX),
+    "/v1/images/edits": Body(("multipart/form-data",), 4 * BYTES_MAX),
+    "/v1/images/variations": Body(("multipart/form-data",), BYTES_MAX),
+    "/sdapi/": Body(most=4 * BYTES_MAX),
+}
+
+
+@dataclass(frozen=True)
+class GuardOptions:
+    """host: the address that is bound. token: what every request must know; None on this computer alone.
+
+    bodies: beginning of a path -> what bodies it takes; JSON where none fits.
+    """
+
+    host: str = "127.0.0.1"
+    token: str | None = None
+    bodies: dict[str, Body] = field(default_factory=lambda: dict(_BODIES))
+
+    @property
+    def cookie(self) -> str:
+        """What the cookie of someone who knows the token says."""
+        return hashlib.sha256(f"danqing {self.token}".encode()).hexdigest()
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    counts: (method, status) -> requests. close: ends the event streams, which else would never end.
+    """
+
+    def __init__(
+        self, app: AsgiApp, options: GuardOptions, dialects: Dialects, close: Callable[[], None]
+    ) -> None:
+        self._app, self._options, self._dialects, self.close = app, options, dialects, close
+        self.counts: Counter[tuple[str, int]] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # there are no websockets
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        send = self._with_headers(scope, send)
+        headers = Headers(scope=scope)
+        try:
+            self._check(scope, headers)
+            receive = self._limited(scope, headers, receive)
+        except HTTPException as error:
+            body = record(error.detail, (error.headers or {})["message"])
+            more = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else {}
+            response = self._dialects.response(
+                scope["path"], error.status_code, body, {"connection": "close", **more}
+            )
+            await response(scope, receive, send)
+            return
+        scope.setdefault("state", {})["owner"] = OWNER
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        """Raises HTTPException: the request may not pass."""
+        host = headers.get("host", "")
+        name = urlsplit(f"//{host}").hostname or ""
+        if self._options.host not in ANY and name not in (*LOCAL, self._options.host):
+            _refuse(
+                403, "forbidden", f"host {name[:60]!r} is not that of this server: use {self._options.host}"
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            _refuse(403, "forbidden", f"a page of {origin[:60]!r} may not use this server: open its own page")
+        outside = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if outside and not (scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"):
+            _refuse(403, "forbidden", "a page of another site may not use this server: open its own page")
+        if not self._knows_token(headers) and not _OPEN.fullmatch(scope["path"]):
+            _refuse(401, "unauthorized", "this server needs a token: send it as Authorization: Bearer TOKEN")
+
+    def _knows_token(self, headers: Headers) -> bool:
+        token = self._options.token
+        if token is None:
+            return True
+        kind, _, value = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return _same(value.strip(), token)
+        if kind.lower() == "basic":
+            try:
+                return _same(base64.b64decode(value).decode().partition(":")[2], token)
+            except (binascii.Error, ValueError):
+                return False
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return morsel is not None and _same(morsel.value, self._options.cookie)
+
+    def _limited(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+        """`receive`, which ends the request where its body is too large. Raises HTTPException."""
+        path, size = scope["path"], headers.get("content-length")
+        body = next((b for start, b in self._options.bodies.items() if path.startswith(start)), Body())
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        has_body = size not in (None, "0") or "transfer-encoding" in headers
+        if has_body and kind not in body.types:
+            _refuse(
+                415, "unsupported_media_type", f"Content-Type {kind[:60]!r}: send {' or '.join(body.types)}"
+            )
+        if size is not None and (not size.isdecimal() or int(size) > body.most):
+            _refuse(413, "too_large", f"the body has {size[:20]} bytes: send at most {body.most}")
+        count = 0
+
+        async def limited() -> Message:
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b""))
+            if count > body.most:
+                raise HTTPException(413, f"the body is too large: send at most {body.most} bytes")
+            return message
+
+        return limited
+
+    def _with_headers(self, scope: Scope, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.counts[scope["method"], message["status"]] += 1
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        return sending
+
+
+def _refuse(status: int, code: str, message: str) -> None:
+    raise HTTPException(status, code, {"message": message})
+
+
+def is_token(text: str, options: GuardOptions) -> bool:
+    """Whether `text` is the token; takes as long for any text."""
+    return options.token is not None and _same(text, options.token)
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
