@@ -269,12 +269,8 @@ def half(path):
 FAULTS = {
     "half": (half, "lacks a half of unet.x"),
     "other kind": (
-        lambda path: save_file({"lora_unet_x.hada_w1_a": torch.ones(4, 8)}, path),
-        "has lora_unet_x.hada_w1_a, which is of no LoRA",
-    ),
-    "sdxl words": (
-        lambda path: save_file({"clip_l": torch.ones(1, 8), "clip_g": torch.ones(1, 8)}, path),
-        "has clip_g",
+        lambda path: save_file({"lora_unet_x.oft_blocks": torch.ones(4, 8)}, path),
+        "has lora_unet_x.oft_blocks, which is of no LoRA",
     ),
     "metadata": (
         lambda path: save_file({"<a>": torch.ones(1, 8)}, path, {"danqing": "{"}),

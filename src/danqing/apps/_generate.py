@@ -30,6 +30,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.tuning.adapter import attached, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
+from danqing.tuning.adapter_names import called, merged
 
 _RIM = 32  # native pixels; more than an upscaler's convolutions reach
 
@@ -107,11 +108,13 @@ def with_adapters(
     places = {**(files or {}), **painter.adapters}
     named_only = isinstance(files, AdapterFiles) and files.named_only
     adapters = {
-        replace(find_adapter(name, places, named_only=named_only), name=name): weight
-        for name, weight in weights.items()
+        replace(find_adapter(name, places, named_only=named_only), name=called(name)): weight
+        for name, weight in merged(weights, places).items()
     }
+    words = (brief.prompt, brief.negative_prompt)
+    prompt, negative = (with_trigger_words(text, adapters) for text in words)
     with attached(painter, adapters):
-        yield brief.model_copy(update={"prompt": with_trigger_words(brief.prompt, adapters)})
+        yield brief.model_copy(update={"prompt": prompt, "negative_prompt": negative})
 
 
 def _batches(group: Sequence[ExpandedBrief], size: int) -> Iterator[Sequence[ExpandedBrief]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from danqing.core.errors import BadBrief, unknown
 from danqing.diffusion.sampler_names import sampler_titles
-from danqing.tuning.adapter_names import find_adapter_file
+from danqing.tuning.adapter_names import find_adapter_file, merged
 
 if TYPE_CHECKING:
     from danqing.apps._session import Session
@@ -29,6 +29,6 @@ def check_adapters(names: Iterable[str], model: str, session: Session) -> None:
     Raises:
         BadBrief: there is none of that name; names the nearest.
     """
-    for name in names:
-        places = session.adapter_files(model)
+    places = session.adapter_files(model)
+    for name in merged(dict.fromkeys(names, 1.0), places):
         find_adapter_file(name, places, named_only=places.named_only)

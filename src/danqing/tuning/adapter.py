@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.tuning.lora import Factors, adding, fitted, layers_of
+from danqing.tuning.lora import Change, Factors, adding, fitted, layers_of
+from danqing.tuning.rebuilt import Rebuilt
 from danqing.tuning.textual_inversion import speaking
 
 
@@ -23,7 +24,9 @@ class Adapter:
 
     name: how people ask for it: in a brief's `adapters`, and as `<name>` in its prompt.
     factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat`.
+    rebuilt: the same of other kinds, from files of other programs.
     words: what to write -> vectors [v d].
+    words_2: the same for the second tower of Stable Diffusion XL.
     trigger: the words that the model learned for it, which `with_trigger_words` puts in the place of
         `<name>`; empty for none.
     kind: what it is one of, such as "cat".
@@ -33,11 +36,18 @@ class Adapter:
 
     name: str
     factors: Mapping[str, Factors] = field(default_factory=dict)
+    rebuilt: Mapping[str, Rebuilt] = field(default_factory=dict)
     words: Mapping[str, Tensor] = field(default_factory=dict)
+    words_2: Mapping[str, Tensor] = field(default_factory=dict)
     trigger: str = ""
     kind: str = ""
     base: str = ""
     shapes: str = ""
+
+    @property
+    def changes(self) -> dict[str, Change]:
+        """All changes of layers, of every kind."""
+        return {**self.factors, **self.rebuilt}
 
     def tensors(self) -> list[Tensor]:
         """All that was learned, in a fixed order."""
@@ -70,14 +80,16 @@ def attached(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> It
     changes = [
         (layer, factors, weight)
         for adapter, weight in adapters.items()
-        for _, layer, factors in fitted(painter.modules, adapter.factors, adapter.name)
+        for _, layer, factors in fitted(painter.modules, adapter.changes, adapter.name)
         if weight != 0
     ]
-    words = {
-        word: v for adapter, weight in adapters.items() if weight != 0 for word, v in adapter.words.items()
-    }
+    present = [adapter for adapter, weight in adapters.items() if weight != 0]
+    words, words_2 = (
+        {word: vectors for adapter in present for word, vectors in getattr(adapter, name).items()}
+        for name in ("words", "words_2")
+    )
     with ExitStack() as stack:
-        stack.enter_context(speaking(painter, words))
+        stack.enter_context(speaking(painter, words, words_2))
         for layer, factors, weight in changes:
             stack.callback(layer.register_forward_hook(adding(factors, weight)).remove)
         yield painter
@@ -85,10 +97,16 @@ def attached(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> It
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many layers an adapter changes, of how many in the networks that it touches."""
+    """How many layers an adapter changes.
+
+    changed: those that the painter has.
+    layers: of how many in the networks that it touches.
+    stated: of how many that the adapter speaks of.
+    """
 
     changed: int
     layers: int
+    stated: int
 
 
 def coverage(painter: DiffusionPainter, adapter: Adapter) -> Coverage:
@@ -97,10 +115,10 @@ def coverage(painter: DiffusionPainter, adapter: Adapter) -> Coverage:
     Raises:
         BadWeights: it is for another model, naming the first layer that does not fit.
     """
-    changed = [name for name, *_ in fitted(painter.modules, adapter.factors, adapter.name)]
+    changed = [name for name, *_ in fitted(painter.modules, adapter.changes, adapter.name)]
     touched = {name.partition(".")[0] for name in changed}
     networks = {name: module for name, module in painter.modules.items() if name in touched}
-    return Coverage(len(changed), len(layers_of(networks)))
+    return Coverage(len(changed), len(layers_of(networks)), len(adapter.changes))
 
 
 def named_as(painter: DiffusionPainter, adapter: Adapter) -> Adapter:
@@ -116,10 +134,13 @@ def named_as(painter: DiffusionPainter, adapter: Adapter) -> Adapter:
 def with_trigger_words(prompt: str, adapters: Iterable[Adapter]) -> str:
     """The prompt with the words that the model learned in the place of each `<name>`.
 
-    They are set apart from letters beside them: "一只<my-cat>" becomes "一只 wth cat".
+    A learned word is known by its bare name too, as people write EasyNegative. They are set apart from
+    letters beside them: "一只<my-cat>" becomes "一只 wth cat".
     """
     for adapter in adapters:
-        pattern = re.compile(f"<{re.escape(adapter.name)}>", re.IGNORECASE)
+        name = re.escape(adapter.name)
+        bare = rf"|(?<![\w<]){name}(?![\w>])" if adapter.words and not adapter.changes else ""
+        pattern = re.compile(f"<{name}>{bare}", re.IGNORECASE)
         prompt = pattern.sub(partial(_set_apart, adapter.trigger), prompt)
     return prompt
 

@@ -1,18 +1,16 @@
 """Adapters as files: ours, and those of other programs.
 
-Layers are read in the dialects of diffusers and peft (`unet.<layer>.lora_A.weight`) and of kohya
-(`lora_unet_<layer_with_underscores>.lora_down.weight`); learned words in those of diffusers (`<word>` alone)
-and of A1111 (`emb_params`, `string_to_param`). We write the first of each, which diffusers reads too; and
-words beside layers as A1111 bundles them (`bundle_emb.<word>.string_to_param.*`). Never is a pickle executed.
+Layers are read in every dialect and of every kind that `lora_dialects` and `rebuilt` know; learned words in
+those of diffusers (`<word>` alone) and of A1111 (`emb_params`, `string_to_param`, `clip_l` with `clip_g`). We
+write as diffusers does, which reads it too; and words beside layers as A1111 bundles them
+(`bundle_emb.<word>.string_to_param.*`). Never is a pickle executed.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +21,20 @@ from torch import Tensor
 from danqing.core.errors import BadWeights
 from danqing.core.files import replacing
 from danqing.tuning.adapter import Adapter
-from danqing.tuning.adapter_names import find_adapter_file
+from danqing.tuning.adapter_names import IN_FOLDER, find_adapter_file
 from danqing.tuning.lora import Factors
-from danqing.weights.tensor_files import read_header, read_tensors
+from danqing.tuning.lora_dialects import entry_of
+from danqing.tuning.rebuilt import Rebuilt
+from danqing.weights.detect import FileKind, identify
+from danqing.weights.pretrained import read_json
+from danqing.weights.tensor_files import Header, printable, read_header, read_tensors, refuse_pickle
 
 _OURS, _THEIRS = (
     "danqing",
     "lora_adapter_metadata",
 )  # keys of the metadata: about the adapter; peft's settings
 _FIELDS = ("name", "trigger", "kind", "base", "shapes")
-_ENDS = {"lora_A": "down", "lora_B": "up", "lora_down": "down", "lora_up": "up", "down": "down", "up": "up"}
-_PEFT = re.compile(
-    r"(?P<network>\w+)\.(?P<layer>.+?)\."
-    r"(?:(?P<end>lora_A|lora_B)(?:\.default)?|lora(?:_linear_layer)?\.(?P<old>down|up))\.weight"
-)
-_PEFT_ALPHA = re.compile(r"(?P<network>unet|text_encoder\w*)\.(?P<layer>.+?)(?:\.lora\w*)?\.alpha")
-_KOHYA = re.compile(
-    r"lora_(?P<network>unet|te\d?)_(?P<layer>[^.]+)\.(?:(?P<end>lora_down|lora_up)\.weight|alpha)"
-)
-_KOHYA_NETWORKS = {"unet": "unet", "te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2"}
 _BUNDLED = re.compile(r"bundle_emb\.(?P<word>.+)\.string_to_param\.\*")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What a tensor of a file is: the `part` (down, up, alpha) of a layer, or the vectors of a word."""
-
-    name: str
-    part: str
 
 
 def find_adapter(name: str, own: Mapping[str, Path] | None = None, *, named_only: bool = False) -> Adapter:
@@ -88,77 +72,157 @@ def write_adapter(adapter: Adapter, path: Path) -> None:
 
 
 def read_adapter(path: Path) -> Adapter:
-    """The adapter in a file.
+    """The adapter in a file, or in a folder of peft or diffusers.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
+    if path.is_dir():
+        path = next(path / name for name in IN_FOLDER if (path / name).is_file())
     if path.suffix == ".pt":
         return _read_pt(path)
-    tensors, metadata = read_tensors(path), read_header(path).metadata
+    refuse_pickle(path)
+    header = read_header(path)
+    _refuse_others(header)
+    tensors, metadata = read_tensors(path), header.metadata
     fields = _json(path, metadata, _OURS)
     about = {"name": path.stem, "trigger": metadata.get("modelspec.trigger_phrase", "")}
     about |= {key: str(fields[key]) for key in _FIELDS if key in fields}
-    parts: dict[str, dict[str, Tensor]] = {}
-    words = {}
-    for key, tensor in tensors.items():
-        entry = _entry(path, key, tensor, about["name"])
-        if entry.part == "word":
-            words[entry.name] = tensor.reshape(-1, tensor.shape[-1])
-        else:
-            parts.setdefault(entry.name, {})[entry.part] = tensor
-    settings = _json(path, metadata, _THEIRS)
-    factors = {name: _factors(path, name, match, settings) for name, match in parts.items()}
+    layers, words, words_2 = _sorted_out(path, tensors, about["name"])
+    if not layers and not words:
+        raise BadWeights(f"{str(path)!r} holds nothing that a model could learn: fetch another copy")
+    settings = {**_json(path, metadata, _THEIRS), **_settings_beside(path)}
+    changes = {name: _change(path, name, parts, settings) for name, parts in layers.items()}
     if words and not about["trigger"]:
         about["trigger"] = " ".join(words)
-    return Adapter(factors=factors, words=words, **about)
-
-
-def _entry(path: Path, key: str, tensor: Tensor, name: str) -> _Entry:
-    """What the tensor `key` is.
-
-    Raises:
-        BadWeights: we cannot tell, or cannot use it.
-    """
-    if match := _PEFT.fullmatch(key):
-        end = _ENDS[match["end"] or match["old"]]
-        return _Entry(f"{match['network']}.{match['layer'].removeprefix('text_model.')}", end)
-    if match := _KOHYA.fullmatch(key):
-        layer = match["layer"].removeprefix("text_model_")
-        end = _ENDS[match["end"]] if match["end"] else "alpha"
-        return _Entry(f"{_KOHYA_NETWORKS.get(match['network'], 'unknown')}.{layer}", end)
-    if match := _PEFT_ALPHA.fullmatch(key):
-        return _Entry(f"{match['network']}.{match['layer'].removeprefix('text_model.')}", "alpha")
-    if match := _BUNDLED.fullmatch(key):
-        return _Entry(match["word"], "word")
-    if tensor.ndim in (1, 2) and "." not in key and key not in ("clip_l", "clip_g"):
-        return _Entry(f"<{name}>" if key == "emb_params" else key, "word")
-    raise BadWeights(
-        f"{str(path)!r} has {key}, which is of no LoRA or learned word for Stable Diffusion 1 and 2: "
-        "LoHa, LoKr, DoRA and adapters for other models cannot be used"
+    return Adapter(
+        factors={name: change for name, change in changes.items() if isinstance(change, Factors)},
+        rebuilt={name: change for name, change in changes.items() if isinstance(change, Rebuilt)},
+        words=words,
+        words_2=words_2,
+        **about,
     )
 
 
-def _factors(path: Path, name: str, match: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Factors:
-    if not {"down", "up"} <= match.keys():
-        raise BadWeights(f"{str(path)!r} lacks a half of {name}: fetch another copy")
-    rank = match["down"].shape[0]
-    alpha = float(match["alpha"]) if "alpha" in match else _peft_alpha(name, rank, settings)
-    return Factors(match["down"], match["up"], alpha or float(rank))  # kohya: 0 means the rank
+def _refuse_others(header: Header) -> None:
+    """The file may be an adapter.
+
+    Raises:
+        BadWeights: naming what it is instead.
+    """
+    info = identify(header)
+    if info.kind is FileKind.CHECKPOINT:
+        raise BadWeights(f"{str(header.path)!r} is {info} and no adapter: give it with --model")
+    if info.kind not in (FileKind.LORA, FileKind.WORD, FileKind.OTHER):
+        raise BadWeights(f"{str(header.path)!r} is {info} and no adapter: give a LoRA or a learned word")
 
 
-def _peft_alpha(name: str, rank: int, settings: Mapping[str, Any]) -> float:
-    """What peft's settings say of a layer: the pattern that its path ends with, or what all have."""
+_Sorted = tuple[dict[str, dict[str, Tensor]], dict[str, Tensor], dict[str, Tensor]]
+
+
+def _sorted_out(path: Path, tensors: Mapping[str, Tensor], name: str) -> _Sorted:
+    """Layers with the parts of their changes; words; words of a second tower.
+
+    Raises:
+        BadWeights: we cannot tell what a tensor is, or cannot use it.
+    """
+    layers: dict[str, dict[str, Tensor]] = {}
+    words, words_2 = {}, {}
+    for key, tensor in tensors.items():
+        if entry := entry_of(key):
+            flattened = tensor.flatten() if "lora_magnitude_vector" in key else tensor
+            layers.setdefault(entry.layer, {})[entry.part] = flattened
+        elif match := _BUNDLED.fullmatch(key):
+            words[match["word"]] = _vectors(path, key, tensor)
+        elif key == "clip_g":
+            words_2[f"<{name}>"] = _vectors(path, key, tensor)
+        elif "." not in key:
+            words[f"<{name}>" if key in ("emb_params", "clip_l") else key] = _vectors(path, key, tensor)
+        else:
+            raise BadWeights(
+                f"{str(path)!r} has {printable(key)}, which is of no LoRA or learned word for Stable "
+                "Diffusion: give an adapter for it"
+            )
+    return layers, words, words_2
+
+
+def _vectors(path: Path, key: str, tensor: Tensor) -> Tensor:
+    """The vectors of a word [v d].
+
+    Raises:
+        BadWeights: they are none.
+    """
+    if tensor.ndim not in (1, 2) or tensor.numel() == 0 or not tensor.is_floating_point():
+        raise BadWeights(
+            f"{str(path)!r} has {printable(key)} of shape {list(tensor.shape)}, which are no vectors of a "
+            "word: fetch another copy"
+        )
+    return tensor.reshape(-1, tensor.shape[-1])
+
+
+def _change(
+    path: Path, name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> Factors | Rebuilt:
+    """The change of a layer.
+
+    Raises:
+        BadWeights: its tensors make none.
+    """
+    for part, tensor in parts.items():
+        is_number = part in ("alpha", "on_input")
+        fits = tensor.numel() == 1 if is_number else tensor.numel() > 0 and tensor.ndim > 0
+        if not fits or not (is_number or tensor.is_floating_point()):
+            raise BadWeights(
+                f"{str(path)!r} has {part} of {printable(name)} as {tensor.dtype} {list(tensor.shape)}: "
+                "fetch another copy"
+            )
+    tensors = {part: tensor for part, tensor in parts.items() if part != "alpha"}
+    rank = tensors["down"].shape[0] if "down" in tensors else None
+    alpha = float(parts["alpha"]) if "alpha" in parts else _peft_alpha(path, name, rank, settings)
+    if tensors.keys() == {"down", "up"} and rank is not None:
+        return Factors(tensors["down"], tensors["up"], alpha or float(rank))  # kohya: 0 means the rank
+    change = Rebuilt.of(tensors, alpha or None, settings.get(f"{name.partition('.')[0]}.r"))
+    if change is None:
+        lack = "lacks a half of" if {"down", "up"} & tensors.keys() else f"has {', '.join(tensors)} alone of"
+        raise BadWeights(f"{str(path)!r} {lack} {printable(name)}: fetch another copy")
+    return change
+
+
+def _settings_beside(path: Path) -> dict[str, Any]:
+    """Peft's settings in adapter_config.json, as its metadata have them: of whichever network."""
+    place = path.parent / "adapter_config.json"
+    if path.name != IN_FOLDER[0] or not place.is_file():
+        return {}
+    settings = read_json(place)
+    return {f"{network}.{key}": v for network in ("unet", "text_encoder") for key, v in settings.items()}
+
+
+def _peft_alpha(path: Path, name: str, rank: int | None, settings: Mapping[str, Any]) -> float | None:
+    """What peft's settings say of a layer: the pattern that its path ends with, or what all have.
+
+    Raises:
+        BadWeights: they say no number, or name layers by no pattern.
+    """
     network, _, layer = name.partition(".")
-    patterns: dict[str, float] = settings.get(f"{network}.alpha_pattern") or {}
     layers = [layer, f"text_model.{layer}"]  # newer towers lack the prefix, older files have it
-    fitting = [
-        alpha
-        for pattern, alpha in patterns.items()
-        if any(re.fullmatch(rf"(.*\.)?({pattern})", path) for path in layers)
-    ]
-    alpha = float(fitting[0] if fitting else settings.get(f"{network}.lora_alpha", rank))
-    return alpha * rank**0.5 if settings.get(f"{network}.use_rslora") else alpha
+    try:
+        patterns: dict[str, float] = settings.get(f"{network}.alpha_pattern") or {}
+        fitting = [
+            alpha
+            for pattern, alpha in patterns.items()
+            if any(re.fullmatch(rf"(.*\.)?({pattern})", path) for path in layers)
+        ]
+        stated = (
+            fitting[0] if fitting else settings.get(f"{network}.lora_alpha", settings.get(f"{network}.alpha"))
+        )
+        if stated is None:
+            return rank
+        alpha = float(stated)
+    except (re.error, TypeError, ValueError, AttributeError):
+        raise BadWeights(
+            f"{str(path)!r} has damaged metadata (alpha of {printable(name)}): fetch another copy"
+        ) from None
+    return alpha * (rank or 1) ** 0.5 if settings.get(f"{network}.use_rslora") else alpha
 
 
 def _peft_settings(factors: Mapping[str, Factors]) -> dict[str, Any]:
@@ -196,12 +260,13 @@ def _read_pt(path: Path) -> Adapter:
     try:
         stored = torch.load(path, weights_only=True, map_location="cpu")
         vectors = stored.get("emb_params", stored.get("string_to_param", {}).get("*"))
-    except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError, OSError, ValueError):
+        vectors = vectors.detach().to_dense().float() if isinstance(vectors, Tensor) else None
+    except Exception:  # whatever a damaged file makes torch stumble over
         vectors = None
-    if not isinstance(vectors, Tensor) or vectors.ndim not in (1, 2) or not vectors.isfinite().all():
+    fits = vectors is not None and not vectors.is_meta and vectors.ndim in (1, 2) and vectors.numel() > 0
+    if vectors is None or not fits or not vectors.isfinite().all():
         raise BadWeights(
             f"{str(path)!r} holds no learned word that opens without running it: use safetensors"
         )
     word = f"<{path.stem}>"
-    rows = vectors.detach().float()
-    return Adapter(path.stem, words={word: rows.reshape(-1, rows.shape[-1])}, trigger=word)
+    return Adapter(path.stem, words={word: vectors.reshape(-1, vectors.shape[-1])}, trigger=word)

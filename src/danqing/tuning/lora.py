@@ -8,15 +8,20 @@ bit as it was, and several changes simply add up.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from danqing.core.errors import BadWeights
+from danqing.weights.ldm_keys import Table, rename, unet_table
+from danqing.weights.tensor_files import printable
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 RESNETS = ("conv1", "conv2")
@@ -24,6 +29,29 @@ TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
 SMALL = 256  # the widest layer of the shipped painter, on which learning rates were measured
 
 Layer = nn.Linear | nn.Conv2d
+
+
+class Change(Protocol):
+    """What a file says of one layer: `Factors`, or a `rebuilt.Rebuilt`."""
+
+    def __call__(self, layer: Layer, x: Tensor) -> Tensor:
+        """What is added to the layer's output for its input x."""
+        ...
+
+    def shaped(self, layer: Layer) -> Self:
+        """The same change in the layer's number of dimensions."""
+        ...
+
+    def fits(self, layer: Layer) -> bool:
+        """Whether the change can be one of the layer's weight."""
+        ...
+
+    def changes(self) -> tuple[int, ...]:
+        """The shape of the weight that is changed."""
+        ...
+
+
+C = TypeVar("C", bound=Change)
 Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
 
 
@@ -88,20 +116,22 @@ def layers_of(networks: Mapping[str, nn.Module]) -> dict[str, Layer]:
 
 
 def fitted(
-    networks: Mapping[str, nn.Module], factors: Mapping[str, Factors], whose: str
-) -> Iterator[tuple[str, Layer, Factors]]:
-    """The layer's own name, the layer and the factors in its shape, for each of `factors`.
+    networks: Mapping[str, nn.Module], changes: Mapping[str, C], whose: str
+) -> Iterator[tuple[str, Layer, C]]:
+    """The layer's own name, the layer and the change in its shape, for each of `changes`.
+
+    A few layers that these networks lack are left out with a warning, as a text tower may have been deeper.
 
     Raises:
-        BadWeights: naming the first layer that is missing or has another shape, and both shapes.
+        BadWeights: a layer has another shape, a network or more than half of the layers are missing.
     """
-    layers = {flat(name): (name, layer) for name, layer in layers_of(networks).items()}
-    for target, change in factors.items():
+    layers = _layers_by_name(networks)
+    lacking = [target for target in changes if flat(target) not in layers]
+    if lacking:
+        _check_lacking(lacking, changes, networks, whose)
+    for target, change in changes.items():
         if flat(target) not in layers:
-            raise BadWeights(
-                f"adapter {whose!r} is for another model: it changes {target} of shape "
-                f"{list(change.changes())}, which this model lacks"
-            )
+            continue
         name, layer = layers[flat(target)]
         shaped = change.shaped(layer)
         if not shaped.fits(layer):
@@ -112,7 +142,46 @@ def fitted(
         yield name, layer, shaped
 
 
-def adding(factors: Factors, weight: float) -> Hook:
+def _layers_by_name(networks: Mapping[str, nn.Module]) -> dict[str, tuple[str, Layer]]:
+    """All layers by the names that files have for them, as in `flat`."""
+    layers = layers_of(networks)
+    named = {flat(name): (name, layer) for name, layer in layers.items()}
+    tables = {name: table for name, network in networks.items() if (table := _original_names(network))}
+    for name, layer in layers.items():
+        network, _, path = name.partition(".")
+        if path.startswith("text_model."):
+            named[flat(f"{network}.{path.removeprefix('text_model.')}")] = name, layer
+        if network in tables:
+            with suppress(KeyError):  # the original code has nothing like it
+                named.setdefault(flat(f"{network}.{rename(tables[network], path)}"), (name, layer))
+    return named
+
+
+def _original_names(network: nn.Module) -> Table:
+    """The names that the original code has for a UNet's modules; none for other networks."""
+    if not isinstance(network, UNet2DConditionModel) or not isinstance(network.config.layers_per_block, int):
+        return {}
+    return unet_table(dict(network.config))
+
+
+def _check_lacking(
+    lacking: Sequence[str], changes: Mapping[str, Any], networks: Mapping[str, nn.Module], whose: str
+) -> None:
+    first = lacking[0]
+    if len(lacking) * 2 > len(changes) or any(name.partition(".")[0] not in networks for name in lacking):
+        raise BadWeights(
+            f"adapter {whose!r} is for another model: it changes {printable(first)} of shape "
+            f"{list(changes[first].changes())}, which this model lacks"
+        )
+    warnings.warn(
+        f"adapter {whose!r}: {len(changes) - len(lacking)} of {len(changes)} layers are used; this model "
+        f"lacks {printable(first)}{' and others' * (len(lacking) > 1)}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def adding(factors: Change, weight: float) -> Hook:
     """A forward hook that adds `weight` times the change."""
 
     def add(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from tokenizers import normalizers
 from torch import Tensor, nn
 from transformers import AddedToken, PreTrainedTokenizerBase
 
-from danqing.conditioning.text import TextEncoder
+from danqing.conditioning.text import TextEncoder, TextEncoderPair
 from danqing.core.errors import BadWeights
 from danqing.diffusion.painter import DiffusionPainter
 
@@ -26,25 +26,46 @@ _PRIVATE = 0xF0000  # characters that nobody writes: each stands for one vector 
 
 
 @contextmanager
-def speaking(painter: DiffusionPainter, words: Mapping[str, Tensor]) -> Iterator[None]:
+def speaking(
+    painter: DiffusionPainter, words: Mapping[str, Tensor], words_2: Mapping[str, Tensor] | None = None
+) -> Iterator[None]:
     """Within the block the painter understands `words`: what to write, such as `<my-cat>` -> vectors [v d].
+
+    words_2: the same for its second tower, if it has one.
 
     Raises:
         BadWeights: the painter reads no such vectors, or vectors of another width.
     """
+    text = painter.text
     if not words:
         yield
         return
-    text = text_encoder(painter)
+    if bool(words_2) != isinstance(text, TextEncoderPair):
+        towers = "two text encoders" if words_2 else "one text encoder"
+        word = next(iter(words))
+        raise BadWeights(f"the learned word {word!r} is for another model, of {towers}: use another one")
+    try:
+        if isinstance(text, TextEncoderPair):
+            with _reading(text.first, words) as first, _reading(text.second, words_2 or {}) as second:
+                painter.text = TextEncoderPair(first, second)
+                yield
+        else:
+            with _reading(text_encoder(painter), words) as painter.text:
+                yield
+    finally:
+        painter.text = text
+
+
+@contextmanager
+def _reading(text: TextEncoder, words: Mapping[str, Tensor]) -> Iterator[TextEncoder]:
+    """One tower that understands `words`."""
     table: nn.Embedding | _Rows = text.model.get_input_embeddings()
     for word, vectors in words.items():
         _check_width(word, vectors, table)
     try:
         text.model.set_input_embeddings(_Rows(table, len(text.tokenizer), tuple(words.values())))
-        painter.text = replace(text, tokenizer=_extended(text.tokenizer, words))
-        yield
+        yield replace(text, tokenizer=_extended(text.tokenizer, words))
     finally:
-        painter.text = text
         text.model.set_input_embeddings(table)
 
 

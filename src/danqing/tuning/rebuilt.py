@@ -1,0 +1,162 @@
+"""Changes of a layer's weight that are no plain pair of factors: LoHa, LoKr, DoRA, (IA)3, whole differences.
+
+Each is rebuilt from its small tensors whenever its layer is called, so that it takes no memory of its own and
+the weight is never touched. Formulae: LyCORIS, arXiv 2309.14859 (LoHa section 3.2, LoKr section 3.3); DoRA,
+arXiv 2402.09353 eq. 5; (IA)3, arXiv 2205.05638.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+Layer = nn.Linear | nn.Conv2d
+Parts = Mapping[str, Tensor]
+
+
+def _lora(parts: Parts, _weight: Tensor) -> Tensor:
+    """Up times down, through a core where the file has one (a Tucker decomposition)."""
+    up, down = parts["up"].flatten(1), parts["down"]
+    if "mid" in parts:
+        return torch.einsum("mn...,im,nj->ij...", parts["mid"], up, down.flatten(1))
+    return (up @ down.flatten(1)).view(len(up), *down.shape[1:])
+
+
+def _loha(parts: Parts, _weight: Tensor) -> Tensor:
+    """The product, number by number, of two low-rank weights."""
+    halves = (_half(parts, f"hada_w{k}_a", f"hada_w{k}_b", f"hada_t{k}") for k in "12")
+    first, second = halves
+    return first * second
+
+
+def _lokr(parts: Parts, _weight: Tensor) -> Tensor:
+    """The Kronecker product of two weights, each whole or of low rank."""
+    first, second = (
+        parts[f"lokr_w{k}"]
+        if f"lokr_w{k}" in parts
+        else _half(parts, f"lokr_w{k}_a", f"lokr_w{k}_b", f"lokr_t{k}")
+        for k in "12"
+    )
+    return torch.kron(first[(..., *(None,) * (second.ndim - first.ndim))], second.contiguous())
+
+
+def _half(parts: Parts, a: str, b: str, core: str) -> Tensor:
+    if core in parts:
+        return torch.einsum("ij...,jr,ip->pr...", parts[core], parts[b], parts[a])
+    return (parts[a] @ parts[b].flatten(1)).view(len(parts[a]), *parts[b].shape[1:])
+
+
+def _whole(parts: Parts, _weight: Tensor) -> Tensor:
+    return parts["difference"]
+
+
+def _scaled(parts: Parts, weight: Tensor) -> Tensor:
+    """The weight itself, by a number for each of its inputs or outputs."""
+    ones = (1,) * (weight.ndim - 2)
+    on_input = bool(parts["on_input"].any())
+    return weight * parts["scale"].view(*((1, -1) if on_input else (-1, 1)), *ones)
+
+
+KINDS: dict[frozenset[str], tuple[str, Callable[[Parts, Tensor], Tensor]]] = {
+    frozenset({"down", "up"}): ("LoRA", _lora),
+    frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}): ("LoHa", _loha),
+    frozenset({"lokr_w1", "lokr_w2"}): ("LoKr", _lokr),
+    frozenset({"lokr_w1_a", "lokr_w1_b", "lokr_w2"}): ("LoKr", _lokr),
+    frozenset({"lokr_w1", "lokr_w2_a", "lokr_w2_b"}): ("LoKr", _lokr),
+    frozenset({"lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"}): ("LoKr", _lokr),
+    frozenset({"difference"}): ("difference", _whole),
+    frozenset({"scale", "on_input"}): ("(IA)3", _scaled),
+}
+"""The tensors that make a kind of change -> its name, and how its weight is rebuilt."""
+
+_RANKS = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # whose first side is the rank, in this order
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """The change of one layer.
+
+    kind: LoRA, LoHa, LoKr, difference or (IA)3.
+    parts: its tensors, by what they are.
+    rebuild: parts and the layer's weight -> the change of the weight, before `scale`.
+    scale: alpha / rank.
+    magnitude: the length that each row (or column) of the changed weight gets (DoRA); None leaves it.
+    """
+
+    kind: str
+    parts: Parts
+    rebuild: Callable[[Parts, Tensor], Tensor]
+    scale: float
+    magnitude: Tensor | None = None
+
+    @classmethod
+    def of(cls, parts: Parts, alpha: float | None, stated_rank: int | None = None) -> Rebuilt | None:
+        """The change that these tensors make; None if they make none.
+
+        alpha: None is the rank.
+        stated_rank: what peft says, where no tensor tells; without it two whole halves count as they are.
+        """
+        core = frozenset(parts) - {"mid", "hada_t1", "hada_t2", "lokr_t2", "magnitude", "bias"}
+        if core not in KINDS:
+            return None
+        kind, rebuild = KINDS[core]
+        rank = next((parts[name].shape[0] for name in _RANKS if name in parts), stated_rank)
+        scale = 1.0 if alpha is None or rank is None else alpha / rank
+        inner = {name: part for name, part in parts.items() if name != "magnitude"}
+        return cls(kind, inner, rebuild, scale, parts.get("magnitude"))
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What is added to a layer's weight, in its shape.
+
+        Raises:
+            RuntimeError: it has another shape.
+        """
+        parts = {name: part.to(weight) for name, part in self.parts.items()}
+        delta = self.rebuild(parts, weight).reshape(weight.shape) * self.scale
+        return delta if self.magnitude is None else _at_length(weight + delta, self.magnitude) - weight
+
+    def __call__(self, layer: Layer, x: Tensor) -> Tensor:
+        """What is added to the layer's output for its input x."""
+        bias = self.parts["bias"].to(x) if "bias" in self.parts else None
+        delta = self.delta(layer.weight.to(x.dtype))
+        return (
+            F.linear(x, delta, bias) if isinstance(layer, nn.Linear) else layer._conv_forward(x, delta, bias)
+        )
+
+    def shaped(self, _layer: Layer) -> Rebuilt:
+        """The same: `delta` has the layer's shape."""
+        return self
+
+    def fits(self, layer: Layer) -> bool:
+        """Whether the change can be one of the layer's weight."""
+        try:
+            shape = self.rebuild(self.parts, layer.weight.float()).shape
+        except RuntimeError:
+            return False
+        same = shape[0] == layer.weight.shape[0] and shape.numel() == layer.weight.numel()
+        return same and (self.magnitude is None or self.magnitude.numel() in layer.weight.shape[:2])
+
+    def changes(self) -> tuple[int, ...]:
+        """The shape of the weight that is changed; only the scales of (IA)3."""
+        if self.kind == "(IA)3":
+            return tuple(self.parts["scale"].shape)
+        return tuple(self.rebuild(self.parts, torch.empty(0)).shape)
+
+    def times(self, weight: float) -> Rebuilt:
+        """The change with a weight inside; not for DoRA, whose lengths are not linear in it."""
+        return replace(self, scale=self.scale * weight)
+
+
+def _at_length(weight: Tensor, magnitude: Tensor) -> Tensor:
+    """A weight whose rows are as long as `magnitude` says; or its columns, where it is written across."""
+    kept = 1 if magnitude.ndim > 1 and magnitude.shape[0] == 1 < magnitude.numel() else 0
+    shape = [1] * weight.ndim
+    shape[kept] = -1
+    axes = tuple(axis for axis in range(weight.ndim) if axis != kept)
+    length = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
+    scale: Tensor = magnitude.to(weight).reshape(shape) / length.clamp(min=1e-12)
+    return weight * scale
