@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from danqing.core.picture import Picture as Picture
     from danqing.core.progress import Progress as Progress
     from danqing.families import open_painter as open_painter
+    from danqing.interfaces.client import Client as Client
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ _TYPES = {
     "BadPicture": "danqing.core.errors",
     "BadWeights": "danqing.core.errors",
     "Brief": "danqing.core.brief",
+    "Client": "danqing.interfaces.client",
     "DanqingError": "danqing.core.errors",
     "NotFinite": "danqing.core.errors",
     "Picture": "danqing.core.picture",
