@@ -23,6 +23,7 @@ from typer.main import get_command
 import danqing
 from danqing.apps import summaries
 from danqing.core.errors import BadBrief, DanqingError, shorten
+from danqing.core.threads import set_thread_policy
 from danqing.interfaces.cli.patient_stream import patient
 from danqing.interfaces.cli.stop_signals import StopSignals
 
@@ -164,6 +165,7 @@ def run(argv: Sequence[str]) -> int:
 
 def main() -> None:
     """The `danqing` script."""
+    set_thread_policy()
     sys.stdout, out = patient(sys.stdout)
     sys.stderr, _ = patient(sys.stderr)
     warnings.showwarning = _warn  # where it was given matters to nobody here
