@@ -32,11 +32,11 @@ paint: words $(VENV)/installed ## Paint PROMPT with the options in ARGS, into pa
 studio: $(VENV)/installed-studio ## Paint in the browser, with the options in ARGS
 	@$(BIN)/danqing studio $(ARGS)
 
-test: $(VENV)/installed-dev ## Check style and types, and run all tests
+test: $(VENV)/installed-dev ## Check style and types, and run all tests, on all cores
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed-dev ## Only style and types
 	@$(BIN)/python -m ruff check .

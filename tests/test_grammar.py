@@ -314,13 +314,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_read_in_no_time(text):
-    """Measured: up to 20 ms on a busy core; in the square of the length it would be seconds."""
+    """Measured: up to 0.1 s on a busy core; in the square of the length it would be many seconds."""
     seconds = []
     for _ in range(3):  # a pause of the garbage collector is not ours
         start = time.process_time()
         prompt = parse(take(choose(text, 3))[0])
         seconds.append(time.process_time() - start)
-    assert min(seconds) < 0.1
+    assert min(seconds) < 0.5
     assert parse(render(prompt)) == prompt
 
 
