@@ -36,12 +36,13 @@ def _darkness(whole: Whole, flow: f.Flow) -> Array:
         np.clip((f.lightness(forms) - low) / (high - low), 0, 1)
         for forms in (fine, f.kuwahara(fine, whole.px(6), flow))
     )
-    threshold = 0.4 * np.clip((middle - low) / (high - low), 0.3, 0.7) + 0.6 * f.blur(tone, whole.px(75))
-    drawn = np.maximum(
-        f.lines(tone, flow, whole.px(2.0), 0.012, 0.02), f.lines(broad, flow, whole.px(3.2), 0.01, 0.02)
-    )
+    thin, thick = f.lines(tone, flow, whole.px(2.0), 0.012, 0.02), f.lines(broad, flow, whole.px(3.2), 0.01, 0.02)
     cut = f.lines(1 - tone, flow, whole.px(2.2), 0.014, 0.02)
-    return np.asarray((threshold - 0.01 - broad) / 0.25 + 1.3 * drawn - 1.5 * cut, np.float32)
+    usual = 0.4 * np.clip((middle - low) / (high - low), 0.3, 0.7) + 0.6 * f.blur(tone, whole.px(75))
+    dark = (usual - 0.01 - broad) / 0.25 + 1.3 * np.maximum(thin, thick) - 1.5 * cut
+    face = f.step(f.blur(f.skin(fine), whole.px(9)), 0.35, 0.4)  # a face needs eyes, nose and mouth
+    features = (f.blur(tone, whole.px(16)) - 0.05 - tone) / 0.15 + 0.8 * thin
+    return np.asarray(np.where(face > 0.5, np.maximum(features, dark), dark), np.float32)
 
 
 def _frame(whole: Whole) -> Mask:
