@@ -36,7 +36,8 @@ def _darkness(whole: Whole, flow: f.Flow) -> Array:
         np.clip((f.lightness(forms) - low) / (high - low), 0, 1)
         for forms in (fine, f.kuwahara(fine, whole.px(6), flow))
     )
-    thin, thick = f.lines(tone, flow, whole.px(2.0), 0.012, 0.02), f.lines(broad, flow, whole.px(3.2), 0.01, 0.02)
+    thin = f.lines(tone, flow, whole.px(2.0), 0.012, 0.02)
+    thick = f.lines(broad, flow, whole.px(3.2), 0.01, 0.02)
     cut = f.lines(1 - tone, flow, whole.px(2.2), 0.014, 0.02)
     usual = 0.4 * np.clip((middle - low) / (high - low), 0.3, 0.7) + 0.6 * f.blur(tone, whole.px(75))
     dark = (usual - 0.01 - broad) / 0.25 + 1.3 * np.maximum(thin, thick) - 1.5 * cut
