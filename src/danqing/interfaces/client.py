@@ -85,7 +85,7 @@ class Client:
         except BaseException:
             self.cancel(job)
             raise
-        view = self._get(f"/v1/jobs/{job}")
+        view = self.job(job)
         if view["error"] is not None:
             raise _error(view["error"])
         if view["state"] != "done":
@@ -94,6 +94,10 @@ class Client:
             return [self.picture(name) for name in view["pictures"]]
         result = view["result"] or {}
         return next(iter(result.values()), [])
+
+    def job(self, job: str) -> dict[str, Any]:
+        """How a job stands, as docs/serving.md tells. Raises DanqingError: there is none."""
+        return cast("dict[str, Any]", self._get(f"/v1/jobs/{job}"))
 
     def events(self, job: str) -> Iterator[tuple[str, Any]]:
         """What happens to a job, to its end: kind and data, as docs/serving.md tells."""
@@ -121,6 +125,11 @@ class Client:
             path = Path(folder) / f"{name}.png"
             path.write_bytes(data)
             return Picture.open(path)
+
+    def thumbnail(self, name: str) -> bytes:
+        """A small WebP of a picture of the gallery. Raises DanqingError: there is none."""
+        with self._open("GET", f"/v1/pictures/{name}/thumbnail") as response:
+            return bytes(response.read())
 
     def pictures(self, **which: Any) -> list[dict[str, Any]]:
         """The gallery: newest first, or with `q` by words and meaning, or with `like` by likeness."""

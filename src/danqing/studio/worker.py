@@ -68,12 +68,14 @@ class Worker:
         self._wake, self._ending, self._stopping = Event(), Event(), Event()
         self._job = ""
         self._questions: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._openings: SimpleQueue[Callable[[], None]] = SimpleQueue()  # these wait for the job at hand
         self._send_lock = Lock()
 
     def run(self) -> None:
         """Work until the end."""
-        for target in (self._listen, self._answer):
-            Thread(target=target, daemon=True).start()
+        Thread(target=self._listen, daemon=True).start()
+        for questions in (self._questions, self._openings):
+            Thread(target=self._answer, args=(questions,), daemon=True).start()
         while not self._ending.is_set():
             self._wake.clear()
             claim = self._store.queue.claim(self._options.name)
@@ -172,7 +174,7 @@ class Worker:
                 self._session.painter(model)
             self._send("open", self._session.open_models())
 
-        self._questions.put(open_it)
+        self._openings.put(open_it)
 
     def _on_words(self, question: int, words: str) -> None:
         self._questions.put(lambda: self._send("answer", question, self._meaning.of_words(words)))
@@ -180,10 +182,10 @@ class Worker:
     def _on_file(self, question: int, path: Path) -> None:
         self._questions.put(lambda: self._send("answer", question, self._meaning.of_file(path)))
 
-    def _answer(self) -> None:
+    def _answer(self, questions: SimpleQueue[Callable[[], None]]) -> None:
         """Answer questions beside the work."""
         while True:
-            question = self._questions.get()
+            question = questions.get()
             try:
                 question()
             except Exception:
