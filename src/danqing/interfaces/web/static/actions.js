@@ -4,7 +4,7 @@ import { api, fileOf } from "./api.js";
 import { draft, refer, revise } from "./draft.js";
 import { h } from "./dom.js";
 import { t } from "./i18n.js";
-import { go, setQuery } from "./router.js";
+import { go, route, setQuery } from "./router.js";
 import { appFor, apps, attempt, cardOf, jobs, notify, pictures, start } from "./state.js";
 
 /** @typedef {import("../types.js").App} App */
@@ -40,7 +40,16 @@ async function habits(app) {
 export async function act(app, id, inputs = {}) {
   const model = pictures.get(id)?.model;
   const known = model && cardOf(model) ? { model } : { model: draft.value.model };
-  return attempt(habits(app).then((habit) => start(app, { ...habit, ...known, ...inputs, image: id })));
+  return shown(attempt(habits(app).then((habit) => start(app, { ...habit, ...known, ...inputs, image: id }))));
+}
+
+/** Show a job that was started on the wall: it grows at the top, or is told where one is far from it. @param {Promise<Job | undefined>} starting */
+async function shown(starting) {
+  const job = await starting;
+  const toTop = () => scrollTo({ top: 0, behavior: "smooth" });
+  if (!job || (route.value.place === "wall" && scrollY < innerHeight)) job && toTop();
+  else notify(t("started"), { action: { label: t("show"), run: () => (go("/"), toTop()) } });
+  return job;
 }
 
 /** @param {string} id */
@@ -54,7 +63,7 @@ export async function reroll(job, id) {
   const known = jobs.get(job) ?? (await attempt(api.job(job)));
   if (!known) return undefined;
   const { seed: _, ...inputs } = known.inputs;
-  return attempt(start(known.app, inputs));
+  return shown(attempt(start(known.app, inputs)));
 }
 
 /** The very picture again. @param {string} id */
