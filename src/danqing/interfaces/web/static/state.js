@@ -1,6 +1,7 @@
 /** What the page knows of the server: jobs, pictures, models, apps; kept true by the stream of events. */
 
 import { api, ApiError, listen } from "./api.js";
+import { draft, revise } from "./draft.js";
 import { t } from "./i18n.js";
 import { Signal, Table } from "./store.js";
 
@@ -98,6 +99,7 @@ export async function connect() {
   const [listOfApps, listOfModels, running] = await Promise.all([api.apps(), api.models(), api.jobs({ state: "queued,running" })]);
   apps.value = listOfApps.data;
   models.value = listOfModels.data;
+  chooseModel();
   running.data.forEach((/** @type {Job} */ job) => jobs.put(job));
   void loadAdapters();
   api.capabilities().then((all) => (capabilities.value = all), () => {});
@@ -105,6 +107,13 @@ export async function connect() {
     if (state && !online.value) void catchUp();
     online.value = state;
   });
+}
+
+/** The prompt bar's model, if the server has it; else one that it has. */
+function chooseModel() {
+  const known = models.value.some(({ id }) => id === draft.value.model);
+  const other = models.value.find(({ card }) => card?.can.includes("words")) ?? models.value[0];
+  if (!known && other) revise({ model: other.id, style: "", ar: "", extra: {} });
 }
 
 /** After a break: the jobs that were unfinished, as they are now. */

@@ -12,8 +12,7 @@ import { attempt, models } from "../state.js";
 export function modelList(owner) {
   const list = h("ul", { class: "models" });
   const show = () => {
-    const cards = models.value.filter((model) => model.card);
-    list.replaceChildren(...cards.sort((a, b) => rank(b) - rank(a)).map(entry));
+    list.replaceChildren(...[...models.value].sort((a, b) => rank(b) - rank(a)).map(entry));
   };
   show();
   owner.until(models.watch(show));
@@ -27,21 +26,25 @@ const rank = ({ id, card }) => (id === draft.value.model ? 9999 : (card?.year ??
 
 /** @param {Model} model */
 function entry({ id, warm, card }) {
-  if (!card) return h("li", {}, id);
   const chosen = draft.value.model === id;
   const choose = () => {
     revise({ model: id, style: "", ar: "", extra: {} });
     if (!warm) void attempt(api.warm(id));
   };
   const button = h("button", { type: "button", class: chosen ? "secondary" : "primary", "aria-pressed": String(chosen), onclick: choose }, chosen ? icon("check") : null, t(chosen ? "model.chosen" : "model.choose"));
-  const words = card.closed_vocabulary ? vocabulary(id) : null;
-  return h("li", { class: chosen ? "chosen" : "" },
-    h("h3", {}, id, h("span", { class: "year" }, String(card.year))),
+  return h("li", { class: chosen ? "chosen" : "" }, h("h3", {}, id, h("span", { class: "year" }, String(card?.year ?? ""))), ...(card ? facts(id, warm, card) : []), button);
+}
+
+/** What a card tells. @param {string} id @param {boolean} warm @param {import("../../types.js").Card} card */
+function facts(id, warm, card) {
+  const line = [`${card.width * card.scale} × ${card.height * card.scale}`, card.licence, /^\d{4}\.\d{4,5}$/.test(card.paper) ? `arXiv ${card.paper}` : "", warm ? t("model.warm") : ""];
+  return [
     h("p", {}, say(card.summary)),
-    h("p", { class: "hint" }, [`${card.width * card.scale} × ${card.height * card.scale}`, card.licence, /^\d{4}\.\d{4,5}$/.test(card.paper) ? `arXiv ${card.paper}` : "", warm ? t("model.warm") : ""].filter(Boolean).join(" · ")),
+    h("p", { class: "hint" }, line.filter(Boolean).join(" · ")),
     Object.keys(card.styles).length ? h("p", { class: "tags" }, ...Object.values(card.styles).map((names) => h("span", {}, styleName(names)))) : null,
     h("p", { class: "tags quiet" }, ...card.can.map((skill) => h("span", {}, t(`can.${skill}`)))),
-    words, button);
+    card.closed_vocabulary ? vocabulary(id) : null,
+  ];
 }
 
 /** The words that a model has learned, when one asks. @param {string} id */
