@@ -24,23 +24,23 @@ OVER = ("done", "failed", "cancelled")
 
 
 class Server:
-    """The process. url: where it answers."""
+    """The process. url: where it answers. command: serve, or studio for the page too."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, command: str = "serve") -> None:
         if not (folder / "models").exists():
             model_folder(folder / "models" / "tiny")
-        command = [
+        arguments = [
             sys.executable,
             "-m",
             "danqing.interfaces.cli",
-            "serve",
+            command,
             "--port",
             "0",
             "--folder",
             str(folder),
         ]
         self.process = subprocess.Popen(
-            [*command, "--model", "tiny", *options],
+            [*arguments, "--model", "tiny", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -54,7 +54,7 @@ class Server:
             assert line, f"the server did not start: {self.lines}"
             self.lines.append(line)
             address = re.search(r"http://\S+", line)
-        self.url = address[0]
+        self.url = address[0].rstrip("/")
         self.client = httpx2.Client(base_url=self.url, timeout=60)
 
     def stop(self, signal: int | None = None) -> int:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import ast
+import re
+from functools import cache
 from pathlib import Path
 
 import danqing.apps
 
 
+@cache
 def summaries() -> dict[str, str]:
     """Name of each app -> what it does, in a line: the first of its module's docstring."""
     folders = [Path(folder) for folder in danqing.apps.__path__]
     files = sorted(
         file for folder in folders for file in folder.glob("*.py") if not file.stem.startswith("_")
     )
-    docstrings = {file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "" for file in files}
-    return {name: text.split("\n")[0] for name, text in docstrings.items()}
+    return {file.stem: _first_line(file.read_text("utf-8")) for file in files}
+
+
+def _first_line(source: str) -> str:
+    """Of a module's docstring. Not by `ast`: in Python 3.11 threads may not parse at the same time."""
+    match = re.match(r'"""(.*?)(?:\n|""")', source)
+    return match[1] if match else ""

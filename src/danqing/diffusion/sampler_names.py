@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def sampler_titles() -> dict[str, str]:
     """Name of each sampler -> its name in A1111, from the decorators of `samplers.py`."""
     tree = ast.parse(Path(__file__).with_name("samplers.py").read_text("utf-8"))

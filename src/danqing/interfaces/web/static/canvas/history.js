@@ -14,7 +14,7 @@ export class History {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
-    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
     this.copy = document.createElement("canvas");
     Object.assign(this.copy, { width: canvas.width, height: canvas.height });
     this.past = /** @type {CanvasRenderingContext2D} */ (this.copy.getContext("2d", { willReadFrequently: true }));

@@ -12,7 +12,7 @@ export class Mask {
   constructor(width, height, onChange) {
     this.canvas = document.createElement("canvas");
     Object.assign(this.canvas, { width, height });
-    this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d", { desynchronized: true }));
+    this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d", { willReadFrequently: true }));
     this.history = new History(this.canvas);
     this.onChange = onChange;
   }
@@ -85,7 +85,7 @@ export class Mask {
   get empty() {
     const small = document.createElement("canvas");
     Object.assign(small, { width: 64, height: 64 });
-    const context = /** @type {CanvasRenderingContext2D} */ (small.getContext("2d"));
+    const context = /** @type {CanvasRenderingContext2D} */ (small.getContext("2d", { willReadFrequently: true }));
     context.drawImage(this.canvas, 0, 0, 64, 64);
     return !context.getImageData(0, 0, 64, 64).data.some((value, k) => k % 4 === 3 && value > 0);
   }
