@@ -229,6 +229,7 @@ def test_the_frame_paints_on_beyond_the_edges(visit: Any, studio: Server) -> Non
 def test_a_dropped_picture_offers_what_can_be_done(visit: Any) -> None:
     visitor = visit()
     page = visitor.page
+    expect(page.locator("#prompt")).to_be_visible()
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (200, 40, 30)).save(buffer, "PNG")
     transfer = page.evaluate_handle(

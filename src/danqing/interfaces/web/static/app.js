@@ -7,7 +7,6 @@ import "./elements/prompt-bar.js";
 import "./elements/toast-list.js";
 import "./elements/top-bar.js";
 import "./elements/wall-place.js";
-import "./learn/learn-place.js";
 import { api, login } from "./api.js";
 import { h } from "./dom.js";
 import { language, speak, t } from "./i18n.js";
@@ -23,6 +22,7 @@ const place = h("main", { id: "place", tabindex: -1 });
 function show({ place: name, id }, anew = false) {
   const key = `${name} ${name === "wall" ? "" : id}`;
   if (place.dataset.key === key && !anew) return;
+  if (name === "learn") void import("./learn/learn-place.js"); // who only paints need not load it
   const moved = place.dataset.key !== undefined;
   place.dataset.key = key;
   document.title = name === "wall" ? t("title") : `${t(`place.${name}`)} · ${t("title")}`;

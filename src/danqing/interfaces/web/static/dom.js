@@ -104,12 +104,4 @@ export class View extends HTMLElement {
     target.addEventListener(type, listener, options);
     this.until(() => target.removeEventListener(type, listener, options));
   }
-
-  /**
-   * Tell who contains this element.
-   * @param {string} type @param {any} [detail]
-   */
-  tell(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail, bubbles: true }));
-  }
 }

@@ -49,7 +49,7 @@ class LearnPlace extends View {
   #chapter({ name, year, paper, field, values, fixed, noise }) {
     const sweep = field ? h("sweep-figure", { ".model": name, ".field": field, ".values": values, ".fixed": fixed, ".words": this.#what }) : null;
     const figure = noise ? h("noise-figure") : sweep;
-    return h("section", { class: figure ? "chapter" : "chapter plain", id: `chapter-${name}` },
+    return h("section", { class: "chapter", id: `chapter-${name}` },
       h("div", {},
         h("p", { class: "year" }, `${year} · arXiv ${paper}`),
         h("h2", {}, t(`learn.${name}`)),
