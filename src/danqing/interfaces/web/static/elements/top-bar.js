@@ -52,7 +52,7 @@ class TopBar extends View {
     const name = t(`drawer.${drawer}`);
     const shape = { queue: "queue", models: "model", settings: "settings" }[drawer] ?? "more";
     const open = () => setQuery({ drawer: route.value.query.get("drawer") === drawer ? null : drawer });
-    return h("button", { type: "button", class: "tool", "aria-label": name, title: name, onclick: open }, icon(shape), h("span", { class: "label" }, name), ...extra);
+    return h("button", { type: "button", class: "tool", title: name, onclick: open }, icon(shape), h("span", { class: "label" }, name), ...extra);
   }
 
   /** One press changes to the other language; its name is written in itself. */
