@@ -173,7 +173,7 @@ export class WallCard extends View {
       return h("div", { class: "card-verbs" }, h("button", { type: "button", class: "verb", onclick: () => enlarge(id) }, t("verb.enlarge")), h("button", { type: "button", class: "verb", onclick: () => vary(id) }, t("verb.vary")), again);
     }
     const row = (/** @type {string} */ letter, /** @type {string} */ name, /** @type {(id: string) => unknown} */ action) =>
-      h("span", { class: "verb-group", role: "group", "aria-label": t(name) }, ...ids.slice(0, 4).map((id, k) => h("button", { type: "button", class: "verb", title: `${t(name)} ${k + 1}`, "aria-label": `${t(name)} ${k + 1}`, onclick: () => action(id) }, `${letter}${k + 1}`)));
+      h("span", { class: "verb-group", role: "group", "aria-label": t(name) }, ...ids.slice(0, 4).map((id, k) => h("button", { type: "button", class: "verb", title: `${t(name)} ${k + 1}`, "aria-label": `${t(name)} ${k + 1}, ${letter}${k + 1}`, onclick: () => action(id) }, `${letter}${k + 1}`)));
     return h("div", { class: "card-verbs" }, row("U", "verb.enlarge", enlarge), row("V", "verb.vary", vary), again);
   }
 }
