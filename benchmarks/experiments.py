@@ -31,7 +31,8 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.families import open_clip_scorer, open_painter
-from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS, Denoiser
+from danqing.families.stable_diffusion.denoiser import Denoiser
+from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS
 from danqing.nets.judge import Judge
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, paint_pixels
 from danqing.training.objective import Batch
