@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from danqing.core.card import Card, read_card
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.tuning.adapter_names import adapters_in
+from danqing.weights.model_list import find_place, not_there
 from danqing.weights.shipped import shipped, unknown_model
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class Session:
         return self._painter is not None
 
     def place_of(self, model: str) -> Path:
-        """The folder or file of a model: a shipped one, one in the folder `models`, or a path.
+        """The folder or file of a model: a shipped one, one in the folder `models`, or see `find_place`.
 
         Raises:
             BadBrief: there is none.
@@ -110,9 +112,11 @@ class Session:
         if place is None and self.named_only:
             raise BadBrief(unknown("model", model, self.model_places()))
         named = self.models / model
-        place = place or (named if named.exists() else Path(model).expanduser())
-        if not place.exists():
-            raise BadBrief(unknown_model(model))
+        with suppress(OSError):  # a name that is too long for a file
+            place = place or (named if named.exists() else None)
+        place = place or find_place(model)
+        if place is None or not place.exists():
+            raise BadBrief(not_there(model) or unknown_model(model))
         return place
 
     def model_places(self) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import danqing.families
 from danqing.core.errors import BadWeights
 from danqing.core.registry import FAMILIES
+from danqing.weights.model_list import find_place, not_there
 from danqing.weights.shipped import shipped, shipped_part, unknown_model
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def open_painter(name: str, device: str = "auto", dtype: str | None = None) -> P
     from danqing.core.device import chosen_device, chosen_dtype
 
     there, numbers = chosen_device(device), chosen_dtype(dtype)
-    folder = shipped().get(name, Path(name).expanduser())
-    if not folder.exists():
-        raise BadWeights(unknown_model(name))
+    folder = shipped().get(name) or find_place(name)
+    if folder is None or not folder.exists():
+        raise BadWeights(not_there(name) or unknown_model(name))
     for module in pkgutil.iter_modules(danqing.families.__path__):
         if not module.name.startswith("_"):
             place = f"{module.name}.painter" if module.ispkg else module.name

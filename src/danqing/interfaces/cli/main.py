@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 OTHER_COMMANDS = {  # that are no apps
-    "models": Entry("danqing.interfaces.cli.models:models", "List the models and what each can paint."),
+    "models": Entry("danqing.interfaces.cli.models:app", "List models, add your own, fetch others."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
     "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),
     "evaluate": Entry("danqing.interfaces.cli.evaluate:evaluate", "Measure a model, honestly."),

@@ -1,0 +1,104 @@
+"""Whether a model opens, is whole, and paints what diffusers paints of the same weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.errors import BadBrief, BadWeights
+from danqing.core.seeds import Seeds
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.families import open_painter
+from danqing.nets.placement import not_finite
+
+PROMPTS = ("a photo of a red apple on a table", "a watercolour of a lighthouse at dusk", "a cat, ink drawing")
+_NEGATIVE, _SEED, _STEPS = "blurry", 7, 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. good: whether it is as it should be."""
+
+    what: str
+    result: str
+    good: bool = True
+
+
+def examine(place: Path, *, full: bool = False, device: str = "auto") -> Iterator[Finding]:
+    """What there is to say of a model, each as soon as it is known.
+
+    full: paint three prompts by us and by diffusers, with the same noise, and compare; takes minutes.
+
+    Raises:
+        BadWeights: it does not open. BadBrief: it cannot be compared.
+    """
+    start = time.perf_counter()
+    painter = open_painter(str(place), device)
+    seconds = time.perf_counter() - start
+    if not isinstance(painter, DiffusionPainter):
+        raise BadBrief(f"model {painter.card.name!r} is no diffusion model: there is nothing to compare")
+    size = sum(weight.nbytes for module in painter.modules.values() for weight in module.parameters())
+    yield Finding("opens", f"{painter.card.summary}, {size / 2**30:.2f} GiB in {seconds:.1f} s")
+    weight = not_finite(painter.modules)
+    yield Finding("weights", f"{weight} is not finite" if weight else "all finite", weight is None)
+    if full:
+        yield from _compared(place, painter)
+
+
+def _compared(place: Path, painter: DiffusionPainter) -> Iterator[Finding]:
+    pipeline = _pipeline(place, painter)
+    for prompt in PROMPTS:
+        brief = Brief(
+            prompt=prompt, negative_prompt=_NEGATIVE, seed=_SEED, steps=_STEPS, sampler="ddim", native=True
+        ).resolved(painter.card)
+        ours, theirs = _paint(painter, brief), _their_paint(pipeline, painter, brief)
+        apart = (ours - theirs).abs() * 127.5
+        mean, most = float(apart.mean()), float(apart.max())
+        yield Finding(prompt, f"{mean:.2f} of 255 apart on average, {most:.0f} at most", mean < 1)
+
+
+def _paint(painter: DiffusionPainter, brief: ResolvedBrief) -> Tensor:
+    words = painter.condition(brief)
+    canvas = painter.begin(brief, words, Seeds.of(brief.seed, 1))
+    *_, canvas = painter.steps(brief, words, canvas)
+    return painter.finish(canvas)
+
+
+def _pipeline(place: Path, painter: DiffusionPainter) -> Any:
+    """The pipeline of diffusers for a folder, where and in which numbers the painter computes."""
+    from diffusers import DDIMScheduler, DiffusionPipeline
+
+    if not place.is_dir():
+        raise BadBrief(f"{str(place)!r} is a single file: --full compares a diffusers folder")
+    weight = next(painter.modules["unet"].parameters())
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(place, local_files_only=True, dtype=weight.dtype)
+    except Exception as error:  # of many libraries
+        raise BadWeights(f"diffusers does not open {str(place)!r}: {error}") from None
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(weight.device)
+
+
+def _their_paint(pipeline: Any, painter: DiffusionPainter, brief: ResolvedBrief) -> Tensor:
+    sides = (side // painter.codec.factor for side in (brief.height, brief.width))
+    noise = Seeds.of(brief.seed, 1).normal(painter.codec.channels, *sides)
+    with torch.no_grad():
+        pictures: Tensor = pipeline(
+            brief.prompt,
+            negative_prompt=brief.negative_prompt,
+            height=brief.height,
+            width=brief.width,
+            num_inference_steps=brief.steps,
+            guidance_scale=brief.guidance,
+            latents=noise.to(pipeline.unet),
+            output_type="pt",
+        ).images
+    return pictures.cpu().float() * 2 - 1
