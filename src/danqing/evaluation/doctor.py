@@ -98,7 +98,7 @@ def _their_paint(pipeline: Any, painter: DiffusionPainter, brief: ResolvedBrief)
             width=brief.width,
             num_inference_steps=brief.steps,
             guidance_scale=brief.guidance,
-            latents=noise.to(pipeline.unet),
+            latents=noise.to(pipeline.unet.device, pipeline.unet.dtype),
             output_type="pt",
         ).images
     return pictures.cpu().float() * 2 - 1
