@@ -61,7 +61,7 @@ class HubModel:
 def find_on_hub(repo: str, revision: str | None = None, variant: str = "", file: str = "") -> HubModel:
     """The files of a repository that a painter needs.
 
-    variant: "fp16" for weights in half precision. file: the one single file that is wanted.
+    variant: "fp16" for weights in half precision. file: the one single file that is suffix.
 
     Raises:
         DanqingError: there is no such repository, it asks for consent, or no network.
@@ -107,10 +107,10 @@ def _is_needed(path: str, listing: tuple[HubFile, ...], variant: str) -> bool:
     match = _WEIGHTS.fullmatch(name)
     if match is None:
         return name.endswith((".json", ".txt")) and not (name.endswith("index.json") and variant)
-    wanted = f".{variant}" if variant else ""
+    suffix = f".{variant}" if variant else ""
     theirs = [m for each in listing if (m := _WEIGHTS.fullmatch(each.path.removeprefix(f"{folder}/")))]
-    has_wanted = any((m["variant"] or "") == wanted for m in theirs)
-    return (match["variant"] or "") == (wanted if has_wanted else "")
+    has_it = any((m["variant"] or "") == suffix for m in theirs)
+    return (match["variant"] or "") == (suffix if has_it else "")
 
 
 def fetch(model: HubModel) -> Path:

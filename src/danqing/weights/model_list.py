@@ -109,15 +109,15 @@ def find_place(name: str) -> Path | None:
         return None
     if listed := listed_models().get(name):
         return listed
-    known = known_models().get(name)
-    repo = known.repo if known else MOVED.get(name, name)
+    entry = known_models().get(name)
+    repo = entry.repo if entry else MOVED.get(name, name)
     return cached_model(repo) if HUB_ID.fullmatch(repo) else None
 
 
 def not_there(name: str) -> str | None:
     """One line for a name that could be fetched from the hub; None if it is no such name."""
-    if known := known_models().get(name):
-        return f"{name} is not here: fetch it with danqing models add {name} ({known.gigabytes:g} GB)"
+    if entry := known_models().get(name):
+        return f"{name} is not here: fetch it with danqing models add {name} ({entry.gigabytes:g} GB)"
     if HUB_ID.fullmatch(name) and not name.startswith((".", "/")):
         return (
             f"{shorten(name)!r} is no folder here and not in the cache of the hub: fetch it with "
@@ -141,10 +141,10 @@ def cached_model(repo: str) -> Path | None:
 def cached_models() -> dict[str, Path]:
     """All models in the cache of the hub that have a snapshot: id -> folder."""
     folders = sorted(hub_cache().glob("models--*"))
-    found = {
+    snapshots = {
         folder.name.removeprefix("models--").replace("--", "/"): snapshot_in(folder) for folder in folders
     }
-    return {repo: place for repo, place in found.items() if place is not None}
+    return {repo: place for repo, place in snapshots.items() if place is not None}
 
 
 def snapshot_in(folder: Path) -> Path | None:

@@ -74,23 +74,23 @@ def add(
     danqing models add ~/models/dream.safetensors --name dream
     danqing models add sdxl
     """
-    known = known_models().get(what)
-    place = None if known and not Path(what).exists() else find_place(what)
+    entry = known_models().get(what)
+    place = None if entry and not Path(what).exists() else find_place(what)
     if place is None:
-        if not known and not HUB_ID.fullmatch(what):
+        if not entry and not HUB_ID.fullmatch(what):
             raise BadBrief(unknown_model(what))
-        wanted = Wanted(variant or (known.variant if known else ""), revision, file)
-        place = _fetched(known.repo if known else what, wanted, yes)
+        selection = Selection(variant or (entry.variant if entry else ""), revision, file)
+        place = _fetched(entry.repo if entry else what, selection, yes)
     if not Path(place).exists():
         raise BadBrief(f"{what!r} is on your list at {str(place)!r} and no longer there: add its new place")
-    called = name or (what if known else Path(what).stem if place.is_file() else Path(what).name)
+    called = name or (what if entry else Path(what).stem if place.is_file() else Path(what).name)
     if called in shipped():
         raise BadBrief(f"{called!r} is the name of a shipped model: choose another with --name")
     list_model(called, place)
     print(f'{called} is {place}: danqing paint "a cat" --model {called}')
 
 
-class Wanted(NamedTuple):
+class Selection(NamedTuple):
     """Which files of a repository."""
 
     variant: str
@@ -98,10 +98,10 @@ class Wanted(NamedTuple):
     file: str
 
 
-def _fetched(repo: str, wanted: Wanted, yes: bool) -> Path:
+def _fetched(repo: str, selection: Selection, yes: bool) -> Path:
     from danqing.weights.hub import fetch, find_on_hub
 
-    model = find_on_hub(repo, wanted.revision or None, wanted.variant, wanted.file)
+    model = find_on_hub(repo, selection.revision or None, selection.variant, selection.file)
     print(_offer(model), file=sys.stderr)
     if not yes and not (sys.stdin.isatty() and typer.confirm("Fetch it?", err=True)):
         raise BadBrief(f"{model.repo} was not fetched: answer y, or give --yes")
