@@ -79,11 +79,13 @@ def bytes_of(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(96, 96), (160, 90), (50, 130), (33, 47)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_redraw_keeps_the_shape_of_any_picture(painter, size, mode):
+def test_redraw_keeps_the_size_of_any_picture_and_its_shape_where_told_otherwise(painter, size, mode):
     [picture] = redraw(drawing(size, mode), "a cat", painter=painter, **QUICK)
-    wide, high = picture.image.size
+    assert picture.image.size == size
+    [native] = redraw(drawing(size, mode), "a cat", painter=painter, native=True, **QUICK)
+    wide, high = native.image.size
     assert abs(wide / high - size[0] / size[1]) < 0.06 * size[0] / size[1]
-    assert max(wide, high) == painter.card.width * painter.card.scale
+    assert max(wide, high) == painter.card.width
     assert (picture.image.mode == "RGBA") == (mode == "RGBA")
     assert (picture.info.app, picture.brief.strength) == ("redraw", 0.6)
     assert picture.info.parent == picture_id(drawing(size, mode))
@@ -320,7 +322,8 @@ def test_a_speck_of_a_mask_is_seen_and_not_blown_up(painter):
 
 
 def test_a_picture_of_any_length_is_framed_without_its_margins(painter):
-    [done] = redraw(drawing((400, 9000), "RGB"), "a cat", painter=painter, **QUICK)
+    size = {"width": 128, "height": 128}
+    [done] = redraw(drawing((400, 9000), "RGB"), "a cat", painter=painter, **size, **QUICK)
     assert done.image.height == 128
     assert done.image.width in (5, 6)
 
@@ -337,7 +340,8 @@ def test_a_long_picture_lies_on_the_canvas_of_a_painter_of_one_size():
     for make in (dalle2.random_painter, searching_painter):
         painter = make()
         card = painter.card.model_copy(update={"can": painter.card.can - {Can.ALPHA}})
-        [done] = redraw(drawing((100, 30), "RGB"), "a cat", painter=replace(painter, card=card), **QUICK)
+        painter = replace(painter, card=card)
+        [done] = redraw(drawing((100, 30), "RGB"), "a cat", painter=painter, native=True, **QUICK)
         assert done.image.width == card.width
         assert abs(done.image.height - 0.3 * card.width) <= 1
 

@@ -352,7 +352,9 @@ def test_a_picture_in_front_of_the_words_is_redrawn_as_redraw_does(ask):
     clear("clear.png")
     for file in ("in.png", "clear.png"):
         assert ask("paint", file, "a cat", "--seed", "4", "-o", "a.png").code == 0
-        assert ask("redraw", file, "a cat", "--seed", "4", "--strength", "0.7", "-o", "b.png").code == 0
+        size = ("--width", "128", "--height", "128")
+        asked = ("redraw", file, "a cat", "--seed", "4", "--strength", "0.7", *size, "-o", "b.png")
+        assert ask(*asked).code == 0
         one, other = (Picture.open(name) for name in ("a.png", "b.png"))
         assert one.brief == other.brief
         assert one.image.tobytes() == other.image.tobytes()

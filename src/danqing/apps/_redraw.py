@@ -11,16 +11,21 @@ from PIL import Image
 from danqing.apps._canvas_fit import CanvasFit
 from danqing.apps._inputs import PaintInputs
 from danqing.apps._job import Job
+from danqing.apps._tiled_upscale import fitted
+from danqing.core.field_groups import Size
 from danqing.core.images import from_pil, mask_from_pil
 from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
 from danqing.core.sources import Source
 
 
-def redraw_source(job: Job[Any], depth: Image.Image | None = None, **changes: Any) -> Iterator[Picture]:
+def redraw_source(
+    job: Job[Any], depth: Image.Image | None = None, *, keep_size: bool = False, **changes: Any
+) -> Iterator[Picture]:
     """The pictures of a job whose source fills the canvas.
 
     depth: a map of the source, white is near.
+    keep_size: they are as large as the source, unless a size is asked for; else as their canvas is.
     """
     source = job.source
     fit = CanvasFit.around(source.image, _sized(job.inputs, source), job.card)
@@ -31,7 +36,13 @@ def redraw_source(job: Job[Any], depth: Image.Image | None = None, **changes: An
         resized = depth.convert("RGB").resize(source.image.size, Image.Resampling.BICUBIC)
         near = fit.cut(resized, scale).convert("L")  # beyond the picture it is black, which is far
         images = replace(images, depth=mask_from_pil(near)[None])
-    return job.generate(brief, images, lambda image: fit.crop_to_picture(image, source.image.size))
+    keep_size = keep_size and not job.inputs.model_fields_set & Size.model_fields.keys()
+
+    def on_source(painted: Image.Image) -> Image.Image:
+        part = fit.crop_to_picture(painted, source.image.size)
+        return fitted(part, source.image.size, job.painter) if keep_size else part
+
+    return job.generate(brief, images, on_source)
 
 
 def _sized(inputs: PaintInputs, source: Source) -> PaintInputs:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from math import ceil
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -21,20 +23,30 @@ from danqing.core.picture import PIXELS_MAX
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 
 Enlarge = Callable[[Tensor], Tensor]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are outside."""
 
 SIDE = 128  # of a tile without its overlap, in pixels of the small picture
 FACTOR = 4  # of a painter that has learned none
+FACTORS = (2, 3, 4, 8)
+REPAINTED_MAX = 32_000_000  # pixels of a picture that is enlarged by painting, which holds it as floats
 _PROBE = 32  # far more than the networks here reach
 _LANCZOS_REACH = 3
 
 
-def method(painter: Painter) -> str:
+def default_factor(painter: Painter) -> int:
+    """How many times larger a painter makes a picture if nobody says."""
+    return painter.card.scale if painter.card.scale > 1 else FACTOR
+
+
+def method(painter: Painter, factor: int | None = None) -> str:
     """How `enlarged` will do it, in words for the user."""
+    times = f"x{factor or default_factor(painter)}"
     if isinstance(painter, Repaints):
-        return f"x{FACTOR}, painted by {painter.card.name!r}"
+        return f"{times}, painted by {painter.card.name!r}"
     if painter.card.scale > 1:
-        return f"x{painter.card.scale}, by the upscaler that {painter.card.name!r} has learned"
-    return f"x{FACTOR}, by Lanczos: {painter.card.name!r} has learned no upscaler"
+        return f"{times}, by the upscaler that {painter.card.name!r} has learned"
+    return f"{times}, by Lanczos: {painter.card.name!r} has learned no upscaler"
 
 
 @runtime_checkable
@@ -62,29 +74,36 @@ def repainted(
     picture: Image.Image,
     painter: Repaints,
     brief: ResolvedBrief,
+    factor: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Image.Image:
-    """A picture four times larger, painted anew by a settled brief; on white, and without transparency.
+    """A picture painted anew by a settled brief, four times larger; on white, and without transparency.
+
+    factor: 2 or 3 shrinks it afterwards.
 
     Raises:
-        BadBrief: the large picture would have more pixels than danqing opens.
+        BadBrief: more than four times, or the large picture would have more than 32 megapixels.
     """
-    _check_size(picture, FACTOR)
+    if factor is not None and factor > FACTOR:
+        raise BadBrief(f"model {painter.card.name!r} enlarges four times: use scale 2, 3 or 4")
+    check_size(picture, FACTOR, REPAINTED_MAX)
     large, of = torch.empty(0), painter.tiles(picture.height, picture.width)
     for done, large in enumerate(painter.repaint(from_pil(picture)[None, :3], brief), start=1):  # noqa: B007
-        progress(_progress(painter, done, of))
-    return to_pil(large)[0]
+        progress(Progress(done, of, message=f"enlarging {method(painter, factor)}"))
+    return resized(to_pil(large)[0], _times(picture.size, factor or FACTOR))
 
 
 def enlarged(
     picture: Image.Image,
     painter: Painter,
+    factor: int | None = None,
     *,
     tile: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Image.Image:
-    """A picture of any size `card.scale` times larger, or four times if the painter has learned no upscaler.
+    """A picture of any size `factor` times larger; None is `default_factor`.
 
+    By the painter's learned upscaler, as often as it takes, then shrunk to the factor; or by Lanczos.
     Transparency is kept. Memory beyond both pictures is that of one tile.
 
     tile: the picture repeats without a seam, and so will the large one.
@@ -94,15 +113,45 @@ def enlarged(
         BadBrief: the large picture would have more pixels than danqing opens.
     """
     picture = ImageOps.exif_transpose(picture)
-    learned = painter.card.scale > 1
-    factor = painter.card.scale if learned else FACTOR
-    _check_size(picture, factor)
-    reach = reach_of(_in_colour_and_alpha(painter)) if learned else _LANCZOS_REACH
-    margin = reach if tile else 0
-    source = _wrapped(picture, margin)
-    large = _by_upscaler(source, painter, reach, progress) if learned else _lanczos(source)
-    left = top = factor * margin
-    return large.crop((left, top, left + factor * picture.width, top + factor * picture.height))
+    factor = default_factor(painter) if factor is None else factor
+    check_size(picture, factor)
+    message = f"enlarging {method(painter, factor)}"
+    if painter.card.scale == 1:
+        return _without_margin(resized, picture, factor, _LANCZOS_REACH if tile else 0)
+    enlarge = in_colour_and_alpha(painter, factor)
+    reach = reach_of(enlarge)
+
+    def by_upscaler(source: Image.Image, size: tuple[int, int]) -> Image.Image:
+        large = Image.new("RGBA" if source.has_transparency_data else "RGB", size)
+        side = SIDE if factor <= painter.card.scale else SIDE // 2
+        of = ceil(source.width / side) * ceil(source.height / side)
+        tiles = pieces(partial(_view, source), source.size, enlarge, reach, side)
+        for done, (left, top, piece) in enumerate(tiles, start=1):
+            clear = large.mode == "RGBA"
+            (part,) = to_pil(piece, "transparent") if clear else to_pil(piece[:, :3])
+            large.paste(part, (left, top))
+            progress(Progress(done, of, message=message))
+        return large
+
+    return _without_margin(by_upscaler, picture, factor, reach if tile else 0)
+
+
+def fitted(picture: Image.Image, size: tuple[int, int], painter: Painter) -> Image.Image:
+    """A picture at another size of about its shape: where it is larger by the learned upscaler first."""
+    if picture.size == size:
+        return picture
+    if painter.card.scale > 1 and (picture.width < size[0] or picture.height < size[1]):
+        picture = enlarged(picture, painter)
+    return resized(picture, size)
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """By Lanczos, in premultiplied colour, so that what transparent pixels hide does not bleed into edges."""
+    if picture.size == size:
+        return picture
+    if not picture.has_transparency_data:
+        return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return picture.convert("RGBA").convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
 
 
 def reach_of(enlarge: Enlarge) -> int:
@@ -118,18 +167,21 @@ def reach_of(enlarge: Enlarge) -> int:
     return int((spoiled // factor - _PROBE).abs().max())
 
 
+@torch.no_grad()
 def pieces(
-    pixels: Tensor, enlarge: Enlarge, reach: int, side: int = SIDE
+    view: Callable[[Box], Tensor], size: tuple[int, int], enlarge: Enlarge, reach: int, side: int = SIDE
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """The parts of `enlarge(pixels)`, tile by tile: (left, top, pixels [n c h w]), places in large pixels.
+    """The parts of an enlarged picture, tile by tile: (left, top, pixels [n c h w]), places in large pixels.
 
     Each tile is enlarged with `reach` pixels of what is around it, so that it is what the whole would give.
+
+    view: a box -> the pixels [n c h w] in it. size: of the picture, width and height.
     """
-    height, width = pixels.shape[-2:]
+    width, height = size
     for top, left in product(range(0, height, side), range(0, width, side)):
         above, before = max(0, top - reach), max(0, left - reach)
         bottom, right = min(height, top + side), min(width, left + side)
-        around = pixels[..., above : bottom + reach, before : right + reach]
+        around = view((before, above, min(width, right + reach), min(height, bottom + reach)))
         large = enlarge(around)
         f = large.shape[-1] // around.shape[-1]
         rows = slice((top - above) * f, (bottom - above) * f)
@@ -137,57 +189,70 @@ def pieces(
         yield left * f, top * f, large[..., rows, columns]
 
 
-@torch.no_grad()
-def _by_upscaler(
-    picture: Image.Image, painter: Painter, reach: int, progress: ProgressCallback
-) -> Image.Image:
-    clear, factor = picture.has_transparency_data, painter.card.scale
-    large = Image.new("RGBA" if clear else "RGB", (factor * picture.width, factor * picture.height))
-    of = ceil(picture.width / SIDE) * ceil(picture.height / SIDE)
-    tiles = pieces(from_pil(picture)[None], _in_colour_and_alpha(painter), reach)
-    for done, (left, top, piece) in enumerate(tiles, start=1):
-        (part,) = to_pil(piece, "transparent") if clear else to_pil(piece[:, :3])
-        large.paste(part, (left, top))
-        progress(_progress(painter, done, of))
-    return large
+def in_colour_and_alpha(painter: Painter, factor: int) -> Enlarge:
+    """The painter's upscaler for [n 4 h w], used as often as it takes and then shrunk to the factor.
 
+    One that knows no alpha sees it as a grey picture.
+    """
 
-def _progress(painter: Painter, done: int, of: int) -> Progress:
-    return Progress(done, of, message=f"enlarging {method(painter)}")
-
-
-def _lanczos(picture: Image.Image) -> Image.Image:
-    """In premultiplied colour, so that what transparent pixels hide does not bleed into the edge."""
-    size = (FACTOR * picture.width, FACTOR * picture.height)
-    if not picture.has_transparency_data:
-        return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    return picture.convert("RGBA").convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
-
-
-def _in_colour_and_alpha(painter: Painter) -> Enlarge:
-    """The painter's upscaler for [n 4 h w]; one that knows no alpha sees it as a grey picture."""
-    if Can.ALPHA in painter.card.can:
-        return painter.enlarge
-
-    def enlarge(pixels: Tensor) -> Tensor:
+    def once(pixels: Tensor) -> Tensor:
+        if Can.ALPHA in painter.card.can:
+            return painter.enlarge(pixels)
         alpha = painter.enlarge(pixels[:, 3:].expand(-1, 3, -1, -1)).mean(dim=1, keepdim=True)
         return torch.cat([painter.enlarge(pixels[:, :3]), alpha], dim=1)
+
+    def enlarge(pixels: Tensor) -> Tensor:
+        size = [factor * side for side in pixels.shape[-2:]]
+        while pixels.shape[-1] < size[-1]:
+            pixels = once(pixels)
+        if list(pixels.shape[-2:]) == size:
+            return pixels
+        return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
     return enlarge
 
 
+def check_size(picture: Image.Image, factor: float, most: int = PIXELS_MAX) -> None:
+    """Refuse what would be too large.
+
+    Raises:
+        BadBrief: the picture would have more than `most` pixels.
+    """
+    pixels = picture.width * picture.height * factor**2
+    if pixels > most:
+        smaller = [less for less in FACTORS if less < factor and pixels * less**2 <= most * factor**2]
+        fix = f"use scale {max(smaller)}" if smaller else "give a smaller picture"
+        raise BadBrief(
+            f"{picture.width} x {picture.height}, enlarged x{factor:g}, is {pixels / 1e6:.0f} megapixels: "
+            f"{fix}, for at most {most // 1_000_000}"
+        )
+
+
+def _view(picture: Image.Image, box: Box) -> Tensor:
+    return from_pil(picture.crop(box))[None]
+
+
+def _without_margin(
+    enlarge: Callable[[Image.Image, tuple[int, int]], Image.Image],
+    picture: Image.Image,
+    factor: int,
+    margin: int,
+) -> Image.Image:
+    """The picture enlarged with a margin of itself around it, as it goes on where it repeats."""
+    source = _wrapped(picture, margin)
+    large = enlarge(source, _times(source.size, factor))
+    if not margin:
+        return large
+    left = top = factor * margin
+    return large.crop((left, top, left + factor * picture.width, top + factor * picture.height))
+
+
 def _wrapped(picture: Image.Image, margin: int) -> Image.Image:
-    """The picture with a margin of itself, as it goes on where it repeats."""
     if not margin:
         return picture
     array = np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
     return Image.fromarray(np.pad(array, ((margin, margin), (margin, margin), (0, 0)), mode="wrap"))
 
 
-def _check_size(picture: Image.Image, factor: int) -> None:
-    pixels = picture.width * picture.height * factor**2
-    if pixels > PIXELS_MAX:
-        raise BadBrief(
-            f"{picture.width} x {picture.height}, enlarged x{factor}, is {pixels / 1e6:.0f} megapixels: "
-            f"give a smaller picture, for at most {PIXELS_MAX // 1_000_000}"
-        )
+def _times(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    return factor * size[0], factor * size[1]

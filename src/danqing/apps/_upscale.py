@@ -10,7 +10,14 @@ from danqing.apps._grid import cell_of
 from danqing.apps._job import Job
 from danqing.apps._redraw import redraw_source
 from danqing.apps._session import Session
-from danqing.apps._tiled_upscale import Repaints, enlarged, repainted
+from danqing.apps._tiled_upscale import (
+    Repaints,
+    check_size,
+    default_factor,
+    enlarged,
+    fitted,
+    repainted,
+)
 from danqing.apps.upscale import Upscale
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can
@@ -38,15 +45,17 @@ def upscale_source(inputs: Upscale, session: Session, progress: ProgressCallback
     job = Job.start("upscale", inputs, session, progress, image=inputs.image)
     source = job.source
     painter = _at_noise_level(job.painter, inputs.noise_level)
-    start = _redrawn(job) if inputs.creative else Picture(source.image, source.brief or _brief(job))
     if isinstance(painter, Repaints):
         brief = _repaint_brief(job)
-        large = repainted(start.image, painter, brief, progress)
+        large = repainted(source.image, painter, brief, inputs.scale, progress)
         yield job.with_metadata(Picture(large, brief))
         return
+    if inputs.creative:
+        yield job.with_metadata(_redrawn(job))
+        return
     tile = inputs.tile or bool(source.brief and source.brief.tile)
-    large = enlarged(start.image, painter, tile=tile, progress=progress)
-    yield job.with_metadata(replace(start, image=large))
+    large = enlarged(source.image, painter, inputs.scale, tile=tile, progress=progress)
+    yield job.with_metadata(Picture(large, source.brief or _brief(job)))
 
 
 def _at_noise_level(painter: Painter, level: int | None) -> Painter:
@@ -63,10 +72,14 @@ def _at_noise_level(painter: Painter, level: int | None) -> Painter:
 
 
 def _redrawn(job: Job[Upscale]) -> Picture:
+    """The picture redrawn lightly, as many times larger as is asked for."""
+    factor, image = job.inputs.scale or default_factor(job.painter), job.source.image
+    check_size(image, factor)
     words = job.words()
     words["prompt"] = words["prompt"] or words_of(job.source, job.card, job.session)
     [picture] = redraw_source(job, strength=job.inputs.strength or FRESH, count=1, **words)
-    return picture
+    size = factor * image.width, factor * image.height
+    return replace(picture, image=fitted(picture.image, size, job.painter))
 
 
 def _repaint_brief(job: Job[Upscale]) -> ResolvedBrief:

@@ -31,7 +31,7 @@ class Redraw(PictureInputs):
 
 @app(Redraw, examples=('danqing redraw sketch.png "a rabbit, 3d style" --strength 0.7',))
 def redraw(inputs: Redraw, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """Pictures that start from `image` and follow `prompt`. Each has the shape of `image`.
+    """Pictures that start from `image` and follow `prompt`, as large as it is unless a size is given.
 
     Raises:
         BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
@@ -41,4 +41,4 @@ def redraw(inputs: Redraw, session: Session, progress: ProgressCallback) -> Iter
 
     job = Job.start("redraw", inputs, session, progress, image=inputs.image)
     depth = None if inputs.depth is None else inputs.depth.source.image
-    return redraw_source(job, depth, prompt=inputs.prompt, **job.strong_guidance())
+    return redraw_source(job, depth, keep_size=True, prompt=inputs.prompt, **job.strong_guidance())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from danqing.apps._inputs import Cell, PaintInputs, optional_words
 from danqing.apps._registry import app
@@ -17,6 +17,11 @@ from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
 
+def _whole(value: object) -> object:
+    """A number that a command line gives as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 class Upscale(Fast, PaintInputs):
     """Enlarge a picture, or take one cell of a grid as it is."""
 
@@ -25,6 +30,9 @@ class Upscale(Fast, PaintInputs):
     image: ImageRef = Field(description="the picture to start from")
     prompt: Text = optional_words()
     cell: int | None = Cell
+    scale: Annotated[Literal[2, 3, 4, 8], BeforeValidator(_whole)] | None = Field(
+        default=None, description="2, 3, 4 or 8 times as wide and high; as the model has learned if not given"
+    )
     creative: bool = Field(default=False, description="redraw the picture lightly first, for fresh detail")
     strength: Strength | None = Field(
         default=None, description="how far a creative redraw leaves the picture; 0.3 if not given"
@@ -43,15 +51,19 @@ class Upscale(Fast, PaintInputs):
 
 @app(
     Upscale,
-    examples=("danqing upscale paintings/a-fox-7-grid.png 3", "danqing upscale photo.png --creative"),
+    examples=(
+        "danqing upscale paintings/a-fox-7-grid.png 3",
+        "danqing upscale photo.png --scale 2",
+        "danqing upscale photo.png --creative",
+    ),
 )
 def upscale(inputs: Upscale, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
     """`image` larger by the painter's learned upscaler, in tiles; or a grid's `cell`, pixel for pixel.
 
-    With `creative` it is first redrawn lightly, for fresh detail.
+    With `creative` it is redrawn lightly, for fresh detail, before it is brought to that size.
 
     Raises:
-        BadBrief: no such cell or noise level, or the result passes 32 megapixels.
+        BadBrief: no such cell or noise level, or the result passes 100 megapixels.
         BadPicture: it cannot be read.
     """
     from danqing.apps._upscale import cell_picture, upscale_source
