@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.families.stable_diffusion.painter import random_painter, random_parts
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 
+ZERO = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "beta_schedule": "scaled_linear"}
 SD1 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
@@ -161,6 +163,34 @@ def test_a_strength_is_the_same_noise_with_every_sampler(painter, name, strength
     begins = replace(painter, schedule=schedule).levels(brief, redraws=True)[0]
     alpha, sigma = target.at(torch.tensor(round(strength * 1000) - 1))
     assert begins.sigma / begins.alpha == pytest.approx(float(sigma / alpha), rel=0.25)
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize("config", [{"beta_schedule": "squaredcos_cap_v2"}, SD1, ZERO])
+def test_more_strength_is_more_noise_between_steps_too(painter, name, config):
+    """At 20 steps, some thousandths more are less than a step; on the way levels only fall."""
+    painter = replace(painter, schedule=Schedule.from_config(config))
+    noises = []
+    for thousandth in (151, 155, 159, 400, 404, 834, 839, 843, 950):
+        brief = resolved(painter, steps=20, sampler=name, strength=thousandth / 1000)
+        levels = painter.levels(brief, redraws=True)
+        noises.append(levels[0].log_snr)
+        assert [level.t for level in levels] == sorted((level.t for level in levels), reverse=True)
+        assert len({level.t for level in levels}) == len(levels)
+        assert abs(levels[0].alpha ** 2 + levels[0].sigma ** 2 - 1) < 1e-9
+    falls = [one > other for one, other in pairwise(noises)]
+    first = painter.levels(resolved(painter, steps=20, sampler=name), redraws=False)[0]
+    assert all(fall or noise == first.log_snr for fall, noise in zip(falls, noises[1:], strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20, 50])
+def test_a_strength_of_whole_steps_begins_at_a_step(painter, steps):
+    """As in diffusers and A1111; whose noise at that step it is then, to the last bit."""
+    painter = replace(painter, schedule=Schedule.from_config(SD1))
+    for left in range(1, steps + 1):
+        brief = resolved(painter, steps=steps, sampler="ddim", strength=left / steps)
+        expected = painter.schedule.levels(steps, clean_end=SAMPLERS["ddim"].clean_end)
+        assert painter.levels(brief, redraws=True) == expected[steps - left :]
 
 
 def test_a_strength_of_less_than_a_step_names_the_least_steps(painter):

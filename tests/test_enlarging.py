@@ -168,7 +168,7 @@ def test_the_app_enlarges_as_often_as_asked():
 
 def test_memory_is_that_of_both_pictures_and_a_tile():
     """Of 4 megapixels, in a process of its own."""
-    side, factor = 1024, 2
+    side, factor = 512, 4
     code = f"""
 import resource
 from PIL import Image

@@ -5,6 +5,7 @@ A frame is a rectangle of the picture, which may reach beyond it, and the canvas
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, as in PIL; right and bottom are outside."""
 
 _CLOSE = 2  # a picture longer than this many canvases is worked on around its region only
+_BAND = 2**19  # pixels that are computed with floats at once
 _AROUND = 0.5  # share of the region's side that is shown around it
 
 
@@ -79,7 +81,7 @@ class CanvasFit:
         shrinks = size[0] < inside[2] - inside[0]
         how = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
         canvas = Image.new("RGBA", (self.width // scale, self.height // scale))
-        canvas.paste(image.crop(inside).convert("RGBA").resize(size, how), place[:2])
+        canvas.paste(image.crop(inside).resize(size, how).convert("RGBA"), place[:2])
         return canvas
 
     def region(self, mask: Image.Image, scale: int) -> Image.Image:
@@ -101,16 +103,18 @@ class CanvasFit:
     def paste_over(self, painted: Image.Image, over: Image.Image, cover: Image.Image) -> Image.Image:
         """`over` with a painted canvas back at its place on it, by `cover`; see `composite`.
 
-        Only what is covered is computed: a small region of a large picture costs little.
+        Only what is covered is computed, some rows at a time: a small region of a large picture costs little,
+        and a large one little memory.
         """
         inside = _clipped(self.box, over.size)
-        size = inside[2] - inside[0], inside[3] - inside[1]
-        new = self.crop_to_picture(painted, over.size).convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+        new = self.crop_to_picture(painted, over.size).convert("RGBA")
         done, box = over.copy(), cover.getbbox()
         if box is not None:
-            left, top = box[0] - inside[0], box[1] - inside[1]
-            part = new.crop((left, top, left + box[2] - box[0], top + box[3] - box[1]))
-            done.paste(composite(over.crop(box), part, cover.crop(box)), box[:2])
+            left, top, right, bottom = box
+            for first, last in _bands(top, bottom, right - left):
+                band = left, first, right, last
+                part = _stretched_part(new, inside, band)
+                done.paste(composite(over.crop(band), part, cover.crop(band)), band[:2])
         return done
 
     def _on_canvas(self, box: Box, size: tuple[int, int]) -> Box:
@@ -124,6 +128,22 @@ class CanvasFit:
             max(round((box[2] - left) * across), x + 1),
             max(round((box[3] - top) * down), y + 1),
         )
+
+
+def _bands(first: int, last: int, width: float) -> Iterator[tuple[int, int]]:
+    """Rows in groups of about half a million pixels, so that what is computed with floats stays small."""
+    rows = max(1, int(_BAND / max(width, 1)))
+    for start in range(first, last, rows):
+        yield start, min(start + rows, last)
+
+
+def _stretched_part(image: Image.Image, over: Box, part: Box) -> Image.Image:
+    """What lies in the box `part` where an image is stretched over another box; as if all of it were."""
+    across, down = image.width / (over[2] - over[0]), image.height / (over[3] - over[1])
+    left, top = (part[0] - over[0]) * across, (part[1] - over[1]) * down
+    right, bottom = (part[2] - over[0]) * across, (part[3] - over[1]) * down
+    source = left, top, min(right, image.width), min(bottom, image.height)
+    return image.resize((part[2] - part[0], part[3] - part[1]), Image.Resampling.BICUBIC, source)
 
 
 def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -> Image.Image:
@@ -173,8 +193,10 @@ def _ramp(mask: Image.Image, width: int) -> Image.Image:
     ridge = Image.fromarray(depth)
     for _ in range(width):
         ridge = ridge.filter(ImageFilter.MaxFilter(3))
-    share = depth / np.maximum(np.asarray(ridge), 1)
-    return Image.fromarray((share * 255).round().astype(np.uint8))
+    deepest = np.maximum(np.asarray(ridge), 1)
+    for first, last in _bands(0, mask.height, mask.width):
+        depth[first:last] = (depth[first:last] / deepest[first:last] * 255).round()
+    return Image.fromarray(depth)
 
 
 def _canvas(box: Box, chosen: Size, card: Card) -> tuple[int, int]:

@@ -73,13 +73,12 @@ def _region(mask: Image.Image, picture: Image.Image) -> tuple[str, Image.Image]:
 
 def _drawn(mask: Image.Image, picture: Image.Image) -> str:
     """By what a mask with transparency marks: "white", a "colour" that is drawn, or "" for holes."""
-    step = ceil(sqrt(mask.width * mask.height / _LOOK))
-    pixels = np.asarray(mask)[::step, ::step]
+    pixels = _sampled(mask)
     opaque = pixels[..., 3] >= 128
     colours = pixels[opaque][:, :3].astype(np.int16)
     if not len(colours):  # a line so thin that none of its pixels was looked at
         return "colour"
-    original = np.asarray(picture.convert("RGB"))[::step, ::step][opaque].astype(np.int16)
+    original = _sampled(picture)[opaque][:, :3].astype(np.int16)
     dark, bright = (colours < _DARK).all(axis=1).mean(), (colours >= _BRIGHT).all(axis=1).mean()
     if min(dark, bright) >= _SOME and dark + bright >= _MOST:
         copied = (np.abs(colours - original).max(axis=1) <= _ALIKE).mean() >= _MOST
@@ -88,6 +87,13 @@ def _drawn(mask: Image.Image, picture: Image.Image) -> str:
         return ""
     frame = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]])
     return "colour" if _is_bright(colours) or frame.mean() < 0.5 else ""
+
+
+def _sampled(image: Image.Image) -> _Bytes:
+    """Some pixels of a large image, all of a small one."""
+    step = ceil(sqrt(image.width * image.height / _LOOK))
+    size = ceil(image.width / step), ceil(image.height / step)
+    return np.asarray(image if step == 1 else image.resize(size, Image.Resampling.NEAREST))
 
 
 def _varies(colours: NDArray[np.int16]) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from danqing.apps._inpaint import inpaint_region
@@ -58,7 +59,7 @@ def outpaint_sides(job: Job[Any], sides: Sides) -> Iterator[Picture]:
     """The job's picture with `sides` added, one for each seed.
 
     Raises:
-        BadBrief: there is nothing to add, or the result passes 32 megapixels.
+        BadBrief: there is nothing to add, or the result passes 100 megapixels.
     """
     image = job.source.image
     width, height = image.width + sides.left + sides.right, image.height + sides.top + sides.bottom
@@ -84,11 +85,27 @@ def _outpainted(job: Job[Any], sides: Sides, **changes: Any) -> Picture:
 
 def _canvas(image: Image.Image, add: Sides) -> tuple[Image.Image, Image.Image, Image.Image]:
     """The picture with its mirror image around it, the region that is new, and how the new fades in."""
-    around = ((add.top, add.bottom), (add.left, add.right))
-    mirrored = Image.fromarray(np.pad(np.asarray(image), (*around, (0, 0)), mode="symmetric"))
-    across = np.pad(np.zeros(image.width), around[1], mode="linear_ramp", end_values=(add.left, add.right))
-    down = np.pad(np.zeros(image.height), around[0], mode="linear_ramp", end_values=(add.top, add.bottom))
-    distance = np.maximum(across[None, :], down[:, None])
-    region = Image.fromarray(((distance > 0) * 255).astype(np.uint8))
-    cover = Image.fromarray((distance / _FADE * 255).clip(0, 255).astype(np.uint8))
-    return mirrored, region, cover
+    across, down = _fade(add.left, image.width, add.right), _fade(add.top, image.height, add.bottom)
+    cover = Image.fromarray(np.maximum(across[None, :], down[:, None]))
+    region = cover.point(lambda value: 255 if value else 0)
+    return _mirrored(image, add), region, cover
+
+
+def _fade(before: int, kept: int, after: int) -> NDArray[np.uint8]:
+    """Along one side: 0 where the picture is kept, and 255 from 32 pixels beyond it on."""
+    distance = np.concatenate([np.arange(before, 0, -1), np.zeros(kept), np.arange(1, after + 1)])
+    return (distance / _FADE * 255).clip(0, 255).astype(np.uint8)
+
+
+def _mirrored(image: Image.Image, add: Sides) -> Image.Image:
+    """The picture with parts of its mirror image around it, each at most as large as the picture."""
+    right, bottom = add.left + image.width, add.top + image.height
+    canvas = Image.new(image.mode, (right + add.right, bottom + add.bottom))
+    canvas.paste(image, (add.left, add.top))
+    for x, start, width in ((0, add.left, add.left), (right, right - add.right, add.right)):
+        part = canvas.crop((start, add.top, start + width, bottom))
+        canvas.paste(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (x, add.top))
+    for y, start, height in ((0, add.top, add.top), (bottom, bottom - add.bottom, add.bottom)):
+        part = canvas.crop((0, start, canvas.width, start + height))
+        canvas.paste(part.transpose(Image.Transpose.FLIP_TOP_BOTTOM), (0, y))
+    return canvas

@@ -166,6 +166,7 @@ class DiffusionPainter:
         """The levels that the brief's sampler walks along; a redraw takes the last of them, by `strength`.
 
         The same strength hides as much of a picture with every model and every sampler: see `Schedule.share`.
+        A strength between two steps begins between their levels, and goes on with those of the steps.
 
         Raises:
             BadBrief: an unknown sampler, steps that the schedule does not have, or less than one step.
@@ -175,19 +176,20 @@ class DiffusionPainter:
         if not redraws or brief.strength is None:
             return levels
         share = self.schedule.share(brief.strength)
-        steps_left = brief.steps * share + 1e-6
-        if steps_left < 1:
+        if brief.steps * share + 1e-6 < 1:
             least = math.ceil((1 - 1e-6) / share)
             more = f"{least} steps or more, or " if least <= len(self.schedule) else ""
             raise BadBrief(
                 f"strength {brief.strength:g} of {brief.steps} steps is less than one step, which would copy "
                 f"the picture: use {more}more strength"
             )
-        skipped = brief.steps - math.floor(steps_left + 0.5)
-        if skipped == 0:
+        if share == 1:
             return levels
-        begins = self.schedule.levels(brief.steps)[skipped].t  # evenly in time, as a sampler's may not be
-        return levels[min(range(brief.steps), key=lambda k: abs(levels[k].t - begins)) :]
+        # by steps that are even in time, as those of a sampler may not be
+        begins = self.schedule.time_of_step(brief.steps, brief.steps * (1 - share))
+        k = min(range(brief.steps), key=lambda k: abs(levels[k].t - begins))
+        start = levels[k] if levels[k].t == begins else self.schedule.level_at(begins)
+        return [start, *levels[k + 1 :]]
 
     def denoiser(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]

@@ -236,6 +236,17 @@ class Schedule:
             levels.append(Level(alpha=math.sqrt(alpha_bar), sigma=math.sqrt(1 - alpha_bar), t=float(t)))
         return levels
 
+    def level_at(self, t: float) -> Level:
+        """The level at a time in [0, T - 1]; between two of the table alpha is on a straight line."""
+        table = self.alpha_bar.sqrt().numpy()
+        alpha = float(np.interp(t, np.arange(len(table)), table))
+        return Level(alpha=alpha, sigma=math.sqrt(1 - alpha**2), t=t)
+
+    def time_of_step(self, steps: int, k: float) -> float:
+        """The time of step k in [0, steps - 1] of `steps` steps; between two of them on a straight line."""
+        times = [level.t for level in self.levels(steps)[:-1]]
+        return round(float(np.interp(k, np.arange(steps), times)), 6)
+
     def levels(self, steps: int, spacing: str | None = None, clean_end: bool | None = None) -> list[Level]:
         """`steps + 1` levels, noisiest first: what a sampler walks along, pair by pair.
 

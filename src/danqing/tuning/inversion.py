@@ -38,7 +38,7 @@ def edited(
     target = target.model_copy(update={"sampler": "ddim"})
     words = painter.condition(target, InputImages(image=picture, region=region))
     canvas = painter.begin(target, words, Seeds([target.seed or 0]))
-    levels = painter.schedule.levels(target.steps)[-canvas.of - 1 :]
+    levels = painter.levels(target, redraws=True)
     assert words.image is not None
     noise = invert(painter, words.image, painter.condition(source), levels, mend)
     canvas = replace(canvas, state=noise)
