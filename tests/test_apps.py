@@ -212,7 +212,7 @@ def test_bands_paste_what_the_whole_would(sides, corner, rows):
 
 
 def test_outpainting_takes_little_memory_beyond_its_pictures():
-    """A picture of 12 megapixels in a process of its own. Measured: 4.3 times the four bytes a pixel of the result."""
+    """12 megapixels in a process of their own. Measured: 4.3 times their four bytes a pixel."""
     code = """
 import resource
 from PIL import Image
