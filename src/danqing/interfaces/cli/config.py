@@ -17,6 +17,7 @@ import typer
 
 from danqing.core.errors import BadBrief, DanqingError, shorten, unknown
 from danqing.core.files import replacing
+from danqing.interfaces.cli.language import say
 
 
 class Setting(NamedTuple):
@@ -69,7 +70,7 @@ def read_config() -> dict[str, str]:
     except tomllib.TOMLDecodeError as error:
         raise _damaged(path, error) from None
     for name, value in values.items():
-        _check(name, value, str(path))
+        check_setting(name, value, str(path))
     return values
 
 
@@ -78,7 +79,7 @@ def _damaged(path: Path, error: Exception) -> BadBrief:
     return BadBrief(f"the settings in {str(path)!r} cannot be read: {reason}; mend or delete the file")
 
 
-def _check(name: str, value: object, place: str = "") -> None:
+def check_setting(name: str, value: object, place: str = "") -> None:
     """Raises BadBrief: no setting, or a value that it cannot have. place: the file, for the message."""
     where = f" in {place!r}" if place else ""
     if name not in SETTINGS:
@@ -114,7 +115,7 @@ def set_setting(name: Key, value: Annotated[str, typer.Argument(help="What to us
 
     danqing config set format webp
     """
-    _check(name, value)
+    check_setting(name, value)
     if name in _CHECKS:
         _CHECKS[name](value)
     _write({**read_config(), name: value})
@@ -140,7 +141,7 @@ def list_settings() -> None:
     values = read_config()
     width = max(map(len, SETTINGS))
     for name, setting in SETTINGS.items():
-        print(f"{name:<{width}}  {values.get(name, '-')}  ({setting.help})")
+        print(f"{name:<{width}}  {values.get(name, '-')}  ({say(setting.help)})")
 
 
 @app.command("path")

@@ -9,6 +9,7 @@ Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import warnings
@@ -24,6 +25,7 @@ import danqing
 from danqing.apps import summaries
 from danqing.core.errors import BadBrief, DanqingError, shorten
 from danqing.core.threads import set_thread_policy
+from danqing.interfaces.cli.language import language_of, localized, say, speaking
 from danqing.interfaces.cli.patient_stream import patient
 from danqing.interfaces.cli.stop_signals import StopSignals
 
@@ -82,6 +84,7 @@ def _load(name: str) -> TyperCommand | TyperGroup:
         made = app
     command = get_command(made)
     assert isinstance(command, TyperCommand | TyperGroup)
+    localized(command)
     return command
 
 
@@ -108,6 +111,12 @@ def _app() -> typer.Typer:
                 show_default="auto",
             ),
         ] = None,
+        lang: Annotated[
+            str | None,
+            typer.Option(
+                envvar="DANQING_LANG", help="The language of messages: en or zh.", show_default="the locale's"
+            ),
+        ] = None,
         version: Annotated[  # noqa: ARG001
             bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Tell the version.")
         ] = False,
@@ -115,8 +124,10 @@ def _app() -> typer.Typer:
         if context.resilient_parsing or context.invoked_subcommand in (None, "config"):
             return
         from danqing.apps import Session
-        from danqing.interfaces.cli.config import read_config
+        from danqing.interfaces.cli.config import check_setting, read_config
 
+        if lang is not None:
+            check_setting("language", lang)
         context.obj = Session(device=device or read_config().get("device", "auto"))
 
     for name, help in commands().items():
@@ -132,15 +143,19 @@ def commands() -> dict[str, str]:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code; an error is one line on stderr."""
+    with speaking(language_of(argv, os.environ)):
+        return _run(argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     from danqing.interfaces.cli.habits import rewrite
 
     args, notes = rewrite(argv)
     for note in notes if not {"-q", "--quiet"} & set(args) else ():
-        print(note, file=sys.stderr)
+        print(say(note), file=sys.stderr)
     try:
-        outcome = get_command(_app()).main(
-            args=args or ["--help"], prog_name="danqing", standalone_mode=False
-        )
+        program = localized(get_command(_app()))
+        outcome = program.main(args=args or ["--help"], prog_name="danqing", standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         if " " in (words := next((word for word in args if not word.startswith("-")), "")):
@@ -185,5 +200,5 @@ def _warn(message: Warning | str, *_where: object, **_more: object) -> None:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"danqing: {' '.join(text.split())}", file=sys.stderr)
+    print(f"danqing: {say(' '.join(text.split()))}", file=sys.stderr)
     return code

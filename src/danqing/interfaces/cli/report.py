@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from danqing.core.progress import ProgressCallback, no_progress
+from danqing.interfaces.cli.language import say
 from danqing.interfaces.cli.options import option
 from danqing.interfaces.cli.progress import working
 
@@ -62,11 +63,11 @@ class Report:
     def note(self, text: str) -> None:
         """A line about the work, beside what it gives."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(say(text), file=sys.stderr)
 
     def failure(self, text: str) -> None:
         """A line about a request that fails while others go on."""
-        print(f"danqing: {text}", file=sys.stderr)
+        print(f"danqing: {say(text)}", file=sys.stderr)
 
     def result(self, path: Path, facts: Mapping[str, Any], warnings: Iterable[str] = ()) -> None:
         """A file that is finished: its path, or all that a program wants to know of it."""
@@ -128,7 +129,7 @@ class Report:
         if self.quiet:
             yield no_progress
             return
-        with working(model, doing) as progress:
+        with working(model, say(doing)) as progress:
             yield progress
 
 

@@ -1,0 +1,85 @@
+"""The language of what a command says: by --lang, DANQING_LANG, `danqing config`, or the locale."""
+
+from __future__ import annotations
+
+import locale
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_LANGUAGE: ContextVar[str] = ContextVar("language", default="en")
+
+
+def say(text: str) -> str:
+    """A message in the language of the command that runs."""
+    language = _LANGUAGE.get()
+    if language == "en":
+        return text
+    from danqing.core.catalogue import catalogue
+
+    return catalogue(language).translate(text)
+
+
+def localized(command: Any) -> Any:
+    """The command with its help in that language; what is no prose, such as examples, stays."""
+    if _LANGUAGE.get() == "en":
+        return command
+    command.help = "\n\n".join(map(_paragraph, (command.help or "").split("\n\n")))
+    for parameter in command.params:
+        parameter.help = say(getattr(parameter, "help", None) or "")
+        if isinstance(getattr(parameter, "show_default", None), str):
+            parameter.show_default = say(parameter.show_default)
+    for part in getattr(command, "commands", {}).values():
+        localized(part)
+    return command
+
+
+def _paragraph(text: str) -> str:
+    words = " ".join(text.split())
+    # a bracket that rich would take for markup is escaped
+    translation = say(words.replace("\\[", "[")).replace("danqing[", "danqing\\[")
+    return translation if translation != words else text
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """A scope in which commands speak a language."""
+    token = _LANGUAGE.set(language)
+    try:
+        yield
+    finally:
+        _LANGUAGE.reset(token)
+
+
+def language_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The language that a command line asks for, or else the system; "en" where it is none of ours."""
+    wish = _option(argv) or environment.get("DANQING_LANG") or _setting() or _of_system(environment)
+    return "zh" if wish.lower().startswith(("zh", "chinese")) else "en"
+
+
+def _option(argv: Sequence[str]) -> str:
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--":
+            break
+        if word == "--lang" or word.startswith("--lang="):
+            return word.partition("=")[2] or after
+    return ""
+
+
+def _setting() -> str:
+    from danqing.core.errors import BadBrief
+    from danqing.interfaces.cli.config import read_config
+
+    try:
+        return read_config().get("language", "")
+    except BadBrief:  # it is told where the settings are used
+        return ""
+
+
+def _of_system(environment: Mapping[str, str]) -> str:
+    names = (environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    if sys.platform == "win32":
+        return locale.getlocale()[0] or ""
+    return next(filter(None, names), "")
