@@ -204,7 +204,7 @@ def test_the_sheet_of_a_strip_and_each_of_its_steps_can_be_made_again(ask):
     assert made.out.split() == [*(f"made-step{k}.png" for k in (1, 2, 3, 4)), "made.png"]
     for name in ("made.png", "made-step3.png"):
         line = shlex.split(ask("show", name).out.splitlines()[-1])
-        assert cli.run([*line[1:], "-o", "again.png"]) == 0
+        assert cli.run([*line[1:], "-o", "again.png", "--overwrite"]) == 0
         assert loaded("again.png").tobytes() == loaded(name).tobytes()
 
 
@@ -254,10 +254,10 @@ def test_a_cell_means_what_was_chosen_for_it(ask):
     ask("imagine", asked, "--seed", "3", "-o", "grid.png")
     assert Picture.open("grid.png").info.chosen == ""
     for number in (1, 2, 3, 4):
-        ask("upscale", "grid.png", str(number), "-o", "cell.png")
+        ask("upscale", "grid.png", str(number), "-o", "cell.png", "--overwrite")
         said = Picture.open("cell.png").brief.prompt
         assert said == choose(asked, 2 + number) != asked
-        zoomed = ask("zoom", "grid.png", "--cell", str(number), "--seed", "1", "-o", "zoomed.png")
+        zoomed = ask("zoom", "grid.png", "--cell", str(number), "--seed", "1", "-o", "zoomed.png", "--overwrite")
         assert zoomed.code == 0, zoomed.err
         assert Picture.open("zoomed.png").brief.prompt == said
 
@@ -351,9 +351,10 @@ def test_a_picture_in_front_of_the_words_is_redrawn_as_redraw_does(ask):
     """What is not asked for is decided for a given picture, not for words alone."""
     clear("clear.png")
     for file in ("in.png", "clear.png"):
-        assert ask("paint", file, "a cat", "--seed", "4", "-o", "a.png").code == 0
+        assert ask("paint", file, "a cat", "--seed", "4", "-o", "a.png", "--overwrite").code == 0
         size = ("--width", "128", "--height", "128")
         asked = ("redraw", file, "a cat", "--seed", "4", "--strength", "0.7", *size, "-o", "b.png")
+        asked = (*asked, "--overwrite")
         assert ask(*asked).code == 0
         one, other = (Picture.open(name) for name in ("a.png", "b.png"))
         assert one.brief == other.brief

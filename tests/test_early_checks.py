@@ -46,7 +46,7 @@ WRONG: dict[str, str] = {  # command line -> what the message says
     "learn 9x fox.png small.png": "begin with a letter",
     "learn x fox.png": "from 2 pictures or more, best 4, not 1",
     "learn x fox.png small.png --method nope": "method 'nope'",
-    "learn x empty": "from 2 pictures or more, best 4, not 0",
+    "learn x empty": "no pictures in 'empty'",
     "learn x fox.png small.png --model nope": "unknown model 'nope'",
     "train nope": "unknown recipe 'nope'",
     "evaluate --data . --model nope": "unknown model 'nope'",

@@ -60,7 +60,7 @@ def language_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def _option(argv: Sequence[str]) -> str:
-    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+    for word, after in zip(argv, [*argv[1:], ""], strict=False):
         if word == "--":
             break
         if word == "--lang" or word.startswith("--lang="):
