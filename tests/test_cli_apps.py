@@ -257,7 +257,9 @@ def test_a_cell_means_what_was_chosen_for_it(ask):
         ask("upscale", "grid.png", str(number), "-o", "cell.png", "--overwrite")
         said = Picture.open("cell.png").brief.prompt
         assert said == choose(asked, 2 + number) != asked
-        zoomed = ask("zoom", "grid.png", "--cell", str(number), "--seed", "1", "-o", "zoomed.png", "--overwrite")
+        zoomed = ask(
+            "zoom", "grid.png", "--cell", str(number), "--seed", "1", "-o", "zoomed.png", "--overwrite"
+        )
         assert zoomed.code == 0, zoomed.err
         assert Picture.open("zoomed.png").brief.prompt == said
 

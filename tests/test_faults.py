@@ -309,8 +309,8 @@ def test_a_read_only_folder_is_one_line(ask: Ask, app: str, monkeypatch: pytest.
     if find_app(app).output in ("lines", "rows"):
         pytest.skip("it writes nothing")
     argv = arguments(app, "good.png")
-    if app == "blend":
-        argv.insert(2, "good2.png")
+    if app in ("blend", "learn"):
+        argv.insert(3 if app == "learn" else 2, "good2.png")
     if app in ("reroll", "vary"):
         pytest.skip("it needs a picture that danqing painted")
     out = ["--out", "closed/sheet.png"] if app in ("search", "lineage") else ["--out", "closed/"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -192,6 +195,7 @@ def test_a_preview_in_half_blocks(tmp_path: Path) -> None:
     """On a terminal without graphics each line shows two rows of pixels; the paths stay in the pipe."""
     write_card(tmp_path / "toy")
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 40, 480, 320))
     code = TOY.replace("import danqing.families", "import danqing.families, os; os.environ['COLUMNS'] = '40'")
     argv = ["paint", "a", "--model", "toy", "--seed", "1", "--preview", "--quiet"]
     done = subprocess.run(

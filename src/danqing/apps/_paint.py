@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from danqing.apps._generate import GenerateOptions, generate
 from danqing.apps._job import Job
-from danqing.apps._redraw import redraw_source
+from danqing.apps._redraw import on_canvas, redraw_source
 from danqing.apps._session import Session
 from danqing.apps.paint import Paint
 from danqing.apps.redraw import Redraw
@@ -37,5 +37,6 @@ def _from_image(inputs: Paint, session: Session, progress: ProgressCallback) -> 
     own = inputs.model_fields_set & Redraw.model_fields.keys() - {"image", "prompt", "width", "height"}
     fields = {name: getattr(inputs, name) for name in own | {"seed", "model", "count"}}
     redraw = Redraw.of_values(image=inputs.image, prompt=inputs.prompt, **fields)
+    redraw = on_canvas(redraw, inputs.image.source, session.open_card(inputs.model))
     job = Job.start("redraw", redraw, session, progress, image=inputs.image)
     return redraw_source(job, prompt=redraw.prompt, **job.strong_guidance())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -12,11 +12,14 @@ from danqing.apps._canvas_fit import CanvasFit
 from danqing.apps._inputs import PaintInputs
 from danqing.apps._job import Job
 from danqing.apps._tiled_upscale import fitted
+from danqing.core.card import Card
 from danqing.core.field_groups import Size
 from danqing.core.images import from_pil, mask_from_pil
 from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
 from danqing.core.sources import Source
+
+InputsT = TypeVar("InputsT", bound=PaintInputs)
 
 
 def redraw_source(
@@ -43,6 +46,12 @@ def redraw_source(
         return fitted(part, source.image.size, job.painter) if keep_size else part
 
     return job.generate(brief, images, on_source)
+
+
+def on_canvas(inputs: InputsT, source: Source, card: Card) -> InputsT:
+    """The inputs with the size of the canvas that the source is redrawn on, where none is chosen."""
+    fit = CanvasFit.around(source.image, _sized(inputs, source), card)
+    return inputs.model_copy(update={"width": fit.width, "height": fit.height})
 
 
 def _sized(inputs: PaintInputs, source: Source) -> PaintInputs:

@@ -43,7 +43,10 @@ def show_in_terminal(image: Image.Image) -> bool:
 
     answers = sys.__stdout__ is not None and sys.__stdout__.isatty() and not console.no_color
     kind = renderable.Image if answers else renderable.HalfcellImage
-    console.print(kind(_on_white(image), width="auto", height=min(PREVIEW_ROWS, console.height)))
+    try:
+        console.print(kind(_on_white(image), width="auto", height=min(PREVIEW_ROWS, console.height)))
+    except ZeroDivisionError:  # textual-image divides by the columns of a terminal that says it has none
+        return False
     return True
 
 
