@@ -196,7 +196,7 @@ def test_a_preview_in_half_blocks(tmp_path: Path) -> None:
     write_card(tmp_path / "toy")
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 40, 480, 320))
-    code = TOY.replace("import danqing.families", "import danqing.families, os; os.environ['COLUMNS'] = '40'")
+    code = f"import os; os.environ['COLUMNS'] = '40'\n{TOY}"
     argv = ["paint", "a", "--model", "toy", "--seed", "1", "--preview", "--quiet"]
     done = subprocess.run(
         [*python(code, TERM="xterm-256color", COLORTERM="truecolor"), *argv],
