@@ -345,7 +345,8 @@ def test_models_lists_the_things_that_one_has_learned(ask: Ask) -> None:
 def test_help_teaches_by_example(ask: Ask, argv: tuple[str, ...]) -> None:
     answer = ask(*argv)
     assert answer.code == 0
-    assert "danqing paint" in answer.out or "danqing show paintings/" in answer.out
+    examples = ("danqing paint", "danqing show paintings/", "danqing models")
+    assert any(example in answer.out for example in examples)
 
 
 def test_a_folder_without_a_card_is_opened_to_know_it(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,14 @@ from pathlib import Path
 import danqing.apps
 
 
-@cache
 def summaries() -> dict[str, str]:
     """Name of each app -> what it does, in a line: the first of its module's docstring."""
-    folders = [Path(folder) for folder in danqing.apps.__path__]
+    return _summaries(tuple(danqing.apps.__path__))
+
+
+@cache
+def _summaries(places: tuple[str, ...]) -> dict[str, str]:
+    folders = [Path(place) for place in places]
     files = sorted(
         file for folder in folders for file in folder.glob("*.py") if not file.stem.startswith("_")
     )

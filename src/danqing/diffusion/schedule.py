@@ -238,8 +238,9 @@ class Schedule:
 
     def level_at(self, t: float) -> Level:
         """The level at a time in [0, T - 1]; between two of the table alpha is on a straight line."""
-        table = self.alpha_bar.sqrt().numpy()
-        alpha = float(np.interp(t, np.arange(len(table)), table))
+        below, above = math.floor(t), math.ceil(t)
+        low, high = (math.sqrt(self.alpha_bar[k].item()) for k in (below, above))
+        alpha = low + (high - low) * (t - below)
         return Level(alpha=alpha, sigma=math.sqrt(1 - alpha**2), t=t)
 
     def time_of_step(self, steps: int, k: float) -> float:

@@ -72,6 +72,7 @@ def add(
     """Put a model on your list: one that you have, where it is, or one from the hub.
 
     danqing models add ~/models/dream.safetensors --name dream
+
     danqing models add sdxl
     """
     entry = known_models().get(what)
