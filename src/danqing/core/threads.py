@@ -1,4 +1,4 @@
-"""Threads that leave room for other programs. To be called before torch is loaded, when OpenMP starts."""
+"""Threads by the cores of a process. To be called before torch is loaded, when OpenMP starts."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import math
 import os
 from pathlib import Path
 
-# Rounds that a waiting thread spins before it sleeps. More costs other programs time, fewer costs a program
-# that is alone; measured by `benchmarks/threads.py`.
-SPIN = "20000"
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def set_thread_policy() -> None:
-    """Let waiting threads of OpenMP sleep soon, and use as many threads as there are cores for this process.
+    """Use as many threads as there are cores for this process.
 
     What the user has set in the environment stays.
     """
     environment = os.environ
-    if "OMP_WAIT_POLICY" not in environment:
-        environment.setdefault("GOMP_SPINCOUNT", SPIN)
     cores = cores_of_process()
     if cores < (os.cpu_count() or 1):
         environment.setdefault("OMP_NUM_THREADS", str(cores))
