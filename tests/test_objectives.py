@@ -420,6 +420,17 @@ def test_scenes_are_drawn_as_often_as_asked() -> None:
     assert torch.bincount(alone).min() > 4000 / len(SEEN) / 2
 
 
+def test_what_was_learned_before_is_rehearsed() -> None:
+    """One picture was learned before: it is drawn in its share of the cases, and as any other without one."""
+    rows = tuple({**row, "learned": number == 0} for number, row in enumerate(SEEN.rows))
+    parts = random_parts()
+    for rehearsal, share in ((0.35, 0.35), (None, 1 / len(SEEN))):
+        options = DiffusionOptions(probes=("a cat",), rehearsal=rehearsal)
+        objective = DiffusionObjective(painter_of(parts), parts.unet, replace(SEEN, rows=rows), options)
+        picks = objective._picked(4000, step_generator(0, 0))
+        assert abs(float((picks == 0).float().mean()) - share) < 0.03
+
+
 def test_wide_canvases_hold_the_picture_in_their_middle() -> None:
     """Half as wide again, or as high; what is around is white and transparent, and a whole batch is alike."""
     objective = diffusion(wide=1.0)

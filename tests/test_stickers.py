@@ -172,6 +172,12 @@ def test_things_and_their_names(cache):
     ]  # the other train would be a second one
 
 
+def test_things_of_a_list_of_ones_own(cache, tmp_path):
+    (tmp_path / "words.txt").write_text("# mine\nabacus = counting frame / 算盘\ncat\n", "utf-8")
+    mine = concepts_of(folder_of(EMOJIBASE, cache), known_only=True, vocabulary=tmp_path / "words.txt")
+    assert [(c.label, c.name) for c in mine] == [("cat", "cat"), ("abacus", "counting frame")]
+
+
 def test_other_words_for_things(cache):
     """The commonest sense that is an animal; no Latin, no number, no phrase, no other thing's name."""
     every = concepts_of(folder_of(EMOJIBASE, cache), known_only=False)

@@ -40,10 +40,14 @@ RENDERED_FROM = "cartoon"  # the set whose drawings the rendered styles start fr
 
 @dataclass(frozen=True)
 class StickerOptions:
-    """What to build. `known_only` keeps the 120 best-known things; `size` is the side in pixels."""
+    """What to build. size: the side in pixels. known_only: only the things of the vocabulary.
+
+    vocabulary: a file of things and what to call them; None is the shipped one, of the 120 best-known.
+    """
 
     size: int = 128
     known_only: bool = False
+    vocabulary: Path | None = None
     styles: tuple[str, ...] = field(default_factory=lambda: tuple(captions.STYLE_WORDS))
 
 
@@ -60,7 +64,9 @@ def build(
     for style in options.styles:
         if style not in captions.STYLE_WORDS:
             raise BadData(unknown("style", style, captions.STYLE_WORDS))
-    concepts = concepts_of(unpacked(EMOJIBASE, cache), known_only=options.known_only)
+    concepts = concepts_of(
+        unpacked(EMOJIBASE, cache), known_only=options.known_only, vocabulary=options.vocabulary
+    )
     sets = [(source, Drawings(unpacked(source.package, cache))) for source in SOURCES]
     other_words = synonyms(concepts, WordNet(unpacked(WORDNET, cache)))
     rows: list[dict[str, object]] = []
@@ -76,14 +82,14 @@ def build(
     return len(rows)
 
 
-def concepts_of(emojibase: Path, *, known_only: bool) -> list[Concept]:
+def concepts_of(emojibase: Path, *, known_only: bool, vocabulary: Path | None = None) -> list[Concept]:
     """The things of the vocabulary, with the plainer words it gives; unless `known_only` all others too.
 
     Where two things would have one name, as when the vocabulary calls the locomotive a train, the
     vocabulary's stays.
     """
     with resources.as_file(resources.files("danqing.data") / "vocabulary.txt") as path:
-        labels, renamed = read_vocabulary(path)
+        labels, renamed = read_vocabulary(vocabulary or path)
     known_labels = set(labels)
     taken = {slug(renamed.get(label, (label, ""))[0]) for label in known_labels}
 

@@ -10,6 +10,7 @@ the x_0 error times (snr + 1), which treats all middle times alike; `gamma` swit
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +34,8 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
+MARGINS = ((1, 0), (0, 1))  # (more high, more wide) of the canvases that are not square
+
 
 @dataclass(frozen=True)
 class DiffusionOptions:
@@ -44,6 +47,7 @@ class DiffusionOptions:
     wide: float = 0.0  # batches on canvases half as wide or half as high again, around transparent pictures
     scenes: float = 0.36  # pictures that are scenes, where there are scenes and others
     synonyms: float = 0.1  # captions that call the thing by another word
+    rehearsal: float | None = None  # drawings of what was "learned" before; None draws all drawings alike
     uniform: float = 0.2  # times drawn uniformly instead of logit-normally
     gamma: float | None = None  # min-SNR, arXiv 2303.09556
     probes: tuple[str, ...] = ("a cat, 3d style", "a red apple, cartoon style", "一只兔子，剪纸风格")
@@ -129,7 +133,8 @@ class DenoisingObjective(Objective):
     """Trains the network of any diffusion painter, on what `conditioner` says of each picture.
 
     unet: the module inside `painter.network` that learns; codec and `conditioner` stay frozen. The latents of
-    all pictures, and of their mirror images if those are asked for, are computed once.
+    all pictures, and of their mirror images if those are asked for, are computed once; those of wider
+    canvases when they are drawn.
 
     Raises:
         BadData: the pictures' side is no multiple of the painter's.
@@ -150,10 +155,8 @@ class DenoisingObjective(Objective):
         _check_side(painter, pictures.pictures)
         views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
         self._latents = [_encoded(painter, view) for view in views]
-        margins = ((1, 0), (0, 1)) if options.wide else ()
-        scenes = torch.tensor(["phrase" in row for row in pictures.rows])
-        self._kinds = [kind for kind in ((~scenes).nonzero()[:, 0], scenes.nonzero()[:, 0]) if len(kind)]
-        self._wide = [[_encoded(painter, _wider(view, *sides)) for view in views] for sides in margins]
+        self._pictures = pictures.pictures
+        self._kinds = _kinds(pictures.rows, options)
 
     def place(self, device: torch.device) -> None:
         """The whole painter: codec and text encoder run at every step."""
@@ -172,18 +175,21 @@ class DenoisingObjective(Objective):
     def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Numbers of pictures, int64 [n], and the latents [n c h w] to learn from."""
         picks = self._picked(size, rng)
-        mirrored = torch.rand(size, generator=rng) < self._options.mirror
-        views = self._latents
-        if self._wide and torch.rand((), generator=rng) < self._options.wide:
-            views = self._wide[int(torch.randint(len(self._wide), (), generator=rng))]
-        return picks, torch.where(mirrored.view(-1, 1, 1, 1), views[-1][picks], views[0][picks])
+        mirrored = (torch.rand(size, generator=rng) < self._options.mirror).view(-1, 1, 1, 1)
+        if self._options.wide and torch.rand((), generator=rng) < self._options.wide:
+            sides = MARGINS[int(torch.randint(len(MARGINS), (), generator=rng))]
+            pictures = _wider(self._pictures[picks], *sides)
+            return picks, _encoded(self.painter, torch.where(mirrored, pictures.flip(-1), pictures))
+        return picks, torch.where(mirrored, self._latents[-1][picks], self._latents[0][picks])
 
     def _picked(self, size: int, rng: Generator) -> Tensor:
-        """Numbers of pictures; scenes outnumber the drawings that they are made of, and would hide them."""
-        drawn = [kind[torch.randint(len(kind), (size,), generator=rng)] for kind in self._kinds]
+        """Numbers of pictures, int64 [size]: each kind has its share, however many pictures it has."""
+        drawn = [kind[torch.randint(len(kind), (size,), generator=rng)] for _, kind in self._kinds]
         if len(drawn) == 1:
             return drawn[0]
-        return torch.where(torch.rand(size, generator=rng) < self._options.scenes, drawn[1], drawn[0])
+        shares = torch.tensor([share for share, _ in self._kinds])
+        kinds = torch.multinomial(shares, size, replacement=True, generator=rng)
+        return torch.stack(drawn).gather(0, kinds[None])[0]
 
     def _times(self, size: int, rng: Generator) -> Tensor:
         logit_normal = torch.sigmoid(torch.randn(size, generator=rng))
@@ -249,6 +255,22 @@ def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
     torch.nn.init.zeros_(wide.conv_out.bias)
     wide.conv_out.bias[:old] = unet.conv_out.bias
     return wide
+
+
+def _kinds(rows: Sequence[Mapping[str, object]], options: DiffusionOptions) -> list[tuple[float, Tensor]]:
+    """(share, numbers of pictures) of drawings of new things, of drawings learned before, and of scenes.
+
+    Scenes outnumber the drawings that they are made of, and would hide them.
+    """
+    scenes = torch.tensor(["phrase" in row for row in rows])
+    learned = torch.tensor([options.rehearsal is not None and bool(row.get("learned")) for row in rows])
+    before = options.rehearsal or 0.0
+    kinds = (
+        ((1 - options.scenes) * (1 - before), ~scenes & ~learned),
+        ((1 - options.scenes) * before, ~scenes & learned),
+        (options.scenes, scenes),
+    )
+    return [(share, which.nonzero()[:, 0]) for share, which in kinds if bool(which.any())]
 
 
 def paint_pixels(painter: Painter, words: str, seeds: Seeds) -> Tensor:

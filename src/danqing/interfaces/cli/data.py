@@ -24,6 +24,9 @@ def data() -> None:
 def stickers(
     folder: Annotated[Path, typer.Argument(help="Where to write the data set.")] = Path("stickers"),
     known_only: Annotated[bool, typer.Option("--known", help="Only the 120 best-known things.")] = False,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="A list of things and their names, instead of those 120.", exists=True)
+    ] = None,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures in pixels.")] = 128,
     styles: Annotated[str, typer.Option(help="Only these, separated by commas.", show_default="all")] = "",
     cache: Annotated[Path, typer.Option(help="Where fetched packages are kept.")] = Path("packages"),
@@ -48,9 +51,8 @@ def stickers(
         if name not in STYLE_WORDS:
             raise BadBrief(unknown("style", name, STYLE_WORDS))
     with counting("fetching drawings", "rendering", quiet=report.quiet) as progress:
-        count = build(
-            folder, cache, StickerOptions(size=size, known_only=known_only, styles=chosen), progress
-        )
+        options = StickerOptions(size=size, known_only=known_only, vocabulary=vocabulary, styles=chosen)
+        count = build(folder, cache, options, progress)
     _finish(folder, count, report)
 
 

@@ -1,0 +1,52 @@
+"""Further things for the shipped painter: its UNet learns them by the words of the shipped CLIP.
+
+Data: `danqing data stickers FOLDER --known --vocabulary recipes/next_vocabulary.txt --styles
+3d,flat,cartoon,paper-cut,porcelain,ink-wash`, then `danqing data scenes` of it. Begins with the UNet of the
+shipped painter, and with the text tower of `zoo/clip`, from which its own was taught, so that it paints what
+it knew. Two drawings in three are of new things, the others of the shipped vocabulary, which is not to be
+forgotten. Afterwards `danqing train wording` teaches the tower sentences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from danqing.core.device import chosen_device
+from danqing.data.dataset import CaptionedImages
+from danqing.data.vocabulary import things
+from danqing.families.stable_diffusion.painter import painter_of
+from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe
+from danqing.training.diffusion import DiffusionObjective, DiffusionOptions
+from danqing.training.trainer import TrainOptions
+from danqing.weights.diffusers_folder import read_folder
+from danqing.weights.shipped import shipped_part
+
+PACE = TrainOptions(steps=13_000, batch=16, lr=6e-4, warmup=200, ema=0.9995, save_every=250, sheet_every=1000)
+OPTIONS = DiffusionOptions(wide=0.08, scenes=0.25, rehearsal=0.35, gamma=5.0)
+
+
+@recipe("vocabulary")
+def vocabulary(request: TrainRequest) -> Path:
+    """Teach the shipped painter the rest of a vocabulary; writes `unet`, and `text_encoder` as it was."""
+    pictures, _ = read(request)
+    before = set(things())
+    rows = tuple({**row, "learned": row.get("concept") in before} for row in pictures.rows)
+    pictures = CaptionedImages(pictures.pictures, rows)
+    clip = shipped_part("clip")
+    parts = replace(
+        read_folder(shipped_part("stickers")),
+        text_encoder=CLIPTextModel.from_pretrained(clip).eval(),
+        tokenizer=CLIPTokenizer.from_pretrained(clip),
+    )
+    painter = painter_of(parts)
+    painter.place(chosen_device(request.device))  # so that pictures are encoded there
+    objective = DiffusionObjective(
+        painter, parts.unet, pictures, replace(OPTIONS, probes=probes_of(pictures))
+    )
+    request.train(objective, replace(PACE, steps=request.steps or PACE.steps), request.run)
+    objective.export(request.run / "unet")
+    parts.text_encoder.save_pretrained(request.run / "text_encoder")
+    return request.run / "unet"
