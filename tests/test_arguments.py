@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,12 +20,7 @@ from danqing.core.picture import Picture
 from danqing.families.stable_diffusion.painter import random_parts, save_folder
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.arguments import read_arguments
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
+from tests.command_line import Answer
 
 
 @pytest.fixture(scope="module")

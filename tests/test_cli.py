@@ -7,11 +7,8 @@ import pty
 import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import typer
@@ -30,39 +27,8 @@ from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli import progress
 from danqing.interfaces.cli.options import command_line
 from danqing.interfaces.cli.output_files import slug
-from tests.toy import CARD, Toy, open_painter, write_card
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Ask = Callable[..., Answer]
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ask:
-    """The command line in an empty folder, with the toy model in ./toy."""
-    write_card(tmp_path / "toy")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("danqing.families.open_painter", open_painter)
-
-    def run(*argv: str) -> Answer:
-        code = cli.run(argv)
-        return Answer(code, *capfd.readouterr())
-
-    return run
-
-
-def paint(ask: Ask, *argv: str) -> Answer:
-    return ask("paint", "--model", "toy", *argv)
-
-
-def pictures(folder: str = ".") -> list[str]:
-    found = Path(folder).rglob("*.*")
-    return sorted(str(path.relative_to(folder)) for path in found if path.suffix not in (".json", ".py"))
+from tests.command_line import TOY, Ask, paint, pictures, python
+from tests.toy import CARD, Toy, write_card
 
 
 def test_a_picture_is_painted_named_and_told(ask: Ask) -> None:
@@ -385,16 +351,6 @@ def test_slugs() -> None:
     assert slug("猫" * 100) == "猫" * 48
 
 
-ROOT = Path(danqing.__file__).parent.parent
-HERE = Path(__file__).parent.parent  # so that `tests.toy` can be imported
-
-
-def python(code: str, **more: str) -> list[str]:
-    paths = os.pathsep.join(map(str, (ROOT, HERE)))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
-    return ["env", *(f"{key}={value}" for key, value in environment.items()), sys.executable, "-c", code]
-
-
 def test_help_and_models_import_no_torch() -> None:
     lines = ["--help", "--version", "models", "paint --help", "paint x --seed y", "paint x --model y"]
     code = (
@@ -416,13 +372,6 @@ def test_a_warning_is_one_line_without_code() -> None:
     )
     done = subprocess.run(python(code), capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "danqing: look here\n")
-
-
-TOY = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "import danqing.families, tests.toy; danqing.families.open_painter = tests.toy.open_painter\n"
-    "from danqing.interfaces.cli.main import main; main()\n"
-)
 
 
 def test_ctrl_c_leaves_a_clean_terminal_and_no_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from danqing.interfaces.cli import main as cli
-from tests.test_cli import python
+from tests.command_line import python
 
 WRONG: dict[str, str] = {  # command line -> what the message says
     "paint fox --sampler eulr": "unknown sampler 'eulr': did you mean 'euler'?",

@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,15 +28,10 @@ from danqing.apps import find_app, names
 from danqing.core.field_groups import ModelChoice
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.options import argument_names, flag, is_image, is_list, words_behind_list
+from tests.command_line import Answer, Ask
 from tests.toy import CARD, Toy, write_card
 
 SECONDS = 1.0  # of this process in which a fault is told that needs no model
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
@@ -62,7 +56,6 @@ def unreadable(path: Path) -> None:
     path.chmod(0)
 
 
-Ask = Callable[..., Answer]
 FAULTS: dict[str, Callable[[Path], object]] = {
     "zero bytes": lambda path: path.touch(),
     "text": lambda path: path.write_text("no picture\n" * 99),

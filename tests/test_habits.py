@@ -9,9 +9,8 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -28,33 +27,8 @@ from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.config import SETTINGS, config_path
 from danqing.interfaces.cli.habits import COMMANDS, GLOBAL, IGNORED, OPTIONS, rewrite
 from danqing.weights.shipped import shipped
-from tests.test_cli import TOY, python
-from tests.toy import CARD, open_painter, write_card
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Ask = Callable[..., Answer]
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ask:
-    """The command line in an empty folder, with the toy model in ./toy and no settings."""
-    write_card(tmp_path / "toy")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DANQING_CONFIG", str(tmp_path / "settings" / "config.toml"))
-    monkeypatch.delenv("DANQING_DEVICE", raising=False)
-    monkeypatch.setattr("danqing.families.open_painter", open_painter)
-
-    def run(*argv: str) -> Answer:
-        code = cli.run(argv)
-        return Answer(code, *capfd.readouterr())
-
-    return run
+from tests.command_line import TOY, Ask, python
+from tests.toy import CARD, write_card
 
 
 def commands() -> dict[str, object]:
@@ -198,14 +172,16 @@ def test_a_preview_in_half_blocks(tmp_path: Path) -> None:
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 40, 480, 320))
     code = f"import os; os.environ['COLUMNS'] = '40'\n{TOY}"
     argv = ["paint", "a", "--model", "toy", "--seed", "1", "--preview", "--quiet"]
-    done = subprocess.run(
-        [*python(code, TERM="xterm-256color", COLORTERM="truecolor"), *argv],
-        stdout=subprocess.PIPE, stderr=follower, cwd=tmp_path, timeout=120, check=False,
-    )  # fmt: skip
-    os.close(follower)
-    shown = os.read(leader, 1 << 20).decode()
+    command = [*python(code, TERM="xterm-256color", COLORTERM="truecolor"), *argv]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, cwd=tmp_path) as process:
+        os.close(follower)
+        shown = ""
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while part := os.read(leader, 4096):
+                shown += part.decode(errors="replace")
+        out, _ = process.communicate(timeout=120)
     os.close(leader)
-    assert (done.returncode, done.stdout) == (0, b"paintings/a-1.png\n")
+    assert (process.returncode, out) == (0, b"paintings/a-1.png\n"), shown
     assert "▀" in shown or "▄" in shown
     assert "\x1b[38;2;" in shown
 

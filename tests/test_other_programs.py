@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from danqing.apps._other_programs import is_a1111_text, read_a1111_text, read_other_settings
 from danqing.core.picture import Picture
-from tests.test_cli import Ask, ask, paint  # noqa: F401
+from tests.command_line import Ask, paint
 from tests.toy import CARD
 
 A1111 = (
@@ -116,7 +116,7 @@ def test_a_prompt_is_no_settings(text: str) -> None:
     assert not is_a1111_text(text)
 
 
-def test_a_picture_of_another_program_is_shown_and_painted_again(ask: Ask) -> None:  # noqa: F811
+def test_a_picture_of_another_program_is_shown_and_painted_again(ask: Ask) -> None:
     png(Path("a.png"), parameters=A1111)
     shown = ask("show", "a.png")
     assert shown.code == 0
@@ -133,14 +133,14 @@ def test_a_picture_of_another_program_is_shown_and_painted_again(ask: Ask) -> No
     assert "not kept: " in answer.err
 
 
-def test_what_is_given_comes_before_the_picture(ask: Ask) -> None:  # noqa: F811
+def test_what_is_given_comes_before_the_picture(ask: Ask) -> None:
     png(Path("a.png"), parameters=A1111)
     assert paint(ask, "a wolf", "--from", "a.png", "--seed", "5", "--out", "b.png").code == 0
     brief = Picture.open("b.png").brief
     assert (brief.prompt, brief.seed, brief.negative_prompt) == ("a wolf", 5, "dog")
 
 
-def test_settings_as_text_and_as_a_pasted_prompt(ask: Ask) -> None:  # noqa: F811
+def test_settings_as_text_and_as_a_pasted_prompt(ask: Ask) -> None:
     Path("a.txt").write_text(A1111, "utf-8")
     assert paint(ask, "--from", "a.txt", "--out", "b.png").code == 0
     assert paint(ask, A1111, "--out", "c.png").code == 0
@@ -148,7 +148,7 @@ def test_settings_as_text_and_as_a_pasted_prompt(ask: Ask) -> None:  # noqa: F81
     assert Picture.open("b.png").brief.seed == 1234
 
 
-def test_our_own_picture_is_painted_again(ask: Ask) -> None:  # noqa: F811
+def test_our_own_picture_is_painted_again(ask: Ask) -> None:
     assert paint(ask, r"a \--fox", "--seed", "3", "--steps", "2", "--style", "3d", "--out", "a.png").code == 0
     assert paint(ask, "--from", "a.png", "--out", "b.png").code == 0
     first, again = Picture.open("a.png"), Picture.open("b.png")
@@ -157,7 +157,7 @@ def test_our_own_picture_is_painted_again(ask: Ask) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["plain.png", "words.txt"])
-def test_a_file_without_settings_is_one_line(ask: Ask, name: str) -> None:  # noqa: F811
+def test_a_file_without_settings_is_one_line(ask: Ask, name: str) -> None:
     png(Path("plain.png"))
     Path("words.txt").write_text("a fox")
     answer = paint(ask, "--from", name)
@@ -166,7 +166,7 @@ def test_a_file_without_settings_is_one_line(ask: Ask, name: str) -> None:  # no
     assert answer.err.count("\n") == 1
 
 
-def test_a_source_that_changed_is_said(ask: Ask) -> None:  # noqa: F811
+def test_a_source_that_changed_is_said(ask: Ask) -> None:
     Image.new("RGB", (64, 64), "orange").save("in.png")
     assert ask("upscale", "in.png", "--model", "toy", "--out", "big.png").code == 0
     assert "has changed" not in ask("show", "big.png").err

@@ -17,7 +17,7 @@ from PIL import Image
 from danqing.core.errors import DanqingError
 from danqing.core.files import add_file, replacing
 from danqing.core.picture import Picture
-from tests.test_cli import TOY, Ask, ask, paint, pictures, python  # noqa: F401
+from tests.command_line import TOY, Ask, paint, pictures, python
 from tests.toy import Toy, write_card
 
 # ---- names
@@ -82,7 +82,7 @@ def test_links_in_a_circle_are_one_line(tmp_path: Path) -> None:
 # ---- the file that the user names
 
 
-def test_a_file_that_is_there_is_replaced_only_when_asked(ask: Ask) -> None:  # noqa: F811
+def test_a_file_that_is_there_is_replaced_only_when_asked(ask: Ask) -> None:
     assert paint(ask, "a cat", "--seed", "1", "--out", "a.png").code == 0
     before = Path("a.png").read_bytes()
     answer = paint(ask, "a cat", "--seed", "2", "--out", "a.png")
@@ -95,14 +95,14 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(ask: Ask) -> None:  # 
     assert Picture.open("a.png").brief.seed == 2
 
 
-def test_only_the_grid_takes_the_name_of_the_user(ask: Ask) -> None:  # noqa: F811
+def test_only_the_grid_takes_the_name_of_the_user(ask: Ask) -> None:
     assert paint(ask, "a cat", "--seed", "1", "--count", "2", "--out", "a.png").code == 0
     again = paint(ask, "a cat", "--seed", "1", "--count", "2", "--out", "a.png", "--overwrite")
     assert again.out.split() == ["a-1-2.png", "a-2-2.png", "a.png"]
 
 
 @pytest.mark.parametrize(("key", "code", "seed"), [(b"y\n", 0, 2), (b"n\n", 130, 1)])
-def test_a_terminal_is_asked(ask: Ask, tmp_path: Path, key: bytes, code: int, seed: int) -> None:  # noqa: F811
+def test_a_terminal_is_asked(ask: Ask, tmp_path: Path, key: bytes, code: int, seed: int) -> None:
     assert paint(ask, "a cat", "--seed", "1", "--out", "a.png").code == 0
     command = [*python(TOY, TERM="dumb"), "paint", "a cat", "--model", "toy", "--out", "a.png", "--seed", "2"]
     leader, follower = pty.openpty()
@@ -120,7 +120,7 @@ def test_a_terminal_is_asked(ask: Ask, tmp_path: Path, key: bytes, code: int, se
     assert Picture.open(tmp_path / "a.png").brief.seed == seed
 
 
-def test_a_picture_that_cannot_be_replaced_stays(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_picture_that_cannot_be_replaced_stays(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(ask, "a cat", "--seed", "1", "--out", "a.png")
     before = Path("a.png").read_bytes()
 
@@ -138,7 +138,7 @@ def test_a_picture_that_cannot_be_replaced_stays(ask: Ask, monkeypatch: pytest.M
 # ---- work that is stopped
 
 
-def test_what_was_finished_stays_and_is_counted(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_what_was_finished_stays_and_is_counted(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     finish, painted = Toy.finish, []
 
     def stopped(self: Toy, canvas: object) -> object:

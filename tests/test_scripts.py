@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
@@ -18,17 +17,8 @@ from danqing.core.progress import Progress
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli import progress as progress_module
 from danqing.interfaces.cli.patient_stream import patient
-from tests.test_cli import TOY, python
+from tests.command_line import TOY, Answer, Ask, python
 from tests.toy import open_painter, write_card
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Ask = Callable[..., Answer]
 
 
 @pytest.fixture
