@@ -322,7 +322,7 @@ def test_ctrl_c_ends_within_a_step_and_the_job_goes_on_later(own: Path) -> None:
     assert stream.readline() == b": danqing\n"
     start = time.monotonic()
     assert server.stop(signal.SIGINT) == 0
-    assert time.monotonic() - start < 25
+    assert time.monotonic() - start < 60  # a second or two, where nobody else needs the machine
     stream.close()
     assert "Traceback" not in "".join(server.lines)
     server = Server(own)

@@ -22,7 +22,7 @@ from danqing.studio.worker import WorkerOptions, work
 if TYPE_CHECKING:
     from danqing.studio.vectors import Vector
 
-_PATIENCE = 10.0  # seconds for a worker to end by itself
+_PATIENCE = 20.0  # seconds for a worker to end by itself
 _SOON = 5.0  # a worker that dies within so many seconds is begun anew later and later
 _PAUSE_MAX = 30.0
 

@@ -44,6 +44,7 @@ OTHER_COMMANDS = {  # that are no apps
     "evaluate": Entry("danqing.interfaces.cli.evaluate:evaluate", "Measure a model, honestly."),
     "config": Entry("danqing.interfaces.cli.config:app", "Choose what commands use when they say nothing."),
     "studio": Entry("danqing.interfaces.cli.studio:studio", "Paint in the browser: page, queue and gallery."),
+    "mcp": Entry("danqing.interfaces.cli.mcp:mcp", "Give an assistant tools to paint, by a running server."),
     "serve": Entry("danqing.interfaces.cli.studio:serve", "Serve the HTTP API alone, for other programs."),
     "show": Entry("danqing.interfaces.cli.show:show", "Show how a picture was made, and how to repaint it."),
 }
