@@ -124,6 +124,8 @@ def test_taste_does_not_guide_what_has_its_guidance_in_it(painter: DiffusionPain
 
 
 def test_a_subject_cannot_take_the_name(painter: DiffusionPainter, tmp_path: Path) -> None:
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / name)
     with pytest.raises(BadBrief, match="name 'fast' is taken by an adapter of model 'tiny'"):
         learn("fast", (str(tmp_path),), kind="cat", painter=painter)
 

@@ -121,16 +121,20 @@ def test_cancelling_stops_within_a_step(studio: Watched) -> None:
     assert studio.wait(studio.submit("me", "paint", PROMPT)).state == "done"
 
 
-def test_errors_are_told(studio: Watched) -> None:
+def test_errors_are_told(studio: Watched, folder: Path) -> None:
     with pytest.raises(DanqingError, match="steps"):
         studio.submit("me", "paint", {**PROMPT, "steps": 0})
     with pytest.raises(DanqingError, match="path"):
         studio.submit("me", "animate", {"prompt": "x", "model": "tiny", "settings": "/etc/passwd"})
-    row = studio.wait(studio.submit("me", "paint", {**PROMPT, "prompt": "a <lora:nothing:1> cat"}))
+    with pytest.raises(DanqingError, match="unknown adapter 'nothing'"):
+        studio.submit("me", "paint", {**PROMPT, "prompt": "a <lora:nothing:1> cat"})
+    (folder / "adapters").mkdir(exist_ok=True)
+    (folder / "adapters" / "torn.safetensors").write_bytes(b"torn")
+    row = studio.wait(studio.submit("me", "paint", {**PROMPT, "prompt": "a <lora:torn:1> cat"}))
     assert row.state == "failed"
     assert row.error is not None
-    assert row.error["code"] == "bad_request"
-    assert "unknown adapter 'nothing'" in row.error["message"]
+    assert row.error["code"] == "bad_weights"
+    assert "torn.safetensors" in row.error["message"]
 
 
 def test_other_results_than_pictures(studio: Watched) -> None:

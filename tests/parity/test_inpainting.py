@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import replace
 
 import pytest
@@ -37,6 +38,11 @@ def parts_for(scheduler, channels):
         vae.quant_conv.bias[4:] = -60
     unet = UNet2DConditionModel(**{**UNETS["tiny"], "in_channels": channels, "out_channels": 4}).eval()
     return replace(parts, vae=vae, unet=unet, scheduler=scheduler)
+
+
+def strength_for(schedule, share):
+    """The strength that goes through a share of the times of a schedule, which is what theirs means by it."""
+    return bisect_left(range(10**6), share, key=lambda k: schedule.share(k / 10**6)) / 10**6
 
 
 class Drawn(Seeds):
@@ -77,7 +83,7 @@ def test_inpainting(scheduler, channels, strength):
         prompt="a cat",
         negative_prompt="blue",
         steps=5,
-        strength=strength,
+        strength=strength_for(painter.schedule, strength),
         guidance=4.0,
         sampler="ddim",
         native=True,

@@ -17,6 +17,7 @@ from danqing.interfaces.cli.options import option
 from danqing.interfaces.cli.output_files import FOLDER, check_free, check_place, output_files, slug
 from danqing.interfaces.cli.report import Report, picture_facts
 from danqing.interfaces.cli.standard_input import DASH
+from danqing.interfaces.cli.stop_signals import delayed_stop
 from danqing.interfaces.cli.tables import print_rows
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ class Pictures(Output):
         with report.counting(pictures, len(inputs.marks), "pictures"), working as progress:
             for picture in session.stream(app, inputs, progress):
                 report.add(inputs.notes)
-                if not inputs.grid_only or len(inputs.marks) == 1:
-                    save(picture, len(pictures))
-                pictures.append(picture)
+                with delayed_stop():
+                    if not inputs.grid_only or len(inputs.marks) == 1:
+                        save(picture, len(pictures))
+                    pictures.append(picture)
             if len(inputs.marks) > 1:
                 save(_grid(pictures, inputs), None)
         if isinstance(inputs, ResolvedInputs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -37,3 +38,24 @@ class StopSignals:
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
         raise KeyboardInterrupt
+
+
+@contextmanager
+def delayed_stop() -> Iterator[None]:
+    """Let Ctrl-C and the other signals wait until a block is done, such as saving and counting a picture."""
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        yield
+        return
+    signals = [getattr(signal, name) for name in ("SIGINT", *_NAMES) if hasattr(signal, name)]
+    before = {each: signal.getsignal(each) for each in signals}
+    waiting: list[int] = []
+    for each in signals:
+        if before[each] is not signal.SIG_IGN:
+            signal.signal(each, lambda number, _frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
