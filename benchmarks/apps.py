@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageDraw, ImageOps
 
 import danqing.zoo
-from danqing.apps._edit import CANDIDATE_ETAS, DEFAULT_ETAS, evenly
+from danqing.apps._edit import CANDIDATE_ETAS, DEFAULT_ETAS, evenly_spaced
 from danqing.apps._session import Session
 from danqing.apps.edit import STEPS, edit
 from danqing.apps.inpaint import inpaint
@@ -30,8 +30,8 @@ from danqing.apps.upscale import upscale
 from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Painter
 from danqing.core.picture import Picture
-from danqing.core.sources import read_source
-from danqing.data.captions import plain
+from danqing.core.source_image import read_source
+from danqing.data.captions import plain_captions
 from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
 from danqing.evaluation.metrics import psnr
 from danqing.families import open_clip_scorer, open_painter
@@ -112,7 +112,7 @@ def inpainting(bench: Bench, count: int) -> Figures:
         ImageDraw.Draw(mask).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=255)
         holed = image.copy()
         holed.paste((0, 0, 0, 0), box)
-        words = plain(row["concept"], row["concept_zh"], row["style"])[0]
+        words = plain_captions(row["concept"], row["concept_zh"], row["style"])[0]
         [done] = inpaint(holed, words, mask=mask, feather=0, painter=bench.painter, native=True, seed=1)
         ring = mask.copy()
         inner = tuple(edge + RING * sign for edge, sign in zip(box, (1, 1, -1, -1), strict=True))
@@ -137,7 +137,7 @@ def redrawing(bench: Bench, count: int) -> Figures:
     rng, done, sheet = random.Random(2), [], []
     for image, row in bench.pick(count, held_out=False):
         style = bench.other_style(row, rng)
-        words = plain(row["concept"], row["concept_zh"], style)[0]
+        words = plain_captions(row["concept"], row["concept_zh"], style)[0]
         [picture] = redraw(image, words, painter=bench.painter, strength=0.5, native=True, seed=1)
         done.append((picture.image, row["concept"], style))
         sheet.append([image, picture.image])
@@ -162,13 +162,13 @@ def editing(bench: Bench, count: int) -> Figures:
     scores, kept = defaultdict[str, list[list[float]]](list), defaultdict[str, list[bool]](list)
     for image, row in bench.pick(count, held_out=False):
         style = bench.other_style(row, rng)
-        words = plain(row["concept"], row["concept_zh"], style)[0]
+        words = plain_captions(row["concept"], row["concept_zh"], style)[0]
         images = _images(edit(image, words, painter=bench.painter, native=True, seed=1, etas=CANDIDATE_ETAS))
         nearness = scorer.score(_stack(images), [words])[:, 0].tolist()
         _, styles, _ = bench.judge.predict(_stack(images))
         shares = styles.softmax(-1)[:, bench.judge.config.styles.index(style)].tolist()
         right = [label[0] == row["concept"] for label in bench.labels(images)]
-        shown = evenly(nearness, STEPS)
+        shown = evenly_spaced(nearness, STEPS)
         for name, places in (
             ("fixed", [CANDIDATE_ETAS.index(eta) for eta in DEFAULT_ETAS]),
             ("shown", shown),

@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 
 import danqing.zoo
 from danqing.core.seeds import Seeds
-from danqing.data.captions import plain
+from danqing.data.captions import plain_captions
 from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
 from danqing.diffusion.codec import Codec
 from danqing.diffusion.painter import DiffusionPainter
@@ -115,10 +115,10 @@ TRIALS = {
 class Folded:
     """A codec whose latents are another's with 2 x 2 places put into the channels of one."""
 
-    def __init__(self, plain: Codec) -> None:
-        self._plain = plain
-        self.factor, self.channels = 2 * plain.factor, 4 * plain.channels
-        self.pixel_channels = plain.pixel_channels
+    def __init__(self, plain_captions: Codec) -> None:
+        self._plain = plain_captions
+        self.factor, self.channels = 2 * plain_captions.factor, 4 * plain_captions.channels
+        self.pixel_channels = plain_captions.pixel_channels
 
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
         """Pixels -> [n 4c h/2 w/2]."""
@@ -255,7 +255,7 @@ def judged(painter: DiffusionPainter, pictures: CaptionedImages) -> dict[str, fl
     known, styles = judge.config.concepts, judge.config.styles
     surely, thing, style = [], [], []
     for row in pictures.rows:
-        words = plain(row["concept"], "", row["style"])[0]
+        words = plain_captions(row["concept"], "", row["style"])[0]
         pixels = paint_pixels(painter, words, Seeds([0, 1]))
         concept, texture, _ = judge.predict(pixels)
         right = known.index(row["concept"])

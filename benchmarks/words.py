@@ -23,8 +23,8 @@ import danqing.zoo
 from danqing.apps.paint import paint
 from danqing.core.images import from_pil
 from danqing.core.painter import Painter
-from danqing.data.captions import article, counted
-from danqing.data.lexicon import lexicon, parted
+from danqing.data.captions import article, counted_caption
+from danqing.data.lexicon import lexicon, split_lexicon
 from danqing.data.vocabulary import vocabulary
 from danqing.families import open_painter
 from danqing.nets.judge import Judge
@@ -92,7 +92,8 @@ def synonyms(bench: Bench) -> Figures:
     usual = bench.things(bench.pictures(_said(name, style) for name, style in product(plain, STYLES)))
     right = [thing == name for thing, ((_, name), _) in zip(painted, asked, strict=True)]
     learned, left_out = (
-        {word for both in part.values() for side in both for word in side} for part in parted(lexicon())
+        {word for both in part.values() for side in both for word in side}
+        for part in split_lexicon(lexicon())
     )
     groups = {
         "that the tower learned": [word in learned for (word, _), _ in asked],
@@ -132,7 +133,7 @@ def counts(bench: Bench) -> Figures:
     """How often there are as many separate shapes as the number says."""
     figures = {}
     for word, number in NUMBERS.items():
-        several = [counted(thing, "", number, animal=False) for thing in COUNTED if number > 1]
+        several = [counted_caption(thing, "", number, animal=False) for thing in COUNTED if number > 1]
         named = [told[0] for told in several if told] or [f"one {thing}" for thing in COUNTED]
         painted = bench.pictures(f"{name}, flat style" for name in named)
         figures[f"{word}: so many shapes"] = _mean(_shapes(image) == number for image in painted)

@@ -29,7 +29,7 @@ from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
 from danqing.diffusion.codec import KLCodec
 from danqing.families.stable_diffusion.painter import UPSCALERS
 from danqing.nets.upscaler import Upscaler
-from danqing.recipes.stable_diffusion import CARD, fresh
+from danqing.recipes.stable_diffusion import CARD, new_parts
 from danqing.weights.diffusers_folder import Parts, read_card, read_folder, save_folder
 
 ZOO = Path(danqing.zoo.__path__[0])
@@ -70,7 +70,7 @@ def _rounded(weight: Tensor) -> Tensor:
 
 def assembled(folder: Path, pictures: CaptionedImages) -> Parts:
     """The shipped parts, each replaced by what a recipe left in `folder`."""
-    parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else fresh(folder)
+    parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else new_parts(folder)
     card = CARD.model_copy(update={"styles": parts.card.styles})
     for run in (folder / name for name in UNETS if (folder / name / "unet").is_dir()):
         parts = replace(

@@ -12,21 +12,21 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from danqing.data.sources import (
+from danqing.data.drawing_sets import (
     EMOJIBASE,
     SOURCES,
     Concept,
     Drawings,
-    Source,
+    DrawingSet,
     read_concepts,
     read_vocabulary,
-    unpacked,
+    unpack_package,
 )
 
 FURTHER = (
-    Source("emojione", "@iconify-json/emojione@1.2.3", "CC-BY-4.0", "Emojione"),
-    Source("fxemoji", "@iconify-json/fxemoji@1.2.2", "Apache-2.0", "Mozilla, FxEmojis"),
-    Source("gradient", "@iconify-json/fluent-emoji@1.2.7", "MIT", "Microsoft, Fluent Emoji"),
+    DrawingSet("emojione", "@iconify-json/emojione@1.2.3", "CC-BY-4.0", "Emojione"),
+    DrawingSet("fxemoji", "@iconify-json/fxemoji@1.2.2", "Apache-2.0", "Mozilla, FxEmojis"),
+    DrawingSet("gradient", "@iconify-json/fluent-emoji@1.2.7", "MIT", "Microsoft, Fluent Emoji"),
 )
 WIDE = Path(__file__).with_name("wide_vocabulary.txt")
 SIDE = 16  # pixels: enough to know that there is a drawing
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=Path(__file__).with_suffix(".tsv"))
     asked = parser.parse_args()
     sets = [*SOURCES, *FURTHER]
-    drawings = [Drawings(unpacked(source.package, asked.cache)) for source in sets]
+    drawings = [Drawings(unpack_package(source.package, asked.cache)) for source in sets]
     rows = [(concept.name, drawn(concept, drawings)) for concept in concepts(asked.cache)]
     head = "\t".join(["thing", *(source.style for source in sets)])
     lines = ("\t".join([name, *(str(int(one)) for one in row)]) for name, row in rows)
@@ -55,7 +55,7 @@ def main() -> None:
 def concepts(cache: Path) -> list[Concept]:
     """The things of the wide vocabulary, in its order."""
     labels, renamed = read_vocabulary(WIDE)
-    found = {each.label: each for each in read_concepts(unpacked(EMOJIBASE, cache), renamed)}
+    found = {each.label: each for each in read_concepts(unpack_package(EMOJIBASE, cache), renamed)}
     return [found[label] for label in labels]
 
 

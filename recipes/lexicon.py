@@ -23,8 +23,8 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from danqing.data.captions import STYLE_WORDS
+from danqing.data.drawing_sets import unpack_package
 from danqing.data.scenes import COLOURS, OTHER_COLOURS
-from danqing.data.sources import unpacked
 from danqing.data.synonyms import WORDNET, WordNet, listed
 from danqing.data.vocabulary import vocabulary
 
@@ -180,7 +180,7 @@ if __name__ == "__main__":
     names, data = vocabulary(), resources.files("danqing.data")
     ours = listed(data / "synonyms.txt")
     said = [{word for both in ours.values() for word in both[side]} for side in (0, 1)]
-    further = ordered(english(WordNet(unpacked(WORDNET, asked.cache)), list(names)), said[0])
+    further = ordered(english(WordNet(unpack_package(WORDNET, asked.cache)), list(names)), said[0])
     further_zh = ordered(chinese(list(names.values())), said[1])
     lines = [
         f"{name} = {', '.join([*ours[name][0], *further.get(name, ())])}"

@@ -9,7 +9,7 @@ import torch
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
 from danqing.tuning.adapter import Adapter
-from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, Factors, fresh
+from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, Factors, new_factors
 
 
 def random_adapter(painter, name="thing", rank=4, alpha=2.0, seed=0, text=True, scale=0.3):
@@ -19,7 +19,7 @@ def random_adapter(painter, name="thing", rank=4, alpha=2.0, seed=0, text=True, 
         layer: Factors(
             change.down.detach().clone(), scale * torch.randn(change.up.shape, generator=rng), alpha
         )
-        for layer, change in fresh(painter.modules, endings, rank, seed).items()
+        for layer, change in new_factors(painter.modules, endings, rank, seed).items()
     }
     return Adapter(name, factors=factors)
 

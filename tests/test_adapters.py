@@ -18,7 +18,7 @@ from danqing.families.stable_diffusion.painter import random_painter
 from danqing.nets.tiling import seamless
 from danqing.tuning.adapter import Adapter, attached, coverage, fingerprint, named_as, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter, read_adapter, write_adapter
-from danqing.tuning.lora import Factors, flat, fresh
+from danqing.tuning.lora import Factors, flat_name, new_factors
 from tests.adapters import bits, output, random_adapter, same_bits, scaled
 
 TO_Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -58,7 +58,7 @@ def test_weight_zero_is_exactly_nothing(painter):
     with attached(painter, {random_adapter(painter): 0.0, word(): 0}):
         assert torch.equal(output(painter), said)
     with attached(
-        painter, {Adapter("fresh", factors=fresh(painter.modules, {"unet": ("to_q",)}, 4, 0)): 1.0}
+        painter, {Adapter("fresh", factors=new_factors(painter.modules, {"unet": ("to_q",)}, 4, 0)): 1.0}
     ):
         assert torch.equal(output(painter), said)  # up is zero before training
 
@@ -123,7 +123,7 @@ def test_another_models_adapter_is_refused_before_anything_changes(painter):
 
 
 def test_coverage(painter):
-    few = Adapter("few", factors=fresh(painter.modules, {"unet": ("to_q",)}, 4, 0))
+    few = Adapter("few", factors=new_factors(painter.modules, {"unet": ("to_q",)}, 4, 0))
     layers = sum(
         isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) for layer in painter.modules["unet"].modules()
     )
@@ -214,7 +214,7 @@ def kohya(adapter, path, alphas=True):
     """The file that kohya's programs write."""
     tensors = {}
     for name, change in adapter.factors.items():
-        network, _, layer = flat(name).partition(".")
+        network, _, layer = flat_name(name).partition(".")
         stem = f"lora_unet_{layer}" if network == "unet" else f"lora_te_text_model_{layer}"
         tensors[f"{stem}.lora_down.weight"], tensors[f"{stem}.lora_up.weight"] = change.down, change.up
         if alphas:
@@ -227,7 +227,7 @@ def test_kohya_files(painter, tmp_path):
     kohya(adapter, tmp_path / "cat.safetensors")
     read = read_adapter(tmp_path / "cat.safetensors")
     assert (read.name, read.trigger) == ("cat", "wth cat")
-    assert sorted(read.factors) == sorted(map(flat, adapter.factors))
+    assert sorted(read.factors) == sorted(map(flat_name, adapter.factors))
     with attached(painter, {adapter: 1.0}):
         expected = output(painter)
     with attached(painter, {read: 1.0}):

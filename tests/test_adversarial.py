@@ -16,7 +16,7 @@ from danqing.core.errors import BadData, NotFinite
 from danqing.data.dataset import CaptionedImages
 from danqing.families import gan
 from danqing.families.stylegan import painter as stylegan
-from danqing.training.adaptive_augment import adapted, augmented
+from danqing.training.adaptive_augment import augmented, next_probability
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer, Signs
 from danqing.training.adversarial_losses import (
     discriminator_loss,
@@ -226,11 +226,11 @@ def test_augmentation_lets_gradients_through():
 
 
 def test_strength_follows_certainty():
-    assert adapted(0.5, 0.9, 100, span=1000) == pytest.approx(0.6)
-    assert adapted(0.5, 0.1, 100, span=1000) == pytest.approx(0.4)
-    assert adapted(0.5, 0.6, 100, span=1000) == 0.5
-    assert adapted(0.95, 1.0, 100, span=1000) == 1
-    assert adapted(0.05, -1.0, 100, span=1000) == 0
+    assert next_probability(0.5, 0.9, 100, span=1000) == pytest.approx(0.6)
+    assert next_probability(0.5, 0.1, 100, span=1000) == pytest.approx(0.4)
+    assert next_probability(0.5, 0.6, 100, span=1000) == 0.5
+    assert next_probability(0.95, 1.0, 100, span=1000) == 1
+    assert next_probability(0.05, -1.0, 100, span=1000) == 0
 
 
 def test_a_duel_adapts_every_four_steps():

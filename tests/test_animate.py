@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from danqing.apps._camera import Move, warped
+from danqing.apps._camera import Move, warp
 from danqing.apps._frame_folder import FrameFolder
 from danqing.apps._session import Session
 from danqing.apps._video import film_writer, find_ffmpeg, save_film
@@ -99,9 +99,9 @@ def picture(size=64, channels=3) -> torch.Tensor:
 
 def test_no_move_leaves_the_very_numbers():
     x = picture()
-    assert warped(x, Move()) is x
+    assert warp(x, Move()) is x
     for border in ("edge", "wrap", "empty"):
-        torch.testing.assert_close(warped(x, Move(angle=360.0), border), x, rtol=0, atol=1e-4)
+        torch.testing.assert_close(warp(x, Move(angle=360.0), border), x, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("move", [Move(7, 1.1, 3, -2), Move(angle=-20), Move(zoom=0.9), Move(right=4.5)])
@@ -109,27 +109,27 @@ def test_no_move_leaves_the_very_numbers():
 def test_the_inverse_brings_back_the_middle(move, border):
     """Measured: 0.6 / 255 of the range."""
     x = picture()
-    back = warped(warped(x, move, border), move.inverse, border)
+    back = warp(warp(x, move, border), move.inverse, border)
     middle = (..., slice(20, 44), slice(20, 44))
     assert (back[middle] - x[middle]).abs().max() <= 2 / 255  # [-1, 1] is 2 wide
 
 
 def test_moves_go_where_they_say():
     x = picture(channels=4)
-    right = warped(x, Move(right=5, down=3))
+    right = warp(x, Move(right=5, down=3))
     torch.testing.assert_close(right[..., 8:-8, 8:-8], x[..., 5:-11, 3:-13], rtol=0, atol=1e-5)
-    turned = warped(x, Move(angle=90))
+    turned = warp(x, Move(angle=90))
     torch.testing.assert_close(turned, x.rot90(1, (-2, -1)), rtol=0, atol=1e-4)
-    double = warped(x, Move(zoom=2))
+    double = warp(x, Move(zoom=2))
     torch.testing.assert_close(double[..., ::2, ::2].mean(), x[..., 16:48, 16:48].mean(), rtol=0, atol=0.03)
     wide = torch.rand(1, 3, 8, 24, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(warped(wide, Move(right=7), "wrap"), wide.roll(7, -1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(warp(wide, Move(right=7), "wrap"), wide.roll(7, -1), rtol=0, atol=1e-4)
 
 
 def test_what_comes_in():
     x = torch.zeros(1, 4, 16, 16)
     for border, colour, alpha in (("edge", 0, 0), ("wrap", 0, 0), ("empty", 1, -1)):
-        came = warped(x, Move(right=8), border)[..., 8, 2]
+        came = warp(x, Move(right=8), border)[..., 8, 2]
         torch.testing.assert_close(came[0], torch.tensor([colour] * 3 + [alpha], dtype=torch.float32))
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from danqing.apps import _canvas_fit
 from danqing.apps._blend import weighted_text
-from danqing.apps._canvas_fit import CanvasFit, composite, feathered
+from danqing.apps._canvas_fit import CanvasFit, composite, feather
 from danqing.apps._describe import words_of
 from danqing.apps._inputs import AppInputs
 from danqing.apps._outpaint import Sides, _canvas
@@ -42,7 +42,7 @@ from danqing.core.images import grid
 from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
-from danqing.core.sources import Source, picture_id
+from danqing.core.source_image import SourceImage, picture_id
 from danqing.families import gan
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle1 import painter as dalle1
@@ -337,7 +337,7 @@ def paint_rolled(painter) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_composite_keeps_bytes_and_a_feather_stays_inside():
     image, new = drawing((40, 30)), drawing((40, 30), seed=1)
     mask = mask_of((40, 30), (10, 5, 30, 20))
-    soft = feathered(mask, 6)
+    soft = feather(mask, 6)
     assert (bytes_of(soft)[bytes_of(mask) == 0] == 0).all()
     assert bytes_of(soft).max() == 255
     done = composite(image, new, soft)
@@ -353,7 +353,7 @@ def test_a_feather_reaches_all_of_a_thin_mask_in_its_middle(width):
     for thick in (1, 3, 7, 20):
         mask = Image.new("L", (60, 60))
         mask.paste(255, (20, 10, 20 + thick, 50))
-        soft = bytes_of(feathered(mask, width))
+        soft = bytes_of(feather(mask, width))
         assert soft.max() == 255
         assert (soft[bytes_of(mask) == 0] == 0).all()
         assert (soft[bytes_of(mask) > 0] > 0).all()
@@ -557,5 +557,5 @@ def test_the_words_of_a_picture_say_its_style(painter):
         ("a cat, ink wash style", "a cat, ink wash style"),
         ("a cat::1 a dog::2", "a cat, ink wash style::1 a dog, ink wash style::2"),
     ):
-        source = Source(drawing(), "", brief=Brief.of(prompt, style="ink"))
+        source = SourceImage(drawing(), "", brief=Brief.of(prompt, style="ink"))
         assert words_of(source, card, Session()) == said

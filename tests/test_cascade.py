@@ -16,12 +16,12 @@ from danqing.core.card import Can, Card
 from danqing.core.errors import BadWeights, NotFinite
 from danqing.core.painter import Conditioning, InputImages
 from danqing.core.progress import no_progress
-from danqing.core.seeds import Between, Seeds
-from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution, noised
+from danqing.core.seeds import InterpolatedSeeds, Seeds
+from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution, add_noise
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import Schedule
 from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
@@ -131,10 +131,10 @@ def test_a_stage_sees_the_finished_picture_of_the_one_before_and_its_level():
 
 def test_augmentation_goes_from_the_picture_to_pure_noise():
     picture, noise = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(noised(picture, torch.zeros(3), noise), picture)
-    assert torch.equal(noised(picture, torch.ones(3), noise), noise)
+    assert torch.equal(add_noise(picture, torch.zeros(3), noise), picture)
+    assert torch.equal(add_noise(picture, torch.ones(3), noise), noise)
     for s in (0.2, 0.5, 0.9):  # as much noise as the cosine schedule has, and unit variance
-        noisy = noised(picture, torch.full((3,), s), noise)
+        noisy = add_noise(picture, torch.full((3,), s), noise)
         assert abs(float((noisy * noise).mean()) - torch.sin(torch.tensor(s * torch.pi / 2))) < 0.03
         assert abs(float(noisy.var()) - 1) < 0.05
 
@@ -155,9 +155,9 @@ def test_stages_draw_noise_of_their_own():
     correlations = torch.corrcoef(torch.cat(draws)) - torch.eye(3)
     assert correlations.abs().max() < 0.06  # 4 / sqrt(4096)
     assert Seeds([7, 8]).further(1).seeds[1:] == Seeds([8]).further(1).seeds
-    between = Between(3, [7, 8], 0.0).further(1)
+    between = InterpolatedSeeds(3, [7, 8], 0.0).further(1)
     assert torch.equal(between.normal(16), Seeds([3, 3]).further(1).normal(16))
-    between = Between(3, [7, 8], 1.0).further(1)
+    between = InterpolatedSeeds(3, [7, 8], 1.0).further(1)
     torch.testing.assert_close(between.normal(16), Seeds([7, 8]).further(1).normal(16))
 
 
@@ -316,7 +316,9 @@ def test_a_network_of_zeros_enlarges_smoothly():
         output = net(x, torch.full((64,), level.t), words)
         return Prediction.V.clean(x, output, level.alpha, level.sigma)
 
-    *_, (sample, _) = drive(SAMPLERS["ddim"].walk(torch.randn(large.shape), levels, Seeds.of(0, 64)), denoise)
+    *_, (sample, _) = run_sampler(
+        SAMPLERS["ddim"].walk(torch.randn(large.shape), levels, Seeds.of(0, 64)), denoise
+    )
     assert (sample - large).std() == pytest.approx(net.error, rel=0.1)
     assert (sample - large).mean().abs() < 0.01
 

@@ -136,7 +136,7 @@ def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch)
         "update",
         lambda *_, total=None, completed=None, **__: shown.append((completed, total)) if total else None,
     )
-    with progress.working("toy", "3 pictures") as watch:
+    with progress.show_progress("toy", "3 pictures") as watch:
         app("a cat", painter=Toy(), count=3, steps=2, progress=watch)
     assert shown == [(step, 6) for step in range(1, 7)]
 

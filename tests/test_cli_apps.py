@@ -16,7 +16,7 @@ from danqing.apps.describe import describe
 from danqing.conditioning.wildcards import choose
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
-from danqing.core.sources import picture_id
+from danqing.core.source_image import picture_id
 from danqing.families.stable_diffusion.painter import random_parts, save_folder
 from danqing.interfaces.cli import main as cli
 

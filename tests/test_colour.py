@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from danqing.core.colour import to_srgb
 from danqing.core.images import from_pil
-from danqing.core.sources import plain, read_source
+from danqing.core.source_image import read_source, to_plain_rgb
 from danqing.data.dataset import _over_white
 from tests.icc import ADOBE, P3, SRGB, cmyk_profile, grey_profile, linear, rgb_profile, srgb_curve
 
@@ -167,4 +167,4 @@ def test_every_way_in_converts(tmp_path):
     row = _over_white(path)
     assert row is not None
     assert row[:3].transpose(1, 2, 0).tobytes() == expected.tobytes()
-    assert plain(colours("RGB"))[1] == []
+    assert to_plain_rgb(colours("RGB"))[1] == []

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessorPil
 
 from danqing.core.errors import BadWeights
-from danqing.core.images import from_pil, squared
+from danqing.core.images import from_pil, pad_to_square
 from danqing.families import open_clip_scorer
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.stable_diffusion.painter import byte_tokenizer
@@ -92,7 +92,7 @@ def test_gradients_reach_the_pixels_and_not_the_weights(scorer):
 
 def test_what_is_not_square_lies_on_white(scorer):
     wide = torch.zeros(1, 4, 10, 17)
-    square = squared(wide)
+    square = pad_to_square(wide)
     assert square.shape == (1, 4, 17, 17)
     assert (square[..., :3, :] == 1).all()
     assert torch.equal(square[..., 3:13, :], wide)

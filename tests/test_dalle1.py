@@ -21,12 +21,18 @@ from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import InputImages
-from danqing.core.seeds import Between, Seeds
+from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.data.dataset import to_unit
 from danqing.families import open_painter
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle1 import painter as dalle1
-from danqing.families.dalle1.token_sampling import GuidedTransformer, Sampling, drawn, gumbel_of, shortened
+from danqing.families.dalle1.token_sampling import (
+    GuidedTransformer,
+    Sampling,
+    draw_tokens,
+    gumbel_of,
+    keep_likeliest,
+)
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.discrete_vae import DiscreteVAE, DiscreteVAEConfig, divergence, gumbel
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig, mask_of
@@ -259,14 +265,15 @@ def test_configs_that_cannot_be():
 
 def test_short_lists_leave_the_likeliest():
     logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
-    assert shortened(logits, Sampling(top_k=2)).isfinite().tolist() == [True, True, False, False]
-    assert shortened(logits, Sampling(top_p=0.5)).isfinite().tolist() == [True, False, False, False]
-    assert shortened(logits, Sampling(top_p=0.6)).isfinite().tolist() == [True, True, False, False]
-    assert torch.equal(shortened(logits, Sampling()), logits)
+    assert keep_likeliest(logits, Sampling(top_k=2)).isfinite().tolist() == [True, True, False, False]
+    assert keep_likeliest(logits, Sampling(top_p=0.5)).isfinite().tolist() == [True, False, False, False]
+    assert keep_likeliest(logits, Sampling(top_p=0.6)).isfinite().tolist() == [True, True, False, False]
+    assert torch.equal(keep_likeliest(logits, Sampling()), logits)
     noise = gumbel((1000, 4), rng()).double()
-    assert drawn(logits.expand(1000, 4), noise, Sampling(top_p=0.01)).max() == 0
+    assert draw_tokens(logits.expand(1000, 4), noise, Sampling(top_p=0.01)).max() == 0
     cold, warm = (
-        drawn(logits.expand(1000, 4), noise, Sampling(temperature=t)).bool().float().mean() for t in (0.2, 3)
+        draw_tokens(logits.expand(1000, 4), noise, Sampling(temperature=t)).bool().float().mean()
+        for t in (0.2, 3)
     )
     assert cold < 0.1 < 0.5 < warm
     with pytest.raises(ValueError, match="temperature"):
@@ -323,7 +330,7 @@ def test_variations_begin_at_the_seeds_own_picture(painter):
     brief = resolved(painter, count=1)
     own, other = (canvases(painter, brief, seeds=Seeds([seed]))[1].state for seed in (1, 9))
     for amount, state in ((0.0, own), (1.0, other)):
-        assert torch.equal(canvases(painter, brief, seeds=Between(1, [9], amount))[1].state, state)
+        assert torch.equal(canvases(painter, brief, seeds=InterpolatedSeeds(1, [9], amount))[1].state, state)
 
 
 def test_the_critic_keeps_the_best_of_all(painter, scorer):

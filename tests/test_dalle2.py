@@ -26,7 +26,7 @@ from danqing.diffusion.prior import PriorOptions, best, measure
 from danqing.diffusion.schedule import Schedule
 from danqing.families import open_painter
 from danqing.families.dalle2 import painter as dalle2
-from danqing.families.dalle2.clip_space import fingerprint, joined, mixture, text_diff
+from danqing.families.dalle2.clip_space import fingerprint, join_words_and_image, mixture, text_diff
 from danqing.families.dalle2.folder import OURS, check_clip, read_parts, save_parts
 from danqing.families.dalle2.unclip import PRIORS, fresh_parts, fresh_projection
 from danqing.families.ddpm.painter import fresh_parts as fresh_ddpm
@@ -35,7 +35,7 @@ from danqing.recipes._recipe import TrainRequest
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
-from danqing.training.unclip import DecoderObjective, started
+from danqing.training.unclip import DecoderObjective, copy_matching_weights
 from tests.progress import Lines
 from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
@@ -114,10 +114,10 @@ def test_a_text_diff_turns_towards_what_words_add():
 def test_chunks_are_averaged_over_the_tokens_that_are_heard():
     tokens = torch.tensor([[[1.0], [2.0], [9.0], [3.0], [4.0], [5.0]]])
     mask = torch.tensor([[True, True, False, True, True, True]])
-    one = joined(Conditioning(tokens, mask), 3)
+    one = join_words_and_image(Conditioning(tokens, mask), 3)
     assert one.tokens.flatten().tolist() == [2.0, 3.0, 5.0]
     assert one.mask.all()
-    assert joined(one, 3) is one
+    assert join_words_and_image(one, 3) is one
 
 
 # ---- the prior
@@ -517,7 +517,7 @@ def test_a_decoder_starts_from_a_pixel_model():
     decoder = fresh_parts("sticker", "").decoder
     trained = fresh_ddpm("sticker", Names(("cat",))).unet
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
-    copied = started(decoder, trained)
+    copied = copy_matching_weights(decoder, trained)
     after, theirs = decoder.state_dict(), trained.state_dict()
     taken = [name for name in after if not torch.equal(before[name], after[name])]
     assert 30 < len(taken) <= copied

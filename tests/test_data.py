@@ -17,8 +17,8 @@ from danqing.core.images import from_pil
 from danqing.data import captions
 from danqing.data.augment import Augment
 from danqing.data.dataset import read_imagefolder, to_unit
+from danqing.data.drawing_sets import read_vocabulary, slug
 from danqing.data.holdout import held_out
-from danqing.data.sources import read_vocabulary, slug
 
 VOCABULARY = resources.files("danqing.data") / "vocabulary.txt"
 
@@ -59,11 +59,11 @@ def test_every_caption_names_the_thing_and_the_style(style):
     rng = random.Random(0)
     words, words_zh = captions.STYLE_WORDS.get(style, ("", ""))
     for name in names():
-        said = captions.english(name, style, rng)
+        said = captions.english_caption(name, style, rng)
         assert name in said
         assert words in said
         assert not re.search(r"[{}]|  |^ | $", said)
-    said = {captions.chinese("熊猫", style, rng) for _ in range(300)}
+    said = {captions.chinese_caption("熊猫", style, rng) for _ in range(300)}
     assert all("熊猫" in one and words_zh in one and not re.search(r"[{}]", one) for one in said)
     assert len(said) >= 7
 
@@ -78,13 +78,13 @@ ARTICLES = {
 def test_articles(article):
     for name in ARTICLES[article]:
         assert captions.article(name) == article
-        said = {captions.english(name, None, random.Random(k)) for k in range(60)}
+        said = {captions.english_caption(name, None, random.Random(k)) for k in range(60)}
         assert f"{article} {name}" in said
 
 
 def test_plain_captions():
     expected = ("teapot, blue and white porcelain style", "茶壶，青花瓷风格")
-    assert captions.plain("teapot", "茶壶", "porcelain") == expected
+    assert captions.plain_captions("teapot", "茶壶", "porcelain") == expected
 
 
 def test_slugs():

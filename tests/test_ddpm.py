@@ -20,10 +20,10 @@ from danqing.core.errors import BadBrief, BadData, BadWeights
 from danqing.core.painter import Conditioning
 from danqing.core.progress import no_progress
 from danqing.core.seeds import Seeds
-from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.loss import variational_bound
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, Answer, drive
+from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.variance import Variance, deviation
 from danqing.families import open_painter
@@ -83,7 +83,7 @@ def moments(share, steps):
         return Answer(MEAN + gain * (x - level.alpha * MEAN), share(x, level))
 
     seeds, levels = Seeds.of(7, 16), COSINE.levels(steps, "linspace")
-    *_, (end, _) = drive(SAMPLERS["ddpm"].walk(seeds.normal(1, 32, 32), levels, seeds), denoise)
+    *_, (end, _) = run_sampler(SAMPLERS["ddpm"].walk(seeds.normal(1, 32, 32), levels, seeds), denoise)
     return end.mean().item(), end.std().item()
 
 
@@ -121,8 +121,8 @@ def test_guidance_leaves_the_variance_as_the_words_say_it():
     x, words = torch.randn(2, 3, 4, 4), Conditioning(torch.full((2, 1, 1), 2.0))
     both = replace(words, negative=Conditioning(torch.ones(2, 1, 1)))
     for rescale in (0.0, 0.7):
-        output = guided(network, both, Guidance(3.0, rescale))(x, NOW)
-        plain = guided(lambda *inputs: network(*inputs)[:, :3], both, Guidance(3.0, rescale))(x, NOW)
+        output = guide(network, both, Guidance(3.0, rescale))(x, NOW)
+        plain = guide(lambda *inputs: network(*inputs)[:, :3], both, Guidance(3.0, rescale))(x, NOW)
         assert torch.equal(output[:, :3], plain)
         assert torch.equal(output[:, 3:], 2 * (x + 1))
 

@@ -34,7 +34,7 @@ from danqing.training import autoencoder, classifier, clip, diffusion, discrete_
 from danqing.training.objective import Objective
 from danqing.training.trainer import step_generator
 from danqing.tuning.adapter import attached
-from danqing.tuning.inversion import edited
+from danqing.tuning.inversion_edit import edit_by_inversion
 from tests.adapters import random_adapter
 from tests.devices import GPU, pretended
 from tests.test_objectives import OBJECTIVES
@@ -249,7 +249,7 @@ def test_editing(monkeypatch: pytest.MonkeyPatch) -> None:
     brief = Brief(prompt="a cat", seed=1, steps=2, native=True, sampler="ddim").resolved(painter.card)
     with pretended(monkeypatch):
         painter.place(GPU)
-        canvas = edited(painter, PICTURE, brief, brief.model_copy(update={"prompt": "a dog"}))
+        canvas = edit_by_inversion(painter, PICTURE, brief, brief.model_copy(update={"prompt": "a dog"}))
         assert canvas.state.device == GPU
 
 

@@ -16,8 +16,8 @@ from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
-from danqing.diffusion.clip_guidance import GradientGuidance, clamped, mirrored, rms
-from danqing.diffusion.samplers import Answer, ddim, drive
+from danqing.diffusion.clip_guidance import GradientGuidance, limit_rms, mirror, rms
+from danqing.diffusion.samplers import Answer, ddim, run_sampler
 from danqing.diffusion.schedule import Level
 from danqing.families import gan, open_clip_scorer, open_painter
 from danqing.families._latent import save_latent
@@ -32,7 +32,7 @@ from danqing.families.stable_diffusion.painter import (
     save_folder,
 )
 from danqing.interfaces.cli.main import run
-from danqing.nets.cutouts import Cuts, grey
+from danqing.nets.cutouts import Cuts, to_grey
 from danqing.weights.pretrained import write_module
 from danqing.weights.shipped import shipped
 from tests.test_apps import drawing, mask_of
@@ -138,7 +138,7 @@ def test_without_guidance_it_is_plain_ddim_of_the_prior(painter, eta):
     levels = prior.levels(plain, redraws=False)
     start = prior.begin(plain, words, seeds)
     denoise = torch.no_grad()(prior.denoiser(plain, words, levels))
-    *_, (x, _) = drive(ddim(start.state, levels, seeds, eta=eta), denoise)
+    *_, (x, _) = run_sampler(ddim(start.state, levels, seeds, eta=eta), denoise)
     assert torch.equal(canvases(with_settings(painter, eta=eta), brief)[-1].state, x)
 
 
@@ -227,7 +227,7 @@ def test_gradients_are_clamped_picture_by_picture():
     sizes = torch.tensor([0.0, 0.01, 3.0]).view(3, 1, 1, 1)
     gradient = sizes * torch.ones(3, 2, 4, 4)
     expected = torch.tensor([0.0, 0.01, 0.05]).view(3, 1, 1, 1)
-    torch.testing.assert_close(rms(clamped(gradient, 0.05)), expected)
+    torch.testing.assert_close(rms(limit_rms(gradient, 0.05)), expected)
 
 
 def test_range_loss_has_an_effect():
@@ -257,7 +257,7 @@ def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach():
 @pytest.mark.parametrize("side", [6, 7])
 def test_mirrors(side):
     x = torch.randn(1, 2, side, side, generator=torch.Generator().manual_seed(0))
-    across, both = mirrored(x, across=True, down=False), mirrored(x, across=True, down=True)
+    across, both = mirror(x, across=True, down=False), mirror(x, across=True, down=True)
     assert torch.equal(across, across.flip(-1))
     assert torch.equal(across[..., : side // 2], x[..., : side // 2])
     assert torch.equal(both, both.flip(-2))
@@ -292,7 +292,7 @@ def test_cutouts_are_squares_of_the_picture():
     plain = Cuts(4, 2, grey=0.5, augment=False)(x[:, :, :8, :8], 8, Seeds([1, 2]))
     small = x[:, :, :8, :8]
     assert torch.equal(plain[:, 0], small)
-    assert torch.equal(plain[:, 1], grey(small))
+    assert torch.equal(plain[:, 1], to_grey(small))
     assert torch.equal(plain[:, 2], small.flip(-1))
     assert (plain[:, 4].diff(dim=1) == 0).all()  # the first inner cut is grey
     assert (plain[:, 5].diff(dim=1) != 0).any()

@@ -19,7 +19,7 @@ from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.tuning.adapter import attached, coverage
 from danqing.tuning.adapter_files import read_adapter
 from danqing.tuning.distillation import GRID, ConsistencyObjective, every_layer
-from danqing.tuning.dreambooth import frozen
+from danqing.tuning.dreambooth import networks_frozen
 from tests.adapters import bits, same_bits
 from tests.tiny import stickers
 
@@ -78,7 +78,7 @@ def test_what_is_consistent_already_is_no_error(painter: DiffusionPainter) -> No
 def test_training_changes_the_adapter_and_nothing_else(painter: DiffusionPainter, tmp_path: Path) -> None:
     painter = replace(painter, card=painter.card.model_copy(update={"steps": 2}))
     before = bits(painter)
-    with frozen(painter):
+    with networks_frozen(painter):
         ours = ConsistencyObjective(painter, every_layer(painter, rank=2), stickers(), 3.0, OPTIONS)
         start = ours.adapter.detached()
         Trainer(ours, TrainOptions(steps=2, batch=4, warmup=0, sheet_every=2), tmp_path).train()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from danqing.apps._tiled_upscale import enlarged, in_colour_and_alpha, method, pieces, reach_of, resized
+from danqing.apps._tiled_upscale import enlarge, in_colour_and_alpha, method, reach_of, resize, tiles
 from danqing.apps.upscale import upscale
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
@@ -57,7 +57,7 @@ def assembled(pixels, enlarge, reach, side):
     def view(box):
         return pixels[..., box[1] : box[3], box[0] : box[2]]
 
-    for left, top, piece in pieces(view, (pixels.shape[-1], pixels.shape[-2]), enlarge, reach, side):
+    for left, top, piece in tiles(view, (pixels.shape[-1], pixels.shape[-2]), enlarge, reach, side):
         whole[..., top : top + piece.shape[-2], left : left + piece.shape[-1]] = piece
     return whole
 
@@ -87,7 +87,7 @@ def test_tiles_of_the_shipped_upscaler_are_the_whole():
 
 def test_a_picture_is_what_the_painter_makes_of_it():
     given, toldof, who = picture(140, 150), [], painter()
-    large = enlarged(given, who, progress=lambda now: toldof.append((now.step, now.of)))
+    large = enlarge(given, who, progress=lambda now: toldof.append((now.step, now.of)))
     (whole,) = to_pil(who.enlarge(from_pil(given)[None]), "transparent")
     assert large.mode == "RGBA"
     assert large.size == (600, 560)
@@ -96,7 +96,7 @@ def test_a_picture_is_what_the_painter_makes_of_it():
 
 
 def test_an_opaque_picture_stays_opaque():
-    assert enlarged(picture(9, 12).convert("L"), painter()).mode == "RGB"
+    assert enlarge(picture(9, 12).convert("L"), painter()).mode == "RGB"
 
 
 def test_a_repeating_picture_repeats_when_large():
@@ -108,18 +108,18 @@ def test_a_repeating_picture_repeats_when_large():
         return Image.fromarray(np.roll(array, (array.shape[0] // 2, array.shape[1] // 2), axis=(0, 1)))
 
     for able in (who, Toy(CARD.model_copy(update={"scale": 1}))):
-        first = np.asarray(turned(enlarged(given, able, tile=True))).astype(int)
-        second = np.asarray(enlarged(turned(given), able, tile=True)).astype(int)
+        first = np.asarray(turned(enlarge(given, able, tile=True))).astype(int)
+        second = np.asarray(enlarge(turned(given), able, tile=True)).astype(int)
         assert np.abs(first - second).max() <= 1
-    plain = np.asarray(turned(enlarged(given, who))).astype(int)
-    assert np.abs(plain - np.asarray(enlarged(turned(given), who)).astype(int)).max() > 1
+    plain = np.asarray(turned(enlarge(given, who))).astype(int)
+    assert np.abs(plain - np.asarray(enlarge(turned(given), who)).astype(int)).max() > 1
 
 
 def test_an_upscaler_without_alpha_enlarges_alpha_as_grey():
     who = painter()
     who.card = who.card.model_copy(update={"can": who.card.can - {Can.ALPHA}})
     who.enlarger = upscaler(2, channels=3)
-    large = enlarged(picture(12, 12), who)
+    large = enlarge(picture(12, 12), who)
     assert large.mode == "RGBA"
     grey = from_pil(picture(12, 12))[None, 3:].expand(-1, 3, -1, -1)
     alpha = np.asarray(to_pil(who.enlarge(grey).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1))[0])[..., 0]
@@ -132,7 +132,7 @@ def test_an_upscaler_without_alpha_enlarges_alpha_as_grey():
 def test_any_factor_in_tiles_is_what_the_whole_would_be(factor, size):
     """Where shrinking crosses the border of a tile, too. Measured: 1 of 255, by rounding."""
     given, who = picture(size[1], size[0]), painter()
-    large = enlarged(given, who, factor)
+    large = enlarge(given, who, factor)
     assert large.size == (factor * size[0], factor * size[1])
     with torch.no_grad():
         whole = in_colour_and_alpha(who, factor)(from_pil(given)[None])
@@ -145,9 +145,9 @@ def test_a_factor_keeps_what_a_picture_shows():
     with Image.open(SAMPLES / "3d" / "tiger.png") as sample:
         given = Image.new("RGB", sample.size, "white")
         given.paste(sample, mask=sample if sample.mode == "RGBA" else None)
-    given = resized(given, (128, 128))
+    given = resize(given, (128, 128))
     for factor in (2, 3, 8):
-        back = enlarged(given, open_painter("stickers"), factor).resize((128, 128), Image.Resampling.BOX)
+        back = enlarge(given, open_painter("stickers"), factor).resize((128, 128), Image.Resampling.BOX)
         difference = np.asarray(back).astype(float) - np.asarray(given)
         assert abs(difference.mean()) < 1
         assert np.abs(difference).mean() < 4
@@ -187,8 +187,8 @@ def test_without_an_upscaler_it_is_lanczos_and_says_so():
     plain = Toy(CARD.model_copy(update={"scale": 1}))
     given = picture(10, 14).convert("RGB")
     theirs = given.resize((56, 40), Image.Resampling.LANCZOS)
-    assert np.array_equal(np.asarray(enlarged(given, plain)), np.asarray(theirs))
-    assert enlarged(picture(10, 14), plain).mode == "RGBA"
+    assert np.array_equal(np.asarray(enlarge(given, plain)), np.asarray(theirs))
+    assert enlarge(picture(10, 14), plain).mode == "RGBA"
     assert "Lanczos" in method(plain)
     assert "Lanczos" not in method(painter())
 
@@ -197,6 +197,6 @@ def test_too_large_a_picture_is_told_before_any_work():
     for factor, fix in ((4, "use scale 3"), (8, "use scale 3")):
         size = {4: (3000, 2500), 8: (3100, 2500)}[factor]
         with pytest.raises(BadBrief, match=f"enlarged x{factor}, is .* megapixels: {fix}, for at most 100"):
-            enlarged(Image.new("RGB", size), painter(), factor)
+            enlarge(Image.new("RGB", size), painter(), factor)
     with pytest.raises(BadBrief, match="give a smaller picture"):
-        enlarged(Image.new("RGB", (9000, 9000)), painter(), 2)
+        enlarge(Image.new("RGB", (9000, 9000)), painter(), 2)

@@ -17,7 +17,7 @@ from scipy import linalg, ndimage
 from danqing.core.card import Card
 from danqing.core.errors import BadData, BadWeights
 from danqing.diffusion.codec import IdentityCodec
-from danqing.evaluation import opening
+from danqing.evaluation import model_table
 from danqing.evaluation.classifier_metrics import classifier_metrics
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, codec_figures
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
@@ -374,9 +374,9 @@ def test_the_table_has_a_line_for_each_model_oldest_first(tmp_path, monkeypatch)
         models.append(str(tmp_path / name))
     small = evaluator(None, real)  # the judge of the shipped things does not know these
     monkeypatch.setattr(
-        opening, "open_evaluator", lambda name, *_: replace(small, painter=opening.open_painter(name))
+        model_table, "open_evaluator", lambda name, *_: replace(small, painter=model_table.open_painter(name))
     )
-    lines = list(opening.compared(models, real, EvaluationOptions(4, 2, 2), lambda *_: None))
+    lines = list(model_table.compare_models(models, real, EvaluationOptions(4, 2, 2), lambda *_: None))
     assert [line.card.name for line in lines] == ["old", "young"]
     size = sum(values.numel() for values in made.generator.state_dict().values())
     assert [line.parameters for line in lines] == [size, size]
@@ -410,7 +410,7 @@ def test_the_command_prints_every_figure_and_writes_a_sheet(tmp_path, monkeypatc
     folder_of_pictures(stickers(), tmp_path / "data")
     small = evaluator(None)
     monkeypatch.setattr(
-        opening, "open_evaluator", lambda name, *_: replace(small, painter=opening.open_painter(name))
+        model_table, "open_evaluator", lambda name, *_: replace(small, painter=model_table.open_painter(name))
     )
     command = "evaluate --data data --model tiny --seen 4 --held-out 2 --chinese 2 --sheet sheet.png"
     assert run(command.split()) == 0

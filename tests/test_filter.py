@@ -17,7 +17,7 @@ from danqing.core.errors import BadData, BadWeights
 from danqing.core.images import from_pil
 from danqing.data.clip_scores import ClipScores, read_linear
 from danqing.data.dataset import CaptionedImages, read_imagefolder
-from danqing.data.filter import Limits, judged, perceptual_hash, reason_against, sharpness
+from danqing.data.filter import Limits, filter_folder, perceptual_hash, reason_against, sharpness
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.interfaces.cli import main as cli
@@ -50,14 +50,14 @@ def folder(tmp_path):
 
 
 def test_every_picture_has_a_verdict_and_a_reason(folder):
-    verdicts = {verdict.file: verdict for verdict in judged(folder, Limits())}
+    verdicts = {verdict.file: verdict for verdict in filter_folder(folder, Limits())}
     assert list(verdicts) == ["a.png", "b.jpg", "c.png", "d.png", "e.png", "f.png"]
     assert [name for name, verdict in verdicts.items() if verdict.keep] == ["a.png", "e.png"]
     assert "looks like a.png" in verdicts["b.jpg"].reason
     assert verdicts["c.png"].reason.startswith("sharp ")
     assert verdicts["d.png"].reason == "side 36 is below 64"
     assert "is not a PNG" in verdicts["f.png"].reason
-    assert list(judged(folder, Limits())) == list(verdicts.values())
+    assert list(filter_folder(folder, Limits())) == list(verdicts.values())
 
 
 SCORES = st.fixed_dictionaries(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from danqing.core.painter import Conditioning
-from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.schedule import Level
 
 LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
@@ -40,7 +40,7 @@ def words(with_negative=True):
 @pytest.mark.parametrize("scale", [0.5, 3.0, 7.5])
 def test_classifier_free_in_one_call(x, scale):
     network = Recorder()
-    output = guided(network, words(), Guidance(scale))(x, LEVEL)
+    output = guide(network, words(), Guidance(scale))(x, LEVEL)
     torch.testing.assert_close(output, -x + scale * (2 * x - -x))
     assert network.rows == [6]
 
@@ -48,7 +48,7 @@ def test_classifier_free_in_one_call(x, scale):
 @pytest.mark.parametrize(("scale", "factor"), [(1.0, 2.0), (0.0, -1.0)])
 def test_scales_that_need_one_answer(x, scale, factor):
     network = Recorder()
-    torch.testing.assert_close(guided(network, words(), Guidance(scale))(x, LEVEL), factor * x)
+    torch.testing.assert_close(guide(network, words(), Guidance(scale))(x, LEVEL), factor * x)
     assert network.rows == [3]
 
 
@@ -56,7 +56,7 @@ def test_scales_that_need_one_answer(x, scale, factor):
 def test_interval(x, interval, rows):
     assert -1 < LEVEL.log_snr < 0
     network = Recorder()
-    guided(network, words(), Guidance(4.0, interval=interval))(x, LEVEL)
+    guide(network, words(), Guidance(4.0, interval=interval))(x, LEVEL)
     assert network.rows == [rows]
 
 
@@ -66,11 +66,11 @@ def test_open_interval_guides_at_pure_noise():
 
 
 def test_full_rescale_restores_the_deviation(x):
-    output = guided(Recorder(), words(), Guidance(6.0, rescale=1.0))(x, LEVEL)
+    output = guide(Recorder(), words(), Guidance(6.0, rescale=1.0))(x, LEVEL)
     torch.testing.assert_close(output.std((1, 2, 3)), (2 * x).std((1, 2, 3)))
 
 
 def test_a_negative_is_needed():
     with pytest.raises(ValueError, match="needs a negative"):
-        guided(Recorder(), words(with_negative=False), Guidance(2.0))
-    guided(Recorder(), words(with_negative=False), Guidance(1.0))
+        guide(Recorder(), words(with_negative=False), Guidance(2.0))
+    guide(Recorder(), words(with_negative=False), Guidance(1.0))

@@ -14,13 +14,13 @@ from danqing.conditioning.grammar import parse
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.seeds import Seeds
-from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic
 from danqing.families import open_painter
 from danqing.families.imagen.folder import read_parts, save_parts
 from danqing.families.imagen.painter import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
-from danqing.nets.efficient_unet import EfficientUNet, Words, joined
+from danqing.nets.efficient_unet import EfficientUNet, Words, join_skip
 from danqing.recipes import imagen as recipe
 from danqing.recipes._recipe import TrainRequest
 from danqing.training.cascade import MaskedCaptions, StageObjective
@@ -127,13 +127,13 @@ def test_a_learned_variance_is_what_the_words_say():
 
     level = Schedule.from_config({}).levels(4)[1]
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    one, seven = (guided(network, words, Guidance(scale))(x, level) for scale in (1.0, 7.0))
+    one, seven = (guide(network, words, Guidance(scale))(x, level) for scale in (1.0, 7.0))
     assert torch.equal(one[:, 4:], seven[:, 4:])
 
 
 def test_a_skip_keeps_unit_variance():
     one, two = torch.randn(2, 8, 16, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert abs(float(joined(one, two).var()) - 1) < 0.02
+    assert abs(float(join_skip(one, two).var()) - 1) < 0.02
 
 
 def test_the_network_sees_words_and_not_pads(parts):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from danqing.apps._edit import CANDIDATE_ETAS, DEFAULT_ETAS, evenly
+from danqing.apps._edit import CANDIDATE_ETAS, DEFAULT_ETAS, evenly_spaced
 from danqing.apps._session import Session
 from danqing.apps.edit import edit
 from danqing.core.errors import BadBrief, NotFinite
@@ -166,7 +166,7 @@ def rises(values, chosen):
 
 @given(st.lists(st.integers(-9, 9), min_size=4, max_size=7), st.integers(2, 4))
 def test_even_steps_begin_at_the_picture_and_no_others_are_more_even(values, count):
-    chosen = evenly(values, count)
+    chosen = evenly_spaced(values, count)
     assert (len(chosen), chosen[0]) == (count, 0)
     for mask in product((False, True), repeat=len(values) - 1):
         other = (0, *(k + 1 for k, taken in enumerate(mask) if taken))
@@ -175,7 +175,7 @@ def test_even_steps_begin_at_the_picture_and_no_others_are_more_even(values, cou
 
 @given(st.integers(1, 6), st.integers(2, 4))
 def test_of_even_values_even_ones_are_taken(step, count):
-    assert evenly(range(step * (count - 1) + 1), count) == tuple(step * k for k in range(count))
+    assert evenly_spaced(range(step * (count - 1) + 1), count) == tuple(step * k for k in range(count))
 
 
 @given(st.sets(st.integers(0, 99), min_size=4, max_size=9), st.randoms())
@@ -184,17 +184,17 @@ def test_steps_rise_wherever_they_can(numbers, rng):
     values = [100 + number for number in sorted(numbers)[:4]]
     for _ in range(4):
         values.insert(rng.randint(1, len(values)), rng.randint(0, 99))
-    chosen = [values[k] for k in evenly(values, 4)]
+    chosen = [values[k] for k in evenly_spaced(values, 4)]
     assert chosen == sorted(set(chosen))
 
 
 def test_a_jump_is_taken_in_one_step():
-    assert evenly([0, 0.01, 0.02, 0.9, 0.97, 1], 4) == (0, 3, 4, 5)
+    assert evenly_spaced([0, 0.01, 0.02, 0.9, 0.97, 1], 4) == (0, 3, 4, 5)
 
 
 def test_of_steps_as_small_the_others_decide():
     """Rises of 0.1, 0.4 and 0.5 rather than 0.1, 0.36 and 0.54."""
-    assert evenly([0, 0.54, 0.5, 0.52, 0.9, 1], 4) == (0, 2, 4, 5)
+    assert evenly_spaced([0, 0.54, 0.5, 0.52, 0.9, 1], 4) == (0, 2, 4, 5)
 
 
 def test_a_strip_without_etas_is_chosen_from_a_longer_one(painter, picture, monkeypatch):
@@ -208,7 +208,7 @@ def test_a_strip_without_etas_is_chosen_from_a_longer_one(painter, picture, monk
     )
     pixels = torch.stack([from_pil(one.image)[:3] for one in whole])
     with torch.no_grad():
-        wanted = evenly(open_clip_scorer().score(pixels, ["a red dog, ink style"])[:, 0].tolist(), 4)
+        wanted = evenly_spaced(open_clip_scorer().score(pixels, ["a red dog, ink style"])[:, 0].tolist(), 4)
     assert [one.info.inputs["etas"] for one in strip] == [[CANDIDATE_ETAS[k]] for k in wanted]
     assert [one.image.tobytes() for one in strip] == [whole[k].image.tobytes() for k in wanted]
     monkeypatch.setattr(Session, "shipped_clip_scorer", lambda _: None)

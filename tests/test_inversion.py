@@ -14,7 +14,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.families.stable_diffusion.painter import SCHEDULE, random_painter
-from danqing.tuning.inversion import edited, invert
+from danqing.tuning.inversion_edit import edit_by_inversion, invert
 from tests.adapters import resolved
 
 SD1 = {
@@ -96,7 +96,9 @@ def test_an_edit_keeps_what_is_outside_the_region():
     region[..., :16] = 1
     brief = resolved(painter, "a dog", guidance=3.0)
     watched = []
-    canvas = edited(painter, picture, resolved(painter, "a cat"), brief, region, progress=watched.append)
+    canvas = edit_by_inversion(
+        painter, picture, resolved(painter, "a cat"), brief, region, progress=watched.append
+    )
     original = painter.codec.encode(picture)
     assert [c.step for c in watched] == [1, 2]
     torch.testing.assert_close(canvas.state[..., 2:], original[..., 2:], rtol=0, atol=1e-5)
@@ -107,7 +109,7 @@ def test_an_edit_of_little_strength_walks_little():
     painter = random_painter()
     picture = torch.rand(1, 4, 32, 32) * 2 - 1
     brief = resolved(painter, "a dog").model_copy(update={"steps": 4, "strength": 0.3})
-    assert edited(painter, picture, resolved(painter, "a cat"), brief).of == 2
+    assert edit_by_inversion(painter, picture, resolved(painter, "a cat"), brief).of == 2
 
 
 def test_nan_is_told():

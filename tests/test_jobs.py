@@ -14,7 +14,7 @@ from danqing.studio.database import Database
 from danqing.studio.errors import Conflict, NotThere, QueueFull
 from danqing.studio.events import events_after
 from danqing.studio.jobs import Claim, Limits, LostClaim, Queue, Request
-from danqing.studio.outlook import outlook
+from danqing.studio.queue_places import queue_places
 from danqing.studio.tables import VERSION
 
 PAINT = Request("paint", "stickers", {"prompt": "a cat", "seed": 1}, expected=1)
@@ -211,14 +211,14 @@ def test_the_outlook_is_honest(queue: Queue, database: Database, monkeypatch: py
     clock = [1000.0]
     monkeypatch.setattr("time.time", lambda: clock[0])
     first = queue.submit("me", PAINT)
-    assert outlook(database, {}, 1)[first.id].eta is None  # nothing is known yet
+    assert queue_places(database, {}, 1)[first.id].eta is None  # nothing is known yet
     work = claim(queue)
     clock[0] += 8
     queue.finish(work)
     one = queue.submit("me", PAINT)
     two = queue.submit("me", Request("paint", "stickers", {}, expected=4))
     other = queue.submit("me", Request("learn", "stickers", {}))
-    places = outlook(database, {}, 1)
+    places = queue_places(database, {}, 1)
     assert [(places[job.id].position, places[job.id].eta) for job in (one, two, other)] == [
         (1, 8),
         (2, 40),
@@ -226,10 +226,12 @@ def test_the_outlook_is_honest(queue: Queue, database: Database, monkeypatch: py
     ]
     claim(queue)
     clock[0] += 2
-    assert outlook(database, {}, 1)[one.id].eta == 6  # by what such jobs took
-    assert outlook(database, {one.id: 0.5}, 1)[one.id].eta == 2  # by its own pace
-    assert outlook(database, {one.id: 0.5}, 1)[two.id] == outlook(database, {one.id: 0.5}, 1)[two.id]
-    assert outlook(database, {one.id: 0.5}, 1)[two.id].position == 1
+    assert queue_places(database, {}, 1)[one.id].eta == 6  # by what such jobs took
+    assert queue_places(database, {one.id: 0.5}, 1)[one.id].eta == 2  # by its own pace
+    assert (
+        queue_places(database, {one.id: 0.5}, 1)[two.id] == queue_places(database, {one.id: 0.5}, 1)[two.id]
+    )
+    assert queue_places(database, {one.id: 0.5}, 1)[two.id].position == 1
 
 
 def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:

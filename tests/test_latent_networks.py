@@ -20,9 +20,9 @@ from danqing.nets.gan import GanConfig, GanGenerator, Maxout
 from danqing.nets.latent import Verdict, halvings
 from danqing.nets.stylegan import StyleConfig, StyleGenerator
 from danqing.nets.stylegan.discriminator import with_deviation
-from danqing.nets.stylegan.filters import binomial, doubled, halved, upfirdn2d
-from danqing.nets.stylegan.generator import mixed
-from danqing.nets.stylegan.layers import EqualConv, EqualLinear, ModulatedConv, leaky
+from danqing.nets.stylegan.filters import binomial, double, halve, upfirdn2d
+from danqing.nets.stylegan.generator import mix_styles
+from danqing.nets.stylegan.layers import EqualConv, EqualLinear, ModulatedConv, leaky_relu
 from danqing.training.trainer import step_generator
 
 NAMES = Names(("cat/猫", "red apple/苹果", "apple tree", "3d/3D", "paper-cut/剪纸"))
@@ -183,13 +183,13 @@ def test_down_is_scipys_too():
 
 def test_resizing_keeps_a_constant_and_a_slope():
     flat = torch.full((1, 1, 8, 8), 0.7)
-    assert doubled(flat)[..., 2:-2, 2:-2].sub(0.7).abs().max() < 1e-6
-    assert halved(flat)[..., 1:-1, 1:-1].sub(0.7).abs().max() < 1e-6
-    assert (doubled(flat).shape, halved(flat).shape) == ((1, 1, 16, 16), (1, 1, 4, 4))
+    assert double(flat)[..., 2:-2, 2:-2].sub(0.7).abs().max() < 1e-6
+    assert halve(flat)[..., 1:-1, 1:-1].sub(0.7).abs().max() < 1e-6
+    assert (double(flat).shape, halve(flat).shape) == ((1, 1, 16, 16), (1, 1, 4, 4))
     slope = torch.arange(8.0).expand(1, 1, 8, 8)
-    steps = doubled(slope)[0, 0, 8, 3:-3].diff()
+    steps = double(slope)[0, 0, 8, 3:-3].diff()
     torch.testing.assert_close(steps, torch.full_like(steps, 0.5))
-    centre = halved(slope)[0, 0, 2, 1:-1]
+    centre = halve(slope)[0, 0, 2, 1:-1]
     torch.testing.assert_close(centre, torch.tensor([2.5, 4.5]))
 
 
@@ -252,7 +252,9 @@ def test_demodulated_features_have_deviation_one():
 
 def test_leaky_keeps_the_mean_square():
     x = normal(200_000)
-    assert float(leaky(x).square().mean()) == pytest.approx(1 + 0.04, abs=0.02)  # sqrt(2) leaves 4 % more
+    assert float(leaky_relu(x).square().mean()) == pytest.approx(
+        1 + 0.04, abs=0.02
+    )  # sqrt(2) leaves 4 % more
 
 
 # ---- StyleGAN
@@ -292,9 +294,9 @@ def test_the_mapping_knows_no_length():
 
 def test_mixing_takes_coarse_rows_from_one_and_fine_ones_from_the_other():
     one, other = torch.zeros(3, 6, 2), torch.ones(3, 6, 2)
-    assert mixed(one, other, 4)[0, :, 0].tolist() == [0, 0, 0, 0, 1, 1]
-    assert mixed(one, other, torch.tensor([0, 3, 6]))[..., 0].sum(dim=1).tolist() == [6, 3, 0]
-    assert torch.equal(mixed(one[:1], other, 2), mixed(one, other, 2))
+    assert mix_styles(one, other, 4)[0, :, 0].tolist() == [0, 0, 0, 0, 1, 1]
+    assert mix_styles(one, other, torch.tensor([0, 3, 6]))[..., 0].sum(dim=1).tolist() == [6, 3, 0]
+    assert torch.equal(mix_styles(one[:1], other, 2), mix_styles(one, other, 2))
 
 
 def test_styles_are_mixed_and_counted_in_training_only():

@@ -18,12 +18,12 @@ from danqing.core.brief import Brief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import InputImages
-from danqing.core.seeds import Between, Seeds
+from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.families import gan, open_painter
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.families.stylegan import painter as stylegan
-from danqing.families.stylegan.style_search import picture_error, projected
+from danqing.families.stylegan.style_search import picture_error, project
 
 NAMES = Names(("cat/猫", "red apple/苹果", "3d/3D", "paper-cut/剪纸"))
 STYLES = {"3d": "3d/3D", "paper-cut": "paper-cut/剪纸"}
@@ -114,9 +114,12 @@ def test_variations_begin_at_the_seeds_own_picture(kind, painters):
     own, other = painted(painter, brief, seeds=Seeds([1])), painted(painter, brief, seeds=Seeds([9]))
     for amount, expected_pixels in ((0.0, own), (1.0, other)):
         torch.testing.assert_close(
-            painted(painter, brief, seeds=Between(1, [9], amount)), expected_pixels, rtol=0, atol=1e-4
+            painted(painter, brief, seeds=InterpolatedSeeds(1, [9], amount)),
+            expected_pixels,
+            rtol=0,
+            atol=1e-4,
         )
-    between = painted(painter, brief, seeds=Between(1, [9], 0.5))
+    between = painted(painter, brief, seeds=InterpolatedSeeds(1, [9], 0.5))
     assert not torch.allclose(between, own, atol=1e-4)
     assert not torch.allclose(between, other, atol=1e-4)
 
@@ -300,7 +303,7 @@ def test_projection_finds_a_picture_of_its_own(painters):
     with torch.no_grad():
         picture = generator.synthesis(generator.rows(generator.mapping(3 * z, label)))
         errors = [
-            float(picture_error(generator.synthesis(projected(generator, picture, label, steps)), picture))
+            float(picture_error(generator.synthesis(project(generator, picture, label, steps)), picture))
             for steps in (0, 100)
         ]
     assert errors[1] < 0.1 * errors[0]

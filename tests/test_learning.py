@@ -24,13 +24,13 @@ from danqing.tuning.dreambooth import (
     LossOptions,
     Shots,
     SubjectObjective,
-    encoded,
-    frozen,
+    encode_pictures,
+    networks_frozen,
     prior_latents,
     subject_pictures,
 )
 from danqing.tuning.learning import METHODS, LearnOptions, learn
-from danqing.tuning.lora import TEXT, Factors, gentleness
+from danqing.tuning.lora import TEXT, Factors, learning_rate_share
 from danqing.tuning.monitor import Monitor, Scores, read_scores
 from danqing.tuning.rare_token import rare_token
 from tests.adapters import bits, output, random_adapter, same_bits
@@ -66,7 +66,7 @@ def clip() -> ClipScorer:
 
 
 def objective(painter, adapter, weight=1.0, gamma=None, prior=True):
-    subject = Shots(encoded(painter, PICTURES, mirror=False), ("zq cat", "a zq cat"))
+    subject = Shots(encode_pictures(painter, PICTURES, mirror=False), ("zq cat", "a zq cat"))
     other = Shots(torch.randn(5, 8, 4, 4, generator=torch.Generator().manual_seed(1)), ("cat", "a cat"))
     return SubjectObjective(
         painter, adapter, subject, other if prior else None, ["zq cat"], LossOptions(weight, gamma)
@@ -83,7 +83,7 @@ def test_the_loss_is_the_sum_of_its_two_terms(painter, weight, gamma):
     adapter = random_adapter(painter, text=True)
     for tensor in adapter.tensors():
         tensor.requires_grad_(True)
-    with frozen(painter), attached(painter, {adapter: 1.0}):
+    with networks_frozen(painter), attached(painter, {adapter: 1.0}):
         both = objective(painter, adapter, weight, gamma)
         batch = both.batch(3, step_generator(0, 0))
         told = both(batch)
@@ -236,7 +236,7 @@ def test_learning_changes_only_what_comes_back(painter, tmp_path, method):
 )
 def test_wide_networks_learn_gently(widths, share):
     factors = {f"{w}": Factors(torch.zeros(4, 3), torch.zeros(w, 4), 4.0) for w in widths}
-    assert gentleness(factors) == pytest.approx(share)
+    assert learning_rate_share(factors) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -276,7 +276,7 @@ def test_it_learns_and_remembers(painter, tmp_path):
     """
     options = replace(QUICK, steps=60, batch=4, rank=8, convs=True, prior_count=8, look_every=10**9, lr=5e-3)
     latents = prior_latents(painter, "cat", 8, 0, tmp_path / "run" / "prior")
-    subject = encoded(painter, PICTURES, mirror=False)
+    subject = encode_pictures(painter, PICTURES, mirror=False)
 
     def errors(adapter, trigger):
         found = []

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from danqing.apps._mask_image import read_mask
 from danqing.apps.inpaint import inpaint
 from danqing.core.errors import BadBrief
-from danqing.core.sources import read_source
+from danqing.core.source_image import read_source
 from danqing.families.stable_diffusion.painter import random_painter
 
 SIZE = 80, 60

@@ -12,7 +12,7 @@ from danqing.core.errors import BadBrief, DanqingError
 from danqing.families.stable_diffusion.painter import random_parts
 from danqing.interfaces.cli.main import run
 from danqing.weights.diffusers_folder import save_folder
-from danqing.weights.hub import HubFile, fetch, find_on_hub, needed
+from danqing.weights.hub import HubFile, fetch, find_on_hub, needed_files
 from danqing.weights.model_list import find_place, known_models, listed_models
 from tests.hub_server import COMMIT, Hub, serving
 
@@ -196,14 +196,14 @@ def test_which_files_are_needed():
     files = listing(
         "model_index.json", "unet/config.json", *both, "vae/diffusion_pytorch_model.safetensors", "x.ckpt"
     )
-    paths = [file.path for file in needed(REPO, files)]
+    paths = [file.path for file in needed_files(REPO, files)]
     assert paths == [
         "model_index.json",
         "unet/config.json",
         both[0],
         "vae/diffusion_pytorch_model.safetensors",
     ]
-    half = [file.path for file in needed(REPO, files, "fp16")]
+    half = [file.path for file in needed_files(REPO, files, "fp16")]
     assert half == [
         "model_index.json",
         "unet/config.json",
@@ -211,11 +211,14 @@ def test_which_files_are_needed():
         "vae/diffusion_pytorch_model.safetensors",
     ]
     singles = listing("a.safetensors", "b.safetensors", "README.md")
-    assert [file.path for file in needed(REPO, singles, file="b.safetensors")] == ["b.safetensors"]
+    assert [file.path for file in needed_files(REPO, singles, file="b.safetensors")] == ["b.safetensors"]
     with pytest.raises(BadBrief, match="several files: choose one with --file"):
-        needed(REPO, singles)
+        needed_files(REPO, singles)
     with pytest.raises(BadBrief, match=r"has no c\.safetensors"):
-        needed(REPO, singles, file="c.safetensors")
+        needed_files(REPO, singles, file="c.safetensors")
     with pytest.raises(BadBrief, match="no diffusers folder"):
-        needed(REPO, listing("README.md"))
-    assert json.dumps([file.path for file in needed(REPO, listing("a.safetensors"))]) == '["a.safetensors"]'
+        needed_files(REPO, listing("README.md"))
+    assert (
+        json.dumps([file.path for file in needed_files(REPO, listing("a.safetensors"))])
+        == '["a.safetensors"]'
+    )

@@ -16,7 +16,7 @@ from danqing.core.errors import BadBrief
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.tuning.adapter import Adapter
 from danqing.tuning.adapter_files import write_adapter
-from danqing.tuning.lora import ATTENTION, fresh
+from danqing.tuning.lora import ATTENTION, new_factors
 from tests.toy import CARD
 
 PAGE = (Path(__file__).parent.parent / "docs" / "prompt-language.md").read_text("utf-8")
@@ -59,7 +59,7 @@ def test_the_whole_language_paints(tmp_path, monkeypatch):
     line = "; ".join(line for line in lines("prompt") if "--" not in line and "  =  " not in line)
     brief, painter = Brief.of(line, seed=1, steps=3, native=True), random_painter()
     for name in expand_prompt(brief).adapters:
-        factors = fresh(painter.modules, {"unet": ATTENTION}, rank=1, seed=0)
+        factors = new_factors(painter.modules, {"unet": ATTENTION}, rank=1, seed=0)
         write_adapter(
             Adapter(name, factors=factors, trigger="wth cat"), Path("adapters", f"{name}.safetensors")
         )

@@ -11,14 +11,14 @@ import torch
 from danqing.apps.paint import paint
 from danqing.conditioning.encode import encode
 from danqing.conditioning.grammar import parse
-from danqing.conditioning.midjourney import stylize_guidance, turned, with_chaos_and_weird
+from danqing.conditioning.midjourney import stylize_guidance, turn_towards, with_chaos_and_weird
 from danqing.conditioning.prompt import expand_prompt
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Conditioning, InputImages
 from danqing.core.seeds import Seeds
-from danqing.diffusion.guidance import Guidance, composed, guided, guided_along
-from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.guidance import Guidance, compose, guide, guided_along
+from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import CLEAN, Level
 from danqing.families.stable_diffusion.painter import random_painter
 from tests.toy import Toy
@@ -113,7 +113,7 @@ def test_an_encoder_without_weights_says_so():
 
 def answer(painter, words, x, scale=3.0):
     with torch.no_grad():
-        return guided(painter.network, words, Guidance(scale))(x, LEVEL)
+        return guide(painter.network, words, Guidance(scale))(x, LEVEL)
 
 
 def alone(painter, prompt, x):
@@ -162,15 +162,15 @@ def test_all_parts_are_asked_in_one_call(painter, x, prompt, scale, rows):
         batches.append(len(x))
         return x
 
-    guided(network, condition(painter, prompt), Guidance(scale))(x, LEVEL)
+    guide(network, condition(painter, prompt), Guidance(scale))(x, LEVEL)
     assert batches == [rows]
 
 
 def test_parts_that_do_not_add_up_to_one_need_a_negative(painter):
     words = replace(condition(painter, "a AND b"), negative=None)
     with pytest.raises(ValueError, match="needs a negative"):
-        guided(painter.network, words, Guidance(1.0))
-    guided(painter.network, replace(condition(painter, "a::1 b"), negative=None), Guidance(1.0))
+        guide(painter.network, words, Guidance(1.0))
+    guide(painter.network, replace(condition(painter, "a::1 b"), negative=None), Guidance(1.0))
 
 
 def attention(x, _t, words):
@@ -182,9 +182,9 @@ def attention(x, _t, words):
 def test_parts_of_different_length_meet_without_padding(painter, x):
     short, long = condition(painter, "a"), condition(painter, "b BREAK c BREAK d")
     assert (short.tokens.shape[1], long.tokens.shape[1]) == (16, 48)
-    u = guided(attention, replace(short.negative, negative=None), Guidance(1.0))(x, LEVEL)
-    c = guided(attention, replace(long, negative=None), Guidance(1.0))(x, LEVEL)
-    torch.testing.assert_close(guided(attention, long, Guidance(3.0))(x, LEVEL), u + 3 * (c - u))
+    u = guide(attention, replace(short.negative, negative=None), Guidance(1.0))(x, LEVEL)
+    c = guide(attention, replace(long, negative=None), Guidance(1.0))(x, LEVEL)
+    torch.testing.assert_close(guide(attention, long, Guidance(3.0))(x, LEVEL), u + 3 * (c - u))
 
 
 def test_a_batch_of_different_prompts_answers_as_each_alone(painter, x):
@@ -193,9 +193,9 @@ def test_a_batch_of_different_prompts_answers_as_each_alone(painter, x):
     together, sheet = Conditioning.cat(*rows), x.expand(4, -1, -1, -1)
     assert len(together) == 4
     for step in range(4):
-        both = guided(attention, together.at(step), Guidance(3.0))(sheet, LEVEL)
+        both = guide(attention, together.at(step), Guidance(3.0))(sheet, LEVEL)
         for k, row in enumerate(rows):
-            single = guided(attention, row.at(step), Guidance(3.0))(x, LEVEL)
+            single = guide(attention, row.at(step), Guidance(3.0))(x, LEVEL)
             torch.testing.assert_close(both[k : k + 1], single)
     wide = rows[3].expand(3)
     assert [len(part) for _, stage in wide.stages for part in (*stage.parts, stage.negative)] == [3] * 12
@@ -204,8 +204,8 @@ def test_a_batch_of_different_prompts_answers_as_each_alone(painter, x):
 def test_composed_without_words_is_the_same_when_weights_sum_to_one():
     a, b, u = torch.randn(3, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     weights = [torch.tensor([0.3, 2.0]), torch.tensor([0.7, -1.0])]
-    torch.testing.assert_close(composed([a, b], weights), composed([a, b], weights, u), rtol=1e-5, atol=1e-5)
-    assert composed([a], [None], u) is a
+    torch.testing.assert_close(compose([a, b], weights), compose([a, b], weights, u), rtol=1e-5, atol=1e-5)
+    assert compose([a], [None], u) is a
 
 
 # schedules
@@ -222,7 +222,7 @@ def test_a_schedule_paints_with_one_then_the_other(painter, sampler):
     """By hand through the coroutine: the first two of four questions with one prompt, then the other."""
     brief = brief_of(painter, "[cat:dog:0.5] (x:2)", sampler=sampler)
     one, other = (
-        guided(painter.network, condition(painter, prompt, sampler=sampler), Guidance(brief.guidance))
+        guide(painter.network, condition(painter, prompt, sampler=sampler), Guidance(brief.guidance))
         for prompt in ("cat (x:2)", "dog (x:2)")
     )
     calls = 0
@@ -236,7 +236,7 @@ def test_a_schedule_paints_with_one_then_the_other(painter, sampler):
     start = painter.begin(brief, painter.condition(brief), Seeds([1]))
     entry = SAMPLERS[sampler]
     levels = painter.schedule.levels(4, entry.spacing, entry.clean_end)
-    *_, (expected, _) = drive(entry.walk(start.state, levels, start.seeds), denoise)
+    *_, (expected, _) = run_sampler(entry.walk(start.state, levels, start.seeds), denoise)
     assert torch.equal(finished(painter, brief), expected)
 
 
@@ -334,7 +334,7 @@ def test_turning_keeps_lengths_and_turns_by_the_angle(angle):
         2, 3, 5, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64
     )
     states[0, 0] = 0
-    moved = turned(states, towards, angle)
+    moved = turn_towards(states, towards, angle)
     torch.testing.assert_close(moved.norm(dim=-1), states.norm(dim=-1))
     cosines = torch.cosine_similarity(moved, states, dim=-1)
     torch.testing.assert_close(cosines[1:], torch.full_like(cosines[1:], math.cos(angle)))
@@ -358,7 +358,7 @@ def test_chaos_draws_nothing_that_the_noise_draws(painter):
     words = condition(painter, "cat")
     moved = with_chaos_and_weird(words, brief_of(painter, "cat", chaos=100), [7]).tokens
     noise = Seeds([7]).normal(1, words.tokens.shape[-1])
-    assert not torch.allclose(moved, turned(words.tokens, noise, math.pi / 4))
+    assert not torch.allclose(moved, turn_towards(words.tokens, noise, math.pi / 4))
 
 
 def test_more_chaos_more_difference(painter):

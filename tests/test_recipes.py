@@ -30,11 +30,11 @@ def folder_of(pictures: CaptionedImages, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", sorted(recipes.summaries()))
+@pytest.mark.parametrize("name", sorted(recipes.recipe_summaries()))
 def test_every_recipe_registers_under_its_modules_name(name: str) -> None:
     made = _recipe.open_recipe(name)
     assert made.__name__ == name
-    assert len(recipes.summaries()[name]) > 10
+    assert len(recipes.recipe_summaries()[name]) > 10
 
 
 def test_a_trained_family_paints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,7 @@ def test_pictures_that_no_row_holds_out_are_held_out_by_name(tmp_path: Path) -> 
 def test_what_can_be_trained_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--list"]) == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in recipes.summaries())
+    assert all(name in told for name in recipes.recipe_summaries())
 
 
 @pytest.mark.parametrize(

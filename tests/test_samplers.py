@@ -9,7 +9,7 @@ import torch
 
 from danqing.core.errors import BadBrief
 from danqing.core.seeds import Seeds
-from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
 
 MEAN, STD = 0.4, 0.7
@@ -48,7 +48,7 @@ def levels_of(name, config, steps):
 def run(name, levels, seeds, x=None):
     x = seeds.normal(1, 32, 32) * spread(levels[0]) + levels[0].alpha * MEAN if x is None else x
     answer = consistent if name == "lcm" else denoise
-    *_, (end, _) = drive(SAMPLERS[name].walk(x, levels, seeds), answer)
+    *_, (end, _) = run_sampler(SAMPLERS[name].walk(x, levels, seeds), answer)
     return end
 
 
@@ -121,14 +121,14 @@ def test_drive_counts_steps(name):
         queried.append(level)
         return denoise(x, level)
 
-    done = list(drive(SAMPLERS[name].walk(torch.zeros(1, 1, 2, 2), levels, Seeds([1])), answer))
+    done = list(run_sampler(SAMPLERS[name].walk(torch.zeros(1, 1, 2, 2), levels, Seeds([1])), answer))
     assert len(done) == 6
     assert len(queried) == (11 if name == "heun" else 6)  # Heun looks ahead, but not to the clean end
 
 
 def test_stopping_early_asks_no_more():
     queried = []
-    progress = drive(
+    progress = run_sampler(
         SAMPLERS["ddim"].walk(torch.zeros(1, 1, 2, 2), levels_of("ddim", SD1, 50), Seeds([1])),
         lambda x, level: queried.append(level) or x,
     )

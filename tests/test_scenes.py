@@ -16,7 +16,7 @@ from scipy import ndimage
 from danqing.core.errors import BadData
 from danqing.core.progress import Progress
 from danqing.data import captions
-from danqing.data.captions import counted
+from danqing.data.captions import counted_caption
 from danqing.data.dataset import read_imagefolder
 from danqing.data.scenes import (
     COLOURS,
@@ -24,8 +24,8 @@ from danqing.data.scenes import (
     SceneOptions,
     _colourless,
     compose,
-    recoloured,
-    several,
+    repeat_on_canvas,
+    shift_hue,
     side_by_side,
 )
 from danqing.interfaces.cli.main import run
@@ -60,7 +60,7 @@ def test_a_thing_takes_the_colour(colour: str, start: tuple[float, float, float]
     """Red, blue and grey things; the eye stays dark and the outline as it is. A bin is five degrees wide."""
     _, wanted, share = COLOURS[colour]
     picture = disc(start)
-    made = recoloured(picture, wanted, share)
+    made = shift_hue(picture, wanted, share)
     away = (degrees(made) - wanted + 180) % 360 - 180
     assert abs(away) < 6
     assert np.array_equal(made[..., 3], picture[..., 3])
@@ -73,12 +73,12 @@ def test_a_thing_takes_the_colour(colour: str, start: tuple[float, float, float]
 def test_other_colours_stay() -> None:
     picture = disc((0.9, 0.2, 0.1))
     picture[:6, :, :3] = (0.1, 0.7, 0.1)  # a leaf
-    assert np.allclose(recoloured(picture, 215)[:6, :, :3], picture[:6, :, :3], atol=1e-6)
+    assert np.allclose(shift_hue(picture, 215)[:6, :, :3], picture[:6, :, :3], atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_as_many_as_were_asked_for(count: int) -> None:
-    many = several(image_of(disc((0.9, 0.2, 0.1), 64)), count)
+    many = repeat_on_canvas(image_of(disc((0.9, 0.2, 0.1), 64)), count)
     _, found = ndimage.label(np.asarray(many)[..., 3] > 128)
     assert found == count
 
@@ -109,8 +109,8 @@ def test_two_things_in_their_places(place: str) -> None:
     ],
 )
 def test_numbers_and_plurals(name: str, said: tuple[str, str] | None) -> None:
-    assert counted(name, "它", 3, animal=True) == said
-    told = counted(name, "它", 3, animal=False)
+    assert counted_caption(name, "它", 3, animal=True) == said
+    told = counted_caption(name, "它", 3, animal=False)
     assert told is None or told[1] == "三个它"
 
 
@@ -196,7 +196,11 @@ def test_a_scene_is_called_by_its_phrase() -> None:
 
 
 def test_articles_and_what_is_cute() -> None:
-    said = {captions.english(name, None, random.Random(k)) for name in ("owl", "cherries") for k in range(60)}
+    said = {
+        captions.english_caption(name, None, random.Random(k))
+        for name in ("owl", "cherries")
+        for k in range(60)
+    }
     assert {"an owl", "a cute owl", "cute cherries", "a picture of cherries"} <= said
     assert not said & {"an cute owl", "a cherries", "a cute cherries"}
 

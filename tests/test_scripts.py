@@ -16,7 +16,7 @@ from danqing.core.picture import Picture
 from danqing.core.progress import Progress
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli import progress as progress_module
-from danqing.interfaces.cli.patient_stream import patient
+from danqing.interfaces.cli.patient_stream import patient_stream
 from tests.command_line import TOY, Answer, Ask, python
 from tests.toy import open_painter, write_card
 
@@ -188,13 +188,13 @@ def test_a_closed_pipe_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_patient_stream_passes_everything_on(tmp_path: Path) -> None:
     with (tmp_path / "a").open("w", encoding="ascii") as file:
-        stream, raw = patient(file)
+        stream, raw = patient_stream(file)
         assert raw is not None
         print("猫 a", file=stream, flush=True)
         assert (stream.fileno(), stream.isatty()) == (file.fileno(), False)
     assert (tmp_path / "a").read_text() == "\\u732b a\n"
     assert raw.error is None
-    assert patient(None) == (None, None)
+    assert patient_stream(None) == (None, None)
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"COLUMNS": "20"}])

@@ -14,7 +14,7 @@ from PIL import Image
 from danqing.core.brief import Brief
 from danqing.core.errors import BadPicture
 from danqing.core.picture import Picture
-from danqing.core.sources import picture_id, read_source
+from danqing.core.source_image import picture_id, read_source
 
 
 def gradient(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
@@ -147,7 +147,7 @@ def test_sixteen_bits_of_colour_are_told(tmp_path, colours):
 def test_a_picture_may_come_through_a_pipe(tmp_path):
     """Each opened path is read once, to its end: what a shell calls <(cat a.png) or /dev/stdin."""
     data = saved(gradient(), tmp_path / "a.png").read_bytes()
-    code = "import sys; from danqing.core.sources import read_source as r; print(r(sys.argv[1]).id)"
+    code = "import sys; from danqing.core.source_image import read_source as r; print(r(sys.argv[1]).id)"
 
     def told(fed: bytes) -> str:
         done = subprocess.run([sys.executable, "-c", code, "/dev/stdin"], input=fed, capture_output=True)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from danqing.core.errors import BadData
 from danqing.data.dataset import read_imagefolder
+from danqing.data.drawing_sets import EMOJIBASE, SOURCES, Concept, Drawings, slug, unpack_package
 from danqing.data.holdout import held_out
-from danqing.data.sources import EMOJIBASE, SOURCES, Concept, Drawings, slug, unpacked
 from danqing.data.stickers import StickerOptions, build, concepts_of
 from danqing.data.styles import FILTERS
 from danqing.data.synonyms import WORDNET, WordNet, listed, synonyms
@@ -254,11 +254,11 @@ def fake_npm(folder, monkeypatch, body):
 
 def test_a_package_is_fetched_once(tmp_path, monkeypatch):
     fake_npm(tmp_path / "bin", monkeypatch, PACKS)
-    folder = unpacked("@some/set@1.0.0", tmp_path / "cache")
+    folder = unpack_package("@some/set@1.0.0", tmp_path / "cache")
     assert (folder / "icons.json").read_text() == "{}"
     assert list((tmp_path / "cache").iterdir()) == [folder]
     monkeypatch.setenv("PATH", "")
-    assert unpacked("@some/set@1.0.0", tmp_path / "cache") == folder
+    assert unpack_package("@some/set@1.0.0", tmp_path / "cache") == folder
 
 
 @pytest.mark.parametrize(
@@ -276,11 +276,11 @@ def test_a_package_is_fetched_once(tmp_path, monkeypatch):
 def test_a_failed_fetch_leaves_nothing(tmp_path, monkeypatch, body, says):
     fake_npm(tmp_path / "bin", monkeypatch, body)
     with pytest.raises(BadData, match=says):
-        unpacked("@some/set@1.0.0", tmp_path / "cache")
+        unpack_package("@some/set@1.0.0", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_without_npm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BadData, match="npm is not installed: it is needed once"):
-        unpacked("@some/set@1.0.0", tmp_path / "cache")
+        unpack_package("@some/set@1.0.0", tmp_path / "cache")

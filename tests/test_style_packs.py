@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danqing.apps._style_packs import pack_of, packs, styled
+from danqing.apps._style_packs import apply_style, pack_of, packs
 from danqing.conditioning.prompt import is_chinese
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
@@ -39,23 +39,23 @@ def test_every_name_means_one_style():
 
 def test_the_shipped_model_is_asked_by_its_own_names():
     card = open_painter("stickers").card
-    learned = {pack.name: styled("a cat", pack, card)[2] for pack in packs(NONE).values()}
+    learned = {pack.name: apply_style("a cat", pack, card)[2] for pack in packs(NONE).values()}
     assert {name: style for name, style in learned.items() if style} == {name: name for name in card.styles}
     assert {name for pack in packs(NONE).values() for name in pack.learned} <= set(STYLE_WORDS)
 
 
 def test_a_learned_style_leaves_the_words_alone():
-    assert styled("a cat", pack_of("剪纸", packs(NONE)), CARD) == ("a cat", "", "paper-cut")
+    assert apply_style("a cat", pack_of("剪纸", packs(NONE)), CARD) == ("a cat", "", "paper-cut")
 
 
 def test_other_models_get_words_in_the_language_of_the_prompt():
     pack = pack_of("水墨", packs(NONE))
-    assert styled("a cat ", pack, PLAIN) == (f"a cat, {pack.words}", pack.negative, None)
-    assert styled("猫", pack, PLAIN) == (f"猫，{pack.words_zh}", pack.negative_zh, None)
-    once = styled("a cat", pack, PLAIN)
-    assert styled(once[0], pack, PLAIN) == once
+    assert apply_style("a cat ", pack, PLAIN) == (f"a cat, {pack.words}", pack.negative, None)
+    assert apply_style("猫", pack, PLAIN) == (f"猫，{pack.words_zh}", pack.negative_zh, None)
+    once = apply_style("a cat", pack, PLAIN)
+    assert apply_style(once[0], pack, PLAIN) == once
     deaf = PLAIN.model_copy(update={"can": frozenset({Can.WORDS})})
-    assert styled("a cat", pack, deaf)[1] == ""
+    assert apply_style("a cat", pack, deaf)[1] == ""
 
 
 def test_the_users_packs_go_before(tmp_path):

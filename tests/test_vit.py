@@ -12,7 +12,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, ViTForImageClassification, ViTImageProcessorPil
 
 import danqing
-from danqing.apps._classify import ByLabels, Named, classify_pictures, open_namer
+from danqing.apps._classify import ByLabels, Classification, classify_pictures, open_namer
 from danqing.apps._image_files import UnreadableFile
 from danqing.apps._session import Session
 from danqing.core.errors import BadBrief, BadData, BadWeights
@@ -280,7 +280,7 @@ class Fixed:
 def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
     results = list(classify_pictures([ImageRef("in/b.png"), ImageRef("in")], Fixed(), top=2))
     assert [each.file.name for each in results] == ["b.png", "a.png", "b.png", "broken.png"]
-    assert results[0] == Named(results[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
+    assert results[0] == Classification(results[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
     assert isinstance(results[3], UnreadableFile)
     assert "broken.png" in results[3].why
 

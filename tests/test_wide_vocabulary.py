@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from danqing.data.sources import read_vocabulary
+from danqing.data.drawing_sets import read_vocabulary
 from danqing.data.vocabulary import vocabulary
 
 WIDE = Path(__file__).parents[1] / "recipes" / "wide_vocabulary.txt"

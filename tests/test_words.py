@@ -15,14 +15,14 @@ from transformers import CLIPTextModel
 
 from danqing.core.errors import BadData
 from danqing.data.captions import STYLE_WORDS
-from danqing.data.lexicon import PROBES, lexicon, parted
+from danqing.data.lexicon import PROBES, lexicon, split_lexicon
 from danqing.data.scenes import COLOURS, OTHER_COLOURS
 from danqing.data.vocabulary import vocabulary
 from danqing.families import open_painter
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.interfaces.cli.main import run
 from danqing.training.trainer import Trainer, TrainOptions
-from danqing.training.words import WordsObjective, twins
+from danqing.training.words import WordsObjective, aligned_tokens
 from tests.test_recipes import folder_of
 from tests.tiny import stickers
 
@@ -42,7 +42,7 @@ def test_every_token_beside_the_word_has_its_own_twin(
     before: list[int], word: list[int], other: list[int], after: list[int]
 ) -> None:
     known, anew = row(before, word, after), row(before, other, after)
-    place = twins(known, anew, torch.tensor([len(other) - len(word)]))[0]
+    place = aligned_tokens(known, anew, torch.tensor([len(other) - len(word)]))[0]
     assert place.min() >= 0
     assert place.max() < 16
     assert known[0, place[: len(before)]].tolist() == before
@@ -54,8 +54,8 @@ def test_every_token_beside_the_word_has_its_own_twin(
 def test_twins_by_hand() -> None:
     """ "a [dog] ." and "a [pup py] .", both ways."""
     known, anew = torch.tensor([[1, 2, 3, 9, 0, 0, 0]]), torch.tensor([[1, 5, 6, 3, 9, 0, 0]])
-    assert twins(known, anew, torch.tensor([1])).tolist() == [[0, 1, 1, 2, 3, 4, 5]]
-    assert twins(anew, known, torch.tensor([-1])).tolist() == [[0, 2, 3, 4, 5, 6, 6]]
+    assert aligned_tokens(known, anew, torch.tensor([1])).tolist() == [[0, 1, 1, 2, 3, 4, 5]]
+    assert aligned_tokens(anew, known, torch.tensor([-1])).tolist() == [[0, 2, 3, 4, 5, 6, 6]]
 
 
 def objective() -> WordsObjective:
@@ -142,7 +142,8 @@ def test_the_lexicon_is_for_known_things_and_says_nothing_twice() -> None:
 
 def test_one_word_in_fifty_is_left_out() -> None:
     learned, left_out = (
-        [word for both in part.values() for side in both for word in side] for part in parted(lexicon())
+        [word for both in part.values() for side in both for word in side]
+        for part in split_lexicon(lexicon())
     )
     assert sorted(learned + left_out) == sorted(word for word, _ in sides())
     assert 0.5 / PROBES < len(left_out) / len(learned) < 2 / PROBES

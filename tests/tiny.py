@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from danqing.data.captions import plain
+from danqing.data.captions import plain_captions
 from danqing.data.dataset import CaptionedImages
 from danqing.families.stable_diffusion.painter import random_parts, save_folder
 
@@ -32,7 +32,7 @@ def stickers(side: int = 32) -> CaptionedImages:
 
 
 def row(name: str, name_zh: str, style: str, *, held_out: bool) -> dict[str, object]:
-    text, text_zh = plain(name, name_zh, style)
+    text, text_zh = plain_captions(name, name_zh, style)
     return {
         "file_name": f"{style}/{name}.png",
         "text": text,

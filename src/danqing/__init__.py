@@ -79,9 +79,9 @@ def __getattr__(name: str) -> object:
 
 def _apps() -> list[str]:
     """The apps, each of them a function."""
-    from danqing.apps import summaries
+    from danqing.apps import app_summaries
 
-    return list(summaries())
+    return list(app_summaries())
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import pre_tokenizers
 
-from danqing.data.captions import STYLE_WORDS, plain
+from danqing.data.captions import STYLE_WORDS, plain_captions
 from danqing.families.clip import build_clip
 from danqing.training.clip import contrastive
 from danqing.training.tokenizer import END, START, train_tokenizer
@@ -34,7 +34,10 @@ TEXTS = (
 def tokenizer():
     names = (("cat", "猫"), ("red apple", "苹果"), ("rabbit", "兔子"), ("teapot", "茶壶"))
     said = [
-        text for name in names for style in ("3d", "paper-cut", "porcelain") for text in plain(*name, style)
+        text
+        for name in names
+        for style in ("3d", "paper-cut", "porcelain")
+        for text in plain_captions(*name, style)
     ]
     return train_tokenizer(said, merges=100, length=48)
 
@@ -133,13 +136,13 @@ def test_frequent_words_are_one_token_and_long_texts_are_cut(tokenizer):
 def test_training_repeats():
     """A resumed run needs it, and ties are broken by ids that the library takes from a hash map."""
     names = (("cat", "猫"), ("red apple", "苹果"), ("owl", "猫头鹰"), ("rocket", "火箭"))
-    said = [text for name in names for style in STYLE_WORDS for text in plain(*name, style)]
+    said = [text for name in names for style in STYLE_WORDS for text in plain_captions(*name, style)]
     first = train_tokenizer(said).get_vocab()
     assert all(train_tokenizer(iter(said)).get_vocab() == first for _ in range(5))
 
 
 def test_no_more_merges_than_asked_for():
-    said = [text for style in STYLE_WORDS for text in plain("red apple", "苹果", style)]
+    said = [text for style in STYLE_WORDS for text in plain_captions("red apple", "苹果", style)]
     assert len(train_tokenizer(said, merges=20)) == 2 * 256 + 20 + 2
 
 

@@ -20,8 +20,8 @@ from danqing.nets.discrete_vae import (
     gumbel,
     gumbel_softmax,
     logit_laplace,
-    mapped,
-    unmapped,
+    map_pixels,
+    unmap_pixels,
 )
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
 
@@ -123,8 +123,8 @@ def test_files_that_are_no_codec(files, tmp_path):
 
 def test_pixels_go_and_come_back():
     pixels = torch.rand(2, 3, 4, 4, generator=rng()) * 2 - 1
-    torch.testing.assert_close(unmapped(mapped(pixels)), pixels, rtol=0, atol=1e-6)
-    assert mapped(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([0.1, 0.9])
+    torch.testing.assert_close(unmap_pixels(map_pixels(pixels)), pixels, rtol=0, atol=1e-6)
+    assert map_pixels(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([0.1, 0.9])
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.1])

@@ -14,7 +14,7 @@ from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
 from danqing.diffusion.loss import variational_bound
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, Answer, drive
+from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
 from danqing.diffusion.schedule import CLEAN, Schedule
 from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
@@ -43,7 +43,7 @@ def ours(config, times, learned, end=(CLEAN,)):
         return Answer(prediction.clean(x, told, level.alpha, level.sigma).clamp(-1, 1), share)
 
     levels = [*Schedule.from_config(config).levels_at(int(t) for t in times), *end]
-    *_, (end, _) = drive(SAMPLERS["ddpm"].walk(seeds.normal(3, 8, 8), levels, seeds), denoise)
+    *_, (end, _) = run_sampler(SAMPLERS["ddpm"].walk(seeds.normal(3, 8, 8), levels, seeds), denoise)
     return end
 
 

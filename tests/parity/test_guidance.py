@@ -7,7 +7,7 @@ import torch
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from danqing.diffusion.guidance import classifier_free, rescaled
+from danqing.diffusion.guidance import classifier_free, rescale
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_guider(pair, scale, amount):
     conditional, unconditional = pair
     guider = ClassifierFreeGuidance(guidance_scale=scale, guidance_rescale=amount)
     theirs = guider.forward(conditional, unconditional).pred
-    mine = rescaled(classifier_free(conditional, unconditional, scale), conditional, amount)
+    mine = rescale(classifier_free(conditional, unconditional, scale), conditional, amount)
     torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)
 
 
@@ -31,7 +31,7 @@ def test_rescale(pair, amount):
     """Measured: exact."""
     conditional, mixed = pair
     torch.testing.assert_close(
-        rescaled(mixed, conditional, amount),
+        rescale(mixed, conditional, amount),
         rescale_noise_cfg(mixed, conditional, guidance_rescale=amount),
         rtol=0,
         atol=1e-6,

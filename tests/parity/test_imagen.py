@@ -15,7 +15,7 @@ from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import Dynamic
 from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
-from danqing.families.imagen.deepfloyd import enlarging, noised_as
+from danqing.families.imagen.deepfloyd import noised_as, super_resolution
 from tests.towers import folder_of, reader, t5
 
 SCHEDULER = {
@@ -220,6 +220,6 @@ def test_the_sentencepiece_file_is_missed(tmp_path):
 
 def test_a_stage_is_enlarged_as_if_does(cascade):
     small = torch.randn(1, 3, 8, 8)
-    stage = enlarging(cascade.stages[0].painter, 2, noised_as(Schedule.from_config(NOISING)))
+    stage = super_resolution(cascade.stages[0].painter, 2, noised_as(Schedule.from_config(NOISING)))
     expected = torch.nn.functional.interpolate(small, (16, 16), mode="bilinear", align_corners=True)
     torch.testing.assert_close(stage.enlarged(small), expected, rtol=0, atol=1e-6)

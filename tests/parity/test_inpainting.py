@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeli
 
 from danqing.core.brief import Brief
 from danqing.core.painter import InputImages
-from danqing.core.seeds import Between, Seeds, slerp
+from danqing.core.seeds import InterpolatedSeeds, Seeds, slerp
 from danqing.families.stable_diffusion.painter import AUTOENCODERS, SCHEDULE, UNETS, painter_of, random_parts
 
 SD1 = {
@@ -126,8 +126,8 @@ def test_slerp_is_a_rotation_in_the_plane():
 
 
 def test_a_variation_keeps_the_noise_normal_and_begins_at_the_seed():
-    assert torch.equal(Between(3, [7, 8], 0.0).normal(64), Seeds([3, 3]).normal(64))
-    torch.testing.assert_close(Between(3, [7, 8], 1.0).normal(64), Seeds([7, 8]).normal(64))
-    half = Between(3, list(range(100, 164)), 0.5).normal(4096)
+    assert torch.equal(InterpolatedSeeds(3, [7, 8], 0.0).normal(64), Seeds([3, 3]).normal(64))
+    torch.testing.assert_close(InterpolatedSeeds(3, [7, 8], 1.0).normal(64), Seeds([7, 8]).normal(64))
+    half = InterpolatedSeeds(3, list(range(100, 164)), 0.5).normal(4096)
     assert abs(float(half.std()) - 1) < 0.02
     assert abs(float(half.mean())) < 0.02

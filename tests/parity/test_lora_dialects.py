@@ -15,7 +15,7 @@ from danqing.core.errors import BadWeights
 from danqing.families.stable_diffusion.painter import painter_of, random_painter, random_parts
 from danqing.tuning.adapter import Adapter, attached, coverage
 from danqing.tuning.adapter_files import read_adapter
-from danqing.tuning.lora import flat
+from danqing.tuning.lora import flat_name
 from danqing.weights.ldm_keys import rename, unet_table
 from tests.adapters import bits, output, random_adapter, resolved, same_bits
 from tests.single_files import SDXL, tiny
@@ -70,7 +70,7 @@ def layer_of(painter, name=TO_Q):
 
 
 def kohya_name(name=TO_Q):
-    return f"lora_unet_{flat(name).removeprefix('unet.')}"
+    return f"lora_unet_{flat_name(name).removeprefix('unet.')}"
 
 
 def saved(path, name=None, **tensors):

@@ -17,7 +17,7 @@ from diffusers import (
 
 from danqing.core.seeds import Seeds
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import CLEAN, Schedule
 
 # theirs turns torch tensors into numpy arrays in a way that numpy 2 deprecates
@@ -40,7 +40,7 @@ def ours(name, levels, prediction):
     def denoise(x, level):
         return prediction.clean(x, network(x, level.t), level.alpha, level.sigma)
 
-    *_, (end, _) = drive(SAMPLERS[name].walk(x, levels, seeds), denoise)
+    *_, (end, _) = run_sampler(SAMPLERS[name].walk(x, levels, seeds), denoise)
     return end
 
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from danqing.apps._animate import keeping as keeping
-    from danqing.apps._classify import Named as Named
+    from danqing.apps._animate import keep_frames as keep_frames
+    from danqing.apps._classify import Classification as Classification
     from danqing.apps._disco_settings_file import settings_text as settings_text
     from danqing.apps._frame_folder import FrameFolder as FrameFolder
     from danqing.apps._generate import with_adapters as with_adapters
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from danqing.apps._inputs import ResolvedInputs as ResolvedInputs
     from danqing.apps._inputs import with_switches as with_switches
     from danqing.apps._lineage import sheet as sheet
-    from danqing.apps._names import summaries as summaries
+    from danqing.apps._names import app_summaries as app_summaries
     from danqing.apps._other_programs import OtherSettings as OtherSettings
     from danqing.apps._other_programs import read_other_settings as read_other_settings
     from danqing.apps._parse import validate as validate
@@ -43,7 +43,7 @@ _PLACES = {
     "AppInputs": "_inputs",
     "FrameFolder": "_frame_folder",
     "Hit": "_search",
-    "Named": "_classify",
+    "Classification": "_classify",
     "NamedSession": "_session",
     "OtherSettings": "_other_programs",
     "PictureFiles": "_inputs",
@@ -55,14 +55,14 @@ _PLACES = {
     "film_writer": "_video",
     "find_app": "_registry",
     "grid_of": "_grid",
-    "keeping": "_animate",
+    "keep_frames": "_animate",
     "names": "_registry",
     "pictures_in": "_image_files",
     "read_other_settings": "_other_programs",
     "save_film": "_video",
     "settings_text": "_disco_settings_file",
     "sheet": "_lineage",
-    "summaries": "_names",
+    "app_summaries": "_names",
     "validate": "_parse",
     "with_adapters": "_generate",
     "with_switches": "_inputs",

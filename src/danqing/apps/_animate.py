@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from danqing.apps._camera import Move, warped
+from danqing.apps._camera import Move, warp
 from danqing.apps._canvas_fit import CanvasFit
 from danqing.apps._frame_folder import FrameFolder
 from danqing.apps._generate import GenerateOptions, generate
@@ -29,7 +29,7 @@ from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback, part_of
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 from danqing.families.disco.painter import DiscoPainter
 from danqing.families.disco.settings import SettingsFile, checked_settings
 
@@ -48,7 +48,7 @@ def paint_frames(
     return _Film(inputs, painter, start, session, progress, folder).frames()
 
 
-def keeping(app: App[Animate, Any], folder: FrameFolder) -> App[Animate, Any]:
+def keep_frames(app: App[Animate, Any], folder: FrameFolder) -> App[Animate, Any]:
     """`animate` that keeps its frames in a folder; see `paint_frames`."""
     kept = copy(app)
     kept.run = partial(paint_frames, folder=folder)
@@ -90,7 +90,7 @@ class _Film:
 
     inputs: Animate
     painter: Painter
-    start: Source | None
+    start: SourceImage | None
     session: Session
     progress: ProgressCallback
     folder: FrameFolder | None
@@ -107,7 +107,7 @@ class _Film:
             before = _pixels(folder.last_native(count))
         for k in range(count, inputs.frames):
             if before is not None and k > 0:
-                before = warped(before, camera.move(k, scale), inputs.border)
+                before = warp(before, camera.move(k, scale), inputs.border)
             picture = self._paint(self._brief(brief, script.at(k), k, before), before, k)
             before = _pixels(picture)
             frame = self._finished(picture, scale, k)

@@ -17,7 +17,7 @@ from danqing.core.images import from_pil
 from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 
 
 def blend_sources(inputs: Blend, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
@@ -35,7 +35,7 @@ def blend_sources(inputs: Blend, session: Session, progress: ProgressCallback) -
     return job.generate(brief, InputImages(references=references, weights=weights))
 
 
-def _prompt(job: Job[Blend], sources: Sequence[Source], weights: Sequence[float]) -> str:
+def _prompt(job: Job[Blend], sources: Sequence[SourceImage], weights: Sequence[float]) -> str:
     """The words of all pictures by their weights, and those of the request."""
     words = (words_of(source, job.card, job.session) for source in sources)
     parts = [weighted_text(text, weight) for text, weight in zip(words, weights, strict=True)]

@@ -30,7 +30,7 @@ class Move:
         return Move(-self.angle, 1 / self.zoom, x, y)
 
 
-def warped(pixels: Tensor, move: Move, border: Border = "edge") -> Tensor:
+def warp(pixels: Tensor, move: Move, border: Border = "edge") -> Tensor:
     """Pictures [n c h w] in [-1, 1], moved; bicubic. Without a move the very same numbers.
 
     border: what comes in from outside: the edge going on, the opposite side, or nothing, which is white and,

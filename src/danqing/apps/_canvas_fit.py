@@ -165,7 +165,7 @@ def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -
     return after
 
 
-def feathered(mask: Image.Image, width: int) -> Image.Image:
+def feather(mask: Image.Image, width: int) -> Image.Image:
     """A mask ("L") that rises from its border to itself within `width` pixels; 0 outside of it.
 
     Where it is thinner than that it reaches itself in its middle, so that a scratch is mended too.

@@ -14,7 +14,7 @@ from danqing.apps._session import Session
 from danqing.apps._zero_shot import ZeroShotClassifier, pixels_on_white
 from danqing.core.errors import BadBrief
 from danqing.core.image_ref import ImageRef
-from danqing.core.images import squared
+from danqing.core.images import pad_to_square
 from danqing.families.vit import read_classifier
 from danqing.nets.judge import Judge
 from danqing.weights.shipped import shipped_part
@@ -48,7 +48,7 @@ class ByJudge:
 
     def likely(self, pixels: Tensor) -> Tensor:
         """As `Namer.likely`."""
-        return self.judge.predict(squared(pixels))[0].softmax(dim=-1)
+        return self.judge.predict(pad_to_square(pixels))[0].softmax(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ByLabels:
 
 
 @dataclass(frozen=True)
-class Named:
+class Classification:
     """A picture's likeliest names with their probabilities, best first."""
 
     columns: ClassVar[tuple[str, ...]] = ("name", "likely")
@@ -114,7 +114,7 @@ def _place(model: str) -> Path:
 
 def classify_pictures(
     places: Iterable[ImageRef], namer: Namer, top: int = 5
-) -> Iterator[Named | UnreadableFile]:
+) -> Iterator[Classification | UnreadableFile]:
     """The `top` likeliest names of every picture at `places`, files and folders; or why it cannot be read.
 
     Raises:
@@ -127,4 +127,4 @@ def classify_pictures(
         file, picture = each
         likely = namer.likely(pixels_on_white(picture))[0].topk(min(top, len(namer.names)))
         pairs = zip(likely.indices.tolist(), likely.values.tolist(), strict=True)
-        yield Named(file, tuple((namer.names[k], share) for k, share in pairs))
+        yield Classification(file, tuple((namer.names[k], share) for k, share in pairs))

@@ -13,12 +13,12 @@ from danqing.apps._zero_shot import ZeroShotClassifier, pixels_on_white
 from danqing.conditioning.prompt import styled_prompt_text
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 from danqing.data.captions import article
 from danqing.data.vocabulary import things
 
 
-def words_of(source: Source, card: Card, session: Session) -> str:
+def words_of(source: SourceImage, card: Card, session: Session) -> str:
     """The words that painted a picture, with its style, or the best that CLIP finds for it."""
     brief = source.brief
     if brief is not None and brief.prompt:
@@ -26,7 +26,7 @@ def words_of(source: Source, card: Card, session: Session) -> str:
     return prompts_for(source.image, session.classifier(), card)[0]
 
 
-def thing_in(source: Source, card: Card, session: Session) -> str:
+def thing_in(source: SourceImage, card: Card, session: Session) -> str:
     """What a picture shows, without its style: by its own words, or by CLIP."""
     words = words_of(source, card, session)
     for style in (*card.styles, *(name for both in card.styles.values() for name in both.split("/"))):
@@ -52,7 +52,7 @@ def prompts_for(
     """
     names = list(things(language) if vocabulary is None else vocabulary)
     styles = list(style_words(card, language).values()) or [""]
-    best, likely = joint(picture, classifier, names, styles, language)
+    best, likely = joint_probabilities(picture, classifier, names, styles, language)
     order = likely.flatten().argsort(descending=True).tolist()
     pairs = [divmod(k, len(styles)) for k in order]
     first = {thing: (thing, style) for thing, style in reversed(pairs)}  # the best style of each thing
@@ -70,11 +70,11 @@ def style_like(picture: Image.Image, classifier: ZeroShotClassifier, card: Card)
     styles = style_words(card)
     if not styles:
         raise BadBrief(f"{card.name!r} has learned no styles to choose from: name one in words")
-    _, likely = joint(picture, classifier, things(), list(styles.values()), "en")
+    _, likely = joint_probabilities(picture, classifier, things(), list(styles.values()), "en")
     return list(styles)[int(likely.sum(dim=0).argmax())]
 
 
-def joint(
+def joint_probabilities(
     picture: Image.Image,
     classifier: ZeroShotClassifier,
     names: Sequence[str],

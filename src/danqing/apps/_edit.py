@@ -32,7 +32,7 @@ from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 from danqing.tuning.adapter import attached
 from danqing.tuning.imagic import ImagicOptions, imagic
-from danqing.tuning.inversion import edited
+from danqing.tuning.inversion_edit import edit_by_inversion
 
 CANDIDATE_ETAS = (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)  # to choose from
 DEFAULT_ETAS = (0.0, 0.6, 0.8, 1.0)  # where there is no CLIP to choose
@@ -61,7 +61,7 @@ def _imagic(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Pi
     text = plain_text(expand_prompt(brief), job.card)
     with torch.no_grad():
         scores = scorer.score(torch.stack([from_pil(one.image)[:3] for one in strip]), [text])[:, 0]
-    return (strip[k] for k in evenly(scores.tolist(), STEPS))
+    return (strip[k] for k in evenly_spaced(scores.tolist(), STEPS))
 
 
 def _strip(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor, etas: Sequence[float]) -> Iterator[Picture]:
@@ -83,14 +83,14 @@ def _inversion(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator
     with with_adapters(painter, expand_prompt(brief), files) as attached_brief:
         words = {"prompt": words_of(job.source, painter.card, job.session), "style": None}
         before = attached_brief.model_copy(update=words)
-        canvas = edited(painter, pixels, before, attached_brief, progress=job.progress)
+        canvas = edit_by_inversion(painter, pixels, before, attached_brief, progress=job.progress)
     yield job.with_metadata(picture_of(brief.alone(0), painter, painter.finish(canvas)))
 
 
 _METHODS = {"imagic": _imagic, "inversion": _inversion}
 
 
-def evenly(values: Sequence[float], count: int) -> tuple[int, ...]:
+def evenly_spaced(values: Sequence[float], count: int) -> tuple[int, ...]:
     """Which `count` of the values, the first one and later ones, rise most evenly from one to the next.
 
     The smallest rise is as large as can be, then the second smallest, and so on. 2 <= count <= len(values).

@@ -25,12 +25,12 @@ from danqing.core.metadata import Info
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages, Painter
 from danqing.core.picture import Picture
 from danqing.core.progress import Progress, ProgressCallback, no_progress, part_of
-from danqing.core.seeds import Between, Seeds
+from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.tuning.adapter import attached, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
-from danqing.tuning.adapter_names import called, merged
+from danqing.tuning.adapter_names import called, merge_weights
 
 _RIM = 32  # native pixels; more than an upscaler's convolutions reach
 
@@ -109,7 +109,7 @@ def with_adapters(
     named_only = isinstance(files, AdapterFiles) and files.named_only
     adapters = {
         replace(find_adapter(name, places, named_only=named_only), name=called(name)): weight
-        for name, weight in merged(weights, places).items()
+        for name, weight in merge_weights(weights, places).items()
     }
     words = (brief.prompt, brief.negative_prompt)
     prompt, negative = (with_trigger_words(text, adapters) for text in words)
@@ -152,7 +152,7 @@ def _words_key(brief: ResolvedBrief) -> str:
 
 def _seeds(batch: Sequence[ExpandedBrief]) -> Seeds:
     first, numbers = batch[0].brief, [single.brief.seeds[0] for single in batch]
-    return Between(first.seed, numbers, first.variation) if first.variation else Seeds(numbers)
+    return InterpolatedSeeds(first.seed, numbers, first.variation) if first.variation else Seeds(numbers)
 
 
 def _native(

@@ -11,10 +11,10 @@ from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief
 from danqing.core.images import cell, grid
 from danqing.core.picture import Picture
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 
 
-def single_picture(source: Source, number: int | None = None) -> Source:
+def single_picture(source: SourceImage, number: int | None = None) -> SourceImage:
     """The picture itself, or cell `number` of it.
 
     Raises:
@@ -55,7 +55,7 @@ def _merged_inputs(pictures: Sequence[Picture]) -> dict[str, Any]:
     }
 
 
-def cell_of(source: Source, number: int) -> Source:
+def cell_of(source: SourceImage, number: int) -> SourceImage:
     """Cell `number` (1 is at the top left) of a grid that danqing painted, pixel for pixel.
 
     Its brief has the wildcards as they were chosen for it: it means what it shows.

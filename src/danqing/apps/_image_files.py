@@ -11,7 +11,7 @@ from PIL import Image
 
 from danqing.core.errors import BadBrief, BadPicture
 from danqing.core.image_ref import ImageRef
-from danqing.core.sources import SUFFIXES
+from danqing.core.source_image import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from danqing.core.image_ref import ImageRef
 from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 from danqing.diffusion.painter import DiffusionPainter
 
 InputsT = TypeVar("InputsT", bound=PaintInputs)
@@ -36,7 +36,7 @@ class Job(Generic[InputsT]):
 
     app: str
     inputs: InputsT
-    source: Source
+    source: SourceImage
     painter: Painter
     session: Session
     progress: ProgressCallback

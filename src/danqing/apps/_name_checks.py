@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from danqing.core.errors import BadBrief, unknown
 from danqing.diffusion.sampler_names import sampler_titles
-from danqing.tuning.adapter_names import find_adapter_file, merged
+from danqing.tuning.adapter_names import find_adapter_file, merge_weights
 
 if TYPE_CHECKING:
     from danqing.apps._session import Session
@@ -30,5 +30,5 @@ def check_adapters(names: Iterable[str], model: str, session: Session) -> None:
         BadBrief: there is none of that name; names the nearest.
     """
     places = session.adapter_files(model)
-    for name in merged(dict.fromkeys(names, 1.0), places):
+    for name in merge_weights(dict.fromkeys(names, 1.0), places):
         find_adapter_file(name, places, named_only=places.named_only)

@@ -9,7 +9,7 @@ from pathlib import Path
 import danqing.apps
 
 
-def summaries() -> dict[str, str]:
+def app_summaries() -> dict[str, str]:
     """Name of each app -> what it does, in a line: the first of its module's docstring."""
     return _summaries(tuple(danqing.apps.__path__))
 

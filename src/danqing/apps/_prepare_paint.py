@@ -18,7 +18,7 @@ from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 from danqing.core.image_ref import ImageLookup
-from danqing.core.sources import SUFFIXES
+from danqing.core.source_image import SUFFIXES
 from danqing.data.subjects import find_subject
 
 if TYPE_CHECKING:

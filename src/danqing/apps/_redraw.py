@@ -11,13 +11,13 @@ from PIL import Image
 from danqing.apps._canvas_fit import CanvasFit
 from danqing.apps._inputs import PaintInputs
 from danqing.apps._job import Job
-from danqing.apps._tiled_upscale import fitted
+from danqing.apps._tiled_upscale import fit_to_size
 from danqing.core.card import Card
 from danqing.core.field_groups import Size
 from danqing.core.images import from_pil, mask_from_pil
 from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 
 InputsT = TypeVar("InputsT", bound=PaintInputs)
 
@@ -43,18 +43,18 @@ def redraw_source(
 
     def on_source(painted: Image.Image) -> Image.Image:
         part = fit.crop_to_picture(painted, source.image.size)
-        return fitted(part, source.image.size, job.painter) if keep_size else part
+        return fit_to_size(part, source.image.size, job.painter) if keep_size else part
 
     return job.generate(brief, images, on_source)
 
 
-def on_canvas(inputs: InputsT, source: Source, card: Card) -> InputsT:
+def on_canvas(inputs: InputsT, source: SourceImage, card: Card) -> InputsT:
     """The inputs with the size of the canvas that the source is redrawn on, where none is chosen."""
     fit = CanvasFit.around(source.image, _sized(inputs, source), card)
     return inputs.model_copy(update={"width": fit.width, "height": fit.height})
 
 
-def _sized(inputs: PaintInputs, source: Source) -> PaintInputs:
+def _sized(inputs: PaintInputs, source: SourceImage) -> PaintInputs:
     """A picture that was painted on a canvas of its own size is redrawn on it."""
     brief = source.brief
     if inputs.width or inputs.height or brief is None or source.image.size != (brief.width, brief.height):

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 import danqing.apps
 from danqing.apps._inputs import AppInputs, with_switches
-from danqing.apps._names import summaries
+from danqing.apps._names import app_summaries
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.image_ref import ImageLookup, ImageRef
@@ -61,7 +61,7 @@ class App(Generic[InputsT, ResultT]):
     @property
     def help(self) -> str:
         """What it does, in a line."""
-        return summaries()[self.name]
+        return app_summaries()[self.name]
 
     def parse(
         self, values: Mapping[str, Any], session: Session, image_lookup: ImageLookup = ImageRef
@@ -220,5 +220,5 @@ def apps_table() -> str:
         own = [field for field in inputs.model_fields if group_of(inputs, field) == "app"]
         options = ", ".join(f"`{field}`" for field in own if field not in inputs.positional)
         positional = " ".join(field.upper() for field in inputs.positional)
-        lines.append(f"| `danqing {name} {positional}` | {summaries()[name]} | {options} |")
+        lines.append(f"| `danqing {name} {positional}` | {app_summaries()[name]} | {options} |")
     return "\n".join(lines)

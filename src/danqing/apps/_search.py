@@ -16,7 +16,7 @@ from danqing.apps._zero_shot import ImageTextScorer, pixels_on_white
 from danqing.core.errors import BadBrief
 from danqing.core.image_ref import ImageRef
 from danqing.core.images import grid
-from danqing.core.sources import read_source
+from danqing.core.source_image import read_source
 from danqing.families.clip import ClipScorer
 
 THUMB = 192  # pixels of a picture on a contact sheet

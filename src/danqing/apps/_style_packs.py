@@ -93,7 +93,7 @@ def pack_of(name: str, packs: Mapping[str, StylePack]) -> StylePack:
     raise BadBrief(unknown("style", name, names))
 
 
-def styled(prompt: str, pack: StylePack, card: Card) -> tuple[str, str, str | None]:
+def apply_style(prompt: str, pack: StylePack, card: Card) -> tuple[str, str, str | None]:
     """(prompt, negative prompt, style) that ask the model of `card` for a prompt in a style.
 
     A model that has learned the style is asked by its name alone. Others get the pack's words after the

@@ -11,14 +11,14 @@ from danqing.apps._grid import single_picture
 from danqing.apps._job import Job, on_background
 from danqing.apps._redraw import redraw_source
 from danqing.apps._session import Session
-from danqing.apps._style_packs import pack_of, styled
+from danqing.apps._style_packs import apply_style, pack_of
 from danqing.apps.stylize import Stylize
 from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.metadata import Info
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 
 STRENGTH = 0.7  # of a style without a pack
 RENDER_STRENGTH = 0.5  # of a rendering
@@ -40,7 +40,7 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
         strength = inputs.strength or STRENGTH
         return redraw_source(job, prompt=thing, style=name, strength=strength, **job.strong_guidance())
     pack = pack_of(name, packs)
-    prompt, negative, style = styled(thing, pack, card)
+    prompt, negative, style = apply_style(thing, pack, card)
     return redraw_source(
         job,
         prompt=prompt,
@@ -101,7 +101,7 @@ def _effect_of(inputs: Stylize, session: Session) -> str:
 
 
 def _render_each(
-    inputs: Stylize, source: Source, style: str, brief: ResolvedBrief, progress: ProgressCallback
+    inputs: Stylize, source: SourceImage, style: str, brief: ResolvedBrief, progress: ProgressCallback
 ) -> Iterator[Picture]:
     try:
         from danqing.effects.inscriptions import inscribe

@@ -40,7 +40,7 @@ def default_factor(painter: Painter) -> int:
 
 
 def method(painter: Painter, factor: int | None = None) -> str:
-    """How `enlarged` will do it, in words for the user."""
+    """How `enlarge` will do it, in words for the user."""
     times = f"x{factor or default_factor(painter)}"
     if isinstance(painter, Repaints):
         return f"{times}, painted by {painter.card.name!r}"
@@ -90,10 +90,10 @@ def repainted(
     large, of = torch.empty(0), painter.tiles(picture.height, picture.width)
     for done, large in enumerate(painter.repaint(from_pil(picture)[None, :3], brief), start=1):  # noqa: B007
         progress(Progress(done, of, message=f"enlarging {method(painter, factor)}"))
-    return resized(to_pil(large)[0], _times(picture.size, factor or FACTOR))
+    return resize(to_pil(large)[0], _times(picture.size, factor or FACTOR))
 
 
-def enlarged(
+def enlarge(
     picture: Image.Image,
     painter: Painter,
     factor: int | None = None,
@@ -117,7 +117,7 @@ def enlarged(
     check_size(picture, factor)
     message = f"enlarging {method(painter, factor)}"
     if painter.card.scale == 1:
-        return _without_margin(resized, picture, factor, _LANCZOS_REACH if tile else 0)
+        return _without_margin(resize, picture, factor, _LANCZOS_REACH if tile else 0)
     enlarge = in_colour_and_alpha(painter, factor)
     reach = reach_of(enlarge)
 
@@ -125,8 +125,8 @@ def enlarged(
         large = Image.new("RGBA" if source.has_transparency_data else "RGB", size)
         side = SIDE if factor <= painter.card.scale else SIDE // 2
         of = ceil(source.width / side) * ceil(source.height / side)
-        tiles = pieces(partial(_view, source), source.size, enlarge, reach, side)
-        for done, (left, top, piece) in enumerate(tiles, start=1):
+        pieces = tiles(partial(_view, source), source.size, enlarge, reach, side)
+        for done, (left, top, piece) in enumerate(pieces, start=1):
             clear = large.mode == "RGBA"
             (part,) = to_pil(piece, "transparent") if clear else to_pil(piece[:, :3])
             large.paste(part, (left, top))
@@ -136,16 +136,16 @@ def enlarged(
     return _without_margin(by_upscaler, picture, factor, reach if tile else 0)
 
 
-def fitted(picture: Image.Image, size: tuple[int, int], painter: Painter) -> Image.Image:
+def fit_to_size(picture: Image.Image, size: tuple[int, int], painter: Painter) -> Image.Image:
     """A picture at another size of about its shape: where it is larger by the learned upscaler first."""
     if picture.size == size:
         return picture
     if painter.card.scale > 1 and (picture.width < size[0] or picture.height < size[1]):
-        picture = enlarged(picture, painter)
-    return resized(picture, size)
+        picture = enlarge(picture, painter)
+    return resize(picture, size)
 
 
-def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """By Lanczos, in premultiplied colour, so that what transparent pixels hide does not bleed into edges."""
     if picture.size == size:
         return picture
@@ -168,7 +168,7 @@ def reach_of(enlarge: Enlarge) -> int:
 
 
 @torch.no_grad()
-def pieces(
+def tiles(
     view: Callable[[Box], Tensor], size: tuple[int, int], enlarge: Enlarge, reach: int, side: int = SIDE
 ) -> Iterator[tuple[int, int, Tensor]]:
     """The parts of an enlarged picture, tile by tile: (left, top, pixels [n c h w]), places in large pixels.

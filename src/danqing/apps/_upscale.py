@@ -14,8 +14,8 @@ from danqing.apps._tiled_upscale import (
     Repaints,
     check_size,
     default_factor,
-    enlarged,
-    fitted,
+    enlarge,
+    fit_to_size,
     repainted,
 )
 from danqing.apps.upscale import Upscale
@@ -54,7 +54,7 @@ def upscale_source(inputs: Upscale, session: Session, progress: ProgressCallback
         yield job.with_metadata(_redrawn(job))
         return
     tile = inputs.tile or bool(source.brief and source.brief.tile)
-    large = enlarged(source.image, painter, inputs.scale, tile=tile, progress=progress)
+    large = enlarge(source.image, painter, inputs.scale, tile=tile, progress=progress)
     yield job.with_metadata(Picture(large, source.brief or _brief(job)))
 
 
@@ -79,7 +79,7 @@ def _redrawn(job: Job[Upscale]) -> Picture:
     words["prompt"] = words["prompt"] or words_of(job.source, job.card, job.session)
     [picture] = redraw_source(job, strength=job.inputs.strength or FRESH, count=1, **words)
     size = factor * image.width, factor * image.height
-    return replace(picture, image=fitted(picture.image, size, job.painter))
+    return replace(picture, image=fit_to_size(picture.image, size, job.painter))
 
 
 def _repaint_brief(job: Job[Upscale]) -> ResolvedBrief:

@@ -14,7 +14,7 @@ from danqing.apps.vary import Vary
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
-from danqing.core.sources import Source
+from danqing.core.source_image import SourceImage
 
 STRENGTHS = {"subtle": 0.35, "strong": 0.7}  # how far to leave the picture
 VARIATIONS = {"subtle": 0.15, "strong": 0.5}  # and its noise
@@ -37,7 +37,7 @@ def vary_source(job: Job[Vary]) -> Iterator[Picture]:
     return redraw_source(job, strength=strength, tile=tile, **words, **_noise(inputs, source))
 
 
-def _noise(inputs: Vary, source: Source) -> dict[str, Any]:
+def _noise(inputs: Vary, source: SourceImage) -> dict[str, Any]:
     """Noise between the parent's own, where that is known, and that of new seeds."""
     if source.brief is None:
         return {}

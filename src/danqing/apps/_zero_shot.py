@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor
 
-from danqing.core.images import from_pil, squared
+from danqing.core.images import from_pil, pad_to_square
 from danqing.data.vocabulary import vocabulary
 from danqing.families import open_clip_scorer
 from danqing.families.clip import ClipScorer
@@ -63,7 +63,7 @@ class ScorerEnsemble:
         columns = [concepts.index(thing) if thing in concepts else len(concepts) for thing in things]
 
         def score(pixels: Tensor) -> Tensor:
-            likely = self.judge.predict(squared(pixels))[0].log_softmax(dim=-1) + log(len(concepts))
+            likely = self.judge.predict(pad_to_square(pixels))[0].log_softmax(dim=-1) + log(len(concepts))
             bonus = F.pad(likely, (0, 1))  # last: no opinion
             return cosines(pixels) + bonus[:, columns] / self.scorer.scale
 

@@ -15,7 +15,7 @@ from danqing.core.image_ref import ImageRef
 from danqing.core.progress import ProgressCallback
 
 if TYPE_CHECKING:
-    from danqing.apps._classify import Named
+    from danqing.apps._classify import Classification
     from danqing.apps._image_files import UnreadableFile
 
 
@@ -65,7 +65,7 @@ def classify(
     inputs: Classify,
     session: Session,
     progress: ProgressCallback,  # noqa: ARG001
-) -> Iterable[Named | UnreadableFile]:
+) -> Iterable[Classification | UnreadableFile]:
     """The likeliest names of every picture; or why it cannot be read.
 
     Raises:

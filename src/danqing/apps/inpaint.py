@@ -69,7 +69,7 @@ def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> It
         BadBrief: it cannot be painted as asked, or the mask is empty, full or of another size.
         BadPicture: a picture cannot be read.
     """
-    from danqing.apps._canvas_fit import feathered
+    from danqing.apps._canvas_fit import feather
     from danqing.apps._inpaint import inpaint_region
     from danqing.apps._job import Job
 
@@ -78,7 +78,7 @@ def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> It
         inputs.noted(mask.note)
     job = Job.start("inpaint", inputs, session, progress, image=inputs.image)
     thin = inputs.damage is not None and "feather" not in inputs.model_fields_set
-    cover = feathered(mask.region, 1 if thin else inputs.feather)
+    cover = feather(mask.region, 1 if thin else inputs.feather)
     return inpaint_region(job, image, mask.region, cover, **job.words())
 
 

@@ -16,7 +16,7 @@ from danqing.core.errors import BadData
 from danqing.core.field_groups import ModelChoice, Seed, Text
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.progress import ProgressCallback
-from danqing.core.sources import SUFFIXES
+from danqing.core.source_image import SUFFIXES
 
 PICTURES_MIN = 2
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from danqing.conditioning.prompt_schedule import ALWAYS, StepRange, in_turn, since, until
+from danqing.conditioning.prompt_schedule import ALWAYS, StepRange, in_turn, steps_from, steps_until
 
 STRONGER = 1.1  # what round brackets do without a number, and square ones undo
 
@@ -79,8 +79,8 @@ def _square(tokens: Sequence[str], start: int, end: int, marks: list[int]) -> Ro
     if amount is not None and len(colons) <= 2:
         silent: Roles = {end - 2: SKIPPED, end - 1: SKIPPED, end: _CLOSES}
         if len(colons) == 1:
-            return {start: _opens(when=since(amount)), **silent}
-        return {start: _opens(when=until(amount)), colons[0]: _next_part(since(amount)), **silent}
+            return {start: _opens(when=steps_from(amount)), **silent}
+        return {start: _opens(when=steps_until(amount)), colons[0]: _next_part(steps_from(amount)), **silent}
     if bars:
         turns = [in_turn(k, len(bars) + 1) for k in range(len(bars) + 1)]
         others = {bar: _next_part(turn) for bar, turn in zip(bars, turns[1:], strict=True)}

@@ -18,7 +18,7 @@ Encoder = Callable[[str], Conditioning]
 
 
 @runtime_checkable
-class Weighing(Protocol):
+class WeightedEncoder(Protocol):
     """An `Encoder` that can weigh words."""
 
     def weighted(self, chunk: Chunk) -> Conditioning:
@@ -82,7 +82,7 @@ def _part(text: Encoder, part: Part) -> Conditioning:
 def _chunk(text: Encoder, chunk: Chunk) -> Conditioning:
     if not is_weighted(chunk):
         return text(text_of(chunk))
-    if not isinstance(text, Weighing):
+    if not isinstance(text, WeightedEncoder):
         raise BadBrief(f"this model cannot weigh words: write {shorten(text_of(chunk))!r} without brackets")
     return text.weighted(chunk)
 

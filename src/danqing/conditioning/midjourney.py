@@ -42,7 +42,9 @@ def with_chaos_and_weird(words: Conditioning, brief: ResolvedBrief, seeds: Seque
     """
     if brief.weird:
         angle = WEIRD_ANGLE * brief.weird / WEIRD_MAX
-        words = words.each(lambda part: replace(part, tokens=turned(part.tokens, _odd(part.tokens), angle)))
+        words = words.each(
+            lambda part: replace(part, tokens=turn_towards(part.tokens, _odd(part.tokens), angle))
+        )
     if brief.chaos:
         amount = brief.chaos / CHAOS_MAX
         words = words.each(lambda part: _chaotic(part, amount, seeds))
@@ -52,21 +54,21 @@ def with_chaos_and_weird(words: Conditioning, brief: ResolvedBrief, seeds: Seque
     return words
 
 
-def turned(states: Tensor, towards: Tensor, angle: float) -> Tensor:
+def turn_towards(states: Tensor, towards: Tensor, angle: float) -> Tensor:
     """States [... d] turned by `angle`, lengths kept, towards the part of `towards` orthogonal to each."""
     length = states.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(states.dtype).tiny)
     unit = states / length
     aside = towards - (towards * unit).sum(-1, keepdim=True) * unit
     aside = aside / aside.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(states.dtype).tiny)
-    turned: Tensor = math.cos(angle) * states + math.sin(angle) * length * aside
-    return turned
+    turn_towards: Tensor = math.cos(angle) * states + math.sin(angle) * length * aside
+    return turn_towards
 
 
 def _chaotic(part: Conditioning, amount: float, seeds: Sequence[int]) -> Conditioning:
     # one direction for all tokens of a picture: attention would average many of them away
     shape = (1, part.tokens.shape[-1])
     directions = torch.stack([torch.randn(shape, generator=_chance(seed)) for seed in seeds])
-    return replace(part, tokens=turned(part.tokens, directions.to(part.tokens), amount * CHAOS_ANGLE))
+    return replace(part, tokens=turn_towards(part.tokens, directions.to(part.tokens), amount * CHAOS_ANGLE))
 
 
 def _odd(tokens: Tensor) -> Tensor:

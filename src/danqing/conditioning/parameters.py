@@ -15,7 +15,7 @@ from danqing.conditioning.prompt_schedule import decimal
 from danqing.core.brief import sides_for_ratio
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, shorten, unknown
-from danqing.core.half_width import half_width, sub_marks, unquoted
+from danqing.core.half_width import half_width, sub_marks, unquote_marks
 
 MAPPING_VERSION = 1
 QUALITIES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -118,9 +118,9 @@ def brief_fields(
 
 
 def _words(text: str) -> str:
-    if not unquoted(text):
+    if not unquote_marks(text):
         raise ValueError("a value")
-    return unquoted(text)
+    return unquote_marks(text)
 
 
 def _whole(text: str) -> int:

@@ -69,14 +69,14 @@ class StepRange(NamedTuple):
 ALWAYS = StepRange()
 
 
-def since(amount: str) -> StepRange:
+def steps_from(amount: str) -> StepRange:
     """From that amount on: a whole number of 1 or more is steps, any other number a share of them."""
     share, step = _amount(amount)
     return StepRange(since_share=share) if step is None else StepRange(since_step=step)
 
 
-def until(amount: str) -> StepRange:
-    """Until that amount; see `since`."""
+def steps_until(amount: str) -> StepRange:
+    """Until that amount; see `steps_from`."""
     share, step = _amount(amount)
     return StepRange(until_share=share) if step is None else StepRange(until_step=step)
 

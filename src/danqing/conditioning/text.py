@@ -80,7 +80,7 @@ class TextEncoder:
         """
         words = self(text_of(chunk))
         weights = self._weights(chunk).to(words.tokens)
-        return replace(words, tokens=weighed(words.tokens, weights))
+        return replace(words, tokens=weigh_states(words.tokens, weights))
 
     def _weights(self, chunk: Chunk) -> Tensor:
         """The weight of each token's first character [1 L]; 1 for begin, end and pad."""
@@ -111,7 +111,7 @@ class TextEncoder:
 
     def tail(self, words: str) -> str:
         """The end of `words` that does not fit into `max_length` tokens; empty if all do."""
-        return tail(self.tokenizer, words, self.max_length)
+        return text_beyond(self.tokenizer, words, self.max_length)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _side_by_side(first: Conditioning, second: Conditioning) -> Conditioning:
     return replace(second, tokens=torch.cat([first.tokens, second.tokens], dim=-1), dropped=first.dropped)
 
 
-def tail(tokenizer: PreTrainedTokenizerBase, words: str, length: int) -> str:
+def text_beyond(tokenizer: PreTrainedTokenizerBase, words: str, length: int) -> str:
     """The end of `words` that does not fit into `length` tokens, marks included; empty if all do."""
     room = length - tokenizer.num_special_tokens_to_add()
     # not verbose: it would warn of a text that is too long, which is what we tell
@@ -155,7 +155,7 @@ def tail(tokenizer: PreTrainedTokenizerBase, words: str, length: int) -> str:
     return words[starts[0] :] if starts else ""
 
 
-def weighed(states: Tensor, weights: Tensor) -> Tensor:
+def weigh_states(states: Tensor, weights: Tensor) -> Tensor:
     """States [n l d] times weights [n l], scaled so that the mean length of a state is as before."""
     heavier = states * weights[..., None]
     before, after = (each.norm(dim=-1).mean((-1,), keepdim=True)[..., None] for each in (states, heavier))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from danqing.conditioning.text import tail
+from danqing.conditioning.text import text_beyond
 from danqing.core.painter import Conditioning
 
 
@@ -32,4 +32,6 @@ class TokenIds:
             return_tensors="pt",
         )
         ids, mask = read["input_ids"], read["attention_mask"].bool()
-        return Conditioning(ids[..., None].float(), mask, dropped=tail(self.tokenizer, words, self.length))
+        return Conditioning(
+            ids[..., None].float(), mask, dropped=text_beyond(self.tokenizer, words, self.length)
+        )

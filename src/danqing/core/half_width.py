@@ -48,7 +48,7 @@ def sub_marks(pattern: re.Pattern[str], replaced: Callable[[re.Match[str], str],
     return "".join([*done, text[start:]])
 
 
-def unquoted(text: str) -> str:
+def unquote_marks(text: str) -> str:
     """`text` without the pair of quotes around all of it, of either width, where there is one."""
     half = half_width(text)
     quoted = len(half) > 1 and half[0] == half[-1] and half[0] in _QUOTES and half[0] not in half[1:-1]

@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from danqing.core.picture import Picture
-from danqing.core.sources import Place, Source, read_source
+from danqing.core.source_image import Place, SourceImage, read_source
 
 
 class ImageRef:
@@ -31,7 +31,7 @@ class ImageRef:
         self.name = name or (str(place) if isinstance(place, str | Path) else "picture")
 
     @cached_property
-    def source(self) -> Source:
+    def source(self) -> SourceImage:
         """The picture, upright and in RGB or RGBA.
 
         Raises:

@@ -18,7 +18,7 @@ from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from danqing.core.errors import BadBrief, NotFinite
-from danqing.core.sources import plain
+from danqing.core.source_image import to_plain_rgb
 
 HAZE = 15.5 / 255  # alpha below this is the rounding of a network, not a drawing
 
@@ -51,7 +51,7 @@ def from_pil(image: Image.Image) -> Tensor:
 
     Palette, grey, 16-bit grey, CMYK and other colour modes are converted; no alpha means opaque.
     """
-    simple, _ = plain(ImageOps.exif_transpose(image))
+    simple, _ = to_plain_rgb(ImageOps.exif_transpose(image))
     unit = torch.from_numpy(np.array(simple.convert("RGBA"))).permute(2, 0, 1).float() / 255
     straight, alpha = unit[:3], unit[3:]
     return torch.cat([straight * alpha + (1 - alpha), alpha]) * 2 - 1
@@ -62,7 +62,7 @@ def mask_from_pil(mask: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(mask.convert("L"))).float()[None] / 255
 
 
-def squared(pixels: Tensor) -> Tensor:
+def pad_to_square(pixels: Tensor) -> Tensor:
     """Pictures [n c h w] in the middle of a square with white, opaque margins."""
     height, width = pixels.shape[-2:]
     down, right = max(0, width - height), max(0, height - width)

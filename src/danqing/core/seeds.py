@@ -37,7 +37,7 @@ class Seeds:
         return torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])
 
 
-class Between(Seeds):
+class InterpolatedSeeds(Seeds):
     """Noise on the way from one seed's to each of others': a variation, where 0 is the seed's own picture.
 
     Picture k draws slerp(noise of `seed`, noise of `others[k]`, amount).
@@ -47,10 +47,10 @@ class Between(Seeds):
         super().__init__([seed] * len(others))
         self._others, self._amount = Seeds(others), amount
 
-    def further(self, stage: int) -> Between:
+    def further(self, stage: int) -> InterpolatedSeeds:
         """See `Seeds.further`: as far between the seeds of that stage."""
         one, others = super().further(stage).seeds, self._others.further(stage).seeds
-        return Between(one[0], others, self._amount)
+        return InterpolatedSeeds(one[0], others, self._amount)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise [n, *shape]."""

@@ -50,8 +50,8 @@ _STYLED_ZH = (
 )
 
 
-_SAID_WITH_CONSONANT = ("eu", "one-", "ufo", "uni", "use", "uk")  # a unicorn
-_SAID_WITH_VOWEL = ("heir", "honest", "honor", "honour", "hour")  # an hourglass
+_CONSONANT_SOUNDS = ("eu", "one-", "ufo", "uni", "use", "uk")  # a unicorn
+_VOWEL_SOUNDS = ("heir", "honest", "honor", "honour", "hour")  # an hourglass
 
 
 COUNTS: dict[int, tuple[str, str]] = {2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四")}
@@ -72,7 +72,7 @@ _PLURALS = {  # of the last letters of a name
 _UNCOUNTED = {"corn", "bread", "coffee", "lightning", "fire", "sun", "moon", "rainbow", "candy"}
 
 
-def counted(name: str, name_zh: str, count: int, *, animal: bool) -> tuple[str, str] | None:
+def counted_caption(name: str, name_zh: str, count: int, *, animal: bool) -> tuple[str, str] | None:
     """Several of a thing, as "three cats" and "三只猫"; None for what is not counted, or a plural already."""
     if name in _UNCOUNTED or is_plural(name):
         return None
@@ -99,11 +99,11 @@ def article(name: str) -> str:
     word = name.lower()
     if is_plural(word) or word.split(" ")[0] in {number for number, _ in COUNTS.values()}:
         return ""
-    vowel = word.startswith(tuple("aeiou")) and not word.startswith(_SAID_WITH_CONSONANT)
-    return "an" if vowel or word.startswith(_SAID_WITH_VOWEL) else "a"
+    vowel = word.startswith(tuple("aeiou")) and not word.startswith(_CONSONANT_SOUNDS)
+    return "an" if vowel or word.startswith(_VOWEL_SOUNDS) else "a"
 
 
-def english(name: str, style: str | None, rng: random.Random) -> str:
+def english_caption(name: str, style: str | None, rng: random.Random) -> str:
     """One of many ways to say it in English."""
     before = article(name)
     opening = rng.choice(_OPENINGS).format(a=before, one="a" if before else "")
@@ -111,7 +111,7 @@ def english(name: str, style: str | None, rng: random.Random) -> str:
     return thing if style is None else rng.choice(_STYLED).format(thing=thing, style=STYLE_WORDS[style][0])
 
 
-def chinese(name: str, style: str | None, rng: random.Random) -> str:
+def chinese_caption(name: str, style: str | None, rng: random.Random) -> str:
     """One of many ways to say it in Chinese."""
     several = name.startswith(tuple(number for _, number in COUNTS.values()))
     thing = rng.choice(_OPENINGS_OF_SEVERAL_ZH if several else _OPENINGS_ZH) + name
@@ -151,10 +151,10 @@ def _name(row: Mapping[str, Any], suffix: str, rng: random.Random, shares: Share
     return str(row.get(f"concept{suffix}") or "")
 
 
-_LANGUAGES: dict[str, tuple[str, Say]] = {"en": ("", english), "zh": ("_zh", chinese)}
+_LANGUAGES: dict[str, tuple[str, Say]] = {"en": ("", english_caption), "zh": ("_zh", chinese_caption)}
 
 
-def plain(name: str, name_zh: str, style: str) -> tuple[str, str]:
+def plain_captions(name: str, name_zh: str, style: str) -> tuple[str, str]:
     """The two captions used for evaluation and written beside each picture."""
     words, words_zh = STYLE_WORDS[style]
     return f"{name}, {words} style", f"{name_zh}，{words_zh}风格"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from danqing.core.errors import BadData, shorten
 from danqing.core.progress import Progress, ProgressCallback, no_progress
-from danqing.core.sources import SIDE_MIN, plain
+from danqing.core.source_image import SIDE_MIN, to_plain_rgb
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _over_white(path: Path) -> NDArray[np.uint8] | None:
     """[4 h w] uint8, colour over white and alpha; None for a file that is no picture."""
     try:
         with Image.open(path) as image:
-            rgba = plain(ImageOps.exif_transpose(image))[0].convert("RGBA")
+            rgba = to_plain_rgb(ImageOps.exif_transpose(image))[0].convert("RGBA")
     except (OSError, SyntaxError, ValueError):  # Pillow raises any of them for a damaged file
         return None
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

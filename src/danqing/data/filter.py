@@ -19,7 +19,7 @@ from scipy import fft, ndimage
 
 from danqing.core.errors import BadData, BadPicture
 from danqing.core.files import replacing
-from danqing.core.sources import SUFFIXES, read_source
+from danqing.core.source_image import SUFFIXES, read_source
 from danqing.data.dataset import captioned
 
 MANIFEST = "manifest.jsonl"
@@ -56,7 +56,7 @@ class Verdict:
     hash: str = ""
 
 
-def judged(folder: Path, limits: Limits, scorers: Iterable[ImageScores] = ()) -> Iterator[Verdict]:
+def filter_folder(folder: Path, limits: Limits, scorers: Iterable[ImageScores] = ()) -> Iterator[Verdict]:
     """A verdict on every picture in and below `folder`, in the order of their names.
 
     Captions are those of its `metadata.jsonl`, where it has one. Of twins the first that stays is kept.

@@ -22,7 +22,7 @@ def lexicon() -> Lexicon:
     return listed(resources.files("danqing.data") / "lexicon.txt")
 
 
-def parted(words: Lexicon) -> tuple[Lexicon, Lexicon]:
+def split_lexicon(words: Lexicon) -> tuple[Lexicon, Lexicon]:
     """The words to learn, and those left out to probe with; a word is always on the same side."""
     return (
         {name: _sifted(both, probes=False) for name, both in words.items()},

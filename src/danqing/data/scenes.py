@@ -22,9 +22,9 @@ from PIL import Image
 from danqing.core.errors import BadData, shorten
 from danqing.core.files import replacing
 from danqing.core.progress import Progress, ProgressCallback, no_progress
-from danqing.data.captions import COUNTS, article, counted, plain
+from danqing.data.captions import COUNTS, article, counted_caption, plain_captions
 from danqing.data.dataset import captioned
-from danqing.data.sources import slug
+from danqing.data.drawing_sets import slug
 
 Row = dict[str, Any]
 Array = NDArray[np.float32]
@@ -96,7 +96,7 @@ def compose(
     return len(made)
 
 
-def recoloured(picture: Array, degrees: float, share: float = 1.0) -> Array:
+def shift_hue(picture: Array, degrees: float, share: float = 1.0) -> Array:
     """RGBA [h w 4] in [0, 1] with its commonest hue, and hues near it, turned to `degrees`.
 
     share: of the saturation that is kept. What has hardly a colour of its own is tinted instead.
@@ -118,7 +118,7 @@ def recoloured(picture: Array, degrees: float, share: float = 1.0) -> Array:
     )
 
 
-def several(picture: Image.Image, count: int) -> Image.Image:
+def repeat_on_canvas(picture: Image.Image, count: int) -> Image.Image:
     """The picture `count` times on one canvas of its size, 2 to 4."""
     centres, side = _LAYOUTS[count]
     return _arranged([picture] * count, centres, side)
@@ -162,7 +162,7 @@ def _coloured(
         return
     for colour in rng.sample(sorted(COLOURS), k=min(options.colours, len(COLOURS))):
         chinese, degrees, share = COLOURS[colour]
-        pixels = recoloured(np.asarray(picture, np.float32) / np.float32(255), degrees, share)
+        pixels = shift_hue(np.asarray(picture, np.float32) / np.float32(255), degrees, share)
         image = Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8), "RGBA")
         yield {**_scene_row(row, f"{colour} {names[0]}", f"{chinese}{names[1]}"), "colour": colour}, image
 
@@ -171,9 +171,9 @@ def _counted(
     row: Row, picture: Image.Image, options: SceneOptions, rng: random.Random
 ) -> Iterator[tuple[Row, Image.Image]]:
     for count in rng.sample(sorted(COUNTS), k=min(options.counts, len(COUNTS))):
-        phrase = counted(row["concept"], _chinese(row), count, animal="animal" in row.get("tags", ()))
+        phrase = counted_caption(row["concept"], _chinese(row), count, animal="animal" in row.get("tags", ()))
         if phrase is not None:
-            yield _nameless(_scene_row(row, *phrase)), several(picture, count)
+            yield _nameless(_scene_row(row, *phrase)), repeat_on_canvas(picture, count)
 
 
 def _placed(
@@ -193,7 +193,7 @@ def _placed(
 
 def _scene_row(row: Row, phrase: str, phrase_zh: str) -> Row:
     """The row of a scene of that phrase, made from the picture of `row`."""
-    text, text_zh = plain(phrase, phrase_zh, row["style"])
+    text, text_zh = plain_captions(phrase, phrase_zh, row["style"])
     fields = {"phrase": phrase, "phrase_zh": phrase_zh, "text": text, "text_zh": text_zh}
     stem = PurePosixPath(row["file_name"]).stem  # there may be several drawings of one thing
     return {**row, **fields, "file_name": f"scenes/{row['style']}/{stem}-{slug(phrase)}.png"}

@@ -19,18 +19,18 @@ from danqing.core.errors import BadData, unknown
 from danqing.core.files import replacing
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.data import captions
-from danqing.data.holdout import held_out
-from danqing.data.sources import (
+from danqing.data.drawing_sets import (
     EMOJIBASE,
     SOURCES,
     Concept,
     Drawings,
-    Source,
+    DrawingSet,
     read_concepts,
     read_vocabulary,
     slug,
-    unpacked,
+    unpack_package,
 )
+from danqing.data.holdout import held_out
 from danqing.data.styles import FILTERS
 from danqing.data.synonyms import WORDNET, WordNet, synonyms
 
@@ -65,10 +65,10 @@ def build(
         if style not in captions.STYLE_WORDS:
             raise BadData(unknown("style", style, captions.STYLE_WORDS))
     concepts = concepts_of(
-        unpacked(EMOJIBASE, cache), known_only=options.known_only, vocabulary=options.vocabulary
+        unpack_package(EMOJIBASE, cache), known_only=options.known_only, vocabulary=options.vocabulary
     )
-    sets = [(source, Drawings(unpacked(source.package, cache))) for source in SOURCES]
-    other_words = synonyms(concepts, WordNet(unpacked(WORDNET, cache)))
+    sets = [(source, Drawings(unpack_package(source.package, cache))) for source in SOURCES]
+    other_words = synonyms(concepts, WordNet(unpack_package(WORDNET, cache)))
     rows: list[dict[str, object]] = []
     for done, concept in enumerate(concepts):
         for source, style, picture in _pictures(concept, sets, options):
@@ -101,8 +101,8 @@ def concepts_of(emojibase: Path, *, known_only: bool, vocabulary: Path | None = 
 
 
 def _pictures(
-    concept: Concept, sets: list[tuple[Source, Drawings]], options: StickerOptions
-) -> Iterator[tuple[Source, str, Image.Image]]:
+    concept: Concept, sets: list[tuple[DrawingSet, Drawings]], options: StickerOptions
+) -> Iterator[tuple[DrawingSet, str, Image.Image]]:
     """Every picture of one concept: (where from, style, RGBA)."""
     for source, drawings in sets:
         is_wanted = source.style in options.styles
@@ -128,8 +128,8 @@ def _other_words(other_words: tuple[tuple[str, ...], tuple[str, ...]]) -> dict[s
     return {"synonyms": list(other_words[0]), "synonyms_zh": list(other_words[1])}
 
 
-def _row(name: str, concept: Concept, style: str, source: Source) -> dict[str, object]:
-    text, text_zh = captions.plain(concept.name, concept.name_zh, style)
+def _row(name: str, concept: Concept, style: str, source: DrawingSet) -> dict[str, object]:
+    text, text_zh = captions.plain_captions(concept.name, concept.name_zh, style)
     return {
         "file_name": name,
         "text": text,

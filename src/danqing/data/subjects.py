@@ -19,11 +19,11 @@ from danqing.data.thing_names import (
     has_unlearned_name,
     learned_names,
     learned_names_zh,
-    named,
     named_zh,
     people,
     plain_names,
     singular,
+    thing_name,
     unlearned_names,
 )
 from danqing.data.vocabulary import vocabulary
@@ -47,7 +47,7 @@ def find_subject(prompt: str) -> SubjectMatch:
     chinese = is_chinese(prompt)
     cores = (phrases_zh if chinese else phrases)(prompt)
     first = cores[0] if cores else ""
-    match = named_zh if chinese else named
+    match = named_zh if chinese else thing_name
     name = match(first)
     if name is None and not has_unlearned_name(first, chinese=chinese):
         # named otherwise before: "the king of the savanna, a lion"; "老花镜，眼镜"
@@ -68,7 +68,7 @@ def find_subject(prompt: str) -> SubjectMatch:
     if name is None and not chinese and _is_story(prompt, first):
         name = _first_named(prompt)
     if name is None and chinese:  # a thing may have its English name in a Chinese sentence
-        name = named(" ".join(phrases(prompt)[:1]))
+        name = thing_name(" ".join(phrases(prompt)[:1]))
     if name is None:
         name = _only_named(prompt.lower(), chinese=chinese)
     nearest = _nearest(first, chinese=chinese) if name is None else ()

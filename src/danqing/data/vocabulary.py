@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from danqing.data.sources import read_vocabulary
+from danqing.data.drawing_sets import read_vocabulary
 
 
 def vocabulary() -> dict[str, str]:

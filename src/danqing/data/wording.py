@@ -10,7 +10,7 @@ import random
 import re
 from dataclasses import dataclass, field
 
-from danqing.data.captions import STYLE_WORDS, article, counted
+from danqing.data.captions import STYLE_WORDS, article, counted_caption
 from danqing.data.scenes import COLOURS
 from danqing.data.vocabulary import vocabulary
 from danqing.data.wording_grammar import filler_words, grammar
@@ -75,11 +75,11 @@ def plain_caption(subject: Subject, language: str, style: str | None) -> str:
     """The caption that a painter has learned: "two red cars, flat style", "一只猫" without a style."""
     if language == "zh":
         colour = COLOURS[subject.colour][0] if subject.colour else ""
-        number = counted(subject.thing, "", subject.count, animal=False) if subject.count else None
+        number = counted_caption(subject.thing, "", subject.count, animal=False) if subject.count else None
         text = f"{number[1] if number else ''}{colour}{subject.name_zh}"
         return text if style is None else f"{text}，{STYLE_WORDS[style][1]}风格"
     name = f"{subject.colour} {subject.name}" if subject.colour else subject.name
-    several = counted(name, "", subject.count, animal=False) if subject.count else None
+    several = counted_caption(name, "", subject.count, animal=False) if subject.count else None
     name = several[0] if several else name
     text = f"{article(name)} {name}".strip()
     return text if style is None else f"{text}, {STYLE_WORDS[style][0]} style"
@@ -140,8 +140,10 @@ class _Expander:
 
     def _english(self) -> str:
         rng, subject, name = self.rng, self.subject, self.subject.name
-        several = counted(name, "", subject.count, animal=False) if subject.count else None
-        several = counted(name, "", 2, animal=False) if several is None and rng.random() < 0.12 else several
+        several = counted_caption(name, "", subject.count, animal=False) if subject.count else None
+        several = (
+            counted_caption(name, "", 2, animal=False) if several is None and rng.random() < 0.12 else several
+        )
         adjectives = [self.expand("adj") for _ in range(rng.choices((0, 1, 2, 3), (50, 32, 13, 5))[0])]
         if rng.random() < 0.08:
             adjectives.append("-".join(self.expand("fillerword") for _ in range(rng.choice((1, 1, 2, 3)))))
@@ -162,7 +164,7 @@ class _Expander:
         rng, subject = self.rng, self.subject
         adjectives = "".join(self.expand("adj_zh") for _ in range(rng.choices((0, 1, 2), (55, 35, 10))[0]))
         first = rng.choice(_DETERMINERS_ZH) if rng.random() < 0.6 else ""
-        if subject.count and counted(subject.thing, "", subject.count, animal=False):
+        if subject.count and counted_caption(subject.thing, "", subject.count, animal=False):
             first = rng.choice(_NUMBERS_ZH[subject.count]) + rng.choice(_MEASURES_ZH)
         colour = COLOURS[subject.colour][0] if subject.colour else ""
         if colour and rng.random() < 0.3:

@@ -30,7 +30,7 @@ Augment = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(picture [n c h w] in [-1, 1], s [n] in [0, 1], standard normal noise [n c h w]) -> what a stage sees."""
 
 
-def noised(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+def add_noise(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
     """cos(pi s / 2) picture + sin(pi s / 2) noise: the picture itself at s = 0, nothing of it at s = 1."""
     angle = (level * (math.pi / 2)).view(-1, 1, 1, 1)
     alpha = torch.where(angle < math.pi / 2, angle.cos(), 0.0)  # the cosine of a rounded pi / 2 is not 0
@@ -53,7 +53,7 @@ class Correcting:
         x_0 = m + alpha tau^2 r / (alpha^2 tau^2 + sigma^2),    noise = sigma r / (alpha^2 tau^2 + sigma^2).
 
     So a network of zeros enlarges as `SuperResolution.enlarged` does, and one that learns need not carry the
-    picture through its norms. tau^2 is `error`^2 and what `noised` hid at the level of the input.
+    picture through its norms. tau^2 is `error`^2 and what `add_noise` hid at the level of the input.
     Preconditioning as in Karras et al., arXiv 2206.00364 section 5, around the enlarged picture instead of
     zero.
     """
@@ -65,7 +65,7 @@ class Correcting:
     spread: float = 4.0
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """See `guidance.Network`; `words.concat` is the small picture under `noised`."""
+        """See `guidance.Network`; `words.concat` is the small picture under `add_noise`."""
         assert cond.concat is not None, "a stage needs its small picture"
         assert cond.concat_level is not None, "a stage needs the level of its small picture"
         alpha, sigma = self._at(t)
@@ -105,7 +105,7 @@ class SuperResolution:
     painter: DiffusionPainter
     factor: int
     level: float = 0.2
-    augment: Augment = noised
+    augment: Augment = add_noise
     align_corners: bool = False
 
     def enlarged(self, small: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def rms(each: Tensor) -> Tensor:
     return each.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
 
 
-def clamped(gradient: Tensor, most: float) -> Tensor:
+def limit_rms(gradient: Tensor, most: float) -> Tensor:
     """Gradients [n c h w], each scaled down where its root mean square is above `most`."""
     size = rms(gradient)
     return gradient * torch.where(size > most, most / size, torch.ones_like(size))
@@ -107,7 +107,7 @@ class GradientGuidance:
         clean = denoised.detach()
         if level.alpha > 0:  # pure noise says nothing of a picture
             moved = condition_score(clean, self.gradient(x, denoised, level), level) - clean
-            clean = clean + clamped(moved, self.reach)
+            clean = clean + limit_rms(moved, self.reach)
         clean = clean if self.limit is None else self.limit(clean)
         return Answer(clean, None if share is None else share.detach())
 
@@ -126,7 +126,7 @@ class GradientGuidance:
             pull += torch.autograd.grad(loss.sum(), pixels)[0]
         (gradient,) = torch.autograd.grad(decoded, x, -self.scale * pull)
         gradient = _finite(gradient, level)
-        return gradient if self.clamp is None else clamped(gradient, self.clamp)
+        return gradient if self.clamp is None else limit_rms(gradient, self.clamp)
 
 
 def _finite(gradient: Tensor, level: Level) -> Tensor:
@@ -140,7 +140,7 @@ def _finite(gradient: Tensor, level: Level) -> Tensor:
     return torch.where(sound.view(-1, 1, 1, 1), gradient, 0.0)
 
 
-def mirrored(x: Tensor, *, across: bool, down: bool) -> Tensor:
+def mirror(x: Tensor, *, across: bool, down: bool) -> Tensor:
     """X [n c h w] with one half mirrored onto the other.
 
     across: the left half onto the right.

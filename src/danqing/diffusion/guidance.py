@@ -45,7 +45,7 @@ class Guidance:
         return self.scale if low <= level.log_snr <= high else 1.0
 
 
-def guided(
+def guide(
     network: Network, conditioning: Conditioning, guidance: Guidance
 ) -> Callable[[Tensor, Level], Tensor]:
     """The network guided by `conditioning`: a function of x [n c h w] and a level to an output [n c h w].
@@ -70,11 +70,11 @@ def guided(
         if scale == 0 and negative is not None:
             return _network_outputs(network, x, level, [negative])[0]
         if negative is None or (scale == 1 and whole):
-            return composed(_network_outputs(network, x, level, parts), weights)
+            return compose(_network_outputs(network, x, level, parts), weights)
         unconditional, *outputs = _network_outputs(network, x, level, [negative, *parts])
-        conditional = composed(outputs, weights, None if whole else unconditional)
+        conditional = compose(outputs, weights, None if whole else unconditional)
         (cond, more), (uncond, _) = (_split(output, x.shape[1]) for output in (conditional, unconditional))
-        mixed = rescaled(classifier_free(cond, uncond, scale), cond, guidance.rescale)
+        mixed = rescale(classifier_free(cond, uncond, scale), cond, guidance.rescale)
         return torch.cat([mixed, more], dim=1) if more.shape[1] else mixed
 
     return output
@@ -88,12 +88,12 @@ def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 def guided_along(
     network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
 ) -> Callable[[Tensor, Level], Tensor]:
-    """`guided` by what `conditioning` holds at each level of a walk along `levels`.
+    """`guide` by what `conditioning` holds at each level of a walk along `levels`.
 
     A level belongs to the step that starts at it, and one between two levels to the step that it lies in. So
     the conditioning is a function of the level, and no sampler needs to know of it.
     """
-    outputs = [(start, guided(network, stage, guidance)) for start, stage in conditioning.stages]
+    outputs = [(start, guide(network, stage, guidance)) for start, stage in conditioning.stages]
     starts = [level.log_snr for level in levels[:-1]]
 
     def output(x: Tensor, level: Level) -> Tensor:
@@ -123,7 +123,7 @@ def _is_whole(parts: Sequence[Conditioning]) -> bool:
     return torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-6)
 
 
-def keeping(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
+def keep_outside_region(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
     """A function of clean estimates that restores the input picture outside the region to repaint.
 
     The clean estimates are mixed, not the noisy states, so it holds with every sampler: outside the region
@@ -138,7 +138,7 @@ def keeping(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
     return kept
 
 
-def composed(
+def compose(
     outputs: Sequence[Tensor], weights: Sequence[Tensor | None], unconditional: Tensor | None = None
 ) -> Tensor:
     """The sum u + sum_i l_i (c_i - u), as in arXiv 2206.01714.
@@ -164,7 +164,7 @@ def classifier_free(conditional: Tensor, unconditional: Tensor, scale: float) ->
     return unconditional + scale * (conditional - unconditional)
 
 
-def rescaled(mixed: Tensor, conditional: Tensor, amount: float) -> Tensor:
+def rescale(mixed: Tensor, conditional: Tensor, amount: float) -> Tensor:
     """`mixed` with the standard deviation of `conditional`, by `amount` (arXiv 2305.08891 eq. 15-16).
 
     mixed, conditional: [n c h w]; the deviation is that over c, h and w of each picture.

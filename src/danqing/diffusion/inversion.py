@@ -11,7 +11,7 @@ from torch import Tensor
 
 from danqing.core.errors import NotFinite
 from danqing.core.painter import Conditioning
-from danqing.diffusion.guidance import Guidance, guided
+from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import step
@@ -41,7 +41,7 @@ def invert(
     Raises:
         NotFinite: the network gave NaN or infinite values.
     """
-    network_outputs = guided(painter.network, replace(conditioning, negative=None), Guidance(1.0))
+    network_outputs = guide(painter.network, replace(conditioning, negative=None), Guidance(1.0))
 
     def output(x: Tensor, level: Level) -> Tensor:
         return painter.variance.halves(network_outputs(x, level), x.shape[1])[0]

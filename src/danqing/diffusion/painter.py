@@ -21,9 +21,9 @@ from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.codec import Codec
-from danqing.diffusion.guidance import Guidance, Network, guided_along, keeping
+from danqing.diffusion.guidance import Guidance, Network, guided_along, keep_outside_region
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, Answer, drive
+from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance
 from danqing.nets.placement import as_input, full, move, not_finite
@@ -129,7 +129,7 @@ class DiffusionPainter:
         conditioning = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
         denoise = torch.no_grad()(self.denoiser(brief, conditioning, levels))
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
-        for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
+        for step, (x, clean) in enumerate(run_sampler(walk, denoise), start=1):
             if not x.isfinite().all():
                 where = f"step {step} of {canvas.of} (t = {levels[step - 1].t:.0f}, {x.dtype})"
                 raise NotFinite(f"{where} gave NaN or infinite values: {self._remedy(brief)}")
@@ -205,7 +205,7 @@ class DiffusionPainter:
             network, guidance = self.network_at_guidance(strength), Guidance(1.0)
         output = guided_along(network, conditioning, guidance, levels)
         repaints = self.concat is not None  # by itself, so that nothing need be kept for it
-        kept = keeping(replace(conditioning, region=None) if repaints else conditioning)
+        kept = keep_outside_region(replace(conditioning, region=None) if repaints else conditioning)
 
         def denoise(x: Tensor, level: Level) -> Answer:
             with self._edges(brief.tile):

@@ -18,8 +18,8 @@ from torch import Tensor
 from danqing.core.errors import BadWeights, NotFinite
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
-from danqing.diffusion.guidance import Guidance, guided
-from danqing.diffusion.samplers import SAMPLERS, drive
+from danqing.diffusion.guidance import Guidance, guide
+from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.nets.placement import as_input, full
 
@@ -123,14 +123,16 @@ class Prior:
         """
         options, conditioning = self.options, cond.expand(len(seeds))
         levels = self.schedule.levels(options.steps, "linspace", clean_end=True)
-        output = guided(self, conditioning, Guidance(options.guidance))
+        output = guide(self, conditioning, Guidance(options.guidance))
 
         @torch.no_grad()
         def denoise(x: Tensor, level: Level) -> Tensor:
             return output(x, level).clamp(-options.limit, options.limit)
 
         noise = seeds.normal(options.draws, self.width).to(cond.tokens)
-        for step, (_, clean) in enumerate(drive(SAMPLERS["ddpm"].walk(noise, levels, seeds), denoise), 1):
+        for step, (_, clean) in enumerate(
+            run_sampler(SAMPLERS["ddpm"].walk(noise, levels, seeds), denoise), 1
+        ):
             if not clean.isfinite().all():
                 raise NotFinite(
                     f"step {step} of {options.steps} of the prior gave NaN or infinite values: "

@@ -2,8 +2,8 @@
 
 A sampler is a generator. It yields a `Question(x, level)`, is sent back the `Answer`, what is clean in x, and
 its return value is the final x. What it must remember lives in local variables, so nothing is ever set or
-reset. Whoever owns the loop answers: `drive` one question at a time, a test with the closed-form denoiser
-of a Gaussian.
+reset. Whoever owns the loop answers: `run_sampler` one question at a time, a test with the closed-form
+denoiser of a Gaussian.
 
 Everything is written in (alpha, sigma) of x = alpha x_0 + sigma noise, not in k-diffusion's quotient
 s = sigma / alpha, so that walks may start at alpha = 0 (zero terminal SNR). One update serves nearly all:
@@ -95,7 +95,9 @@ def sampler(
     return add
 
 
-def drive(walk: Walk, denoise: Callable[[Tensor, Level], Tensor | Answer]) -> Iterator[tuple[Tensor, Tensor]]:
+def run_sampler(
+    walk: Walk, denoise: Callable[[Tensor, Level], Tensor | Answer]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Answer one question at a time with `denoise`: a clean estimate, or more. Stop iterating to cancel.
 
     Yields (x after the step, the clean estimate it was made from), both [n c h w], once per finished step;

@@ -11,7 +11,7 @@ from torch import Tensor
 from danqing.core.errors import BadWeights
 
 
-def clamped(clean: Tensor) -> Tensor:
+def static_threshold(clean: Tensor) -> Tensor:
     """Pixels lie in [-1, 1], so do estimates of them: static thresholding (arXiv 2205.11487 section 2.3)."""
     return clean.clamp(-1, 1)
 
@@ -21,7 +21,7 @@ class Dynamic:
     """Dynamic thresholding (arXiv 2205.11487 section 2.3): what strong guidance saturates is drawn inwards.
 
     p: the quantile of a picture's absolute values, in (0, 1].
-    cap: the largest s, 1 or more; 1 makes it `clamped`, None sets no bound, as in the paper.
+    cap: the largest s, 1 or more; 1 makes it `static_threshold`, None sets no bound, as in the paper.
 
     Each picture is clipped to [-s, s] and divided by s, its p-quantile but at least 1.
 

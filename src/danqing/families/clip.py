@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from danqing.core.errors import BadWeights, shorten
-from danqing.core.images import squared
+from danqing.core.images import pad_to_square
 from danqing.nets.placement import as_input, full, move
 from danqing.weights.components import read_tokenizer
 from danqing.weights.pretrained import Config, read_json, read_module
@@ -90,7 +90,7 @@ class ImageProcessor:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Pictures [n 3 h w] in [-1, 1] as the tower wants them; what is not square gets white margins."""
         smooth = self.resize != "area"
-        square = F.interpolate(squared(pixels), (self.side,) * 2, mode=self.resize, antialias=smooth)
+        square = F.interpolate(pad_to_square(pixels), (self.side,) * 2, mode=self.resize, antialias=smooth)
         square = square.clamp(-1, 1) if smooth else square  # bicubic overshoots, which bytes could not
         mean, deviation = (torch.tensor(v).view(1, -1, 1, 1).to(square) for v in (self.mean, self.deviation))
         return (square - (2 * mean - 1)) / (2 * deviation)

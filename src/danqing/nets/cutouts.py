@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from danqing.core.images import squared
+from danqing.core.images import pad_to_square
 from danqing.core.seeds import Seeds
 
 _TURN, _SHIFT = 10.0, 0.05  # degrees; share of the side
@@ -52,7 +52,7 @@ class Cuts:
 
     def _inner(self, pictures: Tensor, side: int, seeds: Seeds) -> Tensor:
         """Squares of random size and place, the first of them grey: [n inner 3 side side]."""
-        drawn = uniform(seeds, self.inner, 3).tolist()
+        drawn = uniform_noise(seeds, self.inner, 3).tolist()
         rows = [
             [_square(picture, side, draw, self.power) for draw in draws]
             for picture, draws in zip(pictures, drawn, strict=True)
@@ -61,16 +61,16 @@ class Cuts:
             return pictures.new_empty(len(pictures), 0, 3, side, side)
         cutouts = torch.stack([torch.stack(row) for row in rows])
         without = int(self.grey * self.inner)
-        return torch.cat([grey(cutouts[:, :without]), cutouts[:, without:]], dim=1)
+        return torch.cat([to_grey(cutouts[:, :without]), cutouts[:, without:]], dim=1)
 
 
-def uniform(seeds: Seeds, *shape: int) -> Tensor:
+def uniform_noise(seeds: Seeds, *shape: int) -> Tensor:
     """Numbers in [0, 1] from each picture's own generator, [n *shape]."""
     numbers: Tensor = torch.special.ndtr(seeds.normal(*shape))
     return numbers
 
 
-def grey(pictures: Tensor) -> Tensor:
+def to_grey(pictures: Tensor) -> Tensor:
     """The same brightness without colour, [... 3 h w]."""
     luma = torch.tensor(_LUMA).to(pictures).view(3, 1, 1)
     same: Tensor = (pictures * luma).sum(dim=-3, keepdim=True).expand_as(pictures)
@@ -80,17 +80,17 @@ def grey(pictures: Tensor) -> Tensor:
 def augmented(cutouts: Tensor, seeds: Seeds) -> Tensor:
     """Looks [n k 3 s s] in [-1, 1], each mirrored, turned, shifted, greyed, coloured by chance, and noisy."""
     n, k = cutouts.shape[:2]
-    draws = uniform(seeds, k, 9).to(cutouts).flatten(0, 1)
+    draws = uniform_noise(seeds, k, 9).to(cutouts).flatten(0, 1)
     noise = seeds.normal(*cutouts.shape[1:]).to(cutouts).flatten(0, 1)
     flat = _moved(cutouts.flatten(0, 1), draws[:, :4]) + _NOISE * noise
-    flat = torch.where(draws[:, 4].view(-1, 1, 1, 1) < _GREY, grey(flat), flat)
+    flat = torch.where(draws[:, 4].view(-1, 1, 1, 1) < _GREY, to_grey(flat), flat)
     return _coloured(flat, (draws[:, 5:] * 2 - 1) * _JITTER).view(n, k, *cutouts.shape[2:])
 
 
 def _overviews(pictures: Tensor, count: int, side: int) -> Tensor:
     """The whole picture: up to four times as it is, grey, mirrored, and both; more often always as it is."""
-    whole = _resized(squared(pictures), side)
-    kinds = [whole, grey(whole), whole.flip(-1), grey(whole).flip(-1)]
+    whole = _resized(pad_to_square(pictures), side)
+    kinds = [whole, to_grey(whole), whole.flip(-1), to_grey(whole).flip(-1)]
     return torch.stack(kinds if count <= len(kinds) else [whole] * count, dim=1)[:, :count]
 
 
@@ -132,9 +132,9 @@ def _coloured(cutouts: Tensor, draws: Tensor) -> Tensor:
     """Looks [m 3 s s] in [-1, 1], brighter, sharper, richer and of another hue by draws [m 4] about 0."""
     brightness, contrast, saturation = (1 + draws[:, :3, None, None, None]).unbind(dim=1)
     unit = (cutouts + 1) / 2 * brightness
-    mean = grey(unit).mean(dim=(1, 2, 3), keepdim=True)
+    mean = to_grey(unit).mean(dim=(1, 2, 3), keepdim=True)
     unit = mean + (unit - mean) * contrast
-    plain = grey(unit)
+    plain = to_grey(unit)
     chroma = torch.einsum("mij,mjhw->mihw", _turned_hue(draws[:, 3]), (unit - plain) * saturation)
     return (plain + chroma) * 2 - 1
 

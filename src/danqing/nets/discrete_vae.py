@@ -80,7 +80,7 @@ class DiscreteVAE(nn.Module):
         factor = self.config.factor
         if pixels.shape[-1] % factor or pixels.shape[-2] % factor:
             raise ValueError(f"sides {list(pixels.shape[-2:])} must be multiples of {factor}")
-        patches = F.pixel_unshuffle(mapped(pixels), self.config.patch)
+        patches = F.pixel_unshuffle(map_pixels(pixels), self.config.patch)
         output: Tensor = self.encoder(as_input(self, patches))
         return output.float()
 
@@ -102,7 +102,7 @@ class DiscreteVAE(nn.Module):
     def pictures(self, tokens: Tensor) -> Tensor:
         """Tokens [n h w] -> pictures [n c h*factor w*factor] in [-1, 1]."""
         weights = F.one_hot(tokens, self.config.vocab).movedim(-1, 1).float()
-        return unmapped(torch.sigmoid(self.parameters_of(weights)[0]))
+        return unmap_pixels(torch.sigmoid(self.parameters_of(weights)[0]))
 
     def blocks(self) -> list[_Block]:
         """All residual blocks."""
@@ -118,12 +118,12 @@ class DiscreteVAE(nn.Module):
         return asdict(self.config)
 
 
-def mapped(pixels: Tensor) -> Tensor:
+def map_pixels(pixels: Tensor) -> Tensor:
     """[-1, 1] -> [0.1, 0.9]."""
     return (pixels + 1) / 2 * (1 - 2 * _MARGIN) + _MARGIN
 
 
-def unmapped(values: Tensor) -> Tensor:
+def unmap_pixels(values: Tensor) -> Tensor:
     """[0.1, 0.9] -> [-1, 1]; what lies outside is clipped."""
     return ((values - _MARGIN) / (1 - 2 * _MARGIN)).clamp(0, 1) * 2 - 1
 

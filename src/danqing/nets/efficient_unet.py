@@ -99,7 +99,7 @@ class EfficientUNet(nn.Module):
             h = part(h, embedding, context, attention_mask)
             skips.append(h)
         for part in self.up:
-            h = part(joined(h, skips.pop()), embedding, context, attention_mask)
+            h = part(join_skip(h, skips.pop()), embedding, context, attention_mask)
         output: Tensor = self.head(F.silu(self.norm(h)))
         return output
 
@@ -238,7 +238,7 @@ def current_key(name: str) -> str:
     return name.replace(".told.", ".modulation.")
 
 
-def joined(h: Tensor, skip: Tensor) -> Tensor:
+def join_skip(h: Tensor, skip: Tensor) -> Tensor:
     """A level's own way and the skip connection, both [n c h w]: two of unit variance give one of it."""
     return (h + skip) * math.sqrt(0.5)
 

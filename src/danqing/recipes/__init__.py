@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from danqing.recipes._names import check_name as check_name
-from danqing.recipes._names import summaries as summaries
+from danqing.recipes._names import recipe_summaries as recipe_summaries
 
 if TYPE_CHECKING:
     from danqing.recipes._recipe import TrainRequest as TrainRequest

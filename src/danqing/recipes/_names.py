@@ -8,7 +8,7 @@ from pathlib import Path
 from danqing.core.errors import BadBrief, unknown
 
 
-def summaries() -> dict[str, str]:
+def recipe_summaries() -> dict[str, str]:
     """What can be trained -> what it is, in a line. Imports none of it."""
     root = Path(__file__).parent
     files = sorted(file for file in root.glob("*.py") if not file.stem.startswith("_"))
@@ -22,5 +22,5 @@ def check_name(name: str) -> None:
     Raises:
         BadBrief: there is none; tells the nearest name and all there are.
     """
-    if name not in summaries():
-        raise BadBrief(unknown("recipe", name, summaries()))
+    if name not in recipe_summaries():
+        raise BadBrief(unknown("recipe", name, recipe_summaries()))

@@ -25,7 +25,7 @@ from danqing.families.dalle1.token_sampling import Sampling
 from danqing.nets.discrete_vae import DiscreteVAE
 from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.codebook import codebook_start
-from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, reduced
+from danqing.training.discrete_vae import DiscreteVAEObjective, DiscreteVAEOptions, resize_pictures
 from danqing.training.tokens import TokenObjective, TokenOptions
 from danqing.training.trainer import TrainOptions
 from danqing.weights.components import read_tokenizer
@@ -64,7 +64,7 @@ def trained_codec(
     """The first stage, in half precision's values, so that tokens are those of the weights on disk."""
     side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
     codec = DiscreteVAE(CODECS[PRESET])
-    codebook_start(codec, reduced(train_set, side, codec.config.channels))
+    codebook_start(codec, resize_pictures(train_set, side, codec.config.channels))
     steps = max(1, (request.steps or STEPS) // 3)
     # the start is sure of its tokens already, so the temperature begins below the paper's 1
     vae_options = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)

@@ -24,7 +24,7 @@ from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.prior import PriorObjective
 from danqing.training.trainer import TrainOptions
-from danqing.training.unclip import DecoderObjective, started
+from danqing.training.unclip import DecoderObjective, copy_matching_weights
 from danqing.weights.shipped import shipped_part
 
 PRESET = "sticker"
@@ -48,7 +48,7 @@ def _fresh(request: TrainRequest, train_set: CaptionedImages) -> Parts:
     parts = fresh_parts(PRESET, fingerprint(shipped_part("clip")))
     earlier = request.parts / "ddpm" / "ddpm"
     if earlier.is_dir():
-        copied = started(parts.decoder, read_folder(earlier).unet)
+        copied = copy_matching_weights(parts.decoder, read_folder(earlier).unet)
         request.report(f"the decoder starts with {copied} tensors of {str(earlier)!r}")
     fields = {
         "name": "dalle2",

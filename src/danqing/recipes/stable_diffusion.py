@@ -27,7 +27,7 @@ from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages
 from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS, painter_of
 from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe, styles_of
-from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, widened
+from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, with_more_channels
 from danqing.training.trainer import TrainOptions
 from danqing.weights.diffusers_folder import Parts, read_folder
 from danqing.weights.pretrained import write_json
@@ -69,7 +69,7 @@ def stable_diffusion(request: TrainRequest) -> Path:
 def trained(request: TrainRequest, pace: TrainOptions) -> Path:
     """The UNet at that pace, but for the steps that were request for; see `stable_diffusion`."""
     train_set, _ = read(request)
-    parts = _shipped(request.parts) if request.further else fresh(request.parts)
+    parts = _shipped(request.parts) if request.further else new_parts(request.parts)
     painter = painter_of(parts)
     painter.place(chosen_device(request.device))  # so that pictures are encoded there
     wide = (
@@ -91,7 +91,7 @@ def _card(pictures: CaptionedImages) -> Card:
     return CARD.model_copy(update={"styles": styles_of(pictures) or CARD.styles})
 
 
-def fresh(folder: Path) -> Parts:
+def new_parts(folder: Path) -> Parts:
     """A UNet of random weights, with the autoencoder and the CLIP that earlier recipes left in `folder`.
 
     Raises:
@@ -127,5 +127,5 @@ def _shipped(folder: Path) -> Parts:
     channels = vae.config.latent_channels
     fits = channels == parts.unet.config.in_channels
     return replace(
-        parts, vae=vae, unet=parts.unet if fits else widened(parts.unet, channels), latent_rgb=None
+        parts, vae=vae, unet=parts.unet if fits else with_more_channels(parts.unet, channels), latent_rgb=None
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from danqing.data.lexicon import lexicon, parted
+from danqing.data.lexicon import lexicon, split_lexicon
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
 from danqing.recipes._recipe import TrainRequest, recipe
@@ -24,7 +24,7 @@ def wording(request: TrainRequest) -> Path:
     """Teach the shipped painter's text tower; writes `text_encoder`, a part of a diffusers folder."""
     painter = open_painter("stickers")
     assert isinstance(painter, DiffusionPainter)
-    learned, _ = parted(lexicon())
+    learned, _ = split_lexicon(lexicon())
     objective = WordingObjective(painter, learned)
     pace = TrainOptions(
         steps=request.steps or 5200,

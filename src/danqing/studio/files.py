@@ -20,7 +20,7 @@ FLOOR = 256 * 2**20
 
 
 @contextmanager
-def durable(path: Path) -> Iterator[Path]:
+def replace_durably(path: Path) -> Iterator[Path]:
     """Yield a draft beside `path`; on success it is on the disk under that name, renamed once.
 
     Raises:

@@ -19,13 +19,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from danqing.core.picture import Picture
-from danqing.core.sources import picture_id
+from danqing.core.source_image import picture_id
 from danqing.studio.database import Database
 from danqing.studio.errors import Conflict, NotThere
 from danqing.studio.events import add_event
-from danqing.studio.files import durable
+from danqing.studio.files import replace_durably
 from danqing.studio.ids import is_id, new_id
-from danqing.studio.jobs import Claim, held
+from danqing.studio.jobs import Claim, row_of_claim
 from danqing.studio.tables import PictureRow
 from danqing.studio.vectors import Vector, to_bytes
 from danqing.studio.words import forget_words, index_words
@@ -65,7 +65,7 @@ class Gallery:
         picture = new.picture
         name = new_id()
         file = f"{time.strftime('%Y/%m', time.gmtime())}/{name}.{new.format}"
-        with durable(self.path(file)) as draft:
+        with replace_durably(self.path(file)) as draft:
             new.write(draft)
         write_thumbnail(picture.image, self._thumbnail(name, THUMBNAIL), THUMBNAIL)
         row = PictureRow(
@@ -91,7 +91,7 @@ class Gallery:
         )
         try:
             with self._database.write() as session:
-                held(session, claim)
+                row_of_claim(session, claim)
                 _set_family(session, row, picture.info.parent)
                 session.add(row)
                 session.flush()
@@ -202,7 +202,7 @@ def write_thumbnail(image: Image.Image, path: Path, side: int) -> None:
     """A small WebP of a picture: its longer side at most `side` pixels; transparency is kept."""
     small = image.convert("RGBA" if image.has_transparency_data else "RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    with durable(path) as draft:
+    with replace_durably(path) as draft:
         small.save(draft, "WEBP", quality=82, method=2)
 
 

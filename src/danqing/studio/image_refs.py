@@ -8,10 +8,10 @@ from pathlib import Path
 
 from danqing.core.errors import BadPicture
 from danqing.core.image_ref import ImageRef
-from danqing.core.sources import Source, read_source
+from danqing.core.source_image import SourceImage, read_source
 
 
-def read_as(path: Path, name: str) -> Source:
+def read_as(path: Path, name: str) -> SourceImage:
     """`read_source`, where messages call the picture `name`. Raises BadPicture."""
     place = repr(str(path))
     try:
@@ -29,6 +29,6 @@ class StoredImage(ImageRef):
         self._file = path
 
     @cached_property
-    def source(self) -> Source:
+    def source(self) -> SourceImage:
         """As `ImageRef.source`."""
         return read_as(self._file, self.name)

@@ -164,40 +164,40 @@ class Queue:
     def heartbeat(self, claim: Claim) -> bool:
         """Keep a claim; returns whether the job shall be cancelled. Raises LostClaim."""
         with self._database.write() as session:
-            row = held(session, claim)
+            row = row_of_claim(session, claim)
             row.lease = time.time() + LEASE
             return row.cancelling
 
     def finish(self, claim: Claim, result: dict[str, Any] | None = None) -> None:
         """The job is done, if it is still this claim's. Raises LostClaim."""
         with self._database.write() as session:
-            row = held(session, claim)
+            row = row_of_claim(session, claim)
             row.result = result
             _end(session, row, "done")
 
     def fail(self, claim: Claim, error: dict[str, Any]) -> None:
         """The job has failed, as `error` tells. Raises LostClaim."""
         with self._database.write() as session:
-            row = held(session, claim)
+            row = row_of_claim(session, claim)
             row.error = error
             _end(session, row, "failed")
 
     def stop(self, claim: Claim) -> None:
         """The work of a job that was to be cancelled has stopped. Raises LostClaim."""
         with self._database.write() as session:
-            _end(session, held(session, claim), "cancelled")
+            _end(session, row_of_claim(session, claim), "cancelled")
 
     def give_back(self, claim: Claim) -> None:
         """The worker stops before the job is done; it waits for its turn again. Raises LostClaim."""
         with self._database.write() as session:
-            row = held(session, claim)
+            row = row_of_claim(session, claim)
             row.claims -= 1
             _requeue(session, row)
 
     def add_notes(self, claim: Claim, notes: Sequence[str], expected: int | None) -> None:
         """What a worker learned about a request before the work. Raises LostClaim."""
         with self._database.write() as session:
-            row = held(session, claim)
+            row = row_of_claim(session, claim)
             more = [note for note in notes if note not in row.notes]
             if more or row.expected != expected:
                 row.notes, row.expected = [*row.notes, *more], expected
@@ -253,7 +253,7 @@ class Queue:
                 raise QueueFull(f"{who} {count} jobs waiting: try again when some are done", 10)
 
 
-def held(session: Session, claim: Claim) -> JobRow:
+def row_of_claim(session: Session, claim: Claim) -> JobRow:
     """The row of a claim. Raises LostClaim: the job is another's now, or over."""
     row = session.get(JobRow, claim.job)
     if row is None or row.token != claim.token or row.state != "running":

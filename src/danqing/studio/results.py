@@ -10,9 +10,9 @@ from typing import Any
 from danqing.apps import App, AppInputs, Session, save_film
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
+from danqing.studio.clip_index import ClipIndex
 from danqing.studio.gallery import Gallery, NewPicture
 from danqing.studio.jobs import Claim
-from danqing.studio.meaning import Meaning
 
 Result = dict[str, Any] | None
 
@@ -29,7 +29,7 @@ class Work:
     inputs: AppInputs
     session: Session
     gallery: Gallery
-    meaning: Meaning
+    meaning: ClipIndex
     progress: ProgressCallback
     finished: Callable[[int], None]
 

@@ -15,14 +15,14 @@ from filelock import FileLock, Timeout
 from danqing.core.errors import DanqingError
 from danqing.studio.browse import Filter, Match
 from danqing.studio.errors import NotThere
+from danqing.studio.event_feed import EventFeed
 from danqing.studio.events import forget_events
-from danqing.studio.feed import Feed
 from danqing.studio.files import check_space
 from danqing.studio.frames import Frame
 from danqing.studio.ids import is_id
 from danqing.studio.jobs import OVER, Limits
-from danqing.studio.outlook import Place, outlook
 from danqing.studio.pool import Pool
+from danqing.studio.queue_places import Place, queue_places
 from danqing.studio.requests import CardSession, parse_request
 from danqing.studio.store import Store
 from danqing.studio.tables import EventRow, JobRow
@@ -64,7 +64,7 @@ class Studio:
         self.session = CardSession(**self.store.session_options)
         self.on_events: Callable[[Sequence[EventRow]], None] = lambda _: None
         self.on_frame: Callable[[Frame], None] = lambda _: None
-        self._feed = Feed(self.store.database, self._hear)
+        self._feed = EventFeed(self.store.database, self._hear)
         self.pool = Pool(options.folder, options.devices, self.store.queue)
         self._ending = Event()
         self._care = Thread(target=self._take_care, daemon=True)
@@ -117,7 +117,7 @@ class Studio:
         with self._places_lock:
             if time.monotonic() - self._places_time > 0.5:
                 parts = {job: frame.part for job, frame in list(self.pool.frames.items())}
-                self._places = outlook(self.store.database, parts, len(self.options.devices))
+                self._places = queue_places(self.store.database, parts, len(self.options.devices))
                 self._places_time = time.monotonic()
             return self._places
 

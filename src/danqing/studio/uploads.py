@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from danqing.studio.database import Database
 from danqing.studio.errors import NotThere, TooLarge, UnsupportedFormat
-from danqing.studio.files import durable
+from danqing.studio.files import replace_durably
 from danqing.studio.image_refs import read_as
 from danqing.studio.tables import UploadRow
 
@@ -78,7 +78,7 @@ class Uploads:
     def _check(self, owner: str, name: str, data: bytes) -> UploadRow:
         draft_format = _format_of(data)
         path = self._folder / f"{name}.{draft_format}"
-        with durable(path) as draft:
+        with replace_durably(path) as draft:
             draft.write_bytes(data)
             source = read_as(draft, "the picture")
         return UploadRow(

@@ -22,10 +22,10 @@ from typing import Any
 from danqing.apps import App, AppInputs, NamedSession, find_app
 from danqing.core.errors import DanqingError
 from danqing.core.progress import Progress
+from danqing.studio.clip_index import ClipIndex
 from danqing.studio.errors import StorageFull, error_record
 from danqing.studio.frames import Camera
 from danqing.studio.jobs import LEASE, Claim, LostClaim
-from danqing.studio.meaning import Meaning
 from danqing.studio.requests import check_values, expected_pictures
 from danqing.studio.results import Work
 from danqing.studio.store import Store
@@ -64,7 +64,7 @@ class Worker:
         self._options, self._connection = options, connection
         self._store = Store(options.folder)
         self._session = NamedSession(device=options.device, **self._store.session_options)
-        self._meaning = Meaning()
+        self._meaning = ClipIndex()
         self._wake, self._ending, self._stopping = Event(), Event(), Event()
         self._job = ""
         self._questions: SimpleQueue[Callable[[], None]] = SimpleQueue()

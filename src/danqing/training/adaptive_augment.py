@@ -45,7 +45,9 @@ def augmented(pixels: Tensor, p: float, rng: Generator, *, mirror: bool = True) 
     return _paper(moved * gains.to(pixels))
 
 
-def adapted(p: float, certainty: float, pictures: int, *, target: float = 0.6, span: int = 500_000) -> float:
+def next_probability(
+    p: float, certainty: float, pictures: int, *, target: float = 0.6, span: int = 500_000
+) -> float:
     """The p after `pictures` more: up while the mean sign of real logits is above `target`, else down.
 
     span: in how many pictures it can go from 0 to 1. certainty: in [-1, 1].

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor, nn
 
-from danqing.nets.discrete_vae import DiscreteVAE, mapped
+from danqing.nets.discrete_vae import DiscreteVAE, map_pixels
 
 _PATCHES = 40_000  # that the clusters are made of
 _ROUNDS = 12
@@ -35,7 +35,7 @@ def codebook_start(vae: DiscreteVAE, pixels: Tensor) -> DiscreteVAE:
         raise ValueError("only a network of one group, with start = hidden, even, can begin as k-means")
     for block in vae.blocks():
         nn.init.zeros_(block.last.weight)
-    patches = F.pixel_unshuffle(mapped(pixels), config.patch).movedim(1, -1).flatten(0, 2)
+    patches = F.pixel_unshuffle(map_pixels(pixels), config.patch).movedim(1, -1).flatten(0, 2)
     rng = Generator().manual_seed(0)
     picked = patches[torch.randperm(len(patches), generator=rng)[:_PATCHES]]
     mean = picked.mean(dim=0)
@@ -44,7 +44,7 @@ def codebook_start(vae: DiscreteVAE, pixels: Tensor) -> DiscreteVAE:
     clusters = means(places, config.vocab, rng)
     _write_encoder(vae, axes, mean, clusters, sharpness(places, clusters))
     middles = mean + clusters @ axes.T
-    missed = (middles[nearness(places, clusters).argmax(dim=1)] - picked).abs().mean()
+    missed = (middles[similarity_to_means(places, clusters).argmax(dim=1)] - picked).abs().mean()
     _write_decoder(vae, middles, missed / _SLOPE)
     return vae
 
@@ -61,21 +61,21 @@ def means(points: Tensor, count: int, rng: Generator) -> Tensor:
         again = middles[torch.randint(len(middles), (count - len(middles),), generator=rng)]
         middles = torch.cat([middles, again + grain * torch.randn(again.shape, generator=rng)])
     for _ in range(_ROUNDS):
-        nearest = nearness(distinct, middles).argmax(dim=1)
+        nearest = similarity_to_means(distinct, middles).argmax(dim=1)
         sizes = torch.bincount(nearest, minlength=count)[:, None]
         sums = torch.zeros_like(middles).index_add_(0, nearest, distinct)
         middles = torch.where(sizes > 0, sums / sizes.clamp(min=1), middles)
     return middles
 
 
-def nearness(points: Tensor, middles: Tensor) -> Tensor:
+def similarity_to_means(points: Tensor, middles: Tensor) -> Tensor:
     """X . c - |c|^2 / 2, largest for the nearest middle: [n d], [k d] -> [n k]."""
     return points @ middles.T - middles.square().sum(dim=1) / 2
 
 
 def sharpness(points: Tensor, middles: Tensor) -> float:
     """The factor of nearness that makes the likeliest token as likely as it should be, by bisection."""
-    near = nearness(points[:2000], middles)
+    near = similarity_to_means(points[:2000], middles)
     low, high = 1e-3, 1e6
     for _ in range(50):
         factor = (low * high) ** 0.5
@@ -107,7 +107,7 @@ def _write_decoder(vae: DiscreteVAE, patches: Tensor, missed: Tensor) -> None:
     The layers hold the principal components of the patches' logits, plus and minus, as the encoder's do.
     """
     first, last = vae.decoder.ends
-    logits = torch.logit(patches.clamp(mapped(torch.tensor(-1.0)), mapped(torch.tensor(1.0))))
+    logits = torch.logit(patches.clamp(map_pixels(torch.tensor(-1.0)), map_pixels(torch.tensor(1.0))))
     mean = logits.mean(dim=0)
     axes = _principal(logits - mean, vae.config.hidden // 2)
     places = (logits - mean) @ axes

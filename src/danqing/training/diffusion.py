@@ -238,7 +238,7 @@ class DiffusionObjective(DenoisingObjective):
 
 
 @torch.no_grad()
-def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+def with_more_channels(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
     """A copy for latents of more channels: the first ones are denoised as before, the new ones not yet."""
     old = unet.config.in_channels
     wide = UNet2DConditionModel.from_config(

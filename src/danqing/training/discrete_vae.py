@@ -24,7 +24,7 @@ from danqing.nets.discrete_vae import (
     gumbel,
     gumbel_softmax,
     logit_laplace,
-    mapped,
+    map_pixels,
 )
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
@@ -73,7 +73,7 @@ class DiscreteVAEObjective(Objective):
         super().__init__()
         self.vae = vae
         channels = vae.config.channels
-        self._pixels, self._probe = (reduced(each, side, channels) for each in (pictures, probe))
+        self._pixels, self._probe = (resize_pictures(each, side, channels) for each in (pictures, probe))
         self._options = options
         self.register_buffer("done", torch.zeros((), dtype=torch.long))  # steps, for the schedules
 
@@ -95,10 +95,10 @@ class DiscreteVAEObjective(Objective):
         tau = options.tau * (options.tau_end / options.tau) ** along
         mean, log_scale = self.vae.parameters_of(gumbel_softmax(logits, batch["noise"], tau))
         scale = options.finest + F.softplus(log_scale - options.finest)
-        nll = logit_laplace(mapped(pixels), mean, scale).mean()
+        nll = logit_laplace(map_pixels(pixels), mean, scale).mean()
         kl = divergence(logits).mean()
         used = entropy(logits.softmax(dim=1).mean(dim=(0, 2, 3)))
-        square = (torch.sigmoid(mean) - mapped(pixels)).square().mean()
+        square = (torch.sigmoid(mean) - map_pixels(pixels)).square().mean()
         loss = nll + options.square * square + options.kl * along * kl - options.usage * used
         if self.training:
             self.done += 1
@@ -138,7 +138,7 @@ class DiscreteVAEObjective(Objective):
         write_module(self.vae, self.vae.to_config(), folder, "model", torch.float32)
 
 
-def reduced(pictures: CaptionedImages, side: int, channels: int) -> Tensor:
+def resize_pictures(pictures: CaptionedImages, side: int, channels: int) -> Tensor:
     """The pictures [n channels side side] in [-1, 1], by the mean over areas."""
     return F.interpolate(to_unit(pictures.pictures[:, :channels]), (side, side), mode="area")
 

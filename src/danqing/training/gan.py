@@ -18,7 +18,7 @@ from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.nets.latent import Discriminator, Drawn, LatentGenerator, near_sides
 from danqing.nets.stylegan import StyleGenerator
-from danqing.training.adaptive_augment import adapted, augmented
+from danqing.training.adaptive_augment import augmented, next_probability
 from danqing.training.adversarial_losses import (
     discriminator_loss,
     generator_loss,
@@ -175,7 +175,7 @@ class GanTask(nn.Module):
         if (step + 1) % _ADAPT_EVERY == 0:
             pictures_so_far, sign = len(sure) * _ADAPT_EVERY, float(self.certainty)
             self.strength.fill_(
-                adapted(float(self.strength), sign, pictures_so_far, target=target, span=span)
+                next_probability(float(self.strength), sign, pictures_so_far, target=target, span=span)
             )
             self.certainty.zero_()
 

@@ -38,7 +38,7 @@ class PriorObjective(Objective):
         options: DiffusionOptions,
     ) -> None:
         super().__init__()
-        self._views = embedded(space, train_set)
+        self._views = clip_embeddings(space, train_set)
         measure(network, self._views.flatten(0, 1))
         self.network = network
         self._prior = Prior(network, schedule)
@@ -104,7 +104,7 @@ class PriorObjective(Objective):
         return best(drawn, words.tokens[:, -1])
 
 
-def embedded(space: Space, pictures: CaptionedImages) -> Tensor:
+def clip_embeddings(space: Space, pictures: CaptionedImages) -> Tensor:
     """The embeddings of all pictures and of their mirror images, [2 n d]."""
     both = (pictures.pictures, pictures.pictures.flip(-1))
     return torch.stack(

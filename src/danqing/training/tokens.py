@@ -24,7 +24,7 @@ from danqing.data.dataset import CaptionedImages
 from danqing.families.dalle1.codec import fingerprint
 from danqing.families.dalle1.painter import TokenPainter, save
 from danqing.training.diffusion import paint_pixels
-from danqing.training.discrete_vae import reduced
+from danqing.training.discrete_vae import resize_pictures
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
@@ -61,7 +61,7 @@ class TokenObjective(Objective):
         super().__init__()
         self.painter, self._rows, self._options = painter, pictures.rows, options
         self.transformer = painter.transformer.requires_grad_(True)
-        pixels = reduced(pictures, painter.size, painter.codec.config.channels)
+        pixels = resize_pictures(pictures, painter.size, painter.codec.config.channels)
         straight, mirrored = (views(each, options.moves) for each in (pixels, pixels.flip(-1)))
         self._tokens = torch.stack([self._read(view) for view in [*straight, *mirrored]])
         self.register_buffer("codec", torch.tensor(list(bytes.fromhex(fingerprint(painter.codec)))))

@@ -77,7 +77,7 @@ class DecoderObjective(DenoisingObjective):
 
 
 @torch.no_grad()
-def started(decoder: UNet2DConditionModel, trained: UNet2DModel) -> int:
+def copy_matching_weights(decoder: UNet2DConditionModel, trained: UNet2DModel) -> int:
     """Copy what a trained pixel model has of the same name and shape into a decoder; how many tensors.
 
     A learned variance, in the last channels of its output, is left out.

@@ -42,7 +42,7 @@ PROBES = (
     "once upon a time there was a very old house living by the sea",
 )
 PADS = 6  # computed by the teacher; the rest differ by a thousandth of the variance of the outputs
-SAY = {"en": captions.english, "zh": captions.chinese}
+SAY = {"en": captions.english_caption, "zh": captions.chinese_caption}
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class WordingObjective(Objective):
         if rng.random() < 0.6 and not named:
             return Subject(subject.thing, subject.name, subject.name_zh, colour=rng.choice(list(COLOURS)))
         count = rng.choice(list(captions.COUNTS))
-        if captions.counted(subject.thing, "", count, animal=False) is None:
+        if captions.counted_caption(subject.thing, "", count, animal=False) is None:
             return subject
         return Subject(subject.thing, subject.name, subject.name_zh, count=count)
 

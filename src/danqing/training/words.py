@@ -23,7 +23,7 @@ from danqing.conditioning.text import TextEncoder
 from danqing.core.errors import BadData
 from danqing.core.seeds import Seeds
 from danqing.data import captions
-from danqing.data.lexicon import Lexicon, parted
+from danqing.data.lexicon import Lexicon, split_lexicon
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.diffusion import paint_pixels
 from danqing.training.objective import Batch, Objective
@@ -34,7 +34,7 @@ KEPT = 0.3  # share of the captions that stay as they are, beside those without 
 EMPTY = 0.05  # share that is no words at all, which guidance asks of every picture
 WHOLE = 0.125  # share of the batches in which the pad tokens are learned to the last
 SUFFIXES = {"en": "", "zh": "_zh"}
-SAY = {"en": captions.english, "zh": captions.chinese}
+SAY = {"en": captions.english_caption, "zh": captions.chinese_caption}
 
 
 class WordsObjective(Objective):
@@ -55,7 +55,7 @@ class WordsObjective(Objective):
         self.model = self.text.model.requires_grad_(True)
         self._teacher = deepcopy(self.text.model).eval().requires_grad_(False)
         self._rows = [row for row in rows if row.get("style") and (row.get("phrase") or row.get("concept"))]
-        self.learned, self.left_out = parted(lexicon)
+        self.learned, self.left_out = split_lexicon(lexicon)
         self._names = {
             language: {
                 str(row[f"concept{suffix}"]): str(row["concept"])
@@ -83,7 +83,7 @@ class WordsObjective(Objective):
         return {
             "plain": plain,
             "anew": anew,
-            "twin": twins(plain, anew, self._used(anew) - self._used(plain)),
+            "twin": aligned_tokens(plain, anew, self._used(anew) - self._used(plain)),
         }
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -162,7 +162,7 @@ def has(row: Mapping[str, Any], suffix: str) -> bool:
     return bool(row.get(f"phrase{suffix}") or row.get(f"concept{suffix}"))
 
 
-def twins(plain: Tensor, anew: Tensor, longer: Tensor) -> Tensor:
+def aligned_tokens(plain: Tensor, anew: Tensor, longer: Tensor) -> Tensor:
     """For each token of `anew` [n l] the place in `plain` [n l] of the one that it stands for, int64 [n l].
 
     Both end alike, `longer` [n] tokens later in `anew`, and begin alike; between, tokens are counted from the

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.tuning.lora import Change, Factors, adding, fitted, layers_of
-from danqing.tuning.rebuilt import Rebuilt
-from danqing.tuning.textual_inversion import speaking
+from danqing.tuning.lora import Change, Factors, addition_hook, fit_factors, layers_of
+from danqing.tuning.textual_inversion import embeddings_attached
+from danqing.tuning.weight_changes import WeightChange
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Adapter:
 
     name: str
     factors: Mapping[str, Factors] = field(default_factory=dict)
-    rebuilt: Mapping[str, Rebuilt] = field(default_factory=dict)
+    rebuilt: Mapping[str, WeightChange] = field(default_factory=dict)
     words: Mapping[str, Tensor] = field(default_factory=dict)
     words_2: Mapping[str, Tensor] = field(default_factory=dict)
     trigger: str = ""
@@ -80,7 +80,7 @@ def attached(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> It
     changes = [
         (layer, factors, weight)
         for adapter, weight in adapters.items()
-        for _, layer, factors in fitted(painter.modules, adapter.changes, adapter.name)
+        for _, layer, factors in fit_factors(painter.modules, adapter.changes, adapter.name)
         if weight != 0
     ]
     present = [adapter for adapter, weight in adapters.items() if weight != 0]
@@ -89,9 +89,9 @@ def attached(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> It
         for name in ("words", "words_2")
     )
     with ExitStack() as stack:
-        stack.enter_context(speaking(painter, words, words_2))
+        stack.enter_context(embeddings_attached(painter, words, words_2))
         for layer, factors, weight in changes:
-            stack.callback(layer.register_forward_hook(adding(factors, weight)).remove)
+            stack.callback(layer.register_forward_hook(addition_hook(factors, weight)).remove)
         yield painter
 
 
@@ -115,7 +115,7 @@ def coverage(painter: DiffusionPainter, adapter: Adapter) -> Coverage:
     Raises:
         BadWeights: it is for another model, naming the first layer that does not fit.
     """
-    changed = [name for name, *_ in fitted(painter.modules, adapter.changes, adapter.name)]
+    changed = [name for name, *_ in fit_factors(painter.modules, adapter.changes, adapter.name)]
     touched = {name.partition(".")[0] for name in changed}
     networks = {name: module for name, module in painter.modules.items() if name in touched}
     return Coverage(len(changed), len(layers_of(networks)), len(adapter.changes))
@@ -127,7 +127,7 @@ def named_as(painter: DiffusionPainter, adapter: Adapter) -> Adapter:
     Raises:
         BadWeights: it is for another model.
     """
-    named = {name: change for name, _, change in fitted(painter.modules, adapter.factors, adapter.name)}
+    named = {name: change for name, _, change in fit_factors(painter.modules, adapter.factors, adapter.name)}
     return replace(adapter, factors=named)
 
 

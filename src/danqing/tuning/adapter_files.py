@@ -24,7 +24,7 @@ from danqing.tuning.adapter import Adapter
 from danqing.tuning.adapter_names import IN_FOLDER, find_adapter_file
 from danqing.tuning.lora import Factors
 from danqing.tuning.lora_dialects import entry_of
-from danqing.tuning.rebuilt import Rebuilt
+from danqing.tuning.weight_changes import WeightChange
 from danqing.weights.detect import FileKind, identify
 from danqing.weights.pretrained import read_json
 from danqing.weights.tensor_files import Header, printable, read_header, read_tensors, refuse_pickle
@@ -97,7 +97,7 @@ def read_adapter(path: Path) -> Adapter:
         about["trigger"] = " ".join(words)
     return Adapter(
         factors={name: change for name, change in changes.items() if isinstance(change, Factors)},
-        rebuilt={name: change for name, change in changes.items() if isinstance(change, Rebuilt)},
+        rebuilt={name: change for name, change in changes.items() if isinstance(change, WeightChange)},
         words=words,
         words_2=words_2,
         **about,
@@ -162,7 +162,7 @@ def _vectors(path: Path, key: str, tensor: Tensor) -> Tensor:
 
 def _change(
     path: Path, name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]
-) -> Factors | Rebuilt:
+) -> Factors | WeightChange:
     """The change of a layer.
 
     Raises:
@@ -181,7 +181,7 @@ def _change(
     alpha = float(parts["alpha"]) if "alpha" in parts else _peft_alpha(path, name, rank, settings)
     if tensors.keys() == {"down", "up"} and rank is not None:
         return Factors(tensors["down"], tensors["up"], alpha or float(rank))  # kohya: 0 means the rank
-    change = Rebuilt.of(tensors, alpha or None, settings.get(f"{name.partition('.')[0]}.r"))
+    change = WeightChange.of(tensors, alpha or None, settings.get(f"{name.partition('.')[0]}.r"))
     if change is None:
         lack = "lacks a half of" if {"down", "up"} & tensors.keys() else f"has {', '.join(tensors)} alone of"
         raise BadWeights(f"{str(path)!r} {lack} {printable(name)}: fetch another copy")

@@ -47,7 +47,7 @@ def called(name: str) -> str:
     return Path(name).stem if is_adapter_place(name) else name
 
 
-def merged(weights: Mapping[str, float], own: Mapping[str, Path]) -> dict[str, float]:
+def merge_weights(weights: Mapping[str, float], own: Mapping[str, Path]) -> dict[str, float]:
     """The weights with each `<name>` of a prompt as the file of that name, where one is there too.
 
     own: the adapters that have names: name -> file.

@@ -30,7 +30,7 @@ from danqing.training.objective import Batch
 from danqing.training.sheets import sheet_of
 from danqing.tuning.adapter import Adapter, attached
 from danqing.tuning.adapter_files import write_adapter
-from danqing.tuning.lora import fresh, layers_of
+from danqing.tuning.lora import layers_of, new_factors
 from danqing.tuning.textual_inversion import text_encoder
 
 GRID = 40  # times on the way; those of 2, 4 and 8 even steps are among them
@@ -128,4 +128,4 @@ def every_layer(painter: DiffusionPainter, rank: int, seed: int = 0) -> Adapter:
     """Changes of every layer of the painter's UNet, which change nothing yet."""
     unet = {"unet": painter.modules["unet"]}
     endings = tuple(name.partition(".")[2] for name in layers_of(unet))
-    return Adapter("fast", factors=fresh(unet, {"unet": endings}, rank, seed), base=painter.card.name)
+    return Adapter("fast", factors=new_factors(unet, {"unet": endings}, rank, seed), base=painter.card.name)

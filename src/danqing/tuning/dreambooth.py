@@ -135,7 +135,7 @@ class SubjectObjective(Objective):
 
 
 @contextmanager
-def frozen(painter: DiffusionPainter) -> Iterator[None]:
+def networks_frozen(painter: DiffusionPainter) -> Iterator[None]:
     """Within the block no weight of the painter asks for a gradient."""
     weights = [weight for module in painter.modules.values() for weight in module.parameters()]
     required = [weight.requires_grad for weight in weights]
@@ -182,7 +182,7 @@ def _sized(picture: Tensor, height: int, width: int) -> Tensor:
     return torch.cat([colour, alpha])
 
 
-def encoded(painter: DiffusionPainter, pictures: Tensor, mirror: bool) -> Tensor:
+def encode_pictures(painter: DiffusionPainter, pictures: Tensor, mirror: bool) -> Tensor:
     """Latents of pictures [n c h w], and of their mirror images too if asked for."""
     views = torch.cat([pictures, pictures.flip(-1)]) if mirror else pictures
     return torch.cat([painter.codec.encode(part) for part in torch.split(views, _AT_ONCE)])

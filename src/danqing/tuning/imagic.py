@@ -23,8 +23,8 @@ from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.tuning.adapter import Adapter, attached
-from danqing.tuning.dreambooth import frozen
-from danqing.tuning.lora import ATTENTION, RESNETS, fresh, gentleness
+from danqing.tuning.dreambooth import networks_frozen
+from danqing.tuning.lora import ATTENTION, RESNETS, learning_rate_share, new_factors
 
 Loss = Callable[[Generator], Tensor]
 ETA_MAX = 1.5  # beyond it pictures fall apart
@@ -32,7 +32,7 @@ ETA_MAX = 1.5  # beyond it pictures fall apart
 
 @dataclass(frozen=True)
 class ImagicOptions:
-    """Steps and learning rates of (a) and (b), the second times `gentleness`.
+    """Steps and learning rates of (a) and (b), the second times `learning_rate_share`.
 
     times: noise levels averaged in each step, 4 or more.
     """
@@ -121,7 +121,7 @@ def reconstructing_words(
         return _reconstruction(painter, latents, replace(target, tokens=tokens), options.times, rng)
 
     descent = _Descent(options.words_steps, options.words_lr, options.seed, "words", progress)
-    with frozen(painter):
+    with networks_frozen(painter):
         error = descent([tokens], loss)
     return tokens.detach(), error
 
@@ -135,14 +135,14 @@ def reconstructing_model(
 ) -> tuple[Adapter, float]:
     """Step (b): an adapter with which latents [1 c h w] are best denoised at `words`; the error."""
     endings = {"unet": ATTENTION + (RESNETS if options.convs else ())}
-    adapter = Adapter("imagic", factors=fresh(painter.modules, endings, options.rank, options.seed))
+    adapter = Adapter("imagic", factors=new_factors(painter.modules, endings, options.rank, options.seed))
 
     def loss(rng: Generator) -> Tensor:
         return _reconstruction(painter, latents, words, options.times, rng)
 
-    lr = options.model_lr * gentleness(adapter.factors)
+    lr = options.model_lr * learning_rate_share(adapter.factors)
     descent = _Descent(options.model_steps, lr, options.seed + 1, "model", progress)
-    with frozen(painter), attached(painter, {adapter: 1.0}):
+    with networks_frozen(painter), attached(painter, {adapter: 1.0}):
         error = descent(adapter.tensors(), loss)
     return adapter.detached(), error
 

@@ -22,11 +22,11 @@ from danqing.tuning.dreambooth import (
     LossOptions,
     Shots,
     SubjectObjective,
-    encoded,
-    frozen,
+    encode_pictures,
+    networks_frozen,
     prior_latents,
 )
-from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, fresh, gentleness
+from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, learning_rate_share, new_factors
 from danqing.tuning.monitor import Monitor
 from danqing.tuning.rare_token import rare_token
 from danqing.tuning.textual_inversion import first_vectors, text_encoder
@@ -68,7 +68,10 @@ class LearnOptions:
 
 @dataclass(frozen=True)
 class Method:
-    """How a subject is learned: an adapter to train, how fast (times `gentleness`), and if with a prior."""
+    """How a subject is learned: an adapter to train, how fast, and if with a prior.
+
+    The learning rate is that of the shipped painter, times `learning_rate_share`.
+    """
 
     begin: Callable[[DiffusionPainter, LearnOptions], Adapter]
     lr: float
@@ -86,7 +89,7 @@ def _dreambooth(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
     }
     avoid = (*options.avoid, options.kind, *painter.card.styles.values(), *options.sentences)
     token = rare_token(text_encoder(painter).tokenizer, avoid)
-    factors = fresh(painter.modules, endings, options.rank, options.seed)
+    factors = new_factors(painter.modules, endings, options.rank, options.seed)
     return Adapter(options.name, factors=factors, trigger=f"{token} {options.kind}")
 
 
@@ -134,13 +137,13 @@ def learn(
     _claim(run, painter, pictures, options)
     prior = _prior(painter, options, run, progress) if method.prior and options.prior_weight > 0 else None
     begun = method.begin(painter, options)
-    subject = Shots(encoded(painter, pictures, options.mirror), _sentences(options, begun.trigger))
+    subject = Shots(encode_pictures(painter, pictures, options.mirror), _sentences(options, begun.trigger))
     probes, plain = (_probes(painter, thing) for thing in (begun.trigger, options.kind))
-    with frozen(painter), attached(painter, {begun: 1.0}):
+    with networks_frozen(painter), attached(painter, {begun: 1.0}):
         loss = LossOptions(options.prior_weight, options.gamma)
         objective = SubjectObjective(painter, begun, subject, prior, probes, loss)
         monitor = None if clip is None else Monitor(objective, clip, pictures, plain, run)
-        lr = options.lr or method.lr * gentleness(begun.factors)
+        lr = options.lr or method.lr * learning_rate_share(begun.factors)
         Trainer(objective, _pace(options, lr), run).train(progress, monitor)
     if options.keep_best and monitor is not None and monitor.best.is_file():
         return _described(read_adapter(monitor.best), painter, options)

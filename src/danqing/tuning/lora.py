@@ -99,7 +99,7 @@ class Factors:
         return (self.up.shape[0], *self.down.shape[1:])
 
 
-def flat(name: str) -> str:
+def flat_name(name: str) -> str:
     """`unet.mid_block.attentions.0` -> `unet.mid_block_attentions_0`, as kohya's files name layers."""
     network, _, path = name.partition(".")
     return f"{network}.{path.replace('.', '_')}"
@@ -115,7 +115,7 @@ def layers_of(networks: Mapping[str, nn.Module]) -> dict[str, Layer]:
     }
 
 
-def fitted(
+def fit_factors(
     networks: Mapping[str, nn.Module], changes: Mapping[str, C], whose: str
 ) -> Iterator[tuple[str, Layer, C]]:
     """The layer's own name, the layer and the change in its shape, for each of `changes`.
@@ -126,13 +126,13 @@ def fitted(
         BadWeights: a layer has another shape, a network or more than half of the layers are missing.
     """
     layers = _layers_by_name(networks)
-    lacking = [target for target in changes if flat(target) not in layers]
+    lacking = [target for target in changes if flat_name(target) not in layers]
     if lacking:
         _check_lacking(lacking, changes, networks, whose)
     for target, change in changes.items():
-        if flat(target) not in layers:
+        if flat_name(target) not in layers:
             continue
-        name, layer = layers[flat(target)]
+        name, layer = layers[flat_name(target)]
         shaped = change.shaped(layer)
         if not shaped.fits(layer):
             raise BadWeights(
@@ -145,15 +145,15 @@ def fitted(
 def _layers_by_name(networks: Mapping[str, nn.Module]) -> dict[str, tuple[str, Layer]]:
     """All layers by the names that files have for them, as in `flat`."""
     layers = layers_of(networks)
-    named = {flat(name): (name, layer) for name, layer in layers.items()}
+    named = {flat_name(name): (name, layer) for name, layer in layers.items()}
     tables = {name: table for name, network in networks.items() if (table := _original_names(network))}
     for name, layer in layers.items():
         network, _, path = name.partition(".")
         if path.startswith("text_model."):
-            named[flat(f"{network}.{path.removeprefix('text_model.')}")] = name, layer
+            named[flat_name(f"{network}.{path.removeprefix('text_model.')}")] = name, layer
         if network in tables:
             with suppress(KeyError):  # the original code has nothing like it
-                named.setdefault(flat(f"{network}.{rename(tables[network], path)}"), (name, layer))
+                named.setdefault(flat_name(f"{network}.{rename(tables[network], path)}"), (name, layer))
     return named
 
 
@@ -181,7 +181,7 @@ def _check_lacking(
     )
 
 
-def adding(factors: Change, weight: float) -> Hook:
+def addition_hook(factors: Change, weight: float) -> Hook:
     """A forward hook that adds `weight` times the change."""
 
     def add(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def adding(factors: Change, weight: float) -> Hook:
     return add
 
 
-def fresh(
+def new_factors(
     networks: Mapping[str, nn.Module], endings: Mapping[str, tuple[str, ...]], rank: int, seed: int
 ) -> dict[str, Factors]:
     """Factors to be trained, which change nothing yet: `down` random, `up` zero, alpha = rank.
@@ -208,7 +208,7 @@ def fresh(
     return made
 
 
-def gentleness(factors: Mapping[str, Factors]) -> float:
+def learning_rate_share(factors: Mapping[str, Factors]) -> float:
     """How much of a learning rate measured on the shipped painter suits these factors, in (0, 1].
 
     It falls with the square of the widest layer: the 3e-3 of a painter of 256 becomes 1.2e-4 for the 1280 of

@@ -26,7 +26,7 @@ _PRIVATE = 0xF0000  # characters that nobody writes: each stands for one vector 
 
 
 @contextmanager
-def speaking(
+def embeddings_attached(
     painter: DiffusionPainter, words: Mapping[str, Tensor], words_2: Mapping[str, Tensor] | None = None
 ) -> Iterator[None]:
     """Within the block the painter understands `words`: what to write, such as `<my-cat>` -> vectors [v d].

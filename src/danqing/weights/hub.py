@@ -78,10 +78,12 @@ def find_on_hub(repo: str, revision: str | None = None, variant: str = "", file:
     )
     card: Any = info.card_data or {}
     licence = str(card.get("license_name") or card.get("license") or "not stated: ask its makers")
-    return HubModel(repo, str(info.sha), licence, needed(repo, listing, variant, file))
+    return HubModel(repo, str(info.sha), licence, needed_files(repo, listing, variant, file))
 
 
-def needed(repo: str, listing: tuple[HubFile, ...], variant: str = "", file: str = "") -> tuple[HubFile, ...]:
+def needed_files(
+    repo: str, listing: tuple[HubFile, ...], variant: str = "", file: str = ""
+) -> tuple[HubFile, ...]:
     """Those of the repository's files that a painter needs; see `find_on_hub`."""
     singles = [each for each in listing if each.path.endswith(".safetensors") and "/" not in each.path]
     if file:

@@ -114,7 +114,7 @@ def clip_table(_layers: int) -> Table:
 
 
 def open_clip_table(layers: int) -> Table:
-    """OpenCLIP's text tower, once its projections are taken apart (see `unfused`)."""
+    """OpenCLIP's text tower, once its projections are taken apart (see `split_attention`)."""
     blocks = {f"encoder.layers.{k}": f"transformer.resblocks.{k}" for k in range(layers)}
     return {
         "embeddings.token_embedding": "token_embedding",
@@ -124,7 +124,7 @@ def open_clip_table(layers: int) -> Table:
     } | _inside(blocks, _OPEN_CLIP_BLOCK)
 
 
-def unfused(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """OpenCLIP's `attn.in_proj_*` [3d ...] as three `attn.{q,k,v}_proj.*` [d ...]; the rest as it is.
 
     Its projection multiplies from the other side, so it is transposed.

@@ -43,7 +43,7 @@ from danqing.weights.ldm_configs import (
     text_config,
     unet_config,
 )
-from danqing.weights.ldm_keys import Table, autoencoder_table, rename, unet_table, unfused
+from danqing.weights.ldm_keys import Table, autoencoder_table, rename, split_attention, unet_table
 from danqing.weights.pretrained import Config, build_empty, read_module
 from danqing.weights.sidecar import PREDICTIONS, read_sidecar
 from danqing.weights.tensor_files import (
@@ -92,7 +92,7 @@ class _Reader:
         module = build_empty(f"{str(path)!r}: {head}*", build)
         names = [name for name in self.header.shapes if name.startswith(head)]
         tensors = read_tensors(path, [name.removeprefix(self.prefix) for name in names], self.dtype)
-        stored = unfused({f"{self.prefix}{name}": tensor for name, tensor in tensors.items()})
+        stored = split_attention({f"{self.prefix}{name}": tensor for name, tensor in tensors.items()})
         state = module.state_dict()
         theirs = {name: head + rename(table, name.removeprefix("text_model.")) for name in state}
         shapes = {theirs[name]: tensor for name, tensor in state.items()}

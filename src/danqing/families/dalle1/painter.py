@@ -37,7 +37,13 @@ from danqing.families.clip import ClipScorer
 from danqing.families.dalle1.codec import fingerprint, open_codec
 from danqing.families.dalle1.presets import CODECS as CODECS
 from danqing.families.dalle1.presets import TRANSFORMERS as TRANSFORMERS
-from danqing.families.dalle1.token_sampling import DEFAULT, GuidedTransformer, Sampling, drawn, gumbel_of
+from danqing.families.dalle1.token_sampling import (
+    DEFAULT,
+    GuidedTransformer,
+    Sampling,
+    draw_tokens,
+    gumbel_of,
+)
 from danqing.nets.discrete_vae import DiscreteVAE
 from danqing.nets.placement import device_of, move
 from danqing.nets.token_transformer import TokenTransformer
@@ -185,7 +191,7 @@ class TokenPainter:
                     f"step {canvas.step + 1} of {canvas.of} gave NaN or infinite values: lower the guidance "
                     f"(now {brief.guidance:g}) or check the weights"
                 )
-            tokens.append(drawn(logits, noise[:, :, k], warmer))
+            tokens.append(draw_tokens(logits, noise[:, :, k], warmer))
             at = row * side + k
             if at + 1 < side**2:
                 logits = network.go_on(tokens[-1], at)

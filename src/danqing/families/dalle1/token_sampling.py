@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from danqing.core.painter import Conditioning
-from danqing.diffusion.guidance import classifier_free, composed
+from danqing.diffusion.guidance import classifier_free, compose
 from danqing.nets.placement import full
 from danqing.nets.token_transformer import Cache, TokenTransformer
 
@@ -51,12 +51,12 @@ def gumbel_of(normal: Tensor) -> Tensor:
     return -torch.log(-torch.special.log_ndtr(normal.double()))
 
 
-def drawn(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
+def draw_tokens(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
     """A token [...] for logits [... vocab] by the Gumbel-max trick: exact samples where noise is Gumbel."""
-    return (shortened(logits.double() / sampling.temperature, sampling) + noise).argmax(dim=-1)
+    return (keep_likeliest(logits.double() / sampling.temperature, sampling) + noise).argmax(dim=-1)
 
 
-def shortened(logits: Tensor, sampling: Sampling) -> Tensor:
+def keep_likeliest(logits: Tensor, sampling: Sampling) -> Tensor:
     """Logits [... vocab] with -inf for what top_k and top_p leave out; the likeliest token always stays."""
     if 0 < sampling.top_k < logits.shape[-1]:
         least = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
@@ -111,6 +111,6 @@ class GuidedTransformer:
         shape = (n, self._copies, logits.shape[-1])
         outputs = [part.view(shape) for part in full(logits).chunk(len(self._rows))]
         if not self._guided:
-            return composed(outputs, self._weights)
+            return compose(outputs, self._weights)
         negative, *outputs = outputs
-        return classifier_free(composed(outputs, self._weights, negative), negative, self._scale)
+        return classifier_free(compose(outputs, self._weights, negative), negative, self._scale)

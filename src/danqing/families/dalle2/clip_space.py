@@ -119,7 +119,7 @@ class Space:
         return F.normalize(z, dim=-1) if self.unit else z
 
 
-def joined(words: Conditioning, length: int) -> Conditioning:
+def join_words_and_image(words: Conditioning, length: int) -> Conditioning:
     """Texts of several chunks, each `length` tokens, as one: the mean of the tokens that are not masked."""
     if words.tokens.shape[1] == length:
         return words

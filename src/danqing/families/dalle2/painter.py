@@ -33,11 +33,11 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.prior import Prior, best, measure
 from danqing.diffusion.schedule import Schedule
-from danqing.diffusion.thresholding import clamped
+from danqing.diffusion.thresholding import static_threshold
 from danqing.diffusion.variance import Variance
 from danqing.families import open_clip_scorer
 from danqing.families.clip import ClipScorer, build_clip
-from danqing.families.dalle2.clip_space import Space, joined, mixture, text_diff
+from danqing.families.dalle2.clip_space import Space, join_words_and_image, mixture, text_diff
 from danqing.families.dalle2.folder import Parts, check_clip, read_parts
 from danqing.families.dalle2.folder import save_parts as save_parts
 from danqing.families.dalle2.unclip import Decoder, decoder_conditioning, fresh_parts
@@ -182,8 +182,8 @@ class Dalle2Painter:
         length = self.prior.length + 1
 
         def alone(part: Conditioning) -> Conditioning:
-            negative = None if part.negative is None else joined(part.negative, length)
-            return replace(joined(part, length), negative=negative)
+            negative = None if part.negative is None else join_words_and_image(part.negative, length)
+            return replace(join_words_and_image(part, length), negative=negative)
 
         return conditioning.each(alone)
 
@@ -241,7 +241,7 @@ def painter_of(parts: Parts, scorer: ClipScorer) -> Dalle2Painter:
         codec=IdentityCodec(parts.decoder.config.in_channels // parts.fold**2),
         modules={"decoder": parts.decoder},
         frozen=(parts.projection,),
-        limit=clamped,
+        limit=static_threshold,
         variance=Variance(parts.decoder_schedule.get("variance_type", "fixed_small")),
     )
     prior = Prior(parts.prior.eval(), Schedule.from_config(parts.prior_schedule), parts.prior_options)

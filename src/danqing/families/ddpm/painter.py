@@ -26,7 +26,7 @@ from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
-from danqing.diffusion.thresholding import clamped
+from danqing.diffusion.thresholding import static_threshold
 from danqing.diffusion.variance import Variance
 from danqing.families.ddpm.folder import Parts, build_unet, derived_card, pixel_channels, read_folder
 from danqing.families.ddpm.folder import save_folder as save_folder
@@ -151,7 +151,7 @@ def painter_of(parts: Parts) -> DiffusionPainter:
         schedule=Schedule.from_config(config),
         codec=IdentityCodec(pixel_channels(parts.unet, parts.fold)),
         modules={"unet": parts.unet},
-        limit=clamped if config.get("clip_sample", True) else None,
+        limit=static_threshold if config.get("clip_sample", True) else None,
         variance=Variance(config.get("variance_type", "fixed_small")),
     )
 

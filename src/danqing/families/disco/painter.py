@@ -32,10 +32,10 @@ from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds
-from danqing.diffusion.clip_guidance import Denoise, GradientGuidance, mirrored
-from danqing.diffusion.guidance import keeping
+from danqing.diffusion.clip_guidance import Denoise, GradientGuidance, mirror
+from danqing.diffusion.guidance import keep_outside_region
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.diffusion.samplers import SAMPLERS, Answer, Walk, Walker, ddim, drive
+from danqing.diffusion.samplers import SAMPLERS, Answer, Walk, Walker, ddim, run_sampler
 from danqing.diffusion.schedule import Level
 from danqing.families._open import family_of, open_clip_scorer, open_painter
 from danqing.families.clip import ClipScorer
@@ -100,7 +100,7 @@ class DiscoPainter:
         conditioning = conditioning.expand(len(canvas.seeds))
         denoise = self._denoiser(brief, conditioning, levels, canvas)
         walk = self._walker(brief)(canvas.state, levels, canvas.seeds)
-        for step, (x, clean) in enumerate(drive(walk, denoise), start=1):
+        for step, (x, clean) in enumerate(run_sampler(walk, denoise), start=1):
             if not x.isfinite().all():
                 raise NotFinite(
                     f"step {step} of {canvas.of} (t = {levels[step - 1].t:.0f}) gave NaN or infinite values: "
@@ -147,7 +147,9 @@ class DiscoPainter:
             guided = GradientGuidance(
                 loose, self.base.codec.decode, loss, scale, clamp, _REACH, self.base.limit
             )
-        kept = keeping(conditioning if conditioning.concat is None else replace(conditioning, region=None))
+        kept = keep_outside_region(
+            conditioning if conditioning.concat is None else replace(conditioning, region=None)
+        )
 
         def denoise(x: Tensor, level: Level) -> Answer:
             clean, share = guided(x, level)
@@ -194,7 +196,7 @@ def _symmetric(walker: Walker, settings: Settings) -> Walker:
         cuts = sorted({min(max(round(share * steps), 1), steps) for share in settings.transformation_percent})
         for start, end in pairwise([0, *(cut for cut in cuts if cut < steps), steps]):
             x = yield from walker(x, levels[start : end + 1], seeds)
-            x = mirrored(x, across=across, down=down) if end in cuts else x
+            x = mirror(x, across=across, down=down) if end in cuts else x
         return x
 
     return walk

@@ -23,7 +23,7 @@ from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
-from danqing.diffusion.thresholding import Dynamic, clamped
+from danqing.diffusion.thresholding import Dynamic, static_threshold
 from danqing.diffusion.variance import Variance
 from danqing.nets.placement import as_input, full
 from danqing.weights.diffusers_folder import read_card
@@ -94,7 +94,7 @@ def read_if(folder: Path) -> Cascade:
     if further.is_dir():
         scheduler = read_json(further / "image_noising_scheduler" / "scheduler_config.json")
         augment = noised_as(Schedule.from_config(scheduler))
-        stages.append(enlarging(painters[1], last.width // base.width, augment))
+        stages.append(super_resolution(painters[1], last.width // base.width, augment))
     card = read_card(folder / "card.json") or last.model_copy(
         update={
             "name": folder.name,
@@ -106,7 +106,7 @@ def read_if(folder: Path) -> Cascade:
     return Cascade(card, painters[0], tuple(stages))
 
 
-def enlarging(painter: DiffusionPainter, factor: int, augment: Augment) -> SuperResolution:
+def super_resolution(painter: DiffusionPainter, factor: int, augment: Augment) -> SuperResolution:
     """A stage as IF has it."""
     return SuperResolution(painter, factor, level=_LEVEL, augment=augment, align_corners=True)
 
@@ -134,7 +134,7 @@ def _limit(scheduler: Config) -> Callable[[Tensor], Tensor] | None:
         return Dynamic(
             scheduler.get("dynamic_thresholding_ratio", 0.995), scheduler.get("sample_max_value", 1.0)
         )
-    return clamped if scheduler.get("clip_sample", True) else None
+    return static_threshold if scheduler.get("clip_sample", True) else None
 
 
 def _read_stage(folder: Path, kind: str, text: MaskedEncoder) -> DiffusionPainter:

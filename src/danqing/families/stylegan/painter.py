@@ -29,10 +29,10 @@ from danqing.families import shipped_clip_scorer
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
 from danqing.families.clip import ClipScorer
-from danqing.families.stylegan.style_search import Climb, Paint, best_of, picture_of, projected, style_of
+from danqing.families.stylegan.style_search import Climb, Paint, best_of, picture_of, project, style_of
 from danqing.nets.placement import full
 from danqing.nets.stylegan import StyleConfig, StyleDiscriminator, StyleGenerator
-from danqing.nets.stylegan.generator import mixed
+from danqing.nets.stylegan.generator import mix_styles
 
 PRESETS: dict[str, StyleConfig] = {
     "tiny": StyleConfig(size=16, latent=8, style=8, width=8, base=64),
@@ -147,7 +147,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
 
     def _projected(self, picture: Tensor, label: Tensor) -> Tensor:
         pixels = picture[:, : self.generator.config.channels]
-        return projected(self.generator, pixels, label, self.search.projection)
+        return project(self.generator, pixels, label, self.search.projection)
 
     def _styles_kept(self, brief: ResolvedBrief, conditioning: Conditioning) -> tuple[Tensor | None, int]:
         """The styles of an input picture, and the row from which on they give way."""
@@ -168,7 +168,7 @@ class _Scene:
 
     def __call__(self, w: Tensor) -> Tensor:
         ws = self.generator.rows(w)
-        ws = ws if self.kept is None else mixed(self.kept, ws, self.cut)
+        ws = ws if self.kept is None else mix_styles(self.kept, ws, self.cut)
         return picture_of(self.generator, ws, self.noise)
 
     def alone(self, k: int) -> Paint:

@@ -45,7 +45,7 @@ def picture_error(painted: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.enable_grad()
-def projected(
+def project(
     generator: StyleGenerator, picture: Tensor, label: Tensor, steps: int = 100, rate: float = 0.1
 ) -> Tensor:
     """The styles [1 rows style], one a row, that paint `picture` [1 c h w] best, without noise.

@@ -9,7 +9,7 @@ from typing import Any
 
 from danqing.apps import App, AppInputs
 from danqing.core.errors import BadBrief, shorten
-from danqing.core.sources import SUFFIXES
+from danqing.core.source_image import SUFFIXES
 from danqing.interfaces.cli.options import WORDS, argument_names, flag, is_image, is_list, words_behind_list
 from danqing.interfaces.cli.standard_input import DASH
 

@@ -110,7 +110,7 @@ def filter_folder(
 
     danqing data filter my-pictures --side 128 --match 0.2
     """
-    from danqing.data.filter import MANIFEST, Limits, judged, write_manifest
+    from danqing.data.filter import MANIFEST, Limits, filter_folder, write_manifest
 
     scorers = []
     if match is not None or aesthetic or unsafe:
@@ -124,7 +124,7 @@ def filter_folder(
     limits = Limits(
         side, sharp, twin, match, aesthetic[1] if aesthetic else None, unsafe[1] if unsafe else None
     )
-    stay, count = write_manifest(judged(folder, limits, scorers), folder / MANIFEST)
+    stay, count = write_manifest(filter_folder(folder, limits, scorers), folder / MANIFEST)
     report.note(f"{stay} of {count} pictures stay")
     report.result(folder / MANIFEST, {"pictures": count, "stay": stay})
 

@@ -93,7 +93,7 @@ def evaluate(
         check_free(sheet, overwrite=overwrite)
     from danqing.data.dataset import read_imagefolder
     from danqing.evaluation.evaluate import EvaluationOptions
-    from danqing.evaluation.opening import open_evaluator
+    from danqing.evaluation.model_table import open_evaluator
 
     numbers["chinese"] = min(numbers["chinese"], numbers["train_pairs"])
     options = EvaluationOptions(**numbers, fast=fast)
@@ -132,9 +132,9 @@ def _table(
     as_json: bool,
 ) -> None:
     """Many models, a line each, in Markdown or as JSON."""
-    from danqing.evaluation.opening import compared
+    from danqing.evaluation.model_table import compare_models
 
-    for k, line in enumerate(compared(models, real, options, progress)):
+    for k, line in enumerate(compare_models(models, real, options, progress)):
         if as_json:
             print(json.dumps(line.cells, ensure_ascii=False), flush=True)
             continue

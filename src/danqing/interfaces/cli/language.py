@@ -22,7 +22,7 @@ def say(text: str) -> str:
     return catalogue(language).translate(text)
 
 
-def localized(command: Any) -> Any:
+def localize(command: Any) -> Any:
     """The command with its help in that language; what is no prose, such as examples, stays."""
     if _LANGUAGE.get() == "en":
         return command
@@ -32,7 +32,7 @@ def localized(command: Any) -> Any:
         if isinstance(getattr(parameter, "show_default", None), str):
             parameter.show_default = say(parameter.show_default)
     for part in getattr(command, "commands", {}).values():
-        localized(part)
+        localize(part)
     return command
 
 
@@ -44,7 +44,7 @@ def _paragraph(text: str) -> str:
 
 
 @contextmanager
-def speaking(language: str) -> Iterator[None]:
+def use_language(language: str) -> Iterator[None]:
     """A scope in which commands speak a language."""
     token = _LANGUAGE.set(language)
     try:

@@ -22,11 +22,11 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import danqing
-from danqing.apps import summaries
+from danqing.apps import app_summaries
 from danqing.core.errors import BadBrief, DanqingError, shorten
 from danqing.core.threads import set_thread_policy
-from danqing.interfaces.cli.language import language_of, localized, say, speaking
-from danqing.interfaces.cli.patient_stream import patient
+from danqing.interfaces.cli.language import language_of, localize, say, use_language
+from danqing.interfaces.cli.patient_stream import patient_stream
 from danqing.interfaces.cli.stop_signals import StopSignals
 
 
@@ -85,7 +85,7 @@ def _load(name: str) -> TyperCommand | TyperGroup:
         made = app
     command = get_command(made)
     assert isinstance(command, TyperCommand | TyperGroup)
-    localized(command)
+    localize(command)
     return command
 
 
@@ -138,13 +138,13 @@ def _app() -> typer.Typer:
 
 def commands() -> dict[str, str]:
     """Name of each command -> what it does, in a line. The apps come first, `paint` before all."""
-    apps = sorted(summaries().items(), key=lambda item: (item[0] != "paint", item[0]))
+    apps = sorted(app_summaries().items(), key=lambda item: (item[0] != "paint", item[0]))
     return {**dict(apps), **{name: entry.help for name, entry in OTHER_COMMANDS.items()}}
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code; an error is one line on stderr."""
-    with speaking(language_of(argv, os.environ)):
+    with use_language(language_of(argv, os.environ)):
         return _run(argv)
 
 
@@ -155,7 +155,7 @@ def _run(argv: Sequence[str]) -> int:
     for note in notes if not {"-q", "--quiet"} & set(args) else ():
         print(say(note), file=sys.stderr)
     try:
-        program = localized(get_command(_app()))
+        program = localize(get_command(_app()))
         outcome = program.main(args=args or ["--help"], prog_name="danqing", standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -182,8 +182,8 @@ def _run(argv: Sequence[str]) -> int:
 def main() -> None:
     """The `danqing` script."""
     set_thread_policy()
-    sys.stdout, out = patient(sys.stdout)
-    sys.stderr, _ = patient(sys.stderr)
+    sys.stdout, out = patient_stream(sys.stdout)
+    sys.stderr, _ = patient_stream(sys.stderr)
     warnings.showwarning = _warn  # where it was given matters to nobody here
     stop = StopSignals()
     with stop.handled():

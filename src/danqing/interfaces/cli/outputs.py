@@ -184,7 +184,7 @@ class Film(Output):
 
     def run(self, app: AnyApp, inputs: Any, session: Session, extra: dict[str, Any], report: Report) -> None:
         """See `Output`."""
-        from danqing.apps import FrameFolder, film_writer, keeping, settings_text
+        from danqing.apps import FrameFolder, film_writer, keep_frames, settings_text
 
         out, settings = extra["out"], settings_text(inputs)
         place = Path(out).expanduser() if out else FOLDER / f"{slug(inputs.prompt)}-{inputs.seed}.gif"
@@ -199,7 +199,7 @@ class Film(Output):
         doing = f"painting {inputs.frames} frames, seed {inputs.seed}"
         counting = report.counting(folder, inputs.frames, f"frames are in {folder.path}", go_on)
         with counting, report.working(inputs.model, doing) as progress:
-            frames = list(session.stream(keeping(app, folder), inputs, progress))
+            frames = list(session.stream(keep_frames(app, folder), inputs, progress))
         film = place if is_folder else _film(folder, place, inputs.fps, settings, overwrite=replace)
         folder.finish()
         settings_file = folder.settings if is_folder else film.with_name(f"{film.stem}_settings.txt")

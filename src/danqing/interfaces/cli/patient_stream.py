@@ -40,7 +40,7 @@ class PatientRaw(io.RawIOBase):
         return int(self._raw.fileno())
 
 
-def patient(stream: Any) -> tuple[Any, PatientRaw | None]:
+def patient_stream(stream: Any) -> tuple[Any, PatientRaw | None]:
     """The same text stream, over `PatientRaw`; a character that its encoding lacks is shown as its code."""
     if not isinstance(stream, io.TextIOWrapper):  # no stdout at all, or one of a test
         return stream, None

@@ -23,7 +23,7 @@ LINE_SECONDS = 10  # between two lines about progress where there is no terminal
 
 
 @contextmanager
-def working(model: str, doing: str) -> Iterator[ProgressCallback]:
+def show_progress(model: str, doing: str) -> Iterator[ProgressCallback]:
     """Yield what to call with the progress of some work with a model.
 
     It moves a bar on a terminal, and prints a line now and then elsewhere.

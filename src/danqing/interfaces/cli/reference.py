@@ -14,7 +14,7 @@ from typer.core import TyperArgument, TyperGroup
 from typer.main import get_command
 
 from danqing.interfaces.cli import main as program
-from danqing.interfaces.cli.language import localized, say, speaking
+from danqing.interfaces.cli.language import localize, say, use_language
 
 FILES = {"en": "cli.md", "zh": "cli.zh-CN.md"}
 INTRODUCTIONS = {
@@ -56,8 +56,8 @@ worked on one by one with one model. `--device` and `--lang` may stand before or
 
 def reference(language: str) -> str:
     """All commands in Markdown, in English or Chinese."""
-    with speaking(language):
-        root = localized(get_command(program._app()))
+    with use_language(language):
+        root = localize(get_command(program._app()))
         parts = [INTRODUCTIONS[language], f"## {say('Everywhere')}\n", _options(root)]
         for name in program.commands():
             parts += _command(f"danqing {name}", program._load(name))

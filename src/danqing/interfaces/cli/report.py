@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.interfaces.cli.language import say
 from danqing.interfaces.cli.options import option
-from danqing.interfaces.cli.progress import working
+from danqing.interfaces.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from danqing.core.picture import Picture
@@ -129,7 +129,7 @@ class Report:
         if self.quiet:
             yield no_progress
             return
-        with working(model, say(doing)) as progress:
+        with show_progress(model, say(doing)) as progress:
             yield progress
 
 

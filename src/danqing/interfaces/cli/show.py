@@ -12,7 +12,7 @@ import typer
 from danqing.apps import find_app, names, with_switches
 from danqing.core.errors import BadBrief, BadPicture
 from danqing.core.picture import FORMATS, Picture, decoded
-from danqing.core.sources import read_source
+from danqing.core.source_image import read_source
 from danqing.interfaces.cli.options import app_line, command_line
 
 if TYPE_CHECKING:

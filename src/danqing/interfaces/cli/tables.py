@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from danqing.core.errors import BadPicture
 
 if TYPE_CHECKING:
-    from danqing.apps import Hit, Named, UnreadableFile
+    from danqing.apps import Classification, Hit, UnreadableFile
 
 
-def print_rows(rows: Iterable[Named | Hit | UnreadableFile], as_json: bool) -> None:
+def print_rows(rows: Iterable[Classification | Hit | UnreadableFile], as_json: bool) -> None:
     """Print a table or JSON lines on stdout; each unreadable file is a line on stderr, and counted.
 
     Raises:

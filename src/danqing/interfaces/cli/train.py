@@ -68,10 +68,10 @@ def train(
 
     danqing paint "a red apple" --model runs/gan/gan
     """
-    from danqing.recipes import check_name, summaries
+    from danqing.recipes import check_name, recipe_summaries
 
     if listing or not what:
-        _list(summaries())
+        _list(recipe_summaries())
         return
     check_name(what)
     run = Path("runs") / what if options["run"] is None else options["run"]

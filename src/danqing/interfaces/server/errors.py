@@ -60,7 +60,7 @@ class ErrorResponse(BaseModel):
     error: ErrorBody
 
 
-def ours(status: int, error: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def native_error(status: int, error: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """The form of our own routes."""
     return status, {"error": error}
 
@@ -79,7 +79,7 @@ class Dialects:
         self, path: str, status: int, error: dict[str, Any], headers: dict[str, str] | None = None
     ) -> JSONResponse:
         """An error as a response."""
-        render = next((r for prefix, r in self._renders.items() if path.startswith(prefix)), ours)
+        render = next((r for prefix, r in self._renders.items() if path.startswith(prefix)), native_error)
         status, body = render(status, error)
         return JSONResponse(body, status, headers)
 

@@ -53,7 +53,7 @@ class PictureView(BaseModel):
     thumbnail: str
 
 
-class Again(BaseModel):
+class RepaintRequest(BaseModel):
     """A job that paints the same pixels."""
 
     app: str
@@ -65,7 +65,7 @@ class PictureDetails(PictureView):
 
     brief: dict[str, Any]
     info: dict[str, Any]
-    again: Again | None
+    again: RepaintRequest | None
 
 
 class Tree(BaseModel):
@@ -185,18 +185,18 @@ def match_views(studio: Studio, matches: Sequence[Match]) -> list[PictureView]:
 def picture_details(studio: Studio, row: PictureRow) -> PictureDetails:
     """One picture, with all that is known."""
     children = studio.store.gallery.children([row.id]).get(row.id, 0)
-    return PictureDetails(**_facts(row, children), brief=row.brief, info=row.info, again=again(row))
+    return PictureDetails(**_facts(row, children), brief=row.brief, info=row.info, again=repaint_request(row))
 
 
-def again(row: PictureRow) -> Again | None:
+def repaint_request(row: PictureRow) -> RepaintRequest | None:
     """What paints a picture once more: its brief, or the app and the pictures that made it."""
     if row.format == "webp":  # a film's frames are no brief
         return None
     if row.app in ("paint", "imagine", "reroll", "lineage") and row.brief.get("image") is None:
         fields = {name: v for name, v in row.brief.items() if v is not None and name not in _FROM_PICTURES}
-        return Again(app="paint", inputs={**fields, "prompt": literal(str(row.brief["prompt"]))})
+        return RepaintRequest(app="paint", inputs={**fields, "prompt": literal(str(row.brief["prompt"]))})
     inputs = row.info.get("inputs") or {}
-    return Again(app=row.info["app"], inputs=inputs) if inputs else None
+    return RepaintRequest(app=row.info["app"], inputs=inputs) if inputs else None
 
 
 def _facts(row: PictureRow, children: int) -> dict[str, Any]:

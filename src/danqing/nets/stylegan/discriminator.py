@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from danqing.core.errors import BadData
 from danqing.nets.latent import Discriminator, Verdict
 from danqing.nets.stylegan.generator import StyleConfig
-from danqing.nets.stylegan.layers import EqualConv, EqualLinear, leaky, unit
+from danqing.nets.stylegan.layers import EqualConv, EqualLinear, leaky_relu, unit
 
 
 class StyleDiscriminator(Discriminator):
@@ -36,7 +36,7 @@ class StyleDiscriminator(Discriminator):
         x = self.blocks(self.eye(pixels))
         x = self.last(with_deviation(x, self.config.group))
         # equalised layers are made for inputs of mean square 1; a label has few ones among many zeros
-        logits: Tensor = self.verdict(leaky(self.features(x.flatten(1))), unit(label))
+        logits: Tensor = self.verdict(leaky_relu(self.features(x.flatten(1))), unit(label))
         return logits
 
     def check_batch(self, n: int) -> None:
@@ -62,7 +62,7 @@ class _Layer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return leaky(self.conv(x) + self.bias)
+        return leaky_relu(self.conv(x) + self.bias)
 
 
 class _Block(nn.Module):

@@ -35,11 +35,11 @@ def binomial() -> Tensor:
     return torch.tensor(BINOMIAL) / sum(BINOMIAL)
 
 
-def doubled(x: Tensor) -> Tensor:
+def double(x: Tensor) -> Tensor:
     """[n c h w] -> [n c 2h 2w], smooth."""
     return upfirdn2d(x, 2 * binomial(), up=2, pad=(2, 1, 2, 1))
 
 
-def halved(x: Tensor) -> Tensor:
+def halve(x: Tensor) -> Tensor:
     """[n c h w] -> [n c h/2 w/2], without aliases."""
     return upfirdn2d(x, binomial(), down=2, pad=(1, 1, 1, 1))

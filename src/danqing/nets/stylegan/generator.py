@@ -16,8 +16,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from danqing.nets.latent import Drawn, LatentGenerator, halvings, normal
-from danqing.nets.stylegan.filters import doubled
-from danqing.nets.stylegan.layers import EqualLinear, ModulatedConv, leaky, unit
+from danqing.nets.stylegan.filters import double
+from danqing.nets.stylegan.layers import EqualLinear, ModulatedConv, leaky_relu, unit
 
 _MEAN_DECAY = 0.995  # of the mean style
 
@@ -80,7 +80,7 @@ class Mapping(nn.Module):
         if self.label_embedding is not None:
             x = torch.cat([x, unit(self.label_embedding(label))], dim=1)
         for layer in self.layers:
-            x = leaky(layer(x))
+            x = leaky_relu(layer(x))
         return x
 
 
@@ -97,7 +97,7 @@ class StyleLayer(nn.Module):
         """noise: [n 1 h w] of the result's size."""
         x = self.conv(x, w)
         x = x if noise is None else x + self.strength * noise
-        return leaky(x + self.bias)
+        return leaky_relu(x + self.bias)
 
 
 class ToPixels(nn.Module):
@@ -146,7 +146,7 @@ class Synthesis(nn.Module):
         for k, pixels in enumerate(self.pixels[1:], start=1):
             for row in (2 * k - 1, 2 * k):
                 x = self.layers[row](x, ws[:, row], noises[row])
-            picture = doubled(picture) + pixels(x, ws[:, 2 * k + 1])
+            picture = double(picture) + pixels(x, ws[:, 2 * k + 1])
         return picture
 
 
@@ -166,10 +166,10 @@ class StyleGenerator(LatentGenerator):
         """Two latents, the row from which on the second one leads, and noise."""
         rows = self.synthesis.rows
         cut = torch.randint(1, rows, (n,), generator=rng)
-        mixed = torch.rand(n, generator=rng) < self.config.mixing
+        mix_styles = torch.rand(n, generator=rng) < self.config.mixing
         drawn = {name: normal(n, self.config.latent, rng) for name in ("z", "other")}
         noise = {f"noise{k}": shape for k, shape in enumerate(self.noise_of(n, rng))}
-        return {**drawn, "cut": torch.where(mixed, cut, rows), **noise}
+        return {**drawn, "cut": torch.where(mix_styles, cut, rows), **noise}
 
     def noise_of(self, n: int, rng: Generator) -> list[Tensor]:
         """Standard normal noise for each layer."""
@@ -187,7 +187,7 @@ class StyleGenerator(LatentGenerator):
         if not self.training:
             return self.rows(w)
         self.mean.lerp_(w.detach().mean(dim=0), 1 - _MEAN_DECAY)
-        return mixed(self.rows(w), self.rows(self.mapping(drawn["other"], label)), drawn["cut"])
+        return mix_styles(self.rows(w), self.rows(self.mapping(drawn["other"], label)), drawn["cut"])
 
     def rows(self, w: Tensor) -> Tensor:
         """One style for all rows: [n style] -> [n rows style]."""
@@ -210,7 +210,7 @@ class StyleGenerator(LatentGenerator):
         return asdict(self.config)
 
 
-def mixed(ws: Tensor, others: Tensor, cut: Tensor | int) -> Tensor:
+def mix_styles(ws: Tensor, others: Tensor, cut: Tensor | int) -> Tensor:
     """Rows of `ws` [n rows d], from row `cut` on those of `others`; cut: a number, or one for each [n]."""
     cuts = torch.as_tensor(cut, device=ws.device).view(-1, 1, 1)
     rows = torch.arange(ws.shape[1], device=ws.device).view(1, -1, 1)

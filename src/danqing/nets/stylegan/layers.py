@@ -91,7 +91,7 @@ class ModulatedConv(nn.Module):
         return torch.rsqrt(scales.square() @ self.weight.square().sum(dim=(2, 3)).T + _EPSILON)
 
 
-def leaky(x: Tensor) -> Tensor:
+def leaky_relu(x: Tensor) -> Tensor:
     """Leaky ReLU of slope 0.2 that keeps the mean square of a normal input, nearly: times sqrt(2)."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 

@@ -57,7 +57,7 @@ class Models(BaseModel):
     data: list[ModelView]
 
 
-class Thing(BaseModel):
+class LearnedThing(BaseModel):
     """Something that a model has learned to paint."""
 
     en: str
@@ -103,13 +103,13 @@ def get_model(name: Name, studio: StudioParam) -> ModelView:
 
 
 @router.get("/v1/models/{name}/words")
-def list_words(name: Name, studio: StudioParam) -> Page[Thing]:
+def list_words(name: Name, studio: StudioParam) -> Page[LearnedThing]:
     """What a model has learned to paint, where that is a list."""
     _check(studio, name)
     card = studio.session.card(name)
     if card is None or not card.closed_vocabulary:
         raise NotThere(f"model {name!r} has no list of what it has learned: give it any words")
-    return Page(data=[Thing(en=en, zh=zh) for en, zh in vocabulary().items()])
+    return Page(data=[LearnedThing(en=en, zh=zh) for en, zh in vocabulary().items()])
 
 
 @router.post("/v1/models/{name}/warm", status_code=202)

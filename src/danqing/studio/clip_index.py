@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from danqing.core.errors import BadPicture
-from danqing.core.sources import read_source
+from danqing.core.source_image import read_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from danqing.studio.vectors import Vector
 
 
-class Meaning:
+class ClipIndex:
     """Embeddings [d] of length 1 by the shipped CLIP; all are None where this copy came without it."""
 
     def __init__(self) -> None:

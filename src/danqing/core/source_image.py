@@ -34,7 +34,7 @@ _ORIENTATION = 0x0112  # of EXIF
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImage:
     """A picture to start from.
 
     image: RGB, or RGBA where it has transparency. name: what it was given as, "" for one without a file.
@@ -58,7 +58,7 @@ def picture_id(image: Image.Image) -> str:
     return hashlib.sha256(head + image.tobytes()).hexdigest()[:16]
 
 
-def read_source(place: Place) -> Source:
+def read_source(place: Place) -> SourceImage:
     """A picture from a path, from PIL or from a `Picture`.
 
     Grey, palette, 16-bit and CMYK pictures become RGB, colours of an ICC profile become sRGB, one turned by
@@ -69,15 +69,15 @@ def read_source(place: Place) -> Source:
     """
     if isinstance(place, Picture):
         image, notes = _upright(place.image.copy(), "the picture", 1)
-        return Source(image, "", notes, _with_choices(place.brief, place.info))
+        return SourceImage(image, "", notes, _with_choices(place.brief, place.info))
     if isinstance(place, Image.Image):
         image, notes = _upright(place.copy(), "the picture", getattr(place, "n_frames", 1))
-        return Source(image, "", notes)
+        return SourceImage(image, "", notes)
     file = decoded(Path(place), FORMATS)
     name = repr(str(place))
     image, notes = _upright(file.image, name, file.frames)
     deep = (f"{name} has 16 bits a channel: 8 of them are used",) if file.deep else ()
-    return Source(image, str(place), (*notes, *deep), _brief(file.text))
+    return SourceImage(image, str(place), (*notes, *deep), _brief(file.text))
 
 
 def _brief(text: str | None) -> ResolvedBrief | None:
@@ -106,11 +106,11 @@ def _upright(image: Image.Image, name: str, frames: int) -> tuple[Image.Image, t
     if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
         ImageOps.exif_transpose(image, in_place=True)
         notes.append(f"{name} is turned upright as its EXIF says")
-    simple, note = plain(image)
+    simple, note = to_plain_rgb(image)
     return simple, (*notes, *(f"{name} {what}" for what in note))
 
 
-def plain(image: Image.Image) -> tuple[Image.Image, list[str]]:
+def to_plain_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """The picture as RGB, or RGBA if it has transparency, of 8 bits in sRGB; and what was done, if anything.
 
     Palette, 16-bit grey, CMYK and other colour modes are converted, by the ICC profile where there is one,

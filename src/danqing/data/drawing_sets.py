@@ -22,7 +22,7 @@ EMOJIBASE = "emojibase-data@17.0.0"  # labels, tags and groups in many languages
 
 
 @dataclass(frozen=True)
-class Source:
+class DrawingSet:
     """One set of drawings in one style. `package` is an npm name with its version."""
 
     style: str
@@ -32,12 +32,14 @@ class Source:
 
 
 SOURCES = (
-    Source("3d", "@lobehub/fluent-emoji-3d@1.1.0", "MIT", "Microsoft, Fluent Emoji"),
-    Source("flat", "@iconify-json/fluent-emoji-flat@1.2.6", "MIT", "Microsoft, Fluent Emoji"),
-    Source("silhouette", "@iconify-json/fluent-emoji-high-contrast@1.2.6", "MIT", "Microsoft, Fluent Emoji"),
-    Source("cartoon", "@iconify-json/noto@1.2.9", "Apache-2.0", "Google, Noto Emoji"),
-    Source("blob", "@iconify-json/noto-v1@1.2.5", "Apache-2.0", "Google, Noto Emoji (v1)"),
-    Source("twemoji", "@iconify-json/twemoji@1.2.5", "CC-BY-4.0", "Twitter and contributors, Twemoji"),
+    DrawingSet("3d", "@lobehub/fluent-emoji-3d@1.1.0", "MIT", "Microsoft, Fluent Emoji"),
+    DrawingSet("flat", "@iconify-json/fluent-emoji-flat@1.2.6", "MIT", "Microsoft, Fluent Emoji"),
+    DrawingSet(
+        "silhouette", "@iconify-json/fluent-emoji-high-contrast@1.2.6", "MIT", "Microsoft, Fluent Emoji"
+    ),
+    DrawingSet("cartoon", "@iconify-json/noto@1.2.9", "Apache-2.0", "Google, Noto Emoji"),
+    DrawingSet("blob", "@iconify-json/noto-v1@1.2.5", "Apache-2.0", "Google, Noto Emoji (v1)"),
+    DrawingSet("twemoji", "@iconify-json/twemoji@1.2.5", "CC-BY-4.0", "Twitter and contributors, Twemoji"),
 )
 
 
@@ -129,7 +131,7 @@ def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
             path.write_bytes(data.read())
 
 
-def unpacked(package: str, cache: Path) -> Path:
+def unpack_package(package: str, cache: Path) -> Path:
     """The folder of an npm package, fetched once by the npm client without running any install script.
 
     Raises:

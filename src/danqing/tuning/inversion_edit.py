@@ -18,7 +18,7 @@ from danqing.diffusion.inversion import invert as invert
 from danqing.diffusion.painter import DiffusionPainter
 
 
-def edited(
+def edit_by_inversion(
     painter: DiffusionPainter,
     picture: Tensor,
     source: ResolvedBrief,

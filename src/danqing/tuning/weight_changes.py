@@ -77,7 +77,7 @@ _RANKS = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # whose first side is 
 
 
 @dataclass(frozen=True, eq=False)
-class Rebuilt:
+class WeightChange:
     """The change of one layer.
 
     kind: LoRA, LoHa, LoKr, difference or (IA)3.
@@ -94,7 +94,7 @@ class Rebuilt:
     magnitude: Tensor | None = None
 
     @classmethod
-    def of(cls, parts: Parts, alpha: float | None, stated_rank: int | None = None) -> Rebuilt | None:
+    def of(cls, parts: Parts, alpha: float | None, stated_rank: int | None = None) -> WeightChange | None:
         """The change that these tensors make; None if they make none.
 
         alpha: None is the rank.
@@ -127,7 +127,7 @@ class Rebuilt:
             F.linear(x, delta, bias) if isinstance(layer, nn.Linear) else layer._conv_forward(x, delta, bias)
         )
 
-    def shaped(self, _layer: Layer) -> Rebuilt:
+    def shaped(self, _layer: Layer) -> WeightChange:
         """The same: `delta` has the layer's shape."""
         return self
 
@@ -146,7 +146,7 @@ class Rebuilt:
             return tuple(self.parts["scale"].shape)
         return tuple(self.rebuild(self.parts, torch.empty(0)).shape)
 
-    def times(self, weight: float) -> Rebuilt:
+    def times(self, weight: float) -> WeightChange:
         """The change with a weight inside; not for DoRA, whose lengths are not linear in it."""
         return replace(self, scale=self.scale * weight)
 

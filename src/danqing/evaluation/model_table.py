@@ -38,7 +38,7 @@ def open_evaluator(model: str, real: CaptionedImages, progress: ProgressCallback
 
 
 @dataclass(frozen=True)
-class Line:
+class ModelRow:
     """One model of the table. parameters: numbers in its weight files."""
 
     card: Card
@@ -72,12 +72,12 @@ class Line:
         }
 
 
-def compared(
+def compare_models(
     models: Sequence[str],
     real: CaptionedImages,
     options: EvaluationOptions,
     progress: ProgressCallback,
-) -> Iterator[Line]:
+) -> Iterator[ModelRow]:
     """A line for each model, oldest idea first; the message of `progress` names the model.
 
     Raises:
@@ -86,10 +86,10 @@ def compared(
     painters = {name: open_painter(name).card for name in models}
     for name in sorted(models, key=lambda name: (painters[name].year, painters[name].paper)):
         evaluator = open_evaluator(name, real, _named(progress, name))
-        yield Line(evaluator.painter.card, parameters(name), evaluator.report(options))
+        yield ModelRow(evaluator.painter.card, count_parameters(name), evaluator.report(options))
 
 
-def parameters(model: str) -> int:
+def count_parameters(model: str) -> int:
     """How many numbers the weight files of a model hold, adapters left out.
 
     Raises:

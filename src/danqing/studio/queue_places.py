@@ -26,7 +26,7 @@ class Place:
     eta: float | None
 
 
-def outlook(database: Database, progress: dict[str, float], workers: int) -> dict[str, Place]:
+def queue_places(database: Database, progress: dict[str, float], workers: int) -> dict[str, Place]:
     """The place of every job that is not over.
 
     progress: job -> the part of it that is done, for those that run.

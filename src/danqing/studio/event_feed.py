@@ -12,7 +12,7 @@ from danqing.studio.tables import EventRow
 _LOOK = 2.0  # seconds after which to look without a hint
 
 
-class Feed:
+class EventFeed:
     """Hands each new event to `listener`, in a thread of its own."""
 
     def __init__(self, database: Database, listener: Callable[[Sequence[EventRow]], None]) -> None:
