@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from danqing.core.brief import RATIO_MAX, sides_for_ratio
+from danqing.core.brief import RATIO_MAX, sides_like
 from danqing.core.card import Can, Card
 from danqing.core.field_groups import Size
 
@@ -203,9 +203,7 @@ def _canvas(box: Box, chosen: Size, card: Card) -> tuple[int, int]:
     scale = 1 if chosen.native else card.scale
     if chosen.width or chosen.height or _keeps_shape(card):
         return chosen.width or card.width * scale, chosen.height or card.height * scale
-    wide, high = box[2] - box[0], box[3] - box[1]
-    shape = min(RATIO_MAX, max(1 / RATIO_MAX, wide / high))
-    return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=chosen.native)
+    return sides_like((box[2] - box[0], box[3] - box[1]), card, native=chosen.native)
 
 
 def _keeps_shape(card: Card) -> bool:

@@ -28,6 +28,7 @@ from danqing.core.progress import Progress, ProgressCallback, no_progress, part_
 from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
+from danqing.families.stable_diffusion.control import Control, controlled
 from danqing.tuning.adapter import attached, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
 from danqing.tuning.adapter_names import called, merge_weights
@@ -44,6 +45,7 @@ class GenerateOptions:
     conditioning: for one picture, instead of what the painter makes of the prompt.
     adapter_files: name -> file of the adapters that a brief may name, besides the painter's own.
     batch: how many pictures go through the network at once.
+    controls: maps that they follow.
     """
 
     painter: Painter
@@ -51,6 +53,7 @@ class GenerateOptions:
     conditioning: Conditioning | None = None
     adapter_files: Mapping[str, Path] = field(default_factory=dict)
     batch: int = 1
+    controls: tuple[Control, ...] = ()
 
 
 def generate(
@@ -133,7 +136,8 @@ def _paint_batch(
         key = _words_key(brief)
         if key not in encoded:
             encoded[key] = options.conditioning or painter.condition(brief, options.images)
-        native = _native(painter, brief, encoded[key], _seeds(batch), progress)
+        steered = controlled(painter, options.controls, brief, encoded[key])
+        native = _native(steered, brief, encoded[key], _seeds(batch), progress)
     seconds = (time.perf_counter() - start) / len(batch)
     for single, pixels in zip(batch, native, strict=True):
         start = time.perf_counter()

@@ -26,5 +26,5 @@ def inpaint_region(
     images = InputImages(
         image=from_pil(fit.cut(image, scale))[None], region=mask_from_pil(fit.region(region, scale))[None]
     )
-    for picture in job.generate(brief, images):
+    for picture in job.generate(brief, images, cut=lambda image: fit.cut(image, scale)):
         yield replace(picture, image=on_background(fit.paste_over(picture.image, image, cover), job.inputs))

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 from danqing.apps._expand import ExpandedBrief, expand
 from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can, Card
+from danqing.core.control import ControlRef, Controls, Names
 from danqing.core.errors import BadBrief
 from danqing.core.field_groups import (
     PROMPT_MAX,
@@ -87,8 +88,9 @@ class AppInputs(Request):
     def image_refs(self) -> list[ImageRef]:
         """The pictures that are named, in the order of the fields."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        groups = (value if isinstance(value, tuple) else (value,) for value in values)
-        return [ref for group in groups for ref in group if isinstance(ref, ImageRef)]
+        groups = [value if isinstance(value, tuple) else (value,) for value in values]
+        plain = [ref for group in groups for ref in group if isinstance(ref, ImageRef)]
+        return plain + [ref.image for group in groups for ref in group if isinstance(ref, ControlRef)]
 
     def check_pictures(self) -> None:
         """Say in one line what is wrong with the pictures that are named, before a model is opened.
@@ -196,7 +198,11 @@ class PaintInputs(
         values = {
             name: getattr(self, name) for name in shared if name in self.model_fields_set | own_defaults
         }
-        names = {name: str(value.name) for name, value in values.items() if isinstance(value, ImageRef)}
+        names: dict[str, Any] = {
+            name: str(value.name) for name, value in values.items() if isinstance(value, ImageRef)
+        }
+        if "control" in values:
+            names["control"] = tuple(map(str, values["control"]))
         return Brief.of(**{**values, **names, **changes})
 
     @property
@@ -219,6 +225,25 @@ class GridInputs(Fast, Count, PaintInputs):
     def marks(self) -> tuple[str, ...]:
         """The seeds."""
         return tuple(str((self.seed or 0) + k) for k in range(self.count))
+
+
+class ControlInputs(AppInputs):
+    """The inputs of an app whose pictures may follow maps."""
+
+    GROUP: ClassVar[str] = "control"
+
+    control: Controls = Field(
+        default=(),
+        max_length=8,
+        description="follow a picture: canny=photo.jpg, depth=map.png:0.8, pose=map.png:1:0-0.6",
+        json_schema_extra={"advanced": True},
+    )
+    control_model: Names = Field(
+        default=(),
+        max_length=8,
+        description="the ControlNets, in the order of control; else by name from the folder controls",
+        json_schema_extra={"advanced": True},
+    )
 
 
 class PictureInputs(GridInputs):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from danqing.apps._inputs import AppInputs, PaintInputs
+from danqing.apps._control_names import check_controls
+from danqing.apps._inputs import AppInputs, ControlInputs, PaintInputs
 from danqing.apps._name_checks import check_adapters, check_sampler
 from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split
 from danqing.conditioning.references import take
@@ -52,6 +53,8 @@ def parse(
     check_sampler(inputs.sampler)
     _, referenced = take(choose(inputs.prompt, inputs.seed or 0))
     check_adapters({**inputs.adapters, **referenced}, inputs.model, session)
+    if isinstance(inputs, ControlInputs):
+        check_controls(inputs, session)
     return inputs
 
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from danqing.apps._control_names import check_controls
 from danqing.apps._name_checks import check_adapters, check_sampler
 from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
 from danqing.apps._settings_of import with_settings_of
 from danqing.conditioning.parameters import Parameters, image_strength, literal
 from danqing.conditioning.prompt import is_chinese
-from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.brief import Brief, ResolvedBrief, sides_like
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
 from danqing.core.image_ref import ImageLookup
@@ -52,7 +53,8 @@ def prepare_paint(
     card = session.open_card(inputs.model)
     inputs.check(card)
     _note_unlearned(inputs, card)
-    inputs = with_seed(_with_looks(inputs, session, card))
+    check_controls(inputs, session)
+    inputs = with_seed(_with_looks(_with_shape_of_control(inputs, card), session, card))
     brief = inputs.brief().resolved(card)
     inputs.noted(*_advice(inputs, brief, parameters))
     inputs.set_resolved(brief)
@@ -120,6 +122,16 @@ def _with_looks(inputs: PaintT, session: Session, card: Card) -> PaintT:
         inputs.noted(f"the style of {inputs.style_image.name} is nearest to {style}")
         changes["style"] = style
     return inputs.model_copy(update=changes)
+
+
+def _with_shape_of_control(inputs: PaintT, card: Card) -> PaintT:
+    """The inputs with the shape of the first picture that they follow, where no size is chosen."""
+    if not inputs.control or inputs.image is not None or inputs.width or inputs.height:
+        return inputs
+    ref = inputs.control[0].image
+    width, height = sides_like(ref.source.image.size, card, native=inputs.native)
+    inputs.noted(f"{width}x{height}, in the shape of {ref.name}")
+    return inputs.model_copy(update={"width": width, "height": height})
 
 
 def _note_unlearned(inputs: Paint, card: Card) -> None:

@@ -45,7 +45,7 @@ def redraw_source(
         part = fit.crop_to_picture(painted, source.image.size)
         return fit_to_size(part, source.image.size, job.painter) if keep_size else part
 
-    return job.generate(brief, images, on_source)
+    return job.generate(brief, images, on_source, lambda image: fit.cut(image, scale))
 
 
 def on_canvas(inputs: InputsT, source: SourceImage, card: Card) -> InputsT:

@@ -22,6 +22,7 @@ from danqing.weights.model_list import find_place, not_there
 from danqing.weights.shipped import shipped, unknown_model
 
 if TYPE_CHECKING:
+    from diffusers import ControlNetModel
     from torch import nn
 
     from danqing.apps._zero_shot import ScorerEnsemble
@@ -44,7 +45,7 @@ class Session:
     dtype: "float32", "bfloat16" or "float16", in which the networks compute; None is float32.
     threads: CPU threads of PyTorch in this process; None leaves them as they are.
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
-    models, adapters, styles: folders where names are looked up, besides what comes with danqing.
+    models, adapters, controls, styles: folders where names are looked up, besides what comes with danqing.
     new_adapters: folder for what is learned; None is `adapters`.
     """
 
@@ -60,11 +61,13 @@ class Session:
         memory_budget: int = 6 * GIB,
         models: str | Path = "models",
         adapters: str | Path = "adapters",
+        controls: str | Path = "controls",
         styles: str | Path = "styles",
         new_adapters: str | Path | None = None,
     ) -> None:
         self.device, self.dtype, self.threads, self.memory_budget = device, dtype, threads, memory_budget
-        self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
+        self.models, self.adapters, self.controls = Path(models), Path(adapters), Path(controls)
+        self.styles = Path(styles)
         self.new_adapters = self.adapters if new_adapters is None else Path(new_adapters)
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._painter: Painter | None = None
@@ -150,6 +153,17 @@ class Session:
         return [
             name for name, place in self.model_places().items() if f"painter {place.resolve()}" in self._open
         ]
+
+    def controlnet(self, place: Path, painter: Painter) -> ControlNetModel:
+        """The ControlNet in a file or folder, for a painter of this session.
+
+        Raises:
+            BadBrief: the painter takes none. BadWeights: it cannot be opened, or steers another model.
+        """
+        from danqing.families.stable_diffusion.control import open_controlnet
+
+        key = f"controlnet {place.resolve()} for {painter.card.name}"
+        return self._warm(key, lambda: open_controlnet(place, painter))
 
     def clip_scorer(self, place: str | None = None) -> ClipScorer:
         """The shipped CLIP, or the one in a folder. Raises BadWeights: it cannot be opened."""

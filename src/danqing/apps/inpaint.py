@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from danqing.apps._inputs import MaskInputs, optional_words
+from danqing.apps._inputs import ControlInputs, MaskInputs, optional_words
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from danqing.apps._mask_image import Mask
 
 
-class Inpaint(MaskInputs):
+class Inpaint(ControlInputs, MaskInputs):
     """Repaint a part of a picture; the rest stays byte for byte."""
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.INPAINT})

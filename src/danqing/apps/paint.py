@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from danqing.apps._inputs import GridInputs, ResolvedInputs
+from danqing.apps._inputs import ControlInputs, GridInputs, ResolvedInputs
 from danqing.apps._prepare_paint import prepare_paint
 from danqing.apps._registry import app
 from danqing.apps._session import Session
@@ -18,7 +18,7 @@ from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
 
-class Paint(ResolvedInputs, GridInputs):
+class Paint(ControlInputs, ResolvedInputs, GridInputs):
     """Paint pictures from words.
 
     Pictures keep how they were made: see `danqing show FILE`. The same seed paints the same picture.
@@ -75,6 +75,7 @@ class Paint(ResolvedInputs, GridInputs):
         'danqing paint "一只兔子，剪纸风格" --count 4 --seed 7 --background transparent',
         'danqing paint "a sailboat, flat style" --ar 3:2 --no "people, text" --out sailboat.webp',
         "danqing paint --from a1111.png --seed 8",
+        'danqing paint "a red fox" --model sd15 --control canny=photo.jpg --control depth=map.png:0.6',
         'danqing paint "a (red:1.3) fox in {snow|rain} --ar 3:2 --chaos 20 --no people" --count 4',
     ),
     prepare=lambda *args: prepare_paint(Paint, *args),

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from danqing.apps._inputs import PictureInputs
+from danqing.apps._inputs import ControlInputs, PictureInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
@@ -16,7 +16,7 @@ from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
 
-class Redraw(PictureInputs):
+class Redraw(ControlInputs, PictureInputs):
     """Paint a picture anew from another one and words (image to image)."""
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})

@@ -16,7 +16,15 @@ from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
-_AFRESH = {"variation": 0.0, "variation_seed": None, "image": None, "mask": None, "strength": None}
+_AFRESH = {
+    "variation": 0.0,
+    "variation_seed": None,
+    "image": None,
+    "mask": None,
+    "strength": None,
+    "control": (),
+    "control_model": (),
+}
 
 
 class Reroll(ResolvedInputs):
@@ -37,7 +45,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     inputs = validate(Reroll, values, image_lookup)
     brief, notes = settings_of(inputs.image, session)
     inputs.noted(*notes)
-    if brief.image is not None or brief.strength is not None:
+    if brief.image is not None or brief.strength is not None or brief.control:
         inputs.noted("it was made from a picture: only its words are painted again")
     session.card(brief.model)  # an unknown model is refused now
     seed = random_seed() if inputs.seed is None else inputs.seed

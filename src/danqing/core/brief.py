@@ -17,6 +17,7 @@ from danqing.core.field_groups import (
     SIDE_MAX,
     AdapterChoice,
     Background,
+    ControlChoice,
     Count,
     Fast,
     Midjourney,
@@ -37,6 +38,7 @@ _SEEDS = 2**31  # random seeds are drawn below it: short enough to type
 
 
 class Brief(
+    ControlChoice,
     Background,
     AdapterChoice,
     Midjourney,
@@ -54,7 +56,8 @@ class Brief(
     Sizes are pixels of the finished picture. Picture k of `count` has the seed `seed + k`, and a brief with
     that seed and `count=1` paints the same picture alone.
 
-    image, mask: names of the pictures that it starts from, for its metadata only; apps read them.
+    image, mask, control: names of the pictures that it starts from or follows, for its metadata only; apps
+    read them.
     """
 
     image: Text | None = Field(default=None, description="the picture to start from")
@@ -169,6 +172,12 @@ RESOLVED_FIELDS = ("seed", "width", "height", "steps", "guidance", "sampler")
 def random_seed() -> int:
     """A seed for whoever gave none."""
     return secrets.randbelow(_SEEDS)
+
+
+def sides_like(size: tuple[int, int], card: Card, *, native: bool = False) -> tuple[int, int]:
+    """Width and height of a picture in the shape of `size`, or as near as a shape may be; see below."""
+    shape = min(RATIO_MAX, max(1 / RATIO_MAX, size[0] / size[1]))
+    return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=native)
 
 
 def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[int, int]:

@@ -230,3 +230,14 @@ class Background(Request):
         pattern=r"^(transparent|white|#[0-9a-fA-F]{6})$",
         description="what is behind the drawing: transparent, white or #rrggbb",
     )
+
+
+class ControlChoice(Request):
+    """What pictures follow besides the words, as they keep it in their metadata; see `core.control`."""
+
+    GROUP: ClassVar[str] = "control"
+
+    control: tuple[Text, ...] = Field(default=(), max_length=8, description="maps that it follows")
+    control_model: tuple[Text, ...] = Field(
+        default=(), max_length=8, description="the ControlNets that follow them"
+    )

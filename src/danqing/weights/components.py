@@ -20,7 +20,7 @@ from danqing.weights.config_checks import (
 from danqing.weights.pretrained import Config, read_json
 from danqing.weights.tensor_files import first_line, printable
 
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def build_text(config: Config) -> CLIPTextModel:
@@ -51,7 +51,7 @@ def attention_key(name: str) -> str:
     """Files written before diffusers 0.15 name the attention's projections as the paper's code did."""
     return re.sub(
         r"(attentions\.\d+)\.(query|key|value|proj_attn)\.",
-        lambda match: f"{match[1]}.{_OLD_ATTENTION[match[2]]}.",
+        lambda match: f"{match[1]}.{OLD_ATTENTION[match[2]]}.",
         name,
     )
 

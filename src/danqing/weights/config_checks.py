@@ -53,6 +53,23 @@ class UNetFields(_Fields):
     projection_class_embeddings_input_dim: Count | None = None
 
 
+class ControlNetFields(_Fields):
+    """Of a `ControlNetModel`."""
+
+    in_channels: Few = 4
+    conditioning_channels: Few = 3
+    down_block_types: Names | None = None
+    block_out_channels: Levels = Field(default=[320])
+    layers_per_block: Few = 2
+    cross_attention_dim: Count = 1280
+    attention_head_dim: Count | list[Count] = 8
+    norm_num_groups: Count | None = 32
+    transformer_layers_per_block: Few | list[Few] = 1
+    conditioning_embedding_out_channels: Levels = Field(default=[16])
+    addition_time_embed_dim: Count | None = None
+    projection_class_embeddings_input_dim: Count | None = None
+
+
 class AutoencoderFields(_Fields):
     """Of an `AutoencoderKL`."""
 

@@ -153,6 +153,11 @@ def identify(header: Header) -> FileInfo:
     )
 
 
+def family_of_width(width: object) -> str:
+    """The generation whose words are so wide; empty where none's are."""
+    return _WORD_WIDTHS.get(width, UNKNOWN) if isinstance(width, int) else UNKNOWN
+
+
 def _family_by_width(header: Header, kind: FileKind) -> str:
     shapes = header.shapes
     if kind is FileKind.WORD:

@@ -140,34 +140,53 @@ def unet_config(header: Header, kind: Kind, prediction: str) -> Config:
     Raises:
         BadWeights: a tensor that tells it is not there.
     """
-    blocks = _count(header, f"{UNET}input_blocks.")
-    halvings = [k for k in range(blocks) if f"{UNET}input_blocks.{k}.0.op.weight" in header.shapes]
-    layers = (halvings[0] if halvings else blocks) - 1
-    firsts = [1, *(k + 1 for k in halvings)]  # the first block of each level
-    channels = [side(header, f"{UNET}input_blocks.{k}.0.out_layers.3.weight", 0) for k in firsts]
-    words = [f"{UNET}input_blocks.{k}.1.proj_in.weight" in header.shapes for k in firsts]
-    middle = f"{UNET}middle_block.1"
-    depths = [_count(header, f"{UNET}input_blocks.{k}.1.transformer_blocks.") for k in firsts]
-    depths[-1] = _count(header, f"{middle}.transformer_blocks.")  # the middle has that of the last level
+    config = encoder_config(header, UNET)
+    ups = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
     return {
+        **config,
         "sample_size": kind.sides[prediction] // 2 ** (_levels(header) - 1),
-        "in_channels": side(header, CONV_IN, 1),
         "out_channels": side(header, f"{UNET}out.2.weight", 0),
-        "block_out_channels": channels,
-        "layers_per_block": layers,
-        "down_block_types": ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in words],
-        "up_block_types": ["CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(words)],
-        "cross_attention_dim": side(header, f"{middle}.transformer_blocks.0.attn2.to_k.weight", 1),
-        "use_linear_projection": len(header.shapes.get(f"{middle}.proj_in.weight", ())) == 2,
-        "attention_head_dim": [kind.heads(width) for width in channels],  # diffusers: the number of heads
-        "transformer_layers_per_block": [depth or 1 for depth in depths],
-        **_added_config(header),
+        "up_block_types": [ups[name] for name in reversed(config["down_block_types"])],
+        "attention_head_dim": [  # diffusers: the number of heads
+            kind.heads(width) for width in config["block_out_channels"]
+        ],
     }
 
 
-def _added_config(header: Header) -> Config:
-    """What a UNet reads besides the tokens: Stable Diffusion XL's pooled words and sizes."""
-    name = f"{UNET}label_emb.0.0.weight"
+def encoder_config(header: Header, head: str) -> Config:
+    """The fields of a UNet's half that goes down, which a ControlNet is a copy of.
+
+    head: what its names begin with.
+
+    Raises:
+        BadWeights: a tensor that tells it is not there.
+    """
+    blocks = count(header, f"{head}input_blocks.")
+    halvings = [k for k in range(blocks) if f"{head}input_blocks.{k}.0.op.weight" in header.shapes]
+    firsts = [1, *(k + 1 for k in halvings)]  # the first block of each level
+    words = [f"{head}input_blocks.{k}.1.proj_in.weight" in header.shapes for k in firsts]
+    middle = f"{head}middle_block.1"
+    depths = [count(header, f"{head}input_blocks.{k}.1.transformer_blocks.") for k in firsts]
+    depths[-1] = count(header, f"{middle}.transformer_blocks.")  # the middle has that of the last level
+    return {
+        "in_channels": side(header, f"{head}input_blocks.0.0.weight", 1),
+        "block_out_channels": [
+            side(header, f"{head}input_blocks.{k}.0.out_layers.3.weight", 0) for k in firsts
+        ],
+        "layers_per_block": (halvings[0] if halvings else blocks) - 1,
+        "down_block_types": ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in words],
+        "cross_attention_dim": side(header, f"{middle}.transformer_blocks.0.attn2.to_k.weight", 1),
+        "use_linear_projection": len(header.shapes.get(f"{middle}.proj_in.weight", ())) == 2,
+        "transformer_layers_per_block": [depth or 1 for depth in depths],
+        **added_config(header, f"{head}label_emb.0.0.weight"),
+    }
+
+
+def added_config(header: Header, name: str) -> Config:
+    """What a network reads besides the tokens: Stable Diffusion XL's pooled words and sizes.
+
+    name: of the first layer that reads them.
+    """
     if name not in header.shapes:
         return {}
     return {
@@ -194,7 +213,7 @@ def autoencoder_config(header: Header, scale: float = 0.18215) -> Config:
         "block_out_channels": [
             side(header, f"{encoder}.down.{k}.block.0.conv1.weight", 0) for k in range(levels)
         ],
-        "layers_per_block": _count(header, f"{encoder}.down.0.block."),
+        "layers_per_block": count(header, f"{encoder}.down.0.block."),
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "scaling_factor": scale,
@@ -208,7 +227,7 @@ def text_config(header: Header, kind: TowerKind) -> Config:
     Raises:
         BadWeights: a tensor that tells it is not there.
     """
-    layers = _count(header, f"{kind.head}{kind.blocks}")
+    layers = count(header, f"{kind.head}{kind.blocks}")
     table = kind.table(max(layers, 1))
 
     def tower(name: str, axis: int) -> int:
@@ -228,9 +247,9 @@ def text_config(header: Header, kind: TowerKind) -> Config:
 
 
 def _levels(header: Header) -> int:
-    return _count(header, f"{AUTOENCODER}encoder.down.") or 4  # a file without it has the usual one
+    return count(header, f"{AUTOENCODER}encoder.down.") or 4  # a file without it has the usual one
 
 
-def _count(header: Header, head: str) -> int:
+def count(header: Header, head: str) -> int:
     """How many different numbers follow `head`."""
     return len({name[len(head) :].split(".")[0] for name in header.shapes if name.startswith(head)})

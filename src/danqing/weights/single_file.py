@@ -13,23 +13,22 @@ same shapes: there the spread of one bias tells, which is wide in all published 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.prediction import Prediction
+from danqing.weights.autoencoder import read_autoencoder
 from danqing.weights.clip_vocabulary import clip_tokenizer
-from danqing.weights.components import attention_key, build_autoencoder, read_tokenizer
+from danqing.weights.components import read_tokenizer
 from danqing.weights.detect import FileKind, identify
 from danqing.weights.diffusers_folder import Parts, derived_card
+from danqing.weights.file_reader import ONLY, FileReader
 from danqing.weights.ldm_configs import (
     AUTOENCODER,
     CONV_IN,
@@ -43,25 +42,18 @@ from danqing.weights.ldm_configs import (
     text_config,
     unet_config,
 )
-from danqing.weights.ldm_keys import Table, autoencoder_table, rename, split_attention, unet_table
-from danqing.weights.pretrained import Config, build_empty, read_module
+from danqing.weights.ldm_keys import autoencoder_table, unet_table
+from danqing.weights.pretrained import Config
 from danqing.weights.sidecar import PREDICTIONS, read_sidecar
-from danqing.weights.tensor_files import (
-    Header,
-    check_keys,
-    printable,
-    read_header,
-    read_tensors,
-    refuse_pickle,
-)
+from danqing.weights.tensor_files import Header, printable, read_header, read_tensors, refuse_pickle
 
-M = TypeVar("M", bound=nn.Module)
-
-ONLY = "only Stable Diffusion 1, 2 and XL can be opened"
 _ALONE = {  # what is said of a file that is no whole model, and what to do
     FileKind.LORA: (" and no model", "give the model that it changes, and this with --adapter"),
     FileKind.WORD: (" and no model", "give the model that it was learned on, and this with --adapter"),
-    FileKind.CONTROLNET: (" and no model", "give the model that it steers"),
+    FileKind.CONTROLNET: (
+        " and no model",
+        "give the model that it steers, and this with --control and --control-model",
+    ),
     FileKind.AUTOENCODER: (" alone", "give the whole model"),
     FileKind.TEXT_ENCODER: (" alone", "give the whole model"),
     FileKind.NETWORK: ("", "give the whole model, its folder or its file"),
@@ -69,37 +61,6 @@ _ALONE = {  # what is said of a file that is no whole model, and what to do
 _MORE_CHANNELS = {3: "an upscaler", 4: "an instruct-pix2pix model"}  # what a UNet takes beside its latents
 _BIAS = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _WIDE = 0.09  # the least standard deviation of that bias in v models of Stable Diffusion 2
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Makes modules of the tensors of one file.
-
-    prefix: what its names lack, as in a file of one part; `header` has it.
-    """
-
-    header: Header
-    dtype: torch.dtype | None
-    prefix: str = ""
-
-    def module(self, head: str, build: Callable[[], M], table: Table) -> M:
-        """The module that the tensors whose names begin with `head` belong to, in evaluation mode.
-
-        Raises:
-            BadWeights: its config describes no network, or the first offending key in the file's own naming.
-        """
-        path = self.header.path
-        module = build_empty(f"{str(path)!r}: {head}*", build)
-        names = [name for name in self.header.shapes if name.startswith(head)]
-        tensors = read_tensors(path, [name.removeprefix(self.prefix) for name in names], self.dtype)
-        stored = split_attention({f"{self.prefix}{name}": tensor for name, tensor in tensors.items()})
-        state = module.state_dict()
-        theirs = {name: head + rename(table, name.removeprefix("text_model.")) for name in state}
-        shapes = {theirs[name]: tensor for name, tensor in state.items()}
-        fitting = {key: _as_linear(tensor, shapes.get(key)) for key, tensor in stored.items()}
-        check_keys(path, fitting, shapes, ONLY)
-        module.load_state_dict({name: fitting[key] for name, key in theirs.items()}, assign=True)
-        return module.eval()
 
 
 def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> Parts:
@@ -113,7 +74,7 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> P
     refuse_pickle(path)
     header = read_header(path)
     kind = _kind_of(header)
-    reader = _Reader(_used(header, kind), dtype)
+    reader = FileReader(_used(header, kind), dtype)
     scheduler = _scheduler_of(reader.header, kind)
     vae = _read_autoencoder(reader, kind)
     _check_channels(reader.header, vae.config.latent_channels)
@@ -191,10 +152,9 @@ def _scheduler_of(header: Header, kind: Kind) -> Config:
     except BadWeights as error:
         raise BadWeights(f"{str(header.path)!r}: {error}") from None
     return {**SCHEDULER, **fields}
-    return {**SCHEDULER, **fields}
 
 
-def _read_tower(reader: _Reader, kind: TowerKind) -> tuple[CLIPTokenizer, CLIPTextModel]:
+def _read_tower(reader: FileReader, kind: TowerKind) -> tuple[CLIPTokenizer, CLIPTextModel]:
     """A text tower, with a tokenizer that pads as it was trained."""
     fields = text_config(reader.header, kind)
     tokenizer = _tokenizer_of(reader.header.path, kind, fields["vocab_size"])
@@ -224,7 +184,7 @@ def _tokenizer_of(path: Path, kind: TowerKind, rows: int) -> CLIPTokenizer:
     return tokenizer
 
 
-def _read_autoencoder(reader: _Reader, kind: Kind) -> AutoencoderKL:
+def _read_autoencoder(reader: FileReader, kind: Kind) -> AutoencoderKL:
     """The file's autoencoder, or the one beside it.
 
     Raises:
@@ -235,33 +195,13 @@ def _read_autoencoder(reader: _Reader, kind: Kind) -> AutoencoderKL:
         fields = autoencoder_config(reader.header, kind.scale)
         return reader.module(AUTOENCODER, lambda: AutoencoderKL(**fields), autoencoder_table(fields))
     beside, folder = path.with_suffix(".vae.safetensors"), path.parent / "vae"
-    if beside.is_file():
-        return read_autoencoder(beside, kind.scale, reader.dtype)
-    if folder.is_dir():
-        return read_module(folder, build_autoencoder, attention_key, reader.dtype)
+    for place in (beside, folder):
+        if place.exists():
+            return read_autoencoder(place, kind.scale, reader.dtype)
     raise BadWeights(
         f"{str(path)!r} holds no autoencoder: put one for {kind.title} beside it as {beside.name!r}, or as "
         "the folder 'vae'"
     )
-
-
-def read_autoencoder(path: Path, scale: float, dtype: torch.dtype | None = torch.float32) -> AutoencoderKL:
-    """The autoencoder in a file of its own, in the original naming.
-
-    scale: of its latents, which the file does not tell.
-
-    Raises:
-        BadWeights: it holds something else.
-    """
-    header = read_header(path)
-    info = identify(header)
-    if info.kind is not FileKind.AUTOENCODER or any(".up_blocks." in name for name in header.shapes):
-        raise BadWeights(f"{str(path)!r} is {info}: give an autoencoder in the original naming")
-    prefix = "" if any(name.startswith(AUTOENCODER) for name in header.shapes) else AUTOENCODER
-    named = replace(header, shapes={f"{prefix}{name}": shape for name, shape in header.shapes.items()})
-    fields = autoencoder_config(named, scale)
-    reader = _Reader(named, dtype, prefix)
-    return reader.module(AUTOENCODER, lambda: AutoencoderKL(**fields), autoencoder_table(fields))
 
 
 def _check_channels(header: Header, latents: int) -> None:
@@ -290,13 +230,6 @@ def _check_words(path: Path, unet: Config, width: int) -> None:
         raise BadWeights(
             f"{str(path)!r}: the UNet wants words of width {wants}, the text encoder gives {width}: {ONLY}"
         )
-
-
-def _as_linear(tensor: Tensor, like: Tensor | None) -> Tensor:
-    """A 1x1 convolution as the matrix that the autoencoder's attention has today."""
-    if like is not None and tensor.shape == (*like.shape, 1, 1):
-        return tensor[:, :, 0, 0]
-    return tensor
 
 
 def _card(kind: Kind, scheduler: Config, card: Card) -> Card:

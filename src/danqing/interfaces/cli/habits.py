@@ -51,6 +51,8 @@ OPTIONS = {
     "--checkpoint": "--model",
     "--ckpt": "--model",
     "--lora": "--adapter",
+    "--controlnet": "--control",
+    "--controlnet-model": "--control-model",
     "--aspect-ratio": "--ar",
     "--aspect": "--ar",
     "--tiling": "--tile",

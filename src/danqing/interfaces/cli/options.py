@@ -49,13 +49,18 @@ SHARED = (  # the fields of a brief that are options, in the order of the help p
     "variation",
     "variation_seed",
     "adapters",
+    "control",
+    "control_model",
 )
+REPEATED = frozenset({"control", "control_model"})  # options that may be given several times
 _UNSET = {  # what happens without it; else the model's card decides
     "seed": "random",
     "variation_seed": "random",
     "style": "none",
     "negative_prompt": "nothing",
     "adapters": "none",
+    "control": "none",
+    "control_model": "by what it is for",
     "etas": "four even steps",
     "lr": "what suits the model",
     "ar": "the model's",
@@ -102,7 +107,7 @@ def option(
     info = typer.Option(
         *flags, help=help, metavar=_METAVARS[kind], show_default=unset, autocompletion=complete
     )
-    value: Any = Annotated[str | None, info]
+    value: Any = Annotated[list[str] | None if name in REPEATED else str | None, info]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=value)
 
 
@@ -173,9 +178,11 @@ def _option_words(name: str, value: Any, default: object) -> list[str]:
         return []
     if value is True:
         return [flag(name)]
-    text = _text(value)
-    # a value that starts with a dash must be glued to its option
-    return [f"{flag(name)}={text}"] if text.startswith("-") else [flag(name), text]
+    words: list[str] = []
+    for text in map(str, value) if name in REPEATED else [_text(value)]:
+        # a value that starts with a dash must be glued to its option
+        words += [f"{flag(name)}={text}"] if text.startswith("-") else [flag(name), text]
+    return words
 
 
 def _text(value: Any) -> str:

@@ -92,7 +92,8 @@ def _command(picture: Picture) -> str:
     inputs = find_app(info.app).inputs
     fields = {*inputs.model_fields, *inputs.switches}
     decided = {name: getattr(brief, name) for name in ("model", "steps", "guidance", "sampler")}
-    values = {name: value for name, value in {**decided, **info.inputs}.items() if name in fields}
+    given = {**decided, **info.inputs, **({"control_model": brief.control_model} if brief.control else {})}
+    values = {name: value for name, value in given.items() if name in fields}
     try:
         return app_line(info.app, inputs.of_mapping(with_switches(inputs, values)))
     except BadBrief:
@@ -112,7 +113,8 @@ def _rows(picture: Picture) -> dict[str, str]:
         "not painted": info.dropped,
         "not read": ", ".join(info.unread),
     }
-    return {label: str(value) for label, value in rows.items() if value not in (None, "")}
+    texts = {label: ", ".join(v) if isinstance(v, tuple) else v for label, v in rows.items()}
+    return {label: str(value) for label, value in texts.items() if value not in (None, "")}
 
 
 def _printable(text: str) -> str:

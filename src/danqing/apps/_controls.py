@@ -1,0 +1,122 @@
+"""Maps and ControlNets of a request, ready for its painter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from danqing.apps._control_names import candidates_for, control_places, named_place, with_names
+from danqing.core.control import CONTROL_KINDS, ControlRef
+from danqing.core.errors import BadBrief
+from danqing.families.stable_diffusion.control import Control, steerable
+from danqing.weights.controlnet import width_of_words
+from danqing.weights.tensor_files import refuse_pickle
+
+if TYPE_CHECKING:
+    from danqing.apps._inputs import ControlInputs
+    from danqing.apps._session import Session
+    from danqing.core.painter import Painter
+
+_SAME_SHAPE = 0.02  # how far the shape of a map may be from that of the picture, as a share
+Fit = Callable[[ControlRef], Image.Image]
+"""The part of a control's picture that lies on the canvas, at the painter's native size."""
+Cut = Callable[[Image.Image], Image.Image]
+
+
+class OpenControls(NamedTuple):
+    """The controls of a request, and the names of the ControlNets that follow them."""
+
+    controls: tuple[Control, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def open_controls(inputs: ControlInputs, session: Session, painter: Painter, fit: Fit) -> OpenControls:
+    """The ControlNets of a request opened, and their maps made.
+
+    Raises:
+        BadBrief: the painter takes none, a map has another shape, or there is no ControlNet for it.
+        BadWeights: a ControlNet cannot be used. BadPicture: a picture cannot be read.
+    """
+    if not inputs.control:
+        return OpenControls()
+    steerable(painter)
+    places, controls, names = control_places(session), [], []
+    for ref, name in with_names(inputs):
+        if name is None:
+            name, place = _chosen(ref, candidates_for(ref, places, session), painter)
+        else:
+            place = named_place(name, places, session)
+        pixels = _map_of(ref, fit)
+        network = session.controlnet(place, painter)
+        controls.append(Control(network, pixels, ref.strength, ref.start, ref.end))
+        names.append(name)
+    return OpenControls(tuple(controls), tuple(names))
+
+
+def filling(width: int, height: int) -> Fit:
+    """Fills a canvas of that size, cut at the sides that are too long."""
+    return lambda ref: ImageOps.fit(ref.image.source.image, (width, height), Image.Resampling.LANCZOS)
+
+
+def like(picture: Image.Image, cut: Cut) -> Fit:
+    """Lies on the canvas as `picture` does, by `cut`; for maps of its shape, in any size."""
+
+    def fit(ref: ControlRef) -> Image.Image:
+        image = ref.image.source.image
+        if abs(image.width * picture.height / (image.height * picture.width) - 1) > _SAME_SHAPE:
+            raise BadBrief(
+                f"control {ref.image.name!r} is {image.width}x{image.height}, the picture "
+                f"{picture.width}x{picture.height}: give one of the same shape"
+            )
+        same_size = image.size == picture.size
+        return cut(image if same_size else image.resize(picture.size, Image.Resampling.LANCZOS))
+
+    return fit
+
+
+def _map_of(ref: ControlRef, fit: Fit) -> Tensor:
+    """The map [1 3 h w] in [0, 1].
+
+    Raises:
+        BadBrief: what makes it is not installed.
+    """
+    computed = CONTROL_KINDS[ref.kind].computed
+    drawn = _on_ground(fit(ref), "white" if computed else "black")
+    if computed:
+        try:
+            from danqing.effects.control_maps import control_map
+        except ImportError:
+            raise BadBrief(f"{ref.kind} needs OpenCV: pip install 'danqing[photos]'") from None
+        drawn = control_map(drawn, ref.kind).convert("RGB")
+    return torch.from_numpy(np.array(drawn)).permute(2, 0, 1)[None].float() / 255
+
+
+def _on_ground(image: Image.Image, colour: str) -> Image.Image:
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, colour)
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _chosen(ref: ControlRef, candidates: dict[str, Path], painter: Painter) -> tuple[str, Path]:
+    """The first of the candidates that steers this painter.
+
+    Raises:
+        BadBrief: none does. BadWeights: all there is are pickles.
+    """
+    wanted = steerable(painter).modules["unet"].config.cross_attention_dim  # type: ignore[union-attr]
+    for name, place in candidates.items():
+        if width_of_words(place) == wanted:
+            return name, place
+    for place in candidates.values():
+        refuse_pickle(place)
+    raise BadBrief(
+        f"no ControlNet for {ref.kind} steers model {painter.card.name!r}, of {', '.join(candidates)}: "
+        "name one with control_model"
+    )

@@ -1,0 +1,74 @@
+"""An autoencoder by itself: a folder of diffusers, or a file in its naming or in the original one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from danqing.core.errors import BadWeights
+from danqing.weights.components import OLD_ATTENTION, attention_key, build_autoencoder
+from danqing.weights.detect import FileKind, identify
+from danqing.weights.file_reader import FileReader
+from danqing.weights.ldm_configs import AUTOENCODER, autoencoder_config, count, side
+from danqing.weights.ldm_keys import Table, autoencoder_table
+from danqing.weights.pretrained import Config, read_module
+from danqing.weights.tensor_files import Header, read_header, refuse_pickle
+
+_KINDS = (FileKind.AUTOENCODER, FileKind.CHECKPOINT)
+
+
+def read_autoencoder(place: Path, scale: float, dtype: torch.dtype | None = torch.float32) -> AutoencoderKL:
+    """The autoencoder of a folder, its own or that of a whole model, or of a file, likewise.
+
+    scale: of its latents, which a file does not tell.
+    dtype: of its weights; None is as they are stored.
+
+    Raises:
+        BadWeights: it holds something else.
+    """
+    if place.is_dir():
+        folder = place / "vae" if (place / "vae").is_dir() else place
+        return read_module(folder, build_autoencoder, attention_key, dtype)
+    refuse_pickle(place)
+    header = read_header(place)
+    info = identify(header)
+    if info.kind not in _KINDS or (info.kind is FileKind.CHECKPOINT and "autoencoder" not in info.parts):
+        raise BadWeights(f"{str(place)!r} is {info}: give an autoencoder")
+    if any(name.startswith("decoder.up_blocks.") for name in header.shapes):
+        fields = _config(header, scale)
+        return FileReader(header, dtype).module("", lambda: AutoencoderKL(**fields), _table(header))
+    prefix = "" if any(name.startswith(AUTOENCODER) for name in header.shapes) else AUTOENCODER
+    named = replace(header, shapes={f"{prefix}{name}": shape for name, shape in header.shapes.items()})
+    fields = autoencoder_config(named, scale)
+    reader = FileReader(named, dtype, prefix)
+    return reader.module(AUTOENCODER, lambda: AutoencoderKL(**fields), autoencoder_table(fields))
+
+
+def _config(header: Header, scale: float) -> Config:
+    """The config of a file in the naming of diffusers."""
+    levels = count(header, "encoder.down_blocks.")
+    return {
+        "in_channels": side(header, "encoder.conv_in.weight", 1),
+        "out_channels": side(header, "decoder.conv_out.weight", 0),
+        "latent_channels": side(header, "decoder.conv_in.weight", 1),
+        "block_out_channels": [
+            side(header, f"encoder.down_blocks.{k}.resnets.0.conv1.weight", 0) for k in range(levels)
+        ],
+        "layers_per_block": count(header, "encoder.down_blocks.0.resnets."),
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "scaling_factor": scale,
+        "sample_size": 512,
+    }
+
+
+def _table(header: Header) -> Table:
+    """The names of diffusers, today's or those of before 0.15."""
+    table = {name: name for name in ("encoder", "decoder", "quant_conv", "post_quant_conv")}
+    if "encoder.mid_block.attentions.0.query.weight" not in header.shapes:
+        return table
+    heads = [f"{half}.mid_block.attentions.0" for half in ("encoder", "decoder")]
+    return table | {f"{head}.{new}": f"{head}.{old}" for head in heads for old, new in OLD_ATTENTION.items()}

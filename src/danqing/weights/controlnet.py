@@ -1,0 +1,183 @@
+"""ControlNets: folders of diffusers, and single files in its naming or in the original one.
+
+A ControlNet (arXiv 2302.05543) is a copy of a UNet's half that goes down, which sees a map besides and adds
+to what its UNet passes on. Heads are not in a file's shapes: they are those of the UNet that it steers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import ControlNetModel
+from pydantic import ValidationError
+
+from danqing.core.errors import BadWeights
+from danqing.weights.config_checks import ControlNetFields
+from danqing.weights.detect import FileKind, family_of_width, identify
+from danqing.weights.file_reader import FileReader
+from danqing.weights.ldm_configs import added_config, count, encoder_config, side
+from danqing.weights.ldm_keys import Table, unet_table
+from danqing.weights.pretrained import Config, read_json, read_module
+from danqing.weights.tensor_files import Header, first_line, printable, read_header, refuse_pickle
+
+_HEAD = "control_model."
+_HINT, _EMBEDDING = "input_hint_block", "controlnet_cond_embedding"
+_NAMES = (  # of a ControlNet's parts in diffusers
+    "conv_in",
+    "time_embedding",
+    "add_embedding",
+    _EMBEDDING,
+    "down_blocks",
+    "mid_block",
+    "controlnet_down_blocks",
+    "controlnet_mid_block",
+)
+_OTHERS = {  # parts of networks that steer in other ways
+    "task_embedding": "a ControlNet union",
+    "control_type_proj.": "a ControlNet union",
+    "lora_controlnet": "a Control-LoRA",
+}
+
+
+def read_controlnet(place: Path, base: Config, dtype: torch.dtype | None = None) -> ControlNetModel:
+    """The ControlNet in a folder or a file, on the CPU.
+
+    base: the config of the UNet that it shall steer.
+    dtype: of its weights; None is as they are stored, mapped from disk.
+
+    Raises:
+        BadWeights: it is something else, or steers another model.
+    """
+    if place.is_dir():
+        config = _folder_config(place)
+        _check_base(place, config, base)
+        return read_module(place, _build, dtype=dtype)
+    refuse_pickle(place)
+    header = read_header(place)
+    for name, what in _OTHERS.items():
+        if any(key.startswith(name) for key in header.shapes):
+            raise BadWeights(f"{str(place)!r} is {what}, which is not read: give a plain ControlNet")
+    info = identify(header)
+    if info.kind is not FileKind.CONTROLNET:
+        raise BadWeights(f"{str(place)!r} is {info}: give a ControlNet")
+    if any(key.startswith(f"{_EMBEDDING}.") for key in header.shapes):
+        config, head, prefix = _config(header), "", ""
+        table = {name: name for name in _NAMES}
+    else:
+        prefix = "" if any(key.startswith(_HEAD) for key in header.shapes) else _HEAD
+        header = replace(header, shapes={f"{prefix}{key}": shape for key, shape in header.shapes.items()})
+        config, head = _original_config(header), _HEAD
+        table = _original_table(config)
+    _check_base(place, config, base)
+    fields = {**config, "attention_head_dim": base["attention_head_dim"]}
+    reader = FileReader(header, dtype, prefix, "it is no whole ControlNet")
+    return reader.module(head, lambda: _build(fields), table)
+
+
+def width_of_words(place: Path) -> int | None:
+    """How wide the words are that a ControlNet reads, by its config or header alone; None if it is none."""
+    try:
+        if place.is_dir():
+            return int(_folder_config(place).get("cross_attention_dim", 1280))
+        header = read_header(place)
+        if identify(header).kind is not FileKind.CONTROLNET:
+            return None
+        ends = "attn2.to_k.weight"
+        return next((shape[1] for key, shape in header.shapes.items() if key.endswith(ends)), None)
+    except (BadWeights, TypeError, ValueError):
+        return None
+
+
+def _folder_config(folder: Path) -> Config:
+    config = read_json(folder / "config.json")
+    if (name := config.get("_class_name")) != "ControlNetModel":
+        raise BadWeights(f"{str(folder)!r} holds {printable(str(name))}: give a ControlNet")
+    if config.get("global_pool_conditions"):
+        raise BadWeights(
+            f"{str(folder)!r} takes a map as a whole, which is not read: give another ControlNet"
+        )
+    return config
+
+
+def _build(config: Config) -> ControlNetModel:
+    return ControlNetModel.from_config(ControlNetFields.checked(config))
+
+
+def _check_base(place: Path, config: Config, base: Config) -> None:
+    """It is a copy of a UNet like the one that it shall steer.
+
+    Raises:
+        BadWeights: naming both generations, or the value that is wrong.
+    """
+    try:
+        own = ControlNetFields.model_validate(config)
+    except ValidationError as error:
+        raise BadWeights(f"{str(place)!r}: {first_line(error)}: fetch it again") from None
+    width, wanted = own.cross_attention_dim, base["cross_attention_dim"]
+    if width != wanted:
+        theirs = family_of_width(width) or f"a model with words of width {width}"
+        ours = family_of_width(wanted) or f"one with words of width {wanted}"
+        raise BadWeights(
+            f"{str(place)!r} is a ControlNet of {theirs}, and this model is {ours}: choose one for it"
+        )
+    sides, layers = list(base["block_out_channels"]), base["layers_per_block"]
+    if own.block_out_channels != sides or own.layers_per_block != layers:
+        raise BadWeights(f"{str(place)!r} is a ControlNet for a UNet of other sizes: choose another one")
+
+
+def _original_config(header: Header) -> Config:
+    """The config of a file in the original naming."""
+    blocks = range(0, 2 * count(header, f"{_HEAD}{_HINT}."), 2)
+    sides = [side(header, f"{_HEAD}{_HINT}.{k}.weight", 0) for k in blocks]
+    return {
+        **encoder_config(header, _HEAD),
+        "conditioning_channels": side(header, f"{_HEAD}{_HINT}.0.weight", 1),
+        "conditioning_embedding_out_channels": sides[:-1:2],
+    }
+
+
+def _original_table(config: Config) -> Table:
+    """The modules of a ControlNet in the original naming, whose encoder is that of a UNet."""
+    levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
+    last = 2 * len(config["conditioning_embedding_out_channels"]) - 1
+    table = unet_table({**config, "up_block_types": ["UpBlock2D"] * levels})
+    table |= {f"{_EMBEDDING}.conv_in": f"{_HINT}.0", f"{_EMBEDDING}.conv_out": f"{_HINT}.{2 * last}"}
+    table |= {f"{_EMBEDDING}.blocks.{k}": f"{_HINT}.{2 * k + 2}" for k in range(last - 1)}
+    outputs = 1 + levels * (layers + 1) - 1
+    table |= {f"controlnet_down_blocks.{k}": f"zero_convs.{k}.0" for k in range(outputs)}
+    return table | {"controlnet_mid_block": "middle_block_out.0"}
+
+
+def _config(header: Header) -> Config:
+    """The config of a file in the naming of diffusers."""
+    levels, blocks = count(header, "down_blocks."), count(header, f"{_EMBEDDING}.blocks.")
+    heads = [f"down_blocks.{k}.attentions.0" for k in range(levels)]
+    words = [f"{head}.proj_in.weight" in header.shapes for head in heads]
+    depths = [count(header, f"{head}.transformer_blocks.") or 1 for head in heads]
+    middle = "mid_block.attentions.0"
+    depths[-1] = count(header, f"{middle}.transformer_blocks.") or depths[-1]
+    has_words = f"{middle}.proj_in.weight" in header.shapes
+    ends = "attn2.to_k.weight"
+    width = next((shape[1] for key, shape in header.shapes.items() if key.endswith(ends)), 2048)
+    projections = [header.shapes.get(f"{head}.proj_in.weight") for head in (middle, *heads)]
+    linear = next((len(shape) == 2 for shape in projections if shape is not None), True)
+    return {
+        "in_channels": side(header, "conv_in.weight", 1),
+        "block_out_channels": [
+            side(header, f"down_blocks.{k}.resnets.0.conv2.weight", 0) for k in range(levels)
+        ],
+        "layers_per_block": count(header, "down_blocks.0.resnets."),
+        "down_block_types": ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in words],
+        "mid_block_type": "UNetMidBlock2DCrossAttn" if has_words else "UNetMidBlock2D",
+        "cross_attention_dim": width,
+        "use_linear_projection": linear,
+        "transformer_layers_per_block": depths,
+        "conditioning_channels": side(header, f"{_EMBEDDING}.conv_in.weight", 1),
+        "conditioning_embedding_out_channels": [
+            side(header, f"{_EMBEDDING}.conv_in.weight", 0),
+            *(side(header, f"{_EMBEDDING}.blocks.{k}.weight", 0) for k in range(1, blocks, 2)),
+        ],
+        **added_config(header, "add_embedding.linear_1.weight"),
+    }
