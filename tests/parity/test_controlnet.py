@@ -66,7 +66,7 @@ def brief_for(card, **fields):
 
 def paint(painter, brief, controls, images=None):
     words = painter.condition(brief, images or InputImages())
-    steered = controlled(painter, controls, painter.levels(brief, words.image is not None))
+    steered = controlled(painter, controls, brief, words)
     canvas = steered.begin(brief, words, Seeds.of(brief.seed, 1))
     *_, canvas = steered.steps(brief, words, canvas)
     return canvas.state

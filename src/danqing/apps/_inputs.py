@@ -16,6 +16,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.field_groups import (
     PROMPT_MAX,
     AdapterChoice,
+    AutoencoderChoice,
     Background,
     Count,
     Fast,
@@ -184,6 +185,7 @@ class PaintInputs(
     Sampling,
     Size,
     SeedChoice,
+    AutoencoderChoice,
     ModelChoice,
     Words,
     PictureFiles,

@@ -23,6 +23,16 @@ def check_sampler(name: str | None) -> None:
         raise BadBrief(unknown("sampler", name, sampler_titles()))
 
 
+def check_vae(name: str | None, session: Session) -> None:
+    """Refuse an autoencoder that is not there; None is no choice.
+
+    Raises:
+        BadBrief: there is none of that name; names the nearest.
+    """
+    if name is not None:
+        session.vae_place(name)
+
+
 def check_adapters(names: Iterable[str], model: str, session: Session) -> None:
     """Refuse adapters that neither the model nor the session has.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from danqing.apps._control_names import check_controls
 from danqing.apps._inputs import AppInputs, ControlInputs, PaintInputs
-from danqing.apps._name_checks import check_adapters, check_sampler
+from danqing.apps._name_checks import check_adapters, check_sampler, check_vae
 from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
@@ -51,6 +51,7 @@ def parse(
     if card is not None:
         inputs.check(card)
     check_sampler(inputs.sampler)
+    check_vae(inputs.vae, session)
     _, referenced = take(choose(inputs.prompt, inputs.seed or 0))
     check_adapters({**inputs.adapters, **referenced}, inputs.model, session)
     if isinstance(inputs, ControlInputs):
@@ -86,7 +87,9 @@ def with_model(inputs: PaintInputsT, session: Session) -> PaintInputsT:
     if session.painter_is_fixed or "model" in inputs.model_fields_set:
         return inputs
     brief = next((ref.source.brief for ref in inputs.image_refs()), None)
-    return inputs.model_copy(update={"model": brief.model if brief is not None else inputs.model})
+    if brief is None:
+        return inputs
+    return inputs.model_copy(update={"model": brief.model, "vae": inputs.vae or brief.vae})
 
 
 def fields_for(parameters: Parameters, fields: Mapping[str, Any], session: Session) -> dict[str, Any]:

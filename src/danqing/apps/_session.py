@@ -122,17 +122,40 @@ class Session:
             raise BadBrief(not_there(model) or unknown_model(model))
         return place
 
+    def vae_place(self, name: str) -> Path:
+        """The file or folder of an autoencoder: in the folder `models`, or a path, or see `find_place`.
+
+        Raises:
+            BadBrief: there is none.
+        """
+        own = {place.stem: place for place in sorted(self.models.glob("*.safetensors"))}
+        places = {**own, **self.model_places()}
+        place = places.get(name)
+        if place is None and not self.named_only:
+            place = find_place(name)
+        if place is None or not place.exists():
+            raise BadBrief(f"{unknown('autoencoder', name, places)}, or give its file or folder")
+        return place
+
     def model_places(self) -> dict[str, Path]:
         """The models that have names: the shipped ones, and those in the folder `models`."""
         own = {path.name: path for path in sorted(self.models.glob("*")) if _is_model(path)}
         return {**own, **shipped()}
 
-    def painter(self, model: str) -> Painter:
+    def painter(self, model: str, vae: str | None = None) -> Painter:
         """The painter of a model; opened once, until the memory budget closes it.
 
+        vae: an autoencoder in the place of its own, see `vae_place`.
+
         Raises:
-            BadBrief: no such model or device. BadWeights: it cannot be opened.
+            BadBrief: no such model, autoencoder or device. BadWeights: it cannot be opened.
         """
+        if vae is not None:
+            from danqing.families.stable_diffusion.autoencoder import open_autoencoder, with_autoencoder
+
+            place, painter = self.vae_place(vae), self.painter(model)
+            key = f"vae {place.resolve()} for {painter.card.name}"
+            return with_autoencoder(painter, self._warm(key, lambda: open_autoencoder(place, painter)), vae)
         if self._painter is not None:
             return self._painter
 

@@ -16,6 +16,7 @@ from danqing.core.field_groups import (
     SEED_MAX,
     SIDE_MAX,
     AdapterChoice,
+    AutoencoderChoice,
     Background,
     ControlChoice,
     Count,
@@ -48,6 +49,7 @@ class Brief(
     Size,
     Count,
     SeedChoice,
+    AutoencoderChoice,
     ModelChoice,
     Words,
 ):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 
 
 def chosen_device(name: str = "auto") -> torch.device:
@@ -42,7 +43,7 @@ def _there(device: torch.device) -> bool:
 
 
 def chosen_dtype(name: str | None) -> torch.dtype | None:
-    """The type of numbers called `name`, one of `DTYPES`; None for None.
+    """The type of numbers called `name`, one of `DTYPES` or short for one; None for None.
 
     Raises:
         BadBrief: it is none of them.
@@ -51,8 +52,9 @@ def chosen_dtype(name: str | None) -> torch.dtype | None:
 
     if name is None:
         return None
-    if name not in DTYPES:
-        raise BadBrief(f"unknown dtype {shorten(name)!r}: use {', '.join(DTYPES)}")
-    dtype = getattr(torch, name)
+    whole = SHORT_DTYPES.get(name, name)
+    if whole not in DTYPES:
+        raise BadBrief(f"unknown dtype {shorten(name)!r}: use float32, bf16 or fp16")
+    dtype = getattr(torch, whole)
     assert isinstance(dtype, torch.dtype)
     return dtype

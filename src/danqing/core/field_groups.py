@@ -67,6 +67,19 @@ class ModelChoice(Request):
     )
 
 
+class AutoencoderChoice(Request):
+    """Which autoencoder makes pixels of latents."""
+
+    GROUP: ClassVar[str] = "model"
+
+    vae: Text | None = Field(
+        default=None,
+        min_length=1,
+        description="another autoencoder for the model: a .safetensors file or a folder",
+        json_schema_extra={"advanced": True},
+    )
+
+
 class Words(Request):
     """What to paint, in words."""
 

@@ -80,8 +80,15 @@ class KLCodec:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
-        """Pixels to latents: the mean of the posterior, or a sample from it with each picture's own seed."""
-        posterior = self.vae.encode(as_input(self.vae, pixels[:, : self.pixel_channels])).latent_dist
+        """Pixels to latents: the mean of the posterior, or a sample from it with each picture's own seed.
+
+        In half precision see `decode`.
+        """
+        plain = pixels[:, : self.pixel_channels]
+        posterior = self.vae.encode(as_input(self.vae, plain)).latent_dist
+        if not posterior.mean.isfinite().all() and self.vae.dtype != torch.float32:
+            move(plain.device, torch.float32, self.vae)
+            posterior = self.vae.encode(as_input(self.vae, plain)).latent_dist
         latents: Tensor = full(posterior.mean)
         if seeds is not None:
             latents = latents + full(posterior.std) * seeds.normal(*latents.shape[1:]).to(latents)

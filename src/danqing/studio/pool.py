@@ -35,8 +35,8 @@ class Pool:
     on_change: called when the database has something new. frames: job -> the last frame of it.
     """
 
-    def __init__(self, folder: Path, devices: Sequence[str], queue: Queue) -> None:
-        self._folder, self._devices, self._queue = folder, devices, queue
+    def __init__(self, folder: Path, devices: Sequence[str], queue: Queue, dtype: str | None = None) -> None:
+        self._folder, self._devices, self._queue, self._dtype = folder, devices, queue, dtype
         self.on_change: Callable[[], None] = lambda: None
         self.on_frame: Callable[[Frame], None] = lambda _: None
         self.frames: dict[str, Frame] = {}
@@ -110,7 +110,7 @@ class Pool:
 
     def _run(self, device: str) -> None:
         """One worker from birth to death."""
-        worker = _Worker(WorkerOptions(self._folder, device, f"{device} {new_id()}"))
+        worker = _Worker(WorkerOptions(self._folder, device, f"{device} {new_id()}", self._dtype))
         self._workers[worker.name] = worker
         try:
             if self._ending.is_set():

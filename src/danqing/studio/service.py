@@ -36,12 +36,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StudioOptions:
-    """folder: where all is kept. devices: one worker for each. model: opened at the start."""
+    """folder: where all is kept. devices: one worker for each. model: opened at the start.
+
+    dtype: the numbers to compute in, as of `Session`.
+    """
 
     folder: Path
     devices: tuple[str, ...] = ("auto",)
     model: str = "stickers"
     limits: Limits = field(default_factory=Limits)
+    dtype: str | None = None
 
 
 class Studio:
@@ -65,7 +69,7 @@ class Studio:
         self.on_events: Callable[[Sequence[EventRow]], None] = lambda _: None
         self.on_frame: Callable[[Frame], None] = lambda _: None
         self._feed = EventFeed(self.store.database, self._hear)
-        self.pool = Pool(options.folder, options.devices, self.store.queue)
+        self.pool = Pool(options.folder, options.devices, self.store.queue, options.dtype)
         self._ending = Event()
         self._care = Thread(target=self._take_care, daemon=True)
         self._places: dict[str, Place] = {}

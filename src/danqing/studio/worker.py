@@ -38,11 +38,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """folder: of the studio. device: as of `Session`. name: of this worker, never used before."""
+    """folder: of the studio. device, dtype: as of `Session`. name: of this worker, never used before."""
 
     folder: Path
     device: str
     name: str
+    dtype: str | None = None
 
 
 class Stopped(Exception):  # noqa: N818
@@ -63,7 +64,9 @@ class Worker:
     def __init__(self, options: WorkerOptions, connection: Connection) -> None:
         self._options, self._connection = options, connection
         self._store = Store(options.folder)
-        self._session = NamedSession(device=options.device, **self._store.session_options)
+        self._session = NamedSession(
+            device=options.device, dtype=options.dtype, **self._store.session_options
+        )
         self._meaning = ClipIndex()
         self._wake, self._ending, self._stopping = Event(), Event(), Event()
         self._job = ""

@@ -163,7 +163,7 @@ def refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in PICKLES:
         raise BadWeights(
             f"{str(path)!r} is a pickle, which can run any program when opened: fetch the safetensors of the "
-            "same model, or convert it to safetensors on a computer that may be lost"
+            "same model, or see danqing models convert --help"
         )
 
 

@@ -34,6 +34,7 @@ SETTINGS = {
     "folder": Setting("where pictures are saved, instead of paintings"),
     "language": Setting("the language of messages: en or zh", ("en", "zh")),
     "device": Setting("where to paint: auto, cpu, cuda, cuda:1 or mps"),
+    "dtype": Setting("the numbers to compute in: float32, bf16 or fp16", ("float32", "bf16", "fp16")),
 }
 
 app = typer.Typer(help="Choose what commands use when they say nothing.", add_completion=False)

@@ -66,7 +66,7 @@ OPTIONS = {
 IGNORED = {"--v": 1, "--niji": 1, "--hd": 0, "--relax": 0, "--turbo": 0}
 """Options of Midjourney that mean nothing here -> how many values they have at most."""
 
-GLOBAL = ("--device", "--lang")
+GLOBAL = ("--device", "--dtype", "--lang")
 """Our options that stand before the command, and may stand behind it."""
 
 

@@ -112,6 +112,14 @@ def _app() -> typer.Typer:
                 show_default="auto",
             ),
         ] = None,
+        dtype: Annotated[
+            str | None,
+            typer.Option(
+                envvar="DANQING_DTYPE",
+                help="The numbers to compute in: float32, bf16 or fp16, which need half the memory.",
+                show_default="float32",
+            ),
+        ] = None,
         lang: Annotated[
             str | None,
             typer.Option(
@@ -129,7 +137,12 @@ def _app() -> typer.Typer:
 
         if lang is not None:
             check_setting("language", lang)
-        context.obj = Session(device=device or read_config().get("device", "auto"))
+        if dtype is not None:
+            check_setting("dtype", dtype)
+        config = read_config()
+        context.obj = Session(
+            device=device or config.get("device", "auto"), dtype=dtype or config.get("dtype")
+        )
 
     for name, help in commands().items():
         app.command(name, help=help)(lambda: None)

@@ -170,6 +170,38 @@ def scan(
 
 
 @app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A pickle of weights: .ckpt, .pt, .pth or .bin.")],
+    out: Annotated[str, typer.Option(help="Where to write; else beside it, as .safetensors.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+    unsafe_pickle: Annotated[
+        bool, typer.Option("--unsafe-pickle", help="You know that a pickle can run any program.")
+    ] = False,
+) -> None:
+    """Make safetensors of a pickle, in a process of its own where nothing but tensors is allowed.
+
+    danqing models convert old.ckpt --unsafe-pickle
+    """
+    from danqing.weights.detect import identify
+    from danqing.weights.pickles import convert_pickle
+    from danqing.weights.tensor_files import read_header
+
+    if not unsafe_pickle:
+        raise BadBrief(
+            f"{str(file)!r} is a pickle, made to run programs: with --unsafe-pickle it is read in a process "
+            "of its own, with nothing but tensors allowed; better fetch the safetensors of the same model"
+        )
+    target = Path(out) if out else file.with_suffix(".safetensors")
+    if target.exists() and not overwrite:
+        raise BadBrief(f"{str(target)!r} is there already: choose another with --out, or give --overwrite")
+    converted = convert_pickle(file, target)
+    print(f"{target} is {identify(read_header(target))}, {converted.tensors} tensors")
+    if converted.left_out:
+        some = ", ".join(converted.left_out[:4])
+        print(f"left out, as no tensors: {some}{' and others' * (len(converted.left_out) > 4)}")
+
+
+@app.command()
 def doctor(
     context: typer.Context,
     name: Name,

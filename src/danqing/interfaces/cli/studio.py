@@ -88,7 +88,8 @@ def _serve(
     from danqing.studio.service import StudioOptions
 
     logging.basicConfig(format="danqing: %(message)s", level=logging.WARNING)
-    device = context.obj.device if isinstance(context.obj, Session) else "auto"
+    session = context.obj if isinstance(context.obj, Session) else Session()
     (host, port, token), (folder, model) = address, place
-    options = StudioOptions(folder.expanduser(), tuple(device.split(",")), model)
+    devices = tuple(session.device.split(","))
+    options = StudioOptions(folder.expanduser(), devices, model, dtype=session.dtype)
     run(options, ServerOptions(host, port, token, page, ready))
