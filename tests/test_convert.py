@@ -69,7 +69,7 @@ PAYLOADS = {
     "webbrowser.open": Payload(webbrowser.open, "http://127.0.0.1:1"),
     "functools.partial": Payload(functools.partial, os.system, f"touch {CANARY}"),
     "operator.methodcaller": Payload(operator.methodcaller, "touch"),
-    "getattr": Payload(getattr, os, "system"),
+    "getattr": Payload(getattr, "text", "upper"),
     "map": Payload(map, os.system, [f"touch {CANARY}"]),
     "torch.hub.load": Payload(torch.hub.load, ".", "payload"),
     "torch.load": Payload(torch.load, "inner.pt", None, None),

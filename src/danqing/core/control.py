@@ -9,18 +9,17 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import (
     BeforeValidator,
     Field,
-    GetJsonSchemaHandler,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
-from danqing.core.errors import shorten, unknown
+from danqing.core.errors import unknown
 from danqing.core.half_width import half_width
 from danqing.core.image_ref import ImageRef
 from danqing.core.request import Request
 
-STRENGTH_MAX = 2.0
+STRENGTH_MAX = 2
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _PICTURE = re.compile(rf"(.+?)(?::({_NUMBER}))?(?::({_NUMBER})-({_NUMBER}))?", re.DOTALL)
 
@@ -100,12 +99,6 @@ class ControlRef(Request):
         strength = f":{self.strength:g}" if self.strength != 1 or part else ""
         return f"{self.kind}={self.image.name}{strength}{part}"
 
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "format": "control", "minLength": 1}
-
 
 def _several(value: Any) -> Any:
     """One as a list of one; {"canny": picture} as a list of what it holds."""
@@ -114,12 +107,8 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str | ControlRef | Mapping) else value
 
 
-Controls = Annotated[tuple[ControlRef, ...], BeforeValidator(_several)]
+_Shown = WithJsonSchema({"type": "string", "format": "control", "minLength": 1})
+Controls = Annotated[tuple[Annotated[ControlRef, _Shown], ...], BeforeValidator(_several)]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
-
-
-def shown(texts: tuple[str, ...]) -> str:
-    """Names in a message."""
-    return ", ".join(shorten(text) for text in texts)
