@@ -34,6 +34,9 @@ _NAMES = (  # of a ControlNet's parts in diffusers
     "controlnet_down_blocks",
     "controlnet_mid_block",
 )
+_READS = "attn2.to_k.weight"  # how the names of layers end that read words
+_ADDED = "add_embedding.linear_1.weight"  # reads the pooled words and sizes of Stable Diffusion XL
+_XL_WORDS = 2048
 _OTHERS = {  # parts of networks that steer in other ways
     "task_embedding": "a ControlNet union",
     "control_type_proj.": "a ControlNet union",
@@ -63,7 +66,7 @@ def read_controlnet(place: Path, base: Config, dtype: torch.dtype | None = None)
     if info.kind is not FileKind.CONTROLNET:
         raise BadWeights(f"{str(place)!r} is {info}: give a ControlNet")
     if any(key.startswith(f"{_EMBEDDING}.") for key in header.shapes):
-        config, head, prefix = _config(header), "", ""
+        config, head, prefix = _config(header, base), "", ""
         table = {name: name for name in _NAMES}
     else:
         prefix = "" if any(key.startswith(_HEAD) for key in header.shapes) else _HEAD
@@ -71,7 +74,8 @@ def read_controlnet(place: Path, base: Config, dtype: torch.dtype | None = None)
         config, head = _original_config(header), _HEAD
         table = _original_table(config)
     _check_base(place, config, base)
-    fields = {**config, "attention_head_dim": base["attention_head_dim"]}
+    heads = base["attention_head_dim"]
+    fields = {**config, "attention_head_dim": heads if isinstance(heads, int) else list(heads)}
     reader = FileReader(header, dtype, prefix, "it is no whole ControlNet")
     return reader.module(head, lambda: _build(fields), table)
 
@@ -84,8 +88,8 @@ def width_of_words(place: Path) -> int | None:
         header = read_header(place)
         if identify(header).kind is not FileKind.CONTROLNET:
             return None
-        ends = "attn2.to_k.weight"
-        return next((shape[1] for key, shape in header.shapes.items() if key.endswith(ends)), None)
+        without = _XL_WORDS if _ADDED in header.shapes else None  # small ones have no attention
+        return next((shape[1] for key, shape in header.shapes.items() if key.endswith(_READS)), without)
     except (BadWeights, TypeError, ValueError):
         return None
 
@@ -150,7 +154,7 @@ def _original_table(config: Config) -> Table:
     return table | {"controlnet_mid_block": "middle_block_out.0"}
 
 
-def _config(header: Header) -> Config:
+def _config(header: Header, base: Config) -> Config:
     """The config of a file in the naming of diffusers."""
     levels, blocks = count(header, "down_blocks."), count(header, f"{_EMBEDDING}.blocks.")
     heads = [f"down_blocks.{k}.attentions.0" for k in range(levels)]
@@ -159,8 +163,10 @@ def _config(header: Header) -> Config:
     middle = "mid_block.attentions.0"
     depths[-1] = count(header, f"{middle}.transformer_blocks.") or depths[-1]
     has_words = f"{middle}.proj_in.weight" in header.shapes
-    ends = "attn2.to_k.weight"
-    width = next((shape[1] for key, shape in header.shapes.items() if key.endswith(ends)), 2048)
+    width = next(
+        (shape[1] for key, shape in header.shapes.items() if key.endswith(_READS)),
+        base["cross_attention_dim"],
+    )
     projections = [header.shapes.get(f"{head}.proj_in.weight") for head in (middle, *heads)]
     linear = next((len(shape) == 2 for shape in projections if shape is not None), True)
     return {
@@ -179,5 +185,5 @@ def _config(header: Header) -> Config:
             side(header, f"{_EMBEDDING}.conv_in.weight", 0),
             *(side(header, f"{_EMBEDDING}.blocks.{k}.weight", 0) for k in range(1, blocks, 2)),
         ],
-        **added_config(header, "add_embedding.linear_1.weight"),
+        **added_config(header, _ADDED),
     }
