@@ -30,7 +30,7 @@ PARTS = tiny(SD1)
 def another(**changes) -> AutoencoderKL:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        return AutoencoderKL.from_config({**PARTS.vae.config, **changes}).eval()
+        return AutoencoderKL.from_config(PARTS.vae.config, **changes).eval()
 
 
 VAE = another()
