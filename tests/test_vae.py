@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from safetensors.torch import save_file
 
 from danqing import Picture, Session, paint
@@ -118,7 +119,13 @@ def test_what_is_refused(session, monkeypatch):
     monkeypatch.setattr("danqing.families.open_painter", lambda *_: pytest.fail("opened"))
     with pytest.raises(BadBrief, match="unknown autoencoder 'nowhere'"):
         find_app("redraw").parse(
-            {"image": "kept.png", "prompt": "a", "vae": "nowhere", "model": "gan"}, Session()
+            {
+                "image": Image.new("RGB", (64, 64)),
+                "prompt": "a",
+                "vae": "nowhere",
+                "model": "tiny.safetensors",
+            },
+            Session(),
         )
 
 

@@ -77,9 +77,9 @@ def candidates_for(control: ControlRef, places: Mapping[str, Path], session: Ses
         BadBrief: there are none.
     """
     words = CONTROL_KINDS[control.kind].words
-    found = {name: place for name, place in places.items() if any(word in name.lower() for word in words)}
-    if found:
-        return found
+    fitting = {name: place for name, place in places.items() if any(word in name.lower() for word in words)}
+    if fitting:
+        return fitting
     if not words:
         raise BadBrief(f"control {control.kind!r} tells no ControlNet: name one with control_model")
     raise BadBrief(

@@ -110,9 +110,9 @@ def _chosen(ref: ControlRef, candidates: dict[str, Path], painter: Painter) -> t
     Raises:
         BadBrief: none does. BadWeights: all there is are pickles.
     """
-    wanted = steerable(painter).modules["unet"].config.cross_attention_dim  # type: ignore[union-attr]
+    width = steerable(painter).modules["unet"].config.cross_attention_dim  # type: ignore[union-attr]
     for name, place in candidates.items():
-        if width_of_words(place) == wanted:
+        if width_of_words(place) == width:
             return name, place
     for place in candidates.values():
         refuse_pickle(place)

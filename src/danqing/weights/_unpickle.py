@@ -78,8 +78,8 @@ def main(source: str, draft: str, seconds: str, memory: str) -> int:
         report = convert(source, draft)
     except BaseException as error:  # whatever a hostile file makes happen
         lines = str(error).splitlines()
-        said = next((line for line in lines if "GLOBAL" in line), lines[0] if lines else "")
-        report = {"error": f"{type(error).__name__}: {said}"[:500]}
+        line = next((text for text in lines if "GLOBAL" in text), lines[0] if lines else "")
+        report = {"error": f"{type(error).__name__}: {line}"[:500]}
     print(json.dumps(report), flush=True)
     return 3 if "error" in report else 0
 
@@ -133,14 +133,14 @@ def _check_size(tensors: Mapping[str, Tensor], size: int) -> None:
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, each with memory of its own, as safetensors wants them."""
-    seen: set[int] = set()
+    used: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():
         plain = tensor.detach().contiguous()
         storage = plain.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != plain.numel() * plain.element_size():
+        if storage.data_ptr() in used or storage.nbytes() != plain.numel() * plain.element_size():
             plain = plain.clone()
-        seen.add(plain.untyped_storage().data_ptr())
+        used.add(plain.untyped_storage().data_ptr())
         apart[name] = plain
     return apart
 

@@ -119,10 +119,10 @@ def _check_base(place: Path, config: Config, base: Config) -> None:
         own = ControlNetFields.model_validate(config)
     except ValidationError as error:
         raise BadWeights(f"{str(place)!r}: {first_line(error)}: fetch it again") from None
-    width, wanted = own.cross_attention_dim, base["cross_attention_dim"]
-    if width != wanted:
+    width, base_width = own.cross_attention_dim, base["cross_attention_dim"]
+    if width != base_width:
         theirs = family_of_width(width) or f"a model with words of width {width}"
-        ours = family_of_width(wanted) or f"one with words of width {wanted}"
+        ours = family_of_width(base_width) or f"one with words of width {base_width}"
         raise BadWeights(
             f"{str(place)!r} is a ControlNet of {theirs}, and this model is {ours}: choose one for it"
         )

@@ -72,7 +72,7 @@ def _run(source: Path, draft: Path, seconds: int, memory: int) -> dict[str, Any]
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=seconds)
+        output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         raise BadWeights(
             f"{str(source)!r} was not read in {seconds} seconds: fetch the safetensors"
@@ -80,7 +80,7 @@ def _run(source: Path, draft: Path, seconds: int, memory: int) -> dict[str, Any]
     finally:
         _end(process)
     try:
-        report = json.loads(said[:_LONGEST].splitlines()[-1])
+        report = json.loads(output[:_LONGEST].splitlines()[-1])
         if "error" not in report:
             return {"tensors": int(report["tensors"]), "left_out": list(map(str, report["left_out"]))}
     except (ValueError, IndexError, KeyError, TypeError):
@@ -98,9 +98,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _reason(error: str) -> str:
     """What is wrong, in one line."""
-    asked = _GLOBAL.search(error)
-    if asked is not None:
-        return f"asks for {printable(asked[1])}, which no weights need: do not open it anywhere"
+    request = _GLOBAL.search(error)
+    if request is not None:
+        return f"asks for {printable(request[1])}, which no weights need: do not open it anywhere"
     if "tried" in error:
         return f"was stopped ({printable(error)}): do not open it anywhere"
     return f"cannot be read as weights ({printable(error)}): fetch the safetensors of the same model"

@@ -92,8 +92,8 @@ def _command(picture: Picture) -> str:
     inputs = find_app(info.app).inputs
     fields = {*inputs.model_fields, *inputs.switches}
     decided = {name: getattr(brief, name) for name in ("model", "steps", "guidance", "sampler")}
-    given = {**decided, **info.inputs, **({"control_model": brief.control_model} if brief.control else {})}
-    values = {name: value for name, value in given.items() if name in fields}
+    values = {**decided, **info.inputs, **({"control_model": brief.control_model} if brief.control else {})}
+    values = {name: value for name, value in values.items() if name in fields}
     try:
         return app_line(info.app, inputs.of_mapping(with_switches(inputs, values)))
     except BadBrief:
