@@ -178,18 +178,16 @@ def test_honest_files():
     assert load_file("draft.safetensors")["emb_params"].shape == (2, 768)
 
 
-def test_what_training_programs_leave():
+def test_what_training_programs_leave(monkeypatch):
     """Objects of libraries that are not even there stand for nothing."""
-    module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
-    kind = type("ModelCheckpoint", (), {"__module__": module.__name__})
-    module.ModelCheckpoint = kind
-    sys.modules[module.__name__] = module
-    try:
-        torch.save(
-            {"callbacks": {kind: {"best": np.float64(1)}}, "state_dict": {"a": torch.ones(2)}}, "a.ckpt"
-        )
-    finally:
-        del sys.modules[module.__name__]
+    names = ["pytorch_lightning", "callbacks", "model_checkpoint"]
+    with monkeypatch.context() as patch:
+        for k in range(1, 4):
+            patch.setitem(sys.modules, ".".join(names[:k]), types.ModuleType(".".join(names[:k])))
+        module = sys.modules[".".join(names)]
+        module.ModelCheckpoint = kind = type("ModelCheckpoint", (), {"__module__": module.__name__})
+        value = {"callbacks": {kind: {"best": np.float64(1)}}, "state_dict": {"a": torch.ones(2)}}
+        torch.save(value, "a.ckpt")
     report = read("a.ckpt")
     assert report["tensors"] == 1, report
     assert report["left_out"] == ["callbacks"]
