@@ -224,11 +224,12 @@ def test_what_does_not_fit(session, place):
         )
     (place / "others").mkdir()
     (place / "others" / "depth.safetensors").symlink_to(place / "controls" / "a_depth_of_another.safetensors")
+    session.controls = Path("others")
     with pytest.raises(BadBrief, match="no ControlNet for depth steers model 'tiny', of depth"):
-        paint("a", control="depth=photo.png", session=Session(controls="others"), **SMALL)
+        paint("a", control="depth=photo.png", session=session, **SMALL)
     (place / "others" / "depth.safetensors").rename(place / "others" / "depth.pth")
     with pytest.raises(BadWeights, match=r"depth.pth' is a pickle"):
-        paint("a", control="depth=photo.png", session=Session(controls="others"), **SMALL)
+        paint("a", control="depth=photo.png", session=session, **SMALL)
     with pytest.raises(BadBrief, match=r"takes no control: use a Stable Diffusion 1, 2 or XL"):
         paint("a number 3", model="gan", control="canny=photo.png", session=session, seed=1)
 

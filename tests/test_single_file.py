@@ -125,7 +125,7 @@ FAULTS = {
     "truncated": (lambda f: f.write_bytes(f.read_bytes()[:90000]), "truncated or not safetensors.*fetch it"),
     "empty": (lambda f: f.write_bytes(b""), "truncated or not safetensors"),
     "a page": (lambda f: f.write_bytes(b"<html>" * 99), "is a web page"),
-    "ckpt": (rename_to("model.ckpt"), "model.ckpt' is a pickle.*convert it to safetensors"),
+    "ckpt": (rename_to("model.ckpt"), "model.ckpt' is a pickle.*danqing models convert"),
     "pt": (rename_to("model.PT"), "model.PT' is a pickle"),
     "no tensors": (holds(), f"holds no tensors: {ONLY}"),
     "something else": (holds(layer__weight=None), f"another program, such as layer.weight: {ONLY}"),

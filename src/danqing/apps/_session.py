@@ -45,7 +45,8 @@ class Session:
     dtype: "float32", "bfloat16" or "float16", in which the networks compute; None is float32.
     threads: CPU threads of PyTorch in this process; None leaves them as they are.
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
-    models, adapters, controls, styles: folders where names are looked up, besides what comes with danqing.
+    models, adapters, styles: folders where names are looked up, besides what comes with danqing; ControlNets are
+        in the folder `controls` beside that of the adapters.
     new_adapters: folder for what is learned; None is `adapters`.
     """
 
@@ -61,13 +62,12 @@ class Session:
         memory_budget: int = 6 * GIB,
         models: str | Path = "models",
         adapters: str | Path = "adapters",
-        controls: str | Path = "controls",
         styles: str | Path = "styles",
         new_adapters: str | Path | None = None,
     ) -> None:
         self.device, self.dtype, self.threads, self.memory_budget = device, dtype, threads, memory_budget
-        self.models, self.adapters, self.controls = Path(models), Path(adapters), Path(controls)
-        self.styles = Path(styles)
+        self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
+        self.controls = self.adapters.parent / "controls"
         self.new_adapters = self.adapters if new_adapters is None else Path(new_adapters)
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._painter: Painter | None = None

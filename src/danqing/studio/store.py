@@ -34,9 +34,7 @@ class Store:
     @property
     def session_options(self) -> dict[str, Any]:
         """What a `NamedSession` is opened with: requests name what is in this folder, and nothing else."""
-        places: dict[str, Any] = {
-            name: self.folder / name for name in ("models", "adapters", "controls", "styles")
-        }
+        places: dict[str, Any] = {name: self.folder / name for name in ("models", "adapters", "styles")}
         return places
 
     def image_lookup(self, owner: str) -> ImageLookup:
