@@ -230,6 +230,7 @@ def test_what_does_not_fit(session, place):
     (place / "others" / "depth.safetensors").rename(place / "others" / "depth.pth")
     with pytest.raises(BadWeights, match=r"depth.pth' is a pickle"):
         paint("a", control="depth=photo.png", session=session, **SMALL)
+    session.controls = Path("controls")
     with pytest.raises(BadBrief, match=r"takes no control: use a Stable Diffusion 1, 2 or XL"):
         paint("a number 3", model="gan", control="canny=photo.png", session=session, seed=1)
 

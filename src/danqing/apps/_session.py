@@ -45,8 +45,8 @@ class Session:
     dtype: "float32", "bfloat16" or "float16", in which the networks compute; None is float32.
     threads: CPU threads of PyTorch in this process; None leaves them as they are.
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
-    models, adapters, styles: folders where names are looked up, besides what comes with danqing; ControlNets are
-        in the folder `controls` beside that of the adapters.
+    models, adapters, styles: folders where names are looked up, besides what comes with danqing. ControlNets
+        are in the folder `controls` beside that of the adapters.
     new_adapters: folder for what is learned; None is `adapters`.
     """
 

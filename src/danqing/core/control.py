@@ -107,8 +107,8 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str | ControlRef | Mapping) else value
 
 
-_Shown = WithJsonSchema({"type": "string", "format": "control", "minLength": 1})
-Controls = Annotated[tuple[Annotated[ControlRef, _Shown], ...], BeforeValidator(_several)]
+_JSON = WithJsonSchema({"type": "string", "format": "control", "minLength": 1})
+Controls = Annotated[tuple[Annotated[ControlRef, _JSON], ...], BeforeValidator(_several)]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
