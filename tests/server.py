@@ -27,6 +27,7 @@ class Server:
     """The process. url: where it answers. command: serve, or studio for the page too."""
 
     def __init__(self, folder: Path, *options: str, command: str = "serve") -> None:
+        self.folder = folder
         if not (folder / "models").exists():
             model_folder(folder / "models" / "tiny")
         arguments = [

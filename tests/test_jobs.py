@@ -9,12 +9,14 @@ from threading import Thread
 
 import pytest
 
+from danqing.core.progress import Progress
 from danqing.studio import jobs
 from danqing.studio.database import Database
 from danqing.studio.errors import Conflict, NotThere, QueueFull
 from danqing.studio.events import events_after
+from danqing.studio.frames import Camera, Frame
 from danqing.studio.jobs import Claim, Limits, LostClaim, Queue, Request
-from danqing.studio.queue_places import queue_places
+from danqing.studio.queue_places import Place, queue_places
 from danqing.studio.tables import VERSION
 
 PAINT = Request("paint", "stickers", {"prompt": "a cat", "seed": 1}, expected=1)
@@ -227,11 +229,30 @@ def test_the_outlook_is_honest(queue: Queue, database: Database, monkeypatch: py
     claim(queue)
     clock[0] += 2
     assert queue_places(database, {}, 1)[one.id].eta == 6  # by what such jobs took
-    assert queue_places(database, {one.id: 0.5}, 1)[one.id].eta == 2  # by its own pace
-    assert (
-        queue_places(database, {one.id: 0.5}, 1)[two.id] == queue_places(database, {one.id: 0.5}, 1)[two.id]
-    )
-    assert queue_places(database, {one.id: 0.5}, 1)[two.id].position == 1
+    assert queue_places(database, {one.id: 2.04}, 1)[one.id].eta == 2  # by its own pace
+    assert queue_places(database, {one.id: 2.04}, 1)[two.id] == Place(1, 34)
+
+
+def test_opening_the_model_is_no_part_of_the_pace(
+    queue: Queue, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    first = queue.submit("me", Request("paint", "stickers", {}))
+    work, frames = claim(queue), list[Frame]()
+    camera = Camera(work.job, frames.append)
+    clock[0] += 60  # opening
+    queue.begin(work)
+    for step in (1, 2, 3):
+        camera(Progress(step, 11))
+        clock[0] += 2
+    assert [frame.left for frame in frames] == [None, 18, 16]
+    clock[0] += 16
+    queue.finish(work)
+    second = queue.submit("me", Request("paint", "stickers", {}))
+    assert queue.get("me", first.id).started == 1060
+    assert queue_places(database, {}, 1)[second.id].eta == 22
 
 
 def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import pytest
-from starlette.routing import Mount
 
 import danqing
 from danqing.core.errors import BadBrief
-from danqing.interfaces.server import guard
 from danqing.interfaces.server.app import create_app
-from danqing.interfaces.server.guard import POLICY, Guard, GuardOptions
-from danqing.interfaces.server.run import ServerOptions, serve
-from danqing.studio.gallery import NewPicture
-from danqing.studio.jobs import Limits, Request
+from danqing.interfaces.server.callers import Callers
+from danqing.interfaces.server.guard import POLICY, GuardOptions
+from danqing.interfaces.server.run import ServerOptions, _check_closed, serve
+from danqing.studio.accounts import Accounts
+from danqing.studio.database import Database
+from danqing.studio.jobs import Limits
 from danqing.studio.service import Studio, StudioOptions
+from tests.asgi import OPEN, ask, calls, filled
 from tests.toy import Toy
 
 TOKEN = "correct horse"
-OPEN = {"/health", "/v1/login", "/", "/p/{picture}", "/learn", "/learn/{chapter}"}
 LOCAL = {"Host": "127.0.0.1:7860"}
-
-Call = tuple[str, str]
 
 
 @pytest.fixture
@@ -36,43 +30,12 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
     """One that was not started: it answers, and paints nothing."""
     studio = Studio(StudioOptions(tmp_path / "studio", (), limits=Limits(waiting_per_user=3)))
     yield studio
-    studio.store.close()
-    studio._folder_lock.release()
-
-
-def calls(app: Guard) -> list[Call]:
-    """Method and path of every route."""
-    routes = list(_flat(app._app.routes))  # type: ignore[attr-defined]
-    known = [(method, route.path) for route in routes for method in sorted(route.methods - {"HEAD"})]
-    assert len(known) > 60
-    return known
-
-
-def _flat(routes: Any) -> Iterator[Any]:
-    """The routes of an application and of the routers in it; files below /static are asked for apart."""
-    for route in routes:
-        if hasattr(route, "original_router"):
-            yield from _flat(route.original_router.routes)
-        elif not isinstance(route, Mount):
-            yield route
-
-
-def ask(app: Guard, method: str, path: str, **options: Any) -> httpx2.Response:
-    async def send() -> httpx2.Response:
-        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:7860") as client:
-            return await client.request(method, path, **options)
-
-    return asyncio.run(asyncio.wait_for(send(), 60))  # a stream would never end
-
-
-def filled(path: str, value: str = "01ARZ3NDEKTSV4RRFFQ69G5FAV") -> str:
-    return re.sub(r"\{[^}]+\}", lambda _: value, path)
+    studio.close()
 
 
 def test_every_route_needs_the_token(studio: Studio) -> None:
     app = create_app(studio, GuardOptions(token=TOKEN))
-    cookie = {"Cookie": f"danqing={GuardOptions(token='other').cookie}"}
+    cookie = {"Cookie": f"danqing={Callers(studio.store.accounts, 'other').cookie}"}
     basic = base64.b64encode(b"user:wrong").decode()
     strangers = [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {basic}"}, cookie]
     strangers += [{"Authorization": text} for text in ("Bearer", "Basic ", "Basic %%%", "Digest x")]
@@ -221,35 +184,6 @@ def test_inputs_name_no_paths(studio: Studio, tmp_path: Path) -> None:
         assert response.status_code == 422, (model, response.text)
 
 
-def test_what_is_somebody_elses_is_not_there(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = studio.store
-    job = store.queue.submit("you", Request("paint", "toy", {}))
-    claim = store.queue.claim("w")
-    assert claim is not None
-    [made] = danqing.paint("x", painter=Toy(), seed=1)
-    picture = store.gallery.add(claim, NewPicture(0, made, made.save))
-    assert picture is not None
-    app = create_app(studio)
-
-    def statuses() -> dict[Call, int]:
-        answers = {}
-        for method, path in calls(app):
-            ids = {"{job}": job.id, "{picture}": picture}
-            name = next((part for part in ids if part in path), None)
-            if name and path not in OPEN and not path.endswith("/events"):
-                body = {"json": {"star": True}} if method == "PATCH" else {}
-                answers[method, path] = ask(app, method, path.replace(name, ids[name]), **body).status_code
-        return answers
-
-    assert set(statuses().values()) == {404}
-    assert ask(app, "GET", f"/v1/jobs/{job.id}/events").status_code == 404
-    for path in ("/v1/jobs", "/v1/pictures", "/v1/pictures?q=x"):
-        assert ask(app, "GET", path).json()["data"] == []
-    monkeypatch.setattr(guard, "OWNER", "you")
-    own = statuses()
-    assert {status for call, status in own.items() if call[0] == "GET" and "preview" not in call[1]} == {200}
-
-
 def test_a_full_queue_says_when_to_come_back(studio: Studio) -> None:
     app, body = create_app(studio), {"app": "paint", "inputs": {"prompt": "a cat"}}
     answers = [ask(app, "POST", "/v1/jobs", json=body) for _ in range(4)]
@@ -258,7 +192,21 @@ def test_a_full_queue_says_when_to_come_back(studio: Studio) -> None:
     assert answers[-1].json()["error"]["code"] == "queue_full"
 
 
-def test_others_are_let_in_with_a_token_only(tmp_path: Path) -> None:
-    for host in ("0.0.0.0", "192.168.1.5", "::"):
-        with pytest.raises(BadBrief, match="--token"):
-            serve(StudioOptions(tmp_path), ServerOptions(host=host))
+def test_others_are_let_in_with_accounts_or_a_token(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "192.0.2.5", "::"):
+        with pytest.raises(BadBrief, match=rf"--host {host} lets others in: .*danqing users add.*--token"):
+            _check_closed(ServerOptions(host=host), Accounts(Database(tmp_path / "studio.db")))
+    with pytest.raises(BadBrief, match="danqing users add"):
+        serve(StudioOptions(tmp_path / "studio"), ServerOptions("0.0.0.0", 0))
+    serve_by_proxy = ServerOptions(public_url="https://studio.example.org")
+    with pytest.raises(BadBrief, match=r"--public-url https://studio.example.org lets others in"):
+        serve(StudioOptions(tmp_path / "studio"), serve_by_proxy)
+
+
+def test_a_proxy_may_use_its_name(studio: Studio) -> None:
+    app = create_app(studio, GuardOptions(token=TOKEN, public_url="https://studio.example.org"))
+    headers = {"Host": "studio.example.org", "Origin": "https://studio.example.org"}
+    login = ask(app, "POST", "/v1/login", json={"token": TOKEN}, headers=headers)
+    assert (login.status_code, "Secure" in login.headers["set-cookie"]) == (204, True)
+    for other in ({"Host": "evil.example"}, {**headers, "Origin": "https://evil.example"}):
+        assert ask(app, "POST", "/v1/login", json={"token": TOKEN}, headers=other).status_code == 403

@@ -42,7 +42,7 @@ class Client:
     Every app of the server is a method that takes what the method of `Session` takes. Pictures to start from
     are uploaded; their ids on the server do as well.
 
-    token: what the server was started with; None where it needs none.
+    token: one of an account there, or what the server was started with; None where it needs none.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:

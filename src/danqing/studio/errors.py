@@ -17,6 +17,10 @@ class Conflict(DanqingError):
     """It is too late, or too early, for what is wanted."""
 
 
+class Forbidden(DanqingError):
+    """The account may not do it."""
+
+
 class QueueFull(DanqingError):
     """Too many jobs wait. seconds: after which to try again."""
 
@@ -48,6 +52,7 @@ class JobFailed(DanqingError):
 CODES: dict[type[BaseException], str] = {
     NotThere: "not_found",
     Conflict: "conflict",
+    Forbidden: "forbidden",
     QueueFull: "queue_full",
     StorageFull: "storage_full",
     TooLarge: "too_large",

@@ -22,6 +22,7 @@ class Frame:
     step, of: units of work over all its pictures; of is 0 where that is unknown.
     picture: which of its pictures is being made, from 0.
     preview: a JPEG; None where there is none.
+    pace: seconds for a step so far, from the first report on, when the model was open; None at the first.
     """
 
     job: str
@@ -30,6 +31,12 @@ class Frame:
     message: str = ""
     picture: int = 0
     preview: bytes | None = None
+    pace: float | None = None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, at its pace; None where nobody can tell."""
+        return None if self.pace is None or not self.of else self.pace * (self.of - self.step)
 
     @property
     def part(self) -> float:
@@ -45,15 +52,19 @@ class Camera:
         self._next = 0.0
         self.picture = 0
         self._message = ""
+        self._first: tuple[float, int] | None = None  # when the first report came, and its step
 
     def __call__(self, progress: Progress) -> None:
         """Send a frame, unless the last one was just now; the last step is always sent."""
         start = time.monotonic()
         self._message = progress.message or self._message
+        self._first = self._first or (start, progress.step)
         if start < self._next and not progress.done:
             return
         preview = None if progress.preview is None else to_jpeg(progress)
-        self._send(Frame(self._job, progress.step, progress.of, self._message, self.picture, preview))
+        done, passed = progress.step - self._first[1], start - self._first[0]
+        pace = passed / done if done > 0 else None
+        self._send(Frame(self._job, progress.step, progress.of, self._message, self.picture, preview, pace))
         cost = time.monotonic() - start
         self._next = start + max(_GAP, cost / _SHARE)
 

@@ -7,6 +7,7 @@ picture is deleted the other way round: first the row, then the file.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -50,6 +51,24 @@ class NewPicture:
     vector: Vector | None = None
 
 
+@dataclass(frozen=True)
+class NewFile:
+    """A picture that was made elsewhere.
+
+    image: upright, in sRGB. format: png, jpg or webp. created: seconds since 1970.
+    brief: what is known of how it was painted, by the names of a `Brief`. info: whatever else is.
+    """
+
+    path: Path
+    image: Image.Image
+    format: str
+    created: float
+    model: str = ""
+    brief: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    vector: Vector | None = None
+
+
 class Gallery:
     """The pictures in a folder and a database. Of an owner's pictures the others know nothing."""
 
@@ -62,12 +81,7 @@ class Gallery:
         Raises:
             LostClaim: the job is another worker's now. StorageFull.
         """
-        picture = new.picture
-        name = new_id()
-        file = f"{time.strftime('%Y/%m', time.gmtime())}/{name}.{new.format}"
-        with replace_durably(self.path(file)) as draft:
-            new.write(draft)
-        write_thumbnail(picture.image, self._thumbnail(name, THUMBNAIL), THUMBNAIL)
+        picture, name, now = new.picture, new_id(), time.time()
         row = PictureRow(
             id=name,
             owner=claim.owner,
@@ -77,33 +91,67 @@ class Gallery:
             model=picture.brief.model,
             prompt=picture.info.chosen or picture.brief.prompt,
             seed=picture.brief.seeds[0],
-            width=picture.image.width,
-            height=picture.image.height,
             format=new.format,
-            size=self.path(file).stat().st_size,
-            file=file,
-            created=time.time(),
-            pixels=picture_id(picture.image),
+            file=_file_name(name, now, new.format),
+            created=now,
             sources=list(new.sources),
             brief=picture.brief.model_dump(mode="json"),
             info=picture.info.model_dump(mode="json", exclude={"unread"}),
             vector=None if new.vector is None else to_bytes(new.vector),
         )
+        self._write(row, picture.image, new.write)
+        try:
+            self._commit(row, lambda session: row_of_claim(session, claim))
+        except IntegrityError:  # the same job and index
+            return None
+        return name
+
+    def add_file(self, owner: str, new: NewFile) -> str:
+        """Keep a picture made elsewhere, with its bytes as they are; returns its id. Raises StorageFull."""
+        name = new_id(new.created)
+        row = PictureRow(
+            id=name,
+            owner=owner,
+            job=None,
+            index=0,
+            app="import",
+            model=new.model,
+            prompt=str(new.brief.get("prompt", "")),
+            seed=new.brief.get("seed"),
+            format=new.format,
+            file=_file_name(name, new.created, new.format),
+            created=new.created,
+            sources=[],
+            brief=new.brief,
+            info=new.info,
+            vector=None if new.vector is None else to_bytes(new.vector),
+        )
+        self._write(row, new.image, lambda draft: shutil.copyfile(new.path, draft))
+        self._commit(row, lambda _: None)
+        return name
+
+    def _write(self, row: PictureRow, image: Image.Image, write: Callable[[Path], object]) -> None:
+        """The files of a picture, and what the row says of them."""
+        path = self.path(row.file)
+        with replace_durably(path) as draft:
+            write(draft)
+        write_thumbnail(image, self._thumbnail(row.id, THUMBNAIL), THUMBNAIL)
+        row.width, row.height = image.size
+        row.size, row.pixels = path.stat().st_size, picture_id(image)
+
+    def _commit(self, row: PictureRow, check: Callable[[Session], object]) -> None:
+        """Add a row whose files are there, if `check` raises nothing; else remove the files."""
         try:
             with self._database.write() as session:
-                row_of_claim(session, claim)
-                _set_family(session, row, picture.info.parent)
+                check(session)
+                _set_family(session, row, row.info.get("parent"))
                 session.add(row)
                 session.flush()
                 index_words(session, row.number, _words(row))
                 add_event(session, row.owner, "picture", row.id, row.job)
-        except IntegrityError:  # the same job and index
-            self._unlink(file, name)
-            return None
         except BaseException:
-            self._unlink(file, name)
+            self._unlink(row.file, row.id)
             raise
-        return name
 
     def get(self, owner: str, picture: str) -> PictureRow:
         """A picture of an owner. Raises NotThere."""
@@ -160,9 +208,15 @@ class Gallery:
 
     def empty_trash(self, owner: str) -> int:
         """Delete all that is in an owner's trash; returns how many."""
+        return self._delete(PictureRow.owner == owner, PictureRow.trashed.is_not(None))
+
+    def delete_all(self, owner: str) -> int:
+        """Delete all pictures of an owner; returns how many."""
+        return self._delete(PictureRow.owner == owner)
+
+    def _delete(self, *which: ColumnElement[bool]) -> int:
         with self._database.write() as session:
-            query = select(PictureRow).where(PictureRow.owner == owner, PictureRow.trashed.is_not(None))
-            rows = session.scalars(query).all()
+            rows = session.scalars(select(PictureRow).where(*which)).all()
             for row in rows:
                 self._forget(session, row)
         for row in rows:
@@ -226,6 +280,10 @@ def _set_family(session: Session, row: PictureRow, parent_pixels: str | None) ->
     query = select(PictureRow.root).where(PictureRow.id == parent, PictureRow.owner == row.owner)
     root = None if parent is None else session.scalar(query)
     row.parent, row.root = (None, row.id) if root is None else (parent, root)
+
+
+def _file_name(picture: str, created: float, format_: str) -> str:
+    return f"{time.strftime('%Y/%m', time.gmtime(created))}/{picture}.{format_}"
 
 
 def _words(row: PictureRow) -> str:

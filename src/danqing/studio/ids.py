@@ -10,9 +10,10 @@ _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
-def new_id() -> str:
-    """A new id of 26 characters, which nobody can guess."""
-    number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+def new_id(seconds: float | None = None) -> str:
+    """A new id of 26 characters, which nobody can guess. seconds: since 1970, by which it sorts; else now."""
+    now = time.time() if seconds is None else max(seconds, 0.0)
+    number = int(now * 1000) << 80 | secrets.randbits(80)
     return "".join(_DIGITS[number >> shift & 31] for shift in range(125, -1, -5))
 
 

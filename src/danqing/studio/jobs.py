@@ -37,6 +37,7 @@ class Limits:
 
     waiting: int = 20_000
     waiting_per_user: int = 1000
+    waiting_per_guest: int = 8
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Queue:
     def __init__(self, database: Database, limits: Limits = Limits()) -> None:
         self._database, self.limits = database, limits
 
-    def submit(self, owner: str, request: Request) -> JobRow:
+    def submit(self, owner: str, request: Request, *, guest: bool = False) -> JobRow:
         """Put a request at the end of its owner's jobs; one with a known key is the job that it was.
 
         Raises:
@@ -83,7 +84,7 @@ class Queue:
                 query = select(JobRow).where(JobRow.owner == owner, JobRow.key == request.key)
                 if (known_job := session.scalar(query)) is not None:
                     return known_job
-            self._check_limits(session, owner)
+            self._check_limits(session, owner, guest)
             job = JobRow(
                 id=new_id(),
                 owner=owner,
@@ -161,6 +162,11 @@ class Queue:
             add_event(session, row.owner, "job", row.id, row.id)
             return Claim(row.id, row.token, row.owner, row.app, row.inputs)
 
+    def begin(self, claim: Claim) -> None:
+        """The model is open and the work begins: what it takes is counted from here. Raises LostClaim."""
+        with self._database.write() as session:
+            held(session, claim).started = time.time()
+
     def heartbeat(self, claim: Claim) -> bool:
         """Keep a claim; returns whether the job shall be cancelled. Raises LostClaim."""
         with self._database.write() as session:
@@ -215,6 +221,16 @@ class Queue:
         """All workers are gone, since the server began anew: what was running waits again."""
         return self._lose(JobRow.state == "running", deaths=0)
 
+    def cancel_all(self, owner: str) -> list[str]:
+        """End all jobs of an owner; whoever works at one is too late. Returns their ids."""
+        with self._database.write() as session:
+            query = select(JobRow).where(JobRow.owner == owner, JobRow.state.in_(("queued", "running")))
+            rows = session.scalars(query).all()
+            for row in rows:
+                row.token += 1
+                _end(session, row, "cancelled")
+        return [row.id for row in rows]
+
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
         with self._database.read() as session:
@@ -239,15 +255,16 @@ class Queue:
                     _requeue(session, row)
             return len(rows)
 
-    def _check_limits(self, session: Session, owner: str) -> None:
+    def _check_limits(self, session: Session, owner: str, guest: bool) -> None:
+        limits = self.limits
         waiting = select(func.count()).where(JobRow.state == "queued")
         for count, limit, who in (
             (
                 session.scalar(waiting.where(JobRow.owner == owner)) or 0,
-                self.limits.waiting_per_user,
+                limits.waiting_per_guest if guest else limits.waiting_per_user,
                 "you have",
             ),
-            (session.scalar(waiting) or 0, self.limits.waiting, "there are"),
+            (session.scalar(waiting) or 0, limits.waiting, "there are"),
         ):
             if count >= limit:
                 raise QueueFull(f"{who} {count} jobs waiting: try again when some are done", 10)

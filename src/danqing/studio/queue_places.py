@@ -26,10 +26,10 @@ class Place:
     eta: float | None
 
 
-def queue_places(database: Database, progress: dict[str, float], workers: int) -> dict[str, Place]:
+def queue_places(database: Database, paces: dict[str, float], workers: int) -> dict[str, Place]:
     """The place of every job that is not over.
 
-    progress: job -> the part of it that is done, for those that run.
+    paces: job -> seconds until it is done at its own pace, for those that run and have one.
     workers: how many jobs run at once.
     """
     with database.read() as session:
@@ -48,9 +48,8 @@ def queue_places(database: Database, progress: dict[str, float], workers: int) -
     places: dict[str, Place] = {}
     ahead: float | None = 0.0
     for job, app, model, expected, start in running:
-        left = _left(
-            _seconds(pace, app, model, expected), time.time() - (start or time.time()), progress.get(job, 0.0)
-        )
+        seconds, passed = _seconds(pace, app, model, expected), time.time() - (start or time.time())
+        left = _left(seconds, passed, paces.get(job))
         places[job] = Place(0, left)
         ahead = _sum(ahead, left, workers)
     for number, (job, app, model, expected) in enumerate(waiting, 1):
@@ -64,7 +63,7 @@ def _pace(done: list[tuple[tuple[str, str], int | None, float]]) -> Pace:
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)
     for kind, expected, seconds in done:
         samples[kind].append(seconds / max(expected or 1, 1))
-    return {kind: median(values) for kind, values in samples.items()}  # the first has also opened the model
+    return {kind: median(values) for kind, values in samples.items()}
 
 
 def _seconds(pace: Pace, app: str, model: str, expected: int | None) -> float | None:
@@ -72,10 +71,10 @@ def _seconds(pace: Pace, app: str, model: str, expected: int | None) -> float | 
     return None if each is None else each * max(expected or 1, 1)
 
 
-def _left(total: float | None, passed: float, part: float) -> float | None:
+def _left(total: float | None, passed: float, own: float | None) -> float | None:
     """Seconds until a running job is done: by its own pace, once it has one."""
-    if part > 0:
-        return round(passed * (1 - part) / part, 1)
+    if own is not None:
+        return round(own, 1)
     return None if total is None else round(max(total - passed, 0.0), 1)
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from danqing.core.errors import DanqingError
+from danqing.studio.accounts import Role
 from danqing.studio.browse import Filter, Match
-from danqing.studio.errors import NotThere
+from danqing.studio.errors import Forbidden, NotThere
 from danqing.studio.event_feed import EventFeed
 from danqing.studio.events import forget_events
 from danqing.studio.files import check_space
@@ -30,6 +31,9 @@ from danqing.studio.vectors import Vector, from_bytes
 
 _CARE = 5.0  # seconds between looks at leases
 _HOUR = 3600.0
+
+SHARED_RESULTS = ("learn",)
+"""Apps whose result is not their caller's alone: what was learned can be named in everybody's prompts."""
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +97,10 @@ class Studio:
         self._ending.set()
         self.pool.stop()
         self._feed.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder, where it was never started."""
         self.store.close()
         self._folder_lock.release()
 
@@ -100,11 +108,14 @@ class Studio:
         """Queue a job.
 
         Raises:
-            BadBrief, BadPicture: it cannot be painted as asked. QueueFull. StorageFull.
+            BadBrief, BadPicture: it cannot be painted as asked. Forbidden. QueueFull. StorageFull.
         """
         check_space(self.options.folder)
+        guest = self.store.accounts.role_of(owner) is Role.GUEST
+        if guest and app in SHARED_RESULTS:
+            raise Forbidden(f"guests may not use {app!r}, whose result all accounts share: ask an admin")
         request = parse_request(app, values, self.session, self.store.image_lookup(owner), key)
-        job = self.store.queue.submit(owner, request)
+        job = self.store.queue.submit(owner, request, guest=guest)
         self.pool.tell("wake")
         self._changed()
         return job
@@ -120,8 +131,9 @@ class Studio:
         """The place of each job that is not over; at most half a second old."""
         with self._places_lock:
             if time.monotonic() - self._places_time > 0.5:
-                parts = {job: frame.part for job, frame in list(self.pool.frames.items())}
-                self._places = queue_places(self.store.database, parts, len(self.options.devices))
+                frames = list(self.pool.frames.items())
+                paces = {job: frame.left for job, frame in frames if frame.left is not None}
+                self._places = queue_places(self.store.database, paces, len(self.options.devices))
                 self._places_time = time.monotonic()
             return self._places
 
@@ -135,8 +147,14 @@ class Studio:
         matches = [] if vector is None else self.store.browser.by_meaning(vector, which)
         return [match for match in matches if match.row.id != image]
 
+    def remove_account(self, name: str, heir: str | None) -> None:
+        """As `Store.remove_account`; its running jobs stop within a step."""
+        for job in self.store.remove_account(name, heir):
+            self.pool.tell("cancel", job)
+        self._changed()
+
     def changed(self) -> None:
-        """The gallery was changed: tell the clients."""
+        """The gallery or an account was changed: tell the clients."""
         self._feed.notify()
 
     def _changed(self) -> None:

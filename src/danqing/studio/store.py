@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from sqlalchemy import select
 
 from danqing.core.image_ref import ImageLookup, ImageRef
+from danqing.studio.accounts import Accounts
 from danqing.studio.browse import Browser
 from danqing.studio.database import Database
-from danqing.studio.errors import NotThere
+from danqing.studio.errors import Conflict, NotThere
 from danqing.studio.files import DRAFT
 from danqing.studio.gallery import Gallery
 from danqing.studio.ids import is_id
 from danqing.studio.image_refs import StoredImage
+from danqing.studio.inheritance import hand_over
 from danqing.studio.jobs import Limits, Queue
 from danqing.studio.tables import PictureRow
 from danqing.studio.uploads import Uploads, is_upload_id
@@ -26,6 +29,7 @@ class Store:
     def __init__(self, folder: Path, limits: Limits = Limits()) -> None:  # noqa: B008  it is frozen
         self.folder = folder
         self.database = Database(folder / "studio.db")
+        self.accounts = Accounts(self.database)
         self.queue = Queue(self.database, limits)
         self.gallery = Gallery(self.database, folder)
         self.uploads = Uploads(self.database, folder)
@@ -52,11 +56,20 @@ class Store:
 
         return lookup
 
-    def sweep(self) -> dict[str, int]:
+    def file_lock(self) -> FileLock:
+        """What is held while a file is there and its row is not, outside of a worker."""
+        return FileLock(self.folder / "files.lock")
+
+    def sweep(self, *, repair: bool = True) -> dict[str, int]:
         """Make files and rows agree again after a crash: remove files without row, mark rows without file.
 
-        Only to be called while no worker runs. Returns how many files were removed and rows changed.
+        Only to be called while no worker runs. repair: False changes nothing. Returns how many files are to
+        be removed and rows to be changed.
         """
+        with self.file_lock():
+            return self._sweep(repair=repair)
+
+    def _sweep(self, *, repair: bool) -> dict[str, int]:
         pictures, kept = self.folder / "pictures", set[Path]()
         changed = 0
         with self.database.write() as session:
@@ -65,16 +78,37 @@ class Store:
                 path = self.gallery.path(row.file)
                 kept.add(path)
                 if row.missing != (path not in files):
-                    row.missing = not row.missing
+                    row.missing = not row.missing if repair else row.missing
                     changed += 1
         ids = {path.stem for path in kept}
         lost = [path for path in files - kept if is_id(path.stem) or path.name.startswith(DRAFT)]
         lost += [p for p in (self.folder / "thumbnails").rglob("*.webp") if p.name[:26] not in ids]
         names = self.uploads.names()
         lost += [p for p in (self.folder / "uploads").glob("*") if p.name not in names and _is_ours(p)]
-        for path in lost:
+        for path in lost if repair else ():
             path.unlink(missing_ok=True)
         return {"removed": len(lost), "changed": changed}
+
+    def remove_account(self, name: str, heir: str | None = None) -> list[str]:
+        """Remove an account. What it made becomes that of the account `heir`, or is deleted for ever.
+
+        Returns the ids of its jobs that were cancelled.
+
+        Raises:
+            NotThere: no such account, or heir. Conflict: it is the last admin, or its own heir.
+        """
+        new_owner = None if heir is None else self.accounts.get(heir).id
+        if new_owner == self.accounts.get(name).id:
+            raise Conflict(f"{name!r} cannot inherit from itself: name another account")
+        owner = self.accounts.remove(name)
+        cancelled = self.queue.cancel_all(owner)
+        if new_owner is None:
+            self.gallery.delete_all(owner)
+            self.uploads.delete_all(owner)
+        else:
+            with self.database.write() as session:
+                hand_over(session, owner, new_owner)
+        return cancelled
 
     def close(self) -> None:
         """Close the database."""

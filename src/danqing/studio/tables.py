@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-VERSION = 1
+VERSION = 2
 """Of the schema; kept in the database as SQLite's `user_version`."""
 
 
@@ -15,6 +15,36 @@ class Table(DeclarativeBase):
     """The base of all tables."""
 
     type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, bytes: LargeBinary}  # noqa: RUF012
+
+
+class UserRow(Table):
+    """An account. id: what its jobs and pictures have as their owner. password: as argon2 hashed it."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    password: Mapped[str]
+    created: Mapped[float]
+
+
+class TokenRow(Table):
+    """A secret by which an account is known; only its SHA-256 is kept.
+
+    kind: token for programs, login for a browser. label: what its owner calls it. expires: None is never.
+    """
+
+    __tablename__ = "tokens"
+    __table_args__ = (Index("tokens_by_user", "user"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    label: Mapped[str]
+    created: Mapped[float]
+    expires: Mapped[float | None]
 
 
 class JobRow(Table):
@@ -105,6 +135,11 @@ class PictureRow(Table):
     info: Mapped[dict[str, Any]]
     vector: Mapped[bytes | None] = mapped_column(LargeBinary)
 
+    @property
+    def is_film(self) -> bool:
+        """Whether it moves: films are WebP, which of danqing's own pictures no other is."""
+        return self.format == "webp" and self.app != "import"
+
 
 class UploadRow(Table):
     """What someone gave to start from. The id is made of the content, so the same bytes are kept once."""
@@ -126,7 +161,7 @@ class UploadRow(Table):
 class EventRow(Table):
     """Something that clients want to know of; kept for a day, so that a client can come back.
 
-    kind: job, picture or gallery. subject: the id of the job or picture. last: the job is over.
+    kind: job, picture, gallery or account. subject: the id of what it is about. last: the job is over.
     """
 
     __tablename__ = "events"

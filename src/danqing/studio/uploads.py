@@ -67,6 +67,17 @@ class Uploads:
         """Where the file of an upload is. Raises NotThere."""
         return self._path(self.get(owner, upload))
 
+    def delete_all(self, owner: str) -> None:
+        """Delete all uploads of an owner; files that others have uploaded too are kept."""
+        with self._database.write() as session:
+            rows = session.scalars(select(UploadRow).where(UploadRow.owner == owner)).all()
+            for row in rows:
+                session.delete(row)
+        kept = self.names()
+        for path in map(self._path, rows):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
     def names(self) -> set[str]:
         """The names of the files of all uploads."""
         with self._database.read() as session:

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -121,9 +122,12 @@ class Worker:
     def _work(self, claim: Claim, app: App[Any, Any], inputs: AppInputs) -> Work:
         camera = Camera(claim.job, lambda frame: self._send("frame", frame))
 
+        begin = cache(lambda: self._store.queue.begin(claim))
+
         def progress(progress: Progress) -> None:
             if self._stopping.is_set() or self._ending.is_set():
                 raise Stopped
+            begin()
             camera(progress)
 
         def finished(count: int) -> None:

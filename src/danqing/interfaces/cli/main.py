@@ -46,6 +46,10 @@ OTHER_COMMANDS = {  # that are no apps
     "studio": Entry("danqing.interfaces.cli.studio:studio", "Paint in the browser: page, queue and gallery."),
     "mcp": Entry("danqing.interfaces.cli.mcp:mcp", "Give an assistant tools to paint, by a running server."),
     "serve": Entry("danqing.interfaces.cli.studio:serve", "Serve the HTTP API alone, for other programs."),
+    "gallery": Entry(
+        "danqing.interfaces.cli.gallery:app", "Import, export and check the pictures of a studio."
+    ),
+    "users": Entry("danqing.interfaces.cli.users:app", "Give people accounts in a studio."),
     "show": Entry("danqing.interfaces.cli.show:show", "Show how a picture was made, and how to repaint it."),
 }
 

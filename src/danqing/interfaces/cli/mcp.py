@@ -14,7 +14,11 @@ def mcp(
     url: Annotated[str, typer.Option(help="Where the server answers.")] = "http://127.0.0.1:7860",
     token: Annotated[
         str | None,
-        typer.Option(envvar="DANQING_TOKEN", help="What the server was started with.", show_default=False),
+        typer.Option(
+            envvar="DANQING_TOKEN",
+            help="A token of an account there; or what the server was started with.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Tools for an assistant that speaks the Model Context Protocol, over standard input and output.

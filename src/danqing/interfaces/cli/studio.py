@@ -17,15 +17,27 @@ from danqing.core.errors import DanqingError
 FOLDER = "~/danqing-studio"
 PORT = 7860
 
-Host = Annotated[str, typer.Option(help="Address to listen on; any but this computer's own needs a --token.")]
+Host = Annotated[
+    str, typer.Option(help="Address to listen on; any but this computer's own needs accounts, or a --token.")
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any that is free.")]
 Folder = Annotated[
-    Path, typer.Option(help="Where pictures, uploads, the queue, models, adapters and styles are kept.")
+    Path,
+    typer.Option(
+        envvar="DANQING_STUDIO",
+        help="Where pictures, uploads, the queue, models, adapters and styles are kept.",
+    ),
 ]
 Model = Annotated[str, typer.Option(help="Model to open at the start.")]
 Token = Annotated[
     str | None,
-    typer.Option(envvar="DANQING_TOKEN", help="What every client must know.", show_default=False),
+    typer.Option(
+        envvar="DANQING_TOKEN", help="What every client must know, without accounts.", show_default=False
+    ),
+]
+PublicUrl = Annotated[
+    str | None,
+    typer.Option(help="How others reach it by a proxy: https://studio.example.org.", show_default=False),
 ]
 
 
@@ -36,6 +48,7 @@ def studio(
     folder: Folder = Path(FOLDER),
     model: Model = "stickers",
     token: Token = None,
+    public_url: PublicUrl = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Paint in the browser: a page with a queue and a gallery, on this computer.
@@ -49,7 +62,7 @@ def studio(
         if browser:
             webbrowser.open(page)
 
-    _serve(context, (host, port, token), (folder, model), ready=ready, page=True)
+    _serve(context, (host, port, token, public_url), (folder, model), ready=ready, page=True)
 
 
 def serve(
@@ -59,6 +72,7 @@ def serve(
     folder: Folder = Path(FOLDER),
     model: Model = "stickers",
     token: Token = None,
+    public_url: PublicUrl = None,
 ) -> None:
     """Serve the HTTP API alone: our own, OpenAI's Images and A1111's.
 
@@ -68,28 +82,32 @@ def serve(
     def ready(address: str) -> None:
         print(f"danqing serve: {address}", flush=True)
 
-    _serve(context, (host, port, token), (folder, model), ready=ready, page=False)
+    _serve(context, (host, port, token, public_url), (folder, model), ready=ready, page=False)
 
 
 def _serve(
     context: typer.Context,
-    address: tuple[str, int, str | None],
+    address: tuple[str, int, str | None, str | None],
     place: tuple[Path, str],
     *,
     ready: Callable[[str], None],
     page: bool,
 ) -> None:
-    """Serve at (host, port) with a token, from (folder, model)."""
-    if any(find_spec(name) is None for name in ("fastapi", "sqlalchemy", "uvicorn", "filelock")):
-        raise DanqingError("the studio needs more packages: pip install 'danqing[studio]', or make studio")
-
+    """Serve at (host, port, token, public URL), from (folder, model)."""
+    check_packages()
     from danqing.interfaces.server.run import ServerOptions
     from danqing.interfaces.server.run import serve as run
     from danqing.studio.service import StudioOptions
 
     logging.basicConfig(format="danqing: %(message)s", level=logging.WARNING)
     session = context.obj if isinstance(context.obj, Session) else Session()
-    (host, port, token), (folder, model) = address, place
+    (host, port, token, public_url), (folder, model) = address, place
     devices = tuple(session.device.split(","))
     options = StudioOptions(folder.expanduser(), devices, model, dtype=session.dtype)
-    run(options, ServerOptions(host, port, token, page, ready))
+    run(options, ServerOptions(host, port, token, public_url, page, ready))
+
+
+def check_packages() -> None:
+    """Raises DanqingError: the packages of a studio are not installed."""
+    if any(find_spec(name) is None for name in ("fastapi", "sqlalchemy", "uvicorn", "filelock", "argon2")):
+        raise DanqingError("the studio needs more packages: pip install 'danqing[studio]', or make studio")

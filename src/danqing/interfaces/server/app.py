@@ -10,12 +10,14 @@ from typing import Any
 from fastapi import FastAPI
 
 import danqing
+from danqing.interfaces.server.callers import Callers
 from danqing.interfaces.server.dialects import a1111, a1111_lists, openai
 from danqing.interfaces.server.errors import Dialects, ErrorResponse, install
 from danqing.interfaces.server.guard import Guard, GuardOptions
 from danqing.interfaces.server.hub import Hub
 from danqing.interfaces.server.page import add_page, static_folder
-from danqing.interfaces.server.routes import apps, jobs, pictures, system, uploads
+from danqing.interfaces.server.routes import accounts, apps, jobs, pictures, system, uploads
+from danqing.interfaces.server.tries import Tries
 from danqing.studio.service import Studio
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -36,16 +38,16 @@ def create_app(studio: Studio, options: GuardOptions | None = None, *, page: boo
         responses=_ERRORS,
     )
     app.state.studio, app.state.hub = studio, Hub(studio)
-    app.state.guard_options, app.state.logins = options, {}
+    app.state.callers, app.state.tries = Callers(studio.store.accounts, options.token), Tries()
     app.state.a1111_models = {}
     dialects.add("/v1/images", openai.error_body)
     dialects.add("/sdapi/", a1111.error_body)
     install(app, dialects)
-    for module in (apps, uploads, jobs, pictures, system, openai, a1111, a1111_lists):
+    for module in (apps, uploads, jobs, pictures, accounts, system, openai, a1111, a1111_lists):
         app.include_router(module.router)
     if page and (static_folder() / "index.html").is_file():
         add_page(app)
-    guard = Guard(app, options, dialects, app.state.hub.close)
+    guard = Guard(app, options, app.state.callers, dialects, app.state.hub.close)
     app.state.requests = guard.counts
     return guard
 

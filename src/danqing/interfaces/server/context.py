@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 
 from danqing.interfaces.server.hub import Hub
+from danqing.studio.accounts import Identity
 from danqing.studio.service import Studio
 
 
@@ -22,13 +23,21 @@ def _hub(request: Request) -> Hub:
     return hub
 
 
+def identity_of(request: Request) -> Identity:
+    """Who asks. Raises AttributeError on a route that anybody may use."""
+    identity = request.state.identity
+    assert isinstance(identity, Identity)
+    return identity
+
+
 def _owner(request: Request) -> str:
-    return str(request.state.owner)
+    return identity_of(request).owner
 
 
 StudioParam = Annotated[Studio, Depends(_studio)]
 HubParam = Annotated[Hub, Depends(_hub)]
 Owner = Annotated[str, Depends(_owner)]
+Caller = Annotated[Identity, Depends(identity_of)]
 Id = Annotated[str, Path(max_length=40, pattern=r"^[0-9A-Za-z_-]+$")]
 Name = Annotated[str, Path(max_length=100)]
 Before = Annotated[str | None, Query(max_length=40, description="`next` of the page before")]

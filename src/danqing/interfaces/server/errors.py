@@ -21,6 +21,7 @@ STATUS = {
     "not_finite": 422,
     "not_found": 404,
     "conflict": 409,
+    "forbidden": 403,
     "queue_full": 429,
     "too_large": 413,
     "unsupported_media_type": 415,

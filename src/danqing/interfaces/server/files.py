@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from fastapi.responses import FileResponse, Response
-from PIL import Image
 
 from danqing.studio.errors import NotThere
+from danqing.studio.exports import bare_png
 
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 _CACHE = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -27,13 +26,5 @@ def picture_file(path: Path, *, download: str | None = None) -> FileResponse:
 
 def bare_file(path: Path, *, download: str | None = None) -> Response:
     """A picture as a PNG of the same pixels, without what is written in it. Raises NotThere."""
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            image.load()
-            pixels = Image.frombytes(image.mode, image.size, image.tobytes())
-    except FileNotFoundError:
-        raise NotThere("the file of this picture is gone: restore it from a backup") from None
-    buffer = io.BytesIO()
-    pixels.save(buffer, "PNG")
     attachment = {"Content-Disposition": f'attachment; filename="{download}"'} if download else {}
-    return Response(buffer.getvalue(), media_type="image/png", headers={**_CACHE, **attachment})
+    return Response(bare_png(path), media_type="image/png", headers={**_CACHE, **attachment})

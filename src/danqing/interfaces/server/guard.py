@@ -1,25 +1,22 @@
-"""What every request must pass, whatever route it is for: host, origin, token, type and size of the body.
+"""What every request must pass, whatever route it is for: host, origin, who asks, type and size of the body.
 
 It stands in front of all routes, so a new one is guarded without anybody thinking of it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
+from danqing.interfaces.server.access import is_open, least_role
+from danqing.interfaces.server.callers import Callers
 from danqing.interfaces.server.errors import Dialects
 from danqing.studio.errors import record
 from danqing.studio.uploads import BYTES_MAX
@@ -30,14 +27,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-COOKIE = "danqing"
 LOCAL = ("127.0.0.1", "localhost", "::1")
 ANY = ("0.0.0.0", "::")  # noqa: S104 RUF100  addresses, which are compared with
-OWNER = "local"
-"""Who asks, where there are no accounts."""
 
 _JSON_MAX = 2 * 2**20
-_OPEN = re.compile(r"/(|health|favicon\.ico|static/.*|p/[^/]*|learn|learn/[^/]*|v1/login)")
 _UPLOAD = ("image/png", "image/jpeg", "image/webp")
 
 POLICY = (
@@ -73,31 +66,39 @@ _BODIES = {
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """host: the address that is bound. token: what every request must know; None on this computer alone.
+    """host: the address that is bound. token: see `Callers`. public_url: how others reach it by a proxy.
 
     bodies: beginning of a path -> what bodies it takes; JSON where none fits.
     """
 
     host: str = "127.0.0.1"
     token: str | None = None
+    public_url: str | None = None
     bodies: dict[str, Body] = field(default_factory=lambda: dict(_BODIES))
 
     @property
-    def cookie(self) -> str:
-        """What the cookie of someone who knows the token says."""
-        return hashlib.sha256(f"danqing {self.token}".encode()).hexdigest()
+    def names(self) -> tuple[str, ...]:
+        """What a request may call this host."""
+        return (*LOCAL, self.host, urlsplit(self.public_url or "").hostname or self.host)
 
 
 class Guard:
     """An ASGI application around another one.
 
-    counts: (method, status) -> requests. close: ends the event streams, which else would never end.
+    callers: tells who asks. counts: (method, status) -> requests. close: ends the event streams, which else
+    would never end.
     """
 
     def __init__(
-        self, app: AsgiApp, options: GuardOptions, dialects: Dialects, close: Callable[[], None]
+        self,
+        app: AsgiApp,
+        options: GuardOptions,
+        callers: Callers,
+        dialects: Dialects,
+        close: Callable[[], None],
     ) -> None:
         self._app, self._options, self._dialects, self.close = app, options, dialects, close
+        self.callers = callers
         self.counts: Counter[tuple[str, int]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,7 +112,8 @@ class Guard:
         send = self._with_headers(scope, send)
         headers = Headers(scope=scope)
         try:
-            self._check(scope, headers)
+            self._check_origin(scope, headers)
+            await self._check_caller(scope, headers)
             receive = self._limited(scope, headers, receive)
         except HTTPException as error:
             body = record(error.detail, (error.headers or {})["message"])
@@ -121,14 +123,13 @@ class Guard:
             )
             await response(scope, receive, send)
             return
-        scope.setdefault("state", {})["owner"] = OWNER
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Raises HTTPException: the request may not pass."""
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
-        if self._options.host not in ANY and name not in (*LOCAL, self._options.host):
+        if self._options.host not in ANY and name not in self._options.names:
             _refuse(
                 403, "forbidden", f"host {name[:60]!r} is not that of this server: use {self._options.host}"
             )
@@ -138,26 +139,19 @@ class Guard:
         outside = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if outside and not (scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"):
             _refuse(403, "forbidden", "a page of another site may not use this server: open its own page")
-        if not self._knows_token(headers) and not _OPEN.fullmatch(scope["path"]):
-            _refuse(401, "unauthorized", "this server needs a token: send it as Authorization: Bearer TOKEN")
 
-    def _knows_token(self, headers: Headers) -> bool:
-        token = self._options.token
-        if token is None:
-            return True
-        kind, _, value = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            return _same(value.strip(), token)
-        if kind.lower() == "basic":
-            try:
-                return _same(base64.b64decode(value).decode().partition(":")[2], token)
-            except (binascii.Error, ValueError):
-                return False
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return morsel is not None and _same(morsel.value, self._options.cookie)
+    async def _check_caller(self, scope: Scope, headers: Headers) -> None:
+        """Note who asks. Raises HTTPException: nobody who may."""
+        state = scope.setdefault("state", {})
+        if is_open(scope["path"]):
+            return
+        identity = await run_in_threadpool(self.callers.identify, headers)
+        if identity is None:
+            _refuse(401, "unauthorized", "this server needs a token: send it as Authorization: Bearer TOKEN")
+        least = least_role(scope["method"], scope["path"])
+        if identity.role.rank < least.rank:
+            _refuse(403, "forbidden", f"{identity.role.value}s may not do this: ask an admin")
+        state["identity"] = identity
 
     def _limited(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """`receive`, which ends the request where its body is too large. Raises HTTPException."""
@@ -195,14 +189,5 @@ class Guard:
         return sending
 
 
-def _refuse(status: int, code: str, message: str) -> None:
+def _refuse(status: int, code: str, message: str) -> NoReturn:
     raise HTTPException(status, code, {"message": message})
-
-
-def is_token(text: str, options: GuardOptions) -> bool:
-    """Whether `text` is the token; takes as long for any text."""
-    return options.token is not None and _same(text, options.token)
-
-
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ _PING = 15.0  # seconds
 _WAITING_MAX = 2000  # messages; whoever is slower is cut off, and comes back with Last-Event-ID
 _REPLAY = 500  # events read at once
 
-JOB = "job"
+JOB, ACCOUNT = "job", "account"
 
 
 @dataclass(frozen=True)
@@ -173,12 +173,24 @@ class Hub:
 
     def _on_events(self, events: Sequence[EventRow]) -> None:
         self._owners.update({event.subject: event.owner for event in events if event.kind == JOB})
+        if changed := {event.owner for event in events if event.kind == ACCOUNT}:
+            self._end_of(changed)
         if self._listeners:
             self._publish([*self._messages(events), *self._moves()])
 
     def _on_frame(self, frame: Frame) -> None:
         if self._listeners and (message := self._frame_message(frame)) is not None:
             self._publish([message])
+
+    def _end_of(self, owners: set[str]) -> None:
+        """End the connections of accounts whose secrets changed; who still may comes back."""
+
+        def end() -> None:
+            for listener in self._listeners:
+                if listener.owner in owners:
+                    listener.close()
+
+        self._in_loop(end)
 
     def _publish(self, messages: list[Message]) -> None:
         def hand_over() -> None:
@@ -187,13 +199,18 @@ class Hub:
                     if listener.wants(message):
                         listener.put(message)
 
+        self._in_loop(hand_over)
+
+    def _in_loop(self, action: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(hand_over)
+            self._loop.call_soon_threadsafe(action)
 
     def _messages(self, events: Sequence[EventRow]) -> Iterator[Message]:
         """Events with what they are about, as it is now."""
         store = self._studio.store
         for event in events:
+            if event.kind == ACCOUNT:
+                continue
             try:
                 if event.kind == JOB:
                     view = job_view(self._studio, store.queue.get(event.owner, event.subject))

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from danqing.core.errors import BadBrief, DanqingError
 from danqing.interfaces.server.app import create_app
 from danqing.interfaces.server.guard import LOCAL, GuardOptions
+from danqing.studio.accounts import Accounts
 from danqing.studio.service import Studio, StudioOptions
 
 _DRAIN = 5  # seconds for requests that are still answered
@@ -21,7 +23,7 @@ _DRAIN = 5  # seconds for requests that are still answered
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """host, port: where to listen; port 0 is any that is free. token: see `GuardOptions`.
+    """host, port: where to listen; port 0 is any that is free. token, public_url: see `GuardOptions`.
 
     page: with the page, not the API alone. ready: called with the address once it answers.
     """
@@ -29,6 +31,7 @@ class ServerOptions:
     host: str = "127.0.0.1"
     port: int = 7860
     token: str | None = None
+    public_url: str | None = None
     page: bool = True
     ready: Callable[[str], None] = print
 
@@ -37,17 +40,18 @@ def serve(studio: StudioOptions, options: ServerOptions) -> None:
     """Serve until Ctrl-C or SIGTERM; running jobs are finished after the next start.
 
     Raises:
-        BadBrief: an address that others can reach, without a token.
+        BadBrief: an address that others can reach, without accounts or a token; or both.
         DanqingError: the port is taken, or the folder is in use.
     """
-    if options.host not in LOCAL and not options.token:
-        raise BadBrief(
-            f"--host {options.host} lets others in: give a --token that they must know, or leave --host out"
-        )
     listener = _listen(options.host, options.port)
     with listener:
         place = Studio(studio)
-        guard = GuardOptions(host=options.host, token=options.token)
+        try:
+            _check_closed(options, place.store.accounts)
+        except BadBrief:
+            place.close()
+            raise
+        guard = GuardOptions(options.host, options.token, options.public_url)
         app = create_app(place, guard, page=options.page)
         config = uvicorn.Config(
             app,
@@ -55,7 +59,8 @@ def serve(studio: StudioOptions, options: ServerOptions) -> None:
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=options.public_url is not None,  # of a proxy on this computer
+            forwarded_allow_ips="127.0.0.1",
             timeout_graceful_shutdown=_DRAIN,
             h11_max_incomplete_event_size=64 * 1024,
         )
@@ -64,6 +69,21 @@ def serve(studio: StudioOptions, options: ServerOptions) -> None:
         server = _Server(config, app.close, lambda: options.ready(address))
         with suppress(KeyboardInterrupt):  # uvicorn raises it once more when all is stopped
             server.run([listener])
+
+
+def _check_closed(options: ServerOptions, accounts: Accounts) -> None:
+    """Raises BadBrief: others can reach the server, and nothing tells who they are; or two things do."""
+    accounts_exist = accounts.exist()
+    if accounts_exist and options.token:
+        raise BadBrief("--token is for a studio without accounts: leave it out (and DANQING_TOKEN)")
+    outside = options.host not in LOCAL
+    if (outside or options.public_url) and not (accounts_exist or options.token):
+        way = f"--host {options.host}" if outside else f"--public-url {options.public_url}"
+        raise BadBrief(
+            f"{way} lets others in: make an account first (danqing users add NAME), or give a --token"
+        )
+    if options.public_url and urlsplit(options.public_url).scheme not in ("http", "https"):
+        raise BadBrief(f"--public-url {options.public_url!r}: write it as https://studio.example.org")
 
 
 class _Server(uvicorn.Server):

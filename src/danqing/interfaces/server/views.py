@@ -190,12 +190,13 @@ def picture_details(studio: Studio, row: PictureRow) -> PictureDetails:
 
 def repaint_request(row: PictureRow) -> RepaintRequest | None:
     """What paints a picture once more: its brief, or the app and the pictures that made it."""
-    if row.format == "webp":  # a film's frames are no brief
+    if row.is_film:  # a film's frames are no brief
         return None
-    if row.app in ("paint", "imagine", "reroll", "lineage") and row.brief.get("image") is None:
+    app = row.info.get("app", "") if row.app == "import" else row.app
+    if app in ("paint", "imagine", "reroll", "lineage") and row.brief.get("image") is None:
         fields = {name: v for name, v in row.brief.items() if v is not None and name not in _FROM_PICTURES}
         return RepaintRequest(app="paint", inputs={**fields, "prompt": literal(str(row.brief["prompt"]))})
-    inputs = row.info.get("inputs") or {}
+    inputs = {} if row.app == "import" else row.info.get("inputs") or {}  # which name files elsewhere
     return RepaintRequest(app=row.info["app"], inputs=inputs) if inputs else None
 
 

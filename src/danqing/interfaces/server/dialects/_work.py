@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from danqing.core.errors import DanqingError
+from danqing.interfaces.server.context import identity_of
 from danqing.interfaces.server.hub import Hub, Listener, Message
 from danqing.studio.browse import Filter
 from danqing.studio.errors import JobFailed
@@ -30,7 +31,7 @@ class Client:
     def of(cls, request: Request) -> Client:
         """The client of a request."""
         state = request.app.state
-        return cls(request, state.studio, state.hub, str(request.state.owner))
+        return cls(request, state.studio, state.hub, identity_of(request).owner)
 
     async def upload(self, data: bytes) -> str:
         """The id of a picture that came with the request. Raises as `Uploads.add`."""

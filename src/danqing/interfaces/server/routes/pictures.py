@@ -113,8 +113,8 @@ def get_file(
 ) -> Response:
     """The file itself, or its pixels without what is written in it."""
     row = studio.store.gallery.get(owner, picture)
-    path, film = studio.store.gallery.path(row.file), row.format == "webp"
-    if metadata == "none" and not film:  # a film has no metadata
+    path = studio.store.gallery.path(row.file)
+    if metadata == "none" and not row.is_film:  # a film has no metadata
         return bare_file(path, download=f"danqing-{row.id}.png" if download else None)
     return picture_file(path, download=f"danqing-{row.id}{path.suffix}" if download else None)
 

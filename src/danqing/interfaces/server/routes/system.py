@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.exceptions import HTTPException
 
 import danqing
+from danqing.interfaces.server.callers import Callers
 from danqing.interfaces.server.context import StudioParam
-from danqing.interfaces.server.guard import COOKIE, GuardOptions, is_token
 from danqing.interfaces.server.metrics import metrics_text
 from danqing.studio.requests import studio_apps
 from danqing.studio.uploads import BYTES_MAX, PIXELS_MAX
 
 router = APIRouter()
-
-_TRIES, _MINUTE = 5, 60.0
-_YEAR = 365 * 24 * 3600
 
 
 class Capabilities(BaseModel):
@@ -38,24 +32,16 @@ class Capabilities(BaseModel):
     queue: dict[str, int]
 
 
-class Login(BaseModel):
-    """The token that the server was started with."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    token: str = Field(max_length=500)
-
-
 @router.get("/v1/capabilities")
 def capabilities(studio: StudioParam, request: Request) -> Capabilities:
     """What this server can do, and its limits."""
     models, counts, limits = studio.session.model_places(), studio.store.queue.counts(), studio.options.limits
-    options: GuardOptions = request.app.state.guard_options
+    callers: Callers = request.app.state.callers
     return Capabilities(
         version=danqing.__version__,
         device=", ".join(studio.options.devices),
-        accounts=False,
-        token=options.token is not None,
+        accounts=callers.have_accounts,
+        token=callers.have_token,
         apps=studio_apps(),
         models=list(models),
         search={"words": True, "meaning": studio.pool.workers > 0},
@@ -71,22 +57,6 @@ def capabilities(studio: StudioParam, request: Request) -> Capabilities:
             "workers": studio.pool.workers,
         },
     )
-
-
-@router.post("/v1/login", status_code=204)
-def login(login: Login, request: Request, response: Response) -> None:
-    """Get the cookie of someone who knows the token."""
-    options: GuardOptions = request.app.state.guard_options
-    tries: dict[str, deque[float]] = request.app.state.logins
-    client, now = request.client.host if request.client else "", time.monotonic()
-    mine = tries.setdefault(client, deque(maxlen=_TRIES))
-    if len(mine) == _TRIES and now - mine[0] < _MINUTE:
-        raise HTTPException(429, "too many tries: wait a minute", {"Retry-After": str(round(_MINUTE))})
-    if options.token is not None and not is_token(login.token, options):
-        mine.append(now)
-        raise HTTPException(401, "this is not the token: see what the server printed at its start")
-    mine.clear()
-    response.set_cookie(COOKIE, options.cookie, max_age=_YEAR, httponly=True, samesite="strict")
 
 
 @router.get("/health")

@@ -12,7 +12,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Called when the server wants a token. @type {{ask: () => void}} */
+/** Called when the server does not know who asks. @type {{ask: () => void}} */
 export const login = { ask: () => {} };
 
 /**
@@ -30,7 +30,7 @@ async function request(method, path, body, headers = {}) {
   } catch {
     throw new ApiError(0, { code: "offline", message: "", field: null, fix: null });
   }
-  if (response.status === 401) login.ask();
+  if (response.status === 401 && path !== "/v1/login") login.ask();
   if (!response.ok) throw new ApiError(response.status, await faultOf(response));
   return response.status === 204 ? null : response.json();
 }
@@ -54,8 +54,25 @@ export function query(values) {
 const name = encodeURIComponent;
 
 export const api = {
-  /** @param {string} token */
-  login: (token) => request("POST", "/v1/login", { token }),
+  wayIn: () => request("GET", "/v1/login"),
+  /** @param {Record<string, any>} known name and password, or a token */
+  login: (known) => request("POST", "/v1/login", known),
+  logout: () => request("POST", "/v1/logout"),
+  me: () => request("GET", "/v1/me"),
+  /** @param {string} old @param {string} next */
+  changePassword: (old, next) => request("POST", "/v1/me/password", { old, new: next }),
+  tokens: () => request("GET", "/v1/tokens"),
+  /** @param {string} label */
+  addToken: (label) => request("POST", "/v1/tokens", { label }),
+  /** @param {string} id */
+  removeToken: (id) => request("DELETE", `/v1/tokens/${name(id)}`),
+  users: () => request("GET", "/v1/users"),
+  /** @param {Record<string, any>} user */
+  addUser: (user) => request("POST", "/v1/users", user),
+  /** @param {string} user @param {{role: string}} change */
+  changeUser: (user, change) => request("PATCH", `/v1/users/${name(user)}`, change),
+  /** @param {string} user @param {string} heir */
+  removeUser: (user, heir) => request("DELETE", `/v1/users/${name(user)}${query({ heir })}`),
   capabilities: () => request("GET", "/v1/capabilities"),
   apps: () => request("GET", "/v1/apps"),
   /** @param {string} app @param {string} model */
@@ -122,6 +139,7 @@ export function listen(handlers, onState) {
     source.onerror = () => {
       onState(false);
       if (source.readyState !== EventSource.CLOSED) return;
+      void api.me().catch(() => {}); // it may be that one has to log in again
       setTimeout(open, wait);
       wait = Math.min(wait * 2, 15000);
     };

@@ -2,6 +2,7 @@
 
 import "./elements/drawers.js";
 import "./elements/drop-target.js";
+import "./elements/login-place.js";
 import "./elements/picture-view.js";
 import "./elements/prompt-bar.js";
 import "./elements/toast-list.js";
@@ -11,7 +12,7 @@ import { api, login } from "./api.js";
 import { h } from "./dom.js";
 import { language, speak, t } from "./i18n.js";
 import { listenToKeys } from "./keys.js";
-import { followLinks, route, setQuery } from "./router.js";
+import { followLinks, route } from "./router.js";
 import { connect, reason } from "./state.js";
 
 const PLACES = { wall: "wall-place", picture: "picture-view", learn: "learn-place" };
@@ -49,7 +50,7 @@ async function signIn() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (!token) return;
   history.replaceState({}, "", location.pathname + location.search);
-  await api.login(token);
+  await api.login({ token });
 }
 
 /** @param {unknown} error */
@@ -58,9 +59,15 @@ function cannotStart(error) {
   document.body.replaceChildren(h("main", { class: "notice" }, h("img", { src: "/static/seal.svg", alt: "", width: 64 }), h("h1", {}, t("fault.start")), h("p", {}, reason(error)), again));
 }
 
+/** The way in, in place of all else; who comes in sees the same address. */
+function askWhoItIs() {
+  if (document.querySelector("login-place")) return;
+  document.body.replaceChildren(h("login-place"));
+}
+
 async function begin() {
   await speak(language.value);
-  login.ask = () => setQuery({ drawer: "token" });
+  login.ask = askWhoItIs;
   followLinks();
   listenToKeys();
   try {
@@ -68,11 +75,10 @@ async function begin() {
   } catch (error) {
     const wanted = /** @type {{status?: number}} */ (error).status === 401;
     if (!wanted) return cannotStart(error);
-    document.body.replaceChildren(h("side-drawer"), h("toast-list", { role: "status", "aria-live": "polite" }));
-    return setQuery({ drawer: "token" });
+    return askWhoItIs();
   }
   build();
-  language.watch(build);
+  language.watch(() => document.querySelector("login-place") ?? build());
   route.watch((current) => show(current));
 }
 

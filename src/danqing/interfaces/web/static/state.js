@@ -2,7 +2,7 @@
 
 import { api, ApiError, listen } from "./api.js";
 import { draft, revise } from "./draft.js";
-import { t } from "./i18n.js";
+import { say, t } from "./i18n.js";
 import { Signal, Table } from "./store.js";
 
 /** @typedef {import("../types.js").Job} Job */
@@ -24,6 +24,8 @@ export const apps = new Signal(/** @type {App[]} */ ([]));
 /** What was learned, for `<name>` in a prompt. @type {Signal<{name: string, trigger: string}[]>} */
 export const adapters = new Signal(/** @type {{name: string, trigger: string}[]} */ ([]));
 export const capabilities = new Signal(/** @type {Record<string, any> | null} */ (null));
+/** Who paints here; name: "" where there are no accounts. */
+export const me = new Signal(/** @type {{name: string, role: string} | null} */ (null));
 export const online = new Signal(true);
 
 /**
@@ -47,7 +49,7 @@ export function notify(text, { kind = "note", action } = {}) {
 export function reason(error) {
   if (!(error instanceof ApiError)) return t("fault.internal");
   if (error.fault.code === "offline") return t("fault.offline");
-  return error.fault.message;
+  return say(error.fault.message);
 }
 
 /**
@@ -96,7 +98,8 @@ export async function start(app, inputs) {
 
 /** Load what the page always needs and follow the events. */
 export async function connect() {
-  const [listOfApps, listOfModels, running] = await Promise.all([api.apps(), api.models(), api.jobs({ state: "queued,running" })]);
+  const [caller, listOfApps, listOfModels, running] = await Promise.all([api.me(), api.apps(), api.models(), api.jobs({ state: "queued,running" })]);
+  me.value = caller;
   apps.value = listOfApps.data;
   models.value = listOfModels.data;
   chooseModel();

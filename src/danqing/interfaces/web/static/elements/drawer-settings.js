@@ -6,7 +6,7 @@ import { h } from "../dom.js";
 import { language, LANGUAGES, speak, t } from "../i18n.js";
 import { help } from "../keys.js";
 import { setQuery } from "../router.js";
-import { capabilities, notify, reason } from "../state.js";
+import { attempt, capabilities, me } from "../state.js";
 
 /** @typedef {import("../i18n.js").Language} Language */
 
@@ -23,6 +23,7 @@ export function settings() {
   show(capabilities.value);
   void api.capabilities().then(show, () => {});
   return [
+    ...account(),
     h("fieldset", {}, h("legend", {}, t("settings.language")), ...languages),
     h("fieldset", {}, h("legend", {}, t("settings.painting")), fast),
     h("h3", {}, t("settings.about")), about,
@@ -35,17 +36,12 @@ export function keys() {
   return [h("dl", { class: "keys" }, ...help.flatMap(({ keys: pressed, name }) => [h("dt", {}, h("kbd", {}, pressed)), h("dd", {}, t(name))]))];
 }
 
-/** Where the server wants a token. @returns {Node[]} */
-export function token() {
-  const field = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
-  const enter = async (/** @type {Event} */ event) => {
-    event.preventDefault();
-    try {
-      await api.login(field.value);
-      location.href = location.pathname;
-    } catch (error) {
-      notify(reason(error), { kind: "fault" });
-    }
-  };
-  return [h("form", { class: "token", onsubmit: enter }, h("p", {}, t("token.why")), h("label", { for: "token" }, t("token")), field, h("button", { type: "submit", class: "primary" }, t("token.enter")))];
+/** Who is logged in, with what concerns the account. @returns {Node[]} */
+function account() {
+  if (!me.value?.name) return [];
+  const { name, role } = me.value;
+  const leave = () => attempt(api.logout()).then(() => location.assign("/"));
+  const open = (/** @type {string} */ drawer) => h("button", { type: "button", class: "link", onclick: () => setQuery({ drawer }) }, t(`drawer.${drawer}`));
+  return [h("fieldset", {}, h("legend", {}, t("drawer.account")), h("p", {}, `${name} · ${t(`role.${role}`)}`),
+    h("p", { class: "drawer-links" }, open("account"), role === "admin" && open("people"), h("button", { type: "button", class: "link", onclick: leave }, t("login.leave"))))];
 }

@@ -1,17 +1,19 @@
-/** The drawer at the side: queue, models, settings, keys, what can be done with dropped pictures, the token. */
+/** The drawer at the side: queue, models, settings, accounts, keys, what can be done with dropped pictures. */
 
 import { h, iconButton, View } from "../dom.js";
 import { t } from "../i18n.js";
 import { route, setQuery } from "../router.js";
+import { account } from "./drawer-account.js";
 import { dropped } from "./drawer-dropped.js";
-import { keys, settings, token } from "./drawer-settings.js";
+import { keys, settings } from "./drawer-settings.js";
 import { modelList } from "./drawer-models.js";
+import { people } from "./drawer-people.js";
 import { queue } from "./drawer-queue.js";
 
 /** @typedef {{until: (stop: () => void) => void}} Owner */
 
 /** What fills a drawer, and keeps it true until the owner leaves. @type {Record<string, (owner: Owner) => Node[]>} */
-const DRAWERS = { queue, models: modelList, settings, keys, dropped, token };
+const DRAWERS = { queue, models: modelList, settings, account, people, keys, dropped };
 
 class DrawerBody extends View {
   name = "";

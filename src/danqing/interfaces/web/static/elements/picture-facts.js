@@ -29,6 +29,7 @@ class PictureFacts extends View {
       [t("fact.size"), `${data.width} × ${data.height}`],
       info.seconds ? [t("fact.seconds"), duration(info.seconds)] : null,
       data.created ? [t("fact.created"), when(data.created)] : null,
+      info.program && info.program !== "danqing" ? [t("fact.program"), info.program] : null,
       info.chosen ? [t("fact.chosen"), info.chosen] : null,
       info.unlearned ? [t("fact.unlearned"), info.unlearned] : null,
       info.dropped ? [t("fact.dropped"), info.dropped] : null,

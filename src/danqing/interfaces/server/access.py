@@ -1,0 +1,37 @@
+"""Who may use which route. What no rule names is for admins alone: a new route is closed until it has one."""
+
+from __future__ import annotations
+
+import re
+
+from danqing.studio.accounts import Role
+
+_OPEN = re.compile(r"/(|health|favicon\.ico|static/.*|p/[^/]*|learn|learn/[^/]*|v1/login)")
+"""Needs no account: the files of the page, and how to get in."""
+
+_RULES: tuple[tuple[str, Role], ...] = (
+    (r"GET /openapi\.json", Role.GUEST),
+    (r"(GET|POST|DELETE) /v1/(me|logout|me/password|tokens)", Role.GUEST),
+    (r"DELETE /v1/tokens/[^/]*", Role.GUEST),
+    (r"GET /v1/(capabilities|apps|apps/[^/]*|adapters|models|models/[^/]*(/words)?)", Role.GUEST),
+    (r"(GET|POST) /v1/uploads(/.*)?", Role.GUEST),
+    (r"(GET|POST|DELETE) /v1/(jobs|events)(/.*)?", Role.GUEST),
+    (r"(GET|PATCH|DELETE) /v1/(pictures|trash)(/.*)?", Role.GUEST),
+    (r"POST /v1/images/.*", Role.GUEST),
+    (r"(GET|POST) /sdapi/v1/.*", Role.GUEST),
+    (r"POST /v1/models/[^/]*/warm", Role.USER),
+)
+"""Method and path -> the least role that may."""
+
+_COMPILED = tuple((re.compile(rule, re.DOTALL), role) for rule, role in _RULES)
+
+
+def is_open(path: str) -> bool:
+    """Whether anybody may use a path."""
+    return _OPEN.fullmatch(path) is not None
+
+
+def least_role(method: str, path: str) -> Role:
+    """The least role that may use a route."""
+    request = f"{'GET' if method == 'HEAD' else method} {path}"
+    return next((role for rule, role in _COMPILED if rule.fullmatch(request)), Role.ADMIN)

@@ -1,0 +1,81 @@
+"""Who asks: found by a token or by the cookie of a browser."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers
+
+from danqing.studio.accounts import LOCAL_USER, Accounts, Identity
+
+COOKIE = "danqing"
+
+
+class Callers:
+    """Knows who asks.
+
+    token: what everybody must know where there are no accounts; None on this computer alone.
+    """
+
+    def __init__(self, accounts: Accounts, token: str | None) -> None:
+        self._accounts, self._token = accounts, token
+        self._closed = False
+
+    @property
+    def have_accounts(self) -> bool:
+        """Whether accounts are needed: from the first one on, also when the last one is removed."""
+        self._closed = self._closed or self._accounts.exist()
+        return self._closed
+
+    @property
+    def cookie(self) -> str:
+        """What the cookie of a browser says that knows the token."""
+        return hashlib.sha256(f"danqing {self._token}".encode()).hexdigest()
+
+    @property
+    def have_token(self) -> bool:
+        """Whether everybody must know the same token."""
+        return self._token is not None and not self.have_accounts
+
+    def identify(self, headers: Headers) -> Identity | None:
+        """Who sent these headers; None if nobody who may be here."""
+        token, cookie = _token_of(headers), _cookie_of(headers)
+        if self.have_accounts:
+            secret = cookie if token is None else token
+            return None if secret is None else self._accounts.identify(secret)
+        if self._token is None:
+            return LOCAL_USER
+        good = is_same(token, self._token) if token is not None else is_same(cookie or "", self.cookie)
+        return LOCAL_USER if good else None
+
+    def knows(self, token: str) -> bool:
+        """Whether `token` is what everybody must know; takes as long for any text."""
+        return self._token is None or is_same(token, self._token)
+
+
+def _token_of(headers: Headers) -> str | None:
+    """The token of a header, as Bearer or as the password of Basic; None where there is no header."""
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return ""
+    return value.strip() if kind else None
+
+
+def _cookie_of(headers: Headers) -> str | None:
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return None if morsel is None else morsel.value
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two secrets are the same, in a time that tells nothing."""
+    return hmac.compare_digest(one.encode(), other.encode())

@@ -1,0 +1,21 @@
+"""Giving all that one owner has made to another."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from danqing.studio.tables import EventRow, JobRow, PictureRow, UploadRow
+
+
+def hand_over(session: Session, old: str, new: str) -> None:
+    """Make jobs, pictures and uploads of the owner `old` those of `new`, in the transaction of `session`.
+
+    Both may have uploaded the same bytes, which are kept once; keys of jobs are for the old owner's programs.
+    """
+    kept = select(UploadRow.id).where(UploadRow.owner == new)
+    session.execute(delete(UploadRow).where(UploadRow.owner == old, UploadRow.id.in_(kept)))
+    session.execute(update(UploadRow).where(UploadRow.owner == old).values(owner=new))
+    session.execute(update(JobRow).where(JobRow.owner == old).values(owner=new, key=None))
+    session.execute(update(PictureRow).where(PictureRow.owner == old).values(owner=new))
+    session.execute(delete(EventRow).where(EventRow.owner == old, EventRow.kind != "account"))
