@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ from danqing.interfaces.server.app import create_app  # noqa: E402
 from danqing.studio.jobs import Limits  # noqa: E402
 from danqing.studio.service import Studio, StudioOptions  # noqa: E402
 
-EXAMPLES = 4
-"""Requests of each route; benchmarks/soak.py makes 500."""
+EXAMPLES = int(os.environ.get("EXAMPLES", "4"))
+"""Requests of each route; `python benchmarks/soak.py fuzz` makes 500."""
 
 
 @pytest.fixture(scope="module")
