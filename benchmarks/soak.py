@@ -74,14 +74,14 @@ def fuzz(examples: Annotated[int, typer.Option(help="Requests of each route.")] 
 
 async def _load(clients: int, rate: float, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with _server(Path(folder)) as (url, process):
-            async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
-                await _paint(client)  # opens the model
-                for name, count, further in (("alone", 0, 0.0), ("under load", clients, rate)):
-                    print(
-                        f"{name:>10}: {(await _measure(client, count, further, seconds)).line()}", flush=True
-                    )
-                    print(f"{'':>10}  server {_megabytes(process.pid)} MB", flush=True)
+        async with (
+            _server(Path(folder)) as (url, process),
+            httpx2.AsyncClient(base_url=url, timeout=120) as client,
+        ):
+            await _paint(client)  # opens the model
+            for name, count, further in (("alone", 0, 0.0), ("under load", clients, rate)):
+                line = (await _measure(client, count, further, seconds)).line()
+                print(f"{name:>10}: {line}; server {_megabytes(process.pid)} MB", flush=True)
 
 
 async def _measure(client: httpx2.AsyncClient, clients: int, rate: float, seconds: float) -> Figures:

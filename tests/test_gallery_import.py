@@ -114,7 +114,7 @@ def test_nothing_is_taken_twice(store: Store, folder: Path) -> None:
 def test_commands(folder: Path, tmp_path: Path, ask: Ask) -> None:
     where = ["--folder", str(tmp_path / "studio")]
     answer = ask("gallery", "import", str(folder), "--no-meaning", *where)
-    assert answer.out == "7 new pictures, 0 known before, 1 refused\n"
+    assert answer.out == "7 new pictures, 0 there before, 1 refused\n"
     assert "damaged.png" in answer.err
     out = tmp_path / "copies"
     names = {Path(line).name for line in ask("gallery", "export", str(out), *where).out.split("\n") if line}

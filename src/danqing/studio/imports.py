@@ -13,8 +13,8 @@ from danqing.apps import read_other_settings
 from danqing.core.errors import BadPicture
 from danqing.core.picture import Picture
 from danqing.core.source_image import picture_id, read_source
-from danqing.studio.gallery import NewFile
 from danqing.studio.clip_index import ClipIndex
+from danqing.studio.gallery import NewFile
 from danqing.studio.store import Store
 from danqing.studio.uploads import FORMATS, PIXELS_MAX
 

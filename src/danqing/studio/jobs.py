@@ -165,7 +165,7 @@ class Queue:
     def begin(self, claim: Claim) -> None:
         """The model is open and the work begins: what it takes is counted from here. Raises LostClaim."""
         with self._database.write() as session:
-            held(session, claim).started = time.time()
+            row_of_claim(session, claim).started = time.time()
 
     def heartbeat(self, claim: Claim) -> bool:
         """Keep a claim; returns whether the job shall be cancelled. Raises LostClaim."""

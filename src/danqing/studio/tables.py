@@ -93,7 +93,7 @@ class PictureRow(Table):
     """A picture of the gallery: a file below `pictures/`, and its thumbnail.
 
     number: counts pictures in the order in which they were committed.
-    pixels: `core.sources.picture_id` of its image, by which metadata names a parent.
+    pixels: `core.source_image.picture_id` of its image, by which metadata names a parent.
     root: the first picture of its tree. sources: the pictures and uploads that its job started from.
     vector: CLIP's embedding of length 1 in float16; None where there was no CLIP.
     missing: its file was not there at the last sweep.

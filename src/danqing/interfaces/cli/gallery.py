@@ -49,14 +49,14 @@ def import_pictures(
         from danqing.studio.clip_index import ClipIndex
         from danqing.studio.imports import import_folder
 
-        new = known = refused = 0
+        new = old = refused = 0
         for outcome in import_folder(store, _owner(store, user), pictures, ClipIndex() if meaning else None):
-            new, known = new + outcome.new, known + (outcome.id is not None and not outcome.new)
+            new, old = new + outcome.new, old + (outcome.id is not None and not outcome.new)
             if outcome.id is None:
                 refused += 1
                 print(f"danqing: {say(outcome.why)}", file=sys.stderr)
-    print(say(f"{new} new pictures, {known} known before, {refused} refused"))
-    if refused and not new + known:
+    print(say(f"{new} new pictures, {old} there before, {refused} refused"))
+    if refused and not new + old:
         raise DanqingError("none of the pictures could be taken")
 
 

@@ -150,16 +150,16 @@ def me(caller: Caller) -> Me:
 
 @router.post("/v1/me/password", status_code=204)
 def change_password(
-    wanted: NewPassword, request: Request, response: Response, studio: StudioParam, caller: Caller
+    body: NewPassword, request: Request, response: Response, studio: StudioParam, caller: Caller
 ) -> None:
     """Change one's own password: all tokens and other logins end, and this one gets a new cookie."""
     accounts = _accounts(studio, request)
     _slow_down(request, caller.name)
-    if accounts.log_in(caller.name, wanted.old) is None:
+    if accounts.log_in(caller.name, body.old) is None:
         raise HTTPException(403, "the old password is wrong: try again")
-    accounts.set_password(caller.name, wanted.new)
+    accounts.set_password(caller.name, body.new)
     studio.changed()
-    secret = accounts.log_in(caller.name, wanted.new)
+    secret = accounts.log_in(caller.name, body.new)
     if secret is not None:
         _set_cookie(request, response, secret, LOGIN_SECONDS)
 
@@ -171,9 +171,9 @@ def list_tokens(studio: StudioParam, caller: Caller) -> Page[TokenView]:
 
 
 @router.post("/v1/tokens", status_code=201)
-def add_token(wanted: NewToken, request: Request, studio: StudioParam, caller: Caller) -> TokenView:
+def add_token(body: NewToken, request: Request, studio: StudioParam, caller: Caller) -> TokenView:
     """A token for a program, which then may do what its account may."""
-    row, secret = _accounts(studio, request).new_token(caller.owner, wanted.label)
+    row, secret = _accounts(studio, request).new_token(caller.owner, body.label)
     return _token(row).model_copy(update={"token": secret})
 
 
@@ -191,9 +191,9 @@ def list_users(studio: StudioParam) -> Page[UserView]:
 
 
 @router.post("/v1/users", status_code=201)
-def add_user(wanted: NewUser, request: Request, studio: StudioParam) -> UserView:
+def add_user(body: NewUser, request: Request, studio: StudioParam) -> UserView:
     """A new account."""
-    row = _accounts(studio, request).add(wanted.name, wanted.password, wanted.role)
+    row = _accounts(studio, request).add(body.name, body.password, body.role)
     return _users([row])[0]
 
 
