@@ -327,13 +327,13 @@ def test_commands_and_clients(tmp_path: Path, ask: Ask) -> None:
         job = client.submit("paint", **LONG)
         assert client.wait(job)[0].brief.prompt == "a red apple"
         headers = {"Authorization": f"Bearer {token}"}
-        with httpx2.stream("GET", f"{url}/v1/events", headers=headers, timeout=20) as stream:
+        with httpx2.stream("GET", f"{url}/v1/events", headers=headers, timeout=60) as stream:
             lines = stream.iter_lines()
             assert next(lines).startswith(":")
             start = time.monotonic()
             assert ask("users", "password", "lin", *given).code == 0
             list(lines)  # to the end
-            assert time.monotonic() - start < 10
+            assert time.monotonic() - start < 60
         with pytest.raises(DanqingError, match="needs a token"):
             client.models()
         assert ask("users", "remove", "lin", *where).code == 2
