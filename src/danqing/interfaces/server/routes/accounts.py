@@ -118,7 +118,7 @@ def way_in(request: Request) -> WayIn:
 def log_in(login: Login, request: Request, response: Response, studio: StudioParam) -> None:
     """Get a cookie, by an account's name and password, or by the token of a server without accounts."""
     callers = _callers(request)
-    keys = _slow_down(request, login.name)
+    name_key = _slow_down(request, login.name)
     if callers.have_accounts:
         secret, seconds = studio.store.accounts.log_in(login.name, login.password), LOGIN_SECONDS
         wrong = "name or password is wrong: try again"
@@ -128,8 +128,7 @@ def log_in(login: Login, request: Request, response: Response, studio: StudioPar
     if secret is None:
         log.warning("a login from %s was refused", request.client.host if request.client else "?")
         raise HTTPException(401, wrong)
-    for key in keys:
-        _tries(request).forget(key)
+    _tries(request).forget(name_key)
     _set_cookie(request, response, secret, seconds)
 
 
@@ -241,13 +240,14 @@ def _accounts(studio: Studio, request: Request) -> Accounts:
     return studio.store.accounts
 
 
-def _slow_down(request: Request, name: str) -> tuple[str, ...]:
-    """Note a try; returns the names under which it is noted. Raises HTTPException: too many."""
+def _slow_down(request: Request, name: str) -> str:
+    """Note a try; returns the key to forget where it succeeds. Raises HTTPException: too many."""
     address = request.client.host if request.client else ""
-    limits = {f"{address} {name.casefold()}": _TRIES, address: _TRIES_OF_ALL}
-    if not all(_tries(request).begin(key, most) for key, most in limits.items()):
+    key = f"{address} {name.casefold()}"
+    limits = {key: _TRIES, address: _TRIES_OF_ALL}
+    if not all(_tries(request).begin(who, most) for who, most in limits.items()):
         raise HTTPException(429, "too many tries: wait a minute", {"Retry-After": "60"})
-    return tuple(limits)
+    return key
 
 
 def _set_cookie(request: Request, response: Response, secret: str, seconds: int) -> None:

@@ -13,6 +13,7 @@ class LoginPlace extends View {
     this.#show();
     this.until(language.watch(() => this.#show()));
     void api.wayIn().then((way) => {
+      if (way.accounts === this.way.accounts) return; // what was typed meanwhile stays
       this.way = way;
       this.#show();
     }, () => {});
