@@ -24,7 +24,22 @@ from tests.test_other_programs import A1111, COMFY, LINKS
 from tests.toy import Toy
 
 INVOKE = {"positive_prompt": "a lighthouse", "seed": 5, "steps": 9, "cfg_scale": 4.5, "scheduler": "euler"}
-FOOOCUS = {"prompt": "a harbour", "seed": "8", "steps": 30, "sampler": "dpmpp_2m_sde_gpu"}
+FOOOCUS = {
+    "prompt": "a harbour",
+    "negative_prompt": "people",
+    "styles": "['Fooocus V2']",
+    "performance": "Speed",
+    "steps": 30,
+    "resolution": "(1152, 896)",
+    "guidance_scale": 4.0,
+    "sharpness": 2.0,
+    "base_model": "juggernaut",
+    "base_model_hash": "aeb7e9e689",
+    "sampler": "dpmpp_2m_sde_gpu",
+    "scheduler": "karras",
+    "seed": "8",
+    "metadata_scheme": "fooocus",
+}
 
 
 @pytest.fixture
@@ -74,7 +89,9 @@ def test_a_folder_of_every_program(store: Store, folder: Path) -> None:
     assert (a1111.info["program"], a1111.brief["width"]) == ("AUTOMATIC1111", 512)
     assert (comfy.prompt, comfy.seed, comfy.brief["sampler"]) == ("a castle at night", 99, "dpmpp_2m_karras")
     assert (rows["invoke.png"].prompt, rows["invoke.png"].seed) == ("a lighthouse", 5)
-    assert rows["fooocus.png"].prompt == "a harbour"
+    fooocus = rows["fooocus.png"]
+    assert (fooocus.prompt, fooocus.seed, fooocus.model) == ("a harbour", 8, "juggernaut")
+    assert (fooocus.brief["guidance"], fooocus.brief["negative_prompt"]) == (4.0, "people")
     assert (rows["photo.JPG"].format, rows["photo.JPG"].prompt) == ("jpg", "")
     for name, row in rows.items():
         source = next(folder.rglob(name))
