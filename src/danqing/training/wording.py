@@ -64,17 +64,22 @@ class WordingObjective(Objective):
     """Trains the painter's text tower on pairs of an open sentence and its plain caption.
 
     lexicon: further words for things, in both languages. The UNet gives its queries once, and is frozen.
+    teacher: the tower that plain captions are taken from; the painter's own as it is now if not given.
     """
 
     def __init__(
-        self, painter: DiffusionPainter, lexicon: Lexicon, options: WordingOptions = WordingOptions()
+        self,
+        painter: DiffusionPainter,
+        lexicon: Lexicon,
+        options: WordingOptions = WordingOptions(),
+        teacher: nn.Module | None = None,
     ) -> None:
         super().__init__()
         assert isinstance(painter.text, TextEncoder)
         self.painter, self.text, self.options = painter, painter.text, options
         self.model = self.text.model.requires_grad_(True)
         self.model.set_attn_implementation("eager")
-        self._teacher = deepcopy(self.text.model).eval().requires_grad_(False)
+        self._teacher = deepcopy(teacher or self.text.model).eval().requires_grad_(False)
         self._lexicon, self._styles = lexicon, list(painter.card.styles)
         self._unet = painter.modules["unet"].requires_grad_(False).eval()
         self._layers = cross_attention(self._unet)
