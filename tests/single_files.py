@@ -15,7 +15,7 @@ from danqing.weights.diffusers_folder import Parts, derived_card
 from danqing.weights.ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET
 from danqing.weights.ldm_keys import autoencoder_table, rename, unet_table
 
-SD1, _, SD2, SDXL = KINDS
+SD1, _, SD2, SDXL, REFINER = KINDS
 LAYERS = 3  # of the text towers
 
 _UNETS: dict[str, Any] = {
@@ -39,6 +39,19 @@ _UNETS: dict[str, Any] = {
         "addition_time_embed_dim": 256,
         "projection_class_embeddings_input_dim": 6 * 256 + 96,
     },
+    REFINER.title: {
+        "block_out_channels": (64, 128, 128, 128),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 2, 2),
+        "attention_head_dim": (1, 2, 2, 2),
+        "use_linear_projection": True,
+        "cross_attention_dim": 128,
+        "sample_size": 128,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 5 * 256 + 96,
+    },
 }
 
 
@@ -60,6 +73,9 @@ def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
             scaling_factor=kind.scale,
         )
         tower = CLIPTextModel(text_config(tokenizer, kind.towers[0].act))
+        if kind is REFINER:
+            config = text_config(tokenizer, kind.towers[0].act, hidden_size=128, projection_dim=96)
+            tower = CLIPTextModelWithProjection(config)
         second = {}
         if kind is SDXL:
             tokenizer_2 = byte_tokenizer(77)
@@ -74,6 +90,7 @@ def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
         tokenizer=tokenizer,
         scheduler={**SCHEDULER, "prediction_type": prediction},
         card=derived_card("tiny", unet, vae, None),
+        zero_negative=kind.zero_negative,
         **second,
     )
 

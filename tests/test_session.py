@@ -14,8 +14,9 @@ from PIL import Image
 
 import danqing
 from danqing.apps import _session
+from danqing.apps._parameter_bytes import parameter_bytes
 from danqing.apps._registry import find_app
-from danqing.apps._session import NamedSession, Session, parameter_bytes
+from danqing.apps._session import NamedSession, Session
 from danqing.core import image_ref
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief

@@ -130,10 +130,6 @@ FAULTS = {
     "no tensors": (holds(), f"holds no tensors: {ONLY}"),
     "something else": (holds(layer__weight=None), f"another program, such as layer.weight: {ONLY}"),
     "nan": (edit(poison), r"first_stage_model\.decoder\.conv_in\.bias holds NaN.*another copy"),
-    "the refiner": (
-        edit(lambda t: t.update({"conditioner.embedders.0.model.x": torch.zeros(1)})),
-        f"is the refiner of Stable Diffusion XL: {ONLY}",
-    ),
     "SD3": (holds(model__diffusion_model__joint_blocks__0__x=None), f"is Stable Diffusion 3: {ONLY}"),
     "Flux": (holds(double_blocks__0__img_attn__qkv__weight=None), rf"is FLUX\.1: {ONLY}"),
     "kohya LoRA": (

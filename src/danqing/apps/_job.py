@@ -62,7 +62,7 @@ class Job(Generic[InputsT]):
             BadWeights: the model cannot be opened.
         """
         source = single_picture(image.source, cell)
-        painter = session.painter(inputs.model, inputs.vae)
+        painter = session.painter_for(inputs)
         inputs.check(painter.card)
         return cls(app, inputs, source, painter, session, progress)
 

@@ -10,7 +10,9 @@ from danqing.diffusion.sampler_names import sampler_titles
 from danqing.tuning.adapter_names import find_adapter_file, merge_weights
 
 if TYPE_CHECKING:
+    from danqing.apps._inputs import PaintInputs
     from danqing.apps._session import Session
+    from danqing.core.brief import Brief
 
 
 def check_sampler(name: str | None) -> None:
@@ -23,14 +25,16 @@ def check_sampler(name: str | None) -> None:
         raise BadBrief(unknown("sampler", name, sampler_titles()))
 
 
-def check_vae(name: str | None, session: Session) -> None:
-    """Refuse an autoencoder that is not there; None is no choice.
+def check_parts(choice: Brief | PaintInputs, session: Session) -> None:
+    """Refuse an autoencoder or a refiner that is not there.
 
     Raises:
         BadBrief: there is none of that name; names the nearest.
     """
-    if name is not None:
-        session.vae_place(name)
+    if choice.vae is not None:
+        session.vae_place(choice.vae)
+    if choice.refiner is not None:
+        session.place_of(choice.refiner)
 
 
 def check_adapters(names: Iterable[str], model: str, session: Session) -> None:

@@ -25,7 +25,7 @@ def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) 
     brief = inputs.resolved
     if brief.sampler:
         SAMPLERS[brief.sampler]  # an unknown name is refused before seconds of opening
-    painter = session.painter(brief.model, brief.vae)
+    painter = session.painter_for(brief)
     scale = 1 if brief.native else painter.card.scale
     opened = open_controls(inputs, session, painter, filling(brief.width // scale, brief.height // scale))
     if opened.names:

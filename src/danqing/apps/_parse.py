@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from danqing.apps._control_names import check_controls
 from danqing.apps._inputs import AppInputs, ControlInputs, PaintInputs
-from danqing.apps._name_checks import check_adapters, check_sampler, check_vae
+from danqing.apps._name_checks import check_adapters, check_parts, check_sampler
 from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
@@ -51,7 +51,7 @@ def parse(
     if card is not None:
         inputs.check(card)
     check_sampler(inputs.sampler)
-    check_vae(inputs.vae, session)
+    check_parts(inputs, session)
     _, referenced = take(choose(inputs.prompt, inputs.seed or 0))
     check_adapters({**inputs.adapters, **referenced}, inputs.model, session)
     if isinstance(inputs, ControlInputs):
@@ -89,7 +89,10 @@ def with_model(inputs: PaintInputsT, session: Session) -> PaintInputsT:
     brief = next((ref.source.brief for ref in inputs.image_refs()), None)
     if brief is None:
         return inputs
-    return inputs.model_copy(update={"model": brief.model, "vae": inputs.vae or brief.vae})
+    same: dict[str, Any] = {"model": brief.model, "vae": inputs.vae or brief.vae}
+    if inputs.refiner is None and brief.refiner is not None:
+        same |= {"refiner": brief.refiner, "refiner_at": brief.refiner_at}
+    return inputs.model_copy(update=same)
 
 
 def fields_for(parameters: Parameters, fields: Mapping[str, Any], session: Session) -> dict[str, Any]:

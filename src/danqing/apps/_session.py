@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import is_dataclass
 from functools import cache, partial
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from danqing.apps._adapter_files import AdapterFiles
+from danqing.apps._parameter_bytes import parameter_bytes
 from danqing.apps._registry import App, find_app, names
 from danqing.apps._style_packs import StylePack, packs
 from danqing.core.card import Card, read_card
@@ -23,9 +23,10 @@ from danqing.weights.shipped import shipped, unknown_model
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
-    from torch import nn
 
+    from danqing.apps._inputs import PaintInputs
     from danqing.apps._zero_shot import ScorerEnsemble
+    from danqing.core.brief import Brief
     from danqing.core.painter import Painter
     from danqing.families.clip import ClipScorer
 
@@ -142,20 +143,34 @@ class Session:
         own = {path.name: path for path in sorted(self.models.glob("*")) if _is_model(path)}
         return {**own, **shipped()}
 
-    def painter(self, model: str, vae: str | None = None) -> Painter:
-        """The painter of a model; opened once, until the memory budget closes it.
-
-        vae: an autoencoder in the place of its own, see `vae_place`.
+    def painter_for(self, choice: Brief | PaintInputs) -> Painter:
+        """The painter of the model, the autoencoder and the refiner that a request names.
 
         Raises:
-            BadBrief: no such model, autoencoder or device. BadWeights: it cannot be opened.
+            BadBrief: one of them is not there, or they do not go together. BadWeights: it cannot be opened.
         """
-        if vae is not None:
-            from danqing.families.stable_diffusion.autoencoder import open_autoencoder, with_autoencoder
+        painter = self.painter(choice.model)
+        if choice.vae is not None:
+            painter = self._with_vae(painter, choice.vae)
+        if choice.refiner is not None:
+            from danqing.families.stable_diffusion.refiner import refined
 
-            place, painter = self.vae_place(vae), self.painter(model)
-            key = f"vae {place.resolve()} for {painter.card.name}"
-            return with_autoencoder(painter, self._warm(key, lambda: open_autoencoder(place, painter)), vae)
+            painter = refined(painter, self.painter(choice.refiner), choice.refiner_at)
+        return painter
+
+    def _with_vae(self, painter: Painter, vae: str) -> Painter:
+        from danqing.families.stable_diffusion.autoencoder import open_autoencoder, with_autoencoder
+
+        place = self.vae_place(vae)
+        key = f"vae {place.resolve()} for {painter.card.name}"
+        return with_autoencoder(painter, self._warm(key, lambda: open_autoencoder(place, painter)), vae)
+
+    def painter(self, model: str) -> Painter:
+        """The painter of a model; opened once, until the memory budget closes it.
+
+        Raises:
+            BadBrief: no such model or device. BadWeights: it cannot be opened.
+        """
         if self._painter is not None:
             return self._painter
 
@@ -283,27 +298,3 @@ def _is_model(path: Path) -> bool:
     return path.suffix == ".safetensors" or any(
         (path / name).is_file() for name in ("card.json", "model_index.json")
     )
-
-
-def parameter_bytes(model: object) -> int:
-    """Bytes of the parameters and buffers of all networks in `model`."""
-    tensors = {id(t): t for module in networks_of(model) for t in (*module.parameters(), *module.buffers())}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def networks_of(model: object) -> Iterator[nn.Module]:
-    """All networks that an object holds, through dataclasses, mappings and sequences."""
-    from torch import nn
-
-    if isinstance(model, nn.Module):
-        yield model
-        return
-    inside: list[object] = []
-    if isinstance(model, Mapping):
-        inside = list(model.values())
-    elif isinstance(model, list | tuple):
-        inside = list(model)
-    elif is_dataclass(model) or type(model).__module__.startswith("danqing."):
-        inside = list(getattr(model, "__dict__", {}).values())
-    for value in inside:
-        yield from networks_of(value)

@@ -62,6 +62,6 @@ def reroll(inputs: Reroll, session: Session, progress: ProgressCallback) -> Iter
     """
     from danqing.apps._generate import GenerateOptions, generate
 
-    painter = session.painter(inputs.resolved.model, inputs.resolved.vae)
+    painter = session.painter_for(inputs.resolved)
     options = GenerateOptions(painter, adapter_files=session.adapter_files())
     return generate(inputs.resolved, options, expanded=inputs.expanded, progress=progress)

@@ -80,6 +80,26 @@ class AutoencoderChoice(Request):
     )
 
 
+class RefinerChoice(Request):
+    """Which model paints the last steps."""
+
+    GROUP: ClassVar[str] = "model"
+
+    refiner: Text | None = Field(
+        default=None,
+        min_length=1,
+        description="a second model that paints the last steps, such as that of Stable Diffusion XL",
+        json_schema_extra={"advanced": True},
+    )
+    refiner_at: float = Field(
+        default=0.8,
+        gt=0,
+        lt=1,
+        description="after which share of the steps the refiner goes on",
+        json_schema_extra={"step": 0.05, "advanced": True},
+    )
+
+
 class Words(Request):
     """What to paint, in words."""
 

@@ -55,7 +55,8 @@ class Conditioning:
     concat_level: how noisy `concat` is [n] in [0, 1], for a network that takes it as an input.
     pooled: one vector for all the words [n p], for a network that reads it beside the tokens.
     sizes: pixels of the picture it shall seem to come from (height, width), of what is cut off it (top,
-        left) and of the result (height, width): [n 6], for a network that was trained to know them.
+        left) and of the result (height, width): [n 6], for a network that was trained to know them; a refiner
+        knows a score in the place of the result: [n 5].
     dropped: the words that did not fit the text encoder; they are reported to the user.
     weight: how much the prediction from these tokens counts [n]; None is 1.
     others: further parts of the same prompt, each with its weight.

@@ -54,6 +54,8 @@ class DiffusionPainter:
     network_at_guidance: the network for a guidance that it takes as an input, where it was distilled so;
         None where guidance is classifier-free.
     knows_sizes: whether the network takes `Conditioning.sizes`.
+    aesthetics: scores of the wanted picture and of the unwanted one, for a network that takes them in place
+        of the result's size, as Stable Diffusion XL's refiner does.
     zero_negative: whether an empty negative prompt is zeros and not the encoding of "".
     """
 
@@ -74,6 +76,7 @@ class DiffusionPainter:
     network_at_guidance: Callable[[float], Network] | None = None
     knows_sizes: bool = False
     zero_negative: bool = False
+    aesthetics: tuple[float, float] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -126,14 +129,26 @@ class DiffusionPainter:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
         levels = self.levels(brief, conditioning.image is not None)
+        for step, (x, clean) in enumerate(self.walk(brief, conditioning, canvas, levels), start=1):
+            yield replace(canvas, state=x if step == canvas.of else clean, step=step)
+
+    def walk(
+        self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas, levels: Sequence[Level]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The canvas's state on its way along levels: after each step what there is, and its clean estimate.
+
+        Raises:
+            NotFinite: as `steps`.
+        """
         conditioning = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
         denoise = torch.no_grad()(self.denoiser(brief, conditioning, levels))
         walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
-        for step, (x, clean) in enumerate(run_sampler(walk, denoise), start=1):
+        for step, (x, clean) in enumerate(run_sampler(walk, denoise)):
             if not x.isfinite().all():
-                where = f"step {step} of {canvas.of} (t = {levels[step - 1].t:.0f}, {x.dtype})"
+                number = f"step {canvas.step + step + 1} of {canvas.of}"
+                where = f"{number} (t = {levels[step].t:.0f}, {x.dtype})"
                 raise NotFinite(f"{where} gave NaN or infinite values: {self._remedy(brief)}")
-            yield replace(canvas, state=x if step == canvas.of else clean, step=step)
+            yield x, clean
 
     @torch.no_grad()
     def preview(self, canvas: Canvas) -> Tensor:
@@ -223,11 +238,15 @@ class DiffusionPainter:
     def _with_sizes(self, encoded: Conditioning, brief: ResolvedBrief) -> Conditioning:
         """As of a picture of just the size that is painted, uncut."""
         height, width = (side * self.codec.factor for side in self._sides(brief))
-        sizes = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float, device=self.device)
+        size = height, width
+        ends = (size, size) if self.aesthetics is None else tuple((score,) for score in self.aesthetics)
+        wanted, unwanted = (
+            torch.tensor([[*size, 0, 0, *end]], dtype=torch.float, device=self.device) for end in ends
+        )
 
         def sized(part: Conditioning) -> Conditioning:
-            negative = None if part.negative is None else replace(part.negative, sizes=sizes)
-            return replace(part, sizes=sizes, negative=negative)
+            negative = None if part.negative is None else replace(part.negative, sizes=unwanted)
+            return replace(part, sizes=wanted, negative=negative)
 
         return encoded.each(sized)
 

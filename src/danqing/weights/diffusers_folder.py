@@ -76,6 +76,10 @@ _OTHERS = (  # how pipelines of other families are called
     ("AuraFlow", "AuraFlow"),
 )
 _STEM = "diffusion_pytorch_model"
+_TURBO = {  # in the schedulers of SD Turbo and SDXL Turbo alone (arXiv 2311.17042)
+    "_class_name": "EulerAncestralDiscreteScheduler",
+    "timestep_spacing": "trailing",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Parts:
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
-    text_encoder: CLIPTextModel
+    text_encoder: CLIPTextModel | CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
     scheduler: Config
     card: Card
@@ -118,28 +122,29 @@ def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Part
     """
     index = _read_index(folder)
     scheduler = read_scheduler(folder / "scheduler" / "scheduler_config.json")
-    tokenizer = read_tokenizer(folder / "tokenizer")
-    tower = read_module(folder / "text_encoder", build_text, text_key, dtype)
+    second = folder / "text_encoder_2"
+    has_first = (folder / "text_encoder").is_dir() or not second.is_dir()  # XL's refiner has the second alone
+    tokenizer = read_tokenizer(folder / ("tokenizer" if has_first else "tokenizer_2"))
+    tower = read_module(folder / "text_encoder", build_text, text_key, dtype) if has_first else None
     vae = read_module(folder / "vae", build_autoencoder, attention_key, dtype)
     unet = read_module(folder / "unet", build_unet, dtype=dtype)
     low = folder / "low_res_scheduler" / "scheduler_config.json"
     upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
     enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
-    second = folder / "text_encoder_2"
     tower_2 = read_module(second, build_projected_text, projected_key, dtype) if second.is_dir() else None
     parts = Parts(
         unet=unet,
         vae=vae,
-        text_encoder=tower,
+        text_encoder=tower if tower is not None else tower_2,
         tokenizer=tokenizer,
         scheduler=scheduler,
-        card=read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger),
+        card=read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger, scheduler),
         upscaler=enlarger,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
         low=read_scheduler(low) if low.is_file() else None,
         adapters={file.stem: file for file in sorted((folder / "adapters").glob("*.safetensors"))},
-        text_encoder_2=tower_2,
-        tokenizer_2=None if tower_2 is None else read_tokenizer(folder / "tokenizer_2"),
+        text_encoder_2=tower_2 if has_first else None,
+        tokenizer_2=read_tokenizer(folder / "tokenizer_2") if has_first and tower_2 is not None else None,
         zero_negative=index.get("force_zeros_for_empty_prompt") is not False,
     )
     _check_fit(folder, parts)
@@ -178,7 +183,11 @@ def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) 
 
 
 def derived_card(
-    name: str, unet: UNet2DConditionModel, vae: AutoencoderKL, upscaler: Upscaler | None
+    name: str,
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    upscaler: Upscaler | None,
+    scheduler: Config | None = None,
 ) -> Card:
     """The card of a model from its configs alone."""
     is_xl = unet.config.addition_embed_type == "text_time"
@@ -203,12 +212,14 @@ def derived_card(
         grid=factor * 2 ** (len(unet.config.block_out_channels) - 1),
         scale=upscaler.config.scale if upscaler else 1,
         can=frozenset(can),
-        **_pace(is_xl, is_distilled),
+        **_pace(is_xl, is_distilled, scheduler or {}),
     )
 
 
-def _pace(is_xl: bool, is_distilled: bool) -> dict[str, Any]:
+def _pace(is_xl: bool, is_distilled: bool, scheduler: Config) -> dict[str, Any]:
     """Fields of a card: how a model is painted with if nobody says."""
+    if all(scheduler.get(name) == value for name, value in _TURBO.items()):
+        return {"steps": 4, "guidance": 1.0, "sampler": "lcm"}
     if is_distilled:  # latent consistency (arXiv 2310.04378), which knows its guidance as an input
         return {"steps": 4, "guidance": 8.0, "sampler": "lcm"}
     return {"guidance": 5.0 if is_xl else 7.5}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from danqing.core.errors import BadWeights
-from danqing.weights.detect import SD1, SD2, SDXL
+from danqing.weights.detect import REFINER, SD1, SD2, SDXL
 from danqing.weights.ldm_keys import Table, clip_table, open_clip_table, rename
 from danqing.weights.pretrained import Config
 from danqing.weights.tensor_files import Header
@@ -48,7 +48,7 @@ class Kind:
     """One generation of Stable Diffusion, recognised by where its text towers are.
 
     heads: of a UNet level with so many channels. predicts: None where files of this kind come with either.
-    sides: native pixels by prediction. scale: of the latents.
+    sides: native pixels by prediction. scale: of the latents. zero_negative: as in `diffusers_folder.Parts`.
     """
 
     title: str
@@ -57,6 +57,7 @@ class Kind:
     predicts: str | None
     sides: dict[str, int]
     scale: float = 0.18215
+    zero_negative: bool = True
 
 
 _CLIP = TowerKind(
@@ -105,8 +106,19 @@ _SDXL = Kind(
     sides={"epsilon": 1024, "v_prediction": 1024},
     scale=0.13025,
 )
-# some merges were saved without `text_model.`
-KINDS = (_SD1, replace(_SD1, towers=(replace(_CLIP, head="cond_stage_model.transformer."),)), _SD2, _SDXL)
+_REFINER = replace(
+    _SDXL,
+    title=REFINER,
+    towers=(replace(_SDXL.towers[1], head="conditioner.embedders.0.model."),),
+    zero_negative=False,
+)
+KINDS = (
+    _SD1,
+    replace(_SD1, towers=(replace(_CLIP, head="cond_stage_model.transformer."),)),  # some merges
+    _SD2,
+    _SDXL,
+    _REFINER,
+)
 
 SCHEDULER: Config = {
     "beta_schedule": "scaled_linear",

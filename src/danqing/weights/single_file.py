@@ -89,9 +89,10 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> P
         text_encoder=towers[0][1],
         tokenizer=towers[0][0],
         scheduler=scheduler,
-        card=_card(kind, scheduler, derived_card(path.stem, unet, vae, None)),
+        card=_card(kind, scheduler, derived_card(path.stem, unet, vae, None, scheduler)),
         tokenizer_2=tokenizer_2,
         text_encoder_2=text_encoder_2,
+        zero_negative=kind.zero_negative,
     )
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from danqing.conditioning.text import TextEncoder, TextEncoderPair
 from danqing.core.card import Can, Card
@@ -122,6 +122,8 @@ UPSCALERS: dict[str, UpscalerConfig] = {
     "sticker": UpscalerConfig(width=48, depth=8),
 }
 
+_AESTHETICS = 6.0, 2.5  # of what XL's refiner shall paint, and of what it shall not (as in diffusers)
+
 
 def masked_picture(images: InputImages, codec: Codec) -> Tensor:
     """The further channels of Stable Diffusion's inpainting networks [1 1+c h w].
@@ -149,6 +151,9 @@ def painter_of(parts: Parts) -> DiffusionPainter:
     """
     text: TextEncoder | TextEncoderPair = TextEncoder.of(parts.tokenizer, parts.text_encoder)
     modules: dict[str, nn.Module] = {"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae}
+    if isinstance(parts.text_encoder, CLIPTextModelWithProjection):  # XL's refiner
+        text = TextEncoder.of(parts.tokenizer, parts.text_encoder, clip_skip=1, final_norm=False)
+        modules["text_encoder_2"] = modules.pop("text_encoder")
     if parts.text_encoder_2 is not None and parts.tokenizer_2 is not None:
         second = (parts.tokenizer_2, parts.text_encoder_2)
         text = TextEncoderPair.of((parts.tokenizer, parts.text_encoder), second)
@@ -170,7 +175,15 @@ def painter_of(parts: Parts) -> DiffusionPainter:
         network_at_guidance=partial(at_guidance, parts.unet) if is_distilled else None,
         knows_sizes=is_xl,
         zero_negative=is_xl and parts.zero_negative,
+        aesthetics=_AESTHETICS if is_xl and _numbers_beside_words(parts) == 5 else None,
     )
+
+
+def _numbers_beside_words(parts: Parts) -> int:
+    """How many numbers the network reads beside the pooled words: six sizes, or four and a score."""
+    config, tower = parts.unet.config, parts.text_encoder_2 or parts.text_encoder
+    width = config.projection_class_embeddings_input_dim - tower.config.projection_dim
+    return int(width // config.addition_time_embed_dim)
 
 
 @family("stable_diffusion")

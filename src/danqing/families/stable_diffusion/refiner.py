@@ -1,0 +1,81 @@
+"""A second model that finishes what the first began, as Stable Diffusion XL's refiner does.
+
+Section 2.5 of arXiv 2307.01952: the last steps are those of a model that knows little noise only. The noisy
+latents go from one to the other as they are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from danqing.core.brief import ResolvedBrief
+from danqing.core.errors import BadBrief
+from danqing.core.painter import Canvas, Conditioning, Painter
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.schedule import Level
+from danqing.families.stable_diffusion.control import steerable
+
+
+@dataclass(eq=False)
+class RefinedPainter(DiffusionPainter):
+    """Paints the first steps itself and leaves the last to another.
+
+    refiner: paints the last steps.
+    share: of the times that are its own, in (0, 1).
+    """
+
+    refiner: DiffusionPainter = field(kw_only=True)
+    share: float = field(kw_only=True)
+
+    def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
+        """As of any painter."""
+        levels = self.levels(brief, conditioning.image is not None)
+        cut = self._cut(levels)
+        words = replace(
+            _from_step(self.refiner.condition(brief), cut),
+            image=conditioning.image,
+            region=conditioning.region,
+        )
+        walks = (self, conditioning, levels[: cut + 1]), (self.refiner, words, levels[cut:])
+        state, step = canvas.state, 0
+        for painter, cond, part in walks:
+            here = replace(canvas, state=state, step=step)
+            for state, clean in painter.walk(brief, cond, here, part):
+                step += 1
+                yield replace(canvas, state=state if step == canvas.of else clean, step=step)
+
+    def _cut(self, levels: Sequence[Level]) -> int:
+        """How many steps are its own: those that begin at the times of its share, as diffusers counts."""
+        last = round(len(self.schedule) * (1 - self.share))
+        return bisect_left([-level.t for level in levels[:-1]], -last + 1e-6)
+
+
+def refined(painter: Painter, refiner: Painter, share: float) -> RefinedPainter:
+    """The painter with its last steps by the refiner.
+
+    Raises:
+        BadBrief: one of them is no Stable Diffusion, or they paint on different latents.
+    """
+    base, last = steerable(painter), steerable(refiner)
+    for what, one, other in (
+        ("latents of {} channels", base.codec.channels, last.codec.channels),
+        ("latents {} times smaller", base.codec.factor, last.codec.factor),
+        ("{} noise levels", len(base.schedule), len(last.schedule)),
+    ):
+        if one != other:
+            raise BadBrief(
+                f"refiner {last.card.name!r} knows {what.format(other)}, model {base.card.name!r} "
+                f"{what.format(one)}: choose one for this model"
+            )
+    if last.concat is not None:
+        raise BadBrief(f"refiner {last.card.name!r} repaints masks or paints by depth: choose a plain one")
+    own = {part.name: getattr(base, part.name) for part in fields(DiffusionPainter)}
+    return RefinedPainter(**own, refiner=last, share=share)
+
+
+def _from_step(words: Conditioning, step: int) -> Conditioning:
+    """What holds from a step on, whose steps are counted from there."""
+    later = tuple((start - step, change) for start, change in words.schedule if start > step)
+    return replace(words.at(step), schedule=later)
