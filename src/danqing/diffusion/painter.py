@@ -240,13 +240,13 @@ class DiffusionPainter:
         height, width = (side * self.codec.factor for side in self._sides(brief))
         size = height, width
         ends = (size, size) if self.aesthetics is None else tuple((score,) for score in self.aesthetics)
-        wanted, unwanted = (
+        positive, negative_sizes = (
             torch.tensor([[*size, 0, 0, *end]], dtype=torch.float, device=self.device) for end in ends
         )
 
         def sized(part: Conditioning) -> Conditioning:
-            negative = None if part.negative is None else replace(part.negative, sizes=unwanted)
-            return replace(part, sizes=wanted, negative=negative)
+            negative = None if part.negative is None else replace(part.negative, sizes=negative_sizes)
+            return replace(part, sizes=positive, negative=negative)
 
         return encoded.each(sized)
 
