@@ -283,7 +283,7 @@ def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_choice_of_a_dtype() -> None:
     assert chosen_dtype(None) is None
     assert chosen_dtype("bfloat16") is torch.bfloat16
-    with pytest.raises(BadBrief, match="unknown dtype 'int8': use float32, bfloat16, float16"):
+    with pytest.raises(BadBrief, match="unknown dtype 'int8': use float32, bf16 or fp16"):
         chosen_dtype("int8")
 
 

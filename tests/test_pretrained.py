@@ -166,7 +166,7 @@ FAULTS = {
     "empty": (lambda f: cut(f / UNET, 0), "truncated or not safetensors"),
     "not safetensors": (lambda f: (f / VAE).write_bytes(b"nothing" * 99), "truncated or not safetensors"),
     "a page": (lambda f: (f / VAE).write_bytes(b"\n<html>" * 99), "is a web page: log in"),
-    "pickle": (to_pickle, r"diffusion_pytorch_model\.bin' is a pickle.*convert it to safetensors"),
+    "pickle": (to_pickle, r"diffusion_pytorch_model\.bin' is a pickle.*danqing models convert"),
     "no weights": (
         lambda f: (f / TEXT).unlink(),
         r"no diffusion_pytorch_model.safetensors or model.safetensors",

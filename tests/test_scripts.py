@@ -72,7 +72,7 @@ def test_progress_without_a_terminal_is_some_lines(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(progress_module, "monotonic", lambda: now)
-    with progress_module.working("toy", "painting") as report:
+    with progress_module.show_progress("toy", "painting") as report:
         for step in range(100):
             now = float(step)
             report(Progress(step, 100))
