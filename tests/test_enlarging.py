@@ -172,11 +172,11 @@ def test_memory_is_that_of_both_pictures_and_a_tile():
     code = f"""
 import resource
 from PIL import Image
-from tests.test_enlarging import enlarged, painter
+from tests.test_enlarging import enlarge, painter
 who, small = painter(1), Image.effect_noise(({side}, {side}), 50).convert("RGB")
-enlarged(small.crop((0, 0, 300, 300)), who, {factor})
+enlarge(small.crop((0, 0, 300, 300)), who, {factor})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert enlarged(small, who, {factor}).size == ({factor * side}, {factor * side})
+assert enlarge(small, who, {factor}).size == ({factor * side}, {factor * side})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
