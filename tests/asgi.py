@@ -11,8 +11,9 @@ import httpx2
 from starlette.routing import Mount
 
 from danqing.interfaces.server.guard import Guard
+from danqing.interfaces.server.page import MESSAGES
 
-OPEN = {"/health", "/v1/login", "/", "/p/{picture}", "/learn", "/learn/{chapter}"}
+OPEN = {"/health", "/v1/login", "/", "/p/{picture}", "/learn", "/learn/{chapter}", MESSAGES}
 """Routes that anybody may use."""
 
 Call = tuple[str, str]

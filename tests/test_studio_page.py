@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from danqing.core.catalogue import catalogue
+
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="THE PAGE WAS NOT TRIED IN A BROWSER: pip install playwright"
 )
@@ -264,6 +266,20 @@ def test_the_language_changes_and_stays(visit: Any) -> None:
     for name in ("queue", "models", "settings", "keys"):
         visitor.open(f"/?drawer={name}")
         expect(page.get_by_role("dialog")).not_to_contain_text(re.compile(r"\b[a-z]+\.[a-z]+\b(?<!2\.0)"))
+
+
+def test_messages_with_values_are_translated_as_on_the_command_line(visit: Any) -> None:
+    page = visit(locale="zh-CN").page
+    messages = [
+        "unknown style 'papercut': did you mean 'paper-cut'? choose from 3d, paper-cut",
+        "cell 9 of a.png: choose from 1 to 4",
+        "nobody has said this (yet) {so}",
+    ]
+    expect(page.get_by_role("button", name="作画", exact=True)).to_be_visible()
+    say = "async (all) => { const { say } = await import('/static/i18n.js'); return all.map((t) => say(t)); }"
+    chinese = [catalogue("zh").translate(message) for message in messages]
+    assert chinese[0] != messages[0]
+    assert page.evaluate(say, messages) == chinese
 
 
 def test_the_keyboard_is_enough(visit: Any) -> None:

@@ -9,7 +9,9 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 import danqing.interfaces
+from danqing.core.catalogue import catalogue
 
+MESSAGES = "/static/languages/messages.{language}.json"
 PLACES = ("/", "/p/{picture}", "/learn", "/learn/{chapter}")
 
 
@@ -27,4 +29,10 @@ def add_page(app: FastAPI) -> None:
 
     for place in PLACES:
         app.add_api_route(place, index, include_in_schema=False, response_class=FileResponse)
+    app.add_api_route(MESSAGES, _messages, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=folder))
+
+
+def _messages(language: str) -> dict[str, str]:
+    """Messages in English, with {} for what they name -> those of a language that has them."""
+    return catalogue(language).messages if language == "zh" else {}

@@ -10,6 +10,10 @@ export const LANGUAGES = /** @type {const} */ ({ en: "English", zh: "中文" });
 let words = {};
 /** What the server says in English, in the reader's language. @type {Record<string, string>} */
 let server = {};
+/** Those with {} for what they name, the longest first: pattern and translation. @type {[RegExp, string][]} */
+let templates = [];
+/** How deep messages within messages are translated. */
+const DEPTH_MAX = 3;
 
 /** @returns {Language} */
 function preferred() {
@@ -26,7 +30,8 @@ const load = async (file) => (await fetch(`/static/languages/${file}.json`)).jso
 /** Load the words of a language and show them. @param {Language} choice */
 export async function speak(choice) {
   words = await load(choice);
-  server = choice === "en" ? {} : await load(`server.${choice}`);
+  server = choice === "en" ? {} : { ...(await load(`messages.${choice}`)), ...(await load(`server.${choice}`)) };
+  templates = patterns(server);
   localStorage.setItem("language", choice);
   document.documentElement.lang = choice === "zh" ? "zh-Hans" : "en";
   language.value = choice;
@@ -41,9 +46,33 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }
 
-/** What the server says (titles, hints, choices, messages), translated where it is known. @param {string} text */
-export function say(text) {
-  return server[text] ?? text;
+/** @param {Record<string, string>} messages @returns {[RegExp, string][]} */
+function patterns(messages) {
+  const named = Object.keys(messages).filter((text) => text.includes("{}"));
+  named.sort((one, other) => other.replaceAll("{}", "").length - one.replaceAll("{}", "").length);
+  return named.map((text) => {
+    const parts = text.split("{}").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    return [new RegExp(`^${parts.join("([^]*?)")}$`), messages[text]];
+  });
+}
+
+/**
+ * What the server says (titles, hints, choices, messages), translated where it is known.
+ * @param {string} text @returns {string}
+ */
+export function say(text, depth = DEPTH_MAX) {
+  if (text in server || depth === 0) return server[text] ?? text;
+  for (const [pattern, translation] of templates) {
+    const match = pattern.exec(text);
+    if (match) return fill(translation, match.slice(1).map((part) => say(part, depth - 1)));
+  }
+  return text;
+}
+
+/** A template with its parts: {} in order, or {0}, {1} by number. @param {string} template @param {string[]} parts */
+function fill(template, parts) {
+  let next = 0;
+  return template.replace(/\{(\d*)\}/g, (_, number) => parts[number === "" ? next++ : Number(number)]);
 }
 
 /** The name of a style: cards have "English/Chinese". @param {string} names */
