@@ -168,7 +168,7 @@ def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -
 def feather(mask: Image.Image, width: int) -> Image.Image:
     """A mask ("L") that rises from its border to itself within `width` pixels; 0 outside of it.
 
-    Where it is thinner than that it reaches itself in its middle, so that a scratch is mended too.
+    Where the mask is narrower than that, it has full strength along its middle, so that a scratch is mended.
     """
     box = mask.getbbox()
     if width <= 1 or box is None:

@@ -37,7 +37,7 @@ class Namer(Protocol):
 
 @dataclass(frozen=True)
 class ByJudge:
-    """The shipped judge: a small residual network, whatever it is called beside ViTs."""
+    """The shipped judge, a small residual network."""
 
     judge: Judge
 

@@ -53,7 +53,7 @@ def region_of(
 
     Windows of several sizes are looked at one by one, and each tells all it shows how likely `words` are
     there, among `others` (None: the things of the vocabulary). Windows that cut through the drawing count
-    less. Of an even ground around the drawing, nothing is taken.
+    less. A uniform background is never part of the mask.
 
     Raises:
         BadBrief: no window that counts answers better to the words than a guess would.

@@ -77,7 +77,7 @@ def repainted(
     factor: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Image.Image:
-    """A picture painted anew by a settled brief, four times larger; on white, and without transparency.
+    """A picture painted anew by a resolved brief, four times larger; on white, and without transparency.
 
     factor: 2 or 3 shrinks it afterwards.
 

@@ -16,7 +16,7 @@ _PARTNER = {")": "(", "]": "["}
 
 
 class Role(NamedTuple):
-    """What a token does that is not a word: it leaves `pops` brackets, and then enters one."""
+    """What a token does that is not a word: it closes `pops` brackets, and then opens one."""
 
     pops: int = 0
     enters: tuple[float, StepRange] | None = None

@@ -18,7 +18,9 @@ from danqing.core.painter import Conditioning
 
 @dataclass(frozen=True)
 class MaskedEncoder(TextEncoder):
-    """Token states each of zero mean and unit variance; pads are zero and masked, and so is all of no words.
+    """Token states each of zero mean and unit variance.
+
+    Padding is zero and masked; an empty text is wholly masked.
 
     model: any of transformers that gives `last_hidden_state`. A text's states depend neither on how far it is
     padded nor on other texts.

@@ -47,7 +47,7 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
 
 
 def unread_colour(image: Image.Image) -> str:
-    """What a picture without a profile says of its colours that is not heeded, "" if nothing."""
+    """Colour information that is ignored because there is no profile, "" if none."""
     if image.info.get("icc_profile"):
         return ""
     gamma = image.info.get("gamma")

@@ -54,9 +54,9 @@ class Conditioning:
     concat: what a network sees beside its canvas [n k h w], if it was trained to repaint or to enlarge.
     concat_level: how noisy `concat` is [n] in [0, 1], for a network that takes it as an input.
     pooled: one vector for all the words [n p], for a network that reads it beside the tokens.
-    sizes: pixels of the picture it shall seem to come from (height, width), of what is cut off it (top,
-        left) and of the result (height, width): [n 6], for a network that was trained to know them; a refiner
-        knows a score in the place of the result: [n 5].
+    sizes: size conditioning as of SDXL: original size (height, width), crop offset (top, left) and target
+        size (height, width), in pixels: [n 6], for a network that was trained to know them; a refiner
+        has an aesthetic score in the place of the target size: [n 5].
     dropped: the words that did not fit the text encoder; they are reported to the user.
     weight: how much the prediction from these tokens counts [n]; None is 1.
     others: further parts of the same prompt, each with its weight.
@@ -213,7 +213,7 @@ def _joined(tensors: list[Tensor | None]) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Canvas:
-    """Unfinished pictures on their way through the loop.
+    """The state of the denoising loop: pictures that are not finished.
 
     state: what the painter works on [n c h w]: latents or pixels. After the last step, `finish` makes pixels
         of it.

@@ -43,7 +43,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, the settled brief that paints it again, and how it came to be."""
+    """An image, the resolved brief that paints it again, and how it came to be."""
 
     image: Image.Image
     brief: ResolvedBrief

@@ -87,8 +87,8 @@ class GradientGuidance:
     clamp: the largest root mean square of a gradient; None means any.
     reach: the largest root mean square by which one step may move the clean estimate. Where there is next to
         no signal and steps are few, the formula alone would throw the estimate out of all bounds.
-    limit: applied to the clean estimate at the end. Within `denoise` it would hide from the gradient what it
-        cuts.
+    limit: applied to the clean estimate at the end. Inside `denoise`, clipped values would get no
+        gradient.
     """
 
     denoise: Denoise

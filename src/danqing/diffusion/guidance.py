@@ -1,6 +1,7 @@
 """Following the words more closely than the network would by itself.
 
-Guidance turns a network of (x, t, words) into a function of (x, level): what is left to ask. It works on
+Guidance turns a network of (x, t, words) into a function of (x, level), with the
+conditioning already bound. It works on
 raw network outputs; since a clean estimate is affine in the output, mixing outputs and mixing clean
 estimates is the same.
 """
@@ -27,10 +28,10 @@ Where the variance is learned, it follows in c further channels.
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly to guide, how far to pull the contrast back, and at which levels.
+    """How strongly to guide, how much to reduce over-saturation, and at which levels.
 
     scale: 1 follows the prompt as learned, 0 ignores it, more exaggerates it.
-    rescale: how far to pull the contrast back, in [0, 1] (arXiv 2305.08891 suggests 0.7).
+    rescale: how much to reduce over-saturation, in [0, 1] (arXiv 2305.08891 suggests 0.7).
     interval: the log-SNRs between which to guide at all (arXiv 2404.07724); elsewhere the scale is 1 and a
         step costs half.
     """
@@ -88,7 +89,7 @@ def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 def guided_along(
     network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
 ) -> Callable[[Tensor, Level], Tensor]:
-    """`guide` by what `conditioning` holds at each level of a walk along `levels`.
+    """`guide`, with the conditioning that is active at each of the `levels`.
 
     A level belongs to the step that starts at it, and one between two levels to the step that it lies in. So
     the conditioning is a function of the level, and no sampler needs to know of it.
@@ -127,8 +128,8 @@ def keep_outside_region(conditioning: Conditioning) -> Callable[[Tensor], Tensor
     """A function of clean estimates that restores the input picture outside the region to repaint.
 
     The clean estimates are mixed, not the noisy states, so it holds with every sampler: outside the region
-    the walk heads for the picture itself. With deterministic samplers that is blended latent diffusion (arXiv
-    2206.02779 section 4.1), which noises the picture anew at each level.
+    sampling converges to the input picture. With deterministic samplers that is blended latent diffusion
+    (arXiv 2206.02779 section 4.1), which noises the picture anew at each level.
     """
     image, region = conditioning.image, conditioning.region
 

@@ -1,4 +1,4 @@
-"""Ways to walk from noise to picture. A sampler never calls the network: it asks.
+"""Sampling algorithms. A sampler does not call the network itself: it yields requests to denoise.
 
 A sampler is a generator. It yields a `Question(x, level)`, is sent back the `Answer`, what is clean in x, and
 its return value is the final x. What it must remember lives in local variables, so nothing is ever set or
@@ -168,8 +168,8 @@ def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
 def lcm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
     """Multistep consistency sampling, Song et al., arXiv 2303.01469, algorithm 1 (LCM: arXiv 2310.04378).
 
-    For networks distilled to answer with the end of the walk itself: nothing of the noise is kept, and the
-    answer is noised anew to the next level.
+    For networks distilled to predict the final sample directly: nothing of the noise is kept, and new noise
+    is added to the prediction, up to the next level.
     """
     for now, then in pairwise(levels):
         clean = (yield Question(x, now)).clean
@@ -181,7 +181,8 @@ def lcm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
 def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
     """Ho, Jain, Abbeel, arXiv 2006.11239, algorithm 2 with the posterior of eq. 6-7.
 
-    With beta-tilde for the variance it is DDIM at eta = 1; it uses what is known better. Steps may skip times
+    With beta-tilde for the variance it is DDIM at eta = 1; a variance that the network predicts is used
+    instead. Steps may skip times
     (arXiv 2102.09672 section 4).
     """
     for now, then in pairwise(levels):
@@ -275,8 +276,8 @@ class _Stride(NamedTuple):
 def unipc(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> Walk:
     """UniPC-2, Zhao et al., arXiv 2302.04867, with B_2(h) = e^h - 1, on clean estimates.
 
-    The predictor UniP-2 is DPM-Solver++(2M). The corrector UniC-2 mends each step as soon as the answer at
-    its end is known, at no further question.
+    The predictor UniP-2 is DPM-Solver++(2M). The corrector UniC-2 corrects each step with the next
+    network output, at no extra network call.
     """
     stride = None
     for now, then in pairwise(levels):

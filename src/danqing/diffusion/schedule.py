@@ -209,9 +209,9 @@ class Schedule:
     def share(self, strength: float) -> float:
         """The share of the times, in (0, 1], that redrawing with `strength` in (0, 1] goes through.
 
-        A strength is understood as with Stable Diffusion 1: its noise at that share of its times is looked up
-        here. On its own schedule the share is the strength; a cosine schedule has less noise in its middle. A
-        strength of 1 is all of the times, whatever their noise: nothing of the picture is kept.
+        A strength means what it means in Stable Diffusion 1: the time of this schedule with as much noise is
+        looked up. On its own schedule the share is the strength; a cosine schedule has less noise in its
+        middle. A strength of 1 is all of the times, whatever their noise: nothing of the picture is kept.
         """
         if strength == 1:
             return 1.0
@@ -237,14 +237,14 @@ class Schedule:
         return levels
 
     def level_at(self, t: float) -> Level:
-        """The level at a time in [0, T - 1]; between two of the table alpha is on a straight line."""
+        """The level at a time in [0, T - 1]; alpha is interpolated linearly between two of the table."""
         below, above = math.floor(t), math.ceil(t)
         low, high = (math.sqrt(self.alpha_bar[k].item()) for k in (below, above))
         alpha = low + (high - low) * (t - below)
         return Level(alpha=alpha, sigma=math.sqrt(1 - alpha**2), t=t)
 
     def time_of_step(self, steps: int, k: float) -> float:
-        """The time of step k in [0, steps - 1] of `steps` steps; between two of them on a straight line."""
+        """The time of step k in [0, steps - 1] of `steps` steps, linear between two of them."""
         times = [level.t for level in self.levels(steps)[:-1]]
         return round(float(np.interp(k, np.arange(steps), times)), 6)
 

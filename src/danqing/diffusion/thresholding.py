@@ -18,7 +18,7 @@ def static_threshold(clean: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Dynamic:
-    """Dynamic thresholding (arXiv 2205.11487 section 2.3): what strong guidance saturates is drawn inwards.
+    """Dynamic thresholding (arXiv 2205.11487 section 2.3): scales back what strong guidance saturates.
 
     p: the quantile of a picture's absolute values, in (0, 1].
     cap: the largest s, 1 or more; 1 makes it `static_threshold`, None sets no bound, as in the paper.

@@ -94,7 +94,7 @@ class WordingObjective(Objective):
         self._variances = [variance.to(device) for variance in self._variances]
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Ids of plain captions and of of open sentences, int64 [n L], and which queries to take [q]."""
+        """Ids of plain captions and of open sentences, int64 [n L], and which queries to take [q]."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self.pair(words) for _ in range(size)]
         chosen = torch.randint(self.options.bank, (self.options.queries,), generator=rng)

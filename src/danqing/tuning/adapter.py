@@ -23,7 +23,7 @@ class Adapter:
     """Changes to layers, learned words, or both.
 
     name: how people ask for it: in a brief's `adapters`, and as `<name>` in its prompt.
-    factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat`.
+    factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat_name`.
     rebuilt: the same of other kinds, from files of other programs.
     words: what to write -> vectors [v d].
     words_2: the same for the second tower of Stable Diffusion XL.

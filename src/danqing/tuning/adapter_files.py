@@ -1,8 +1,8 @@
 """Adapters as files: ours, and those of other programs.
 
-Layers are read in every dialect and of every kind that `lora_dialects` and `rebuilt` know; learned words in
-those of diffusers (`<word>` alone) and of A1111 (`emb_params`, `string_to_param`, `clip_l` with `clip_g`). We
-write as diffusers does, which reads it too; and words beside layers as A1111 bundles them
+Layers are read in every dialect and of every kind that `lora_dialects` and `weight_changes` know; learned words
+in those of diffusers (`<word>` alone) and of A1111 (`emb_params`, `string_to_param`, `clip_l` with `clip_g`).
+We write as diffusers does, which reads it too; and words beside layers as A1111 bundles them
 (`bundle_emb.<word>.string_to_param.*`). Never is a pickle executed.
 """
 

@@ -39,7 +39,9 @@ _PROBED = 4  # steps of the sheet
 
 
 class ConsistencyObjective(DenoisingObjective):
-    """Trains `adapter` so that `painter`, which must be `dreambooth.frozen`, paints in few steps.
+    """Trains `adapter` so that `painter` paints in few steps.
+
+    The painter's networks must be frozen (`dreambooth.networks_frozen`).
 
     guidance: omega, which the adapter then has in itself: with it one paints by "lcm" at guidance 1.
     """

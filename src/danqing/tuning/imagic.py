@@ -63,7 +63,7 @@ class Edit:
 
     @property
     def distance(self) -> float:
-        """How far (a) moved the token states, relative to their length; far ones lose the sentence."""
+        """How far (a) moved the token states, relative to their length; if far, the sentence is lost."""
         moved, length = (self.optimised - self.target.tokens).norm(), self.target.tokens.norm()
         return float(moved / length)
 
@@ -89,7 +89,7 @@ def imagic(
     options: ImagicOptions | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Edit:
-    """Prepare to edit a picture [1 c h w] in [-1, 1] towards the words of a settled brief.
+    """Prepare to edit a picture [1 c h w] in [-1, 1] towards the words of a resolved brief.
 
     Paint with `attached(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`.
 

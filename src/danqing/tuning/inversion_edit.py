@@ -27,7 +27,7 @@ def edit_by_inversion(
     mend: int = 1,
     progress: ProgressCallback = no_progress,
 ) -> Canvas:
-    """A picture [1 c h w] in [-1, 1] of what `source` says, painted as `target` says; both are settled.
+    """A picture [1 c h w] in [-1, 1] of what `source` says, painted as `target` says; both are resolved.
 
     The target's steps, strength and guidance count; its sampler is DDIM. region: [1 1 h w], 1 where to
     repaint. progress: counts steps of painting. Returns the last canvas, for `Painter.finish`.

@@ -32,7 +32,7 @@ Layer = nn.Linear | nn.Conv2d
 
 
 class Change(Protocol):
-    """What a file says of one layer: `Factors`, or a `rebuilt.Rebuilt`."""
+    """What a file says of one layer: `Factors`, or a `weight_changes.WeightChange`."""
 
     def __call__(self, layer: Layer, x: Tensor) -> Tensor:
         """What is added to the layer's output for its input x."""
@@ -120,7 +120,7 @@ def fit_factors(
 ) -> Iterator[tuple[str, Layer, C]]:
     """The layer's own name, the layer and the change in its shape, for each of `changes`.
 
-    A few layers that these networks lack are left out with a warning, as a text tower may have been deeper.
+    A few layers that these networks lack are skipped with a warning, as of a deeper text encoder.
 
     Raises:
         BadWeights: a layer has another shape, a network or more than half of the layers are missing.

@@ -5,7 +5,7 @@
     kohya and LyCORIS     lora_unet_<layer>.lora_down.weight, lora_te1_<layer>.hada_w1_a, and so on
 
 Kohya's dialect writes `_` for the dots in a layer's path, and may name layers as the original code does; who
-attaches the change finds the layer by both (`lora.fitted`).
+attaches the change finds the layer by both (`lora.fit_factors`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How alike and how obedient pictures are while a subject is learned: too long, and all are of it."""
+"""Likeness to the subject (CLIP-I) and to the prompt (CLIP-T) during learning, to see overfitting."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """ControlNets: folders of diffusers, and single files in its naming or in the original one.
 
-A ControlNet (arXiv 2302.05543) is a copy of a UNet's half that goes down, which sees a map besides and adds
+A ControlNet (arXiv 2302.05543) is a copy of a UNet's encoder that also takes a control map, and adds
 to what its UNet passes on. Heads are not in a file's shapes: they are those of the UNet that it steers.
 """
 

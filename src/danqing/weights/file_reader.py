@@ -23,7 +23,7 @@ class FileReader:
     """Makes modules of the tensors of one file.
 
     prefix: what its names lack, as in a file of one part; `header` has it.
-    so: what follows if they are not those of a module, for the message.
+    so: the consequence if they are not those of a module, for the message.
     """
 
     header: Header

@@ -61,7 +61,7 @@ class HubModel:
 def find_on_hub(repo: str, revision: str | None = None, variant: str = "", file: str = "") -> HubModel:
     """The files of a repository that a painter needs.
 
-    variant: "fp16" for weights in half precision. file: the one single file that is suffix.
+    variant: "fp16" for weights in half precision. file: the one single file that is wanted.
 
     Raises:
         DanqingError: there is no such repository, it asks for consent, or no network.

@@ -166,7 +166,7 @@ def unet_config(header: Header, kind: Kind, prediction: str) -> Config:
 
 
 def encoder_config(header: Header, head: str) -> Config:
-    """The fields of a UNet's half that goes down, which a ControlNet is a copy of.
+    """The fields of a UNet's encoder (its down blocks), which a ControlNet is a copy of.
 
     head: what its names begin with.
 

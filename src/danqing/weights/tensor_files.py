@@ -119,7 +119,7 @@ def check_keys(
     path: the file, for the message.
     tensors: what is in the file.
     expected: the network's own.
-    so: what follows if they do not fit, for the message.
+    so: the consequence if they do not fit, for the message.
 
     Raises:
         BadWeights: naming the first that is missing, mis-shaped, unexpected or no floating numbers, and how
