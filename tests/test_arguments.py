@@ -67,6 +67,9 @@ READ = [
     ("blend", "fox.png odd.png", {"images": ["fox.png", "odd.png"]}, ()),
     ("paint", "fox.png a fox", {"prompt": "fox.png a fox"}, ()),
     ("paint", "", {}, ()),
+    ("redraw", "'a fox' fox.png odd.png", {"prompt": "a fox"}, ("fox.png", "odd.png")),
+    ("score", "a fox fox.png", {"pictures": ["fox.png"], "words": "a fox"}, ()),
+    ("redraw", "missing.png fox.png a fox", {"prompt": "a fox"}, ("missing.png", "fox.png")),
 ]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from danqing.apps._registry import names
@@ -19,6 +22,7 @@ from danqing.core.picture import Picture
 from danqing.core.source_image import picture_id
 from danqing.families.stable_diffusion.painter import random_parts, save_folder
 from danqing.interfaces.cli import main as cli
+from danqing.tuning.adapter_files import read_adapter
 
 
 def loaded(path: str) -> Image.Image:
@@ -328,6 +332,46 @@ def test_the_command_that_learn_tells_paints_from_a_folder_of_ones_own(ask):
     made = ask(*told, "-o", "made.png")
     assert made.code == 0, made.err
     assert list(Picture.open("made.png").brief.adapters) == ["my own/zed.safetensors"]
+
+
+def test_learn_goes_on_and_begins_anew(ask):
+    Path("photos").mkdir()
+    for seed in (1, 2):
+        noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(f"photos/{seed}.png")
+    file, progress = Path("adapters/zed.safetensors"), Path("adapters/zed/checkpoint/progress.json")
+    short = ("--prior", "0")
+    for refused, line in (
+        (("zed", "--further", "1"), "nothing was learned as 'zed' in 'adapters': give its pictures first"),
+        (("zed",), "nothing was learned as 'zed'"),
+        (("zed", "--restart"), "nothing was learned as 'zed'"),
+        (("zed", "photos", "--restart", "--further", "1"), "leave one out"),
+    ):
+        answer = ask("learn", *refused)
+        assert (answer.code, line in answer.err) == (2, True), answer.err
+    learned = ask("learn", "zed", "photos", "--class", "cat", *short)
+    assert learned.code == 0, learned.err
+    assert "learning needs about" in learned.err
+    first = read_adapter(file).tensors()
+    further = ask("learn", "zed", "--further", "1")
+    assert further.code == 0, further.err
+    assert json.loads(progress.read_text())["step"] == 3
+    assert not same(read_adapter(file).tensors(), first)
+    shutil.copy(file, "adapters/other.safetensors")
+    for refused, code, line in (
+        (("other", "photos"), 2, "was not learned here: choose another name, or --restart replaces it"),
+        (("zed", "photos", "--class", "dog"), 1, "holds another run"),
+    ):
+        answer = ask("learn", *refused)
+        assert (answer.code, line in answer.err) == (code, True), answer.err
+    Path("adapters/other.safetensors").unlink()  # whose rare token would be avoided
+    assert ask("learn", "zed", "--restart").code == 0
+    assert json.loads(progress.read_text())["step"] == 2
+    assert same(read_adapter(file).tensors(), first)
+
+
+def same(some, others):
+    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def test_what_show_reads_comes_from_strangers(ask):

@@ -15,17 +15,21 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from typer.core import TyperGroup
 from typer.main import get_command
 
 import danqing
+from danqing.apps import names
 from danqing.conditioning.parameters import split
+from danqing.core.brief import Brief, sides_for_ratio
+from danqing.core.card import Can
 from danqing.core.picture import Picture
 from danqing.diffusion.sampler_names import sampler_name, sampler_titles
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.config import SETTINGS, config_path
-from danqing.interfaces.cli.habits import COMMANDS, GLOBAL, IGNORED, OPTIONS, rewrite
+from danqing.interfaces.cli.habits import COMMANDS, GLOBAL, IGNORED, OPTIONS, PICTURES, SIZES, rewrite
 from danqing.weights.shipped import shipped
 from tests.command_line import TOY, Ask, python
 from tests.toy import CARD, write_card
@@ -41,10 +45,12 @@ def test_no_habit_is_one_of_our_own_names() -> None:
     assert not COMMANDS.keys() & ours.keys()
     assert set(COMMANDS.values()) <= ours.keys()
     flags: set[str] = set()
-    for command in ours.values():
+    for name, command in ours.items():
         parts = command.commands.values() if isinstance(command, TyperGroup) else [command]
-        flags |= {flag for part in parts for parameter in part.params for flag in parameter.opts}
-    assert not (OPTIONS.keys() | IGNORED.keys()) & flags
+        own = {flag for part in parts for parameter in part.params for flag in parameter.opts}
+        assert name not in names() or not {*SIZES} & own
+        flags |= own
+    assert not (OPTIONS.keys() | IGNORED.keys() | {*PICTURES[1:]}) & flags
     assert set(OPTIONS.values()) <= flags
     assert not {flag for flag in flags if "_" in flag}
 
@@ -59,6 +65,28 @@ REWRITTEN = [
     ("paint cat --v 6 --niji --style 3d", "paint cat --style 3d"),
     ("paint --no -- --cfg --device", "paint --no -- --cfg --device"),
     ("paint - --out -", "paint - --out -"),
+    ("paint cat --size 512x768 -s 3 -S -1", "paint cat --width 512 --height 768 --steps 3"),
+    ("paint cat --size=64 --q 2 --medvram", "paint cat --width 64 --height 64"),
+    ("paint --prompt a cat -W 64", "paint a cat --width 64"),
+    ("paint cat --init_image a.png", "paint cat --image a.png"),
+    ("redraw --prompt cat --init_img=a.png --steps 3", "redraw a.png --steps 3 cat"),
+    ("score --text cat -i a.png", "score a.png cat"),
+    ("blend a.png b.png --prompt cat", "blend a.png b.png --prompt cat"),
+    ("search a --image b.png", "search a --image b.png"),
+    ("/imagine prompt: cat", "imagine cat"),
+    ("help paint", "paint --help"),
+    ("version", "--version"),
+    ("data stickers a --size 64", "data stickers a --size 64"),
+    ("画 猫", "paint 猫"),
+    ("show -p --image", "show -p --image"),
+    ("upscale a.png 4x", "upscale a.png --scale 4"),
+    ("zoom a.png x1.5 --factor=2", "zoom a.png --by 1.5 --scale=2"),
+    ("paint 2x cat", "paint 2x cat"),
+    ("models rm toy", "models remove toy"),
+    ("config ls", "config list"),
+    ("config model gan", "config set model gan"),
+    ("config model", "config get model"),
+    ("paint 猫 --风格 剪纸", "paint 猫 --style 剪纸"),
     ("", ""),
 ]
 
@@ -73,6 +101,60 @@ def test_what_is_no_habit_stays(words: list[str]) -> None:
     argv, notes = rewrite(words)
     if not notes and not any("_" in word for word in words):
         assert argv == words
+
+
+def test_a_file_with_a_dash_in_front_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert rewrite(["show", "-a.png"]).argv == ["show", "-a.png"]
+    Path("-a.png").touch()
+    assert rewrite(["show", "-a.png"]).argv == ["show", "./-a.png"]
+
+
+HURRIED = [
+    (["a", "red", "apple"], "'a red apple' is no command: danqing paint 'a red apple'"),
+    (["models", "foo"], "No such command 'foo'"),
+    (["--device", "gpu", "paint", "a"], "unknown device 'gpu': use auto, cpu, cuda"),
+    (["search", "nowhere", "a"], "no folder at 'nowhere': check the name"),
+    (["search", "."], "say what to look for"),
+    (["stylize", "a.png", "--style", "watercolour-ish"], "unknown style 'watercolour-ish'"),
+    (["paint", "a", "--model", "toy", "--ar", "16x90"], "ar 16x90 is too long"),
+]
+
+
+@pytest.mark.parametrize(("argv", "says"), HURRIED)
+def test_what_people_in_a_hurry_type_is_one_line_before_a_model_is_opened(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, argv: list[str], says: str
+) -> None:
+    monkeypatch.setattr("danqing.families.open_painter", lambda *_: pytest.fail("a painter was opened"))
+    Image.new("RGB", (64, 64)).save("a.png")
+    answer = ask(*argv)
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert says in answer.err
+
+
+def test_config_alone_lists_the_settings(ask: Ask) -> None:
+    assert ask("config").out == ask("config", "list").out != ""
+
+
+@pytest.mark.parametrize("style", ["3D", "3D style", "Paper Cut", "paper_cut Style", "剪纸风格", "立体"])
+def test_a_style_however_it_is_written(style: str) -> None:
+    brief = Brief.of("a cat", style=style, seed=1).resolved(CARD)
+    assert brief.style == ("3d" if style[0] in "3立" else "paper-cut")
+
+
+@pytest.mark.parametrize("ratio", ["16:9", "16x9", "16×9", "16/9", "16 X 9", "１６：９"])
+def test_a_ratio_however_it_is_written(ratio: str) -> None:
+    assert sides_for_ratio(ratio, CARD) == sides_for_ratio("16:9", CARD)
+
+
+def test_a_strength_beside_a_picture_in_front_is_kept(ask: Ask) -> None:
+    write_card(Path("toy"), CARD.model_copy(update={"can": CARD.can | {Can.REDRAW}}))
+    Image.new("RGB", (32, 32), "red").save("a.png")
+    refused = ask("paint", "a.png", "a cat", "--model", "toy", "--strength", "2")
+    assert (refused.code, "strength 2 is too large" in refused.err) == (2, True)
+    made = ask("paint", "a.png", "a cat", "--model", "toy", "--strength", "0.3", "--out", "b.png")
+    assert made.code == 0, made.err
+    assert Picture.open("b.png").brief.strength == 0.3
 
 
 def test_samplers_go_by_their_names_in_a1111() -> None:

@@ -17,39 +17,58 @@ from typer.main import get_command
 
 import danqing
 from danqing.core.catalogue import Catalogue, catalogue, fill, languages
-from danqing.core.errors import unknown
+from danqing.core.errors import BadWeights, unknown
+from danqing.core.needs import Needs
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.language import language_of
 from danqing.interfaces.cli.reference import FILES, reference
+from danqing.weights.tensor_files import read_tensors
 
 ROOT = Path(danqing.__file__).parent
 DOCS = ROOT.parent.parent / "docs"
 SPOKEN = ("apps", "core", "conditioning", "interfaces/cli")
-"""Packages whose messages are all in the catalogue; those about training and damaged weights are English."""
-ERRORS = {"BadBrief", "BadPicture", "BadData", "NotFinite", "DanqingError", "ValueError"}
+"""Packages whose notes, and what is wrong with a value, reach the user as they are."""
+SAID = {"ValueError", "noted", "note", "failure", "_complain"}
+TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in ROOT.rglob("*.py")}
 CHINESE = catalogue("zh").messages
 
 
-def template(node: ast.expr) -> str | None:
-    """The message that an expression makes, with {} for what it names."""
+def templates(node: ast.expr) -> Iterator[str]:
+    """The messages that an expression makes, with {} for what they name."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
-    return None
+        yield node.value
+    elif isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+    elif isinstance(node, ast.IfExp):
+        yield from templates(node.body)
+        yield from templates(node.orelse)
+
+
+def name_of(node: ast.expr) -> str:
+    return str(getattr(node, "id", getattr(node, "attr", "")))
+
+
+def errors() -> set[str]:
+    """DanqingError and all that is derived from it, wherever it stands."""
+    classes = [node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    names, before = {"DanqingError"}, set[str]()
+    while names != before:
+        before = set(names)
+        names |= {node.name for node in classes if before & set(map(name_of, node.bases))}
+    return names
 
 
 def messages() -> Iterator[str]:
-    """Every message of the spoken packages that has words of its own."""
-    for package in SPOKEN:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                if not isinstance(node, ast.Call):
-                    continue
-                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                if name in ERRORS or name in ("noted", "note", "failure", "_complain"):
-                    found = [text for argument in node.args if (text := template(argument))]
-                    yield from (text for text in found if re.search("[a-z]", text.replace("{}", "")))
+    """Every message that has words of its own: of all errors, and of what else the spoken packages say."""
+    raised = errors()
+    for place, tree in TREES.items():
+        said = raised | SAID if place.startswith(SPOKEN) else raised
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            name = name_of(call.func)
+            found = call.args if name in said else []
+            found += [word.value for word in call.keywords if (name, word.arg) == ("Progress", "note")]
+            texts = (text for argument in found for text in templates(argument))
+            yield from (text for text in texts if re.search("[a-z] | [a-z]", text.replace("{}", "")))
 
 
 def prose(command: Any) -> Iterator[str]:
@@ -67,11 +86,60 @@ def test_every_message_has_a_translation() -> None:
     assert sorted({text for text in messages() if text not in CHINESE}) == []
 
 
+def test_the_errors_of_all_packages_are_looked_for() -> None:
+    assert {"BadBrief", "BadWeights", "UnsupportedFormat", "QueueFull"} <= errors()
+    found = set(messages())
+    assert "{} is truncated or not safetensors ({}): fetch it again" in found
+    assert "learning needs {}" in found
+    assert len(found) > 390
+
+
+@pytest.mark.parametrize(
+    ("content", "chinese"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1",
+            "是 git-lfs 的指针，不是权重：请在来处运行 git lfs pull",
+        ),
+        (b"GGUF....", "是 GGUF：请获取同一模型的 safetensors"),
+        (b"<html>", "是 网页：请在来处登录后重新获取"),
+        (b"nothing", "不完整或不是 safetensors（"),
+        (None, "没有 '"),
+    ],
+)
+def test_what_is_wrong_with_weights_is_said_in_chinese(
+    tmp_path: Path, content: bytes | None, chinese: str
+) -> None:
+    file = tmp_path / "a.safetensors"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadWeights) as caught:
+        read_tensors(file)
+    assert chinese in catalogue("zh").translate(str(caught.value))
+
+
+def test_what_long_work_needs_is_said_in_chinese() -> None:
+    text = f"learning needs {Needs(380, 2**30, 9)}"
+    assert catalogue("zh").translate(text) == "学习需要约 6 min、内存 1.0 GiB、磁盘 9 bytes"
+
+
 def test_every_help_text_has_a_translation() -> None:
     texts = set(prose(get_command(cli._app()))) | set(cli.commands().values())
     for name in cli.commands():
         texts |= set(prose(cli._load(name)))
     assert sorted(text for text in texts if text not in CHINESE) == []
+
+
+def test_paragraphs_of_help_fill_their_lines(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    """A line of the source is none of the terminal."""
+    monkeypatch.setenv("COLUMNS", "70")
+    assert cli.run(["--help"]) == 0
+    lines = [line.strip() for line in capfd.readouterr().out.splitlines()]
+    first = next(k for k, line in enumerate(lines) if "tells what each command takes" in line)
+    paragraph = lines[first : lines.index("", first)]
+    assert " ".join(paragraph).endswith("130 cancelled.")
+    after = [line.split()[0] for line in paragraph[1:]]
+    assert all(len(f"{line} {word}") > 68 for line, word in zip(paragraph, after, strict=False))
 
 
 def test_translations_name_what_the_messages_name() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
-from danqing.core.errors import BadBrief, BadData, NotFinite
+from danqing.core.errors import BadBrief, BadData, DanqingError, NotFinite
 from danqing.core.painter import Conditioning
 from danqing.data.dataset import to_unit
 from danqing.diffusion.loss import denoising_error, stratified_times
@@ -29,10 +30,12 @@ from danqing.tuning.dreambooth import (
     prior_latents,
     subject_pictures,
 )
-from danqing.tuning.learning import METHODS, LearnOptions, learn
+from danqing.tuning.learning import METHODS, kept_pictures, learn
+from danqing.tuning.learning_needs import learning_needs
 from danqing.tuning.lora import TEXT, Factors, learning_rate_share
 from danqing.tuning.monitor import Monitor, Scores, read_scores
 from danqing.tuning.rare_token import rare_token
+from danqing.tuning.subject_run import LearnOptions, SubjectRun
 from tests.adapters import bits, output, random_adapter, same_bits
 from tests.progress import Lines
 from tests.test_adapters import TO_Q
@@ -363,3 +366,74 @@ def test_nan_stops_and_the_painter_is_what_it_was(painter, tmp_path):
         learn(broken, PICTURES, replace(QUICK, prior_weight=0.0), tmp_path)
     assert same_bits(bits(painter), before)
     assert all(p.requires_grad for m in painter.modules.values() for p in m.parameters())
+
+
+# ---- going on
+
+
+def test_learning_further_is_the_same_in_one_go_and_in_several(painter, tmp_path):
+    """Also where a call was interrupted before its first checkpoint, and other words are to be avoided."""
+    options = replace(QUICK, steps=2, look_every=10**9, batch=1, prior_count=2)
+    whole = learn(painter, PICTURES, replace(options, further=4), tmp_path / "whole")
+    run = SubjectRun(tmp_path / "parts")
+    first = learn(painter, PICTURES, replace(options, avoid=("x",)), run.folder)
+    longer = run.longer(run.options(), 3)
+    assert (longer.further, run.steps_done()) == (3, 2)
+
+    def stop(event):
+        if event.message.startswith("step"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(painter, PICTURES, longer, run.folder, progress=stop)
+    again = run.longer(run.options(), 3)
+    assert again == run.options(), "the three steps that were begun are meant"
+    learn(painter, PICTURES, replace(again, avoid=("y",)), run.folder)
+    last = run.longer(run.options(), 1)
+    assert (last.further, run.steps_done(), last.avoid) == (4, 5, ("x",))
+    parts = learn(painter, PICTURES, last, run.folder)
+    assert run.steps_done() == 6
+    assert all(torch.equal(a, b) for a, b in zip(whole.tensors(), parts.tensors(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first.tensors(), parts.tensors(), strict=True))
+    assert torch.equal(kept_pictures(run), PICTURES)
+    with pytest.raises(BadData, match="--restart learns anew"):
+        learn(painter, PICTURES, replace(options, steps=9), run.folder)
+    run.clear()
+    assert [path.name for path in run.folder.iterdir()] == ["prior"]
+    assert run.options() is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"options": 1, "model": "", "pictures": ""}'])
+def test_a_damaged_record_is_one_line(tmp_path, text):
+    (tmp_path / "learning.json").write_text(text)
+    with pytest.raises(BadData, match=r"learning.json' is damaged: choose another name, or --restart"):
+        SubjectRun(tmp_path).options()
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_learning_says_what_it_needs(painter, tmp_path, method):
+    told, before = Lines(), bits(painter)
+    options = replace(QUICK, method=method)
+    adapter = learn(painter, PICTURES, options, tmp_path, progress=told)
+    [note] = told.notes
+    assert re.fullmatch("learning needs about .* s, .* of memory and .* of disk", note)
+    assert same_bits(bits(painter), before)
+    learn(painter, PICTURES, options, tmp_path, progress=told)
+    assert len(told.notes) == 1
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    subject, with_prior = (
+        Shots(encode_pictures(painter, PICTURES, mirror=False), ("cat",)),
+        method != "textual-inversion",
+    )
+    for tensor in adapter.tensors():
+        tensor.requires_grad_(True)
+    needs = learning_needs(painter, adapter, subject, options, 4, done=0, prior=with_prior)
+    assert written < needs.disk
+    assert needs.seconds > 0
+
+
+def test_learning_on_a_full_disk_does_not_begin(painter, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 9}))
+    with pytest.raises(DanqingError, match="has 9 bytes free"):
+        learn(painter, PICTURES, QUICK, tmp_path)
+    assert not (tmp_path / "prior").exists()

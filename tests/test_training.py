@@ -222,7 +222,7 @@ def test_decay_of_the_average():
 def test_the_average_follows_that_table(tmp_path):
     """The first step takes the weights; step n after it averages with (n + 1) / (n + 10), at most `ema`."""
     objective, path = line(), []
-    Trainer(objective, options(steps=12, ema=0.5, sheet_every=5), tmp_path).train(
+    Trainer(objective, options(steps=12, ema=0.5, sheet_every=5, says_needs=False), tmp_path).train(
         lambda _: path.append(objective.line.weight.detach().clone())
     )
     average = path[0]

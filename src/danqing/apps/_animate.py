@@ -17,8 +17,9 @@ from torch import Tensor
 
 from danqing.apps._camera import Move, warp
 from danqing.apps._canvas_fit import CanvasFit
+from danqing.apps._film_needs import film_needs
 from danqing.apps._frame_folder import FrameFolder
-from danqing.apps._generate import GenerateOptions, generate
+from danqing.apps._generate import GenerateOptions, generate, picture_of
 from danqing.apps._registry import App
 from danqing.apps._session import Session
 from danqing.apps.animate import Animate
@@ -26,9 +27,10 @@ from danqing.conditioning.keyframes import KeyFrames, Script
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can
 from danqing.core.images import from_pil, to_pil
+from danqing.core.needs import check_room
 from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.picture import Picture
-from danqing.core.progress import ProgressCallback, part_of
+from danqing.core.progress import Progress, ProgressCallback, part_of
 from danqing.core.source_image import SourceImage
 from danqing.families.disco.painter import DiscoPainter
 from danqing.families.disco.settings import SettingsFile, checked_settings
@@ -105,6 +107,8 @@ class _Film:
         if folder is not None and count > 0:
             yield from folder.frames(count)
             before = _pixels(folder.last_native(count))
+        if folder is not None and inputs.frames - count > 1:
+            self._say_needs(brief, before, scale, inputs.frames - count, folder.path)
         for k in range(count, inputs.frames):
             if before is not None and k > 0:
                 before = warp(before, camera.move(k, scale), inputs.border)
@@ -114,6 +118,25 @@ class _Film:
             if folder is not None:
                 folder.add(k, frame, picture)
             yield frame
+
+    def _say_needs(
+        self, brief: ResolvedBrief, before: Tensor | None, scale: int, count: int, folder: Path
+    ) -> None:
+        """Say what `count` further frames need, and refuse a disk that is full.
+
+        Raises:
+            DanqingError: it is.
+        """
+        prompt = Script.parse(self.inputs.prompt).at(self.inputs.frames - count)
+        changes = {"prompt": prompt, "image": "frame 0", "strength": self.inputs.strength}
+        over = brief.model_copy(update=changes)
+
+        def finish(native: Tensor) -> Picture:
+            return self._finished(picture_of(over, self.painter, native), scale, 0)
+
+        needs = film_needs(self.painter, over, before, finish, count)
+        check_room(folder, needs.disk)
+        self.progress(Progress(note=f"{count} frames need {needs}"))
 
     def _first(self, scale: int) -> tuple[ResolvedBrief, Tensor | None]:
         """What all frames share, at native size, and the picture to start from if there is one."""

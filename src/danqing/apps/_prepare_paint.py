@@ -86,7 +86,9 @@ def _with_image(
         made.setdefault("style_image", parameters.sref)
     name, words = _image_in_front(str(fields.get("prompt", "")), image_lookup)
     if name is not None:
-        made.update(image=name, prompt=words, strength=image_strength(parameters.iw))
+        made.update(image=name, prompt=words)
+        if parameters.iw is not None or made.get("strength") is None:
+            made["strength"] = image_strength(parameters.iw)
     return made
 
 

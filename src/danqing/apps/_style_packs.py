@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from danqing.conditioning.prompt import is_chinese
+from danqing.core.brief import style_key
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, shorten, unknown
 from danqing.core.field_groups import PROMPT_MAX
@@ -47,7 +48,7 @@ class StylePack(BaseModel):
     def called(self, name: str) -> bool:
         """Whether `name` means this style."""
         names = (self.name, self.title, self.title_zh, *self.aliases)
-        return name.strip().casefold() in {each.casefold() for each in names}
+        return style_key(name) in map(style_key, names)
 
 
 def packs(own: Path) -> dict[str, StylePack]:

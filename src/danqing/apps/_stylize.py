@@ -27,7 +27,6 @@ RENDER_STRENGTH = 0.5  # of a rendering
 def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
     """See `stylize.stylize`."""
     packs = session.style_packs()
-    _check_style(inputs, session)
     card = session.card(inputs.model)
     if inputs.renders(card):
         return _renderings(inputs, session, progress)
@@ -51,16 +50,6 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
         adapters={**({pack.adapter: 1.0} if pack.adapter else {}), **inputs.adapters},
         **job.strong_guidance(),
     )
-
-
-def _check_style(inputs: Stylize, session: Session) -> None:
-    named = any(pack.called(inputs.prompt) for pack in session.style_packs().values())
-    if inputs.style is None and named:
-        raise BadBrief(
-            f"{inputs.prompt!r} is a style: give it as the style, and as words what to paint, if at all"
-        )
-    if (inputs.style is None) == (inputs.like is None):
-        raise BadBrief("give one of a style, such as paper-cut, and a picture to be like")
 
 
 def _check_paintable(inputs: Stylize) -> None:

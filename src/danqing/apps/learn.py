@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from danqing.apps._inputs import AppInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
-from danqing.core.errors import BadData
+from danqing.core.errors import BadBrief, BadData
 from danqing.core.field_groups import ModelChoice, Seed, Text
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.progress import ProgressCallback
@@ -30,7 +30,8 @@ def _trigger_name(name: str) -> str:
 class Learn(ModelChoice, AppInputs):
     """Teach a model a subject from a few pictures, to paint it anywhere.
 
-    Takes some minutes. Stop it with Ctrl-C; called again it goes on where it stopped.
+    Takes some minutes. Stop it with Ctrl-C; called again it goes on where it stopped. What was learned is
+    learned longer by its name alone: danqing learn my-cat --further 200.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("name", "images")
@@ -39,7 +40,7 @@ class Learn(ModelChoice, AppInputs):
         min_length=1, max_length=60, description="how you will call it: <NAME> in a prompt"
     )
     images: tuple[ImageRef, ...] = Field(
-        min_length=1, description="three to five pictures, or a folder of them"
+        default=(), description="three to five pictures, or a folder of them"
     )
     kind: Text = Field(default="thing", min_length=1, description="what it is one of, such as cat")
     method: Literal["dreambooth", "textual-inversion", "both"] = Field(
@@ -52,6 +53,14 @@ class Learn(ModelChoice, AppInputs):
         description="more is more alike, then less obedient",
         json_schema_extra={"unit": "steps"},
     )
+    further: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="how many steps more for what is learned already",
+        json_schema_extra={"unit": "steps"},
+    )
+    restart: bool = Field(default=False, description="learn it anew, and forget what was learned")
     rank: int = Field(
         default=16, ge=1, le=256, description="size of what is learned", json_schema_extra={"advanced": True}
     )
@@ -85,6 +94,9 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     from danqing.apps._parse import validate
 
     inputs = validate(Learn, values, image_lookup)
+    if not inputs.images:  # those of an earlier call are meant
+        session.card(inputs.model)
+        return inputs
     pictures_in(inputs.images)  # folders without any are refused
     for ref in inputs.images:
         if ref.path is None or not ref.path.is_dir():
@@ -100,18 +112,45 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     Learn,
     output="adapter",
     prepare=_prepare,
-    examples=("danqing learn my-cat photos/ --class cat", 'danqing paint "a <my-cat>, ink wash style"'),
+    examples=(
+        "danqing learn my-cat photos/ --class cat",
+        'danqing paint "a <my-cat>, ink wash style"',
+        "danqing learn my-cat --further 200",
+    ),
 )
 def learn(inputs: Learn, session: Session, progress: ProgressCallback) -> Path:
     """Learn `name` from its pictures; gives the adapter's file in the session's folder of adapters.
 
     Checkpoints, sheets and scores are in a folder of that name beside it; a run that was stopped continues
-    there. The painter is the same afterwards, bit for bit.
+    there, and one that was finished for `further` steps, at its last learning rate: several calls learn the
+    same as one of as many steps further. What is not given is as it was. The painter is the same afterwards,
+    bit for bit.
 
     Raises:
-        BadBrief: an unknown method, or a name that cannot be written as `<name>`.
-        BadData: fewer than two different pictures. BadPicture: one of them cannot be read.
+        BadBrief: an unknown method, or a name that is taken or cannot be written as `<name>`.
+        BadData: fewer than two different pictures, or other ones than before.
+        BadPicture: one of them cannot be read.
     """
+    _check_place(inputs, session)
+
     from danqing.apps._learn import learn_subject
 
     return learn_subject(inputs, session, progress)
+
+
+def _check_place(inputs: Learn, session: Session) -> None:
+    """Find out before a model is opened whether there is something to go on with, or in the way."""
+    from danqing.tuning.subject_run import SubjectRun
+
+    folder = session.new_adapters
+    if inputs.further and inputs.restart:
+        raise BadBrief("--further goes on and --restart begins anew: leave one out")
+    if inputs.restart and inputs.images:
+        return
+    if SubjectRun(folder / inputs.name).options() is not None:
+        return
+    if inputs.further or inputs.restart or not inputs.images:
+        raise BadBrief(f"nothing was learned as {inputs.name!r} in {str(folder)!r}: give its pictures first")
+    file = folder / f"{inputs.name}.safetensors"
+    if file.exists():
+        raise BadBrief(f"{str(file)!r} was not learned here: choose another name, or --restart replaces it")

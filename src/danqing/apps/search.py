@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -11,7 +12,7 @@ from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.errors import BadBrief
 from danqing.core.field_groups import Text
-from danqing.core.image_ref import ImageRef
+from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.progress import ProgressCallback
 
 if TYPE_CHECKING:
@@ -42,9 +43,27 @@ class Search(AppInputs):
         return [] if self.like is None else [self.like]
 
 
+def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Search:
+    """The inputs, with what is wrong told before a model is opened."""
+    from danqing.apps._image_files import pictures_in
+    from danqing.apps._parse import parse
+
+    inputs = parse(Search, values, session, image_lookup)
+    if inputs.words.strip() and inputs.like is not None:
+        raise BadBrief("words and --like are given: look for one of them")
+    if not inputs.words.strip() and inputs.like is None:
+        raise BadBrief("say what to look for: words, or a picture with --like")
+    place = inputs.folder.path
+    if place is not None and not place.exists():
+        raise BadBrief(f"no folder at {inputs.folder.name!r}: check the name")
+    pictures_in([inputs.folder])
+    return inputs
+
+
 @app(
     Search,
     output="search",
+    prepare=_prepare,
     examples=(
         'danqing search paintings "a red apple"',
         "danqing search paintings 一只猫 --top 4 --out cats.png",
@@ -59,8 +78,6 @@ def search(inputs: Search, session: Session, progress: ProgressCallback) -> Sear
     """
     from danqing.apps._search import search_by_picture, search_by_words
 
-    if inputs.words and inputs.like is not None:
-        raise BadBrief("words and --like are given: look for one of them")
     if inputs.like is not None:
         scorer = session.clip_scorer(inputs.model)
         return search_by_picture([inputs.folder], scorer, inputs.like, inputs.top)

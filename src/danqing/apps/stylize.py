@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,8 +11,9 @@ from danqing.apps._inputs import PictureInputs, optional_words
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can, Card
+from danqing.core.errors import BadBrief
 from danqing.core.field_groups import Strength, Text
-from danqing.core.image_ref import ImageRef
+from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
@@ -64,8 +65,28 @@ class Stylize(PictureInputs):
             super().check(card)
 
 
+def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Stylize:
+    """The inputs, with a style that is none told before a model is opened."""
+    from danqing.apps._parse import parse
+    from danqing.apps._style_packs import pack_of
+
+    inputs = parse(Stylize, values, session, image_lookup)
+    packs = session.style_packs()
+    if inputs.style is None and any(pack.called(inputs.prompt) for pack in packs.values()):
+        raise BadBrief(
+            f"{inputs.prompt!r} is a style: give it as the style, and as words what to paint, if at all"
+        )
+    if (inputs.style is None) == (inputs.like is None):
+        raise BadBrief("give one of a style, such as paper-cut, and a picture to be like")
+    card = session.card(inputs.model)
+    if inputs.style is not None and card is not None and inputs.style not in card.styles:
+        pack_of(inputs.style, packs)
+    return inputs
+
+
 @app(
     Stylize,
+    prepare=_prepare,
     examples=(
         "danqing stylize cat.png --style paper-cut",
         "danqing stylize cat.png --like porcelain.png",

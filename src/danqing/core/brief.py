@@ -190,7 +190,7 @@ def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[in
     Raises:
         BadBrief: not W:H in positive whole numbers, or beyond 4:1.
     """
-    parts = re.fullmatch(r"\s*([1-9]\d{0,3})\s*:\s*([1-9]\d{0,3})\s*", half_width(ratio))
+    parts = re.fullmatch(r"\s*([1-9]\d{0,3})\s*[:xX×/]\s*([1-9]\d{0,3})\s*", half_width(ratio))
     if parts is None:
         raise BadBrief(f"ar {shorten(ratio)!r} is not W:H: give two whole numbers such as 3:2")
     shape = int(parts[1]) / int(parts[2])
@@ -212,10 +212,16 @@ def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[in
 def _style_name(style: str | None, card: Card) -> str | None:
     if style is None or style in card.styles:
         return style
-    for name, words in card.styles.items():  # "剪纸" and "paper cut" mean the style paper-cut
-        if style.lower() in (name.lower(), *(word.strip().lower() for word in words.split("/"))):
+    for name, words in card.styles.items():
+        if style_key(style) in map(style_key, (name, *words.split("/"))):
             return name
     raise BadBrief(unknown("style", style, card.styles))
+
+
+def style_key(text: str) -> str:
+    """The same for all ways to write a style: "剪纸风格" and 剪纸, "Paper Cut style" and paper-cut."""
+    key = re.sub(r"[\s_-]+", "-", text.strip().casefold())
+    return key.removesuffix("-style").removesuffix("风格") or key
 
 
 def _check_grid(width: int, height: int, grid: int) -> None:

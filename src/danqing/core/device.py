@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from danqing.core.errors import BadBrief, shorten
@@ -21,17 +22,21 @@ def chosen_device(name: str = "auto") -> torch.device:
     Raises:
         BadBrief: it is no name of a device, or not there.
     """
+    check_device_name(name)
     import torch
 
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise BadBrief(f"unknown device {shorten(name)!r}: use auto, cpu, cuda, cuda:1 or mps") from None
+    device = torch.device(name)
     if not _there(device):
         raise BadBrief(f"device {name!r} is not there, as this PyTorch sees it: leave it out, or use cpu")
     return device
+
+
+def check_device_name(name: str) -> None:
+    """Raises BadBrief: it is no name of a device. Needs no torch."""
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
+        raise BadBrief(f"unknown device {shorten(name)!r}: use auto, cpu, cuda, cuda:1 or mps")
 
 
 def _there(device: torch.device) -> bool:

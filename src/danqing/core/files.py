@@ -103,7 +103,7 @@ def _claim(name: Path, draft: Path) -> bool:
         name.hardlink_to(draft)
     except FileExistsError:
         return False
-    except OSError:  # a file system without hard links, such as FAT
+    except (OSError, NotImplementedError):  # a file system or a Python without hard links: FAT, Android
         try:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:

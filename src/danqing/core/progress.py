@@ -17,12 +17,14 @@ class Progress:
     step: units of work that are done, such as denoising steps; 0 before the first.
     of: units of work in all; 0 where that is unknown.
     message: what is being done, or a line of results; empty where there is nothing new.
+    note: a line that stays, such as what the work needs; empty where there is none.
     preview: makes a small look at the unfinished pictures, [n 3 h w] in [0, 1]; None where there is none.
     """
 
     step: int = 0
     of: int = 0
     message: str = ""
+    note: str = ""
     preview: Callable[[], Tensor] | None = None
 
     @property

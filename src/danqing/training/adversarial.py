@@ -20,6 +20,7 @@ from danqing.core.errors import NotFinite
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.nets.latent import LatentGenerator
 from danqing.training import checkpoint
+from danqing.training.checkpoint import size_of
 from danqing.training.gan import GanTask
 from danqing.training.run import Run, RunOptions
 from danqing.training.trainer import step_generator
@@ -96,7 +97,7 @@ class AdversarialTrainer(Run):
             values |= self._learned(self._optimisers.generator, task.generator_losses(size, rng, step), step)
         task.follow((step + 1) * size, size)
         for line in self._signs.of(values):
-            self._progress(Progress(step + 1, self._pace.steps, f"step {step + 1}: {line}"))
+            self._progress(Progress(step + 1, self._pace.last, f"step {step + 1}: {line}"))
         return values
 
     def _learned(self, optimiser: Adam, losses: dict[str, Tensor], step: int) -> dict[str, float]:
@@ -122,6 +123,11 @@ class AdversarialTrainer(Run):
     def _save(self) -> None:
         # the average is a part of the task
         checkpoint.save(self.run / "checkpoint", self.task, [], self._optimisers, self._at)
+
+    def _checkpoint_size(self) -> int:
+        networks = self.task.generator, self.task.discriminator
+        trained = size_of(weight for network in networks for weight in network.parameters())
+        return size_of(self.task.state_dict().values()) + 2 * trained  # Adam's two
 
 
 class Signs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,7 +74,8 @@ def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Te
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         optimiser.load_state_dict(torch.load(folder / "optimiser.pt", weights_only=True))
         ema = load_file(folder / "ema.safetensors")
-        shadow = [ema[str(i)] for i in range(len(ema))]
+        # copies: Windows does not replace a file that is still mapped
+        shadow = [ema[str(i)].clone() for i in range(len(ema))]
         progress: dict[str, Any] = json.loads((folder / "progress.json").read_text("utf-8"))
         at = RunPosition(int(progress["step"]), float(progress["seconds"]))
     except _DAMAGED as error:
@@ -82,6 +84,11 @@ def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Te
             f"checkpoint {str(folder)!r} does not fit this run ({reason}): use another --run"
         ) from None
     return shadow, at
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """The bytes of all tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:

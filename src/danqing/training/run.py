@@ -15,7 +15,8 @@ from PIL import Image
 
 from danqing.core.device import chosen_device
 from danqing.core.files import replacing
-from danqing.core.progress import ProgressCallback
+from danqing.core.needs import Needs, check_room, peak_memory
+from danqing.core.progress import Progress, ProgressCallback
 from danqing.training.checkpoint import RunPosition
 from danqing.training.log import Log
 from danqing.training.processes import Processes
@@ -25,8 +26,11 @@ from danqing.training.processes import Processes
 class RunOptions:
     """How long to train, and how often to write what. Periods are in steps.
 
+    steps: the learning rate falls until the last of them.
+    further: how many more steps to train at the last learning rate.
     batch: pictures in a step, over all processes.
     device: where to train, see `core.device.chosen_device`.
+    says_needs: whether to say after some steps what all of them need; see `core.needs`.
     """
 
     steps: int
@@ -36,6 +40,13 @@ class RunOptions:
     save_every: int = 500
     sheet_every: int = 500
     log_every: int = 50
+    further: int = 0
+    says_needs: bool = True
+
+    @property
+    def last(self) -> int:
+        """The number of all steps."""
+        return self.steps + self.further
 
 
 class Shows(Protocol):
@@ -60,13 +71,23 @@ class Run(ABC):
         self.processes.wait()  # until nobody writes a checkpoint any more
         self._resume()
         pace, writes = self._pace, self.processes.writes
-        log = Log(self.run / "log.csv", self._at.step, pace.steps, pace.batch, progress)
+        first = self._at.step
+        disk = 2 * self._checkpoint_size()  # the one before stays until the new one stands
+        if first < pace.last:
+            check_room(self.run, disk)
+        log = Log(self.run / "log.csv", first, pace.last, pace.batch, progress)
         started = time.monotonic() - self._at.seconds
-        for step in range(self._at.step, pace.steps):
+        for step in range(first, pace.last):
+            before = time.monotonic()
             losses = self._step(step)
-            self._at = RunPosition(step + 1, time.monotonic() - started)
+            now = time.monotonic()
+            self._at = RunPosition(step + 1, now - started)
             if not writes:
                 continue
+            if step == first + 1 and pace.says_needs:  # the first one also prepares
+                memory = peak_memory(self.processes.device)
+                needs = Needs((now - before) * (pace.last - step), memory, disk)
+                progress(Progress(note=f"this training needs {needs}"))
             log.add(step + 1, losses, every=pace.log_every)
             if self._due(step + 1, pace.sheet_every):
                 self._sheet(step + 1, look)
@@ -90,8 +111,12 @@ class Run(ABC):
     def _save(self) -> None:
         """Write a checkpoint."""
 
+    @abstractmethod
+    def _checkpoint_size(self) -> int:
+        """Bytes of a checkpoint."""
+
     def _due(self, step: int, every: int) -> bool:
-        return step % every == 0 or step == self._pace.steps
+        return step % every == 0 or step == self._pace.last
 
     def _sheet(self, step: int, look: Callable[[int], None] | None) -> None:
         with self.averaged() as trained, torch.no_grad():

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from danqing.core.errors import NotFinite
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.training import checkpoint
+from danqing.training.checkpoint import size_of
 from danqing.training.objective import Batch, Objective
 from danqing.training.prefetch import Prefetcher
 from danqing.training.run import Run, RunOptions
@@ -134,6 +135,10 @@ class Trainer(Run):
     def _save(self) -> None:
         shadow: list[Tensor] = self._ema.shadow_params
         checkpoint.save(self.run / "checkpoint", self.objective, shadow, self._optimiser, self._at)
+
+    def _checkpoint_size(self) -> int:
+        trained = size_of(self._trained())
+        return size_of(self.objective.state_dict().values()) + 3 * trained  # an average, and AdamW's two
 
     @contextmanager
     def averaged(self) -> Iterator[Objective]:

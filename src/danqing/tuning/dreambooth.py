@@ -36,7 +36,7 @@ from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.textual_inversion import text_encoder
 from danqing.weights.tensor_files import read_tensors
 
-_AT_ONCE = 8  # prior pictures painted in one batch
+AT_ONCE = 8  # prior pictures painted in one batch
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _sized(picture: Tensor, height: int, width: int) -> Tensor:
 def encode_pictures(painter: DiffusionPainter, pictures: Tensor, mirror: bool) -> Tensor:
     """Latents of pictures [n c h w], and of their mirror images too if asked for."""
     views = torch.cat([pictures, pictures.flip(-1)]) if mirror else pictures
-    return torch.cat([painter.codec.encode(part) for part in torch.split(views, _AT_ONCE)])
+    return torch.cat([painter.codec.encode(part) for part in torch.split(views, AT_ONCE)])
 
 
 def prior_latents(
@@ -204,16 +204,13 @@ def prior_latents(
     Raises:
         NotFinite: the numbers broke down.
     """
-    brief = Brief.of(words, seed=seed, native=True).resolved(painter.card)
-    required = (
-        f"{painter.card.name} {fingerprint(painter.modules, values=True)} {brief.model_dump_json()} {count}"
-    )
-    path = folder / f"{hashlib.sha256(required.encode()).hexdigest()[:16]}.safetensors"
+    path = prior_file(painter, words, count, seed, folder)
     if path.is_file():
         return read_tensors(path)["latents"]
+    brief = Brief.of(words, seed=seed, native=True).resolved(painter.card)
     conditioning, done = painter.condition(brief), []
-    for first in range(seed, seed + count, _AT_ONCE):
-        seeds = Seeds.of(first, min(_AT_ONCE, seed + count - first))
+    for first in range(seed, seed + count, AT_ONCE):
+        seeds = Seeds.of(first, min(AT_ONCE, seed + count - first))
         *_, last = painter.steps(brief, conditioning, painter.begin(brief, conditioning, seeds))
         done.append(last.state.cpu())
         number = first - seed + len(seeds)
@@ -223,3 +220,12 @@ def prior_latents(
     with replacing(path) as draft:
         save_file({"latents": latents}, draft)
     return latents
+
+
+def prior_file(painter: DiffusionPainter, words: str, count: int, seed: int, folder: Path) -> Path:
+    """Where `prior_latents` keeps what it paints."""
+    brief = Brief.of(words, seed=seed, native=True).resolved(painter.card)
+    required = (
+        f"{painter.card.name} {fingerprint(painter.modules, values=True)} {brief.model_dump_json()} {count}"
+    )
+    return folder / f"{hashlib.sha256(required.encode()).hexdigest()[:16]}.safetensors"

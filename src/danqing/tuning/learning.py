@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from danqing.core.errors import BadBrief, BadData
 from danqing.core.files import replacing
-from danqing.core.progress import ProgressCallback, no_progress
+from danqing.core.needs import check_room
+from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.registry import Registry
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.clip import ClipScorer
@@ -24,46 +26,16 @@ from danqing.tuning.dreambooth import (
     SubjectObjective,
     encode_pictures,
     networks_frozen,
+    prior_file,
     prior_latents,
 )
+from danqing.tuning.learning_needs import learning_needs
 from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, learning_rate_share, new_factors
 from danqing.tuning.monitor import Monitor
 from danqing.tuning.rare_token import rare_token
+from danqing.tuning.subject_run import PICTURES, LearnOptions, SubjectRun
 from danqing.tuning.textual_inversion import first_vectors, text_encoder
-
-
-@dataclass(frozen=True)
-class LearnOptions:
-    """What to learn and how. Periods are in steps.
-
-    name: people will write `<name>`. kind: what the subject is one of, in a word or two, such as "cat".
-    method: a name in `METHODS`. lr: None for what suits the method and the model. prior_weight: DreamBooth's
-    lambda, 0 for no prior; prior_count: how many pictures of the kind to paint for it. batch: pictures of the
-    subject in a step, and as many of its kind. vectors: of a learned word. text, convs: change the text
-    tower, the convolutions of the UNet too. avoid: words that must not become the rare token. sentences:
-    around the subject. keep_best: give the adapter of the step that CLIP likes best, not the last.
-    """
-
-    name: str
-    kind: str
-    method: str = "dreambooth"
-    steps: int = 400
-    lr: float | None = None
-    rank: int = 16
-    prior_weight: float = 1.0
-    prior_count: int = 24
-    batch: int = 4
-    vectors: int = 2
-    text: bool = False
-    convs: bool = True
-    mirror: bool = False
-    gamma: float | None = None
-    seed: int = 0
-    precision: str = "no"
-    avoid: tuple[str, ...] = ()
-    sentences: tuple[str, ...] = ("{}", "a {}", "a picture of a {}")
-    look_every: int = 100
-    keep_best: bool = False
+from danqing.weights.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
@@ -134,17 +106,19 @@ def learn(
     if options.keep_best and clip is None:
         raise BadBrief("keep_best needs a CLIP to tell what is best: give one, or leave keep_best out")
     method = METHODS[options.method]
-    _claim(run, painter, pictures, options)
-    prior = _prior(painter, options, run, progress) if method.prior and options.prior_weight > 0 else None
+    options = _claim(SubjectRun(run), painter, pictures, options)
     begun = method.begin(painter, options)
     subject = Shots(encode_pictures(painter, pictures, options.mirror), _sentences(options, begun.trigger))
     probes, plain = (_probes(painter, thing) for thing in (begun.trigger, options.kind))
+    with_prior = method.prior and options.prior_weight > 0
+    _say_needs(painter, begun, subject, options, run, len(probes), with_prior, progress)
+    prior = _prior(painter, options, run, progress) if with_prior else None
     with networks_frozen(painter), attached(painter, {begun: 1.0}):
         loss = LossOptions(options.prior_weight, options.gamma)
         objective = SubjectObjective(painter, begun, subject, prior, probes, loss)
         monitor = None if clip is None else Monitor(objective, clip, pictures, plain, run)
         lr = options.lr or method.lr * learning_rate_share(begun.factors)
-        Trainer(objective, _pace(options, lr), run).train(progress, monitor)
+        Trainer(objective, _pace(options, lr, str(painter.device)), run).train(progress, monitor)
     if options.keep_best and monitor is not None and monitor.best.is_file():
         return _described(read_adapter(monitor.best), painter, options)
     return _described(begun.detached(), painter, options)
@@ -155,10 +129,13 @@ def _described(adapter: Adapter, painter: DiffusionPainter, options: LearnOption
     return replace(adapter, kind=options.kind, base=painter.card.name, shapes=shapes)
 
 
-def _pace(options: LearnOptions, lr: float) -> TrainOptions:
+def _pace(options: LearnOptions, lr: float, device: str) -> TrainOptions:
     """No average of the weights: over so few steps it would only lag behind."""
     return TrainOptions(
         steps=options.steps,
+        further=options.further,
+        says_needs=False,
+        device=device,
         batch=options.batch,
         lr=lr,
         warmup=min(20, options.steps // 10),
@@ -189,17 +166,54 @@ def _probes(painter: DiffusionPainter, thing: str) -> list[str]:
     return [f"a {thing}", *(f"a {thing}, {style} style" for style in styles)]
 
 
-def _claim(run: Path, painter: DiffusionPainter, pictures: Tensor, options: LearnOptions) -> None:
-    """Note in the run folder what is learned there.
+def _claim(
+    run: SubjectRun, painter: DiffusionPainter, pictures: Tensor, options: LearnOptions
+) -> LearnOptions:
+    """Note in the run folder what is learned there, and keep the pictures.
 
     Raises:
         BadData: something else was.
     """
     digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()[:16]
     model = f"{painter.card.name} {fingerprint(painter.modules, values=True)}"
-    description = f"{options}\npictures {digest}, model {model}\n"
-    note = run / "learning.txt"
-    if note.is_file() and note.read_text("utf-8") != description:
-        raise BadData(f"{str(run)!r} holds another run, of other pictures or options: use another folder")
-    with replacing(note) as draft:
-        draft.write_text(description, "utf-8")
+    options = run.claim(options, model, digest)
+    file = run.folder / PICTURES
+    if not file.is_file():
+        with replacing(file) as draft:
+            save_file({"pictures": pictures.contiguous()}, draft)
+    return options
+
+
+def kept_pictures(run: SubjectRun) -> Tensor:
+    """The pictures [n c h w] that a subject is learned from in a run folder.
+
+    Raises:
+        BadWeights: the file is missing or damaged.
+    """
+    return read_tensors(run.folder / PICTURES)["pictures"]
+
+
+def _say_needs(
+    painter: DiffusionPainter,
+    begun: Adapter,
+    subject: Shots,
+    options: LearnOptions,
+    run: Path,
+    probes: int,
+    with_prior: bool,
+    progress: ProgressCallback,
+) -> None:
+    """Say what the steps that are left need, and refuse a disk that is full.
+
+    Raises:
+        DanqingError: it is.
+    """
+    done = SubjectRun(run).steps_done()
+    if done >= options.last:
+        return
+    words = _sentences(options, options.kind)[0]
+    to_paint = not prior_file(painter, words, options.prior_count, options.seed, run / "prior").is_file()
+    prior = to_paint if with_prior else None
+    needs = learning_needs(painter, begun, subject, options, probes, done=done, prior=prior)
+    check_room(run, needs.disk)
+    progress(Progress(note=f"learning needs {needs}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -36,7 +37,7 @@ def read_arguments(app: App[Any, Any], words: Sequence[str]) -> Arguments:
     Raises:
         BadBrief: a word that nothing can be made of; says what was probably meant.
     """
-    rest, values = list(words), dict[str, Any]()
+    rest, values = _pictures_in_front(app, words), dict[str, Any]()
     pictures: tuple[str, ...] = ()
     image = ""
     for name in (*argument_names(app.inputs), *words_behind_list(app.inputs)):
@@ -74,6 +75,18 @@ def is_picture(word: str) -> bool:
         return True
     by_ending = PurePath(word).suffix.lower() in SUFFIXES
     return by_ending and (not any(map(str.isspace, word)) or _exists(word))
+
+
+def _pictures_in_front(app: App[Any, Any], words: Sequence[str]) -> list[str]:
+    """The words in the order of the fields; of some, the pictures stand behind all else."""
+    first = app.inputs.positional[0]
+    number = sum(1 for _ in takewhile(lambda word: is_picture(word) and _exists(word), reversed(words)))
+    if not is_image(app.inputs, first) or number in (0, len(words)):
+        return list(words)
+    others = words[:-number]
+    if any(is_picture(word) or _exists(word) for word in others):
+        return list(words)
+    return [*words[-number:], *others]
 
 
 def _takes_several(app: App[Any, Any]) -> bool:

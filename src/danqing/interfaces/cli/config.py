@@ -37,7 +37,9 @@ SETTINGS = {
     "dtype": Setting("the numbers to compute in: float32, bf16 or fp16", ("float32", "bf16", "fp16")),
 }
 
-app = typer.Typer(help="Choose what commands use when they say nothing.", add_completion=False)
+app = typer.Typer(
+    help="Choose what commands use when they say nothing.", add_completion=False, invoke_without_command=True
+)
 Key = Annotated[
     str, typer.Argument(help=f"One of {', '.join(SETTINGS)}.", autocompletion=lambda: list(SETTINGS))
 ]
@@ -96,6 +98,13 @@ def _write(values: dict[str, str]) -> None:
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(values.items())]
     with replacing(config_path()) as draft:
         draft.write_text("".join(lines), encoding="utf-8")
+
+
+@app.callback()
+def settings(context: typer.Context) -> None:
+    """Choose what commands use when they say nothing."""
+    if context.invoked_subcommand is None:
+        list_settings()
 
 
 @app.command("get")

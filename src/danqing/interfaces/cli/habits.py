@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from danqing.core.source_image import SUFFIXES
 from danqing.diffusion.sampler_names import sampler_name
+from danqing.interfaces.cli.config import SETTINGS
 
 COMMANDS = {
     "txt2img": "paint",
@@ -23,6 +27,15 @@ COMMANDS = {
     "enlarge": "upscale",
     "info": "show",
     "list-models": "models",
+    "list": "models",
+    "/imagine": "imagine",
+    "/blend": "blend",
+    "/describe": "describe",
+    "画": "paint",
+    "重画": "redraw",
+    "放大": "upscale",
+    "描述": "describe",
+    "模型": "models",
 }
 OPTIONS = {
     "--negative-prompt": "--no",
@@ -43,11 +56,19 @@ OPTIONS = {
     "--n-samples": "--count",
     "--num-images": "--count",
     "--num-images-per-prompt": "--count",
+    "--num-outputs": "--count",
+    "--num": "--count",
+    "--n": "--count",
     "--batch-count": "--count",
+    "--batch-size": "--count",
     "--number": "--count",
     "--output": "--out",
     "--outdir": "--out",
     "--output-dir": "--out",
+    "--output-file": "--out",
+    "--output-path": "--out",
+    "--filename": "--out",
+    "--save": "--out",
     "--checkpoint": "--model",
     "--ckpt": "--model",
     "--lora": "--adapter",
@@ -60,11 +81,46 @@ OPTIONS = {
     "--s": "--stylize",
     "--c": "--chaos",
     "--w": "--weird",
+    "-s": "--steps",
+    "-S": "--seed",
+    "-C": "--guidance",
+    "-A": "--sampler",
+    "-W": "--width",
+    "-H": "--height",
+    "-m": "--model",
+    "--factor": "--scale",
+    "--upscale-factor": "--scale",
+    "--upscale-by": "--scale",
+    "--风格": "--style",
+    "--数量": "--count",
+    "--种子": "--seed",
+    "--步数": "--steps",
+    "--模型": "--model",
+    "--输出": "--out",
+    "--宽": "--width",
+    "--高": "--height",
 }
 """Options of A1111, diffusers, InvokeAI, the CompVis scripts and Midjourney; none of them is one of ours."""
 
-IGNORED = {"--v": 1, "--niji": 1, "--hd": 0, "--relax": 0, "--turbo": 0}
-"""Options of Midjourney that mean nothing here -> how many values they have at most."""
+PARTS = {"rm": "remove", "delete": "remove", "ls": "list"}
+"""Parts of `danqing models` and `danqing config` as other programs call them."""
+
+TIMES = {"upscale": "--scale", "zoom": "--by"}
+"""Commands -> what "2x" means behind them."""
+
+WORDS = ("--prompt", "--text", "-p")
+PICTURES = ("--image", "--init-image", "--init-img", "--input", "--input-image", "-i", "-I")
+"""Options of other programs for what has a place on the command line here: its words, its picture."""
+
+IGNORED = {
+    **dict.fromkeys(("--v", "--niji", "--q", "--quality"), ("Midjourney", 1)),
+    **dict.fromkeys(("--hd", "--relax", "--turbo"), ("Midjourney", 0)),
+    **dict.fromkeys(("--xformers", "--medvram", "--lowvram", "--no-half"), ("A1111", 0)),
+}
+"""Options that mean nothing here -> whose they are, and how many values they have at most."""
+
+SIZES = ("--size", "--resolution", "--dimensions")
+"""What others call width and height in one; only where pictures are painted."""
 
 GLOBAL = ("--device", "--dtype", "--lang")
 """Our options that stand before the command, and may stand behind it."""
@@ -82,12 +138,17 @@ def rewrite(argv: Sequence[str]) -> Rewritten:
     end = argv.index("--") if "--" in argv else len(argv)
     words, tail = list(argv[:end]), list(argv[end:])
     notes: list[str] = []
+    if words[:1] in (["help"], ["version"]):
+        words = [*words[1:], f"--{words[0]}"]
     front, words = _global_options(words)
     if words and words[0] in COMMANDS:
         notes.append(f"{words[0]} is called {COMMANDS[words[0]]} here")
         words[0] = COMMANDS[words[0]]
-    command, rest = words[:1], words[1:]
-    return Rewritten([*front, *command, *_options(rest, notes), *tail], notes)
+    command, rest = words[:1], _parts(words[:1], words[1:], notes)
+    if rest and rest[0] == "prompt:":  # as Midjourney's /imagine shows it
+        rest = rest[1:]
+    pictures, rest, prompts = _places(command, rest, notes)
+    return Rewritten([*front, *command, *pictures, *_options(rest, notes), *prompts, *tail], notes)
 
 
 def _global_options(words: list[str]) -> tuple[list[str], list[str]]:
@@ -106,6 +167,68 @@ def _global_options(words: list[str]) -> tuple[list[str], list[str]]:
     return front, rest
 
 
+def _parts(command: list[str], words: list[str], notes: list[str]) -> list[str]:
+    """The words behind a command, where a part of it, a factor or a file with a dash in front is ours."""
+    if command in (["models"], ["config"]) and words:
+        part = PARTS.get(words[0], words[0])
+        if command == ["config"] and part in SETTINGS:  # config model sdxl
+            part = f"{'get' if len(words) == 1 else 'set'} {part}"
+        if part != words[0]:
+            notes.append(f"{words[0]} is called {part} here")
+        return [*part.split(), *words[1:]]
+    kept: list[str] = []
+    for word in words:
+        times = re.fullmatch(r"x?(\d+(?:\.\d+)?)x|x(\d+(?:\.\d+)?)", word.lower())
+        if times and command and command[0] in TIMES:
+            kept += [TIMES[command[0]], times[1] or times[2]]
+            notes.append(f"{word} is called {kept[-2]} {kept[-1]} here")
+        elif word.startswith("-") and PurePath(word).suffix.lower() in SUFFIXES and Path(word).is_file():
+            kept.append(f"./{word}")
+        else:
+            kept.append(word)
+    return kept
+
+
+def _places(command: list[str], words: list[str], notes: list[str]) -> tuple[list[str], ...]:
+    """What options of other programs name and has a place here: pictures, the other words, prompts."""
+    fields = _positional(command[0]) if command else set()
+    starts_from_pictures = bool({"image", "images", "pictures"} & fields)
+    pictures: list[str] = []
+    rest: list[str] = []
+    prompts: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name, equals, value = word.partition("=")
+        plain = name.replace("_", "-") if name.startswith("--") else name
+        if plain in WORDS and {"prompt", "words"} & fields and (equals or queue):
+            place, noun = prompts if starts_from_pictures else rest, "words"
+        elif plain in PICTURES and starts_from_pictures and (equals or queue):
+            place, noun = pictures, "picture"
+        elif plain in SIZES and fields and (equals or queue):
+            rest += _size(value if equals else queue.pop(0), name, notes)
+            continue
+        else:
+            taken = command == ["paint"] and plain in PICTURES[1:]
+            notes += [f"{name} is called --image here"] if taken else []
+            rest.append(f"--image{equals}{value}" if taken else word)
+            continue
+        place.append(value if equals else queue.pop(0))
+        notes.append(f"{name} is left out here: the {noun} alone")
+    return pictures, rest, prompts
+
+
+def _positional(command: str) -> set[str]:
+    """The fields of an app that have places on the command line; none for what is no app."""
+    from danqing.apps import find_app, names
+    from danqing.interfaces.cli.options import argument_names, words_behind_list
+
+    if command not in names():
+        return set()
+    inputs = find_app(command).inputs
+    return {*argument_names(inputs), *words_behind_list(inputs)}
+
+
 def _options(words: Sequence[str], notes: list[str]) -> list[str]:
     """The options of a command, in our names."""
     kept: list[str] = []
@@ -117,11 +240,11 @@ def _options(words: Sequence[str], notes: list[str]) -> list[str]:
         if not plain.startswith("-") or plain == "-":
             kept.append(word)
         elif plain in IGNORED:
-            if IGNORED[plain] and not equals and queue and _is_number(queue[0]):
+            program, values = IGNORED[plain]
+            if values and not equals and queue and _is_number(queue[0]):
                 value = queue.pop(0)
-            notes.append(
-                f"{' '.join(filter(None, (plain, value)))} is Midjourney's own: it does nothing here"
-            )
+            text = " ".join(filter(None, (plain, value)))
+            notes.append(f"{text} is {program}'s own: it does nothing here")
         else:
             ours = OPTIONS.get(plain, plain)
             if ours != plain:
@@ -142,6 +265,13 @@ def _with_value(option: str, equals: str, value: str, queue: list[str], notes: l
         notes.append("seed -1 is a random one: leave it out")
         return []
     return [option, sampler_name(value) if option == "--sampler" else value]
+
+
+def _size(value: str, name: str, notes: list[str]) -> list[str]:
+    """Width and height of "512x768", as OpenAI and others write a size; of one number for both."""
+    width, _, height = value.lower().replace("×", "x").replace("*", "x").partition("x")
+    notes.append(f"{name} is called --width and --height here")
+    return ["--width", width.strip(), "--height", (height or width).strip()]
 
 
 def _is_number(word: str) -> bool:

@@ -23,9 +23,10 @@ def say(text: str) -> str:
 
 
 def localize(command: Any) -> Any:
-    """The command with its help in that language; what is no prose, such as examples, stays."""
-    if _LANGUAGE.get() == "en":
-        return command
+    """The command with its help in that language, a line for each paragraph: the terminal breaks them.
+
+    What is no prose, such as examples, stays.
+    """
     command.help = "\n\n".join(map(_paragraph, (command.help or "").split("\n\n")))
     for parameter in command.params:
         parameter.help = say(getattr(parameter, "help", None) or "")
@@ -38,9 +39,9 @@ def localize(command: Any) -> Any:
 
 def _paragraph(text: str) -> str:
     words = " ".join(text.split())
-    # a bracket that rich would take for markup is escaped
-    translation = say(words.replace("\\[", "[")).replace("danqing[", "danqing\\[")
-    return translation if translation != words else text
+    plain = words.replace("\\[", "[")  # a bracket that rich would take for markup is escaped
+    translation = say(plain)
+    return words if translation == plain else translation.replace("danqing[", "danqing\\[")
 
 
 @contextmanager

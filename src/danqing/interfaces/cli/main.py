@@ -10,7 +10,6 @@ Ctrl-C.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from danqing.core.errors import BadBrief, DanqingError, shorten
 from danqing.core.threads import set_thread_policy
 from danqing.interfaces.cli.language import language_of, localize, say, use_language
 from danqing.interfaces.cli.patient_stream import patient_stream
+from danqing.interfaces.cli.shell import quote
 from danqing.interfaces.cli.stop_signals import StopSignals
 
 
@@ -137,6 +137,7 @@ def _app() -> typer.Typer:
         if context.resilient_parsing or context.invoked_subcommand in (None, "config"):
             return
         from danqing.apps import Session
+        from danqing.core.device import check_device_name
         from danqing.interfaces.cli.config import check_setting, read_config
 
         if lang is not None:
@@ -144,9 +145,9 @@ def _app() -> typer.Typer:
         if dtype is not None:
             check_setting("dtype", dtype)
         config = read_config()
-        context.obj = Session(
-            device=device or config.get("device", "auto"), dtype=dtype or config.get("dtype")
-        )
+        place = device or config.get("device", "auto")
+        check_device_name(place)
+        context.obj = Session(device=place, dtype=dtype or config.get("dtype"))
 
     for name, help in commands().items():
         app.command(name, help=help)(lambda: None)
@@ -177,9 +178,17 @@ def _run(argv: Sequence[str]) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         if " " in (words := next((word for word in args if not word.startswith("-")), "")):
-            return _complain(f"{shorten(words)!r} is no command: danqing paint {shlex.quote(words)}", 2)
+            return _complain(f"{shorten(words)!r} is no command: danqing paint {quote(words)}", 2)
+        message = error.format_message()
+        if (
+            message.startswith("No such command")
+            and "Did you mean" not in message
+            and words not in commands()
+        ):
+            words = " ".join(word for word in args if not word.startswith("-"))
+            return _complain(f"{shorten(words)!r} is no command: danqing paint {quote(words)}", 2)
         hint = f" (see {context.command_path} --help)" if context else ""
-        return _complain(error.format_message() + hint, 2)
+        return _complain(message + hint, 2)
     except BadBrief as error:
         return _complain(str(error), 2)
     except DanqingError as error:

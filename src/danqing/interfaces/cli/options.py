@@ -5,7 +5,6 @@ Names, types, defaults and help are declared once, on the fields; only what read
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -19,6 +18,7 @@ from danqing.core.brief import Brief
 from danqing.core.image_ref import ImageRef
 from danqing.core.request import Request
 from danqing.interfaces.cli.completion import completion
+from danqing.interfaces.cli.shell import join_words
 
 FLAGS = {
     "negative_prompt": "--no",
@@ -147,7 +147,7 @@ def command_line(brief: Brief) -> str:
     words = ["danqing", "paint"]
     for name in SHARED:
         words += _option_words(name, getattr(brief, name), _default_of(Brief, name))
-    return shlex.join([*words, *_behind([literal(brief.prompt)])])
+    return join_words([*words, *_behind([literal(brief.prompt)])])
 
 
 def app_line(app: str, inputs: AppInputs) -> str:
@@ -159,7 +159,7 @@ def app_line(app: str, inputs: AppInputs) -> str:
         if name in inputs.model_fields_set and name not in arguments:
             words += _option_words(name, _shell_value(name, inputs), _default_of(kind, name))
     positional = [part for name in arguments for part in _parts_of(_shell_value(name, inputs))]
-    return shlex.join([*words, *_behind(positional)])
+    return join_words([*words, *_behind(positional)])
 
 
 def _shell_value(name: str, inputs: AppInputs) -> Any:

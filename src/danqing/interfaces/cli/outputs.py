@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from inspect import Parameter
@@ -16,6 +15,7 @@ from danqing.core.files import check_writable, replacing
 from danqing.interfaces.cli.options import option
 from danqing.interfaces.cli.output_files import FOLDER, check_free, check_place, output_files, slug
 from danqing.interfaces.cli.report import Report, picture_facts
+from danqing.interfaces.cli.shell import quote
 from danqing.interfaces.cli.standard_input import DASH
 from danqing.interfaces.cli.stop_signals import delayed_stop
 from danqing.interfaces.cli.tables import print_rows
@@ -317,4 +317,4 @@ def _prompt_for(name: str, path: Path, out: str | None) -> str:
         return f'"a <{name}>"'
     from danqing.tuning.adapter_files import read_adapter
 
-    return f'"a {read_adapter(path).trigger}" --adapter {shlex.quote(str(path))}'
+    return f'"a {read_adapter(path).trigger}" --adapter {quote(str(path))}'

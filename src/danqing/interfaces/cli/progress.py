@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from danqing.core.progress import Progress, ProgressCallback, no_progress
+from danqing.interfaces.cli.language import say
 
 LINE_SECONDS = 10  # between two lines about progress where there is no terminal
 
@@ -46,6 +47,9 @@ def show_progress(model: str, doing: str) -> Iterator[ProgressCallback]:
         task = bar.add_task(f"opening {model}", total=None)
 
         def move(progress: Progress) -> None:
+            if progress.note:
+                console.print(say(progress.note), soft_wrap=True)
+                return
             text = progress.message or ("finishing" if progress.done else doing)
             bar.update(task, description=text)
             if progress.of:
@@ -62,6 +66,9 @@ class _Lines:
         self._start = self._last = monotonic()
 
     def __call__(self, progress: Progress) -> None:
+        if progress.note:
+            print(say(progress.note), file=sys.stderr, flush=True)
+            return
         now = monotonic()
         if now - self._last < LINE_SECONDS or progress.done or not progress.of:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from danqing.core.errors import BadBrief, BadPicture
 from danqing.core.picture import FORMATS, Picture, decoded
 from danqing.core.source_image import read_source
 from danqing.interfaces.cli.options import app_line, command_line
+from danqing.interfaces.cli.shell import quote
 
 if TYPE_CHECKING:
     from danqing.apps import OtherSettings
@@ -39,7 +39,7 @@ def show(
         if (changed := _changed_source(opened)) is not None:
             print(f"danqing: {_printable(changed)}", file=sys.stderr)
     else:
-        rows, command = _other_rows(other), f"danqing paint --from {shlex.quote(picture)}"
+        rows, command = _other_rows(other), f"danqing paint --from {quote(picture)}"
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for label, value in rows.items():
         table.add_row(Text(label, style="bold"), Text(_printable(value)))

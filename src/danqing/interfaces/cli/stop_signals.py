@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-_NAMES = ("SIGTERM", "SIGHUP")  # the second does not exist on Windows
+_NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the second does not exist on Windows, the third only there
 
 
 class StopSignals:
@@ -28,8 +29,7 @@ class StopSignals:
         try:
             yield
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            _restore(before)
 
     def exit_code(self, code: int) -> int:
         """130 after Ctrl-C, or 128 and the number of the signal, as shells do; other codes stay."""
@@ -55,7 +55,12 @@ def delayed_stop() -> Iterator[None]:
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        _restore(before)
         if waiting:
             signal.raise_signal(waiting[0])
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for each, handler in handlers.items():
+        # None is one that was not set in Python, as by a program that embeds it
+        signal.signal(each, signal.SIG_DFL if handler is None else handler)

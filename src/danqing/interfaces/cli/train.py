@@ -102,7 +102,7 @@ def _request(run: Path, device: str, options: dict[str, Any], report: Report) ->
         steps=options["steps"],
         further=options["further"],
         device=device,
-        progress=lambda progress: report.note(progress.message),
+        progress=lambda progress: report.note(progress.note or progress.message),
     )
 
 

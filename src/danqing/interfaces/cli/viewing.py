@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import typer
@@ -39,15 +41,33 @@ def show_in_terminal(image: Image.Image) -> bool:
     console = next((each for each in consoles if each.is_terminal and not each.is_dumb_terminal), None)
     if console is None:
         return False
-    from textual_image import renderable  # asks the terminal what it knows when it is imported
+    with _keyboard():
+        from textual_image import renderable  # asks the terminal what it knows when it is imported
 
-    answers = sys.__stdout__ is not None and sys.__stdout__.isatty() and not console.no_color
-    kind = renderable.Image if answers else renderable.HalfcellImage
-    try:
-        console.print(kind(_on_white(image), width="auto", height=min(PREVIEW_ROWS, console.height)))
-    except ZeroDivisionError:  # textual-image divides by the columns of a terminal that says it has none
-        return False
+        answers = sys.__stdout__ is not None and sys.__stdout__.isatty() and not console.no_color
+        kind = renderable.Image if answers else renderable.HalfcellImage
+        try:
+            picture = kind(_on_white(image), width="auto", height="auto")
+            console.print(picture, height=min(PREVIEW_ROWS, console.height))
+        except ZeroDivisionError:  # textual-image divides by the columns of a terminal that says it has none
+            return False
     return True
+
+
+@contextmanager
+def _keyboard() -> Iterator[None]:
+    """The terminal answers by its keyboard, which stdin is not where a prompt comes through a pipe."""
+    stdin = sys.__stdin__
+    if stdin is not None and stdin.isatty():
+        yield
+        return
+    with ExitStack() as stack:
+        keyboard = None
+        with suppress(OSError):  # on Windows, or without a terminal of one's own
+            keyboard = stack.enter_context(Path("/dev/tty").open(encoding="utf-8"))
+        stack.callback(setattr, sys, "__stdin__", stdin)
+        sys.__stdin__ = keyboard  # type: ignore[misc]
+        yield
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -1,0 +1,24 @@
+"""Command lines to copy into a shell: of Unix, or of Windows, where quotes are double."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+
+
+def quote(word: str) -> str:
+    """A word as it is typed."""
+    if sys.platform != "win32":
+        return shlex.quote(word)
+    if re.fullmatch(r"[\w@+=:,./\\~-]+", word):
+        return word
+    # backslashes count only before a quote: double there
+    inside = re.sub(r'(\\*)"', r'\1\1\\"', word)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", inside) + '"'
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Words as a command line."""
+    return " ".join(map(quote, words))

@@ -1,0 +1,144 @@
+"""The folder in which a subject is learned, and what a later call goes on with. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from danqing.core.errors import BadData
+from danqing.core.files import replacing
+
+RECORD = "learning.json"
+PICTURES = "pictures.safetensors"
+_FREE = ("avoid", "further")  # may differ from one call to the next
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """What to learn and how. Periods are in steps.
+
+    name: people will write `<name>`. kind: what the subject is one of, in a word or two, such as "cat".
+    method: a name in `learning.METHODS`. steps: until the last of them the learning rate falls; further: how
+    many more to learn at the last rate. lr: None for what suits the method and the model. prior_weight:
+    DreamBooth's lambda, 0 for no prior; prior_count: how many pictures of the kind to paint for it. batch:
+    pictures of the subject in a step, and as many of its kind. vectors: of a learned word. text, convs:
+    change the text tower, the convolutions of the UNet too. avoid: words that must not become the rare token.
+    sentences: around the subject. keep_best: give the adapter of the step that CLIP likes best.
+    """
+
+    name: str
+    kind: str
+    method: str = "dreambooth"
+    steps: int = 400
+    further: int = 0
+    lr: float | None = None
+    rank: int = 16
+    prior_weight: float = 1.0
+    prior_count: int = 24
+    batch: int = 4
+    vectors: int = 2
+    text: bool = False
+    convs: bool = True
+    mirror: bool = False
+    gamma: float | None = None
+    seed: int = 0
+    precision: str = "no"
+    avoid: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ("{}", "a {}", "a picture of a {}")
+    look_every: int = 100
+    keep_best: bool = False
+
+    @property
+    def last(self) -> int:
+        """The number of all steps."""
+        return self.steps + self.further
+
+
+class SubjectRun:
+    """A folder with checkpoints, sheets and scores, and beside them a record of what is learned there.
+
+    learning.json: the options, the model and a digest of the pictures. pictures.safetensors: the pictures.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def options(self) -> LearnOptions | None:
+        """What is learned here and how; None where nothing is.
+
+        Raises:
+            BadData: the record is damaged.
+        """
+        record = self._record()
+        return None if record is None else _options(record, self.folder)
+
+    def claim(self, options: LearnOptions, model: str, pictures: str) -> LearnOptions:
+        """Note what is learned here; gives the options to learn with.
+
+        The words to avoid stay those of the first call, so that the rare token does.
+
+        pictures: a digest of them.
+
+        Raises:
+            BadData: something else is learned here.
+        """
+        before = self.options()
+        if before is not None:
+            same = {name: getattr(before, name) for name in _FREE}
+            noted = self._record() or {}
+            if replace(options, **same) != before or (noted["model"], noted["pictures"]) != (model, pictures):
+                raise BadData(
+                    f"{str(self.folder)!r} holds another run, of other pictures or options: choose another "
+                    "name, or --restart learns anew"
+                )
+            options = replace(options, avoid=before.avoid)
+        record = {"options": asdict(options), "model": model, "pictures": pictures}
+        with replacing(self.folder / RECORD) as draft:
+            draft.write_text(json.dumps(record, ensure_ascii=False, indent=1), "utf-8")
+        return options
+
+    def longer(self, options: LearnOptions, steps: int) -> LearnOptions:
+        """The options for so many steps more; if such steps were begun and not finished, they are meant."""
+        unfinished = options.further and self.steps_done() < options.last
+        return options if unfinished else replace(options, further=options.further + steps)
+
+    def steps_done(self) -> int:
+        """The step of the last checkpoint, 0 where there is none."""
+        for place in ("checkpoint", "checkpoint.old"):
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                return int(json.loads((self.folder / place / "progress.json").read_text("utf-8"))["step"])
+        return 0
+
+    def clear(self) -> None:
+        """Forget what was learned. The pictures of its kind, that the model painted, stay."""
+        for name in ("checkpoint", "checkpoint.old", "checkpoint.part", "sheets"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in (RECORD, PICTURES, "log.csv", "scores.csv", "best.safetensors"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _record(self) -> dict[str, Any] | None:
+        try:
+            record = json.loads((self.folder / RECORD).read_text("utf-8"))
+        except OSError:
+            return None
+        except ValueError:
+            raise _damaged(self.folder) from None
+        if not isinstance(record, dict) or set(record) != {"options", "model", "pictures"}:
+            raise _damaged(self.folder)
+        return record
+
+
+def _options(record: dict[str, Any], folder: Path) -> LearnOptions:
+    values = record["options"]
+    names = {field.name for field in fields(LearnOptions)}
+    if not isinstance(values, dict) or set(values) != names:
+        raise _damaged(folder)
+    return LearnOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _damaged(folder: Path) -> BadData:
+    return BadData(f"{str(folder / RECORD)!r} is damaged: choose another name, or --restart learns anew")
