@@ -89,7 +89,9 @@ def with_model(inputs: PaintInputsT, session: Session) -> PaintInputsT:
     brief = next((ref.source.brief for ref in inputs.image_refs()), None)
     if brief is None:
         return inputs
-    same: dict[str, Any] = {"model": brief.model, "vae": inputs.vae or brief.vae}
+    same: dict[str, Any] = {"model": brief.model}
+    if inputs.vae is None and brief.vae is not None:
+        same |= {"vae": brief.vae}
     if inputs.refiner is None and brief.refiner is not None:
         same |= {"refiner": brief.refiner, "refiner_at": brief.refiner_at}
     return inputs.model_copy(update=same)

@@ -6,6 +6,8 @@ unmasked.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from danqing.conditioning.grammar import Chunk, text_of
+from danqing.core.errors import BadBrief
 from danqing.core.painter import Conditioning
 from danqing.nets.placement import full, move
 
@@ -25,6 +28,7 @@ class TextEncoder:
     max_length: tokens per text L, begin and end marks included.
     clip_skip: how many last layers to leave out; illustration models are often trained with 1.
     final_norm: whether the states of an earlier layer go through the last norm; not in Stable Diffusion XL.
+    weighting: what the weight of a word does, see `WEIGHTINGS`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -32,6 +36,7 @@ class TextEncoder:
     max_length: int
     clip_skip: int = 0
     final_norm: bool = True
+    weighting: str = "a1111"
 
     @classmethod
     def of(
@@ -72,19 +77,17 @@ class TextEncoder:
         )
 
     def weighted(self, chunk: Chunk) -> Conditioning:
-        """Token states [1 L D] of words that have weights.
-
-        As in A1111 each state is multiplied by the weight of its word, and then all are scaled back together.
-        A1111 restores the mean of all numbers; we restore the mean length of a state, because after a layer
-        norm that centres, the mean of numbers is zero and its quotient means nothing.
-        """
+        """Token states [1 L D] of words that have weights, by `weighting`."""
         words = self(text_of(chunk))
-        weights = self._weights(chunk).to(words.tokens)
-        return replace(words, tokens=weigh_states(words.tokens, weights))
+        return replace(words, tokens=WEIGHTINGS[self.weighting](self, chunk, words.tokens))
 
-    def _weights(self, chunk: Chunk) -> Tensor:
-        """The weight of each token's first character [1 L]; 1 for begin, end and pad."""
-        of_character = [span.weight for span in chunk for _ in span.text]
+    def weights(self, chunk: Chunk) -> Tensor:
+        """The weight of each token [1 L]; 1 for begin, end and pad."""
+        return torch.tensor([[1.0 if k is None else chunk[k].weight for k in self.spans(chunk)]])
+
+    def spans(self, chunk: Chunk) -> list[int | None]:
+        """Which span each of the L tokens begins in; None for begin, end and pad."""
+        of_character = [k for k, span in enumerate(chunk) for _ in span.text]
         tokens = self.tokenizer(
             text_of(chunk),
             padding="max_length",
@@ -94,14 +97,32 @@ class TextEncoder:
             return_special_tokens_mask=True,
         )
         pairs = zip(tokens.offset_mapping, tokens.special_tokens_mask, strict=True)
-        return torch.tensor([[1.0 if special else of_character[start] for (start, _), special in pairs]])
+        return [None if special else of_character[start] for (start, _), special in pairs]
+
+    @torch.no_grad()
+    def states_without(self, chunk: Chunk, k: int) -> Tensor:
+        """Token states [1 L D] of a chunk whose span k is not attended to."""
+        tokens = self.tokenizer(
+            text_of(chunk),
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+        )
+        mask = torch.tensor([[span != k for span in self.spans(chunk)]])
+        return self._states_of(self._output(tokens.input_ids, mask))
 
     def states(self, ids: Tensor) -> Tensor:
         """Ids [n L] -> normalised states [n L D] of the last layer, or of the one `clip_skip` before it."""
         return self._states_of(self._output(ids))
 
-    def _output(self, ids: Tensor) -> Any:
-        return self.model(input_ids=ids.to(self.model.device), output_hidden_states=self.clip_skip > 0)
+    def _output(self, ids: Tensor, mask: Tensor | None = None) -> Any:
+        device = self.model.device
+        return self.model(
+            input_ids=ids.to(device),
+            attention_mask=None if mask is None else mask.to(device),
+            output_hidden_states=self.clip_skip > 0,
+        )
 
     def _states_of(self, output: Any) -> Tensor:
         if not self.clip_skip:
@@ -153,6 +174,56 @@ def text_beyond(tokenizer: PreTrainedTokenizerBase, words: str, length: int) -> 
     tokens = tokenizer(words, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     starts = [start for start, _ in tokens.offset_mapping[room:]]
     return words[starts[0] :] if starts else ""
+
+
+def _as_a1111(encoder: TextEncoder, chunk: Chunk, states: Tensor) -> Tensor:
+    """Each state times the weight of its word, and then all scaled back together.
+
+    A1111 restores the mean of all numbers; we restore the mean length of a state, because after a layer norm
+    that centres, the mean of numbers is zero and its quotient means nothing.
+    """
+    return weigh_states(states, encoder.weights(chunk).to(states))
+
+
+def _as_comfy(encoder: TextEncoder, chunk: Chunk, states: Tensor) -> Tensor:
+    """Each state from that of the empty text on, as far as the weight of its word."""
+    empty = encoder("").tokens
+    return empty + (states - empty) * encoder.weights(chunk).to(states)[..., None]
+
+
+def _as_compel(encoder: TextEncoder, chunk: Chunk, states: Tensor) -> Tensor:
+    """The same; words below 1 are mixed with a text that does not attend to them, all but it at weight 0."""
+    mixed, total = _as_comfy(encoder, chunk, states), 1.0
+    for k, span in enumerate(chunk):
+        if span.weight < 1:
+            share = math.tan((1 - max(span.weight, 1e-5)) * math.pi / 2)
+            mixed = mixed + share * _as_comfy(encoder, chunk, encoder.states_without(chunk, k))
+            total += share
+    return mixed / total
+
+
+WEIGHTINGS: dict[str, Callable[[TextEncoder, Chunk, Tensor], Tensor]] = {
+    "a1111": _as_a1111,
+    "comfy": _as_comfy,
+    "compel": _as_compel,
+}
+"""By the program that reads a weight so: (encoder, words, their states [1 L D]) -> weighted states."""
+
+
+def weigh_as(encoder: Any, weighting: str) -> Any:
+    """The encoder, with weights of words as in that program.
+
+    Raises:
+        BadBrief: it weighs words in one way only.
+    """
+    if isinstance(encoder, TextEncoderPair):
+        parts = (replace(part, weighting=weighting) for part in (encoder.first, encoder.second))
+        return TextEncoderPair(*parts)
+    if isinstance(encoder, TextEncoder):
+        return replace(encoder, weighting=weighting)
+    if weighting != "a1111":
+        raise BadBrief(f"this model does not weigh words as {weighting}: leave weighting out")
+    return encoder
 
 
 def weigh_states(states: Tensor, weights: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -108,6 +108,11 @@ class Words(Request):
     prompt: Text = Field(max_length=PROMPT_MAX, description="what to paint, in English or Chinese")
     negative_prompt: Text = Field(
         default="", max_length=PROMPT_MAX, description="what to keep out of the picture"
+    )
+    weighting: Literal["a1111", "comfy", "compel"] = Field(
+        default="a1111",
+        description="what (word:1.3) does: as in A1111, ComfyUI or Compel",
+        json_schema_extra={"advanced": True},
     )
     style: Text | None = Field(
         default=None,

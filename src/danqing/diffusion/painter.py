@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from danqing.conditioning.encode import Encoder, encode
 from danqing.conditioning.midjourney import stylize_guidance, with_chaos_and_weird
 from danqing.conditioning.prompt import parse_negative, styled_prompt
+from danqing.conditioning.text import weigh_as
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
@@ -97,9 +98,8 @@ class DiffusionPainter:
         images = images.to(self.device)
         image = self._picture(images)
         steps = len(self.levels(brief, image is not None)) - 1
-        encoded = encode(self.text, styled_prompt(brief, self.card), parse_negative(brief), steps).to(
-            self.device
-        )
+        text = weigh_as(self.text, brief.weighting)
+        encoded = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps).to(self.device)
         if self.zero_negative and not brief.negative_prompt.strip():
             encoded = encoded.each(_with_zero_negative)
         if self.knows_sizes:

@@ -32,6 +32,7 @@ SHARED = (  # the fields of a brief that are options, in the order of the help p
     "seed",
     "style",
     "negative_prompt",
+    "weighting",
     "background",
     "width",
     "height",
