@@ -239,13 +239,13 @@ class ControlInputs(AppInputs):
     control: Controls = Field(
         default=(),
         max_length=8,
-        description="follow a picture: canny=photo.jpg, depth=map.png:0.8, pose=map.png:1:0-0.6",
+        description="follow a picture, as canny=photo.jpg:0.8",
         json_schema_extra={"advanced": True},
     )
     control_model: Names = Field(
         default=(),
         max_length=8,
-        description="the ControlNets, in the order of control; else by name from the folder controls",
+        description="the ControlNets for them; else by name from the folder controls",
         json_schema_extra={"advanced": True},
     )
 

@@ -75,7 +75,7 @@ class AutoencoderChoice(Request):
     vae: Text | None = Field(
         default=None,
         min_length=1,
-        description="another autoencoder for the model: a .safetensors file or a folder",
+        description="another autoencoder: a .safetensors file or a folder",
         json_schema_extra={"advanced": True},
     )
 
@@ -88,7 +88,7 @@ class RefinerChoice(Request):
     refiner: Text | None = Field(
         default=None,
         min_length=1,
-        description="a second model that paints the last steps, such as that of Stable Diffusion XL",
+        description="a second model for the last steps, as XL's refiner",
         json_schema_extra={"advanced": True},
     )
     refiner_at: float = Field(
