@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import random_painter
-from danqing.nets.tiling import seamless
+from danqing.nets.seamless import seamless
 from danqing.tuning.adapter import Adapter, attached, coverage, fingerprint, named_as, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter, read_adapter, write_adapter
 from danqing.tuning.lora import Factors, flat_name, new_factors

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from danqing.core.errors import BadWeights
 from danqing.families import open_painter
 from danqing.families.stable_diffusion.painter import random_parts
-from danqing.nets.placement import move, not_finite
+from danqing.nets.placement import first_not_finite, move
 from danqing.weights.diffusers_folder import save_folder
 from danqing.weights.tensor_files import read_header, read_tensors
 
@@ -244,7 +244,7 @@ def test_weights_stay_on_disk(folder):
 
 def test_what_is_not_finite_is_named():
     painter_parts = random_parts()
-    assert not_finite({"unet": painter_parts.unet, "vae": painter_parts.vae}) is None
+    assert first_not_finite({"unet": painter_parts.unet, "vae": painter_parts.vae}) is None
     painter_parts.vae.quant_conv.bias.data[0] = float("inf")
     move(torch.device("cpu"), torch.bfloat16, painter_parts.vae)
-    assert not_finite({"unet": painter_parts.unet, "vae": painter_parts.vae}) == "vae.quant_conv.bias"
+    assert first_not_finite({"unet": painter_parts.unet, "vae": painter_parts.vae}) == "vae.quant_conv.bias"

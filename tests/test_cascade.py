@@ -17,7 +17,7 @@ from danqing.core.errors import BadWeights, NotFinite
 from danqing.core.painter import Conditioning, InputImages
 from danqing.core.progress import no_progress
 from danqing.core.seeds import InterpolatedSeeds, Seeds
-from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution, add_noise
+from danqing.diffusion.cascade import Cascade, PreconditionedSuperResolution, SuperResolution, add_noise
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
@@ -282,7 +282,7 @@ COSINE = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
 
 
 def expecting(prediction=Prediction.V, **fields):
-    return Correcting(lambda x, *_: torch.zeros_like(x), prediction, COSINE, **fields)
+    return PreconditionedSuperResolution(lambda x, *_: torch.zeros_like(x), prediction, COSINE, **fields)
 
 
 @pytest.mark.parametrize("prediction", list(Prediction))

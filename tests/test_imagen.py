@@ -16,7 +16,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.schedule import Schedule
-from danqing.diffusion.thresholding import Dynamic
+from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.families import open_painter
 from danqing.families.imagen.folder import read_parts, save_parts
 from danqing.families.imagen.painter import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
@@ -98,22 +98,22 @@ def test_a_heavier_word_is_longer():
 @pytest.mark.parametrize("p", [0.0, -1.0, 1.01, float("nan")])
 def test_a_quantile_lies_in_0_to_1(p):
     with pytest.raises(BadWeights, match=r"p \S+ is no quantile: choose from \(0, 1\]"):
-        Dynamic(p)
+        DynamicThresholding(p)
 
 
 @pytest.mark.parametrize("cap", [0.99, 0.0, float("nan")])
 def test_a_cap_is_at_least_1(cap):
     with pytest.raises(BadWeights, match="would stretch pictures: choose 1 or more"):
-        Dynamic(0.995, cap)
+        DynamicThresholding(0.995, cap)
 
 
 def test_thresholding_is_of_each_picture_and_leaves_the_tame_alone():
     tame, wild = torch.linspace(-0.9, 0.9, 64).view(1, 4, 4, 4), torch.linspace(-4, 4, 64).view(1, 4, 4, 4)
-    both = Dynamic(0.9)(torch.cat([tame, wild]))
+    both = DynamicThresholding(0.9)(torch.cat([tame, wild]))
     assert torch.equal(both[:1], tame)
     assert both[1].abs().max() == 1
     assert both[1].abs().median() < 0.6  # drawn inwards, where a clamp would leave three quarters saturated
-    assert (Dynamic(0.9, 1.0)(wild).abs() == 1).float().mean() > 0.7
+    assert (DynamicThresholding(0.9, 1.0)(wild).abs() == 1).float().mean() > 0.7
 
 
 def test_a_learned_variance_is_what_the_words_say():

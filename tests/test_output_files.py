@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from danqing.core.errors import DanqingError
-from danqing.core.files import add_file, replacing
+from danqing.core.files import add_file, atomic_write
 from danqing.core.picture import Picture
 from tests.command_line import TOY, Ask, paint, pictures, python
 from tests.toy import Toy, write_card
@@ -64,7 +64,7 @@ def test_links_and_permissions_stay(tmp_path: Path) -> None:
     target.chmod(0o640)
     link = tmp_path / "link.txt"
     link.symlink_to(Path("deep") / "picture.txt")
-    with replacing(link) as draft:
+    with atomic_write(link) as draft:
         assert target.read_text() == "old", "it stays until the new one is whole"
         draft.write_text("new")
     assert link.is_symlink()
@@ -75,7 +75,7 @@ def test_links_and_permissions_stay(tmp_path: Path) -> None:
 def test_links_in_a_circle_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(DanqingError, match="cannot write"), replacing(tmp_path / "a"):
+    with pytest.raises(DanqingError, match="cannot write"), atomic_write(tmp_path / "a"):
         pass
 
 

@@ -14,7 +14,7 @@ from sd_parsers import ParserManager
 
 from danqing.core.brief import Brief
 from danqing.core.errors import BadPicture, DanqingError
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.metadata import Info
 from danqing.core.picture import Picture
 from tests.toy import CARD
@@ -77,7 +77,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as draft:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as draft:  # noqa: PT012
         draft.write_bytes(b"half")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"

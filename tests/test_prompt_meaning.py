@@ -17,7 +17,7 @@ from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Conditioning, InputImages
 from danqing.core.seeds import Seeds
-from danqing.diffusion.guidance import Guidance, compose, guide, guided_along
+from danqing.diffusion.guidance import Guidance, compose, guide, guide_scheduled
 from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import CLEAN, Level
 from danqing.families.stable_diffusion.painter import random_painter
@@ -250,7 +250,7 @@ def test_words_are_a_function_of_the_level(painter, x):
         token_states.append(words.tokens)
         return x
 
-    ask = guided_along(network, replace(words, negative=None), Guidance(1.0), levels)
+    ask = guide_scheduled(network, replace(words, negative=None), Guidance(1.0), levels)
     for angle in (1.55, 1.5, 1.0, 0.9, 0.7, 0.1):
         ask(x, Level(math.cos(angle), math.sin(angle), angle))
     ask(x, CLEAN)

@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline, UNet
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
 from danqing.diffusion.schedule import Schedule
-from danqing.diffusion.thresholding import Dynamic
+from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
 from danqing.families.imagen.deepfloyd import noised_as, super_resolution
@@ -102,7 +102,7 @@ def test_dynamic_thresholding(p, cap):
     """Measured: exact."""
     scheduler = DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=p, sample_max_value=cap)
     clean = 2 * torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    mine, theirs = Dynamic(p, cap)(clean), scheduler._threshold_sample(clean)
+    mine, theirs = DynamicThresholding(p, cap)(clean), scheduler._threshold_sample(clean)
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
     if cap == 1.0:
         assert torch.equal(mine, theirs)
@@ -111,7 +111,7 @@ def test_dynamic_thresholding(p, cap):
 
 def test_no_cap_is_a_cap_out_of_reach():
     clean = 5 * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(Dynamic(0.9)(clean), Dynamic(0.9, 1e9)(clean))
+    assert torch.equal(DynamicThresholding(0.9)(clean), DynamicThresholding(0.9, 1e9)(clean))
 
 
 def test_t5_states_are_those_of_transformers():

@@ -17,7 +17,7 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextModel
 
-from danqing.apps._tiled_upscale import repainted
+from danqing.apps._tiled_upscale import repaint
 from danqing.apps.redraw import redraw
 from danqing.apps.upscale import upscale
 from danqing.conditioning.text import TextEncoder
@@ -237,7 +237,7 @@ def test_a_large_picture_is_painted_in_tiles_from_one_field_of_noise(x4, monkeyp
     pixels = torch.rand(1, 3, 16, 40, generator=rng()) * 2 - 1
     brief = x4_brief(painter).model_copy(update={"steps": 2})
     told = []
-    large = repainted(to_pil(pixels)[0], painter, brief, progress=lambda now: told.append((now.step, now.of)))
+    large = repaint(to_pil(pixels)[0], painter, brief, progress=lambda now: told.append((now.step, now.of)))
     assert large.size == (160, 64)
     assert told == [(1, 3), (2, 3), (3, 3)]
     pixels = from_pil(to_pil(pixels)[0])[None, :3]

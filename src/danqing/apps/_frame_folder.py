@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from danqing.core.errors import BadBrief, BadPicture
-from danqing.core.files import check_writable, replacing
+from danqing.core.files import atomic_write, check_writable
 from danqing.core.picture import Picture
 
 SETTINGS = "settings.txt"
@@ -53,7 +53,7 @@ class FrameFolder:
 
     def start(self, settings: str) -> None:
         """Write the settings file, before the first frame."""
-        with replacing(self.settings) as draft:
+        with atomic_write(self.settings) as draft:
             draft.write_text(settings, "utf-8")
 
     def __len__(self) -> int:

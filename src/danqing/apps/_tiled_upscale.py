@@ -70,7 +70,7 @@ class Repaints(Painter, Protocol):
         ...
 
 
-def repainted(
+def repaint(
     picture: Image.Image,
     painter: Repaints,
     brief: ResolvedBrief,

@@ -16,7 +16,7 @@ from danqing.apps._tiled_upscale import (
     default_factor,
     enlarge,
     fit_to_size,
-    repainted,
+    repaint,
 )
 from danqing.apps.upscale import Upscale
 from danqing.core.brief import ResolvedBrief
@@ -47,7 +47,7 @@ def upscale_source(inputs: Upscale, session: Session, progress: ProgressCallback
     painter = _at_noise_level(job.painter, inputs.noise_level)
     if isinstance(painter, Repaints):
         brief = _repaint_brief(job)
-        large = repainted(source.image, painter, brief, inputs.scale, progress)
+        large = repaint(source.image, painter, brief, inputs.scale, progress)
         yield job.with_metadata(Picture(large, brief))
         return
     if inputs.creative:

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from danqing.core.errors import BadBrief, DanqingError
-from danqing.core.files import add_file, replacing
+from danqing.core.files import add_file, atomic_write
 from danqing.core.picture import Picture
 
 Write = Callable[[Iterable[Image.Image], Path, float, Picture], None]
@@ -54,7 +54,7 @@ def save_film(frames: Iterable[Picture], path: Path, fps: float, *, overwrite: b
     images = (picture.image for picture in (first, *others))
     if not overwrite:
         return add_file(path, lambda draft: write(images, draft, fps, first))
-    with replacing(path) as draft:
+    with atomic_write(path) as draft:
         write(images, draft, fps, first)
     return path
 

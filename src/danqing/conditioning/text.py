@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedT
 from danqing.conditioning.grammar import Chunk, text_of
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Conditioning
-from danqing.nets.placement import full, move
+from danqing.nets.placement import move, to_float32
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TextEncoder:
         pooled = getattr(output, "text_embeds", None)
         return Conditioning(
             tokens=self._states_of(output),
-            pooled=None if pooled is None else full(pooled),
+            pooled=None if pooled is None else to_float32(pooled),
             dropped=self.tail(words),
         )
 
@@ -126,9 +126,9 @@ class TextEncoder:
 
     def _states_of(self, output: Any) -> Tensor:
         if not self.clip_skip:
-            return full(output.last_hidden_state)
+            return to_float32(output.last_hidden_state)
         states = output.hidden_states[-(self.clip_skip + 1)]
-        return full(self.model.final_layer_norm(states) if self.final_norm else states)
+        return to_float32(self.model.final_layer_norm(states) if self.final_norm else states)
 
     def tail(self, words: str) -> str:
         """The end of `words` that does not fit into `max_length` tokens; empty if all do."""

@@ -13,7 +13,7 @@ from danqing.core.errors import DanqingError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary neighbour of `path`; on success it takes the place of `path` in one rename.
 
     A reader, a crash or a full disk never leaves half a file under the final name. A file that was there

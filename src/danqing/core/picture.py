@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadPicture
-from danqing.core.files import add_file, replacing
+from danqing.core.files import add_file, atomic_write
 from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
 
 Writer = Callable[["Picture", Path | BinaryIO], None]
@@ -66,7 +66,7 @@ class Picture:
         write = writer(path, transparent=self.image.has_transparency_data)
         if not overwrite:
             return add_file(path, partial(write, self))
-        with replacing(path) as draft:
+        with atomic_write(path) as draft:
             write(self, draft)
         return path
 

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import fft, ndimage
 
 from danqing.core.errors import BadData, BadPicture
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.source_image import SUFFIXES, read_source
 from danqing.data.dataset import captioned
 
@@ -82,7 +82,7 @@ def filter_folder(folder: Path, limits: Limits, scorers: Iterable[ImageScores] =
 def write_manifest(verdicts: Iterable[Verdict], path: Path) -> tuple[int, int]:
     """Write one JSON object a line, whole or not at all; how many stay, and how many there are."""
     stay = count = 0
-    with replacing(path) as draft, draft.open("w", encoding="utf-8") as out:
+    with atomic_write(path) as draft, draft.open("w", encoding="utf-8") as out:
         for verdict in verdicts:
             stay, count = stay + verdict.keep, count + 1
             out.write(json.dumps(asdict(verdict), ensure_ascii=False) + "\n")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from danqing.core.errors import BadData, shorten
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.data.captions import COUNTS, article, counted_caption, plain_captions
 from danqing.data.dataset import captioned
@@ -91,7 +91,7 @@ def compose(
     for row in rows:
         (folder / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / row["file_name"], folder / row["file_name"])
-    with replacing(folder / "metadata.jsonl") as draft:
+    with atomic_write(folder / "metadata.jsonl") as draft:
         draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), "utf-8")
     return len(made)
 
@@ -148,7 +148,7 @@ def _scenes(
         for row_of_scene, scene in scenes:
             path = folder / row_of_scene["file_name"]
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as draft:
+            with atomic_write(path) as draft:
                 scene.save(draft, "PNG")
             yield row_of_scene
         progress(Progress(done, len(base)))

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from danqing.core.errors import BadData, unknown
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.data import captions
 from danqing.data.drawing_sets import (
@@ -73,11 +73,11 @@ def build(
     for done, concept in enumerate(concepts):
         for source, style, picture in _pictures(concept, sets, options):
             name = f"{style}/{slug(concept.name)}.png"
-            with replacing(folder / name) as draft:
+            with atomic_write(folder / name) as draft:
                 picture.save(draft, "PNG")
             rows.append(_row(name, concept, style, source) | _other_words(other_words[concept.name]))
         progress(Progress(done + 1, len(concepts)))
-    with replacing(folder / "metadata.jsonl") as draft:
+    with atomic_write(folder / "metadata.jsonl") as draft:
         draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
     return len(rows)
 

@@ -38,7 +38,7 @@ def add_noise(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Correcting:
+class PreconditionedSuperResolution:
     """A `Network` whose output is an expectation from the low-resolution picture, corrected by `network`.
 
     network: learns the correction.

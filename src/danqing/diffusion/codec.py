@@ -10,7 +10,7 @@ from torch import Tensor
 
 from danqing.core.errors import NotFinite
 from danqing.core.seeds import Seeds
-from danqing.nets.placement import as_input, full, move, not_finite
+from danqing.nets.placement import as_input, first_not_finite, move, to_float32
 
 
 class Codec(Protocol):
@@ -89,9 +89,9 @@ class KLCodec:
         if not posterior.mean.isfinite().all() and self.vae.dtype != torch.float32:
             move(plain.device, torch.float32, self.vae)
             posterior = self.vae.encode(as_input(self.vae, plain)).latent_dist
-        latents: Tensor = full(posterior.mean)
+        latents: Tensor = to_float32(posterior.mean)
         if seeds is not None:
-            latents = latents + full(posterior.std) * seeds.normal(*latents.shape[1:]).to(latents)
+            latents = latents + to_float32(posterior.std) * seeds.normal(*latents.shape[1:]).to(latents)
         return (latents - self._shift) * self._scale
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class KLCodec:
         An autoencoder whose numbers overflow in half precision decodes in float32 from then on.
         """
         scaled = _finite(latents) / self._scale + self._shift
-        pixels: Tensor = full(self.vae.decode(as_input(self.vae, scaled)).sample)
+        pixels: Tensor = to_float32(self.vae.decode(as_input(self.vae, scaled)).sample)
         if not pixels.isfinite().all() and self.vae.dtype != torch.float32:
             move(scaled.device, torch.float32, self.vae)
             pixels = self.vae.decode(as_input(self.vae, scaled)).sample
@@ -109,7 +109,7 @@ class KLCodec:
         return pixels
 
     def _remedy(self) -> str:
-        weight = not_finite({"vae": self.vae})
+        weight = first_not_finite({"vae": self.vae})
         return (
             f"its weight {weight} is not finite either, fetch another copy"
             if weight

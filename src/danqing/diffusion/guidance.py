@@ -86,7 +86,7 @@ def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return output[:, :channels], output[:, channels:]
 
 
-def guided_along(
+def guide_scheduled(
     network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
 ) -> Callable[[Tensor, Level], Tensor]:
     """`guide`, with the conditioning that is active at each of the `levels`.

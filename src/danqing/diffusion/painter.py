@@ -22,13 +22,13 @@ from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.codec import Codec
-from danqing.diffusion.guidance import Guidance, Network, guided_along, keep_outside_region
+from danqing.diffusion.guidance import Guidance, Network, guide_scheduled, keep_outside_region
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance
-from danqing.nets.placement import as_input, full, move, not_finite
-from danqing.nets.tiling import seamless
+from danqing.nets.placement import as_input, first_not_finite, move, to_float32
+from danqing.nets.seamless import seamless
 
 
 @dataclass(eq=False)
@@ -175,7 +175,7 @@ class DiffusionPainter:
         if self.enlarger is None:
             return pixels
         inputs = as_input(self.enlarger, pixels) if isinstance(self.enlarger, nn.Module) else pixels
-        return full(self.enlarger(inputs)).clamp(-1, 1).cpu()
+        return to_float32(self.enlarger(inputs)).clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
         """The levels that the brief's sampler walks along; a redraw takes the last of them, by `strength`.
@@ -218,7 +218,7 @@ class DiffusionPainter:
         network, guidance = self.network, Guidance(strength, brief.rescale)
         if self.network_at_guidance is not None:
             network, guidance = self.network_at_guidance(strength), Guidance(1.0)
-        output = guided_along(network, conditioning, guidance, levels)
+        output = guide_scheduled(network, conditioning, guidance, levels)
         repaints = self.concat is not None  # by itself, so that nothing need be kept for it
         kept = keep_outside_region(replace(conditioning, region=None) if repaints else conditioning)
 
@@ -278,7 +278,7 @@ class DiffusionPainter:
 
     def _remedy(self, brief: ResolvedBrief) -> str:
         """What to do about values that are not finite. Large weights are looked through only now."""
-        if weight := not_finite(self.modules):
+        if weight := first_not_finite(self.modules):
             return f"fetch another copy of {brief.model!r}, its {weight} is not finite"
         return f"lower the guidance (now {brief.guidance:g}), or use float32"
 

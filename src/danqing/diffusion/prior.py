@@ -21,7 +21,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -109,7 +109,7 @@ class Prior:
         flat = x.reshape(n * k, width)
         flat, text, states = (as_input(self.network, each) for each in (flat, text, states))
         z: Tensor = self.network(flat, times, text, states, attention_mask, return_dict=False)[0]
-        return full(z).view(n, k, width)
+        return to_float32(z).view(n, k, width)
 
     def walk(self, cond: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
         """Embeddings [n draws d] as they become clear, one for each of `options.steps`.

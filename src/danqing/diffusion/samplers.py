@@ -130,7 +130,7 @@ def step(
     return moved if z is None else moved + noise_std * z
 
 
-def ancestral(now: Level, then: Level, eta: float = 1.0) -> float:
+def ancestral_noise(now: Level, then: Level, eta: float = 1.0) -> float:
     """The standard deviation of fresh noise, DDIM eq. 16.
 
     eta: 0 is DDIM; 1 is the deviation of DDPM's posterior (arXiv 2006.11239 eq. 7).
@@ -150,7 +150,7 @@ def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> 
     """Song, Meng, Ermon, arXiv 2010.02502, eq. 12. At eta = 0 it is Euler's method in s = sigma / alpha."""
     for now, then in pairwise(levels):
         clean = (yield Question(x, now)).clean
-        noise_std = ancestral(now, then, eta)
+        noise_std = ancestral_noise(now, then, eta)
         x = step(x, clean, now, then, noise_std, _fresh(x, noise_std, seeds))
     return x
 
@@ -187,7 +187,7 @@ def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
     """
     for now, then in pairwise(levels):
         clean, share = yield Question(x, now)
-        noise_std = ancestral(now, then)
+        noise_std = ancestral_noise(now, then)
         x = step(x, clean, now, then, noise_std)
         noise = _fresh(x, noise_std, seeds)
         if noise is not None:
@@ -239,7 +239,7 @@ def dpmpp_2m(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0)
     last = None
     for now, then in pairwise(levels):
         clean = (yield Question(x, now)).clean
-        answer, noise_std = _Past(clean, _gap(now, then)), ancestral(now, then, eta)
+        answer, noise_std = _Past(clean, _gap(now, then)), ancestral_noise(now, then, eta)
         x = step(x, _midway(answer, last), now, then, noise_std, _fresh(x, noise_std, seeds))
         last = answer
     return x

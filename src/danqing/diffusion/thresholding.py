@@ -17,7 +17,7 @@ def static_threshold(clean: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Dynamic:
+class DynamicThresholding:
     """Dynamic thresholding (arXiv 2205.11487 section 2.3): scales back what strong guidance saturates.
 
     p: the quantile of a picture's absolute values, in (0, 1].

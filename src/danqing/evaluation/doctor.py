@@ -16,7 +16,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
-from danqing.nets.placement import not_finite
+from danqing.nets.placement import first_not_finite
 
 PROMPTS = ("a photo of a red apple on a table", "a watercolour of a lighthouse at dusk", "a cat, ink drawing")
 _NEGATIVE, _SEED, _STEPS = "blurry", 7, 10
@@ -46,7 +46,7 @@ def examine(place: Path, *, full: bool = False, device: str = "auto") -> Iterato
         raise BadBrief(f"model {painter.card.name!r} is no diffusion model: there is nothing to compare")
     size = sum(weight.nbytes for module in painter.modules.values() for weight in module.parameters())
     yield Finding("opens", f"{painter.card.summary}, {size / 2**30:.2f} GiB in {seconds:.1f} s")
-    weight = not_finite(painter.modules)
+    weight = first_not_finite(painter.modules)
     yield Finding("weights", f"{weight} is not finite" if weight else "all finite", weight is None)
     if full:
         yield from _compared(place, painter)

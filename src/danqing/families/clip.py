@@ -22,7 +22,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from danqing.core.errors import BadWeights, shorten
 from danqing.core.images import pad_to_square
-from danqing.nets.placement import as_input, full, move
+from danqing.nets.placement import as_input, move, to_float32
 from danqing.weights.components import read_tokenizer
 from danqing.weights.pretrained import Config, read_json, read_module
 from danqing.weights.tensor_files import first_line
@@ -136,7 +136,7 @@ class ClipScorer:
         parts = torch.split(pixels[:, :3], self.batch)
         inputs = (as_input(self.model, self.processor(part)) for part in parts)
         features = [self.model.get_image_features(part).pooler_output for part in inputs]
-        return F.normalize(full(torch.cat(features)), dim=-1)
+        return F.normalize(to_float32(torch.cat(features)), dim=-1)
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """Texts, cut to what the tower can read -> embeddings [n d] of length 1."""
@@ -144,7 +144,7 @@ class ClipScorer:
             self.model.get_text_features(**self._tokens(part)).pooler_output
             for part in _chunks(texts, 8 * self.batch)  # a text is far shorter than a picture
         ]
-        return F.normalize(full(torch.cat(features)), dim=-1)
+        return F.normalize(to_float32(torch.cat(features)), dim=-1)
 
     def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Cosines in [-1, 1] of every picture with every text, [n texts]."""

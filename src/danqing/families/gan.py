@@ -23,7 +23,7 @@ from danqing.core.registry import family
 from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
 from danqing.nets.gan import GanConfig, GanDiscriminator, GanGenerator
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 
 PRESETS: dict[str, GanConfig] = {
     "tiny": GanConfig(size=16, latent=8, width=4),
@@ -52,7 +52,7 @@ class GanPainter(LatentPainter[GanGenerator]):
         """
         label = label_of(conditioning.expand(len(canvas.seeds)), len(self.names))
         z, label = (as_input(self.generator, each) for each in (canvas.state.flatten(1), label))
-        yield self._painted(canvas, full(self.generator({"z": z}, label)))
+        yield self._painted(canvas, to_float32(self.generator({"z": z}, label)))
 
 
 @family("gan")

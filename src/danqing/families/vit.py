@@ -22,7 +22,7 @@ from transformers import CLIPVisionModel, ViTConfig, ViTForImageClassification, 
 
 from danqing.core.errors import BadBrief, BadWeights, shorten
 from danqing.families.clip import ClipScorer, ImageProcessor, read_processor
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 from danqing.weights.pretrained import Config, read_json, read_module, replacing_folder, write_json
 
 VITS: dict[str, Config] = {
@@ -102,7 +102,7 @@ class Classifier:
     def _logits(self, pixels: Tensor) -> Tensor:
         inputs = as_input(self.model, self.processor(pixels))
         logits: Tensor = self.model(inputs, interpolate_pos_encoding=True).logits
-        return full(logits)
+        return to_float32(logits)
 
 
 def read_classifier(folder: Path, side: int | None = None) -> Classifier:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from danqing.core.errors import BadWeights, shorten
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 
 # what reading a folder that is missing, damaged or another network's can raise
 _FOREIGN = (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
@@ -103,10 +103,10 @@ class Judge(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write `config.json` and `model.safetensors` (fp16)."""
-        with replacing(folder / "config.json") as draft:
+        with atomic_write(folder / "config.json") as draft:
             draft.write_text(json.dumps(asdict(self.config), ensure_ascii=False) + "\n", "utf-8")
         state = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
-        with replacing(folder / "model.safetensors") as draft:
+        with atomic_write(folder / "model.safetensors") as draft:
             save_file({k: v.contiguous() for k, v in state.items()}, draft)
 
     @classmethod

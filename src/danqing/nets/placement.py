@@ -38,7 +38,7 @@ def as_input(network: nn.Module, tensor: Tensor) -> Tensor:
     return tensor.to(weight.device, weight.dtype if tensor.is_floating_point() else tensor.dtype)
 
 
-def full(output: Tensor) -> Tensor:
+def to_float32(output: Tensor) -> Tensor:
     """A network's output in float32, if the network computes in less."""
     return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
@@ -49,7 +49,7 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(wide.isfinite().all())
 
 
-def not_finite(networks: Mapping[str, nn.Module]) -> str | None:
+def first_not_finite(networks: Mapping[str, nn.Module]) -> str | None:
     """The first weight that holds NaN or infinite values, as "unet.conv_in.bias"; None if there is none."""
     for network, module in networks.items():
         for name, tensor in module.state_dict().items():

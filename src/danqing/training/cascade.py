@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.brief import Brief
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
 from danqing.data.dataset import CaptionedImages
@@ -95,7 +95,7 @@ class StageObjective(DenoisingObjective):
     def export(self, folder: Path) -> None:
         """Write the weights."""
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "model.safetensors") as draft:
+        with atomic_write(folder / "model.safetensors") as draft:
             save_file(self.unet.state_dict(), draft)
 
 

@@ -6,7 +6,7 @@ import csv
 import time
 from pathlib import Path
 
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.progress import Progress, ProgressCallback
 
 
@@ -58,7 +58,7 @@ def _cut(path: Path, start: int) -> None:
         return
     header, *lines = path.read_text("utf-8").splitlines(keepends=True) or [""]
     kept = [line for line in lines if line.endswith("\n") and float(line.split(",")[0]) <= start]
-    with replacing(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text("".join([header, *kept]), "utf-8", newline="\n")
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from danqing.core.device import chosen_device
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.needs import Needs, check_room, peak_memory
 from danqing.core.progress import Progress, ProgressCallback
 from danqing.training.checkpoint import RunPosition
@@ -123,5 +123,5 @@ class Run(ABC):
             picture = trained.sheet()
             if look is not None:
                 look(step)
-        with replacing(self.run / "sheets" / f"{step:07d}.png") as draft:
+        with atomic_write(self.run / "sheets" / f"{step:07d}.png") as draft:
             picture.save(draft, "PNG")

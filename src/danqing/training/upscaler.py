@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.evaluation.metrics import psnr
 from danqing.nets.upscaler import Upscaler
@@ -75,5 +75,5 @@ class UpscalerObjective(Objective):
     def export(self, folder: Path) -> None:
         """Write the weights."""
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "model.safetensors") as draft:
+        with atomic_write(folder / "model.safetensors") as draft:
             save_file(self.upscaler.state_dict(), draft)

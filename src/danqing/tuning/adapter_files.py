@@ -1,8 +1,8 @@
 """Adapters as files: ours, and those of other programs.
 
-Layers are read in every dialect and of every kind that `lora_dialects` and `weight_changes` know; learned words
-in those of diffusers (`<word>` alone) and of A1111 (`emb_params`, `string_to_param`, `clip_l` with `clip_g`).
-We write as diffusers does, which reads it too; and words beside layers as A1111 bundles them
+Layers are read in every dialect and of every kind that `lora_dialects` and `weight_changes` know; learned
+words in those of diffusers (`<word>` alone) and of A1111 (`emb_params`, `string_to_param`, `clip_l` with
+`clip_g`). We write as diffusers does, which reads it too; and words beside layers as A1111 bundles them
 (`bundle_emb.<word>.string_to_param.*`). Never is a pickle executed.
 """
 
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from danqing.core.errors import BadWeights
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.tuning.adapter import Adapter
 from danqing.tuning.adapter_names import IN_FOLDER, find_adapter_file
 from danqing.tuning.lora import Factors
@@ -67,7 +67,7 @@ def write_adapter(adapter: Adapter, path: Path) -> None:
         tensors[f"{stem}.lora_B.weight"] = change.up
     for word, vectors in adapter.words.items():
         tensors[f"bundle_emb.{word}.string_to_param.*" if adapter.factors else word] = vectors
-    with replacing(path) as draft:
+    with atomic_write(path) as draft:
         save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, draft, metadata)
 
 

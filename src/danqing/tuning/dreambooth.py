@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from danqing.core.brief import Brief
 from danqing.core.errors import BadData
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.images import from_pil
 from danqing.core.painter import Conditioning
 from danqing.core.progress import Progress, ProgressCallback, no_progress
@@ -217,7 +217,7 @@ def prior_latents(
         line = f"painting {words!r} to remember it by: {number}/{count}"
         progress(Progress(number, count, line))
     latents = torch.cat(done)
-    with replacing(path) as draft:
+    with atomic_write(path) as draft:
         save_file({"latents": latents}, draft)
     return latents
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from danqing.core.errors import BadBrief, BadData
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.needs import check_room
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.registry import Registry
@@ -179,7 +179,7 @@ def _claim(
     options = run.claim(options, model, digest)
     file = run.folder / PICTURES
     if not file.is_file():
-        with replacing(file) as draft:
+        with atomic_write(file) as draft:
             save_file({"pictures": pictures.contiguous()}, draft)
     return options
 

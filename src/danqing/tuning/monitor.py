@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.families.clip import ClipScorer
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.dreambooth import SubjectObjective
@@ -56,7 +56,7 @@ class Monitor:
         before = [scores for scores in read_scores(self._path) if scores.step < step]
         if now.compromise >= max((scores.compromise for scores in before), default=0.0):
             write_adapter(self._objective.adapter.detached(), self.best)
-        with replacing(self._path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self._path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("step", "clip_i", "clip_t"))
             writer.writerows((s.step, s.clip_i, s.clip_t) for s in [*before, now])

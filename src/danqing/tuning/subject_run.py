@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from danqing.core.errors import BadData
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 
 RECORD = "learning.json"
 PICTURES = "pictures.safetensors"
@@ -97,7 +97,7 @@ class SubjectRun:
                 )
             options = replace(options, avoid=before.avoid)
         record = {"options": asdict(options), "model": model, "pictures": pictures}
-        with replacing(self.folder / RECORD) as draft:
+        with atomic_write(self.folder / RECORD) as draft:
             draft.write_text(json.dumps(record, ensure_ascii=False, indent=1), "utf-8")
         return options
 
@@ -137,7 +137,8 @@ def _options(record: dict[str, Any], folder: Path) -> LearnOptions:
     names = {field.name for field in fields(LearnOptions)}
     if not isinstance(values, dict) or set(values) != names:
         raise _damaged(folder)
-    return LearnOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return LearnOptions(**options)
 
 
 def _damaged(folder: Path) -> BadData:

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from danqing.core.errors import BadBrief, DanqingError, shorten, unknown
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOVED = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
@@ -89,7 +89,7 @@ def unlist_model(name: str) -> Path:
 def _write(places: dict[str, Path]) -> None:
     path = list_path()
     try:
-        with replacing(path) as draft:
+        with atomic_write(path) as draft:
             text = json.dumps({name: str(place) for name, place in sorted(places.items())}, indent=2)
             draft.write_text(text + "\n", "utf-8")
     except OSError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from danqing.core.errors import BadBrief, BadWeights
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.weights.tensor_files import PICKLES, printable, read_header, unreadable
 
 _PROGRAM = Path(__file__).with_name("_unpickle.py")
@@ -50,7 +50,7 @@ def convert_pickle(source: Path, target: Path, *, seconds: int | None = None) ->
         raise unreadable(source, error) from None
     if not source.is_file():
         raise BadWeights(f"{str(source)!r} is no ordinary file: give a pickle of weights")
-    with replacing(target) as draft:
+    with atomic_write(target) as draft:
         report = _run(source, draft, seconds or 60 + size // 2**24, 2 * size + 2**30)
         read_header(draft)  # what it has written can be read
     return Converted(int(report["tensors"]), tuple(map(printable, report["left_out"])))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from danqing.core.painter import Conditioning
 from danqing.diffusion.guidance import classifier_free, compose
-from danqing.nets.placement import full
+from danqing.nets.placement import to_float32
 from danqing.nets.token_transformer import Cache, TokenTransformer
 
 
@@ -109,7 +109,7 @@ class GuidedTransformer:
 
     def _mixed(self, logits: Tensor, n: int) -> Tensor:
         shape = (n, self._copies, logits.shape[-1])
-        outputs = [part.view(shape) for part in full(logits).chunk(len(self._rows))]
+        outputs = [part.view(shape) for part in to_float32(logits).chunk(len(self._rows))]
         if not self._guided:
             return compose(outputs, self._weights)
         negative, *outputs = outputs

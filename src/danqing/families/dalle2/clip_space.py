@@ -22,7 +22,7 @@ from danqing.core.errors import BadWeights
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import slerp
 from danqing.families.clip import ClipScorer, ImageProcessor
-from danqing.nets.placement import as_input, full, move
+from danqing.nets.placement import as_input, move, to_float32
 from danqing.weights.pretrained import find_weights
 
 
@@ -96,10 +96,10 @@ class Space:
         """Texts as ids [n l], encoded; what follows the first end mark is masked."""
         ids = as_input(self.text_projection, ids)
         output = self.text.model(ids)
-        whole = self.sized(full(self.text_projection(output.pooler_output)))
+        whole = self.sized(to_float32(self.text_projection(output.pooler_output)))
         ends = (ids == self.text.tokenizer.eos_token_id).cumsum(dim=1)
         mask = F.pad(ends, (1, -1)) == 0
-        tokens = torch.cat([full(output.last_hidden_state), whole[:, None]], dim=1)
+        tokens = torch.cat([to_float32(output.last_hidden_state), whole[:, None]], dim=1)
         return Conditioning(tokens, F.pad(mask, (0, 1), value=True))
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class Space:
         if self.image_encoder is None or self.image_projection is None:
             raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")
         inputs = as_input(self.image_projection, self.processor(pixels[:, :3]))
-        return self.sized(full(self.image_projection(self.image_encoder(inputs).pooler_output)))
+        return self.sized(to_float32(self.image_projection(self.image_encoder(inputs).pooler_output)))
 
     def sized(self, z: Tensor) -> Tensor:
         """Embeddings [... d] at the length that they have here."""

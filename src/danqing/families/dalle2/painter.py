@@ -26,7 +26,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds, slerp
-from danqing.diffusion.cascade import Correcting, SuperResolution
+from danqing.diffusion.cascade import PreconditionedSuperResolution, SuperResolution
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.inversion import invert
 from danqing.diffusion.painter import DiffusionPainter
@@ -265,7 +265,9 @@ def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> S
     painter = replace(
         decoder,
         card=card.model_copy(update=own),
-        network=Correcting(Denoiser(upsampler.eval()), decoder.prediction, decoder.schedule),
+        network=PreconditionedSuperResolution(
+            Denoiser(upsampler.eval()), decoder.prediction, decoder.schedule
+        ),
         modules={"upsampler": upsampler},
         frozen=(),
         variance=Variance.SMALL,

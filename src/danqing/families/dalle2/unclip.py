@@ -14,7 +14,7 @@ from danqing.core.painter import Conditioning
 from danqing.diffusion.prior import PriorOptions
 from danqing.families.dalle2.folder import Parts
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 from danqing.nets.unclip import TextProjection
 from danqing.weights.pretrained import Config
 
@@ -157,7 +157,7 @@ class Decoder:
             encoder_attention_mask=F.pad(mask[:, 1:-1], (extra, 0), value=True),
             return_dict=False,
         )[0]
-        return F.pixel_shuffle(full(output), self.fold)
+        return F.pixel_shuffle(to_float32(output), self.fold)
 
 
 def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:

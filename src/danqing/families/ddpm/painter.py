@@ -30,7 +30,7 @@ from danqing.diffusion.thresholding import static_threshold
 from danqing.diffusion.variance import Variance
 from danqing.families.ddpm.folder import Parts, build_unet, derived_card, pixel_channels, read_folder
 from danqing.families.ddpm.folder import save_folder as save_folder
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 from danqing.weights.pretrained import Config
 
 _DOWN, _DOWN_ATTENTION, _UP, _UP_ATTENTION = "DownBlock2D", "AttnDownBlock2D", "UpBlock2D", "AttnUpBlock2D"
@@ -131,7 +131,7 @@ class Denoiser:
         label = None if label is None else as_input(self.unet, label)
         folded = as_input(self.unet, F.pixel_unshuffle(x, self.fold))
         output = self.unet(folded, t, class_labels=label, return_dict=False)[0]
-        return F.pixel_shuffle(full(output), self.fold)
+        return F.pixel_shuffle(to_float32(output), self.fold)
 
 
 def painter_of(parts: Parts) -> DiffusionPainter:

@@ -23,9 +23,9 @@ from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
-from danqing.diffusion.thresholding import Dynamic, static_threshold
+from danqing.diffusion.thresholding import DynamicThresholding, static_threshold
 from danqing.diffusion.variance import Variance
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import Config, read_json, read_module
 from danqing.weights.text_towers import read_tower
@@ -65,7 +65,7 @@ class IFDenoiser:
         output: Tensor = self.unet(x, t, encoder_hidden_states=tokens, class_labels=level, return_dict=False)[
             0
         ]
-        return full(output)
+        return to_float32(output)
 
 
 def noised_as(schedule: Schedule) -> Augment:
@@ -131,7 +131,7 @@ def stage_painter(
 
 def _limit(scheduler: Config) -> Callable[[Tensor], Tensor] | None:
     if scheduler.get("thresholding", False):
-        return Dynamic(
+        return DynamicThresholding(
             scheduler.get("dynamic_thresholding_ratio", 0.995), scheduler.get("sample_max_value", 1.0)
         )
     return static_threshold if scheduler.get("clip_sample", True) else None

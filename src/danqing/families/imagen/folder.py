@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
-from danqing.diffusion.thresholding import Dynamic
+from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.nets.efficient_unet import EfficientUNet, current_key
 from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import (
@@ -42,7 +42,7 @@ class StageConfig:
     side: of its pictures in pixels.
     steps, guidance, sampler: of its card.
     level: s of the low-resolution picture, see `SuperResolution`; without meaning for a base.
-    p, cap: of its dynamic thresholding, see `Dynamic`.
+    p, cap: of its dynamic thresholding, see `DynamicThresholding`.
 
     Raises:
         ValueError: a value of another type.
@@ -94,7 +94,7 @@ def read_parts(folder: Path) -> Parts:
         if not stages:
             raise ValueError("it has no stages")
         for stage in stages:
-            Dynamic(stage.p, stage.cap)
+            DynamicThresholding(stage.p, stage.cap)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadWeights(f"{str(path)!r} describes no Imagen: {first_line(error)}") from None
     unets = tuple(

@@ -22,17 +22,17 @@ from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning
 from danqing.core.registry import family
-from danqing.diffusion.cascade import Cascade, Correcting, SuperResolution
+from danqing.diffusion.cascade import Cascade, PreconditionedSuperResolution, SuperResolution
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
-from danqing.diffusion.thresholding import Dynamic
+from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.families.imagen.deepfloyd import read_if
 from danqing.families.imagen.folder import Parts, StageConfig, read_parts
 from danqing.families.imagen.folder import save_parts as save_parts
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 from danqing.weights.pretrained import Config
 from danqing.weights.text_towers import Tower
 
@@ -105,7 +105,7 @@ class Denoiser:
         concat = None if cond.concat is None else as_input(self.unet, cond.concat)
         x, tokens = as_input(self.unet, x), as_input(self.unet, cond.tokens)
         output: Tensor = self.unet(x, t, tokens, cond.mask, concat, cond.concat_level)
-        return full(output)
+        return to_float32(output)
 
 
 def painter_of(parts: Parts) -> Cascade:
@@ -145,13 +145,17 @@ def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
     return DiffusionPainter(
         card=card,
         text=parts.text,
-        network=Correcting(Denoiser(unet), prediction, schedule) if enlarges else Denoiser(unet),
+        network=(
+            PreconditionedSuperResolution(Denoiser(unet), prediction, schedule)
+            if enlarges
+            else Denoiser(unet)
+        ),
         prediction=prediction,
         schedule=schedule,
         codec=IdentityCodec(unet.config.channels),
         modules={"unet": unet},
         frozen=(parts.text.model,),
-        limit=Dynamic(config.p, config.cap),
+        limit=DynamicThresholding(config.p, config.cap),
     )
 
 

@@ -11,7 +11,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from danqing.core.painter import Conditioning
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Denoiser:
             return_dict=False,
             **added,
         )[0]
-        return full(output)
+        return to_float32(output)
 
     def _steered(self, x: Tensor, t: Tensor, cond: Conditioning) -> dict[str, Any]:
         """What the ControlNets add at this time to what the UNet passes on."""

@@ -30,7 +30,7 @@ from danqing.families._latent import LatentPainter, card_of, read_latent
 from danqing.families._latent import save_latent as save_latent
 from danqing.families.clip import ClipScorer
 from danqing.families.stylegan.style_search import Climb, Paint, best_of, picture_of, project, style_of
-from danqing.nets.placement import full
+from danqing.nets.placement import to_float32
 from danqing.nets.stylegan import StyleConfig, StyleDiscriminator, StyleGenerator
 from danqing.nets.stylegan.generator import mix_styles
 
@@ -129,7 +129,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
 
     def _style(self, z: Tensor, label: Tensor, brief: ResolvedBrief) -> Tensor:
         w = style_of(self.generator, z, label)
-        return full(self.generator.truncated(w, truncation(brief)))
+        return to_float32(self.generator.truncated(w, truncation(brief)))
 
     def _target(self, conditioning: Conditioning) -> Tensor:
         """The embedding that each picture shall be near to, [n d] of length 1, or zeros."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Generator, Tensor
 
 from danqing.families.clip import ClipScorer
-from danqing.nets.placement import as_input, full
+from danqing.nets.placement import as_input, to_float32
 from danqing.nets.stylegan import StyleGenerator
 
 Paint = Callable[[Tensor], Tensor]
@@ -28,14 +28,14 @@ _SIZES = (1, 2, 4)
 def style_of(generator: StyleGenerator, z: Tensor, label: Tensor) -> Tensor:
     """The styles w [n style] of latents z [n latent] and labels [n k], in float32."""
     w: Tensor = generator.mapping(as_input(generator, z), as_input(generator, label))
-    return full(w)
+    return to_float32(w)
 
 
 def picture_of(generator: StyleGenerator, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
     """The pictures [n c h w] of styles ws [n rows style], in float32. noise: as in `Synthesis`."""
     maps = None if noise is None else [as_input(generator, each) for each in noise]
     pictures: Tensor = generator.synthesis(as_input(generator, ws), maps)
-    return full(pictures)
+    return to_float32(pictures)
 
 
 def picture_error(painted: Tensor, target: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def project(
 def _best_start(generator: StyleGenerator, picture: Tensor, label: Tensor) -> Tensor:
     z = torch.randn(_STARTS, generator.config.latent, generator=Generator().manual_seed(0))
     w = style_of(generator, z, label.expand(_STARTS, -1))
-    ws = generator.rows(torch.cat([full(generator.mean[None]), w]))
+    ws = generator.rows(torch.cat([to_float32(generator.mean[None]), w]))
     errors = picture_error(picture_of(generator, ws), picture)
     return ws[errors.argmin()][None]
 

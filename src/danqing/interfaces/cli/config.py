@@ -16,7 +16,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from danqing.core.errors import BadBrief, DanqingError, shorten, unknown
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.interfaces.cli.language import say
 
 
@@ -96,7 +96,7 @@ def check_setting(name: str, value: object, place: str = "") -> None:
 def _write(values: dict[str, str]) -> None:
     # a JSON string is a TOML string, too
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in sorted(values.items())]
-    with replacing(config_path()) as draft:
+    with atomic_write(config_path()) as draft:
         draft.write_text("".join(lines), encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ import typer
 
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
-from danqing.core.files import replacing
+from danqing.core.files import atomic_write
 from danqing.core.progress import ProgressCallback
 from danqing.interfaces.cli.options import CONTEXT, set_signature
 from danqing.interfaces.cli.output_files import check_free, check_place
@@ -120,7 +120,7 @@ def _page(evaluator: Evaluator, options: EvaluationOptions, sheet: Path | None, 
     for name, value in figures.items() if not as_json else ():
         print(f"{name:<44} {value:9.4f}")
     if sheet is not None:
-        with replacing(sheet) as draft:
+        with atomic_write(sheet) as draft:
             sheet_of(measured.painted["seen"][:100], columns=10).save(draft)
 
 

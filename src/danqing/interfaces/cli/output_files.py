@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from danqing.core.errors import BadBrief, BadPicture
-from danqing.core.files import add_file, check_writable, replacing
+from danqing.core.files import add_file, atomic_write, check_writable
 from danqing.core.picture import writer
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class OutputFiles:
         """The same for an image without a brief."""
         if path != self.replaced:
             return add_file(path, image.save)
-        with replacing(path) as draft:
+        with atomic_write(path) as draft:
             image.save(draft)
         return path
 

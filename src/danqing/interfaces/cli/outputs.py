@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from danqing.apps import App, PictureFiles, ResolvedInputs, Session
 from danqing.core.errors import BadBrief
-from danqing.core.files import check_writable, replacing
+from danqing.core.files import atomic_write, check_writable
 from danqing.interfaces.cli.options import option
 from danqing.interfaces.cli.output_files import FOLDER, check_free, check_place, output_files, slug
 from danqing.interfaces.cli.report import Report, picture_facts
@@ -161,7 +161,7 @@ class Search(Output):
         result = session.run(app, inputs)
         print_rows(result.rows, report.as_json)
         if sheet is not None:
-            with replacing(sheet) as draft:
+            with atomic_write(sheet) as draft:
                 result.sheet().save(draft)
             # the lines of JSON are the pictures that were found
             report.note(str(sheet)) if report.as_json else report.result(sheet, {})
@@ -274,7 +274,7 @@ def _film(folder: FrameFolder, place: Path, fps: float, settings: str, *, overwr
     from danqing.apps import save_film
 
     film = save_film(folder.frames(len(folder)), place, fps, overwrite=overwrite)
-    with replacing(film.with_name(f"{film.stem}_settings.txt")) as draft:
+    with atomic_write(film.with_name(f"{film.stem}_settings.txt")) as draft:
         draft.write_text(settings, encoding="utf-8")
     folder.remove()
     return film
