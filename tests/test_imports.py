@@ -26,6 +26,7 @@ LAYERS = [
     {"conditioning"},
     {"nets"},
     {"effects"},
+    {"photos"},
     {"core"},
 ]
 RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}

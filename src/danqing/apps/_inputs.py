@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.field_groups import (
     PROMPT_MAX,
     AdapterChoice,
+    Anyway,
     AutoencoderChoice,
     Background,
     Count,
@@ -44,6 +45,11 @@ SplitNumbers = BeforeValidator(
 )
 """Text such as 0,0.5,1 as its parts; digits of a Chinese keyboard are digits."""
 
+REDRAWN_PHOTO = (
+    "it keeps places and colours and draws the rest anew; to keep the photo, danqing stylize renders it,"
+    " and --model sd15 redraws it (--anyway for no warning)"
+)
+
 
 class AppInputs(Request):
     """The inputs of an app.
@@ -51,12 +57,16 @@ class AppInputs(Request):
     needs: what the painter must be able to do.
     positional: the fields that a command and a function take by position, in this order.
     switches: flags of earlier versions, and the fields that each stands for.
+    photo_fields: the pictures that may be photos.
+    photo_advice: what a model of drawings makes of a photo, and the way out; empty where there is no harm.
     """
 
     GROUP: ClassVar[str] = "app"
     needs: ClassVar[frozenset[Can]] = frozenset()
     positional: ClassVar[tuple[str, ...]] = ("image", "prompt")
     switches: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    photo_fields: ClassVar[tuple[str, ...]] = ("image",)
+    photo_advice: ClassVar[str] = ""
 
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
@@ -89,7 +99,14 @@ class AppInputs(Request):
 
     def image_refs(self) -> list[ImageRef]:
         """The pictures that are named, in the order of the fields."""
-        values = (getattr(self, name) for name in type(self).model_fields)
+        return self._refs(type(self).model_fields)
+
+    def start_pictures(self) -> list[ImageRef]:
+        """The pictures that it starts from, which may be photos."""
+        return self._refs(self.photo_fields)
+
+    def _refs(self, fields: Iterable[str]) -> list[ImageRef]:
+        values = (getattr(self, name) for name in fields)
         groups = [value if isinstance(value, tuple) else (value,) for value in values]
         plain = [ref for group in groups for ref in group if isinstance(ref, ImageRef)]
         return plain + [ref.image for group in groups for ref in group if isinstance(ref, ControlRef)]
@@ -250,7 +267,7 @@ class ControlInputs(AppInputs):
     )
 
 
-class PictureInputs(GridInputs):
+class PictureInputs(Anyway, GridInputs):
     """The inputs of an app that starts from a picture."""
 
     image: ImageRef = Field(description="the picture to start from")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from danqing.apps._inpaint import inpaint_region
+from danqing.apps._inputs import PictureInputs
 from danqing.apps._job import Job
+from danqing.apps._photo_fill import plain_picture
+from danqing.apps._photos import named
+from danqing.apps._session import Session
 from danqing.core.errors import BadBrief
 from danqing.core.picture import PIXELS_MAX, Picture
 
 _ROUND = 0.5  # of a side, at most, in one round
+MIRROR_MOST = 0.1  # of the shorter side of a photo: more would show that it is a mirror image
 _FADE = 32  # pixels from the mirror image to what is painted
 
 
@@ -70,6 +76,26 @@ def outpaint_sides(job: Job[Any], sides: Sides) -> Iterator[Picture]:
     words = job.words()
     seeds = job.inputs.brief(**words).resolved(job.card).seeds
     return (_outpainted(job, sides, seed=seed, count=1, **words) for seed in seeds)
+
+
+def carry_on(app: str, inputs: PictureInputs, session: Session, sides: Sides) -> Iterator[Picture]:
+    """A photo with `sides` added by its own mirror image, which does for narrow ones.
+
+    Raises:
+        BadBrief: they are too wide for that.
+    """
+    image, start = inputs.image.source.image, perf_counter()
+    most = round(MIRROR_MOST * min(image.size))
+    widest = max(sides.left, sides.top, sides.right, sides.bottom)
+    if widest > most:
+        raise BadBrief(
+            f"{named(inputs.image)} is a photo, and {widest} pixels are too many to carry on from its edge"
+            f" ({most} at most): --model sd15-inpaint paints them, --anyway paints a drawing there"
+        )
+    inputs.noted(
+        f"{named(inputs.image)} is a photo: it is carried on from what lies along its edge, not painted"
+    )
+    yield plain_picture(app, inputs, session, _mirrored(image, sides), start)
 
 
 def _outpainted(job: Job[Any], sides: Sides, **changes: Any) -> Picture:

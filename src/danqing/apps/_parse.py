@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from danqing.apps._control_names import check_controls
 from danqing.apps._inputs import AppInputs, ControlInputs, PaintInputs
 from danqing.apps._name_checks import check_adapters, check_parts, check_sampler
+from danqing.apps._photos import photo_notes
 from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split
 from danqing.conditioning.references import take
 from danqing.conditioning.wildcards import choose
@@ -50,6 +51,7 @@ def parse(
     card = session.card(inputs.model)
     if card is not None:
         inputs.check(card)
+    inputs.noted(*photo_notes(inputs, card))
     check_sampler(inputs.sampler)
     check_parts(inputs, session)
     _, referenced = take(choose(inputs.prompt, inputs.seed or 0))

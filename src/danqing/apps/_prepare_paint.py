@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from danqing.apps._control_names import check_controls
 from danqing.apps._name_checks import check_adapters, check_parts, check_sampler
 from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
+from danqing.apps._photos import photo_notes
 from danqing.apps._settings_of import with_settings_of
 from danqing.conditioning.parameters import Parameters, image_strength, literal
 from danqing.conditioning.prompt import is_chinese
@@ -52,6 +53,7 @@ def prepare_paint(
     inputs.check_pictures()
     card = session.open_card(inputs.model)
     inputs.check(card)
+    inputs.noted(*photo_notes(inputs, card))
     _note_unlearned(inputs, card)
     check_controls(inputs, session)
     inputs = with_seed(_with_looks(_with_shape_of_control(inputs, card), session, card))

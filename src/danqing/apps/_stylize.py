@@ -9,6 +9,7 @@ import danqing
 from danqing.apps._describe import style_like, thing_in
 from danqing.apps._grid import single_picture
 from danqing.apps._job import Job, on_background
+from danqing.apps._photos import first_photo, named
 from danqing.apps._redraw import redraw_source
 from danqing.apps._session import Session
 from danqing.apps._style_packs import apply_style, pack_of
@@ -31,6 +32,12 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
     if inputs.renders(card):
         return _renderings(inputs, session, progress)
     _check_paintable(inputs)
+    photo = first_photo([] if inputs.anyway else [inputs.image], card)
+    if photo is not None:
+        inputs.noted(
+            f"{named(photo)} is a photo, and will not look like itself as this model paints drawings:"
+            " --how render keeps it (--anyway for no warning)"
+        )
     job = Job.start("stylize", inputs, session, progress, image=inputs.image)
     card, like = job.card, inputs.like
     name = str(inputs.style) if like is None else style_like(like.source.image, session.classifier(), card)

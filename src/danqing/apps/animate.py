@@ -12,7 +12,7 @@ from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.conditioning.keyframes import FRAME_MAX, KeyFrames, Script
 from danqing.core.card import Can
-from danqing.core.field_groups import PROMPT_MAX, SEED_MAX, Fast, Text
+from danqing.core.field_groups import PROMPT_MAX, SEED_MAX, Anyway, Fast, Text
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
@@ -35,7 +35,7 @@ def _script(text: str) -> str:
 KeyFrameText = Annotated[Text, AfterValidator(_key_frames)]
 
 
-class Animate(Fast, PaintInputs):
+class Animate(Fast, Anyway, PaintInputs):
     """Paint a film: each frame is the one before, moved under a camera and painted over.
 
     Words and moves may change on the way: "0: a red apple | 20: a green apple", --zoom "0: (1), 10: (1.05)".
@@ -43,6 +43,11 @@ class Animate(Fast, PaintInputs):
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
     positional: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    photo_fields: ClassVar[tuple[str, ...]] = ("start",)
+    photo_advice: ClassVar[str] = (
+        "frames become drawings in its colours; --model sd15 films photos (--anyway for no warning)"
+    )
 
     prompt: Annotated[Text, AfterValidator(_script)] = Field(
         default="", max_length=PROMPT_MAX, description="what to paint, or from which frame on to paint what"

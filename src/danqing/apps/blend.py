@@ -11,17 +11,23 @@ from danqing.apps._inputs import GridInputs, SplitNumbers, optional_words
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
-from danqing.core.field_groups import Text
+from danqing.core.field_groups import Anyway, Text
 from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
 
-class Blend(GridInputs):
+class Blend(Anyway, GridInputs):
     """Mix two to five pictures, and words, into new ones."""
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
     positional: ClassVar[tuple[str, ...]] = ("images", "prompt")
+
+    photo_fields: ClassVar[tuple[str, ...]] = ("images",)
+    photo_advice: ClassVar[str] = (
+        "what it mixes of one is colours and places; danqing cutout and stylize make a drawing of it first,"
+        " and --model sd15 mixes photos (--anyway for no warning)"
+    )
 
     images: tuple[ImageRef, ...] = Field(min_length=1, max_length=5, description="the pictures to mix")
     prompt: Text = optional_words("words to mix in")

@@ -11,7 +11,7 @@ from danqing.apps._inputs import PaintInputs, SplitNumbers
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
-from danqing.core.field_groups import PROMPT_MAX, Text
+from danqing.core.field_groups import PROMPT_MAX, Anyway, Text
 from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
@@ -21,11 +21,16 @@ STEPS = 4  # pictures of a strip whose etas are not given
 Eta = Annotated[float, Field(ge=0, le=1.5)]  # beyond it pictures fall apart
 
 
-class Edit(PaintInputs):
+class Edit(Anyway, PaintInputs):
     """Edit a picture by saying what it shall show (Imagic); gives a strip from the old to the new."""
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.LEARN, Can.WORDS})
     switches: ClassVar[Mapping[str, Mapping[str, object]]] = {"fast": {"method": "inversion"}}
+
+    photo_advice: ClassVar[str] = (
+        "it cannot learn this one; --model sd15 edits photos, and danqing stylize renders them"
+        " (--anyway for no warning)"
+    )
 
     image: ImageRef = Field(description="the picture to start from")
     prompt: Text = Field(min_length=1, max_length=PROMPT_MAX, description="what the picture shall show")

@@ -30,6 +30,7 @@ class Inpaint(ControlInputs, MaskInputs):
     damage: Literal["scratches", "holes"] | None = Field(
         default=None, description="scratches or holes: find them and mend them, instead of a mask"
     )
+    show_mask: bool = Field(default=False, description="only show in red what would be repainted")
     feather: int = Field(
         default=8,
         ge=0,
@@ -57,6 +58,7 @@ class Inpaint(ControlInputs, MaskInputs):
         'danqing inpaint cat.png "a cat, cartoon style" --mask mask.png',
         'danqing inpaint scene.png "an owl, flat style" --where "the cat"',
         "danqing inpaint photo.png --damage scratches",
+        "danqing inpaint photo.png --damage scratches --show-mask",
     ),
 )
 def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
@@ -64,6 +66,7 @@ def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> It
 
     Instead of a mask `where` takes words for the part, and `damage` finds scratches or holes. Without a
     prompt the part is mended with the picture's own words, or with none. `invert_mask` repaints the rest.
+    Where the model has learned drawings only, small parts of a photo are filled from what is around them.
 
     Raises:
         BadBrief: it cannot be painted as asked, or the mask is empty, full or of another size.
@@ -72,10 +75,15 @@ def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> It
     from danqing.apps._canvas_fit import feather
     from danqing.apps._inpaint import inpaint_region
     from danqing.apps._job import Job
+    from danqing.apps._photo_fill import fill_region, fills, mask_preview
 
     image, mask = inputs.image.source.image, _mask(inputs, session)
     if inputs.mask is None:
         inputs.noted(mask.note)
+    if inputs.show_mask:
+        return mask_preview(inputs, session, mask.region)
+    if fills(inputs, session):
+        return fill_region(inputs, session, mask.region)
     job = Job.start("inpaint", inputs, session, progress, image=inputs.image)
     thin = inputs.damage is not None and "feather" not in inputs.model_fields_set
     cover = feather(mask.region, 1 if thin else inputs.feather)
@@ -86,6 +94,8 @@ def _mask(inputs: Inpaint, session: Session) -> Mask:
     """What to repaint, by the one way that was given."""
     from danqing.apps._mask_image import checked_region
     from danqing.apps._masks import DAMAGE, region_of
+    from danqing.apps._photo_fill import photo_damage
+    from danqing.apps._photos import is_photo
 
     image = inputs.image.source.image
     if inputs.mask is not None:
@@ -93,7 +103,8 @@ def _mask(inputs: Inpaint, session: Session) -> Mask:
     if inputs.where is not None:
         region = region_of(image, inputs.where, session.classifier())
         return checked_region(region, f"the part {shorten(inputs.where)!r}", invert=inputs.invert_mask)
-    damaged = DAMAGE[str(inputs.damage)](image)
+    scratched_photo = inputs.damage == "scratches" and is_photo(inputs.image)
+    damaged = photo_damage(image) if scratched_photo else DAMAGE[str(inputs.damage)](image)
     if damaged.getbbox() is None:
         raise BadBrief(f"damage {inputs.damage!r}: none found; paint what to mend white in a mask")
     return checked_region(damaged, f"damage {inputs.damage!r}", invert=inputs.invert_mask)

@@ -13,7 +13,7 @@ from danqing.apps._inputs import AppInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.errors import BadBrief, BadData
-from danqing.core.field_groups import ModelChoice, Seed, Text
+from danqing.core.field_groups import Anyway, ModelChoice, Seed, Text
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.core.progress import ProgressCallback
 from danqing.core.source_image import SUFFIXES
@@ -27,7 +27,7 @@ def _trigger_name(name: str) -> str:
     return name
 
 
-class Learn(ModelChoice, AppInputs):
+class Learn(Anyway, ModelChoice, AppInputs):
     """Teach a model a subject from a few pictures, to paint it anywhere.
 
     Takes some minutes. Stop it with Ctrl-C; called again it goes on where it stopped. What was learned is
@@ -35,6 +35,11 @@ class Learn(ModelChoice, AppInputs):
     """
 
     positional: ClassVar[tuple[str, ...]] = ("name", "images")
+
+    photo_advice: ClassVar[str] = (
+        "it will not look alike; danqing cutout and stylize make drawings of photos to learn from,"
+        " and --model sd15 learns photos (--anyway for no warning)"
+    )
 
     name: Annotated[Text, AfterValidator(_trigger_name)] = Field(
         min_length=1, max_length=60, description="how you will call it: <NAME> in a prompt"
@@ -76,6 +81,10 @@ class Learn(ModelChoice, AppInputs):
     )
     seed: Seed = Field(default=0, description="fixes all that is random")
 
+    def start_pictures(self) -> list[ImageRef]:
+        """As for every app, with folders replaced."""
+        return self.files()
+
     def files(self) -> list[ImageRef]:
         """The pictures, with folders replaced by the picture files in them."""
         refs: list[ImageRef] = []
@@ -92,6 +101,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     """The inputs, with files that are no pictures refused before the model is opened."""
     from danqing.apps._image_files import pictures_in
     from danqing.apps._parse import validate
+    from danqing.apps._photos import photo_notes
 
     inputs = validate(Learn, values, image_lookup)
     if not inputs.images:  # those of an earlier call are meant
@@ -104,7 +114,8 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     count = len(inputs.files())
     if count < PICTURES_MIN:
         raise BadData(f"a subject is learned from 2 pictures or more, best 4, not {count}: give more")
-    session.card(inputs.model)  # an unknown model is refused here
+    card = session.card(inputs.model)  # an unknown model is refused here
+    inputs.noted(*photo_notes(inputs, card))
     return inputs
 
 

@@ -37,15 +37,18 @@ class Outpaint(PictureInputs):
 
 @app(Outpaint, examples=('danqing outpaint house.png "a house, ink wash style" --right 0.5',))
 def outpaint(inputs: Outpaint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` with more around it.
+    """`image` with more around it; where the model has learned drawings only, narrow strips around a photo.
 
     Raises:
         BadBrief: nothing is to be added, or too much, or it is a grid and no cell is named.
         BadPicture: the picture cannot be read.
     """
     from danqing.apps._job import Job
-    from danqing.apps._outpaint import Sides, outpaint_sides
+    from danqing.apps._outpaint import Sides, carry_on, outpaint_sides
+    from danqing.apps._photo_fill import fills
 
-    job = Job.start("outpaint", inputs, session, progress, image=inputs.image, cell=inputs.cell)
     shares = inputs.left, inputs.top, inputs.right, inputs.bottom
+    if fills(inputs, session):
+        return carry_on("outpaint", inputs, session, Sides.of(inputs.image.source.image.size, *shares))
+    job = Job.start("outpaint", inputs, session, progress, image=inputs.image, cell=inputs.cell)
     return outpaint_sides(job, Sides.of(job.source.image.size, *shares))

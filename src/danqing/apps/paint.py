@@ -7,24 +7,25 @@ from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from danqing.apps._inputs import ControlInputs, GridInputs, ResolvedInputs
+from danqing.apps._inputs import REDRAWN_PHOTO, ControlInputs, GridInputs, ResolvedInputs
 from danqing.apps._prepare_paint import prepare_paint
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
-from danqing.core.field_groups import Strength, Text
+from danqing.core.field_groups import Anyway, Strength, Text
 from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
 
-class Paint(ControlInputs, ResolvedInputs, GridInputs):
+class Paint(ControlInputs, ResolvedInputs, Anyway, GridInputs):
     """Paint pictures from words.
 
     Pictures keep how they were made: see `danqing show FILE`. The same seed paints the same picture.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("prompt",)
+    photo_advice: ClassVar[str] = REDRAWN_PHOTO
 
     ar: Text | None = Field(default=None, description="shape W:H, such as 3:2, instead of two sides")
     image: ImageRef | None = Field(

@@ -32,8 +32,11 @@ class Pan(PictureInputs):
 def pan(inputs: Pan, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
     """`image` with more of what lies `to` the left, right, up or down."""
     from danqing.apps._job import Job
-    from danqing.apps._outpaint import Sides, outpaint_sides
+    from danqing.apps._outpaint import Sides, carry_on, outpaint_sides
+    from danqing.apps._photo_fill import fills
 
+    shares = {"left": 0.0, "up": 0.0, "right": 0.0, "down": 0.0, inputs.to: inputs.by}.values()
+    if fills(inputs, session):
+        return carry_on("pan", inputs, session, Sides.of(inputs.image.source.image.size, *shares))
     job = Job.start("pan", inputs, session, progress, image=inputs.image, cell=inputs.cell)
-    shares = {"left": 0.0, "up": 0.0, "right": 0.0, "down": 0.0, inputs.to: inputs.by}
-    return outpaint_sides(job, Sides.of(job.source.image.size, *shares.values()))
+    return outpaint_sides(job, Sides.of(job.source.image.size, *shares))

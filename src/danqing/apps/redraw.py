@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from danqing.apps._inputs import ControlInputs, PictureInputs
+from danqing.apps._inputs import REDRAWN_PHOTO, ControlInputs, PictureInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can
@@ -20,6 +20,8 @@ class Redraw(ControlInputs, PictureInputs):
     """Paint a picture anew from another one and words (image to image)."""
 
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
+
+    photo_advice: ClassVar[str] = REDRAWN_PHOTO
 
     strength: float = Field(
         default=0.6, gt=0, le=1, description="how far to leave the picture: 0.2 touches up, 1 repaints"

@@ -53,11 +53,11 @@ class Stylize(PictureInputs):
         """Whether the picture is rendered, and not painted by the model of `card`."""
         if self.how != "auto" or self.like is not None:
             return self.how == "render"
-        if self.image.source.brief is not None or card is None or not card.styles:
+        if card is None or not card.paints_drawings:
             return False
-        from danqing.data.photo_likeness import is_photo
+        from danqing.apps._photos import is_photo
 
-        return is_photo(self.image.source.image)
+        return is_photo(self.image)
 
     def check(self, card: Card) -> None:
         """As for every app; a rendering needs no skill of the model."""

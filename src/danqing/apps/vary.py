@@ -22,6 +22,10 @@ class Vary(PictureInputs):
     needs: ClassVar[frozenset[Can]] = frozenset({Can.REDRAW})
     positional: ClassVar[tuple[str, ...]] = ("image", "cell")
 
+    photo_advice: ClassVar[str] = (
+        "variations are drawings in its colours; --model sd15 varies photos (--anyway for no warning)"
+    )
+
     prompt: Text = optional_words("other words for the variation (remix)")
     cell: int | None = Cell
     how: Literal["subtle", "strong"] = Field(default="strong", description="subtle or strong")

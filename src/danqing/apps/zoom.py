@@ -30,7 +30,11 @@ class Zoom(PictureInputs):
 def zoom(inputs: Zoom, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
     """`image` from further away: `by` times as wide and as high, the picture itself in the middle."""
     from danqing.apps._job import Job
-    from danqing.apps._outpaint import Sides, outpaint_sides
+    from danqing.apps._outpaint import Sides, carry_on, outpaint_sides
+    from danqing.apps._photo_fill import fills
 
+    shares = ((inputs.by - 1) / 2,) * 4
+    if fills(inputs, session):
+        return carry_on("zoom", inputs, session, Sides.of(inputs.image.source.image.size, *shares))
     job = Job.start("zoom", inputs, session, progress, image=inputs.image, cell=inputs.cell)
-    return outpaint_sides(job, Sides.of(job.source.image.size, *((inputs.by - 1) / 2,) * 4))
+    return outpaint_sides(job, Sides.of(job.source.image.size, *shares))

@@ -71,6 +71,11 @@ class Card(BaseModel):
         """Whether it paints pictures of its native size only: its grid is as wide as they are."""
         return self.grid == self.width == self.height
 
+    @property
+    def paints_drawings(self) -> bool:
+        """Whether it has learned drawings in styles of its own, and no photos."""
+        return bool(self.styles)
+
     @field_serializer("can")
     def _in_order(self, can: frozenset[Can]) -> list[str]:
         return sorted(can)  # a set's own order differs from run to run

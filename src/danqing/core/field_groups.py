@@ -175,6 +175,17 @@ class Fast(Request):
     fast: bool = Field(default=False, description="in a few steps: several times sooner, a little coarser")
 
 
+class Anyway(Request):
+    """To go on where danqing would rather not."""
+
+    GROUP: ClassVar[str] = "model"
+
+    anyway: bool = Field(
+        default=False,
+        description="go on where danqing warns or stops",
+    )
+
+
 class Sampling(Request):
     """How to go from noise to a picture."""
 

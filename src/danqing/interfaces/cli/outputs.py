@@ -294,7 +294,7 @@ def _model(inputs: Any) -> str:
 def _painting(app: AnyApp, inputs: Any) -> str:
     """What the bar says while it is painted."""
     if not isinstance(inputs, ResolvedInputs):
-        return f"painting {app.name}, seed {inputs.seed}"
+        return f"painting {app.name}" + (f", seed {inputs.seed}" if hasattr(inputs, "seed") else "")
     brief = inputs.resolved
     number = f"{brief.count} pictures" if brief.count > 1 else "1 picture"
     return f"painting {number}, seed {brief.seed}, {brief.width}x{brief.height}"

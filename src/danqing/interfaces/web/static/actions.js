@@ -11,7 +11,7 @@ import { appFor, apps, attempt, cardOf, jobs, notify, pictures, start } from "./
 /** @typedef {import("../types.js").Job} Job */
 
 /** Apps with a picture that the page offers as verbs, in this order; the others follow. */
-const ORDER = ["upscale", "vary", "redraw", "inpaint", "outpaint", "zoom", "pan", "stylize", "edit", "remix", "blend", "describe", "classify", "learn"];
+const ORDER = ["upscale", "vary", "redraw", "inpaint", "outpaint", "zoom", "pan", "stylize", "cutout", "edit", "remix", "blend", "describe", "classify", "learn"];
 
 /** Apps that are no verbs of a picture here: the page has other ways for them. */
 const ELSEWHERE = new Set(["paint", "imagine", "search", "reroll", "score", "lineage"]);

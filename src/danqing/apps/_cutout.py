@@ -1,0 +1,54 @@
+"""The subject of a picture on transparency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+
+from PIL import Image
+
+import danqing
+from danqing.apps._grid import single_picture
+from danqing.apps._photos import named
+from danqing.apps._session import Session
+from danqing.apps.cutout import Cutout
+from danqing.core.brief import Brief
+from danqing.core.errors import BadBrief
+from danqing.core.metadata import Info
+from danqing.core.picture import Picture
+
+MODEL = "stickers"  # whose brief a picture has that no model painted
+
+
+def cut_subject(inputs: Cutout, session: Session) -> Iterator[Picture]:
+    """See `cutout.cutout`."""
+    start, source = perf_counter(), single_picture(inputs.image.source, None)
+    region = _region(inputs, source.image, session)
+    try:
+        from danqing.photos.cutout import cut_out, outlined, subject_of
+    except ImportError:
+        raise BadBrief("cutting out needs OpenCV and SciPy: pip install 'danqing[photos]'") from None
+    alpha = subject_of(source.image, inputs.box, inputs.point, region)  # type: ignore[arg-type]
+    if alpha is None:
+        raise BadBrief(f"nothing stands out in {named(inputs.image)}: give a --box, a --point or words")
+    image = cut_out(source.image, alpha)
+    image = image.crop(alpha.getbbox()) if inputs.crop else image
+    image = outlined(image, inputs.outline) if inputs.outline else image
+    brief = source.brief or Brief.of(prompt="", image=inputs.image.name).resolved(session.open_card(MODEL))
+    info = Info(
+        app="cutout",
+        parent=source.id,
+        seconds=perf_counter() - start,
+        inputs=inputs.metadata(),
+        versions={"danqing": danqing.__version__},
+    )
+    yield Picture(image, brief, info)
+
+
+def _region(inputs: Cutout, image: Image.Image, session: Session) -> Image.Image | None:
+    """Where the words are, if there are any. Raises BadBrief: nowhere."""
+    if not inputs.where:
+        return None
+    from danqing.apps._masks import region_of
+
+    return region_of(image, inputs.where, session.classifier(inputs.model))
