@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from danqing.core.source_image import SUFFIXES, read_source
 from PIL import Image
 
 from danqing.core.errors import BadPicture
+from danqing.core.source_image import SUFFIXES, read_source
 from danqing.photos.likeness import features
 
 SIDE = 1000  # pixels: larger pictures are halved first
