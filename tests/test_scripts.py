@@ -81,6 +81,19 @@ def test_progress_without_a_terminal_is_some_lines(
     assert len(lines) == 10
 
 
+def test_the_time_that_opening_takes_is_no_step(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress_module, "monotonic", lambda: now)
+    with progress_module.show_progress("toy", "painting") as report:
+        report(Progress(note="4 steps need about 40 s"))
+        for step, now in ((1, 100.0), (2, 112.0)):  # noqa: B007
+            report(Progress(step, 4))
+    expected = ["painting", "4 steps need about 40 s", "painting: 1 of 4", "painting: 2 of 4, 24 s left"]
+    assert capfd.readouterr().err.splitlines() == expected
+
+
 def lines(*rows: str) -> str:
     return "".join(f"{row}\n" for row in rows)
 

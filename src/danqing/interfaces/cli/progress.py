@@ -63,22 +63,29 @@ class _Lines:
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
-        self._start = self._last = monotonic()
+        self._last = monotonic()
+        self._first: tuple[float, int] | None = None  # when, and after which step: opening a model is no step
 
     def __call__(self, progress: Progress) -> None:
         if progress.note:
             print(say(progress.note), file=sys.stderr, flush=True)
             return
         now = monotonic()
+        if self._first is None and progress.of:
+            self._first = now, progress.step
         if now - self._last < LINE_SECONDS or progress.done or not progress.of:
             return
         self._last = now
-        left = (now - self._start) * (progress.of / max(1, progress.step) - 1)
-        print(
-            f"{progress.message or self._doing}: {progress.step} of {progress.of}, {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
+        text = (
+            f"{progress.message or self._doing}: {progress.step} of {progress.of}{self._left(progress, now)}"
         )
+        print(text, file=sys.stderr, flush=True)
+
+    def _left(self, progress: Progress, now: float) -> str:
+        """The time that is left, as the steps since the first one say; nothing at that one."""
+        start, first = self._first or (now, progress.step)
+        steps = progress.step - first
+        return f", {(now - start) / steps * (progress.of - progress.step):.0f} s left" if steps > 0 else ""
 
 
 @contextmanager
