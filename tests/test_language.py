@@ -157,6 +157,9 @@ def test_filling_keeps_every_part(parts: list[str]) -> None:
 def test_messages_within_messages_are_translated() -> None:
     english = "a.txt line 3: " + unknown("style", "3dd", ["3d", "flat"])
     assert catalogue("zh").translate(english) == "a.txt line 3：没有 style '3dd'：是不是 '3d'？可选 3d, flat"
+    more = f"{unknown('model', 'sdd', ['gan', 'sd'])}, or give a folder of weights or a .safetensors file"
+    expected = "没有 model 'sdd'：是不是 'sd'？可选 gan, sd，或给权重文件夹或 .safetensors 文件"
+    assert catalogue("zh").translate(more) == expected
     assert catalogue("zh").translate("what is this?") == "what is this?"
     assert Catalogue({}).translate("a") == catalogue("en").translate("a") == "a"
     assert languages() == ["en", "zh"]

@@ -99,9 +99,9 @@ def test_the_commands_answer(capfd):
         (["search", "in"], "say what to look for"),
         (["search", "in", "red", "--like", "in/a.png"], "one of them"),
         (["search", "in", "red", "-o", "sheet.gif"], "end the name with"),
-        (["search", "nowhere", "red"], "no picture at"),
+        (["search", "nowhere", "red"], "no folder at"),
         (["score", "in/a.png"], "Missing argument 'WORDS...'"),
-        (["score", "red", "in/a.png"], "is a file"),
+        (["score", "in/a.png", "in/b.png"], "is a file"),
     ],
 )
 def test_wrong_requests_are_one_line(capfd, argv, says):
