@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.seeds import Seeds
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.tuning.adapter import Adapter
 from danqing.tuning.lora import ATTENTION, RESNETS, TEXT, Factors, new_factors
 
 
-def random_adapter(painter, name="thing", rank=4, alpha=2.0, seed=0, text=True, scale=0.3):
+def random_adapter(
+    painter: DiffusionPainter,
+    name: str = "thing",
+    rank: int = 4,
+    alpha: float = 2.0,
+    seed: int = 0,
+    text: bool = True,
+    scale: Any = 0.3,
+) -> Adapter:
     endings = {"unet": ATTENTION + RESNETS, "text_encoder": TEXT if text else ()}
     rng = torch.Generator().manual_seed(seed)
     factors = {
@@ -24,13 +35,13 @@ def random_adapter(painter, name="thing", rank=4, alpha=2.0, seed=0, text=True, 
     return Adapter(name, factors=factors)
 
 
-def scaled(adapter, weight):
+def scaled(adapter: Adapter, weight: float) -> Adapter:
     """The same with the weight inside."""
     factors = {k: Factors(v.down, v.up * weight, v.alpha) for k, v in adapter.factors.items()}
     return replace(adapter, factors=factors)
 
 
-def output(painter, prompt="a cat"):
+def output(painter: DiffusionPainter, prompt: str = "a cat") -> Tensor:
     """What the network says of fixed noise for a prompt."""
     words = painter.text(prompt)
     x = Seeds([5]).normal(painter.codec.channels, 4, 4)
@@ -38,7 +49,7 @@ def output(painter, prompt="a cat"):
         return painter.network(x, torch.full((1,), 500.0), words)
 
 
-def bits(painter):
+def bits(painter: DiffusionPainter) -> dict[str, Tensor]:
     """A copy of everything in the painter's networks."""
     return {
         f"{network}.{name}": value.clone()
@@ -47,9 +58,9 @@ def bits(painter):
     }
 
 
-def same_bits(one, other):
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def resolved(painter, prompt="a cat", **fields):
+def resolved(painter: DiffusionPainter, prompt: str = "a cat", **fields: Any) -> ResolvedBrief:
     return Brief.of(prompt, seed=1, steps=2, native=True, **fields).resolved(painter.card)

@@ -22,7 +22,7 @@ Call = tuple[str, str]
 
 def calls(app: Guard) -> list[Call]:
     """Method and path of every route."""
-    routes = list(_flat(app._app.routes))  # type: ignore[attr-defined]
+    routes = list(_flat(app._app.routes))
     known = [(method, route.path) for route in routes for method in sorted(route.methods - {"HEAD"})]
     assert len(known) > 70
     return known

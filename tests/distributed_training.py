@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -50,7 +51,7 @@ ALL: dict[str, Callable[[], Objective]] = {
 }
 LAST = list(ALL)[-1]
 GANS = {"gan": "dcgan", "stylegan": "stylegan"}
-PACE = {"steps": 3, "batch": BATCH, "log_every": 1, "save_every": 2, "device": "cpu"}
+PACE: dict[str, Any] = {"steps": 3, "batch": BATCH, "log_every": 1, "save_every": 2, "device": "cpu"}
 
 
 class BlankSheets:
@@ -70,7 +71,7 @@ def die(progress: Progress) -> None:
 def train(name: str, folder: Path, *, stop: bool) -> None:
     torch.manual_seed(0)
     objective = ALL[name]()
-    objective.sheet = BlankSheets()  # type: ignore[method-assign]
+    objective.sheet = BlankSheets()
     options = TrainOptions(lr=1e-3, warmup=0, precision="no", **PACE)
     if name.endswith("uneven"):
         options = replace(options, batch=UNEVEN)

@@ -18,7 +18,7 @@ import httpx2
 from tests.tiny import model_folder
 
 ROOT = Path(__file__).parent.parent
-PAINT = {"prompt": "a red apple", "model": "tiny", "native": True, "seed": 7, "steps": 4}
+PAINT: dict[str, Any] = {"prompt": "a red apple", "model": "tiny", "native": True, "seed": 7, "steps": 4}
 LONG = {**PAINT, "steps": 100, "sampler": "ddim"}
 OVER = ("done", "failed", "cancelled")
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.weights.diffusers_folder import Parts, derived_card
-from danqing.weights.ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET
+from danqing.weights.ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET, Kind
 from danqing.weights.ldm_keys import autoencoder_table, rename, unet_table
 
 SD1, _, SD2, SDXL, REFINER = KINDS
@@ -55,7 +55,7 @@ _UNETS: dict[str, Any] = {
 }
 
 
-def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
+def tiny(kind: Kind = SD1, prediction: str = "epsilon") -> Parts:
     """Random weights in the shape of Stable Diffusion 1, 2 or XL."""
     tokenizer = byte_tokenizer(77)
     tokenizer.pad_token = kind.towers[0].pad
@@ -95,7 +95,7 @@ def tiny(kind=SD1, prediction: str = "epsilon") -> Parts:
     )
 
 
-def text_config(tokenizer, act: str, **changes: int) -> CLIPTextConfig:
+def text_config(tokenizer: CLIPTokenizer, act: str, **changes: int) -> CLIPTextConfig:
     """A tower of three layers and one head for each 64 channels."""
     fields = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": LAYERS, **changes}
     return CLIPTextConfig(
@@ -108,7 +108,7 @@ def text_config(tokenizer, act: str, **changes: int) -> CLIPTextConfig:
     )
 
 
-def original(parts: Parts, kind=SD1) -> dict[str, Tensor]:
+def original(parts: Parts, kind: Kind = SD1) -> dict[str, Tensor]:
     """All tensors in their original names and shapes, with what such files hold beside them."""
     unet, vae, text = parts.unet, parts.vae, parts.text_encoder
     tensors = _named(unet, UNET, unet_table(unet.config))
@@ -125,7 +125,7 @@ def original(parts: Parts, kind=SD1) -> dict[str, Tensor]:
     }
 
 
-def full_size(kind) -> tuple[dict[str, Tensor], tuple[Any, Any, Any]]:
+def full_size(kind: Kind) -> tuple[dict[str, Tensor], tuple[Any, Any, Any]]:
     """The tensors of the published model, without values, and its configs as diffusers' folders have them."""
     one = kind is SD1
     unet = {

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +32,7 @@ def painter() -> DiffusionPainter:
     return random_painter()
 
 
-def word(vectors=2, width=32, seed=0):
+def word(vectors: Any = 2, width: int = 32, seed: int = 0) -> Adapter:
     rows = torch.randn(vectors, width, generator=torch.Generator().manual_seed(seed))
     return Adapter("my-cat", words={"<my-cat>": rows}, trigger="<my-cat>")
 
@@ -38,7 +41,7 @@ def word(vectors=2, width=32, seed=0):
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
-def test_off_again_is_bit_identical(painter, error):
+def test_off_again_is_bit_identical(painter: DiffusionPainter, error: type[Any] | None) -> None:
     before, said, text = bits(painter), output(painter, "a <my-cat>"), painter.text
     try:
         with attached(painter, {random_adapter(painter): 0.7, word(): 1.0}):
@@ -53,7 +56,7 @@ def test_off_again_is_bit_identical(painter, error):
     assert not any(layer._forward_hooks for net in painter.modules.values() for layer in net.modules())
 
 
-def test_weight_zero_is_exactly_nothing(painter):
+def test_weight_zero_is_exactly_nothing(painter: DiffusionPainter) -> None:
     said = output(painter)
     with attached(painter, {random_adapter(painter): 0.0, word(): 0}):
         assert torch.equal(output(painter), said)
@@ -64,7 +67,7 @@ def test_weight_zero_is_exactly_nothing(painter):
 
 
 @given(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5))
-def test_adapters_add_up(painter, first, second):
+def test_adapters_add_up(painter: Any, first: Any, second: Any) -> None:
     """One layer of two adapters is W + w1 B1 A1 + w2 B2 A2. Measured: 4e-7."""
     one, other = random_adapter(painter, seed=1), random_adapter(painter, seed=2)
     layer = painter.modules["unet"].get_submodule(TO_Q.removeprefix("unet."))
@@ -77,7 +80,7 @@ def test_adapters_add_up(painter, first, second):
         torch.testing.assert_close(layer(x), x @ changed.T, rtol=0, atol=5e-6)
 
 
-def test_two_adapters_are_both_at_once(painter):
+def test_two_adapters_are_both_at_once(painter: DiffusionPainter) -> None:
     """Nested, together, or with the weight inside: the same output. Measured: 4e-7."""
     one, other = random_adapter(painter, seed=1), random_adapter(painter, seed=2)
     with attached(painter, {one: 0.5, other: -0.3}):
@@ -90,7 +93,7 @@ def test_two_adapters_are_both_at_once(painter):
     torch.testing.assert_close(inside, together, rtol=0, atol=1e-5)
 
 
-def test_a_convolutions_change_is_a_convolution(painter):
+def test_a_convolutions_change_is_a_convolution(painter: DiffusionPainter) -> None:
     """W + alpha / r * up down, also where a seamless picture pads with the other edge. Measured: 5e-7."""
     adapter = random_adapter(painter)
     name = next(name for name in adapter.factors if name.endswith("conv1"))
@@ -106,7 +109,7 @@ def test_a_convolutions_change_is_a_convolution(painter):
 # ---- for another model
 
 
-def test_another_models_adapter_is_refused_before_anything_changes(painter):
+def test_another_models_adapter_is_refused_before_anything_changes(painter: DiffusionPainter) -> None:
     good, said = random_adapter(painter), output(painter)
     wide = Adapter("wide", factors={TO_Q: Factors(torch.ones(4, 64), torch.ones(64, 4), 4.0)})
     with pytest.raises(BadWeights, match=rf"'wide' is for another model: .*{TO_Q}.* \[64, 64\].* \[32, 32\]"):
@@ -122,7 +125,7 @@ def test_another_models_adapter_is_refused_before_anything_changes(painter):
     assert torch.equal(output(painter), said)
 
 
-def test_coverage(painter):
+def test_coverage(painter: DiffusionPainter) -> None:
     few = Adapter("few", factors=new_factors(painter.modules, {"unet": ("to_q",)}, 4, 0))
     layers = sum(
         isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) for layer in painter.modules["unet"].modules()
@@ -132,7 +135,7 @@ def test_coverage(painter):
     assert 0 < found.changed < layers
 
 
-def test_fingerprints_tell_shapes_and_bits_apart(painter):
+def test_fingerprints_tell_shapes_and_bits_apart(painter: DiffusionPainter) -> None:
     other = random_painter(seed=1)
     assert fingerprint(painter.modules) == fingerprint(other.modules)
     assert fingerprint(painter.modules, values=True) != fingerprint(other.modules, values=True)
@@ -142,7 +145,7 @@ def test_fingerprints_tell_shapes_and_bits_apart(painter):
 # ---- words
 
 
-def test_a_learned_word_is_its_vectors_in_place(painter):
+def test_a_learned_word_is_its_vectors_in_place(painter: DiffusionPainter) -> None:
     """A word whose vectors are those of "cat" in bytes reads as "cat"; other texts read as before."""
     tokenizer, rows = painter.text.tokenizer, painter.text.model.get_input_embeddings().weight.detach()
     cat = Adapter("x", words={"<X-cat>": rows[tokenizer("cat", add_special_tokens=False).input_ids]})
@@ -167,7 +170,7 @@ def test_a_learned_word_is_its_vectors_in_place(painter):
         ("<my-cat><my-cat>", "wth cat wth cat"),
     ],
 )
-def test_spoken(prompt, expected):
+def test_spoken(prompt: str, expected: str) -> None:
     adapter = Adapter("my-cat", trigger="wth cat")
     assert with_trigger_words(prompt, [adapter, Adapter("unused", trigger="zz")]) == expected
 
@@ -175,7 +178,7 @@ def test_spoken(prompt, expected):
 # ---- files
 
 
-def same(one, other):
+def same(one: Adapter, other: Adapter) -> None:
     assert (one.name, one.trigger, one.kind, one.base, one.shapes) == (
         other.name,
         other.trigger,
@@ -193,7 +196,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("parts", ["layers", "words", "both"])
-def test_our_files_are_read_back_bit_equal(painter, tmp_path, parts):
+def test_our_files_are_read_back_bit_equal(painter: DiffusionPainter, tmp_path: Path, parts: str) -> None:
     adapter = word() if parts == "words" else replace(random_adapter(painter), trigger="wth cat")
     if parts == "both":
         adapter = replace(adapter, words=word().words, trigger="<my-cat>")
@@ -202,7 +205,7 @@ def test_our_files_are_read_back_bit_equal(painter, tmp_path, parts):
     same(read_adapter(tmp_path / "a" / "b.safetensors"), adapter)
 
 
-def test_mixed_ranks_and_alphas_survive(painter, tmp_path):
+def test_mixed_ranks_and_alphas_survive(painter: DiffusionPainter, tmp_path: Path) -> None:
     adapter = random_adapter(painter)
     layers = dict(adapter.factors)
     layers[TO_Q] = Factors(torch.ones(2, 32), torch.ones(32, 2), 7.0)
@@ -210,7 +213,7 @@ def test_mixed_ranks_and_alphas_survive(painter, tmp_path):
     same(read_adapter(tmp_path / "a.safetensors"), replace(adapter, factors=layers))
 
 
-def kohya(adapter, path, alphas=True):
+def kohya(adapter: Adapter, path: Path, alphas: bool = True) -> None:
     """The file that kohya's programs write."""
     tensors = {}
     for name, change in adapter.factors.items():
@@ -222,7 +225,7 @@ def kohya(adapter, path, alphas=True):
     save_file(tensors, path, {"modelspec.trigger_phrase": "wth cat", "ss_network_dim": "4"})
 
 
-def test_kohya_files(painter, tmp_path):
+def test_kohya_files(painter: DiffusionPainter, tmp_path: Path) -> None:
     adapter = random_adapter(painter)
     kohya(adapter, tmp_path / "cat.safetensors")
     read = read_adapter(tmp_path / "cat.safetensors")
@@ -238,12 +241,12 @@ def test_kohya_files(painter, tmp_path):
     assert ours.factors.keys() == adapter.factors.keys()
 
 
-def test_alpha_is_the_rank_where_a_file_does_not_tell(painter, tmp_path):
+def test_alpha_is_the_rank_where_a_file_does_not_tell(painter: DiffusionPainter, tmp_path: Path) -> None:
     kohya(random_adapter(painter, rank=4), tmp_path / "a.safetensors", alphas=False)
     assert {change.alpha for change in read_adapter(tmp_path / "a.safetensors").factors.values()} == {4.0}
 
 
-def test_linear_layers_as_convolutions_and_back(painter):
+def test_linear_layers_as_convolutions_and_back(painter: DiffusionPainter) -> None:
     change = random_adapter(painter).factors[TO_Q]
     wide = Factors(change.down[..., None, None], change.up[..., None, None], change.alpha)
     with attached(painter, {Adapter("a", factors={TO_Q: change}): 1.0}):
@@ -252,7 +255,7 @@ def test_linear_layers_as_convolutions_and_back(painter):
         assert torch.equal(output(painter), expected)
 
 
-def test_our_metadata_is_for_both_readers(painter, tmp_path):
+def test_our_metadata_is_for_both_readers(painter: DiffusionPainter, tmp_path: Path) -> None:
     adapter = replace(random_adapter(painter), trigger="wth cat", kind="cat", base="stickers")
     write_adapter(adapter, tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
@@ -262,7 +265,7 @@ def test_our_metadata_is_for_both_readers(painter, tmp_path):
     assert (theirs["unet.r"], theirs["unet.lora_alpha"], theirs["text_encoder.r"]) == (4, 2.0, 4)
 
 
-def half(path):
+def half(path: Path) -> None:
     save_file({"unet.x.lora_A.weight": torch.ones(4, 8)}, path)
 
 
@@ -282,7 +285,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("make", "told"), FAULTS.values(), ids=FAULTS.keys())
-def test_bad_files_are_told_in_one_line(tmp_path, make, told):
+def test_bad_files_are_told_in_one_line(tmp_path: Path, make: Callable[..., Any], told: str) -> None:
     make(tmp_path / "bad.safetensors")
     with pytest.raises(BadWeights, match=told) as raised:
         read_adapter(tmp_path / "bad.safetensors")
@@ -291,11 +294,11 @@ def test_bad_files_are_told_in_one_line(tmp_path, make, told):
 
 
 class Evil:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return (open, ("/nonexistent/never",))
 
 
-def test_words_of_other_programs(tmp_path):
+def test_words_of_other_programs(tmp_path: Path) -> None:
     rows = torch.randn(2, 32)
     torch.save({"string_to_param": {"*": rows}, "name": "whatever", "step": 9}, tmp_path / "cat.pt")
     save_file({"emb_params": rows}, tmp_path / "dog.safetensors")
@@ -310,7 +313,7 @@ def test_words_of_other_programs(tmp_path):
         read_adapter(tmp_path / "evil.pt")
 
 
-def test_finding_by_name(tmp_path, monkeypatch):
+def test_finding_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         BadBrief, match="unknown adapter 'my-cat': there is no adapter to choose from, or give"

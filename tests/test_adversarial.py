@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import norm
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import Sequential
 
 from danqing.conditioning.names import NO_NAMES
 from danqing.core.errors import BadData, NotFinite
+from danqing.core.progress import Progress
 from danqing.data.dataset import CaptionedImages
 from danqing.families import gan
 from danqing.families.stylegan import painter as stylegan
+from danqing.nets.stylegan.generator import Synthesis
 from danqing.training.adaptive_augment import augmented, next_probability
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer, Signs
 from danqing.training.adversarial_losses import (
@@ -41,23 +47,23 @@ KINDS = {
 each = pytest.mark.parametrize("kind", list(KINDS))
 
 
-def normal(*shape, seed=0):
+def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=step_generator(seed, 0), dtype=torch.float64)
 
 
-def duel_of(kind, seed=0, **fields):
+def duel_of(kind: str, seed: int = 0, **fields: Any) -> GanTask:
     options = replace(LIVELY, **({} if kind == "stylegan" else {"path": 0.0}), **fields)
     return GanTask(*KINDS[kind](seed), DATA, NAMES, options)
 
 
-def options(**fields):
+def options(**fields: Any) -> AdversarialOptions:
     return AdversarialOptions(**{"steps": 6, "batch": 4, "log_every": 1, "sheet_every": 10**9, **fields})
 
 
 # ---- losses
 
 
-def test_losses_are_cross_entropies():
+def test_losses_are_cross_entropies() -> None:
     real, fake = normal(50), normal(50, seed=1)
     against = nn.BCEWithLogitsLoss()
     ones, zeros = torch.ones(50).double(), torch.zeros(50).double()
@@ -66,19 +72,19 @@ def test_losses_are_cross_entropies():
     torch.testing.assert_close(generator_loss(fake), against(fake, ones), rtol=1e-12, atol=0)
 
 
-def test_an_undecided_discriminator_loses_log_4():
+def test_an_undecided_discriminator_loses_log_4() -> None:
     """The value of the game at the optimum (arXiv 1406.2661 theorem 1)."""
     nothing = torch.zeros(8, dtype=torch.float64)
     assert float(discriminator_loss(nothing, nothing)) == pytest.approx(math.log(4), abs=1e-12)
 
 
-def test_the_best_discriminator_is_the_ratio_of_densities():
+def test_the_best_discriminator_is_the_ratio_of_densities() -> None:
     """Between N(1, 1) and N(-1, 1): logit D* = log p / q = 2 x (proposition 1). Measured: 2.0003."""
     grid = torch.from_numpy(norm.ppf((torch.arange(4000).numpy() + 0.5) / 4000))
     line = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
 
-    def closure():
+    def closure() -> Tensor:
         optimiser.zero_grad()
         loss = discriminator_loss(line[0] * (grid + 1) + line[1], line[0] * (grid - 1) + line[1])
         loss.backward()
@@ -90,13 +96,13 @@ def test_the_best_discriminator_is_the_ratio_of_densities():
     assert shift == pytest.approx(0, abs=1e-6)
 
 
-def smooth_judge():
+def smooth_judge() -> Sequential:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 1))
     return body.double()
 
 
-def test_r1_against_central_differences():
+def test_r1_against_central_differences() -> None:
     """The gradient's square, and how it changes with a weight. Measured: 3e-11 and 2e-10 relative."""
     judge, x = smooth_judge(), normal(2, 2, 4, 4)
     squares = squared_gradient(judge(x.requires_grad_())[:, 0], x)
@@ -111,7 +117,7 @@ def test_r1_against_central_differences():
     weight = judge[0].weight
     (slope,) = torch.autograd.grad(squares.mean(), weight)
 
-    def moved_by(amount):
+    def moved_by(amount: float) -> float:
         with torch.no_grad():
             weight[0, 0, 1, 1] += amount
         value = squared_gradient(judge(x)[:, 0], x).mean().item()
@@ -123,14 +129,14 @@ def test_r1_against_central_differences():
     assert float(slope[0, 0, 1, 1]) == pytest.approx(difference, rel=1e-6)
 
 
-def path_parts():
+def path_parts() -> tuple[Synthesis, Tensor, Tensor]:
     generator, _ = stylegan.fresh_networks("tiny")
     generator = generator.double().eval()
     ws = generator.rows(generator.mapping(normal(2, 8), torch.zeros(2, 0).double()))
     return generator.synthesis, ws.detach().requires_grad_(), normal(2, 4, 16, 16, seed=1)
 
 
-def test_path_lengths_against_the_whole_jacobian():
+def test_path_lengths_against_the_whole_jacobian() -> None:
     """The gradient of the sum against J^T y row by row; float64. Measured: 1e-16 relative."""
     synthesis, ws, noise = path_parts()
     lengths = path_lengths(synthesis(ws), ws, noise)
@@ -140,18 +146,18 @@ def test_path_lengths_against_the_whole_jacobian():
     torch.testing.assert_close(lengths[1].detach(), expected, rtol=1e-12, atol=1e-14)
 
 
-def test_the_slope_of_the_path_penalty_against_central_differences():
+def test_the_slope_of_the_path_penalty_against_central_differences() -> None:
     """Leaky ReLUs have no second derivative at 0 only. Measured: 8e-11 relative."""
     synthesis, ws, noise = path_parts()
     weight = synthesis.layers[2].conv.weight
 
-    def penalty():
+    def penalty() -> Tensor:
         return (path_lengths(synthesis(ws), ws, noise) - 0.1).square().mean()
 
     (slope,) = torch.autograd.grad(penalty(), weight)
     place, step = int(slope.abs().argmax()), 1e-5
 
-    def moved_by(amount):
+    def moved_by(amount: float) -> float:
         with torch.no_grad():
             weight.view(-1)[place] += amount
         value = penalty().item()
@@ -163,7 +169,7 @@ def test_the_slope_of_the_path_penalty_against_central_differences():
     assert float(slope.flatten()[place]) == pytest.approx(difference, rel=1e-6)
 
 
-def test_spread():
+def test_spread() -> None:
     pictures = normal(20, 4, 3, 3)
     assert spread(pictures, pictures) == pytest.approx(1)
     assert spread(pictures / 2, pictures) == pytest.approx(0.25)
@@ -171,7 +177,7 @@ def test_spread():
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "stylegan"])
-def test_lazy_penalties_count_as_often_as_they_are_rare(kind):
+def test_lazy_penalties_count_as_often_as_they_are_rare(kind: str) -> None:
     """At steps 0, 1 from the same draws: the difference is the penalty times its period."""
     for every in (1, 3):
         duel = duel_of(kind, r1_every=every, r1=0.5, target=None)
@@ -188,11 +194,11 @@ def test_lazy_penalties_count_as_often_as_they_are_rare(kind):
 # ---- adaptive augmentation
 
 
-def unit_pictures():
+def unit_pictures() -> Tensor:
     return DATA.pictures.float() / 127.5 - 1
 
 
-def test_no_augmentation_is_none_and_takes_the_same_draws():
+def test_no_augmentation_is_none_and_takes_the_same_draws() -> None:
     pixels, ends = unit_pictures(), []
     for p in (0.0, 0.5):
         rng = step_generator(0, 0)
@@ -202,7 +208,7 @@ def test_no_augmentation_is_none_and_takes_the_same_draws():
     assert torch.equal(*ends)
 
 
-def test_the_share_of_changed_pictures_grows_with_p():
+def test_the_share_of_changed_pictures_grows_with_p() -> None:
     """Seven gates each open with p: 1 - (1 - p)^7 are changed, but for mirrored ones that stay."""
     pixels = unit_pictures()[:1].expand(600, -1, -1, -1)
     shares = []
@@ -213,19 +219,19 @@ def test_the_share_of_changed_pictures_grows_with_p():
     assert shares == sorted(shares)
 
 
-def test_bare_paper_stays_bare():
+def test_bare_paper_stays_bare() -> None:
     paper = torch.ones(40, 4, 16, 16)
     paper[:, 3] = -1
     torch.testing.assert_close(augmented(paper, 1.0, step_generator(0, 0)), paper, rtol=0, atol=1e-6)
 
 
-def test_augmentation_lets_gradients_through():
+def test_augmentation_lets_gradients_through() -> None:
     pixels = unit_pictures().requires_grad_()
     augmented(pixels, 0.9, step_generator(0, 0)).sum().backward()
     assert pixels.grad.abs().amax(dim=(1, 2, 3)).min() > 0
 
 
-def test_strength_follows_certainty():
+def test_strength_follows_certainty() -> None:
     assert next_probability(0.5, 0.9, 100, span=1000) == pytest.approx(0.6)
     assert next_probability(0.5, 0.1, 100, span=1000) == pytest.approx(0.4)
     assert next_probability(0.5, 0.6, 100, span=1000) == 0.5
@@ -233,7 +239,7 @@ def test_strength_follows_certainty():
     assert next_probability(0.05, -1.0, 100, span=1000) == 0
 
 
-def test_a_duel_adapts_every_four_steps():
+def test_a_duel_adapts_every_four_steps() -> None:
     duel = duel_of("dcgan", span=160)
     with torch.no_grad():
         duel.discriminator.verdict.head.bias.fill_(50.0)  # sure of everything
@@ -246,7 +252,7 @@ def test_a_duel_adapts_every_four_steps():
 # ---- the duel
 
 
-def test_the_average_has_a_half_life_and_copies_buffers():
+def test_the_average_has_a_half_life_and_copies_buffers() -> None:
     duel = duel_of("dcgan", half_life=100)
     with torch.no_grad():
         for mean, now in zip(duel.average.parameters(), duel.generator.parameters(), strict=True):
@@ -263,7 +269,7 @@ def test_the_average_has_a_half_life_and_copies_buffers():
 
 
 @each
-def test_a_step_is_a_function_of_weights_seed_and_step(kind):
+def test_a_step_is_a_function_of_weights_seed_and_step(kind: str) -> None:
     losses = []
     for noise in (1, 2):
         duel = duel_of(kind)
@@ -273,7 +279,7 @@ def test_a_step_is_a_function_of_weights_seed_and_step(kind):
     assert losses[0] == losses[1]
 
 
-def test_names_of_a_data_set():
+def test_names_of_a_data_set() -> None:
     assert NAMES.entries == (
         "cat/猫",
         "owl/猫头鹰",
@@ -299,20 +305,20 @@ def test_names_of_a_data_set():
         ),
     ],
 )
-def test_data_that_cannot_be_learned_from(pictures, said):
+def test_data_that_cannot_be_learned_from(pictures: CaptionedImages, said: str) -> None:
     with pytest.raises(BadData, match=said) as raised:
         GanTask(*gan.fresh_networks("tiny"), pictures, NO_NAMES, LIVELY)
     assert "\n" not in str(raised.value)
 
 
-def test_batches_are_checked_before_training(tmp_path):
+def test_batches_are_checked_before_training(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="batch 1 is too small for batch norm"):
         AdversarialTrainer(duel_of("dcgan"), options(batch=1), tmp_path)
     with pytest.raises(BadData, match="batch 6 is no multiple of the 4 pictures"):
         AdversarialTrainer(duel_of("stylegan"), options(batch=6), tmp_path)
 
 
-def test_a_data_set_without_names_is_learned_too(tmp_path):
+def test_a_data_set_without_names_is_learned_too(tmp_path: Path) -> None:
     duel = GanTask(*stylegan.fresh_networks("tiny"), DATA, NO_NAMES, LIVELY)
     AdversarialTrainer(duel, options(steps=2), tmp_path).train()
 
@@ -324,8 +330,8 @@ class KilledError(Exception):
     """What ends a run from outside."""
 
 
-def killed_at(step):
-    def stop(event):
+def killed_at(step: int) -> Callable[..., Any]:
+    def stop(event: Progress) -> None:
         if event.message.startswith(f"step {step}/"):
             raise KilledError
 
@@ -333,7 +339,7 @@ def killed_at(step):
 
 
 @each
-def test_an_interrupted_run_continues_bit_equal(kind, tmp_path):
+def test_an_interrupted_run_continues_bit_equal(kind: str, tmp_path: Path) -> None:
     """With both penalties, augmentation, the average and its buffers, and two optimisers."""
     asked = options(save_every=4)
     whole = AdversarialTrainer(duel_of(kind), asked, tmp_path / "whole")
@@ -356,7 +362,7 @@ def test_an_interrupted_run_continues_bit_equal(kind, tmp_path):
         assert all(torch.equal(one[k][name], other[k][name]) for k in one for name in one[k])
 
 
-def test_files_of_a_run(tmp_path):
+def test_files_of_a_run(tmp_path: Path) -> None:
     trainer = AdversarialTrainer(duel_of("mlp"), options(steps=3, sheet_every=2), tmp_path)
     average = trainer.train()
     assert average is trainer.task.average
@@ -367,10 +373,10 @@ def test_files_of_a_run(tmp_path):
     assert len(rows) == 3
 
 
-def test_nan_stops_and_the_last_good_checkpoint_stays(tmp_path):
+def test_nan_stops_and_the_last_good_checkpoint_stays(tmp_path: Path) -> None:
     trainer = AdversarialTrainer(duel_of("dcgan"), options(save_every=3), tmp_path)
 
-    def poison(event):
+    def poison(event: Progress) -> None:
         if event.message.startswith("step 4/"):
             with torch.no_grad():
                 next(trainer.task.generator.parameters()).fill_(float("nan"))
@@ -382,7 +388,7 @@ def test_nan_stops_and_the_last_good_checkpoint_stays(tmp_path):
     assert all(value.isfinite().all() for value in again.task.state_dict().values())
 
 
-def test_signs_of_a_lost_duel_are_told_once():
+def test_signs_of_a_lost_duel_are_told_once() -> None:
     well = {"discriminator": 0.7, "spread": 0.9, "augmented": 0.2}
     signs = Signs(100)
     assert [line for _ in range(300) for line in signs.of(well)] == []
@@ -399,7 +405,7 @@ def test_signs_of_a_lost_duel_are_told_once():
         list(signs.of(well))
 
 
-def test_signs_reach_whoever_watches(tmp_path):
+def test_signs_reach_whoever_watches(tmp_path: Path) -> None:
     duel = duel_of("mlp", r1=0.0)
     with torch.no_grad():
         for parameter in duel.generator.parameters():
@@ -410,13 +416,13 @@ def test_signs_reach_whoever_watches(tmp_path):
     assert [line for line in told if "mode collapse" in line and line.startswith("step 20: ")]
 
 
-def test_a_gan_learns_the_colours_of_its_pictures(tmp_path):
+def test_a_gan_learns_the_colours_of_its_pictures(tmp_path: Path) -> None:
     """The mean picture of the average nears that of the data. Measured: error 0.68, after 150 steps 0.03."""
     learning = GanOptions(r1=0.1, r1_every=4, target=None, half_life=500)
     duel = GanTask(*gan.fresh_networks("tiny"), DATA, NO_NAMES, learning)
     wanted = duel._real(256, step_generator(5, 0))[0].mean(dim=0)
 
-    def miss():
+    def miss() -> float:
         with torch.no_grad():
             drawn = duel.average.draw(64, step_generator(6, 0))
             return float((duel.average(drawn, torch.zeros(64, 0)).mean(dim=0) - wanted).square().mean())

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,23 +24,24 @@ from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadPicture, DanqingError
 from danqing.core.picture import Picture
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.disco.painter import DiscoPainter, disco_card
 from danqing.families.stable_diffusion.painter import random_painter, random_parts, save_folder
 from danqing.interfaces.cli import main as cli
 from tests.test_disco import QUICK, tiny_critic
 
-SHORT = {"frames": 3, "steps": 4, "seed": 5, "strength": 0.5}
+SHORT: dict[str, Any] = {"frames": 3, "steps": 4, "seed": 5, "strength": 0.5}
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiffusionPainter:
     return random_painter()
 
 
 # ---- words for frames
 
 
-def test_key_frames_in_words():
+def test_key_frames_in_words() -> None:
     assert KeyFrames.parse("1.02").at(7) == 1.02
     keys = KeyFrames.parse("10: (1.05), 0: (1)")
     assert [keys.at(frame) for frame in (0, 5, 10, 99)] == [1, 1.025, 1.05, 1.05]
@@ -58,7 +60,7 @@ def test_key_frames_in_words():
             KeyFrames.parse(text)
 
 
-def test_a_script_tells_each_frame_its_words():
+def test_a_script_tells_each_frame_its_words() -> None:
     script = Script.parse("0: a red apple | 20: a green apple:2 | 20: a worm:-0.5 | 9: a pear")
     assert [script.at(frame) for frame in (0, 8, 9, 19)] == ["a red apple"] * 2 + ["a pear"] * 2
     assert script.at(20) == script.at(500) == "a green apple::2 a worm::-0.5"
@@ -81,7 +83,7 @@ def test_a_script_tells_each_frame_its_words():
         {0: ["(a) [b|c] 3:2 AND d::2 | 7: e"], 4: [r"a \ b", "x:0.25"]},
     ],
 )
-def test_a_table_of_prompts_becomes_a_script_and_back(table):
+def test_a_table_of_prompts_becomes_a_script_and_back(table: dict[int, list[str]]) -> None:
     script = Script.of(table)
     assert Script.parse(script.text) == script
 
@@ -89,7 +91,7 @@ def test_a_table_of_prompts_becomes_a_script_and_back(table):
 # ---- the camera
 
 
-def picture(size=64, channels=3) -> torch.Tensor:
+def picture(size: Any = 64, channels: int = 3) -> torch.Tensor:
     """Smooth, so that interpolation is exact enough."""
     line = torch.linspace(-1, 1, size)
     x, y = line.expand(size, -1), line[:, None].expand(-1, size)
@@ -97,7 +99,7 @@ def picture(size=64, channels=3) -> torch.Tensor:
     return torch.stack(planes)[None] * 0.9
 
 
-def test_no_move_leaves_the_very_numbers():
+def test_no_move_leaves_the_very_numbers() -> None:
     x = picture()
     assert warp(x, Move()) is x
     for border in ("edge", "wrap", "empty"):
@@ -106,7 +108,7 @@ def test_no_move_leaves_the_very_numbers():
 
 @pytest.mark.parametrize("move", [Move(7, 1.1, 3, -2), Move(angle=-20), Move(zoom=0.9), Move(right=4.5)])
 @pytest.mark.parametrize("border", ["edge", "wrap", "empty"])
-def test_the_inverse_brings_back_the_middle(move, border):
+def test_the_inverse_brings_back_the_middle(move: Move, border: str) -> None:
     """Measured: 0.6 / 255 of the range."""
     x = picture()
     back = warp(warp(x, move, border), move.inverse, border)
@@ -114,7 +116,7 @@ def test_the_inverse_brings_back_the_middle(move, border):
     assert (back[middle] - x[middle]).abs().max() <= 2 / 255  # [-1, 1] is 2 wide
 
 
-def test_moves_go_where_they_say():
+def test_moves_go_where_they_say() -> None:
     x = picture(channels=4)
     right = warp(x, Move(right=5, down=3))
     torch.testing.assert_close(right[..., 8:-8, 8:-8], x[..., 5:-11, 3:-13], rtol=0, atol=1e-5)
@@ -126,7 +128,7 @@ def test_moves_go_where_they_say():
     torch.testing.assert_close(warp(wide, Move(right=7), "wrap"), wide.roll(7, -1), rtol=0, atol=1e-4)
 
 
-def test_what_comes_in():
+def test_what_comes_in() -> None:
     x = torch.zeros(1, 4, 16, 16)
     for border, colour, alpha in (("edge", 0, 0), ("wrap", 0, 0), ("empty", 1, -1)):
         came = warp(x, Move(right=8), border)[..., 8, 2]
@@ -136,8 +138,8 @@ def test_what_comes_in():
 # ---- films
 
 
-def test_frames_follow_one_another(painter):
-    told = []
+def test_frames_follow_one_another(painter: DiffusionPainter) -> None:
+    told: list[Any] = []
     frames = animate("a cat", painter=painter, zoom="1.05", progress=told.append, **SHORT)
     assert [frame.brief.seed for frame in frames] == [5, 6, 7]
     assert [frame.brief.strength for frame in frames] == [None, 0.5, 0.5]
@@ -150,7 +152,7 @@ def test_frames_follow_one_another(painter):
     assert still[1].image.tobytes() != frames[1].image.tobytes()
 
 
-def test_the_first_frame_is_the_picture_of_its_seed(painter):
+def test_the_first_frame_is_the_picture_of_its_seed(painter: DiffusionPainter) -> None:
     from danqing.apps.paint import paint
 
     [alone] = paint("a cat", painter=painter, seed=5, steps=4, native=True)
@@ -158,7 +160,7 @@ def test_the_first_frame_is_the_picture_of_its_seed(painter):
     assert np.abs(np.asarray(alone.image).astype(int) - np.asarray(frame.image)).max() <= 1
 
 
-def test_frames_are_told_the_words_of_their_time(painter):
+def test_frames_are_told_the_words_of_their_time(painter: DiffusionPainter) -> None:
     frames = animate("0: a cat | 2: a dog", painter=painter, **SHORT)
     assert [frame.brief.prompt for frame in frames] == ["a cat", "a cat", "a dog"]
     same = animate("a cat", painter=painter, **SHORT)
@@ -169,7 +171,7 @@ def test_frames_are_told_the_words_of_their_time(painter):
     ]
 
 
-def test_a_film_from_a_picture_on_any_ground(painter, tmp_path):
+def test_a_film_from_a_picture_on_any_ground(painter: DiffusionPainter, tmp_path: Path) -> None:
     Image.new("RGB", (90, 60), "red").save(tmp_path / "in.png")
     frames = animate(
         "a cat", painter=painter, start=str(tmp_path / "in.png"), background="transparent", **SHORT
@@ -181,12 +183,12 @@ def test_a_film_from_a_picture_on_any_ground(painter, tmp_path):
         animate("a cat", painter=painter, start=str(tmp_path / "none.png"), **SHORT)
 
 
-def test_a_film_led_by_clip_and_set_by_a_file(painter, tmp_path):
+def test_a_film_led_by_clip_and_set_by_a_file(painter: DiffusionPainter, tmp_path: Path) -> None:
     disco = DiscoPainter(disco_card("led", painter.card), painter, (tiny_critic(),), QUICK)
     path = tmp_path / "settings.txt"
     told = {"text_prompts": {"0": ["a cat:2", "fog:-1"]}, "eta": 0.9, "max_frames": 2, "steps": 4}
     path.write_text(json.dumps(told))
-    notes = []
+    notes: list[Any] = []
     frames = animate(painter=disco, settings=str(path), seed=5, strength=0.5, progress=notes.append)
     assert [frame.brief.prompt for frame in frames] == ["a cat::2 fog::-1"] * 2
     plain = animate("a cat::2 fog::-1", painter=disco, **{**SHORT, "frames": 2})
@@ -211,13 +213,13 @@ def test_a_film_led_by_clip_and_set_by_a_file(painter, tmp_path):
         ({"width": 50}, "width 50 is not a multiple of"),
     ],
 )
-def test_what_cannot_be_is_one_line(painter, asked, said):
+def test_what_cannot_be_is_one_line(painter: DiffusionPainter, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(BadBrief, match=said) as caught:
         animate(painter=painter, **{"prompt": "a cat", **SHORT, **asked})
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_cannot_redraw_is_told(painter):
+def test_a_model_that_cannot_redraw_is_told(painter: DiffusionPainter) -> None:
     card = painter.card.model_copy(update={"can": frozenset({Can.WORDS})})
     with pytest.raises(BadBrief, match="cannot redraw"):
         animate("a cat", painter=replace(painter, card=card), **SHORT)
@@ -226,14 +228,14 @@ def test_a_model_that_cannot_redraw_is_told(painter):
 # ---- files
 
 
-def pictures(mode="RGB") -> list[Picture]:
+def pictures(mode: str = "RGB") -> list[Picture]:
     brief = Brief(prompt="a cat", seed=1, width=8, height=8, steps=1, guidance=1, sampler="ddim")
     colours = ("red", "lime", "blue")
     return [Picture(Image.new(mode, (9, 7), colour), brief) for colour in colours]
 
 
 @pytest.mark.parametrize("name", ["film.gif", "film.webp"])
-def test_films_that_pillow_reads_again(tmp_path, name):
+def test_films_that_pillow_reads_again(tmp_path: Path, name: str) -> None:
     path = save_film(pictures("RGBA"), tmp_path / name, fps=10)
     with Image.open(path) as film:
         assert (film.n_frames, film.size) == (3, (9, 7))
@@ -245,7 +247,7 @@ def test_films_that_pillow_reads_again(tmp_path, name):
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
-def test_a_folder_of_frames(tmp_path):
+def test_a_folder_of_frames(tmp_path: Path) -> None:
     folder = FrameFolder(tmp_path / "film")
     for k, picture in enumerate(pictures()):
         folder.add(k, picture, picture)
@@ -265,7 +267,7 @@ def has_ffmpeg() -> bool:
 
 
 @pytest.mark.skipif(not has_ffmpeg(), reason="no ffmpeg here")
-def test_an_mp4(tmp_path):
+def test_an_mp4(tmp_path: Path) -> None:
     path = save_film(pictures(), tmp_path / "film.mp4", fps=10)
     raw = subprocess.run(
         [find_ffmpeg(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
@@ -276,7 +278,7 @@ def test_an_mp4(tmp_path):
     assert (shown[:, 3, 4].argmax(axis=-1) == [0, 1, 2]).all()
 
 
-def test_an_mp4_without_ffmpeg_says_what_to_install(tmp_path, monkeypatch):
+def test_an_mp4_without_ffmpeg_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(BadBrief, match="needs ffmpeg: install it"):
@@ -285,7 +287,7 @@ def test_an_mp4_without_ffmpeg_says_what_to_install(tmp_path, monkeypatch):
         film_writer(tmp_path / "film.avi")
 
 
-def test_an_ffmpeg_that_fails_leaves_nothing(tmp_path, monkeypatch):
+def test_an_ffmpeg_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "bin" / "ffmpeg"
     tool.parent.mkdir()
     tool.write_text(f"#!{shutil.which('sh')}\necho no such codec >&2\nexit 1\n")
@@ -300,7 +302,7 @@ def test_an_ffmpeg_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_folder(random_parts("tiny"), folder)
     return folder
@@ -311,7 +313,9 @@ def shown_frames(name: str) -> list[bytes]:
         return [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(film)]
 
 
-def test_the_command_and_the_settings_that_make_it_again(tiny, tmp_path, monkeypatch, capfd):
+def test_the_command_and_the_settings_that_make_it_again(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     asked = ["a cat", "--model", str(tiny), "--frames", "2", "--steps", "4", "--strength", "0.5"]
     assert cli.run(["animate", *asked, "--zoom", "0: (1.1)", "--angle=-5", "--out", "film.gif"]) == 0
@@ -329,7 +333,9 @@ def test_the_command_and_the_settings_that_make_it_again(tiny, tmp_path, monkeyp
     assert json.loads(Path("again_settings.txt").read_text()) == saved
 
 
-def test_the_command_fills_a_folder_and_show_tells_it(tiny, tmp_path, monkeypatch, capfd):
+def test_the_command_fills_a_folder_and_show_tells_it(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     asked = ["0: a cat | 1: a dog", "--model", str(tiny), "--frames", "2", "--steps", "4", "--seed", "3"]
     assert cli.run(["animate", *asked, "--strength", "0.5", "--out", "frames"]) == 0
@@ -349,7 +355,7 @@ def test_the_command_fills_a_folder_and_show_tells_it(tiny, tmp_path, monkeypatc
     assert "holds 2 frames of another film: --resume goes on" in capfd.readouterr().err
 
 
-def test_a_settings_file_with_wrong_values_is_one_line(tmp_path):
+def test_a_settings_file_with_wrong_values_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "settings.txt"
     path.write_text('{"text_prompts": {"0": ["a cat"]}, "max_frames": "many"}')
     with pytest.raises(BadBrief, match="frames 'many' is not a whole number"):
@@ -366,7 +372,14 @@ def test_a_settings_file_with_wrong_values_is_one_line(tmp_path):
         (["a cat", "--start", "none.png"], "no picture at"),
     ],
 )
-def test_the_command_refuses_before_it_paints(tiny, tmp_path, monkeypatch, capfd, argv, said):
+def test_the_command_refuses_before_it_paints(
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    argv: list[Any],
+    said: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.run(["animate", "--model", str(tiny), *argv]) in (1, 2)
     err = capfd.readouterr().err
@@ -376,7 +389,7 @@ def test_the_command_refuses_before_it_paints(tiny, tmp_path, monkeypatch, capfd
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_script_that_reads_as_a_form():
+def test_a_script_that_reads_as_a_form() -> None:
     inputs = animate.parse({"prompt": "0: a cat | 20: a dog", "zoom": "0: (1.02)"}, Session())
     assert (inputs.frames, inputs.border, inputs.needs) == (24, "edge", frozenset({Can.REDRAW}))
 
@@ -386,7 +399,9 @@ def frames_of(folder: Path) -> list[bytes]:
 
 
 @pytest.mark.parametrize("out", ["film.gif", "film"])
-def test_an_interrupted_film_goes_on_with_the_same_frames(tiny, tmp_path, monkeypatch, capfd, out):
+def test_an_interrupted_film_goes_on_with_the_same_frames(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], out: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     asked = [
         "a cat",
@@ -406,7 +421,7 @@ def test_an_interrupted_film_goes_on_with_the_same_frames(tiny, tmp_path, monkey
     whole = frames_of(Path("whole"))
     add = FrameFolder.add
 
-    def stopped(folder, k, *pictures):
+    def stopped(folder: FrameFolder, k: int, *pictures: Picture) -> None:
         add(folder, k, *pictures)
         if k == 1:
             raise KeyboardInterrupt

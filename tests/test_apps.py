@@ -6,7 +6,9 @@ import math
 import subprocess
 import sys
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +45,7 @@ from danqing.core.painter import InputImages
 from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
 from danqing.core.source_image import SourceImage, picture_id
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import gan
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle1 import painter as dalle1
@@ -51,17 +54,18 @@ from danqing.families.ddpm import painter as ddpm
 from danqing.families.imagen import painter as imagen
 from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_painter, random_parts
 from danqing.families.stylegan import painter as stylegan
+from danqing.families.stylegan.painter import StylePainter
 from tests.towers import reader
 
-QUICK = {"steps": 4, "seed": 3}
+QUICK: dict[str, Any] = {"steps": 4, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiffusionPainter:
     return random_painter("tiny")
 
 
-def drawing(size=(96, 96), mode="RGBA", seed=0) -> Image.Image:
+def drawing(size: tuple[int, int] = (96, 96), mode: str = "RGBA", seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
     if mode == "RGBA":
@@ -71,7 +75,7 @@ def drawing(size=(96, 96), mode="RGBA", seed=0) -> Image.Image:
     return image
 
 
-def mask_of(size, box) -> Image.Image:
+def mask_of(size: tuple[int, int], box: tuple[int, ...]) -> Image.Image:
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).rectangle(box, fill=255)
     return mask
@@ -83,7 +87,9 @@ def bytes_of(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(96, 96), (160, 90), (50, 130), (33, 47)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_redraw_keeps_the_size_of_any_picture_and_its_shape_where_told_otherwise(painter, size, mode):
+def test_redraw_keeps_the_size_of_any_picture_and_its_shape_where_told_otherwise(
+    painter: DiffusionPainter, size: tuple[int, int], mode: str
+) -> None:
     [picture] = redraw(drawing(size, mode), "a cat", painter=painter, **QUICK)
     assert picture.image.size == size
     [native] = redraw(drawing(size, mode), "a cat", painter=painter, native=True, **QUICK)
@@ -95,7 +101,7 @@ def test_redraw_keeps_the_size_of_any_picture_and_its_shape_where_told_otherwise
     assert picture.info.parent == picture_id(drawing(size, mode))
 
 
-def test_less_strength_stays_nearer(painter):
+def test_less_strength_stays_nearer(painter: DiffusionPainter) -> None:
     """In latents, since a random autoencoder does not give back what it was given."""
     given = InputImages(image=torch.rand(1, 4, 32, 32) * 2 - 1)
     far = []
@@ -110,7 +116,7 @@ def test_less_strength_stays_nearer(painter):
     assert far[0] < far[-1] / 2
 
 
-def test_a_strength_of_less_than_one_step_is_an_error_not_a_copy(painter):
+def test_a_strength_of_less_than_one_step_is_an_error_not_a_copy(painter: DiffusionPainter) -> None:
     with pytest.raises(BadBrief, match=r"strength 0.1 of 4 steps .* use 5 steps or more"):
         redraw(drawing(), "a cat", painter=painter, strength=0.1, **QUICK)
     with pytest.raises(BadBrief, match="strength 0 is too small"):
@@ -124,7 +130,9 @@ def test_a_strength_of_less_than_one_step_is_an_error_not_a_copy(painter):
     box=st.tuples(*(st.integers(0, 10) for _ in range(2)), *(st.integers(11, 22) for _ in range(2))),
     feather=st.sampled_from([0, 4, 8]),
 )
-def test_what_is_not_masked_stays_byte_for_byte(painter, mode, size, box, feather):
+def test_what_is_not_masked_stays_byte_for_byte(
+    painter: Any, mode: Any, size: Any, box: Any, feather: Any
+) -> None:
     image, mask = drawing(size, mode), mask_of(size, box)
     [picture] = inpaint(image, "a cat", mask=mask, painter=painter, feather=feather, steps=2, seed=1)
     kept = bytes_of(mask) == 0
@@ -133,7 +141,7 @@ def test_what_is_not_masked_stays_byte_for_byte(painter, mode, size, box, feathe
     assert (bytes_of(picture.image)[kept] == bytes_of(image)[kept]).all()
 
 
-def test_ten_edits_in_a_row_leave_the_rest_alone(painter):
+def test_ten_edits_in_a_row_leave_the_rest_alone(painter: DiffusionPainter) -> None:
     image = first = drawing((96, 96))
     touched = np.zeros((96, 96), bool)
     for k in range(10):
@@ -144,7 +152,7 @@ def test_ten_edits_in_a_row_leave_the_rest_alone(painter):
     assert (bytes_of(image)[touched] != bytes_of(first)[touched]).any()
 
 
-def test_a_large_picture_is_worked_on_around_its_region(painter):
+def test_a_large_picture_is_worked_on_around_its_region(painter: DiffusionPainter) -> None:
     image = drawing((900, 700), "RGB")
     mask = mask_of(image.size, (600, 500, 660, 560))
     [picture] = inpaint(image, "a cat", mask=mask, painter=painter, **QUICK)
@@ -153,7 +161,7 @@ def test_a_large_picture_is_worked_on_around_its_region(painter):
     assert not changed[bytes_of(mask) == 0].any()
 
 
-def test_masks_that_cannot_be_meant_are_refused(painter):
+def test_masks_that_cannot_be_meant_are_refused(painter: DiffusionPainter) -> None:
     image = drawing((64, 64))
     for mask, said in {
         "size": (mask_of((32, 32), (0, 0, 9, 9)), "is 32x32, the picture 64x64"),
@@ -168,7 +176,9 @@ def test_masks_that_cannot_be_meant_are_refused(painter):
 
 @pytest.mark.parametrize("sides", [{"right": 0.5}, {"left": 0.3, "bottom": 0.7}, {"top": 1.2}])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_outpainting_keeps_the_picture_and_adds_what_was_asked(painter, sides, mode):
+def test_outpainting_keeps_the_picture_and_adds_what_was_asked(
+    painter: DiffusionPainter, sides: dict[str, float], mode: str
+) -> None:
     image = drawing((60, 40), mode)
     [picture] = outpaint(image, "a cat", painter=painter, steps=2, seed=1, **sides)
     left, top = round(sides.get("left", 0) * 60), round(sides.get("top", 0) * 40)
@@ -179,7 +189,7 @@ def test_outpainting_keeps_the_picture_and_adds_what_was_asked(painter, sides, m
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_around_a_picture_is_its_mirror_image_first(mode):
+def test_around_a_picture_is_its_mirror_image_first(mode: str) -> None:
     image, add = drawing((31, 22), mode), Sides(7, 0, 15, 11)
     canvas, region, cover = _canvas(image, add)
     theirs = np.pad(bytes_of(image), ((0, 11), (7, 15), (0, 0)), mode="symmetric")
@@ -194,7 +204,7 @@ def test_around_a_picture_is_its_mirror_image_first(mode):
     corner=st.tuples(st.integers(-20, 20), st.integers(-20, 20)),
     rows=st.integers(1, 40),
 )
-def test_bands_paste_what_the_whole_would(sides, corner, rows):
+def test_bands_paste_what_the_whole_would(sides: Any, corner: Any, rows: Any) -> None:
     """The painted canvas back on a picture, some rows at a time; Pillow rounds where rows begin."""
     wide, high, across, down = sides
     painted, over = drawing((wide, high), "RGB"), drawing((70, 50), "RGB", seed=1)
@@ -211,7 +221,7 @@ def test_bands_paste_what_the_whole_would(sides, corner, rows):
     assert np.abs(difference).mean() < 0.001
 
 
-def test_outpainting_takes_little_memory_beyond_its_pictures():
+def test_outpainting_takes_little_memory_beyond_its_pictures() -> None:
     """12 megapixels in a process of their own. Measured: 4.3 times their four bytes a pixel."""
     code = """
 import resource
@@ -230,7 +240,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(done.stdout) * 1024 < 5 * (4 * 4020 * 3000)
 
 
-def test_zoom_and_pan_are_outpainting(painter):
+def test_zoom_and_pan_are_outpainting(painter: DiffusionPainter) -> None:
     image = drawing((64, 64))
     assert zoom(image, "a cat", painter=painter, by=2, **QUICK)[0].image.size == (128, 128)
     panned = pan(image, "left", "a cat", painter=painter, **QUICK)[0].image
@@ -240,7 +250,7 @@ def test_zoom_and_pan_are_outpainting(painter):
         outpaint(image, "a cat", painter=painter, **QUICK)
 
 
-def test_no_seam_shows_where_new_meets_old(painter):
+def test_no_seam_shows_where_new_meets_old(painter: DiffusionPainter) -> None:
     """The step across the border is no larger than the 99th percentile of the steps inside the picture."""
     x = np.linspace(0, 6, 128)
     smooth = (127 + 100 * np.sin(x)[None, :] * np.cos(x)[:, None])[..., None].repeat(3, -1)
@@ -253,7 +263,7 @@ def test_no_seam_shows_where_new_meets_old(painter):
         assert np.median(across) <= np.percentile(inner, 99)
 
 
-def test_a_variation_is_the_same_for_the_same_button_and_knows_its_parent(painter):
+def test_a_variation_is_the_same_for_the_same_button_and_knows_its_parent(painter: DiffusionPainter) -> None:
     from danqing.apps.paint import paint
 
     four = paint("a cat", painter=painter, count=4, seed=5, steps=3)
@@ -274,18 +284,18 @@ def test_a_variation_is_the_same_for_the_same_button_and_knows_its_parent(painte
         vary(four[0], cell=1, painter=painter)
 
 
-def test_a_model_that_cannot_is_told_in_one_line(painter):
+def test_a_model_that_cannot_is_told_in_one_line(painter: DiffusionPainter) -> None:
     card = painter.card.model_copy(update={"can": frozenset({Can.WORDS})})
     with pytest.raises(BadBrief, match="cannot redraw"):
         redraw(drawing(), "a cat", painter=replace(painter, card=card))
 
 
-def test_what_cannot_be_read_is_told(painter, tmp_path):
+def test_what_cannot_be_read_is_told(painter: DiffusionPainter, tmp_path: Path) -> None:
     with pytest.raises(BadPicture, match="no picture"):
         redraw(tmp_path / "none.png", "a cat", painter=painter)
 
 
-def test_an_app_tells_what_was_asked_and_can_be_read_again(painter, tmp_path):
+def test_an_app_tells_what_was_asked_and_can_be_read_again(painter: DiffusionPainter, tmp_path: Path) -> None:
     image = drawing()
     image.save(tmp_path / "in.png")
     [picture] = inpaint(
@@ -303,7 +313,7 @@ def test_an_app_tells_what_was_asked_and_can_be_read_again(painter, tmp_path):
     assert isinstance(again.brief, Brief)
 
 
-def test_tiles_meet_at_their_edges(painter):
+def test_tiles_meet_at_their_edges(painter: DiffusionPainter) -> None:
     """Rolled by half, a tile has no larger step where its edges met than inside; without `tile` it may."""
     from danqing.apps.paint import paint
 
@@ -319,7 +329,7 @@ def steps_at_edges(plane: np.ndarray) -> float:
     return max(np.median(down), np.median(across))
 
 
-def paint_rolled(painter) -> tuple[torch.Tensor, torch.Tensor]:
+def paint_rolled(painter: DiffusionPainter) -> tuple[torch.Tensor, torch.Tensor]:
     """A tile from rolled noise, and the tile rolled: a seamless painter knows no edge."""
     brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolved(painter.card)
     words = painter.condition(brief)
@@ -334,7 +344,7 @@ def paint_rolled(painter) -> tuple[torch.Tensor, torch.Tensor]:
     return pixels[0].roll((half, half), (2, 3)), pixels[1]
 
 
-def test_a_composite_keeps_bytes_and_a_feather_stays_inside():
+def test_a_composite_keeps_bytes_and_a_feather_stays_inside() -> None:
     image, new = drawing((40, 30)), drawing((40, 30), seed=1)
     mask = mask_of((40, 30), (10, 5, 30, 20))
     soft = feather(mask, 6)
@@ -349,7 +359,7 @@ def test_a_composite_keeps_bytes_and_a_feather_stays_inside():
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8, 30])
-def test_a_feather_reaches_all_of_a_thin_mask_in_its_middle(width):
+def test_a_feather_reaches_all_of_a_thin_mask_in_its_middle(width: int) -> None:
     for thick in (1, 3, 7, 20):
         mask = Image.new("L", (60, 60))
         mask.paste(255, (20, 10, 20 + thick, 50))
@@ -359,7 +369,7 @@ def test_a_feather_reaches_all_of_a_thin_mask_in_its_middle(width):
         assert (soft[bytes_of(mask) > 0] > 0).all()
 
 
-def test_a_scratch_is_mended(painter):
+def test_a_scratch_is_mended(painter: DiffusionPainter) -> None:
     image = Image.new("RGB", (96, 96), (120, 80, 40))
     image.paste((250, 250, 250), (40, 5, 42, 90))
     [done] = inpaint(image, "", damage="scratches", painter=painter, **QUICK)
@@ -368,7 +378,7 @@ def test_a_scratch_is_mended(painter):
     assert not changed[:, :30].any()
 
 
-def test_a_speck_of_a_mask_is_seen_and_not_blown_up(painter):
+def test_a_speck_of_a_mask_is_seen_and_not_blown_up(painter: DiffusionPainter) -> None:
     mask = Image.new("L", (3000, 2000))
     mask.putpixel((1500, 700), 255)
     frame = CanvasFit.close(mask, Brief(prompt="a cat"), painter.card)
@@ -377,21 +387,21 @@ def test_a_speck_of_a_mask_is_seen_and_not_blown_up(painter):
     assert bytes_of(whole.region(mask, 4)).sum() == 255
 
 
-def test_a_picture_of_any_length_is_framed_without_its_margins(painter):
+def test_a_picture_of_any_length_is_framed_without_its_margins(painter: DiffusionPainter) -> None:
     size = {"width": 128, "height": 128}
     [done] = redraw(drawing((400, 9000), "RGB"), "a cat", painter=painter, **size, **QUICK)
     assert done.image.height == 128
     assert done.image.width in (5, 6)
 
 
-def test_one_side_that_is_given_does_not_stretch(painter):
+def test_one_side_that_is_given_does_not_stretch(painter: DiffusionPainter) -> None:
     card = painter.card.model_copy(update={"can": painter.card.can - {Can.ALPHA}})
     frame = CanvasFit.around(drawing((300, 300), "RGB"), Brief(prompt="a", width=256), card)
     wide, high = frame.box[2] - frame.box[0], frame.box[3] - frame.box[1]
     assert abs(wide / high - frame.width / frame.height) < 0.02
 
 
-def test_a_long_picture_lies_on_the_canvas_of_a_painter_of_one_size():
+def test_a_long_picture_lies_on_the_canvas_of_a_painter_of_one_size() -> None:
     """Whose card cannot say that it paints another shape."""
     for make in (dalle2.random_painter, searching_painter):
         painter = make()
@@ -402,7 +412,7 @@ def test_a_long_picture_lies_on_the_canvas_of_a_painter_of_one_size():
         assert abs(done.image.height - 0.3 * card.width) <= 1
 
 
-def test_a_tile_is_enlarged_by_a_model_that_paints_none():
+def test_a_tile_is_enlarged_by_a_model_that_paints_none() -> None:
     painter = gan.random_painter("tiny", NAMES)
     [large] = upscale(drawing((20, 20), "RGB"), painter=painter, tile=True, seed=1)
     assert large.image.width > 20
@@ -412,14 +422,14 @@ def test_a_tile_is_enlarged_by_a_model_that_paints_none():
 # ---- the contract: every app on every painter that can
 
 
-def inpainting_painter():
+def inpainting_painter() -> DiffusionPainter:
     """A network that was trained to repaint: it sees the region and the rest of the picture."""
     parts = random_parts()
     unet = UNet2DConditionModel.from_config({**parts.unet.config, "in_channels": 17}).eval()
     return painter_of(replace(parts, unet=unet))
 
 
-def opaque_painter():
+def opaque_painter() -> DiffusionPainter:
     """One that paints RGB at its native size, as Stable Diffusion does."""
     parts = random_parts()
     vae = AutoencoderKL.from_config({**parts.vae.config, "in_channels": 3, "out_channels": 3}).eval()
@@ -427,7 +437,7 @@ def opaque_painter():
     return painter_of(replace(parts, vae=vae, upscaler=None, card=card))
 
 
-def searching_painter():
+def searching_painter() -> StylePainter:
     """A StyleGAN that finds given pictures, in few steps."""
     painter = stylegan.random_painter("tiny", NAMES, scorer=scorer())
     return replace(painter, search=stylegan.Search(candidates=2, projection=2))
@@ -469,7 +479,7 @@ APPS = {
 }
 
 
-def painted(seed=1) -> Picture:
+def painted(seed: int = 1) -> Picture:
     """A picture that knows its words."""
     brief = Brief(prompt="a cat", seed=seed, width=64, height=64, steps=2, guidance=4, sampler="ddim")
     return Picture(drawing((64, 64), "RGB", seed), brief)
@@ -491,16 +501,16 @@ FORMS: dict[str, type[AppInputs]] = {
 
 
 @pytest.fixture(scope="module")
-def painters():
+def painters() -> dict[str, Any]:
     return {kind: make() for kind, make in PAINTERS.items()}
 
 
 @pytest.mark.parametrize("kind", PAINTERS)
 @pytest.mark.parametrize("name", APPS)
-def test_every_app_on_every_painter(kind, name, painters):
+def test_every_app_on_every_painter(kind: str, name: str, painters: dict[str, Any]) -> None:
     """It gives pictures, the same ones again, tells their parent, and leaves the painter as it was."""
     painter = painters[kind]
-    told = []
+    told: list[Any] = []
     request = {"painter": painter, "progress": told.append, "steps": 4, "seed": 3}
     if not FORMS[name].needs | needed(name) <= painter.card.can:
         with pytest.raises(BadBrief, match="cannot"):
@@ -517,12 +527,12 @@ def test_every_app_on_every_painter(kind, name, painters):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def needed(name) -> set[Can]:
+def needed(name: str) -> set[Can]:
     """What an app needs besides when it is asked as it is here."""
     return {Can.REDRAW} if name == "upscale" else set()
 
 
-def states(painter) -> dict[str, torch.Tensor]:
+def states(painter: Any) -> dict[str, torch.Tensor]:
     """All numbers of all networks that a painter holds, however deep."""
     found = {}
     for name, value in vars(painter).items():
@@ -544,13 +554,15 @@ def states(painter) -> dict[str, torch.Tensor]:
         ("a fox AND a wolf", "a cat::3", (0.45, 0.45, 0.1)),
     ],
 )
-def test_a_picture_counts_in_a_blend_as_asked_however_its_own_words_are_weighted_text(first, second, shares):
+def test_a_picture_counts_in_a_blend_as_asked_however_its_own_words_are_weighted_text(
+    first: str, second: str, shares: tuple[Any, ...]
+) -> None:
     wanted = parse(f"{weighted_text(first, 9)} {weighted_text(second, 1)}")
     assert wanted.blend
     assert wanted.weights == pytest.approx(shares)
 
 
-def test_the_words_of_a_picture_say_its_style(painter):
+def test_the_words_of_a_picture_say_its_style(painter: DiffusionPainter) -> None:
     card = painter.card.model_copy(update={"styles": {"ink": "ink wash/水墨"}})
     for prompt, said in (
         ("a <my-cat>", "a <my-cat>, ink wash style"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,18 +25,18 @@ SCHEDULER, TOKENIZER = "scheduler/scheduler_config.json", "tokenizer/tokenizer_c
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models") / "tiny"
     save_folder(random_parts(), place, torch.float32)
     return place
 
 
 @pytest.fixture
-def changed(folder):
+def changed(folder: Path) -> Iterator[Callable[..., Any]]:
     """Change one file of the folder; it is put back afterwards."""
     kept = {}
 
-    def change(name, content):
+    def change(name: str, content: bytes) -> Path:
         path = folder / name
         kept[path] = path.read_bytes() if path.exists() else None
         path.write_bytes(content)
@@ -44,7 +47,7 @@ def changed(folder):
         path.unlink() if content is None else path.write_bytes(content)
 
 
-def one_line(place):
+def one_line(place: Path) -> str:
     with pytest.raises(BadWeights) as caught:
         open_painter(str(place))
     assert "\n" not in str(caught.value)
@@ -86,7 +89,9 @@ VALUES = [
 @pytest.mark.parametrize(
     ("file", "key", "value"), VALUES, ids=[f"{f[0]} {k} {v!s:.20}" for f, k, v in VALUES]
 )
-def test_values_in_configs(folder, changed, file, key, value):
+def test_values_in_configs(
+    folder: Path, changed: Callable[..., Any], file: str, key: str, value: list[Any] | str | float | None
+) -> None:
     config = json.loads((folder / file).read_text())
     changed(file, json.dumps({**config, key: value}).encode())
     line = one_line(folder)
@@ -95,12 +100,14 @@ def test_values_in_configs(folder, changed, file, key, value):
 
 
 @pytest.mark.parametrize("config", [{}, {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}])
-def test_a_scheduler_that_adds_no_noise_by_betas(folder, changed, config):
+def test_a_scheduler_that_adds_no_noise_by_betas(
+    folder: Path, changed: Callable[..., Any], config: dict[Any, Any]
+) -> None:
     changed(SCHEDULER, json.dumps(config).encode())
     assert "beta_schedule" in one_line(folder)
 
 
-def test_a_vocabulary_without_merges(folder, changed):
+def test_a_vocabulary_without_merges(folder: Path, changed: Callable[..., Any]) -> None:
     """Every word in bytes would be a wrong picture."""
     words = [
         *json.loads((folder / "tokenizer" / "vocab.json").read_text()),
@@ -116,11 +123,11 @@ def test_a_vocabulary_without_merges(folder, changed):
         (folder / "kept.json").rename(folder / "tokenizer" / "tokenizer.json")
 
 
-def lying_header(size=2**63 - 1):
+def lying_header(size: Any = 2**63 - 1) -> bytes:
     return struct.pack("<Q", size) + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' + bytes(4)
 
 
-def overlapping():
+def overlapping() -> bytes:
     part = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     head = json.dumps({"a": part, "b": part}).encode()
     return struct.pack("<Q", len(head)) + head + bytes(4)
@@ -143,7 +150,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(("content", "message"), FILES.values(), ids=FILES.keys())
-def test_files_that_are_no_safetensors(tmp_path, content, message):
+def test_files_that_are_no_safetensors(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     for read in (read_header, read_tensors, open_painter):
@@ -152,7 +159,7 @@ def test_files_that_are_no_safetensors(tmp_path, content, message):
         assert "\n" not in str(caught.value)
 
 
-def test_truncated_anywhere(folder, tmp_path):
+def test_truncated_anywhere(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "vae/diffusion_pytorch_model.safetensors").read_bytes()
     path = tmp_path / "cut.safetensors"
     for k in range(64):
@@ -161,7 +168,7 @@ def test_truncated_anywhere(folder, tmp_path):
             read_tensors(path)
 
 
-def test_files_that_are_no_files(tmp_path):
+def test_files_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.safetensors")
     (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
     for name, message in (
@@ -175,7 +182,7 @@ def test_files_that_are_no_files(tmp_path):
         read_tensors(tmp_path / f"{'a' * 300}.safetensors")
 
 
-def test_control_characters_stay_out_of_the_terminal(folder, changed):
+def test_control_characters_stay_out_of_the_terminal(folder: Path, changed: Callable[..., Any]) -> None:
     tensors = load_file(folder / "vae/diffusion_pytorch_model.safetensors")
     path = folder / "vae/diffusion_pytorch_model.safetensors"
     changed("vae/diffusion_pytorch_model.safetensors", path.read_bytes())
@@ -185,7 +192,7 @@ def test_control_characters_stay_out_of_the_terminal(folder, changed):
     assert r"\x1b[31mred" in line
 
 
-def test_numbers_without_scales(folder, changed):
+def test_numbers_without_scales(folder: Path, changed: Callable[..., Any]) -> None:
     """An int8 file is no picture."""
     path = folder / "vae/diffusion_pytorch_model.safetensors"
     changed("vae/diffusion_pytorch_model.safetensors", path.read_bytes())
@@ -197,13 +204,14 @@ def test_numbers_without_scales(folder, changed):
 # ---- files in parts, and other names
 
 
-def test_parts_with_an_index(folder, tmp_path):
+def test_parts_with_an_index(folder: Path, tmp_path: Path) -> None:
     """As the hub stores what is large."""
     import shutil
 
     place = shutil.copytree(folder, tmp_path / "parts")
     path = place / "unet/diffusion_pytorch_model.safetensors"
-    tensors, names = load_file(path), {}
+    names: dict[str, Any] = {}
+    tensors = load_file(path)
     path.unlink()
     for part in (0, 1):
         name = f"diffusion_pytorch_model-0000{part + 1}-of-00002.safetensors"
@@ -221,7 +229,7 @@ def test_parts_with_an_index(folder, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["fp16", "non_ema"])
-def test_other_names(folder, tmp_path, variant):
+def test_other_names(folder: Path, tmp_path: Path, variant: str) -> None:
     import shutil
 
     place = shutil.copytree(folder, tmp_path / "other")
@@ -233,7 +241,7 @@ def test_other_names(folder, tmp_path, variant):
 # ---- mapped, not copied
 
 
-def test_weights_stay_on_disk(folder):
+def test_weights_stay_on_disk(folder: Path) -> None:
     """A network in the dtype of its file is the file: what changes there by a mapping changes here."""
     path = folder / "vae/diffusion_pytorch_model.safetensors"
     tensors = read_tensors(path)
@@ -242,7 +250,7 @@ def test_weights_stay_on_disk(folder):
     assert not any(weight.is_meta for weight in [*vae.parameters(), *vae.buffers()])
 
 
-def test_what_is_not_finite_is_named():
+def test_what_is_not_finite_is_named() -> None:
     painter_parts = random_parts()
     assert first_not_finite({"unet": painter_parts.unet, "vae": painter_parts.vae}) is None
     painter_parts.vae.quant_conv.bias.data[0] = float("inf")

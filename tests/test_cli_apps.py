@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     parts = random_parts("tiny")
     save_folder(replace(parts, card=parts.card.model_copy(update={"redraw_guidance": 9.0})), folder)
@@ -53,7 +54,9 @@ def tiny(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ask(tmp_path, monkeypatch, capfd, tiny):
+def ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tiny: Path
+) -> Callable[..., Any]:
     """The command line in an empty folder, with a tiny model and two pictures."""
     monkeypatch.chdir(tmp_path)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -70,7 +73,7 @@ def ask(tmp_path, monkeypatch, capfd, tiny):
     return run
 
 
-def test_redraw_names_its_picture_after_the_source_and_the_seed(ask):
+def test_redraw_names_its_picture_after_the_source_and_the_seed(ask: Callable[..., Any]) -> None:
     answer = ask("redraw", "in.png", "a", "cat", "--strength", "0.5", "--seed", "4")
     assert (answer.code, answer.out) == (0, "paintings/in-redraw-4.png\n")
     picture = Picture.open("paintings/in-redraw-4.png")
@@ -78,7 +81,7 @@ def test_redraw_names_its_picture_after_the_source_and_the_seed(ask):
     assert picture.info.parent == picture_id(loaded("in.png"))
 
 
-def test_inpaint_writes_where_told(ask):
+def test_inpaint_writes_where_told(ask: Callable[..., Any]) -> None:
     answer = ask("inpaint", "in.png", "a cat", "--mask", "mask.png", "--feather", "2", "-o", "out.webp")
     assert (answer.code, answer.out) == (0, "out.webp\n")
     done, before = np.asarray(loaded("out.webp").convert("RGB")), np.asarray(loaded("in.png"))
@@ -86,7 +89,7 @@ def test_inpaint_writes_where_told(ask):
     assert (done[kept] == before[kept]).all()
 
 
-def test_a_grid_its_cells_and_its_buttons(ask):
+def test_a_grid_its_cells_and_its_buttons(ask: Callable[..., Any]) -> None:
     answer = ask("imagine", "a cat", "--seed", "7")
     assert answer.out == "paintings/a-cat-7-grid.png\n"
     sheet = Picture.open("paintings/a-cat-7-grid.png")
@@ -110,14 +113,14 @@ def test_a_grid_its_cells_and_its_buttons(ask):
     assert rerolled.brief.seed != 7
 
 
-def test_zoom_pan_and_remix(ask):
+def test_zoom_pan_and_remix(ask: Callable[..., Any]) -> None:
     assert loaded(ask("zoom", "in.png", "a cat", "--by", "2").out.strip()).size == (128, 128)
     assert loaded(ask("pan", "in.png", "left", "a cat").out.strip()).size == (96, 64)
     remixed = ask("remix", "in.png", "a dog", "--count", "1")
     assert Picture.open(remixed.out.strip()).brief.prompt == "a dog"
 
 
-def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
+def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask: Callable[..., Any]) -> None:
     answer = ask("imagine", "in.png a cat --iw 2", "--seed", "7", "--steps", "5")
     assert answer.code == 0, answer.err
     sheet = Picture.open(answer.out.strip())
@@ -158,7 +161,9 @@ def test_a_picture_in_front_of_the_words_and_a_picture_for_the_style(ask):
         (("reroll", "in.png"), 1, "does not say how it was painted"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_nothing(ask, argv, code, said):
+def test_what_cannot_be_is_one_line_and_leaves_nothing(
+    ask: Callable[..., Any], argv: tuple[Any, ...], code: int, said: str
+) -> None:
     answer = ask(*argv)
     lines = [line for line in answer.err.splitlines() if line.startswith("danqing: ")]
     assert (answer.code, len(lines)) == (code, 1), answer.err
@@ -182,7 +187,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("app", REQUESTS)
-def test_the_command_that_show_tells_makes_it_again(ask, app):
+def test_the_command_that_show_tells_makes_it_again(ask: Callable[..., Any], app: str) -> None:
     ask("imagine", "a cat", "--seed", "3", "-o", "grid.png")
     ask("upscale", "grid.png", "1", "-o", "cell.png")
     made = (
@@ -201,7 +206,7 @@ def test_the_command_that_show_tells_makes_it_again(ask, app):
 ONE = ("upscale", "edit")
 
 
-def test_the_sheet_of_a_strip_and_each_of_its_steps_can_be_made_again(ask):
+def test_the_sheet_of_a_strip_and_each_of_its_steps_can_be_made_again(ask: Callable[..., Any]) -> None:
     quick = ("--effort", "0.02", "--steps", "2", "--seed", "3")
     made = ask("edit", "in.png", "a cat", *quick, "-o", "made.png")
     assert made.code == 0, made.err
@@ -212,7 +217,7 @@ def test_the_sheet_of_a_strip_and_each_of_its_steps_can_be_made_again(ask):
         assert loaded("again.png").tobytes() == loaded(name).tobytes()
 
 
-def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask):
+def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask: Callable[..., Any]) -> None:
     loaded("in.png").resize((80, 48)).save("wide.png")
     varied = ask("vary", "wide.png", "--prompt", "a cat", "--count", "3", "--seed", "1")
     assert varied.code == 0, varied.err
@@ -224,7 +229,7 @@ def test_a_cell_of_pictures_that_are_not_as_large_as_their_canvas(ask):
 
 
 @pytest.mark.parametrize("app", [("zoom",), ("pan", "left")])
-def test_the_view_of_a_cell_is_moved(ask, app):
+def test_the_view_of_a_cell_is_moved(ask: Callable[..., Any], app: tuple[Any, ...]) -> None:
     ask("imagine", "a cat", "--seed", "3", "-o", "grid.png")
     ask("upscale", "grid.png", "2", "-o", "cell.png")
     command, *where = app
@@ -244,7 +249,7 @@ ON_A_GRID = {
 
 
 @pytest.mark.parametrize("app", ON_A_GRID)
-def test_a_grid_is_not_taken_for_one_picture(ask, app):
+def test_a_grid_is_not_taken_for_one_picture(ask: Callable[..., Any], app: str) -> None:
     ask("imagine", "a cat", "--seed", "3", "-o", "grid.png")
     answer = ask(app, *ON_A_GRID[app])
     assert answer.code == 2
@@ -253,7 +258,7 @@ def test_a_grid_is_not_taken_for_one_picture(ask, app):
         describe("grid.png")
 
 
-def test_a_cell_means_what_was_chosen_for_it(ask):
+def test_a_cell_means_what_was_chosen_for_it(ask: Callable[..., Any]) -> None:
     asked = "a {red|green|blue|black} cat"
     ask("imagine", asked, "--seed", "3", "-o", "grid.png")
     assert Picture.open("grid.png").info.chosen == ""
@@ -268,7 +273,7 @@ def test_a_cell_means_what_was_chosen_for_it(ask):
         assert Picture.open("zoomed.png").brief.prompt == said
 
 
-def test_a_grid_from_a_picture_in_front_can_be_made_again(ask):
+def test_a_grid_from_a_picture_in_front_can_be_made_again(ask: Callable[..., Any]) -> None:
     loaded("in.png").save("my photo.tif")
     made = ask("imagine", "my photo.tif a cat", "--seed", "3", "-o", "grid.png")
     assert made.code == 0, made.err
@@ -281,12 +286,12 @@ def test_a_grid_from_a_picture_in_front_can_be_made_again(ask):
     assert "only its words are painted again" in ask("reroll", "grid.png").err
 
 
-def test_words_that_end_like_a_long_file_are_words(ask):
+def test_words_that_end_like_a_long_file_are_words(ask: Callable[..., Any]) -> None:
     made = ask("paint", f"a cat {'very ' * 60}near poster.png", "-o", "made.png")
     assert made.code == 0, made.err
 
 
-def test_a_style_of_the_command_line_goes_before_one_by_picture(ask):
+def test_a_style_of_the_command_line_goes_before_one_by_picture(ask: Callable[..., Any]) -> None:
     answer = ask("paint", "a cat --sref in.png", "--style", "flat", "-o", "made.png")
     assert "--sref has no effect" in answer.err or "unknown style" in answer.err
 
@@ -299,21 +304,21 @@ def test_a_style_of_the_command_line_goes_before_one_by_picture(ask):
         ("upscale", "clear.png"),
     ],
 )
-def test_a_ground_goes_under_what_is_kept_too(ask, request_):
+def test_a_ground_goes_under_what_is_kept_too(ask: Callable[..., Any], request_: tuple[Any, ...]) -> None:
     clear("clear.png")
     made = ask(*request_, "--background", "#ffffff", "-o", "made.jpg")
     assert made.code == 0, made.err
     assert loaded("made.jpg").mode == "RGB"
 
 
-def test_words_that_look_like_parameters_stay_words(ask):
+def test_words_that_look_like_parameters_stay_words(ask: Callable[..., Any]) -> None:
     made = ask("redraw", "in.png", r"a cat \--tile", "--seed", "1", "-o", "made.png")
     assert made.code == 0, made.err
     line = shlex.split(ask("show", "made.png").out.splitlines()[-1])
     assert line[-1] == r"a cat \--tile"
 
 
-def test_a_variation_as_far_as_asked(ask):
+def test_a_variation_as_far_as_asked(ask: Callable[..., Any]) -> None:
     ask("paint", "a cat", "--seed", "3", "-o", "one.png")
     for name, far in (("near.png", "0.05"), ("far.png", "0.9")):
         made = ask("vary", "one.png", "--count", "1", "--seed", "1", "--variation", far, "-o", name)
@@ -321,7 +326,7 @@ def test_a_variation_as_far_as_asked(ask):
         assert Picture.open(name).brief.variation == float(far)
 
 
-def test_the_command_that_learn_tells_paints_from_a_folder_of_ones_own(ask):
+def test_the_command_that_learn_tells_paints_from_a_folder_of_ones_own(ask: Callable[..., Any]) -> None:
     Path("photos").mkdir()
     for seed in (1, 2):
         noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -334,7 +339,7 @@ def test_the_command_that_learn_tells_paints_from_a_folder_of_ones_own(ask):
     assert list(Picture.open("made.png").brief.adapters) == ["my own/zed.safetensors"]
 
 
-def test_learn_goes_on_and_begins_anew(ask):
+def test_learn_goes_on_and_begins_anew(ask: Any) -> None:
     Path("photos").mkdir()
     for seed in (1, 2):
         noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -358,7 +363,7 @@ def test_learn_goes_on_and_begins_anew(ask):
     assert json.loads(progress.read_text())["step"] == 3
     assert not same(read_adapter(file).tensors(), first)
     shutil.copy(file, "adapters/other.safetensors")
-    for refused, code, line in (
+    for refused, code, line in (  # type: ignore[assignment]
         (("other", "photos"), 2, "was not learned here: choose another name, or --restart replaces it"),
         (("zed", "photos", "--class", "dog"), 1, "holds another run"),
     ):
@@ -370,11 +375,11 @@ def test_learn_goes_on_and_begins_anew(ask):
     assert same(read_adapter(file).tensors(), first)
 
 
-def same(some, others):
+def same(some: Any, others: Any) -> Any:
     return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def test_what_show_reads_comes_from_strangers(ask):
+def test_what_show_reads_comes_from_strangers(ask: Callable[..., Any]) -> None:
     ask("redraw", "in.png", "a cat", "-o", "a.png")
     picture = Picture.open("a.png")
     for asked in ({"form": 1, "brief": 2}, {"strength": "\x1b[31m"}, {"image": "x\x1b[2Jy"}, {"new": [1]}):
@@ -386,21 +391,21 @@ def test_what_show_reads_comes_from_strangers(ask):
         assert "danqing" in answer.out.splitlines()[-1]
 
 
-def test_a_jpeg_is_refused_before_painting_where_transparency_comes(ask):
+def test_a_jpeg_is_refused_before_painting_where_transparency_comes(ask: Callable[..., Any]) -> None:
     clear("clear.png")
     answer = ask("redraw", "clear.png", "a cat", "-o", "out.jpg")
     assert (answer.code, "JPEG has no transparency" in answer.err) == (2, True)
     assert ask("redraw", "clear.png", "a cat", "--background", "white", "-o", "out.jpg").code == 0
 
 
-def test_a_picture_in_front_of_the_words_is_redrawn_as_redraw_does(ask):
+def test_a_picture_in_front_of_the_words_is_redrawn_as_redraw_does(ask: Callable[..., Any]) -> None:
     """What is not asked for is decided for a given picture, not for words alone."""
     clear("clear.png")
     for file in ("in.png", "clear.png"):
         assert ask("paint", file, "a cat", "--seed", "4", "-o", "a.png", "--overwrite").code == 0
         size = ("--width", "128", "--height", "128")
         asked = ("redraw", file, "a cat", "--seed", "4", "--strength", "0.7", *size, "-o", "b.png")
-        asked = (*asked, "--overwrite")
+        asked = (*asked, "--overwrite")  # type: ignore[assignment]
         assert ask(*asked).code == 0
         one, other = (Picture.open(name) for name in ("a.png", "b.png"))
         assert one.brief == other.brief
@@ -409,12 +414,12 @@ def test_a_picture_in_front_of_the_words_is_redrawn_as_redraw_does(ask):
     assert "JPEG has no transparency" in ask("paint", "clear.png", "a cat", "-o", "out.jpg").err
 
 
-def test_conversions_are_told(ask):
+def test_conversions_are_told(ask: Callable[..., Any]) -> None:
     loaded("in.png").convert("CMYK").save("in.tiff")
     assert "converted from CMYK to RGB" in ask("redraw", "in.tiff", "a cat").err
 
 
-def test_help_tells_what_happens_without_an_option(capfd):
+def test_help_tells_what_happens_without_an_option(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["learn", "--help"]) == 0
     said = " ".join(capfd.readouterr().out.replace("│", " ").split())
     assert "Fixes all that is random [default: (0)]" in said
@@ -422,7 +427,7 @@ def test_help_tells_what_happens_without_an_option(capfd):
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_command_has_a_help_page_with_an_example(capfd, name):
+def test_every_command_has_a_help_page_with_an_example(capfd: pytest.CaptureFixture[str], name: str) -> None:
     assert cli.run([name, "--help"]) == 0
     page = capfd.readouterr().out
     assert f"danqing {name}" in page

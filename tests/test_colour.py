@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy import ndarray
 from PIL import Image, ImageCms
 
 from danqing.core.colour import to_srgb
@@ -30,7 +32,7 @@ def colours(mode: str, size: tuple[int, int] = (24, 20)) -> Image.Image:
     return Image.merge(mode, [Image.fromarray(pixels[..., k]) for k in range(bands)])
 
 
-def with_profile(image: Image.Image, profile: bytes, path):
+def with_profile(image: Image.Image, profile: bytes, path: Path) -> Path:
     image.save(path, icc_profile=profile)
     return path
 
@@ -53,7 +55,7 @@ FILES += [("p3", "webp"), ("adobe", "webp"), ("cmyk", "jpg"), ("cmyk", "tif")]
 
 
 @pytest.mark.parametrize(("name", "suffix"), FILES)
-def test_a_profile_is_what_pillow_makes_of_it_and_said(tmp_path, name, suffix):
+def test_a_profile_is_what_pillow_makes_of_it_and_said(tmp_path: Path, name: str, suffix: str) -> None:
     mode, profile = PROFILES[name]
     path = with_profile(colours(mode), profile, tmp_path / f"a.{suffix}")
     with Image.open(path) as image:
@@ -70,7 +72,7 @@ def test_a_profile_is_what_pillow_makes_of_it_and_said(tmp_path, name, suffix):
 
 
 @pytest.mark.parametrize(("name", "colorants"), [("p3", P3), ("adobe", ADOBE)])
-def test_it_is_the_closed_form(name, colorants):
+def test_it_is_the_closed_form(name: str, colorants: ndarray) -> None:
     """Measured: 1 level of 255 for each, where the colour is inside of sRGB."""
     image = colours("RGB", (64, 64))
     values = np.asarray(image).astype(float)
@@ -84,7 +86,7 @@ def test_it_is_the_closed_form(name, colorants):
     assert np.abs(got - values)[inside].max() > 20, "paler without it"
 
 
-def test_grey_is_the_closed_form():
+def test_grey_is_the_closed_form() -> None:
     image = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     image.info["icc_profile"] = grey_profile(1.8)
     got = np.asarray(to_srgb(image)[0])[0, :, 1].astype(float)
@@ -92,7 +94,7 @@ def test_grey_is_the_closed_form():
     assert np.abs(got - ideal).max() <= 1.6
 
 
-def test_alpha_stays(tmp_path):
+def test_alpha_stays(tmp_path: Path) -> None:
     image = colours("RGBA")
     source = read_source(with_profile(image, rgb_profile(P3), tmp_path / "a.png"))
     assert source.image.getchannel("A").tobytes() == image.getchannel("A").tobytes()
@@ -105,14 +107,14 @@ def test_alpha_stays(tmp_path):
     "profile",
     [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), rgb_profile(SRGB, name="mine")],
 )
-def test_what_is_srgb_keeps_its_very_bytes(tmp_path, profile):
+def test_what_is_srgb_keeps_its_very_bytes(tmp_path: Path, profile: bytes) -> None:
     source = read_source(with_profile(colours("RGB"), profile, tmp_path / "a.png"))
     assert source.image.tobytes() == colours("RGB").tobytes()
     assert "icc_profile" not in source.image.info
     assert source.notes[0].endswith("which is sRGB: its colours stay as they are")
 
 
-def test_a_grey_picture_with_a_profile_of_colours(tmp_path):
+def test_a_grey_picture_with_a_profile_of_colours(tmp_path: Path) -> None:
     source = read_source(with_profile(colours("L"), rgb_profile(ADOBE, 2.2), tmp_path / "a.png"))
     assert source.image.tobytes() == by_pillow(colours("L").convert("RGB"), rgb_profile(ADOBE, 2.2)).tobytes()
 
@@ -127,21 +129,21 @@ def test_a_grey_picture_with_a_profile_of_colours(tmp_path):
         ("CMYK", rgb_profile(P3), "for RGB, not for CMYK"),
     ],
 )
-def test_a_broken_profile_is_ignored_and_said(tmp_path, mode, profile, said):
+def test_a_broken_profile_is_ignored_and_said(tmp_path: Path, mode: str, profile: bytes, said: str) -> None:
     path = with_profile(colours(mode), profile, tmp_path / "a.tif")
     source = read_source(path)
     assert source.image.tobytes() == colours(mode).convert("RGB").tobytes()
     assert said in source.notes[-1]
 
 
-def test_the_name_of_a_profile_cannot_reach_a_terminal(tmp_path):
+def test_the_name_of_a_profile_cannot_reach_a_terminal(tmp_path: Path) -> None:
     profile = rgb_profile(P3, name="\x1b[31mred\r\n" + "x" * 300)
     (note,) = read_source(with_profile(colours("RGB"), profile, tmp_path / "a.png")).notes
     assert note.isprintable()
     assert len(note) < 300
 
 
-def test_colours_that_only_exif_or_gamma_tell_are_said(tmp_path):
+def test_colours_that_only_exif_or_gamma_tell_are_said(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA001] = 2
     colours("RGB").save(tmp_path / "camera.jpg", exif=exif)
@@ -154,7 +156,7 @@ def test_colours_that_only_exif_or_gamma_tell_are_said(tmp_path):
     assert "says gamma 1 without" in read_source(tmp_path / "a.png").notes[0]
 
 
-def test_every_way_in_converts(tmp_path):
+def test_every_way_in_converts(tmp_path: Path) -> None:
     """Paths, PIL's pictures, tensors, rows of a data set; and what was given stays as it was."""
     path = with_profile(colours("RGB"), rgb_profile(P3), tmp_path / "a.png")
     expected = read_source(path).image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from tests.controlnets import controlnet_for, original
 from tests.single_files import SD1, SDXL, tiny
 from tests.single_files import original as whole
 
-SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 3, "model": "tiny.safetensors"}
+SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "model": "tiny.safetensors"}
 
 
 def photo(width: int = 96, height: int = 96) -> Image.Image:
@@ -38,7 +39,7 @@ def photo(width: int = 96, height: int = 96) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny Stable Diffusion 1, and ControlNets of 1 and XL in `controls`."""
     folder = tmp_path_factory.mktemp("control")
     parts = tiny(SD1)
@@ -57,12 +58,12 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def session(place, monkeypatch):
+def session(place: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.chdir(place)
     return Session()
 
 
-def test_what_people_type():
+def test_what_people_type() -> None:
     plain = ControlRef.model_validate("canny=photo.jpg")
     assert (plain.kind, plain.image.name, plain.strength, plain.start, plain.end) == (
         "canny",
@@ -84,7 +85,7 @@ def test_what_people_type():
     st.integers(0, 200),
     st.integers(0, 98),
 )
-def test_the_text_of_a_control_is_read_back(kind, name, strength, start):
+def test_the_text_of_a_control_is_read_back(kind: Any, name: Any, strength: Any, start: Any) -> None:
     ref = ControlRef(kind=kind, image=name, strength=strength / 100, start=start / 100, end=0.99)
     assert ControlRef.model_validate(str(ref)) == ref
 
@@ -100,19 +101,19 @@ def test_the_text_of_a_control_is_read_back(kind, name, strength, start):
         ("canny=photo.jpg:1:0-2", "control.0.end 2 is too large: use 1.0 or less"),
     ],
 )
-def test_what_is_wrong_is_one_line(session, text, line):
+def test_what_is_wrong_is_one_line(session: Session, text: str, line: str) -> None:
     with pytest.raises(BadBrief, match=line):
         paint("a fox", control=text, session=session, **SMALL)
 
 
-def test_canny_is_opencvs():
+def test_canny_is_opencvs() -> None:
     picture = photo()
     expected = cv2.Canny(np.asarray(picture), 100, 200)
     assert np.array_equal(np.asarray(control_map(picture, "canny")), expected)
 
 
 @pytest.mark.parametrize("kind", [name for name, kind in CONTROL_KINDS.items() if kind.computed])
-def test_maps_are_white_where_there_is_a_contour(kind):
+def test_maps_are_white_where_there_is_a_contour(kind: str) -> None:
     drawn = np.asarray(control_map(photo(256, 256), kind)).astype(float)
     edges = cv2.dilate(cv2.Canny(np.asarray(photo(256, 256)), 100, 200), np.ones((9, 9))) > 0
     assert drawn.shape == (256, 256)
@@ -123,7 +124,7 @@ def test_maps_are_white_where_there_is_a_contour(kind):
     assert not flat.any()
 
 
-def test_painting_under_control(session):
+def test_painting_under_control(session: Session) -> None:
     """It follows, keeps how, and the same command paints the same."""
     [plain] = paint("a fox", session=session, **SMALL)
     [steered] = paint("a fox", control="canny=photo.png:0.9:0-0.8", session=session, **SMALL)
@@ -140,14 +141,14 @@ def test_painting_under_control(session):
     assert from_it.image.tobytes() == steered.image.tobytes()
 
 
-def test_pictures_of_python(session):
+def test_pictures_of_python(session: Session) -> None:
     [by_name] = paint("a fox", control="canny=photo.png", session=session, **SMALL)
     for control in ({"canny": photo()}, [{"kind": "canny", "image": photo()}]):
         [picture] = paint("a fox", control=control, session=session, **SMALL)
         assert picture.image.tobytes() == by_name.image.tobytes()
 
 
-def test_several_and_a_ready_map(session):
+def test_several_and_a_ready_map(session: Session) -> None:
     """The depth is a map already; which ControlNet fits the model, its width tells."""
     maps = ["canny=photo.png", "depth=photo.png:0.7"]
     [both] = paint("a fox", control=maps, session=session, **SMALL)
@@ -161,7 +162,7 @@ def test_several_and_a_ready_map(session):
     assert named.image.tobytes() != one.image.tobytes()
 
 
-def test_the_picture_has_the_shape_of_what_it_follows(session):
+def test_the_picture_has_the_shape_of_what_it_follows(session: Session) -> None:
     size = {name: value for name, value in SMALL.items() if name not in ("width", "height")}
     app = find_app("paint")
     inputs = app.parse({"prompt": "a fox", "control": "canny=wide.png", **size}, session)
@@ -172,7 +173,7 @@ def test_the_picture_has_the_shape_of_what_it_follows(session):
 
 
 @pytest.mark.parametrize("app", ["redraw", "inpaint"])
-def test_redraw_and_inpaint(session, app):
+def test_redraw_and_inpaint(session: Session, app: str) -> None:
     fields = {"image": "photo.png", "prompt": "a fox", **SMALL}
     if app == "inpaint":
         mask = Image.new("L", (96, 96))
@@ -192,7 +193,9 @@ def test_redraw_and_inpaint(session, app):
         function(session=session, control="canny=wide.png", **fields)
 
 
-def test_what_is_missing_is_said_before_a_model_is_opened(session, monkeypatch):
+def test_what_is_missing_is_said_before_a_model_is_opened(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("danqing.families.open_painter", lambda *_: pytest.fail("opened"))
     parse = find_app("redraw").parse
     cases = {
@@ -213,7 +216,7 @@ def test_what_is_missing_is_said_before_a_model_is_opened(session, monkeypatch):
         )
 
 
-def test_what_does_not_fit(session, place):
+def test_what_does_not_fit(session: Session, place: Path) -> None:
     with pytest.raises(BadWeights, match=r"is a ControlNet of .* and this model is"):
         paint(
             "a",
@@ -235,7 +238,7 @@ def test_what_does_not_fit(session, place):
         paint("a number 3", model="gan", control="canny=photo.png", session=session, seed=1)
 
 
-def test_the_schema_is_plain():
+def test_the_schema_is_plain() -> None:
     schema = find_app("paint").schema()
     entry = schema["properties"]["control"]
     assert entry["items"] == {"type": "string", "format": "control", "minLength": 1}
@@ -243,7 +246,7 @@ def test_the_schema_is_plain():
     assert "ControlRef" not in json.dumps(schema)
 
 
-def test_networks_stay_warm(session):
+def test_networks_stay_warm(session: Session) -> None:
     paint("a fox", control="canny=photo.png", session=session, **SMALL)
     [network] = [net for key, net in session._open.items() if key.startswith("controlnet")]
     paint("a cat", control="canny=photo.png", session=session, **SMALL)

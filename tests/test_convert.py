@@ -19,6 +19,7 @@ import types
 import webbrowser
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,15 +37,15 @@ CANARY = "canary"
 class Payload:
     """What calls `function` when it is unpickled."""
 
-    def __init__(self, function, *arguments, state=None) -> None:
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
         self.made = (function, arguments) if state is None else (function, arguments, state)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return self.made
 
 
 class WithState:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (types.SimpleNamespace, (), {"a": Payload(os.system, f"touch {CANARY}")})
 
 
@@ -84,14 +85,16 @@ PAYLOADS = {
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "payload.py").write_text(CODE)
     torch.save({"a": torch.ones(2)}, tmp_path / "innocent.pt")
     torch.save(Payload(os.system, f"touch {CANARY}"), tmp_path / "inner.pt")
 
 
-def read(source: str, draft: str = "draft.safetensors", seconds: int = 20, memory: int = 2**30):
+def read(
+    source: str, draft: str = "draft.safetensors", seconds: int = 20, memory: int = 2**30
+) -> dict[str, Any] | list[Any]:
     """What the program says of a file; it runs in a process of its own, without the seconds of a start."""
     there, here = os.pipe()
     child = os.fork()
@@ -110,7 +113,7 @@ def read(source: str, draft: str = "draft.safetensors", seconds: int = 20, memor
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_no_payload_runs(name, zipped):
+def test_no_payload_runs(name: str, zipped: bool) -> None:
     torch.save(PAYLOADS[name], "bad.pt", _use_new_zipfile_serialization=zipped)
     report = read("bad.pt")
     assert "error" in report
@@ -122,13 +125,13 @@ def test_no_payload_runs(name, zipped):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_plain_pickles_of_every_protocol(protocol):
+def test_plain_pickles_of_every_protocol(protocol: int) -> None:
     Path("bad.ckpt").write_bytes(pickle.dumps(Payload(os.system, f"touch {CANARY}"), protocol))
     assert "error" in read("bad.ckpt")
     assert not os.path.lexists(CANARY)
 
 
-def test_after_an_honest_part():
+def test_after_an_honest_part() -> None:
     """A zip with two pickles, a pickle behind an honest one, an archive under another name."""
     torch.save({"a": torch.ones(2)}, "two.pt")
     with zipfile.ZipFile("two.pt", "a") as archive:
@@ -144,7 +147,7 @@ def test_after_an_honest_part():
     assert not os.path.lexists(CANARY)
 
 
-def test_a_reader_that_is_wrong_is_stopped(monkeypatch):
+def test_a_reader_that_is_wrong_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the restricted reader to run a payload, the process still may not."""
     unrestricted = functools.partial(torch.load, weights_only=False)
     monkeypatch.setattr(_unpickle.torch, "load", lambda path, **_: unrestricted(path))
@@ -156,7 +159,7 @@ def test_a_reader_that_is_wrong_is_stopped(monkeypatch):
         assert not os.path.lexists(CANARY)
 
 
-def test_honest_files():
+def test_honest_files() -> None:
     """At the top, in state_dict, views that share memory, half precision; what is no tensor is named."""
     base = torch.arange(12.0).view(3, 4)
     tensors = {"a": base, "b": base.T, "c": base[1:], "d": torch.ones(3, dtype=torch.bfloat16)}
@@ -178,7 +181,7 @@ def test_honest_files():
     assert load_file("draft.safetensors")["emb_params"].shape == (2, 768)
 
 
-def test_what_training_programs_leave(monkeypatch):
+def test_what_training_programs_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects of libraries that are not even there stand for nothing."""
     names = ["pytorch_lightning", "callbacks", "model_checkpoint"]
     with monkeypatch.context() as patch:
@@ -193,7 +196,7 @@ def test_what_training_programs_leave(monkeypatch):
     assert report["left_out"] == ["callbacks"]
 
 
-def test_claims_beyond_the_file():
+def test_claims_beyond_the_file() -> None:
     """A tensor of terabytes by strides of 0, and a zip that swells."""
     torch.save({"a": torch.ones(1).expand(2**40)}, "claim.pt")
     assert "no honest file" in read("claim.pt")["error"]
@@ -205,7 +208,7 @@ def test_claims_beyond_the_file():
     assert "error" in read("bomb.pt", memory=2**25)
 
 
-def test_the_command(capsys):
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, with its environment; asked for by name; never over a file."""
     save_file({"emb_params": torch.ones(2, 768)}, "wanted.safetensors")
     torch.save({"emb_params": torch.ones(2, 768), "name": "x"}, "neg.pt")
@@ -227,12 +230,12 @@ def test_the_command(capsys):
     assert not list(Path().glob(".danqing*"))
 
 
-def test_time_and_names():
+def test_time_and_names() -> None:
     Path("slow.pt").write_bytes(b"x")
     with pytest.raises(BadBrief, match="is no pickle by its name"):
         convert_pickle(Path("a.safetensors"), Path("b.safetensors"))
     with pytest.raises(BadWeights, match="is missing"):
         convert_pickle(Path("missing.pt"), Path("b.safetensors"))
     with pytest.raises(BadWeights, match="was not read in 0"):
-        convert_pickle(Path("slow.pt"), Path("b.safetensors"), seconds=0.01)  # type: ignore[arg-type]
+        convert_pickle(Path("slow.pt"), Path("b.safetensors"), seconds=0.01)
     assert not Path("b.safetensors").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +13,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from scipy.stats import chisquare
+from torch import Generator, Tensor
 
 from danqing.apps.blend import blend
 from danqing.apps.inpaint import inpaint
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.vary import vary
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.core.painter import InputImages
+from danqing.core.painter import Canvas, Conditioning, InputImages
 from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.data.dataset import to_unit
 from danqing.families import open_painter
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle1 import painter as dalle1
+from danqing.families.dalle1.painter import TokenPainter
 from danqing.families.dalle1.token_sampling import (
     GuidedTransformer,
     Sampling,
@@ -48,22 +52,22 @@ TRAINING = DATA.where(lambda row: not row["held_out"])
 CODEC = dalle1.CODECS["tiny"]
 
 
-def rng(seed=0):
+def rng(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
-def scorer():
+def scorer() -> ClipScorer:
     torch.manual_seed(0)
     return ClipScorer.of(build_clip("tiny", byte_tokenizer(16)), byte_tokenizer(16))
 
 
 @pytest.fixture(scope="module")
-def painter(scorer):
+def painter(scorer: ClipScorer) -> TokenPainter:
     return lively(dalle1.random_painter("tiny", scorer=scorer))
 
 
-def lively(painter):
+def lively(painter: TokenPainter) -> TokenPainter:
     """Logits and colours that differ, where fresh networks give nearly the same everywhere."""
     with torch.no_grad():
         painter.transformer.token_head.weight.mul_(40)
@@ -76,7 +80,7 @@ def lively(painter):
     return replace(painter, card=painter.card.model_copy(update={"styles": {"3d": "3d/3D"}}))
 
 
-def network(attention="full", seed=0, **fields):
+def network(attention: str = "full", seed: Any = 0, **fields: Any) -> TokenTransformer:
     torch.manual_seed(seed)
     defaults = {
         "words": 20,
@@ -91,30 +95,35 @@ def network(attention="full", seed=0, **fields):
     return TokenTransformer(TokenTransformerConfig(attention=attention, **{**defaults, **fields})).eval()
 
 
-def read(net, n=2, seed=0):
+def read(net: TokenTransformer, n: Any = 2, seed: Any = 0) -> tuple[Tensor, Tensor]:
     config = net.config
     text = torch.randint(config.words + config.text, (n, config.text), generator=rng(seed))
     return text, torch.randint(config.vocab, (n, config.picture), generator=rng(seed + 1))
 
 
-def resolved(painter, **fields):
+def resolved(painter: TokenPainter, **fields: Any) -> ResolvedBrief:
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, **fields}).resolved(painter.card)
 
 
-def canvases(painter, brief, images=None, seeds=None):
+def canvases(
+    painter: TokenPainter,
+    brief: ResolvedBrief,
+    images: InputImages | None = None,
+    seeds: Seeds | InterpolatedSeeds | None = None,
+) -> list[Canvas]:
     words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
 
-def painted(painter, brief, images=None, seeds=None):
+def painted(painter: TokenPainter, brief: ResolvedBrief, images: Any = None, seeds: Any = None) -> Tensor:
     return painter.finish(canvases(painter, brief, images, seeds)[-1])
 
 
 # ---- the codec
 
 
-def test_gumbel_noise_draws_as_often_as_softmax_says():
+def test_gumbel_noise_draws_as_often_as_softmax_says() -> None:
     logits = torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5])
     count = 100_000
     expected_counts = (logits.softmax(0) * count).double().numpy()
@@ -126,7 +135,7 @@ def test_gumbel_noise_draws_as_often_as_softmax_says():
     assert gumbel_of(torch.tensor([-30.0, 30.0])).isfinite().all()
 
 
-def test_divergence_from_uniform_has_its_bounds():
+def test_divergence_from_uniform_has_its_bounds() -> None:
     logits = torch.randn(3, 16, 2, 2, generator=rng())
     one_hot = torch.zeros(1, 16, 1, 1)
     one_hot[0, 3] = 100
@@ -136,7 +145,7 @@ def test_divergence_from_uniform_has_its_bounds():
     assert (divergence(logits) < math.log(16)).all()
 
 
-def test_sides_that_no_token_fits_are_told():
+def test_sides_that_no_token_fits_are_told() -> None:
     codec = DiscreteVAE(CODEC)
     with pytest.raises(ValueError, match="multiples of 4"):
         codec.logits(torch.zeros(1, 4, 10, 8))
@@ -144,7 +153,7 @@ def test_sides_that_no_token_fits_are_told():
         DiscreteVAEConfig(hidden=30)
 
 
-def test_the_start_is_k_means_of_patches():
+def test_the_start_is_k_means_of_patches() -> None:
     """A codec that begins with clusters gives every patch its nearest one, and uses all that differ."""
     pixels = to_unit(TRAINING.pictures)[:, :, ::2, ::2]
     torch.manual_seed(0)
@@ -161,13 +170,13 @@ def test_the_start_is_k_means_of_patches():
         codebook_start(DiscreteVAE(replace(CODEC, groups=2)), pixels)
 
 
-def test_more_clusters_than_points():
+def test_more_clusters_than_points() -> None:
     centres = means(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]), 6, rng())
     assert centres.shape == (6, 2)
     assert centres.isfinite().all()
 
 
-def test_perplexity_counts_tokens_in_use():
+def test_perplexity_counts_tokens_in_use() -> None:
     assert perplexity(torch.tensor([3, 3, 3]), 9) == pytest.approx(1)
     assert perplexity(torch.arange(9), 9) == pytest.approx(9)
 
@@ -176,7 +185,7 @@ def test_perplexity_counts_tokens_in_use():
 
 
 @pytest.mark.parametrize("attention", ["full", "sparse"])
-def test_no_token_sees_what_comes_after_it(attention):
+def test_no_token_sees_what_comes_after_it(attention: str) -> None:
     net = network(attention)
     text, tokens = read(net)
     of_text, of_picture = net(text, tokens)
@@ -190,7 +199,7 @@ def test_no_token_sees_what_comes_after_it(attention):
             assert not torch.equal(changed[:, k + 1], of_picture[:, k + 1])
 
 
-def test_text_is_read_in_order_too():
+def test_text_is_read_in_order_too() -> None:
     net = network()
     text, tokens = read(net)
     other = text.clone()
@@ -203,7 +212,7 @@ def test_text_is_read_in_order_too():
 
 @pytest.mark.parametrize("attention", ["full", "sparse"])
 @torch.no_grad()
-def test_the_cache_changes_nothing(attention):
+def test_the_cache_changes_nothing(attention: str) -> None:
     """Row 29. Measured: 1.5e-7 on logits of deviation 0.08."""
     net = network(attention)
     text, tokens = read(net)
@@ -217,7 +226,7 @@ def test_the_cache_changes_nothing(attention):
 
 
 @torch.no_grad()
-def test_the_probability_of_a_picture_is_the_product_of_its_steps():
+def test_the_probability_of_a_picture_is_the_product_of_its_steps() -> None:
     net = network()
     text, tokens = read(net)
     whole = -F.cross_entropy(net(text, tokens)[1].transpose(1, 2), tokens, reduction="none").sum(1)
@@ -230,7 +239,7 @@ def test_the_probability_of_a_picture_is_the_product_of_its_steps():
     torch.testing.assert_close(steps, whole, rtol=1e-5, atol=1e-4)
 
 
-def test_each_pad_is_its_own():
+def test_each_pad_is_its_own() -> None:
     net = network()
     padded = net.padded(torch.tensor([[5, 6, 6]]), torch.tensor([[True, False, False]]))
     assert padded.tolist() == [[5, 21, 22]]
@@ -245,7 +254,7 @@ def test_each_pad_is_its_own():
         ("all", set(range(9))),
     ],
 )
-def test_masks_show_what_the_paper_draws(kind, seen):
+def test_masks_show_what_the_paper_draws(kind: str, seen: set[int]) -> None:
     """What token 8 sees, the first of the third row of four, beside itself and all text."""
     config = network("sparse").config
     row = mask_of(config, kind)[config.text + 8]
@@ -253,7 +262,7 @@ def test_masks_show_what_the_paper_draws(kind, seen):
     assert {int(k) - config.text for k in row.nonzero()[:, 0]} - {-3, -2, -1} == seen
 
 
-def test_configs_that_cannot_be():
+def test_configs_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         TokenTransformerConfig(width=10, heads=3)
     with pytest.raises(ValueError, match="full or sparse"):
@@ -263,7 +272,7 @@ def test_configs_that_cannot_be():
 # ---- drawing
 
 
-def test_short_lists_leave_the_likeliest():
+def test_short_lists_leave_the_likeliest() -> None:
     logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).log()
     assert keep_likeliest(logits, Sampling(top_k=2)).isfinite().tolist() == [True, True, False, False]
     assert keep_likeliest(logits, Sampling(top_p=0.5)).isfinite().tolist() == [True, False, False, False]
@@ -281,13 +290,13 @@ def test_short_lists_leave_the_likeliest():
 
 
 @torch.no_grad()
-def test_guidance_is_in_logits(painter):
+def test_guidance_is_in_logits(painter: TokenPainter) -> None:
     brief = resolved(painter, prompt="a cat::2 a dog::1", negative_prompt="red", count=1)
     words = painter.condition(brief)
     tokens = torch.randint(16, (1, 1, 5), generator=rng())
     net = painter.transformer
 
-    def plain(part):
+    def plain(part: Conditioning) -> Tensor:
         text = net.padded(part.tokens[..., 0].long(), part.mask)
         logits, cache = net.begin(text, tokens[0])
         return torch.stack([logits, net.go_on(torch.tensor([3]), 5, cache)])
@@ -302,7 +311,7 @@ def test_guidance_is_in_logits(painter):
 # ---- the painter
 
 
-def test_a_canvas_for_each_row(painter):
+def test_a_canvas_for_each_row(painter: TokenPainter) -> None:
     start, *later = canvases(painter, resolved(painter))
     assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(k, 4) for k in range(5)]
     assert start.state.shape == (2, 8, 4, 4)
@@ -317,7 +326,7 @@ def test_a_canvas_for_each_row(painter):
     assert painter.finish(canvas).shape == (2, 4, 16, 16)
 
 
-def test_a_picture_depends_on_its_seed_alone(painter):
+def test_a_picture_depends_on_its_seed_alone(painter: TokenPainter) -> None:
     brief = resolved(painter, count=3)
     together = canvases(painter, brief)[-1].state
     assert torch.equal(together, canvases(painter, brief)[-1].state)
@@ -326,14 +335,14 @@ def test_a_picture_depends_on_its_seed_alone(painter):
     assert not torch.equal(together[0], together[1])
 
 
-def test_variations_begin_at_the_seeds_own_picture(painter):
+def test_variations_begin_at_the_seeds_own_picture(painter: TokenPainter) -> None:
     brief = resolved(painter, count=1)
     own, other = (canvases(painter, brief, seeds=Seeds([seed]))[1].state for seed in (1, 9))
     for amount, state in ((0.0, own), (1.0, other)):
         assert torch.equal(canvases(painter, brief, seeds=InterpolatedSeeds(1, [9], amount))[1].state, state)
 
 
-def test_the_critic_keeps_the_best_of_all(painter, scorer):
+def test_the_critic_keeps_the_best_of_all(painter: TokenPainter, scorer: ClipScorer) -> None:
     """The candidates are the same as without choosing; the kept one is the critic's first."""
     brief = resolved(painter)
     *_, before, last = canvases(painter, brief)
@@ -343,7 +352,7 @@ def test_the_critic_keeps_the_best_of_all(painter, scorer):
     kept = []
 
     class Watched(ClipScorer):
-        def rank(self, pixels, text):
+        def rank(self, pixels: Tensor, text: str) -> list[int]:
             order = super().rank(pixels, text)
             kept.append((pixels, text, order))
             return order
@@ -357,7 +366,7 @@ def test_the_critic_keeps_the_best_of_all(painter, scorer):
         assert torch.equal(later[k], pixels[order[0]])
 
 
-def test_more_candidates_please_the_critic_more(painter, scorer):
+def test_more_candidates_please_the_critic_more(painter: TokenPainter, scorer: ClipScorer) -> None:
     scores = []
     for count in (1, 16):
         many = replace(painter, sampling=Sampling(candidates=count))
@@ -365,7 +374,7 @@ def test_more_candidates_please_the_critic_more(painter, scorer):
     assert scores[1] > scores[0]
 
 
-def test_stopping_early_costs_nothing(painter):
+def test_stopping_early_costs_nothing(painter: TokenPainter) -> None:
     brief = resolved(painter)
     words = painter.condition(brief)
     steps = painter.steps(brief, words, painter.begin(brief, words, Seeds([1, 2])))
@@ -374,8 +383,8 @@ def test_stopping_early_costs_nothing(painter):
     assert torch.equal(first.state, canvases(painter, brief)[1].state)
 
 
-def test_words_lead(painter):
-    def state(**fields):
+def test_words_lead(painter: TokenPainter) -> None:
+    def state(**fields: Any) -> Tensor:
         return canvases(painter, resolved(painter, **fields))[-1].state
 
     one = state()
@@ -390,7 +399,7 @@ def test_words_lead(painter):
     assert not torch.equal(changing, one)
 
 
-def test_words_that_do_not_fit_are_told(painter):
+def test_words_that_do_not_fit_are_told(painter: TokenPainter) -> None:
     conditioning = painter.condition(resolved(painter, prompt="a cat and a dog and a horse and a cow"))
     assert conditioning.dropped
     assert "a cat and a dog and a horse and a cow".endswith(conditioning.dropped)
@@ -406,12 +415,12 @@ def test_words_that_do_not_fit_are_told(painter):
         ({"prompt": "a cat", "negative_prompt": "a dog BREAK a fox"}, "leave BREAK out"),
     ],
 )
-def test_words_that_it_cannot_read_are_told(asked, told, painter):
+def test_words_that_it_cannot_read_are_told(asked: dict[str, str], told: str, painter: TokenPainter) -> None:
     with pytest.raises(BadBrief, match=told):
         painter.condition(resolved(painter, **asked))
 
 
-def test_redrawing_keeps_the_top_rows(painter):
+def test_redrawing_keeps_the_top_rows(painter: TokenPainter) -> None:
     images = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
     tokens = painter.codec.tokens(images.image)
     for strength, kept in ((0.25, 3), (0.6, 2), (1.0, 0), (None, 0)):
@@ -423,7 +432,7 @@ def test_redrawing_keeps_the_top_rows(painter):
         canvases(painter, resolved(painter, strength=0.1), images)
 
 
-def test_several_pictures_are_mixed_by_weight(painter):
+def test_several_pictures_are_mixed_by_weight(painter: TokenPainter) -> None:
     one, other = (painted(painter, resolved(painter, seed=s, count=1)) for s in (50, 60))
     heavy = painter.condition(
         resolved(painter), InputImages(references=(one, other), weights=(1.0, 0.0))
@@ -440,7 +449,7 @@ APPS = {
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_apps_paint(app, painter):
+def test_apps_paint(app: str, painter: TokenPainter) -> None:
     image = Image.new("RGBA", (20, 16), (200, 30, 30, 255))
     options = {"painter": painter, "seed": 3}
     first, again = (APPS[app](image, count=2, **options) for _ in range(2))
@@ -450,7 +459,7 @@ def test_apps_paint(app, painter):
     assert looks[1] == looks[4]
 
 
-def test_what_it_cannot_is_told(painter):
+def test_what_it_cannot_is_told(painter: TokenPainter) -> None:
     assert painter.card.can == {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.ALPHA}
     assert painter.card.sampler == ""  # there is nothing to choose
     mask = Image.new("L", (16, 16))
@@ -461,7 +470,7 @@ def test_what_it_cannot_is_told(painter):
         canvases(painter, resolved(painter, width=32))
 
 
-def test_nan_is_told_with_its_step():
+def test_nan_is_told_with_its_step() -> None:
     painter = dalle1.random_painter("tiny")
     with torch.no_grad():
         painter.transformer.norm.weight.fill_(float("nan"))
@@ -472,7 +481,7 @@ def test_nan_is_told_with_its_step():
 # ---- the folder
 
 
-def test_a_folder_opens_as_the_same_painter(painter, tmp_path):
+def test_a_folder_opens_as_the_same_painter(painter: TokenPainter, tmp_path: Path) -> None:
     changed = replace(painter, sampling=Sampling(temperature=0.9, top_k=9, candidates=2))
     dalle1.save(changed, tmp_path / "it", torch.float32)
     again = open_painter(str(tmp_path / "it"))
@@ -483,7 +492,7 @@ def test_a_folder_opens_as_the_same_painter(painter, tmp_path):
     assert Card.model_validate_json(painter.card.model_dump_json()) == painter.card
 
 
-def test_a_transformer_of_another_codec_is_refused(painter, tmp_path):
+def test_a_transformer_of_another_codec_is_refused(painter: TokenPainter, tmp_path: Path) -> None:
     dalle1.save(painter, tmp_path / "one")
     dalle1.save(dalle1.random_painter("tiny", seed=5), tmp_path / "two")
     assert dalle1.open_weights(tmp_path / "one").scorer is not None
@@ -493,7 +502,9 @@ def test_a_transformer_of_another_codec_is_refused(painter, tmp_path):
         dalle1.open_weights(tmp_path / "one")
 
 
-def test_a_shipped_clip_may_be_missing_but_not_damaged(painter, tmp_path, monkeypatch):
+def test_a_shipped_clip_may_be_missing_but_not_damaged(
+    painter: TokenPainter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dalle1.save(painter, tmp_path / "one")
     monkeypatch.setattr("danqing.zoo.__path__", [str(tmp_path / "zoo")])
     assert dalle1.open_weights(tmp_path / "one").scorer is None
@@ -512,7 +523,9 @@ def test_a_shipped_clip_may_be_missing_but_not_damaged(painter, tmp_path, monkey
         ("card.json", ('"year": 2021', '"year": "x"'), "year"),
     ],
 )
-def test_folders_that_do_not_fit(file, change, said, painter, tmp_path):
+def test_folders_that_do_not_fit(
+    file: str, change: tuple[str, str], said: str, painter: TokenPainter, tmp_path: Path
+) -> None:
     dalle1.save(painter, tmp_path / "it")
     path = tmp_path / "it" / file
     path.write_text(path.read_text("utf-8").replace(*change), "utf-8")
@@ -521,7 +534,7 @@ def test_folders_that_do_not_fit(file, change, said, painter, tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def test_the_shipped_sizes_fit():
+def test_the_shipped_sizes_fit() -> None:
     """In half precision, with words and all, 12 MB at most."""
     codec = DiscreteVAE(dalle1.CODECS["sticker"])
     config = replace(dalle1.TRANSFORMERS["sticker"], words=3669)
@@ -532,12 +545,12 @@ def test_the_shipped_sizes_fit():
 # ---- training
 
 
-def codec_objective(seed=0):
+def codec_objective(seed: int = 0) -> DiscreteVAEObjective:
     torch.manual_seed(seed)
     return DiscreteVAEObjective(DiscreteVAE(CODEC), TRAINING, DATA, 16, DiscreteVAEOptions(span=10, kl=0.01))
 
 
-def token_objective(seed=0):
+def token_objective(seed: int = 0) -> TokenObjective:
     painter = dalle1.random_painter("tiny", seed=seed)
     codec = dalle1.random_painter("tiny").codec  # the same for every seed
     options = TokenOptions(probes=("a cat",), moves=((0, 0), (2, -1)))
@@ -548,17 +561,17 @@ OBJECTIVES = {"codec": codec_objective, "tokens": token_objective}
 each = pytest.mark.parametrize("name", list(OBJECTIVES))
 
 
-def train(objective, run, steps, **fields):
+def train(objective: DiscreteVAEObjective | TokenObjective, run: Path, steps: int, **fields: Any) -> Any:
     defaults = {"batch": 8, "lr": 5e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.8, "precision": "no"}
     options = TrainOptions(steps=steps, sheet_every=10**9, **{**defaults, **fields})
     return Trainer(objective, options, run).train()
 
 
 @each
-def test_the_loss_falls(name, tmp_path):
+def test_the_loss_falls(name: str, tmp_path: Path) -> None:
     objective = OBJECTIVES[name]()
 
-    def loss():
+    def loss() -> float:
         with torch.no_grad():
             batches = [objective.batch(16, step_generator(77, k)) for k in range(4)]
             return sum(objective.eval()(batch)["loss"].item() for batch in batches) / 4
@@ -570,7 +583,7 @@ def test_the_loss_falls(name, tmp_path):
 
 
 @each
-def test_resuming_is_bit_equal(name, tmp_path):
+def test_resuming_is_bit_equal(name: str, tmp_path: Path) -> None:
     whole = train(OBJECTIVES[name](), tmp_path / "whole", 4, save_every=2).state_dict()
 
     class KilledError(Exception):
@@ -579,7 +592,7 @@ def test_resuming_is_bit_equal(name, tmp_path):
     objective = OBJECTIVES[name]()
     forward, calls = objective.forward, []
 
-    def dies(batch):
+    def dies(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         calls.append(1)
         if len(calls) > 3:
             raise KilledError
@@ -593,7 +606,7 @@ def test_resuming_is_bit_equal(name, tmp_path):
 
 
 @each
-def test_a_batch_is_a_function_of_its_generator(name):
+def test_a_batch_is_a_function_of_its_generator(name: str) -> None:
     objective = OBJECTIVES[name]()
     torch.manual_seed(1)
     first = objective.batch(6, step_generator(0, 3))
@@ -603,13 +616,13 @@ def test_a_batch_is_a_function_of_its_generator(name):
     assert any(not torch.equal(first[key], other) for key, other in objective.batch(6, rng(4)).items())
 
 
-def test_the_shortest_training_has_a_schedule_too():
+def test_the_shortest_training_has_a_schedule_too() -> None:
     vae = DiscreteVAE(dalle1.CODECS["tiny"])
     objective = DiscreteVAEObjective(vae, stickers(), stickers(), 16, DiscreteVAEOptions(span=0))
     assert objective(objective.batch(4, step_generator(0, 0)))["loss"].isfinite()
 
 
-def test_a_collapsed_codebook_is_told():
+def test_a_collapsed_codebook_is_told() -> None:
     torch.manual_seed(0)
     objective = DiscreteVAEObjective(
         DiscreteVAE(replace(CODEC, vocab=64)), TRAINING, DATA, 16, DiscreteVAEOptions()
@@ -620,21 +633,21 @@ def test_a_collapsed_codebook_is_told():
         objective.sheet()
 
 
-def test_text_counts_an_eighth():
+def test_text_counts_an_eighth() -> None:
     objective = token_objective()
     losses = objective(objective.batch(4, rng()))
     assert losses["loss"].item() == pytest.approx((losses["text"].item() + 7 * losses["picture"].item()) / 8)
     assert losses["picture"].item() == pytest.approx(math.log(16), abs=0.1)
 
 
-def test_a_checkpoint_of_another_codec_is_refused(tmp_path):
+def test_a_checkpoint_of_another_codec_is_refused(tmp_path: Path) -> None:
     train(token_objective(), tmp_path, 2)
     other = dalle1.random_painter("tiny", seed=3)
     with pytest.raises(BadWeights, match="tokens of another codec"):
         train(TokenObjective(other, TRAINING, TokenOptions(probes=("a cat",))), tmp_path, 4)
 
 
-def test_views_are_moved():
+def test_views_are_moved() -> None:
     picture = torch.arange(16.0).view(1, 1, 4, 4)
     still, down, left = views(picture, ((0, 0), (1, 0), (0, -2)))
     assert torch.equal(still, picture)
@@ -642,7 +655,7 @@ def test_views_are_moved():
     assert torch.equal(left[..., :-2], picture[..., 2:])
 
 
-def test_the_whole_painter_is_exported(tmp_path):
+def test_the_whole_painter_is_exported(tmp_path: Path) -> None:
     objective = token_objective()
     objective.export(tmp_path / "it")
     brief = resolved(objective.painter)
@@ -652,7 +665,7 @@ def test_the_whole_painter_is_exported(tmp_path):
     assert (tmp_path / "codec" / "model.safetensors").is_file()
 
 
-def test_the_recipe_trains_both_stages_and_goes_on(tmp_path, monkeypatch):
+def test_the_recipe_trains_both_stages_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is done trains nothing more, and leaves the same weights."""
     from danqing.recipes import dalle1 as recipes
     from danqing.recipes._recipe import TrainRequest

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import PriorTransformer
 from PIL import Image
+from torch import Tensor
 
 from danqing.apps.blend import blend
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.vary import vary
 from danqing.conditioning.names import Names
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.core.painter import Conditioning, InputImages
+from danqing.core.painter import Canvas, Conditioning, InputImages
+from danqing.core.progress import Progress
 from danqing.core.seeds import Seeds, slerp
+from danqing.data.dataset import CaptionedImages
 from danqing.diffusion.prior import PriorOptions, best, measure
 from danqing.diffusion.schedule import Schedule
 from danqing.families import open_painter
 from danqing.families.dalle2 import painter as dalle2
 from danqing.families.dalle2.clip_space import fingerprint, join_words_and_image, mixture, text_diff
-from danqing.families.dalle2.folder import OURS, check_clip, read_parts, save_parts
+from danqing.families.dalle2.folder import OURS, Parts, check_clip, read_parts, save_parts
+from danqing.families.dalle2.painter import Dalle2Painter
 from danqing.families.dalle2.unclip import PRIORS, fresh_parts, fresh_projection
 from danqing.families.ddpm.painter import fresh_parts as fresh_ddpm
 from danqing.recipes import dalle2 as recipe
@@ -41,42 +48,47 @@ from tests.test_recipes import folder_of as folder_of_pictures
 from tests.tiny import stickers
 
 WIDTH = PRIORS["tiny"]["embedding_dim"]
-QUICK = {"steps": 3, "seed": 3}
+QUICK: dict[str, Any] = {"steps": 3, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def large():
+def large() -> Dalle2Painter:
     """One with an upsampler."""
     return dalle2.random_painter()
 
 
 @pytest.fixture(scope="module")
-def painter(large):
+def painter(large: Dalle2Painter) -> Dalle2Painter:
     return replace(large, stage=None, card=large.decoder.card)
 
 
-def picture(seed=0, side=16):
+def picture(seed: int = 0, side: int = 16) -> Tensor:
     return torch.rand(1, 4, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def resolved(painter, **fields):
+def resolved(painter: Dalle2Painter, **fields: Any) -> ResolvedBrief:
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
-def canvases(painter, brief, images=None, seeds=None):
+def canvases(
+    painter: Dalle2Painter,
+    brief: ResolvedBrief,
+    images: InputImages | None = None,
+    seeds: Seeds | None = None,
+) -> list[Canvas]:
     words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
 
-def units(*shape, seed=0):
+def units(*shape: int, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 # ---- embeddings
 
 
-def turned(a, b, angle):
+def turned(a: Tensor, b: Tensor, angle: float) -> Tensor:
     """a turned by `angle` in the plane of a and b, by a rotation matrix."""
     one = a / a.norm()
     two = b - (b @ one) * one
@@ -86,7 +98,7 @@ def turned(a, b, angle):
     return (torch.eye(len(a)) + math.sin(angle) * plane + (math.cos(angle) - 1) * flat) @ a
 
 
-def test_a_mixture_is_a_rotation_and_ends_at_its_pictures():
+def test_a_mixture_is_a_rotation_and_ends_at_its_pictures() -> None:
     """Measured: 1e-7."""
     a, b = units(2, 1, 8)
     angle = float(torch.acos((a * b).sum()))
@@ -100,7 +112,7 @@ def test_a_mixture_is_a_rotation_and_ends_at_its_pictures():
     torch.testing.assert_close(three, slerp(slerp(a, b, 0.5), units(1, 8, seed=5), 0.5))
 
 
-def test_a_text_diff_turns_towards_what_words_add():
+def test_a_text_diff_turns_towards_what_words_add() -> None:
     """Measured: 2e-7."""
     z, text, before = 3 * units(1, 8), units(1, 8, seed=1), units(1, 8, seed=2)
     way = F.normalize(text - before, dim=-1)
@@ -111,7 +123,7 @@ def test_a_text_diff_turns_towards_what_words_add():
     assert torch.equal(text_diff(z, text, text, 0.5), z)  # nothing is added
 
 
-def test_chunks_are_averaged_over_the_tokens_that_are_heard():
+def test_chunks_are_averaged_over_the_tokens_that_are_heard() -> None:
     tokens = torch.tensor([[[1.0], [2.0], [9.0], [3.0], [4.0], [5.0]]])
     mask = torch.tensor([[True, True, False, True, True, True]])
     one = join_words_and_image(Conditioning(tokens, mask), 3)
@@ -123,12 +135,12 @@ def test_chunks_are_averaged_over_the_tokens_that_are_heard():
 # ---- the prior
 
 
-def test_normalising_comes_back(painter):
+def test_normalising_comes_back(painter: Dalle2Painter) -> None:
     z = 5 * units(20, WIDTH)
     torch.testing.assert_close(painter.prior.restored(painter.prior.normalised(z)), z, rtol=0, atol=1e-5)
 
 
-def test_measured_embeddings_have_mean_0_and_deviation_1(painter):
+def test_measured_embeddings_have_mean_0_and_deviation_1(painter: Dalle2Painter) -> None:
     network = PriorTransformer(**PRIORS["tiny"])
     data = 3 * torch.randn(60, WIDTH) + 1
     measure(network, data)
@@ -139,14 +151,14 @@ def test_measured_embeddings_have_mean_0_and_deviation_1(painter):
     assert not network.clip_std.requires_grad
 
 
-def test_a_prior_that_was_never_measured_is_refused(painter):
+def test_a_prior_that_was_never_measured_is_refused(painter: Dalle2Painter) -> None:
     with pytest.raises(BadWeights, match=f"clip_std is 0 or less in {WIDTH} of {WIDTH}.*from the data"):
         replace(painter.prior, network=PriorTransformer(**PRIORS["tiny"]))
     with pytest.raises(BadWeights, match="1 steps are too few"):
         replace(painter.prior, options=PriorOptions(steps=1))
 
 
-def test_the_draw_nearest_to_the_words_is_chosen():
+def test_the_draw_nearest_to_the_words_is_chosen() -> None:
     drawn, text = units(3, 4, 8), units(3, 8, seed=1)
     chosen = best(drawn, text)
     for k in range(3):
@@ -154,14 +166,14 @@ def test_the_draw_nearest_to_the_words_is_chosen():
         assert torch.equal(chosen[k], drawn[k, dots.index(max(dots))])
 
 
-def test_the_painter_keeps_the_better_of_two_draws(painter):
+def test_the_painter_keeps_the_better_of_two_draws(painter: Dalle2Painter) -> None:
     brief = resolved(painter, count=1)
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds([4]))
     tokens = []
     network = painter.decoder.network
 
-    def listening(x, t, cond):
+    def listening(x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         tokens.append(cond.tokens[-1, 0])
         return network(x, t, cond)
 
@@ -179,7 +191,7 @@ def test_the_painter_keeps_the_better_of_two_draws(painter):
 # ---- the painter
 
 
-def test_blank_canvases_of_the_prior_then_the_decoders(painter):
+def test_blank_canvases_of_the_prior_then_the_decoders(painter: Dalle2Painter) -> None:
     brief = resolved(painter)
     start, *later = canvases(painter, brief)
     before, of = painter.prior.options.steps, painter.prior.options.steps + 3
@@ -195,14 +207,14 @@ def test_blank_canvases_of_the_prior_then_the_decoders(painter):
     assert not torch.equal(pixels[0], pixels[1])
 
 
-def test_words_and_negative_words_matter(painter):
+def test_words_and_negative_words_matter(painter: Dalle2Painter) -> None:
     plain = canvases(painter, resolved(painter))[-1].state
     for other in ({"prompt": "a red rocket"}, {"negative_prompt": "blue"}, {"prompt": "cat::2 dog::1"}):
         assert not torch.equal(canvases(painter, resolved(painter, **other))[-1].state, plain)
     assert torch.equal(canvases(painter, resolved(painter))[-1].state, plain)
 
 
-def test_a_picture_is_the_same_in_any_batch(painter):
+def test_a_picture_is_the_same_in_any_batch(painter: Dalle2Painter) -> None:
     """Measured: 2e-6."""
     brief = resolved(painter)
     together = canvases(painter, brief, seeds=Seeds([5, 6, 7]))[-1].state
@@ -211,7 +223,7 @@ def test_a_picture_is_the_same_in_any_batch(painter):
         torch.testing.assert_close(together[k : k + 1], alone, rtol=0, atol=2e-5)
 
 
-def test_cancelled_in_the_prior_and_in_the_decoder(painter):
+def test_cancelled_in_the_prior_and_in_the_decoder(painter: Dalle2Painter) -> None:
     brief = resolved(painter)
     whole = canvases(painter, brief)[-1].state
     for stop in (2, painter.prior.options.steps + 1):
@@ -225,7 +237,7 @@ def test_cancelled_in_the_prior_and_in_the_decoder(painter):
     assert torch.equal(canvases(painter, brief)[-1].state, whole)
 
 
-def test_variations_keep_the_embedding_and_differ_by_seed(painter):
+def test_variations_keep_the_embedding_and_differ_by_seed(painter: Dalle2Painter) -> None:
     images = InputImages(image=picture())
     brief = resolved(painter, negative_prompt="a cat", strength=1.0)
     words = painter.condition(brief, images)
@@ -240,7 +252,7 @@ def test_variations_keep_the_embedding_and_differ_by_seed(painter):
     assert not torch.equal(other, later[-1].state)
 
 
-def test_strength_turns_noise_and_embedding(painter):
+def test_strength_turns_noise_and_embedding(painter: Dalle2Painter) -> None:
     """From the noise that DDIM finds, and the picture's own embedding, to new noise and half way to words."""
     images, z = InputImages(image=picture()), painter.space.image_embedding(picture())
     before = painter.space("").tokens[:, -1]
@@ -259,7 +271,7 @@ def test_strength_turns_noise_and_embedding(painter):
     assert (states[0.01] - noise).norm() < 0.1 * (fresh - noise).norm()
 
 
-def test_the_noise_of_a_picture_paints_it_again(painter):
+def test_the_noise_of_a_picture_paints_it_again(painter: Dalle2Painter) -> None:
     """DDIM there and back. Measured: 0.014."""
     free = replace(painter, decoder=replace(painter.decoder, limit=None))
     fields = {"steps": 20, "guidance": 1.0, "sampler": "ddim", "strength": 1e-6, "count": 1}
@@ -268,7 +280,7 @@ def test_the_noise_of_a_picture_paints_it_again(painter):
     assert float((last.state - soft).abs().max()) < 0.05
 
 
-def test_mixed_pictures_lie_on_the_great_circle_between_them(painter):
+def test_mixed_pictures_lie_on_the_great_circle_between_them(painter: Dalle2Painter) -> None:
     one, two = picture(1), picture(2)
     brief = resolved(painter, strength=1.0)
     words = painter.condition(brief, InputImages(references=(one, two), weights=(3.0, 1.0)))
@@ -276,7 +288,7 @@ def test_mixed_pictures_lie_on_the_great_circle_between_them(painter):
     torch.testing.assert_close(words.concat[..., 0, 0], expected, rtol=0, atol=1e-6)
 
 
-def test_the_upsampler_paints_the_decoders_picture_larger(large):
+def test_the_upsampler_paints_the_decoders_picture_larger(large: Dalle2Painter) -> None:
     """It hears no words, begins with seeds of its own, and each of its pictures is the same in any batch."""
     brief = resolved(large)
     start, *later = canvases(large, brief)
@@ -294,7 +306,7 @@ def test_the_upsampler_paints_the_decoders_picture_larger(large):
     assert torch.equal(again, later[-1].state)
 
 
-def test_a_given_picture_is_reduced_for_the_decoder(large, painter):
+def test_a_given_picture_is_reduced_for_the_decoder(large: Dalle2Painter, painter: Dalle2Painter) -> None:
     """Its noise is that of the small picture; CLIP looks at the large one."""
     images = InputImages(image=picture(side=32))
     words = large.condition(resolved(large, strength=0.5), images)
@@ -305,7 +317,7 @@ def test_a_given_picture_is_reduced_for_the_decoder(large, painter):
     assert (words.image - other.image).abs().max() < 0.2
 
 
-def test_apps(painter):
+def test_apps(painter: Dalle2Painter) -> None:
     parent = paint("a cat", painter=painter, **QUICK)[0]
     assert parent.image.size == (16, 16)
     varied = vary(parent, painter=painter, steps=3, count=2)
@@ -315,7 +327,7 @@ def test_apps(painter):
     assert len(blend([parent, other], painter=painter, count=2, **QUICK)) == 2
 
 
-def test_nan_is_told_with_its_step(painter):
+def test_nan_is_told_with_its_step(painter: Dalle2Painter) -> None:
     network = deepcopy(painter.prior.network)
     network.proj_to_clip_embeddings.bias.data += float("nan")
     broken = replace(painter, prior=replace(painter.prior, network=network))
@@ -323,12 +335,12 @@ def test_nan_is_told_with_its_step(painter):
         canvases(broken, resolved(painter))
 
 
-def test_another_size_is_refused(painter):
+def test_another_size_is_refused(painter: Dalle2Painter) -> None:
     with pytest.raises(BadBrief, match="paints 16x16 only, not 32x16"):
         canvases(painter, resolved(painter, width=32, height=16))
 
 
-def test_embeddings_of_another_width_are_refused(painter):
+def test_embeddings_of_another_width_are_refused(painter: Dalle2Painter) -> None:
     narrow = PriorTransformer(**{**PRIORS["tiny"], "embedding_dim": 16})
     measure(narrow, torch.randn(50, 16))
     prior = replace(painter.prior, network=narrow)
@@ -339,7 +351,7 @@ def test_embeddings_of_another_width_are_refused(painter):
 # ---- the folder
 
 
-def parts_of(painter, clip=""):
+def parts_of(painter: Dalle2Painter, clip: str = "") -> Parts:
     network = painter.decoder.network
     return replace(
         fresh_parts("tiny", clip),
@@ -352,7 +364,9 @@ def parts_of(painter, clip=""):
 
 
 @pytest.mark.parametrize("which", ["painter", "large"])
-def test_a_folder_paints_as_it_was_written(which, request, tmp_path):
+def test_a_folder_paints_as_it_was_written(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     painter = request.getfixturevalue(which)
     save_parts(parts_of(painter, "abc"), tmp_path / "it", dtype=torch.float32)
     read = read_parts(tmp_path / "it")
@@ -367,7 +381,7 @@ def test_a_folder_paints_as_it_was_written(which, request, tmp_path):
 class _Seeing:
     """A critic with the towers of a painter."""
 
-    def __init__(self, painter):
+    def __init__(self, painter: Dalle2Painter) -> None:
         space = painter.space
         self.tokenizer, self.processor = space.text.tokenizer, space.processor
         self.model = type("Towers", (), {})()
@@ -375,7 +389,7 @@ class _Seeing:
         self.model.vision_model, self.model.visual_projection = space.image_encoder, space.image_projection
 
 
-def test_another_clip_is_refused(painter, tmp_path):
+def test_another_clip_is_refused(painter: Dalle2Painter, tmp_path: Path) -> None:
     place = tmp_path / "clip"
     place.mkdir()
     (place / "model.safetensors").write_bytes(b"one")
@@ -401,7 +415,9 @@ def test_another_clip_is_refused(painter, tmp_path):
         ({"prior": None}, "needs clip, fold and prior"),
     ],
 )
-def test_a_damaged_folder_is_one_line(painter, tmp_path, change, says):
+def test_a_damaged_folder_is_one_line(
+    painter: Dalle2Painter, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
     save_parts(parts_of(painter), tmp_path / "it")
     place = tmp_path / "it" / OURS
     place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
@@ -410,7 +426,7 @@ def test_a_damaged_folder_is_one_line(painter, tmp_path, change, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_decoder_that_learned_no_variance_is_told(painter, tmp_path):
+def test_a_decoder_that_learned_no_variance_is_told(painter: Dalle2Painter, tmp_path: Path) -> None:
     save_parts(parts_of(painter), tmp_path / "it")
     place = tmp_path / "it" / "decoder_scheduler" / "scheduler_config.json"
     place.write_text(json.dumps({**json.loads(place.read_text()), "variance_type": "learned_range"}))
@@ -418,13 +434,13 @@ def test_a_decoder_that_learned_no_variance_is_told(painter, tmp_path):
         read_parts(tmp_path / "it")
 
 
-def test_a_card_of_another_size_is_refused(large):
+def test_a_card_of_another_size_is_refused(large: Dalle2Painter) -> None:
     parts = replace(parts_of(large), card=large.card.model_copy(update={"width": 40}))
     with pytest.raises(BadWeights, match="width 40 is no multiple of the decoder's 16"):
         dalle2.painter_of(parts, _Seeing(large))
 
 
-def test_a_folder_without_a_card_is_refused(painter, tmp_path):
+def test_a_folder_without_a_card_is_refused(painter: Dalle2Painter, tmp_path: Path) -> None:
     save_parts(parts_of(painter), tmp_path / "it")
     (tmp_path / "it" / "card.json").unlink()
     with pytest.raises(BadWeights, match=r"card\.json' is missing"):
@@ -436,23 +452,25 @@ def test_a_folder_without_a_card_is_refused(painter, tmp_path):
 PACE = TrainOptions(steps=4, batch=4, lr=1e-3, warmup=1, save_every=2, sheet_every=4, precision="no")
 
 
-def prior_objective(painter):
+def prior_objective(painter: Dalle2Painter) -> PriorObjective:
     return prior_objective_of(painter, *stickers(16).parted(lambda row: not row["held_out"])[::-1])
 
 
-def prior_objective_of(painter, seen, unseen=None):
+def prior_objective_of(
+    painter: Dalle2Painter, seen: CaptionedImages, unseen: CaptionedImages | None = None
+) -> PriorObjective:
     network = fresh_parts("tiny", "").prior
     schedule = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
     unseen = seen.where(lambda row: not row) if unseen is None else unseen
     return PriorObjective(network, schedule, painter.space, seen, unseen, DiffusionOptions())
 
 
-def test_a_prior_shows_how_it_does_where_nothing_is_held_out(painter):
+def test_a_prior_shows_how_it_does_where_nothing_is_held_out(painter: Dalle2Painter) -> None:
     objective = prior_objective(painter)
     assert objective.sheet().height < prior_objective_of(painter, stickers(16)).sheet().height
 
 
-def decoder_objective(_painter):
+def decoder_objective(_painter: Dalle2Painter | None) -> DecoderObjective:
     painter = dalle2.random_painter()
     quick = painter.decoder.card.model_copy(update={"steps": 2})
     painter = replace(painter, decoder=replace(painter.decoder, card=quick))
@@ -460,10 +478,12 @@ def decoder_objective(_painter):
 
 
 @pytest.mark.parametrize("make", [prior_objective, decoder_objective])
-def test_an_interrupted_training_continues_bit_equal(painter, tmp_path, make):
+def test_an_interrupted_training_continues_bit_equal(
+    painter: Dalle2Painter, tmp_path: Path, make: Callable[..., Any]
+) -> None:
     whole = Trainer(make(painter), PACE, tmp_path / "whole").train()
 
-    def stop(event):
+    def stop(event: Progress) -> None:
         if event.message.startswith("step 3/"):
             raise KeyboardInterrupt
 
@@ -476,7 +496,7 @@ def test_an_interrupted_training_continues_bit_equal(painter, tmp_path, make):
     assert (tmp_path / "whole" / "sheets" / "0000004.png").is_file()
 
 
-def test_the_prior_learns_what_words_mean(painter):
+def test_the_prior_learns_what_words_mean(painter: Dalle2Painter) -> None:
     """The loss of knowing nothing is 1. Measured: 0.66 after sixty steps, 1.1 at the beginning."""
     objective = prior_objective(painter)
     optimiser = torch.optim.Adam([p for p in objective.parameters() if p.requires_grad], lr=3e-3)
@@ -491,7 +511,7 @@ def test_the_prior_learns_what_words_mean(painter):
     assert sum(losses[-10:]) / 10 < 0.8
 
 
-def test_what_stands_for_no_picture_is_learned(painter):
+def test_what_stands_for_no_picture_is_learned(painter: Dalle2Painter) -> None:
     objective = decoder_objective(painter)
     objective._conditioner = replace(objective._conditioner, blind=1.0)
     objective(objective.batch(4, step_generator(0, 0)))["loss"].backward()
@@ -502,7 +522,7 @@ def test_what_stands_for_no_picture_is_learned(painter):
     assert objective.projection.nothing.grad is None or not objective.projection.nothing.grad.any()
 
 
-def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter):
+def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter: Dalle2Painter) -> None:
     objective = decoder_objective(painter)
     batch = objective.batch(6, step_generator(0, 1))
     conditioning = objective._conditioner.conditioning(batch)
@@ -512,7 +532,7 @@ def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter):
     assert torch.equal(conditioning.mask[:, 0], batch["visible"])
 
 
-def test_a_decoder_starts_from_a_pixel_model():
+def test_a_decoder_starts_from_a_pixel_model() -> None:
     """Its inner layers are its own; what has the same name and shape is taken, the variance is left out."""
     decoder = fresh_parts("sticker", "").decoder
     trained = fresh_ddpm("sticker", Names(("cat",))).unet
@@ -526,15 +546,17 @@ def test_a_decoder_starts_from_a_pixel_model():
     assert torch.equal(after["conv_out.weight"], theirs["conv_out.weight"][:16])
 
 
-def test_sizes():
+def test_sizes() -> None:
     parts = fresh_parts("sticker", "")
     networks = (parts.prior, parts.decoder, parts.projection, parts.upsampler)
-    count = sum(p.numel() for network in networks for p in network.parameters())
+    count = sum(p.numel() for network in networks for p in network.parameters())  # type: ignore[misc]
     assert count < 6.05e6  # 12 MB in half precision
     assert fresh_projection(parts.decoder, 192).config.time_embed_dim == 256
 
 
-def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(tmp_path, monkeypatch):
+def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With nothing held out; what it leaves is what it trained, and a second call has nothing left to do."""
     data = folder_of_pictures(stickers().where(lambda row: not row["held_out"]), tmp_path / "data")
     rows = data / "metadata.jsonl"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Callable
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Generator, Tensor
 
 from danqing.core.errors import BadData
 from danqing.core.images import from_pil
@@ -23,7 +27,7 @@ from danqing.data.holdout import held_out
 VOCABULARY = resources.files("danqing.data") / "vocabulary.txt"
 
 
-def names():
+def names() -> list[str]:
     labels, renamed = read_vocabulary(VOCABULARY)
     return [renamed.get(label, (label, ""))[0] for label in labels]
 
@@ -31,7 +35,7 @@ def names():
 # ---- which pairs no network sees
 
 
-def test_held_out_pairs_are_the_same_everywhere():
+def test_held_out_pairs_are_the_same_everywhere() -> None:
     """Published figures are about these pairs: the rule must never change."""
     held = [
         ("cat", "3d"),
@@ -44,7 +48,7 @@ def test_held_out_pairs_are_the_same_everywhere():
     assert [held_out(*pair) for pair in held + seen] == [True] * 5 + [False] * 5
 
 
-def test_one_pair_in_twenty_is_held_out_in_every_style():
+def test_one_pair_in_twenty_is_held_out_in_every_style() -> None:
     shares = [np.mean([held_out(name, style) for name in names()]) for style in captions.STYLE_WORDS]
     assert 0.045 < np.mean(shares) < 0.055
     assert min(shares) > 0.01
@@ -55,7 +59,7 @@ def test_one_pair_in_twenty_is_held_out_in_every_style():
 
 
 @pytest.mark.parametrize("style", [None, *captions.STYLE_WORDS])
-def test_every_caption_names_the_thing_and_the_style(style):
+def test_every_caption_names_the_thing_and_the_style(style: str | None) -> None:
     rng = random.Random(0)
     words, words_zh = captions.STYLE_WORDS.get(style, ("", ""))
     for name in names():
@@ -63,9 +67,9 @@ def test_every_caption_names_the_thing_and_the_style(style):
         assert name in said
         assert words in said
         assert not re.search(r"[{}]|  |^ | $", said)
-    said = {captions.chinese_caption("熊猫", style, rng) for _ in range(300)}
-    assert all("熊猫" in one and words_zh in one and not re.search(r"[{}]", one) for one in said)
-    assert len(said) >= 7
+    all_said = {captions.chinese_caption("熊猫", style, rng) for _ in range(300)}
+    assert all("熊猫" in one and words_zh in one and not re.search(r"[{}]", one) for one in all_said)
+    assert len(all_said) >= 7
 
 
 ARTICLES = {
@@ -75,31 +79,31 @@ ARTICLES = {
 
 
 @pytest.mark.parametrize("article", list(ARTICLES))
-def test_articles(article):
+def test_articles(article: str) -> None:
     for name in ARTICLES[article]:
         assert captions.article(name) == article
         said = {captions.english_caption(name, None, random.Random(k)) for k in range(60)}
         assert f"{article} {name}" in said
 
 
-def test_plain_captions():
+def test_plain_captions() -> None:
     expected = ("teapot, blue and white porcelain style", "茶壶，青花瓷风格")
     assert captions.plain_captions("teapot", "茶壶", "porcelain") == expected
 
 
-def test_slugs():
+def test_slugs() -> None:
     assert slug("Piñata") == "pinata"
     assert slug("woman’s hat") == slug("woman's hat") == "womans-hat"
     assert slug("flag: Åland Islands") == "flag-aland-islands"
     assert slug("  hot  dog! ") == "hot-dog"
 
 
-def test_vocabulary_file(tmp_path):
+def test_vocabulary_file(tmp_path: Path) -> None:
     (tmp_path / "words").write_text("# a comment\n\nmonkey\n  ewe =  sheep /  绵羊 \n", "utf-8")
     assert read_vocabulary(tmp_path / "words") == (["monkey", "ewe"], {"ewe": ("sheep", "绵羊")})
 
 
-def test_shipped_vocabulary():
+def test_shipped_vocabulary() -> None:
     labels, renamed = read_vocabulary(VOCABULARY)
     assert len(labels) == len(set(labels)) == 120
     assert len({slug(name) for name in names()}) == 120
@@ -109,7 +113,7 @@ def test_shipped_vocabulary():
 # ---- reading a folder
 
 
-def write(folder, pictures, rows=None):
+def write(folder: Path, pictures: dict[str, Image.Image], rows: list[dict[str, str]] | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
         picture.save(folder / name)
@@ -118,11 +122,11 @@ def write(folder, pictures, rows=None):
     return folder
 
 
-def plain(size=8, colour=(10, 20, 30, 255)):
+def plain(size: int = 8, colour: tuple[int, ...] = (10, 20, 30, 255)) -> Image.Image:
     return Image.new("RGBA", (size, size), colour)
 
 
-def test_pictures_are_read_over_white(tmp_path):
+def test_pictures_are_read_over_white(tmp_path: Path) -> None:
     """The painter's format: what `images.from_pil` gives, rounded to bytes."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 9, 4), np.uint8)
     picture = Image.fromarray(noise, "RGBA")
@@ -135,7 +139,7 @@ def test_pictures_are_read_over_white(tmp_path):
     assert (data.pictures[0, :3, noise[..., 3] == 0] == 255).all()
 
 
-def test_rows_are_chosen_together_with_their_pictures(tmp_path):
+def test_rows_are_chosen_together_with_their_pictures(tmp_path: Path) -> None:
     folder = write(tmp_path / "set", {f"{k}.png": plain(colour=(k, k, k, 255)) for k in range(5)})
     odd = read_imagefolder(folder).where(lambda row: int(row["text"][0]) % 2 == 1)
     assert odd.column("file_name") == ["1.png", "3.png"]
@@ -143,7 +147,7 @@ def test_rows_are_chosen_together_with_their_pictures(tmp_path):
     assert len(odd) == 2
 
 
-def test_files_that_are_no_pictures_are_left_out(tmp_path):
+def test_files_that_are_no_pictures_are_left_out(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "set", {name: plain(64) for name in ("a.png", "b.png", "c.png", "d.png", "e.png")}
     )
@@ -153,7 +157,7 @@ def test_files_that_are_no_pictures_are_left_out(tmp_path):
     assert read_imagefolder(folder).column("file_name") == ["a.png", "e.png"]
 
 
-def test_a_caption_may_hold_any_character(tmp_path):
+def test_a_caption_may_hold_any_character(tmp_path: Path) -> None:
     rows = [{"file_name": "a.png", "text": "a\u2028b\x85熊猫"}, {"file_name": "a.png", "text": ""}]
     folder = write(tmp_path / "set", {"a.png": plain()}, rows)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -161,7 +165,7 @@ def test_a_caption_may_hold_any_character(tmp_path):
     assert read_imagefolder(folder).column("text") == ["a\u2028b\x85熊猫", ""]
 
 
-def spoil(folder, text):
+def spoil(folder: Path, text: bytes) -> None:
     (folder / "metadata.jsonl").write_bytes(text)
 
 
@@ -180,7 +184,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "says"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults_are_told_in_one_line(tmp_path, fault, says):
+def test_faults_are_told_in_one_line(tmp_path: Path, fault: Callable[..., Any], says: str) -> None:
     folder = write(tmp_path / "set", {"a.png": plain(), "b.png": plain()})
     fault(folder)
     with pytest.raises(BadData, match=re.escape(says)) as raised:
@@ -192,17 +196,17 @@ def test_faults_are_told_in_one_line(tmp_path, fault, says):
 
 
 @pytest.fixture
-def on_white():
+def on_white() -> Tensor:
     pictures = torch.rand(6, 3, 24, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     pictures[..., :4], pictures[..., -4:], pictures[..., :4, :], pictures[..., -4:, :] = 1, 1, 1, 1
     return pictures
 
 
-def generator(seed=3):
+def generator(seed: int = 3) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_augmentation_changes_each_picture_in_range(on_white):
+def test_augmentation_changes_each_picture_in_range(on_white: Tensor) -> None:
     augment = Augment(turn=15, scale=0.2, move=0.1, light=0.25, tint=0.2, erase=1.0)
     before = on_white.clone()
     changed = augment(on_white, generator())
@@ -215,12 +219,12 @@ def test_augmentation_changes_each_picture_in_range(on_white):
     assert all(not torch.equal(same[0], other) for other in same[1:])
 
 
-def test_no_augmentation_is_no_change(on_white):
+def test_no_augmentation_is_no_change(on_white: Tensor) -> None:
     nothing = Augment(turn=0, scale=0, move=0, light=0, tint=0, erase=0, mirror=False)
     torch.testing.assert_close(nothing(on_white, generator()), on_white, rtol=0, atol=1e-5)
 
 
-def test_mirroring_alone(on_white):
+def test_mirroring_alone(on_white: Tensor) -> None:
     mirror = Augment(turn=0, scale=0, move=0, light=0)(on_white, generator())
     flipped = [torch.allclose(a, b.flip(-1), atol=1e-5) for a, b in zip(mirror, on_white, strict=True)]
     kept = [torch.allclose(a, b, atol=1e-5) for a, b in zip(mirror, on_white, strict=True)]
@@ -229,6 +233,6 @@ def test_mirroring_alone(on_white):
     assert any(kept)
 
 
-def test_what_comes_in_from_outside_is_white():
+def test_what_comes_in_from_outside_is_white() -> None:
     moved = Augment(turn=0, scale=0, move=0.4, light=0.5, tint=0.5)(torch.ones(8, 3, 16, 16), generator())
     assert torch.equal(moved, torch.ones(8, 3, 16, 16))

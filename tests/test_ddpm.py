@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from danqing.apps.inpaint import inpaint
 from danqing.apps.paint import paint
@@ -18,13 +21,14 @@ from danqing.core.brief import Brief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadData, BadWeights
 from danqing.core.painter import Conditioning
-from danqing.core.progress import no_progress
+from danqing.core.progress import Progress, no_progress
 from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.loss import variational_bound
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
-from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance, deviation
 from danqing.families import open_painter
 from danqing.families.ddpm import painter as ddpm
@@ -41,11 +45,13 @@ NOW, THEN = COSINE.levels_at([500, 300])
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiffusionPainter:
     return ddpm.random_painter("tiny", NAMES)
 
 
-def state(painter, prompt="a cat", seeds=(3,), **fields):
+def state(
+    painter: DiffusionPainter, prompt: str = "a cat", seeds: tuple[Any, ...] = (3,), **fields: Any
+) -> Tensor:
     """What the painter ends with, [n c h w], before it is clipped."""
     brief = Brief(prompt=prompt, native=True, seed=0, **{"steps": 3, **fields}).resolved(painter.card)
     words = painter.condition(brief)
@@ -56,7 +62,7 @@ def state(painter, prompt="a cat", seeds=(3,), **fields):
 # ---- the variance
 
 
-def test_the_share_goes_from_the_posteriors_variance_to_beta():
+def test_the_share_goes_from_the_posteriors_variance_to_beta() -> None:
     """Respaced: both are those of the step from 500 to 300, not of the table's steps."""
     beta = 1 - (NOW.alpha / THEN.alpha) ** 2
     small = beta * (THEN.sigma / NOW.sigma) ** 2
@@ -66,7 +72,7 @@ def test_the_share_goes_from_the_posteriors_variance_to_beta():
     assert middle == pytest.approx((small * beta) ** 0.25)
 
 
-def test_an_unknown_variance_is_told():
+def test_an_unknown_variance_is_told() -> None:
     assert Variance("fixed_small_log") is Variance.SMALL
     with pytest.raises(BadWeights, match="did you mean 'fixed_large'"):
         Variance("fixed_larg")
@@ -75,10 +81,10 @@ def test_an_unknown_variance_is_told():
 MEAN, STD = 0.4, 0.3
 
 
-def moments(share, steps):
+def moments(share: Callable[..., Any], steps: int) -> tuple[float, float]:
     """Of 16,384 numbers that DDPM paints where the data is a Gaussian, whose denoiser is known."""
 
-    def denoise(x, level):
+    def denoise(x: Tensor, level: Level) -> Answer:
         gain = level.alpha * STD**2 / (level.alpha**2 * STD**2 + level.sigma**2)
         return Answer(MEAN + gain * (x - level.alpha * MEAN), share(x, level))
 
@@ -87,7 +93,7 @@ def moments(share, steps):
     return end.mean().item(), end.std().item()
 
 
-def test_the_right_variance_needs_few_steps():
+def test_the_right_variance_needs_few_steps() -> None:
     """The exact posterior of Gaussian data needs 10 steps, beta-tilde paints too little, beta too much.
 
     Measured, where 0.3 is right: 0.297 exact, 0.208 with beta-tilde, 0.364 with beta. Chance: 0.6 %.
@@ -95,7 +101,7 @@ def test_the_right_variance_needs_few_steps():
     levels = COSINE.levels(10, "linspace")
     after = dict(zip([level.t for level in levels], levels[1:], strict=False))
 
-    def exact(_, now):
+    def exact(_: Tensor, now: Level) -> Tensor | None:
         then = after[now.t]
         if then.sigma == 0:
             return None
@@ -113,8 +119,8 @@ def test_the_right_variance_needs_few_steps():
     assert moments(lambda *_: torch.ones(()), 1000)[1] == pytest.approx(STD, rel=0.02)
 
 
-def test_guidance_leaves_the_variance_as_the_words_say_it():
-    def network(x, _t, words):
+def test_guidance_leaves_the_variance_as_the_words_say_it() -> None:
+    def network(x: Tensor, _t: Tensor, words: Conditioning) -> Tensor:
         factor = words.tokens[:, :1, :1, None]
         return torch.cat([x * factor, (x + 1) * factor], dim=1)
 
@@ -127,8 +133,8 @@ def test_guidance_leaves_the_variance_as_the_words_say_it():
         assert torch.equal(output[:, 3:], 2 * (x + 1))
 
 
-def test_only_ddpm_uses_the_learned_variance(painter):
-    def other(x, t, words):
+def test_only_ddpm_uses_the_learned_variance(painter: DiffusionPainter) -> None:
+    def other(x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         output = painter.network(x, t, words)
         return torch.cat([output[:, :4], output[:, 4:] + 1], dim=1)
 
@@ -139,7 +145,7 @@ def test_only_ddpm_uses_the_learned_variance(painter):
         assert same == (sampler != "ddpm"), sampler
 
 
-def test_the_bound_teaches_the_variance_only():
+def test_the_bound_teaches_the_variance_only() -> None:
     """Its mean is detached: through it the prediction has no gradient, and the share has one."""
     objective = objective_of()
     batch = objective.batch(8, step_generator(0, 0))
@@ -156,7 +162,7 @@ def test_the_bound_teaches_the_variance_only():
     assert fixed.unet.conv_out.weight.grad[channels:].abs().amax() == 0
 
 
-def test_the_bound_is_least_at_the_right_share():
+def test_the_bound_is_least_at_the_right_share() -> None:
     """An estimate that is off makes the posterior's variance larger by the square of what its mean misses."""
     t, latents = torch.tensor([500]), torch.zeros(1, 1, 2, 2)
     bar, before = COSINE.alpha_bar[500], COSINE.alpha_bar[499]
@@ -175,11 +181,11 @@ def test_the_bound_is_least_at_the_right_share():
 # ---- the painter
 
 
-def test_estimates_stay_within_what_pixels_can_be(painter):
+def test_estimates_stay_within_what_pixels_can_be(painter: DiffusionPainter) -> None:
     """And the noise is what then remains: DDIM's step is checked by hand."""
     batches = []
 
-    def network(x, _t, _words):
+    def network(x: Tensor, _t: Tensor, _words: Conditioning) -> Tensor:
         batches.append(x)
         return torch.cat([3 * x.sign(), x], dim=1)
 
@@ -193,7 +199,7 @@ def test_estimates_stay_within_what_pixels_can_be(painter):
     assert x.abs().max() <= 1 + 1e-6
 
 
-def test_names_matter_and_unknown_words_are_told(painter):
+def test_names_matter_and_unknown_words_are_told(painter: DiffusionPainter) -> None:
     one, other = state(painter, "a cat", guidance=2), state(painter, "红苹果 苹果", guidance=2)
     assert not torch.equal(one, other)
     assert torch.equal(state(painter, "cat"), state(painter, "猫"))
@@ -205,18 +211,18 @@ def test_names_matter_and_unknown_words_are_told(painter):
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp_2m"])
-def test_a_picture_is_the_same_in_any_batch(painter, sampler):
+def test_a_picture_is_the_same_in_any_batch(painter: DiffusionPainter, sampler: str) -> None:
     """Measured: 1.2e-6."""
     many = state(painter, seeds=(1, 2, 3), sampler=sampler, guidance=2, steps=6)
     alone = state(painter, seeds=(2,), sampler=sampler, guidance=2, steps=6)
     torch.testing.assert_close(many[1:2], alone, rtol=0, atol=1e-5)
 
 
-def test_folded_pixels_are_the_same_pixels(painter):
+def test_folded_pixels_are_the_same_pixels(painter: DiffusionPainter) -> None:
     """A network that answers with what it sees gives the picture back, and its variance behind it."""
 
     class Echo(nn.Module):
-        def forward(self, x, _t, **_):
+        def forward(self, x: Tensor, _t: Tensor, **_: Any) -> tuple[Tensor]:
             return (torch.cat([x, -x], dim=1),)
 
     x = torch.randn(2, 4, 16, 16)
@@ -225,7 +231,7 @@ def test_folded_pixels_are_the_same_pixels(painter):
     assert torch.equal(output, torch.cat([x, -x], dim=1))
 
 
-def test_a_tile_has_no_edge(painter):
+def test_a_tile_has_no_edge(painter: DiffusionPainter) -> None:
     brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolved(painter.card)
     words = painter.condition(brief)
     blank = painter.begin(brief, words, Seeds([1]))
@@ -236,7 +242,7 @@ def test_a_tile_has_no_edge(painter):
 
 @pytest.mark.parametrize("names", [NAMES, NO_NAMES], ids=["names", "no names"])
 @pytest.mark.parametrize("app", [app for app in APPS if not app.startswith("edit")])
-def test_every_app_that_it_can(app, names):
+def test_every_app_that_it_can(app: str, names: Names) -> None:
     """It gives pictures, and the same ones again."""
     painter = ddpm.random_painter("tiny", names)
     options = {"painter": painter, "steps": 4, "seed": 3}
@@ -245,7 +251,7 @@ def test_every_app_that_it_can(app, names):
     assert first
 
 
-def test_what_is_not_repainted_stays(painter):
+def test_what_is_not_repainted_stays(painter: DiffusionPainter) -> None:
     image, mask = drawing((24, 24)), mask_of((24, 24), (4, 4, 12, 12))
     (picture,) = inpaint(image, "a cat", mask=mask, painter=painter, steps=3, seed=1)
     kept = bytes_of(mask) == 0
@@ -254,7 +260,7 @@ def test_what_is_not_repainted_stays(painter):
         APPS["edit"](image, painter=painter)
 
 
-def test_it_paints_transparency(painter):
+def test_it_paints_transparency(painter: DiffusionPainter) -> None:
     (picture,) = paint("a cat", painter=painter, seed=1, steps=2, background="transparent")
     assert (picture.image.mode, picture.image.size) == ("RGBA", (16, 16))
 
@@ -263,13 +269,13 @@ def test_it_paints_transparency(painter):
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     ddpm.save_folder(ddpm.fresh_parts("tiny", NAMES), folder, torch.float32)
     return folder
 
 
-def test_a_folder_is_read_as_it_was_written(painter, saved):
+def test_a_folder_is_read_as_it_was_written(painter: DiffusionPainter, saved: Path) -> None:
     again = open_painter(str(saved))
     assert again.card == painter.card
     assert {Can.WORDS, Can.NEGATIVE, Can.ALPHA, Can.REDRAW, Can.INPAINT} <= again.card.can
@@ -279,7 +285,7 @@ def test_a_folder_is_read_as_it_was_written(painter, saved):
         assert torch.equal(state(painter, **options), state(again, **options))
 
 
-def test_classes_without_names_are_numbers(saved, tmp_path):
+def test_classes_without_names_are_numbers(saved: Path, tmp_path: Path) -> None:
     """As another program leaves them; and without our card it is still known for what it is."""
     folder = shutil.copytree(saved, tmp_path / "theirs")
     (folder / "card.json").unlink()
@@ -308,10 +314,12 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("file", "changed", "says"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_wrong_folder_is_told_in_one_line(saved, tmp_path, file, changed, says):
+def test_a_wrong_folder_is_told_in_one_line(
+    saved: Path, tmp_path: Path, file: str, changed: dict[str, Any] | list[Any], says: str
+) -> None:
     folder = shutil.copytree(saved, tmp_path / "copy")
     config = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps({**config, **changed}))
+    (folder / file).write_text(json.dumps({**config, **changed}))  # type: ignore[dict-item]
     with pytest.raises(BadWeights, match=says) as raised:
         ddpm.open_weights(folder)
     assert "\n" not in str(raised.value)
@@ -320,7 +328,7 @@ def test_a_wrong_folder_is_told_in_one_line(saved, tmp_path, file, changed, says
 # ---- training
 
 
-def objective_of(seed=0, **fields):
+def objective_of(seed: int = 0, **fields: Any) -> DenoisingObjective:
     parts = ddpm.fresh_parts("tiny", NAMES, seed)
     options = DiffusionOptions(probes=("a cat",), **fields)
     labels = Labels(NAMES, DATA, options)
@@ -329,18 +337,24 @@ def objective_of(seed=0, **fields):
     return DenoisingObjective(painter, parts.unet, DATA, labels, options)
 
 
-def trained(objective, run, steps, progress=no_progress, **fields):
+def trained(
+    objective: DenoisingObjective,
+    run: Path,
+    steps: int,
+    progress: Callable[..., Any] = no_progress,
+    **fields: Any,
+) -> Any:
     defaults = {"batch": 8, "lr": 5e-3, "warmup": 2, "ema": 0.8, "precision": "no", "log_every": 1, **fields}
     return Trainer(objective, TrainOptions(steps=steps, sheet_every=10**9, **defaults), run).train(progress)
 
 
-def error_of(objective):
+def error_of(objective: DenoisingObjective) -> float:
     with torch.no_grad():
         batches = [objective.batch(16, step_generator(77, k)) for k in range(4)]
         return sum(objective(batch)["loss"].item() for batch in batches) / 4
 
 
-def test_it_learns_and_the_null_label_stays_null(tmp_path):
+def test_it_learns_and_the_null_label_stays_null(tmp_path: Path) -> None:
     """Measured: to 0.54 of what it was."""
     objective = objective_of()
     before = error_of(objective)
@@ -351,11 +365,11 @@ def test_it_learns_and_the_null_label_stays_null(tmp_path):
     assert objective.sheet().size == (16 * 8, 16)
 
 
-def test_an_interrupted_run_goes_on_bit_equal(tmp_path):
+def test_an_interrupted_run_goes_on_bit_equal(tmp_path: Path) -> None:
     class KilledError(Exception):
         """What ends a run from outside."""
 
-    def killed(event):
+    def killed(event: Progress) -> None:
         if event.message.startswith("step 3/"):
             raise KilledError
 
@@ -366,7 +380,7 @@ def test_an_interrupted_run_goes_on_bit_equal(tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_labels_of_pictures():
+def test_labels_of_pictures() -> None:
     """A tenth without any, a tenth of the others without the style; the pictures are reduced by means."""
     labels = Labels(NAMES, DATA, DiffusionOptions())
     picks = torch.zeros(4000, dtype=torch.long)
@@ -385,14 +399,14 @@ def test_labels_of_pictures():
     assert all((picture - expected).abs().amax(dim=(1, 2, 3)).min() < 1e-6 for picture in latents)
 
 
-def test_pictures_that_do_not_fit_are_told():
+def test_pictures_that_do_not_fit_are_told() -> None:
     parts, options, small = ddpm.fresh_parts("tiny", NAMES), DiffusionOptions(), stickers(24)
     labels = Labels(NAMES, small, options)
     with pytest.raises(BadData, match="24 x 24 pixels do not fit a painter of 16 x 16"):
         DenoisingObjective(ddpm.painter_of(parts), parts.unet, small, labels, options)
 
 
-def test_presets_are_what_they_say():
+def test_presets_are_what_they_say() -> None:
     """CIFAR-10's network has 35.7 million parameters (arXiv 2006.11239 appendix B); ours is a sixth."""
     counts = {}
     for preset in ("sticker", "cifar10"):

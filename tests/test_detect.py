@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from danqing.core.errors import BadWeights
 from danqing.families import open_painter
 from danqing.weights.detect import FileKind, identify
+from danqing.weights.ldm_configs import Kind
 from danqing.weights.tensor_files import Header, read_header
 from tests.single_files import SD1, SD2, SDXL, full_size, original, tiny
 
@@ -115,7 +117,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(("shapes", "kind", "family"), FILES.values(), ids=FILES.keys())
-def test_files(shapes, kind, family):
+def test_files(shapes: dict[Any, Any] | tuple[Any, ...], kind: FileKind, family: str) -> None:
     info = identify(Header(Path("a.safetensors"), shapes, {}))
     assert (info.kind, info.family, info.tensors) == (kind, family, len(shapes))
 
@@ -123,7 +125,7 @@ def test_files(shapes, kind, family):
 @pytest.mark.parametrize(
     "family", ["Stable Diffusion 3", "FLUX.1", "Z-Image", "Qwen-Image", "PixArt", "Kandinsky"]
 )
-def test_other_families_are_refused_by_name(tmp_path, family):
+def test_other_families_are_refused_by_name(tmp_path: Path, family: str) -> None:
     shapes = next(shapes for shapes, _, name in FILES.values() if name == family)
     path = tmp_path / "model.safetensors"
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, path)
@@ -132,7 +134,7 @@ def test_other_families_are_refused_by_name(tmp_path, family):
 
 
 @pytest.mark.parametrize("kind", [SD1, SD2, SDXL], ids=["1", "2", "XL"])
-def test_whole_models(tmp_path, kind):
+def test_whole_models(tmp_path: Path, kind: Kind) -> None:
     tensors = {name: t.contiguous() for name, t in original(tiny(kind), kind).items()}
     save_file(tensors, tmp_path / "a.safetensors")
     info = identify(read_header(tmp_path / "a.safetensors"))
@@ -143,7 +145,7 @@ def test_whole_models(tmp_path, kind):
     )
 
 
-def test_a_network_of_a_folder():
+def test_a_network_of_a_folder() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768)
     shapes = {name: tuple(t.shape) for name, t in unet.state_dict().items()}
@@ -161,12 +163,12 @@ def test_a_network_of_a_folder():
         ({"edm_mean": (4,)}, {}, "edm"),
     ],
 )
-def test_what_it_predicts(extra, metadata, prediction):
+def test_what_it_predicts(extra: dict[Any, Any], metadata: dict[Any, Any], prediction: str) -> None:
     shapes = {"conditioner.embedders.1.model.x": (1,), **extra}
     assert identify(Header(Path("a"), shapes, metadata)).prediction == prediction
 
 
-def test_it_takes_milliseconds():
+def test_it_takes_milliseconds() -> None:
     """With the names of the published Stable Diffusion 1. Measured: 4 ms."""
     tensors, _ = full_size(SD1)
     header = Header(Path("a"), {name: tuple(t.shape) for name, t in tensors.items()}, {})

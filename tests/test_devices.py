@@ -113,7 +113,7 @@ PAINTERS: dict[str, Callable[[], Painter]] = {
     "dalle2": dalle2.random_painter,
     "dalle1": lambda: dalle1.random_painter("tiny", scorer=scorer()),
     "gan": lambda: gan.random_painter("tiny", NAMES),
-    "stylegan": lambda: replace(stylegan.random_painter("tiny", NAMES, scorer=scorer()), search=QUICK),
+    "stylegan": lambda: replace(stylegan.random_painter("tiny", NAMES, scorer=scorer()), search=QUICK),  # type: ignore[has-type]
     "disco": disco,
 }
 QUICK = stylegan.Search(candidates=2, projection=2)

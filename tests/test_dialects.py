@@ -140,10 +140,10 @@ def test_openai_varies_what_does_not_say_its_words(client: openai.OpenAI) -> Non
 def test_openai_errors_have_its_form(client: openai.OpenAI, server: Server) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.images.generate(model="gpt-image-1", prompt=WORDS)
-    assert missing.value.body["code"] == "not_found"  # type: ignore[index]
+    assert missing.value.body["code"] == "not_found"
     for fields in ({"n": 11}, {"size": "huge"}, {"prompt": ""}):
         with pytest.raises(openai.BadRequestError) as bad:
-            client.images.generate(**{"model": "tiny", "prompt": WORDS, **fields})  # type: ignore[call-overload]
+            client.images.generate(**{"model": "tiny", "prompt": WORDS, **fields})
         assert bad.value.param == next(iter(fields))
         assert bad.value.type == "invalid_request_error"
     with pytest.raises(openai.BadRequestError, match="no transparency"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, NotFinite
-from danqing.core.painter import Conditioning
+from danqing.core.painter import Canvas, Conditioning
 from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import IdentityCodec, KLCodec
 from danqing.diffusion.painter import DiffusionPainter
@@ -25,15 +28,15 @@ SD1 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.01
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiffusionPainter:
     return random_painter()
 
 
-def resolved(painter, **fields):
+def resolved(painter: DiffusionPainter, **fields: Any) -> ResolvedBrief:
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
-def canvases(painter, brief):
+def canvases(painter: DiffusionPainter, brief: ResolvedBrief) -> Iterator[Canvas]:
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds.of(brief.seed, brief.count))
     yield canvas
@@ -41,7 +44,7 @@ def canvases(painter, brief):
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
-def test_all_samplers_paint(painter, sampler):
+def test_all_samplers_paint(painter: DiffusionPainter, sampler: str) -> None:
     brief = resolved(painter, sampler=sampler)
     start, *later = canvases(painter, brief)
     assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
@@ -51,13 +54,13 @@ def test_all_samplers_paint(painter, sampler):
     assert painter.enlarge(pixels).shape == (2, 4, brief.height, brief.width)
 
 
-def test_native_and_enlarged_briefs_begin_alike(painter):
+def test_native_and_enlarged_briefs_begin_alike(painter: DiffusionPainter) -> None:
     for fields in ({"native": True, "width": 48, "height": 32}, {"width": 192, "height": 128}):
         start, *_ = canvases(painter, resolved(painter, **fields))
         assert start.state.shape == (2, 8, 4, 6)
 
 
-def test_words_matter(painter):
+def test_words_matter(painter: DiffusionPainter) -> None:
     plain, styled = resolved(painter), resolved(painter, style="3d")
     assert not torch.equal(painter.condition(plain).tokens, painter.condition(styled).tokens)
     assert painter.condition(plain).negative is not None
@@ -66,7 +69,7 @@ def test_words_matter(painter):
     assert not torch.equal(one.state, other.state)
 
 
-def test_previews(painter):
+def test_previews(painter: DiffusionPainter) -> None:
     for canvas in canvases(painter, resolved(painter)):
         preview = painter.preview(canvas)
         assert preview.shape == (2, 3, 32, 32)
@@ -77,8 +80,8 @@ def test_previews(painter):
     torch.testing.assert_close(preview[1, :, 2, 2], torch.tensor([0.1, 0.2, 0.3]))
 
 
-def test_nan_is_raised_with_step_and_time(painter):
-    def network(x, t, _words):
+def test_nan_is_raised_with_step_and_time(painter: DiffusionPainter) -> None:
+    def network(x: Tensor, t: Tensor, _words: Conditioning) -> Tensor:
         return x * (float("nan") if t[0] < 400 else 0)
 
     broken = replace(painter, network=network)
@@ -86,13 +89,13 @@ def test_nan_is_raised_with_step_and_time(painter):
         list(canvases(broken, resolved(painter, sampler="ddim")))
 
 
-def test_nan_latents_are_not_decoded(painter):
+def test_nan_latents_are_not_decoded(painter: DiffusionPainter) -> None:
     *_, last = canvases(painter, resolved(painter))
     with pytest.raises(NotFinite):
         painter.finish(replace(last, state=last.state * float("inf")))
 
 
-def test_impossible_requests_fail_before_painting(painter):
+def test_impossible_requests_fail_before_painting(painter: DiffusionPainter) -> None:
     for fields in ({"sampler": "eular"}, {"steps": 1000, "sampler": "ddim"}):
         brief = resolved(painter, **fields)
         if brief.steps == 1000:
@@ -101,7 +104,7 @@ def test_impossible_requests_fail_before_painting(painter):
             painter.begin(brief, painter.condition(brief), Seeds([1]))
 
 
-def test_a_pixel_painter_is_the_same_painter(painter):
+def test_a_pixel_painter_is_the_same_painter(painter: DiffusionPainter) -> None:
     """A network that knows the answer paints it, whatever the noise."""
     answer = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
     pixels = DiffusionPainter(
@@ -116,7 +119,7 @@ def test_a_pixel_painter_is_the_same_painter(painter):
     torch.testing.assert_close(pixels.finish(last), answer.expand(2, -1, -1, -1), rtol=0, atol=1e-6)
 
 
-def test_codec_scale_and_shift_cancel():
+def test_codec_scale_and_shift_cancel() -> None:
     vae = random_parts().vae
     picture = torch.rand(2, 4, 32, 32) * 2 - 1
     plain = KLCodec(vae)
@@ -128,7 +131,7 @@ def test_codec_scale_and_shift_cancel():
     assert (scaled.factor, scaled.channels) == (8, 8)
 
 
-def test_codec_samples_with_each_pictures_seed():
+def test_codec_samples_with_each_pictures_seed() -> None:
     codec = KLCodec(random_parts().vae)
     picture = torch.rand(1, 4, 32, 32).expand(2, -1, -1, -1) * 2 - 1
     mean, first, again = (
@@ -141,7 +144,7 @@ def test_codec_samples_with_each_pictures_seed():
     assert torch.equal(mean[0], mean[1])
 
 
-def test_upscaler_starts_as_plain_enlargement_and_takes_any_size():
+def test_upscaler_starts_as_plain_enlargement_and_takes_any_size() -> None:
     upscaler = Upscaler(UpscalerConfig(width=8, depth=3))
     flat = torch.full((1, 4, 5, 7), 0.3)
     with torch.no_grad():
@@ -156,7 +159,9 @@ def test_upscaler_starts_as_plain_enlargement_and_takes_any_size():
 @pytest.mark.parametrize("strength", [0.1, 0.3, 0.6, 0.8])
 @pytest.mark.parametrize("name", list(SAMPLERS))
 @pytest.mark.parametrize("config", [{"beta_schedule": "squaredcos_cap_v2"}, SD1])
-def test_a_strength_is_the_same_noise_with_every_sampler(painter, name, strength, config):
+def test_a_strength_is_the_same_noise_with_every_sampler(
+    painter: DiffusionPainter, name: str, strength: float, config: dict[str, Any]
+) -> None:
     """Sigma / alpha where a redraw in 50 steps begins. Measured: 0.87 to 1.05 of Stable Diffusion 1's."""
     schedule, target = Schedule.from_config(config), Schedule.from_config(SD1)
     brief = resolved(painter, steps=50, sampler=name, strength=strength)
@@ -167,7 +172,9 @@ def test_a_strength_is_the_same_noise_with_every_sampler(painter, name, strength
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 @pytest.mark.parametrize("config", [{"beta_schedule": "squaredcos_cap_v2"}, SD1, ZERO])
-def test_more_strength_is_more_noise_between_steps_too(painter, name, config):
+def test_more_strength_is_more_noise_between_steps_too(
+    painter: DiffusionPainter, name: str, config: dict[str, Any]
+) -> None:
     """At 20 steps, some thousandths more are less than a step; on the way levels only fall."""
     painter = replace(painter, schedule=Schedule.from_config(config))
     noises = []
@@ -184,7 +191,7 @@ def test_more_strength_is_more_noise_between_steps_too(painter, name, config):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 20, 50])
-def test_a_strength_of_whole_steps_begins_at_a_step(painter, steps):
+def test_a_strength_of_whole_steps_begins_at_a_step(painter: DiffusionPainter, steps: int) -> None:
     """As in diffusers and A1111; whose noise at that step it is then, to the last bit."""
     painter = replace(painter, schedule=Schedule.from_config(SD1))
     for left in range(1, steps + 1):
@@ -193,7 +200,7 @@ def test_a_strength_of_whole_steps_begins_at_a_step(painter, steps):
         assert painter.levels(brief, redraws=True) == expected[steps - left :]
 
 
-def test_a_strength_of_less_than_a_step_names_the_least_steps(painter):
+def test_a_strength_of_less_than_a_step_names_the_least_steps(painter: DiffusionPainter) -> None:
     painter = replace(painter, schedule=Schedule.from_config(SD1))
     with pytest.raises(BadBrief, match="use 9 steps or more, or more strength"):
         painter.levels(resolved(painter, steps=3, strength=1 / 9), redraws=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from danqing.apps.edit import edit
 from danqing.apps.inpaint import inpaint
 from danqing.apps.paint import paint
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief, BadWeights
-from danqing.core.painter import InputImages
+from danqing.core.painter import Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import GradientGuidance, limit_rms, mirror, rms
 from danqing.diffusion.samplers import Answer, ddim, run_sampler
@@ -41,7 +45,7 @@ QUICK = Settings(cutn_batches=1, cut_overview="[1]*1000", cut_innercut="[1]*1000
 LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
 
 
-def tiny_critic(seed=0) -> ClipScorer:
+def tiny_critic(seed: int = 0) -> ClipScorer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = byte_tokenizer(16)
@@ -49,27 +53,29 @@ def tiny_critic(seed=0) -> ClipScorer:
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiscoPainter:
     prior = random_painter()
     return DiscoPainter(disco_card("tiny", prior.card), prior, (tiny_critic(),), QUICK)
 
 
-def resolved(painter, **fields):
+def resolved(painter: DiscoPainter, **fields: Any) -> ResolvedBrief:
     values = {"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, "native": True, **fields}
     return Brief(**values).resolved(painter.card)
 
 
-def canvases(painter, brief, images=None, seeds=None):
+def canvases(
+    painter: DiscoPainter, brief: ResolvedBrief, images: InputImages | None = None, seeds: Any = None
+) -> list[Canvas]:
     words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
 
-def painted(painter, brief, images=None):
+def painted(painter: DiscoPainter, brief: ResolvedBrief, images: InputImages | None = None) -> Tensor:
     return painter.finish(canvases(painter, brief, images)[-1])
 
 
-def with_settings(painter, **changed):
+def with_settings(painter: DiscoPainter, **changed: Any) -> DiscoPainter:
     return replace(painter, settings=painter.settings.model_copy(update=changed))
 
 
@@ -77,7 +83,7 @@ def with_settings(painter, **changed):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m", "heun"])
-def test_steps_shapes_and_ranges(painter, sampler):
+def test_steps_shapes_and_ranges(painter: DiscoPainter, sampler: str) -> None:
     start, *later = canvases(painter, resolved(painter, sampler=sampler))
     assert [(canvas.step, canvas.of) for canvas in [start, *later]] == [(k, 3) for k in range(4)]
     pixels = painter.finish(later[-1])
@@ -91,7 +97,7 @@ def test_steps_shapes_and_ranges(painter, sampler):
         assert 0 <= preview.min() <= preview.max() <= 1
 
 
-def test_a_picture_depends_on_its_seed_alone(painter):
+def test_a_picture_depends_on_its_seed_alone(painter: DiscoPainter) -> None:
     """Cuts and fresh noise too. Kernels round by batch size. Measured: 4e-6."""
     painter = with_settings(painter, eta=0.8)
     brief = resolved(painter, count=3)
@@ -103,11 +109,11 @@ def test_a_picture_depends_on_its_seed_alone(painter):
     assert not torch.allclose(together[0], together[1], atol=1e-3)
 
 
-def test_every_step_may_be_the_last(painter):
+def test_every_step_may_be_the_last(painter: DiscoPainter) -> None:
     """It is painted one step at a time, so that who stops asking has cancelled."""
     times = []
 
-    def network(x, t, words):
+    def network(x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         times.append(float(t[0]))
         return painter.base.network(x, t, words)
 
@@ -120,7 +126,7 @@ def test_every_step_may_be_the_last(painter):
     assert len(times) <= 2
 
 
-def test_the_words_lead_and_the_prior_does_not_hear_them(painter):
+def test_the_words_lead_and_the_prior_does_not_hear_them(painter: DiscoPainter) -> None:
     one, other = (painted(painter, resolved(painter, prompt=prompt)) for prompt in ("a cat", "a red car"))
     assert not torch.allclose(one, other, atol=1e-3)
     unled = [
@@ -130,7 +136,7 @@ def test_the_words_lead_and_the_prior_does_not_hear_them(painter):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.8])
-def test_without_guidance_it_is_plain_ddim_of_the_prior(painter, eta):
+def test_without_guidance_it_is_plain_ddim_of_the_prior(painter: DiscoPainter, eta: float) -> None:
     brief = resolved(painter, guidance=0, steps=4)
     prior = painter.base
     plain = brief.model_copy(update={"prompt": "", "guidance": 1.0})
@@ -142,14 +148,14 @@ def test_without_guidance_it_is_plain_ddim_of_the_prior(painter, eta):
     assert torch.equal(canvases(with_settings(painter, eta=eta), brief)[-1].state, x)
 
 
-def test_only_the_gradient_is_new_noise_is_not(painter):
+def test_only_the_gradient_is_new_noise_is_not(painter: DiscoPainter) -> None:
     """A clamp of next to nothing leaves the walk with its eta where it was."""
     nearly_unguided = with_settings(painter, eta=0.8, clamp_max=1e-9)
     near, plain = (canvases(nearly_unguided, resolved(nearly_unguided, guidance=g))[-1].state for g in (5, 0))
     torch.testing.assert_close(near, plain, rtol=0, atol=1e-4)
 
 
-def test_parts_moments_and_several_clips(painter):
+def test_parts_moments_and_several_clips(painter: DiscoPainter) -> None:
     prompts = ("a cat::2 a dog::-1", "[a cat:a dog:0.5]", "a cat AND a dog", "a cat", "a dog")
     states = [canvases(painter, resolved(painter, prompt=prompt, count=1))[-1].state for prompt in prompts]
     for k, state in enumerate(states):
@@ -162,7 +168,7 @@ def test_parts_moments_and_several_clips(painter):
         painter.condition(resolved(painter, prompt="a (red:1.3) cat"))
 
 
-def test_a_given_picture_holds_it_near(painter):
+def test_a_given_picture_holds_it_near(painter: DiscoPainter) -> None:
     """With no words but a picture only the picture pulls."""
     images = InputImages(image=torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
     target = painter.base.codec.decode(painter.base.codec.encode(images.image)).detach()
@@ -174,7 +180,7 @@ def test_a_given_picture_holds_it_near(painter):
     assert far[1e6] < far[0.0]
 
 
-def test_what_is_not_repainted_stays(painter):
+def test_what_is_not_repainted_stays(painter: DiscoPainter) -> None:
     """Although the gradient reaches all of the picture."""
     image, region = torch.rand(1, 4, 32, 32) * 2 - 1, torch.zeros(1, 1, 32, 32)
     region[..., :16] = 1
@@ -184,7 +190,7 @@ def test_what_is_not_repainted_stays(painter):
     assert not torch.allclose(last[..., :2], words.image[..., :2], atol=1e-2)
 
 
-def test_apps_paint_with_it(painter):
+def test_apps_paint_with_it(painter: DiscoPainter) -> None:
     [picture] = paint("a cat", painter=painter, steps=2, seed=1)
     assert picture.image.size == (128, 128)
     image = drawing((64, 64), "RGB")
@@ -194,7 +200,7 @@ def test_apps_paint_with_it(painter):
         edit(image, "a cat", painter=painter)
 
 
-def test_a_model_of_pixels_is_led_too(painter):
+def test_a_model_of_pixels_is_led_too(painter: DiscoPainter) -> None:
     """Its limit holds after it was led."""
     prior = ddpm.random_painter()
     assert prior.limit is not None
@@ -210,8 +216,8 @@ def test_a_model_of_pixels_is_led_too(painter):
 # ---- the gradient
 
 
-def test_a_gradient_that_is_not_a_number_is_told_and_counts_as_none():
-    def losses(pixels, _level):
+def test_a_gradient_that_is_not_a_number_is_told_and_counts_as_none() -> None:
+    def losses(pixels: Tensor, _level: Level) -> Iterator[Tensor]:
         scale = torch.tensor([1.0, float("nan")])
         yield scale * pixels.square().mean(dim=(1, 2, 3))
 
@@ -223,18 +229,18 @@ def test_a_gradient_that_is_not_a_number_is_told_and_counts_as_none():
     assert (clean[0] < 0.5).all()
 
 
-def test_gradients_are_clamped_picture_by_picture():
+def test_gradients_are_clamped_picture_by_picture() -> None:
     sizes = torch.tensor([0.0, 0.01, 3.0]).view(3, 1, 1, 1)
     gradient = sizes * torch.ones(3, 2, 4, 4)
     expected = torch.tensor([0.0, 0.01, 0.05]).view(3, 1, 1, 1)
     torch.testing.assert_close(rms(limit_rms(gradient, 0.05)), expected)
 
 
-def test_range_loss_has_an_effect():
+def test_range_loss_has_an_effect() -> None:
     """In the original its gradient is always 0."""
     from danqing.diffusion.clip_guidance import range_loss
 
-    def losses(pixels, _level):
+    def losses(pixels: Tensor, _level: Level) -> Iterator[Tensor]:
         yield range_loss(pixels)
 
     denoiser = GradientGuidance(lambda x, _: Answer(2 * x), lambda state: state, losses, clamp=None)
@@ -242,8 +248,8 @@ def test_range_loss_has_an_effect():
     assert (denoiser(x, LEVEL).clean < 2 * x).all()
 
 
-def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach():
-    def losses(pixels, _level):
+def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach() -> None:
+    def losses(pixels: Tensor, _level: Level) -> Iterator[Tensor]:
         yield 100 * pixels.mean(dim=(1, 2, 3))
 
     denoiser = GradientGuidance(lambda x, _: Answer(x), lambda state: state, losses, reach=0.5)
@@ -255,7 +261,7 @@ def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach():
 
 
 @pytest.mark.parametrize("side", [6, 7])
-def test_mirrors(side):
+def test_mirrors(side: int) -> None:
     x = torch.randn(1, 2, side, side, generator=torch.Generator().manual_seed(0))
     across, both = mirror(x, across=True, down=False), mirror(x, across=True, down=True)
     assert torch.equal(across, across.flip(-1))
@@ -264,11 +270,11 @@ def test_mirrors(side):
     assert torch.equal(both, both.flip(-1))
 
 
-def test_symmetry_right_after_it_is_made(painter):
+def test_symmetry_right_after_it_is_made(painter: DiscoPainter) -> None:
     """The state that the network is asked about after the mirror, exactly."""
     states = []
 
-    def network(x, t, words):
+    def network(x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         states.append(x.detach().clone())
         return painter.base.network(x, t, words)
 
@@ -282,7 +288,7 @@ def test_symmetry_right_after_it_is_made(painter):
 # ---- cutouts
 
 
-def test_cutouts_are_squares_of_the_picture():
+def test_cutouts_are_squares_of_the_picture() -> None:
     x = torch.rand(2, 3, 20, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     cutouts = Cuts(5, 3, grey=0.4)(x, 8, Seeds([1, 2]))
     assert cutouts.shape == (2, 8, 3, 8, 8)
@@ -300,7 +306,7 @@ def test_cutouts_are_squares_of_the_picture():
     assert Cuts(1, 0)(x, 8, Seeds([1, 2])).shape == (2, 1, 3, 8, 8)
 
 
-def test_cutouts_keep_grey_grey_and_let_gradients_through():
+def test_cutouts_keep_grey_grey_and_let_gradients_through() -> None:
     x = torch.full((1, 3, 16, 16), 0.2).requires_grad_()
     cutouts = Cuts(4, 4)(x, 8, Seeds([1]))
     assert (cutouts.mean(dim=2, keepdim=True) - cutouts).abs().max() < 0.1  # but for the noise
@@ -311,7 +317,7 @@ def test_cutouts_keep_grey_grey_and_let_gradients_through():
 # ---- settings
 
 
-def test_schedules_are_a_grammar():
+def test_schedules_are_a_grammar() -> None:
     course = Course.parse(" [12]*400 + [4]*600")
     assert [course.at(k) for k in (0, 399, 400, 999)] == [12, 12, 4, 4]
     assert Settings(cut_ic_pow=2).cut_counts(0).power == 2
@@ -334,7 +340,7 @@ def test_schedules_are_a_grammar():
         course.at(1000)
 
 
-ORIGINAL = {
+ORIGINAL: dict[str, Any] = {
     "text_prompts": {"0": ["a lighthouse (red), by the sea", "yellow colors"], "100": ["a ship:5", "fog:-1"]},
     "image_prompts": {},
     "clip_guidance_scale": 5000,
@@ -365,7 +371,7 @@ ORIGINAL = {
 }
 
 
-def test_a_file_of_the_original_is_followed(tmp_path):
+def test_a_file_of_the_original_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "TimeToDisco(0)_settings.txt"
     path.write_text(json.dumps(ORIGINAL))
     file = read_settings(path)
@@ -393,7 +399,9 @@ def test_a_file_of_the_original_is_followed(tmp_path):
         ({"text_prompts": {"0": ["a cat:-1"]}}, "sum to"),
     ],
 )
-def test_a_file_that_cannot_be_followed_is_one_line(tmp_path, changed, said):
+def test_a_file_that_cannot_be_followed_is_one_line(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
     path = tmp_path / "settings.txt"
     path.write_text(json.dumps({**ORIGINAL, **changed}))
     with pytest.raises(BadBrief, match=said) as caught:
@@ -410,7 +418,7 @@ def test_a_file_that_cannot_be_followed_is_one_line(tmp_path, changed, said):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prior and a CLIP, each in its folder."""
     place = tmp_path_factory.mktemp("models")
     save_folder(random_parts(), place / "prior", torch.float32)
@@ -420,7 +428,7 @@ def models(tmp_path_factory):
     return place
 
 
-def test_a_folder_holds_no_weights_and_opens_as_the_same_painter(painter, models):
+def test_a_folder_holds_no_weights_and_opens_as_the_same_painter(painter: DiscoPainter, models: Path) -> None:
     named = with_settings(painter, tv_scale=3.0)
     save_disco(named, models / "disco", "../prior", ["../eyes"])
     assert sorted(path.name for path in (models / "disco").iterdir()) == ["card.json", "config.json"]
@@ -446,7 +454,9 @@ def test_a_folder_holds_no_weights_and_opens_as_the_same_painter(painter, models
         ({"prior": "../prior", "critics": ["../nothing"]}, "nothing"),
     ],
 )
-def test_a_wrong_folder_is_one_line(painter, models, config, said):
+def test_a_wrong_folder_is_one_line(
+    painter: DiscoPainter, models: Path, config: dict[str, Any], said: str
+) -> None:
     if not (models / "gan").exists():
         save_latent(gan.random_painter("tiny"), models / "gan")
     save_disco(painter, models / "broken", "../prior", ["../eyes"])
@@ -456,20 +466,20 @@ def test_a_wrong_folder_is_one_line(painter, models, config, said):
     assert "\n" not in str(caught.value)
 
 
-def test_a_card_that_is_not_its_priors_is_told(painter, models):
+def test_a_card_that_is_not_its_priors_is_told(painter: DiscoPainter, models: Path) -> None:
     wrong = replace(painter, card=painter.card.model_copy(update={"width": 64}))
     save_disco(wrong, models / "wrong", "../prior", ["../eyes"])
     with pytest.raises(BadWeights, match=r"says width 64, its prior '../prior' 32: correct the card"):
         open_painter(str(models / "wrong"))
 
 
-def test_its_card_promises_what_its_prior_can(painter):
+def test_its_card_promises_what_its_prior_can(painter: DiscoPainter) -> None:
     assert {Can.WORDS, Can.REDRAW, Can.ALPHA} <= painter.card.can
     assert not {Can.LEARN, Can.NEGATIVE} & painter.card.can
 
 
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
-def test_the_shipped_clip_likes_what_it_leads():
+def test_the_shipped_clip_likes_what_it_leads() -> None:
     """Cosine with the words, led against not led. Measured: 0.34, 0.35 against -0.25, -0.10."""
     prior, scorer = open_painter("stickers"), open_clip_scorer()
     disco = DiscoPainter(disco_card("led", prior.card), prior, (scorer,), QUICK)
@@ -482,7 +492,9 @@ def test_the_shipped_clip_likes_what_it_leads():
 
 
 @pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
-def test_the_recipe_needs_no_pictures_and_writes_a_folder_that_paints(tmp_path, monkeypatch, capfd):
+def test_the_recipe_needs_no_pictures_and_writes_a_folder_that_paints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm" / "ddpm")
     monkeypatch.chdir(tmp_path)
     assert run(["train", "disco", "--run", "made", "--parts", "."]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def scene_of(image: Image.Image, seed: int = 0) -> Scene:
 
 
 @every_effect
-def test_an_effect_keeps_size_and_alpha_and_is_the_same_for_the_same_seed(name):
+def test_an_effect_keeps_size_and_alpha_and_is_the_same_for_the_same_seed(name: str) -> None:
     shape = Image.new("L", CAT.size, 0)
     shape.paste(255, (30, 20, 100, 70))
     shape.paste(100, (30, 20, 60, 40))
@@ -54,13 +55,13 @@ def test_an_effect_keeps_size_and_alpha_and_is_the_same_for_the_same_seed(name):
 
 @every_effect
 @pytest.mark.parametrize("size", [(8, 8), (9, 60)])
-def test_an_effect_takes_plain_and_tiny_pictures(name, size):
+def test_an_effect_takes_plain_and_tiny_pictures(name: str, size: tuple[int, int]) -> None:
     assert render(Image.new("RGB", size, (120, 130, 140)), name).size == size
     assert render(Image.new("RGBA", size, (0, 0, 0, 0)), name).getchannel("A").getextrema() == (0, 0)
 
 
 @every_effect
-def test_tiles_make_the_picture_that_the_whole_makes(name, monkeypatch):
+def test_tiles_make_the_picture_that_the_whole_makes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured: at most 0.5 of 255 on average, at the seams no more than elsewhere."""
     image = Image.fromarray(photos.astronaut()).resize((300, 300))
     monkeypatch.setattr(rendering, "SMALL", 0)
@@ -73,7 +74,7 @@ def test_tiles_make_the_picture_that_the_whole_makes(name, monkeypatch):
 
 @given(st.integers(8, 5000), st.integers(8, 5000), st.floats(0, 1))
 @settings(max_examples=60, deadline=None)
-def test_tiles_cover_a_picture_once_and_are_bounded(height, width, strength):
+def test_tiles_cover_a_picture_once_and_are_bounded(height: Any, width: Any, strength: Any) -> None:
     seen = np.zeros((height, width), np.uint8)
     for inner, outer in rendering._tiles(height, width, strength):
         seen[inner] += 1
@@ -87,7 +88,7 @@ def test_tiles_cover_a_picture_once_and_are_bounded(height, width, strength):
 
 @pytest.mark.parametrize("picture", ["astronaut", "chelsea", "rocket"])
 @pytest.mark.parametrize("strength", [0.1, 0.8])
-def test_a_paper_cut_is_one_sheet(picture, strength):
+def test_a_paper_cut_is_one_sheet(picture: str, strength: float) -> None:
     image = Image.fromarray(getattr(photos, picture)()).convert("RGB").resize((240, 200))
     pixels = np.asarray(image, np.float32) / 255
     sheet = sheet_of(whole_of(pixels, np.ones(pixels.shape[:2], np.float32), strength, 1))
@@ -97,7 +98,7 @@ def test_a_paper_cut_is_one_sheet(picture, strength):
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.02, 0.5))
 @settings(max_examples=30, deadline=None)
-def test_bridges_join_all_pieces_and_take_nothing(seed, density):
+def test_bridges_join_all_pieces_and_take_nothing(seed: Any, density: Any) -> None:
     pieces = np.random.default_rng(seed).random((24, 31)) < density
     pieces[0, 0] = True
     joined = bridged(pieces, 1)
@@ -105,7 +106,7 @@ def test_bridges_join_all_pieces_and_take_nothing(seed, density):
     assert ndimage.label(joined, np.ones((3, 3)))[1] == 1
 
 
-def test_a_bridge_is_the_shortest():
+def test_a_bridge_is_the_shortest() -> None:
     pieces = np.zeros((20, 30), bool)
     pieces[5:15, 2:6] = pieces[9, 12:20] = True
     added = bridged(pieces, 1) & ~pieces
@@ -113,7 +114,7 @@ def test_a_bridge_is_the_shortest():
     assert added[9, 6:12].all()
 
 
-def test_noise_is_standard_and_the_same_in_every_tile():
+def test_noise_is_standard_and_the_same_in_every_tile() -> None:
     scene = scene_of(Image.new("RGB", (200, 160)))
     noise = scene.noise(20, 1)
     assert abs(scene.noise(3, 2).mean()) < 0.1
@@ -123,7 +124,7 @@ def test_noise_is_standard_and_the_same_in_every_tile():
     assert np.abs(noise - scene.noise(20, 3)).mean() > 0.3
 
 
-def test_a_map_of_the_whole_is_read_at_its_place():
+def test_a_map_of_the_whole_is_read_at_its_place() -> None:
     scene = scene_of(Image.new("RGB", (200, 160)))
     ramp = np.tile(np.linspace(0, 1, 50, dtype=np.float32), (40, 1))  # a quarter of the size
     read = scene.at(ramp)
@@ -131,7 +132,7 @@ def test_a_map_of_the_whole_is_read_at_its_place():
     np.testing.assert_allclose(read[80, 12:-12], places[12:-12] / 49, atol=1e-4)
 
 
-def test_kuwahara_takes_texture_and_keeps_edges():
+def test_kuwahara_takes_texture_and_keeps_edges() -> None:
     rng = np.random.default_rng(1)
     picture = np.full((80, 80, 3), 0.3, np.float32)
     picture[:, 40:] = 0.7
@@ -141,7 +142,7 @@ def test_kuwahara_takes_texture_and_keeps_edges():
     assert smooth[10:-10, 43:].min() - smooth[10:-10, :37].max() > 0.3
 
 
-def test_lines_are_where_there_is_contrast():
+def test_lines_are_where_there_is_contrast() -> None:
     flat = np.full((60, 60), 0.6, np.float32)
     assert f.lines(flat, f.flow_of(flat, 2), 1.0).max() == 0
     drawn = flat.copy()
@@ -151,7 +152,7 @@ def test_lines_are_where_there_is_contrast():
     assert lines[:, :20].max() == 0
 
 
-def test_the_flow_runs_along_contours():
+def test_the_flow_runs_along_contours() -> None:
     y, x = np.mgrid[-40:40, -40:40].astype(np.float32)
     rings = np.cos(np.hypot(x, y) / 3).astype(np.float32)
     flow = f.flow_of(rings, 2)
@@ -164,14 +165,14 @@ def test_the_flow_runs_along_contours():
     assert kept[1] < 0.5
 
 
-def test_inks_are_the_nearest_of_the_palette():
+def test_inks_are_the_nearest_of_the_palette() -> None:
     palette = np.array([[1, 1, 1], [0.8, 0.1, 0.1], [0, 0, 0.6]], np.float32)
     picture = np.repeat(palette[:, None] * 0.9 + 0.05, 8, axis=1).repeat(1, axis=0)
     printed = f.inks(f.to_lab(picture), palette, soft=0.5, smooth=0, tint=1)
     np.testing.assert_allclose(printed, np.repeat(palette[:, None], 8, axis=1), atol=0.02)
 
 
-def test_a_palette_takes_the_place_of_the_effects_own():
+def test_a_palette_takes_the_place_of_the_effects_own() -> None:
     blue = np.asarray(render(CAT, "paper-cut", palette=["#0000ff"]), int)
     assert (blue[..., 2] - blue[..., 0]).max() > 180
     assert (blue[..., 0] - blue[..., 2]).max() < 60
@@ -185,13 +186,13 @@ def test_a_palette_takes_the_place_of_the_effects_own():
     }
 
 
-def test_strength_leaves_larger_forms():
+def test_strength_leaves_larger_forms() -> None:
     fine, coarse = (np.asarray(render(FACE, "pixel-art", strength=strength), int) for strength in (0, 1))
     changes = [(np.diff(image, axis=1) != 0).any(axis=-1).any(axis=0).sum() for image in (fine, coarse)]
     assert changes == [255, 63]  # cells of 1 and of 4 pixels
 
 
-def test_every_effect_is_a_style_by_name():
+def test_every_effect_is_a_style_by_name() -> None:
     shipped = packs(Path("no-such-folder"))
     assert set(EFFECTS) <= set(shipped)
     for name in EFFECTS:
@@ -201,17 +202,19 @@ def test_every_effect_is_a_style_by_name():
 
 
 @pytest.fixture
-def no_painter(monkeypatch):
+def no_painter(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model may be opened."""
 
-    def refuse(*_):
+    def refuse(*_: Any) -> None:
         raise AssertionError("a rendering opens no model")
 
     monkeypatch.setattr(Session, "painter", refuse)
 
 
 @pytest.mark.usefixtures("no_painter")
-def test_a_photo_is_rendered_at_its_own_size(tmp_path, monkeypatch, capfd):
+def test_a_photo_is_rendered_at_its_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     FACE.save("face.jpg", quality=95)
     assert cli.run(["stylize", "face.jpg", "--style", "水墨", "--seed", "4"]) == 0
@@ -227,7 +230,7 @@ def test_a_photo_is_rendered_at_its_own_size(tmp_path, monkeypatch, capfd):
     assert "unknown style to render '3d'" in capfd.readouterr().err
 
 
-def test_a_drawing_is_painted_and_how_decides():
+def test_a_drawing_is_painted_and_how_decides() -> None:
     painter = Toy()
     drawing = Image.new("RGB", (64, 64), "white")
     drawing.paste((200, 30, 30), (16, 16, 48, 48))
@@ -239,7 +242,7 @@ def test_a_drawing_is_painted_and_how_decides():
         stylize(FACE, "a cat", style="paper-cut", how="paint", painter=painter, seed=1)
 
 
-def test_without_opencv_one_line_says_what_to_install(monkeypatch):
+def test_without_opencv_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [name for name in sys.modules if name.startswith("danqing.effects.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "cv2", None)
@@ -247,7 +250,7 @@ def test_without_opencv_one_line_says_what_to_install(monkeypatch):
         stylize(FACE, style="oil", how="render", painter=Toy())
 
 
-def test_a_seal_and_a_title_stand_in_an_empty_corner(tmp_path, monkeypatch):
+def test_a_seal_and_a_title_stand_in_an_empty_corner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "font.ttf").write_bytes(ImageFont.load_default(20).font_bytes)
     monkeypatch.setattr(inscriptions, "_folders", lambda: [tmp_path])
     image = Image.new("RGB", (300, 200), "white")

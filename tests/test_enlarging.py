@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Generator, Tensor
 
 from danqing.apps._tiled_upscale import enlarge, in_colour_and_alpha, method, reach_of, resize, tiles
 from danqing.apps.upscale import upscale
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
@@ -24,15 +28,15 @@ from tests.toy import CARD, Toy
 SAMPLES = Path(__file__).parent.parent / "samples" / "stickers"
 
 
-def rng(seed=0):
+def rng(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def noise(height, width, channels=4, seed=0):
+def noise(height: int, width: int, channels: Any = 4, seed: int = 0) -> Tensor:
     return torch.rand(1, channels, height, width, generator=rng(seed)) * 2 - 1
 
 
-def upscaler(depth, channels=4):
+def upscaler(depth: int, channels: int = 4) -> Upscaler:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(depth)
         network = Upscaler(UpscalerConfig(channels=channels, width=4, depth=depth)).requires_grad_(False)
@@ -40,21 +44,21 @@ def upscaler(depth, channels=4):
     return network
 
 
-def painter(depth=2):
+def painter(depth: Any = 2) -> DiffusionPainter:
     made = random_painter()
     made.enlarger = upscaler(depth)
     return made
 
 
-def picture(height, width, seed=0):
+def picture(height: int, width: int, seed: Any = 0) -> Image.Image:
     small = to_pil(noise(max(1, height // 4), max(1, width // 4), seed=seed), "transparent")[0]
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def assembled(pixels, enlarge, reach, side):
+def assembled(pixels: Tensor, enlarge: Upscaler | Callable[..., Any], reach: int, side: int) -> Tensor:
     whole = torch.full((1, pixels.shape[1], 4 * pixels.shape[2], 4 * pixels.shape[3]), torch.nan)
 
-    def view(box):
+    def view(box: tuple[int, ...]) -> Tensor:
         return pixels[..., box[1] : box[3], box[0] : box[2]]
 
     for left, top, piece in tiles(view, (pixels.shape[-1], pixels.shape[-2]), enlarge, reach, side):
@@ -63,12 +67,12 @@ def assembled(pixels, enlarge, reach, side):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_the_reach_is_that_of_the_convolutions(depth):
+def test_the_reach_is_that_of_the_convolutions(depth: int) -> None:
     assert reach_of(upscaler(depth)) == depth + 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (37, 23), (8, 50), (1, 3)])
-def test_tiles_are_the_whole_and_a_smaller_overlap_is_not(height, width):
+def test_tiles_are_the_whole_and_a_smaller_overlap_is_not(height: int, width: int) -> None:
     """Measured: 1.2e-7."""
     pixels, network = noise(height, width), upscaler(2)
     whole = network(pixels)
@@ -77,7 +81,7 @@ def test_tiles_are_the_whole_and_a_smaller_overlap_is_not(height, width):
         assert (assembled(pixels, network, 1, 8) - whole).abs().max() > 1e-3
 
 
-def test_tiles_of_the_shipped_upscaler_are_the_whole():
+def test_tiles_of_the_shipped_upscaler_are_the_whole() -> None:
     """Measured: 1.2e-7, at a reach of 9."""
     stickers = open_painter("stickers")
     pixels, reach = noise(200, 300), reach_of(stickers.enlarge)
@@ -85,7 +89,7 @@ def test_tiles_of_the_shipped_upscaler_are_the_whole():
     assert (assembled(pixels, stickers.enlarge, reach, 128) - stickers.enlarge(pixels)).abs().max() < 1e-6
 
 
-def test_a_picture_is_what_the_painter_makes_of_it():
+def test_a_picture_is_what_the_painter_makes_of_it() -> None:
     given, toldof, who = picture(140, 150), [], painter()
     large = enlarge(given, who, progress=lambda now: toldof.append((now.step, now.of)))
     (whole,) = to_pil(who.enlarge(from_pil(given)[None]), "transparent")
@@ -95,15 +99,15 @@ def test_a_picture_is_what_the_painter_makes_of_it():
     assert toldof == [(k, 4) for k in range(1, 5)]
 
 
-def test_an_opaque_picture_stays_opaque():
+def test_an_opaque_picture_stays_opaque() -> None:
     assert enlarge(picture(9, 12).convert("L"), painter()).mode == "RGB"
 
 
-def test_a_repeating_picture_repeats_when_large():
+def test_a_repeating_picture_repeats_when_large() -> None:
     """Turned by half its sides before or after: the same but for the rounding of floats to bytes."""
     given, who = picture(24, 40), painter()
 
-    def turned(image):
+    def turned(image: Image.Image) -> Image.Image:
         array = np.asarray(image)
         return Image.fromarray(np.roll(array, (array.shape[0] // 2, array.shape[1] // 2), axis=(0, 1)))
 
@@ -115,7 +119,7 @@ def test_a_repeating_picture_repeats_when_large():
     assert np.abs(plain - np.asarray(enlarge(turned(given), who)).astype(int)).max() > 1
 
 
-def test_an_upscaler_without_alpha_enlarges_alpha_as_grey():
+def test_an_upscaler_without_alpha_enlarges_alpha_as_grey() -> None:
     who = painter()
     who.card = who.card.model_copy(update={"can": who.card.can - {Can.ALPHA}})
     who.enlarger = upscaler(2, channels=3)
@@ -129,7 +133,7 @@ def test_an_upscaler_without_alpha_enlarges_alpha_as_grey():
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 @pytest.mark.parametrize("size", [(150, 131), (60, 70)])
-def test_any_factor_in_tiles_is_what_the_whole_would_be(factor, size):
+def test_any_factor_in_tiles_is_what_the_whole_would_be(factor: int, size: tuple[int, int]) -> None:
     """Where shrinking crosses the border of a tile, too. Measured: 1 of 255, by rounding."""
     given, who = picture(size[1], size[0]), painter()
     large = enlarge(given, who, factor)
@@ -140,7 +144,7 @@ def test_any_factor_in_tiles_is_what_the_whole_would_be(factor, size):
     assert np.abs(np.asarray(large).astype(int) - expected).max() <= 1
 
 
-def test_a_factor_keeps_what_a_picture_shows():
+def test_a_factor_keeps_what_a_picture_shows() -> None:
     """Shrunk back it is nearly the picture itself, with the shipped upscaler: no shift, no colour cast."""
     with Image.open(SAMPLES / "3d" / "tiger.png") as sample:
         given = Image.new("RGB", sample.size, "white")
@@ -153,7 +157,7 @@ def test_a_factor_keeps_what_a_picture_shows():
         assert np.abs(difference).mean() < 4
 
 
-def test_the_app_enlarges_as_often_as_asked():
+def test_the_app_enlarges_as_often_as_asked() -> None:
     who = painter()
     given = picture(20, 12).convert("RGB")
     for factor in (2, 3, 4, 8):
@@ -166,7 +170,7 @@ def test_the_app_enlarges_as_often_as_asked():
         upscale(given, scale=5, painter=who)
 
 
-def test_memory_is_that_of_both_pictures_and_a_tile():
+def test_memory_is_that_of_both_pictures_and_a_tile() -> None:
     """Of 4 megapixels, in a process of its own."""
     side, factor = 512, 4
     code = f"""
@@ -183,7 +187,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(done.stdout) * 1024 < 4 * (factor * side) ** 2 + 2**24
 
 
-def test_without_an_upscaler_it_is_lanczos_and_says_so():
+def test_without_an_upscaler_it_is_lanczos_and_says_so() -> None:
     plain = Toy(CARD.model_copy(update={"scale": 1}))
     given = picture(10, 14).convert("RGB")
     theirs = given.resize((56, 40), Image.Resampling.LANCZOS)
@@ -193,7 +197,7 @@ def test_without_an_upscaler_it_is_lanczos_and_says_so():
     assert "Lanczos" not in method(painter())
 
 
-def test_too_large_a_picture_is_told_before_any_work():
+def test_too_large_a_picture_is_told_before_any_work() -> None:
     for factor, fix in ((4, "use scale 3"), (8, "use scale 3")):
         size = {4: (3000, 2500), 8: (3100, 2500)}[factor]
         with pytest.raises(BadBrief, match=f"enlarged x{factor}, is .* megapixels: {fix}, for at most 100"):

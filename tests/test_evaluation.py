@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy import ndarray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import linalg, ndimage
+from torch import Generator, Tensor
 
+from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadData, BadWeights
+from danqing.core.painter import Conditioning
+from danqing.data.dataset import CaptionedImages
 from danqing.diffusion.codec import IdentityCodec
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.evaluation import model_table
 from danqing.evaluation.classifier_metrics import classifier_metrics
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, codec_figures
@@ -32,14 +41,14 @@ from tests.tiny import CONCEPTS, STYLES, stickers
 from tests.toy import CARD, Toy
 
 
-def rng(seed=0):
+def rng(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
 # ---- distances between sets
 
 
-def exactly(mean, deviation, count=64):
+def exactly(mean: Tensor, deviation: Tensor, count: Any = 64) -> Tensor:
     """Rows whose mean and covariance are exactly those of a diagonal Gaussian."""
     rows = torch.randn(count, len(mean), generator=rng(len(mean)), dtype=torch.float64)
     rows = rows - rows.mean(dim=0)
@@ -47,7 +56,7 @@ def exactly(mean, deviation, count=64):
     return rows * deviation + mean
 
 
-def test_frechet_distance_of_two_gaussians():
+def test_frechet_distance_of_two_gaussians() -> None:
     """|m1 - m2|^2 + sum (s1 - s2)^2 for diagonal covariances. Measured: 2e-16 relative."""
     m1, m2 = torch.tensor([0.0, 1, -2, 3]).double(), torch.tensor([0.5, 1, 0, 3]).double()
     s1, s2 = torch.tensor([1.0, 2, 0.5, 3]).double(), torch.tensor([1.0, 0.5, 2, 1]).double()
@@ -56,7 +65,7 @@ def test_frechet_distance_of_two_gaussians():
 
 
 @pytest.mark.parametrize("count", [300, 9], ids=["many", "fewer than dimensions"])
-def test_frechet_distance_against_sqrtm(count):
+def test_frechet_distance_against_sqrtm(count: int) -> None:
     """Measured: 1e-14 relative, and 5e-7 for singular covariances, where sqrtm needs a small ridge."""
     mix = torch.randn(2, 12, 12, generator=rng(1), dtype=torch.float64)
     a, b = (torch.randn(count, 12, generator=rng(k + 2), dtype=torch.float64) @ mix[k] + k for k in (0, 1))
@@ -70,11 +79,11 @@ def test_frechet_distance_against_sqrtm(count):
     assert frechet_distance(a, a.clone()) == pytest.approx(0, abs=1e-6 * float(np.trace(first)))
 
 
-def test_kernel_distance_against_loops():
+def test_kernel_distance_against_loops() -> None:
     """Measured: 1.4e-14 relative."""
     a, b = (torch.randn(n, 5, generator=rng(n), dtype=torch.float64) + n / 9 for n in (7, 9))
 
-    def kernel(x, y):
+    def kernel(x: Tensor, y: Tensor) -> float:
         return (float(x @ y) / 5 + 1) ** 3
 
     within = [
@@ -86,7 +95,7 @@ def test_kernel_distance_against_loops():
     assert kernel_distance(a, b) == pytest.approx(sum(within) - 2 * across, rel=1e-9)
 
 
-def test_kernel_distance_has_no_bias():
+def test_kernel_distance_has_no_bias() -> None:
     """Over 400 pairs of small sets alike the mean is 0 within its error; sets apart are far from it."""
     draws = torch.randn(400, 2, 10, 4, generator=rng(5), dtype=torch.float64)
     same = torch.tensor([kernel_distance(a, b) for a, b in draws])
@@ -97,7 +106,7 @@ def test_kernel_distance_has_no_bias():
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_a_distance_needs_two_rows(distance):
+def test_a_distance_needs_two_rows(distance: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="sets of 5 and 1 features: a distance needs at least two in each"):
         distance(torch.rand(5, 3), torch.rand(1, 3))
 
@@ -106,12 +115,12 @@ def test_a_distance_needs_two_rows(distance):
 
 
 @pytest.fixture
-def pair():
+def pair() -> tuple[Tensor, Tensor]:
     made = torch.rand(3, 4, 24, 20, generator=rng(7)) * 2 - 1
     return made, (made + 0.3 * torch.randn(made.shape, generator=rng(8))).clamp(-1, 1)
 
 
-def test_psnr(pair):
+def test_psnr(pair: tuple[Tensor, Tensor]) -> None:
     made, truth = pair
     expected = [
         20 * math.log10(2 / math.sqrt(float(((a - b) ** 2).mean()))) for a, b in zip(*pair, strict=True)
@@ -121,10 +130,10 @@ def test_psnr(pair):
     assert psnr(made, made).isfinite().all()
 
 
-def slow_ssim(a, b):
+def slow_ssim(a: ndarray, b: ndarray) -> float:
     """Wang et al. 2004, equations 13 to 16, with scipy's Gaussian, where the whole window fits."""
 
-    def blur(x):
+    def blur(x: ndarray) -> ndarray:
         return ndimage.gaussian_filter(x, 1.5, radius=5)[5:-5, 5:-5]
 
     mean_a, mean_b = blur(a), blur(b)
@@ -135,7 +144,7 @@ def slow_ssim(a, b):
     return float((light * (2 * both + c2) / (var_a + var_b + c2)).mean())
 
 
-def test_ssim(pair):
+def test_ssim(pair: tuple[Tensor, Tensor]) -> None:
     """Measured: 5e-8."""
     made, truth = pair
     expected = [
@@ -148,7 +157,7 @@ def test_ssim(pair):
     torch.testing.assert_close(ssim(made, made), torch.ones(3), rtol=0, atol=1e-5)
 
 
-def test_a_codec_that_loses_nothing(pair):
+def test_a_codec_that_loses_nothing(pair: tuple[Tensor, Tensor]) -> None:
     figures = codec_figures(IdentityCodec(4), pair[0])
     assert figures["autoencoder PSNR, held-out (dB)"] > 100
     assert figures["autoencoder SSIM, held-out"] == pytest.approx(1)
@@ -157,7 +166,7 @@ def test_a_codec_that_loses_nothing(pair):
 # ---- the judge
 
 
-def test_opinion_of_known_logits():
+def test_opinion_of_known_logits() -> None:
     """Four pictures: right, second, sixth and last of seven concepts; styles right, wrong, right, right."""
     order = [[6, 0, 1, 2, 3, 4, 5], [0, 5, 1, 2, 3, 4, 6], [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]]
     concept = torch.zeros(4, 7)
@@ -176,12 +185,12 @@ def test_opinion_of_known_logits():
     assert told.features is features
 
 
-def small_judge(concepts=tuple(name for name, _ in CONCEPTS), styles=STYLES):
+def small_judge(concepts: tuple[str, ...] = tuple(dict(CONCEPTS)), styles: tuple[str, ...] = STYLES) -> Judge:
     torch.manual_seed(0)
     return Judge(JudgeConfig(concepts, styles, size=32, widths=(4, 8, 8, 8), reliability=0.9)).eval()
 
 
-def test_judge_looks_at_any_size_and_ignores_alpha():
+def test_judge_looks_at_any_size_and_ignores_alpha() -> None:
     judge = small_judge()
     pictures = torch.rand(70, 4, 64, 64, generator=rng()) * 2 - 1
     concept, style, features = judge.predict(pictures)
@@ -191,7 +200,7 @@ def test_judge_looks_at_any_size_and_ignores_alpha():
     assert judge.label(pictures).tolist() == torch.stack([concept.argmax(1), style.argmax(1)], 1).tolist()
 
 
-def test_judge_round_trip(tmp_path):
+def test_judge_round_trip(tmp_path: Path) -> None:
     judge = small_judge().half().float()
     judge.save(tmp_path / "judge")
     again = Judge.load(tmp_path / "judge")
@@ -200,13 +209,13 @@ def test_judge_round_trip(tmp_path):
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in judge.state_dict().items())
 
 
-def poison(path):
+def poison(path: Path) -> None:
     tensors = load_file(path)
     tensors["concept.bias"][0] = float("nan")
     save_file(tensors, path)
 
 
-def configure(folder, **fields):
+def configure(folder: Path, **fields: Any) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
@@ -230,7 +239,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "says"), FAULTS.values(), ids=FAULTS.keys())
-def test_a_damaged_judge_is_told_in_one_line(tmp_path, fault, says):
+def test_a_damaged_judge_is_told_in_one_line(tmp_path: Path, fault: Callable[..., Any], says: str) -> None:
     small_judge().save(tmp_path)
     fault(tmp_path)
     with pytest.raises(BadWeights) as raised:
@@ -242,7 +251,9 @@ def test_a_damaged_judge_is_told_in_one_line(tmp_path, fault, says):
 # ---- the page
 
 
-def evaluator(painter, real=None, **fields):
+def evaluator(
+    painter: DiffusionPainter | Recorder | None, real: CaptionedImages | None = None, **fields: Any
+) -> Evaluator:
     tokenizer = byte_tokenizer(16)
     torch.manual_seed(0)
     clip = build_clip("tiny", tokenizer).eval()
@@ -251,7 +262,7 @@ def evaluator(painter, real=None, **fields):
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiffusionPainter:
     return random_painter()
 
 
@@ -278,7 +289,7 @@ FIGURES = [
 ]
 
 
-def test_a_report_has_every_figure_and_repeats(painter):
+def test_a_report_has_every_figure_and_repeats(painter: DiffusionPainter) -> None:
     options = EvaluationOptions(train_pairs=15, held_out=3, chinese=2, steps=2)
     one, two = (evaluator(painter, codec=painter.codec).report(options) for _ in range(2))
     assert list(one.figures) == FIGURES
@@ -299,16 +310,16 @@ def test_a_report_has_every_figure_and_repeats(painter):
 class Recorder(Toy):
     """Remembers what it was asked for."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(Card(**{**CARD.model_dump(), "scale": 1}))
-        self.asked = []
+        self.asked: list[Any] = []
 
-    def condition(self, brief):
+    def condition(self, brief: ResolvedBrief) -> Conditioning:
         self.asked.append((brief.prompt, brief.seed, brief.steps, brief.guidance, brief.sampler))
         return super().condition(brief)
 
 
-def test_few_held_out_pairs_come_again_with_new_seeds():
+def test_few_held_out_pairs_come_again_with_new_seeds() -> None:
     toy, watched = Recorder(), []
     options = EvaluationOptions(
         train_pairs=5, held_out=3, chinese=2, seed=40, batch=1, steps=2, guidance=3.0, sampler="ddim"
@@ -328,7 +339,7 @@ def test_few_held_out_pairs_come_again_with_new_seeds():
     assert watched[-1] == ("chinese", 2, 2)
 
 
-def test_without_held_out_pairs_there_are_no_figures_of_them():
+def test_without_held_out_pairs_there_are_no_figures_of_them() -> None:
     real = stickers().where(lambda row: not row["held_out"])
     figures = (
         evaluator(Recorder(), real, codec=IdentityCodec(4))
@@ -347,14 +358,14 @@ def test_without_held_out_pairs_there_are_no_figures_of_them():
     ],
     ids=["none", "held-out alone", "three"],
 )
-def test_too_few_real_pictures(keep):
+def test_too_few_real_pictures(keep: Callable[..., Any]) -> None:
     with pytest.raises(
         BadData, match=r"too few real pictures \(\d\) of things and styles that the judge knows"
     ):
         evaluator(Recorder(), stickers().where(keep)).report(EvaluationOptions(4, 2, 2))
 
 
-def test_pictures_the_judge_does_not_know_are_left_out():
+def test_pictures_the_judge_does_not_know_are_left_out() -> None:
     toy = Recorder()
     known = replace(evaluator(toy), judge=small_judge(concepts=("cat", "owl"), styles=("3d", "flat")))
     known.report(EvaluationOptions(train_pairs=8, held_out=2, chinese=1, batch=1))
@@ -365,7 +376,9 @@ def test_pictures_the_judge_does_not_know_are_left_out():
 # ---- the table
 
 
-def test_the_table_has_a_line_for_each_model_oldest_first(tmp_path, monkeypatch):
+def test_the_table_has_a_line_for_each_model_oldest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, names, models = stickers(), names_of(stickers()), []
     for name, year in (("young", 2020), ("old", 2014)):
         made = gan.random_painter(names=names)
@@ -395,13 +408,17 @@ def test_the_table_has_a_line_for_each_model_oldest_first(tmp_path, monkeypatch)
         (["--model", ".", "--sheet", "/dev/null/all.png"], "cannot write"),
     ],
 )
-def test_what_cannot_be_measured_is_told_before_anything_is_read(argv, says, tmp_path, capfd):
+def test_what_cannot_be_measured_is_told_before_anything_is_read(
+    argv: list[str], says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert run(["evaluate", "--data", str(tmp_path), *argv]) in (1, 2)
     [told] = capfd.readouterr().err.splitlines()
     assert says in told
 
 
-def test_the_command_prints_every_figure_and_writes_a_sheet(tmp_path, monkeypatch, capfd):
+def test_the_command_prints_every_figure_and_writes_a_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     names = names_of(stickers())
     made = gan.random_painter(names=names)

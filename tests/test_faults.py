@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ REPORTING = ("classify", "score", "search")  # which go on to the next picture
 @pytest.mark.parametrize(
     "app", [app for app in names() if starts_from_a_picture(app) and app not in REPORTING]
 )
-def test_a_bad_picture_is_one_line(ask, app: str, fault: str) -> None:
+def test_a_bad_picture_is_one_line(ask: Callable[..., Any], app: str, fault: str) -> None:
     FAULTS[fault](Path("bad.png"))
     before, start = files(), time.process_time()
     answer = ask(*arguments(app, "bad.png"))
@@ -262,7 +263,7 @@ def test_a_stdout_that_fails(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     line: str,
-    stdout,
+    stdout: Callable[..., Any],
     code: int,
 ) -> None:
     painting(monkeypatch)

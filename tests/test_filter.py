@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,14 +29,14 @@ from tests.progress import Lines
 from tests.tiny import stickers
 
 
-def noise(seed, side=96):
+def noise(seed: int, side: int = 96) -> Image.Image:
     """Coarse noise, which looks like nothing else."""
     small = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((side, side), Image.Resampling.NEAREST)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     place = tmp_path / "in"
     place.mkdir()
     noise(0).save(place / "a.png")
@@ -49,7 +51,7 @@ def folder(tmp_path):
     return place
 
 
-def test_every_picture_has_a_verdict_and_a_reason(folder):
+def test_every_picture_has_a_verdict_and_a_reason(folder: Path) -> None:
     verdicts = {verdict.file: verdict for verdict in filter_folder(folder, Limits())}
     assert list(verdicts) == ["a.png", "b.jpg", "c.png", "d.png", "e.png", "f.png"]
     assert [name for name, verdict in verdicts.items() if verdict.keep] == ["a.png", "e.png"]
@@ -68,7 +70,7 @@ SCORES = st.fixed_dictionaries(
 @given(
     SCORES, st.floats(-2, 300), st.floats(0, 50), st.sampled_from(["sharp", "match", "aesthetic", "unsafe"])
 )
-def test_a_stricter_limit_never_keeps_more(scores, limit, more, name):
+def test_a_stricter_limit_never_keeps_more(scores: Any, limit: Any, more: Any, name: Any) -> None:
     loose = Limits(side=1, sharp=-9, **({} if name == "sharp" else {name: limit}))
     stricter = limit - more if name == "unsafe" else limit + more
     strict = Limits(**{**vars(loose), name: stricter})
@@ -76,14 +78,14 @@ def test_a_stricter_limit_never_keeps_more(scores, limit, more, name):
         assert not reason_against(scores, Limits(**{**vars(loose), name: limit}))
 
 
-def test_a_score_that_is_asked_for_and_missing_or_nan_is_a_reason():
+def test_a_score_that_is_asked_for_and_missing_or_nan_is_a_reason() -> None:
     fine = {"side": 100.0, "sharp": 100.0}
     assert reason_against(fine, Limits()) == ""
     assert reason_against(fine, Limits(match=0.1)) == "match is not known"
     assert "unsafe nan is above" in reason_against({**fine, "unsafe": float("nan")}, Limits(unsafe=0.1))
 
 
-def test_hashes_and_sharpness():
+def test_hashes_and_sharpness() -> None:
     """Measured: 0 bits apart when resized and 0 when saved as JPEG, 24 to 36 for other pictures."""
     hashes = [perceptual_hash(noise(seed)) for seed in range(6)]
     for one, other in pairwise(hashes):
@@ -91,12 +93,12 @@ def test_hashes_and_sharpness():
     assert (hashes[0] ^ perceptual_hash(noise(0).resize((50, 50)))).bit_count() <= 4
     plain = Image.new("RGB", (32, 32), "red")
     assert sharpness(plain) == 0
-    one = Image.new("L", (5, 5))
+    one = Image.new("L", (5, 5))  # type: ignore[assignment]
     one.putpixel((2, 2), 1)
     assert sharpness(one) == pytest.approx((16 + 4) / 25)  # the kernel's squares: its mean is 0
 
 
-def test_clip_scores_are_cosines_and_linear(tmp_path):
+def test_clip_scores_are_cosines_and_linear(tmp_path: Path) -> None:
     torch.manual_seed(0)
     scorer = ClipScorer.of(build_clip("tiny", byte_tokenizer(16)), byte_tokenizer(16))
     weight = torch.randn(1, 32)
@@ -115,7 +117,7 @@ def test_clip_scores_are_cosines_and_linear(tmp_path):
         read_linear(tmp_path / "linear.safetensors", 16)
 
 
-def test_the_command_writes_a_manifest(folder, capfd):
+def test_the_command_writes_a_manifest(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["data", "filter", str(folder), "--match", "-1"]) == 0
     out, err = capfd.readouterr()
     manifest = folder / "manifest.jsonl"
@@ -132,11 +134,11 @@ def test_the_command_writes_a_manifest(folder, capfd):
 # ---- what training refuses
 
 
-def rows_like(data, **changed):
+def rows_like(data: CaptionedImages, **changed: Any) -> CaptionedImages:
     return CaptionedImages(data.pictures, tuple({**row, **changed} for row in data.rows))
 
 
-def test_bad_files_are_listed_skipped_and_counted(tmp_path):
+def test_bad_files_are_listed_skipped_and_counted(tmp_path: Path) -> None:
     for name, side in (("a", 16), ("b", 16), ("tiny", 4)):
         Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -151,7 +153,7 @@ def test_bad_files_are_listed_skipped_and_counted(tmp_path):
         read_imagefolder(tmp_path, least=3)
 
 
-def test_words_that_teach_nothing_are_told():
+def test_words_that_teach_nothing_are_told() -> None:
     data = stickers()
     data.check_captions()
     with pytest.raises(BadData, match="all 16 captions are 'a thing'"):
@@ -161,7 +163,7 @@ def test_words_that_teach_nothing_are_told():
             rows_like(data, text=missing).check_captions()
 
 
-def test_what_clip_cannot_learn_from_is_told_before_it_starts(tmp_path):
+def test_what_clip_cannot_learn_from_is_told_before_it_starts(tmp_path: Path) -> None:
     tokenizer = byte_tokenizer(16)
     clip = build_clip("tiny", tokenizer)
     data = stickers()

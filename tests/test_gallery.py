@@ -35,7 +35,7 @@ def claim(store: Store, owner: str = "me") -> Claim:
 
 def add(store: Store, prompt: str, work: Claim | None = None, **fields: object) -> str:
     [picture] = danqing.paint(prompt, painter=Toy(), seed=len(prompt))
-    new = NewPicture(picture=picture, write=picture.save, **{"index": 0, **fields})  # type: ignore[arg-type]
+    new = NewPicture(picture=picture, write=picture.save, **{"index": 0, **fields})
     name = store.gallery.add(work or claim(store), new)
     assert name is not None
     return name

@@ -137,12 +137,12 @@ def test_commands(folder: Path, tmp_path: Path, ask: Ask) -> None:
     names = {Path(line).name for line in ask("gallery", "export", str(out), *where).out.split("\n") if line}
     assert {"a-fox-red-1-3-1234.png", "a-castle-at-night-99.png", "a-lighthouse-5.png"} <= names
     with Image.open(out / "a-fox-red-1-3-1234.png") as image:
-        assert image.text["parameters"] == A1111  # type: ignore[attr-defined]
+        assert image.text["parameters"] == A1111
         pixels = image.tobytes()
     bare = tmp_path / "bare"
     assert ask("gallery", "export", str(bare), "--strip", *where).code == 0
     with Image.open(bare / "a-fox-red-1-3-1234.png") as image:
-        assert (image.text, image.tobytes()) == ({}, pixels)  # type: ignore[attr-defined]
+        assert (image.text, image.tobytes()) == ({}, pixels)
     assert {path.suffix for path in bare.iterdir()} == {".png"}
     assert ask("gallery", "export", str(tmp_path / "none"), "--star", *where).out == ""
 

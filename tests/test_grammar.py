@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -74,7 +75,7 @@ WEIGHTS = [
 
 
 @pytest.mark.parametrize(("text", "expected"), WEIGHTS, ids=lambda value: str(value)[:30])
-def test_weights(text, expected):
+def test_weights(text: str, expected: Any) -> None:
     assert spans(text) == expected
 
 
@@ -105,18 +106,18 @@ SCHEDULES = [  # text, and what is said at each of four steps
 
 
 @pytest.mark.parametrize(("text", "expected"), SCHEDULES)
-def test_schedules(text, expected):
+def test_schedules(text: str, expected: str) -> None:
     texts = [text_of(parse(text).at(step, 4).parts[0].chunks[0]) for step in range(4)]
     assert "".join({"": " ", "a:b": "*"}.get(words, words) for words in texts) == expected
     assert not parse(text).at(0, 4).scheduled
 
 
-def test_weights_inside_a_schedule_multiply():
+def test_weights_inside_a_schedule_multiply() -> None:
     assert parse("([a:(b:2):0.5]:1.5)").at(1, 2).parts[0].chunks == ((Span("b", 3.0),),)
 
 
 @pytest.mark.parametrize(("share", "steps", "of"), [("0.29", 29, 100), ("0.7", 7, 10), ("0.333", 3, 10)])
-def test_a_share_is_rounded_down_in_steps_but_not_by_floats(share, steps, of):
+def test_a_share_is_rounded_down_in_steps_but_not_by_floats(share: str, steps: int, of: int) -> None:
     texts = [text_of(parse(f"[a:b:{share}]").at(step, of).parts[0].chunks[0]) for step in range(of)]
     assert texts.count("a") == steps
 
@@ -155,12 +156,12 @@ PARTS = [
 
 
 @pytest.mark.parametrize(("text", "blend", "expected"), PARTS)
-def test_parts_and_chunks(text, blend, expected):
+def test_parts_and_chunks(text: str, blend: bool, expected: Any) -> None:
     assert parse(text).blend == blend
     assert parts(text) == expected
 
 
-def test_weights_of_a_blend_are_shares_and_of_a_sum_are_not():
+def test_weights_of_a_blend_are_shares_and_of_a_sum_are_not() -> None:
     assert parse("a::3 b::-1").weights == (1.5, -0.5)
     assert parse("a::3").weights == (1.0,)
     assert parse("a :3 AND b :-1").weights == (3.0, -1.0)
@@ -169,7 +170,7 @@ def test_weights_of_a_blend_are_shares_and_of_a_sum_are_not():
             parse(text).weights  # noqa: B018
 
 
-def test_in_a_negative_prompt_parts_are_ordinary():
+def test_in_a_negative_prompt_parts_are_ordinary() -> None:
     assert parse("a AND b::2 (c:2)", whole=True) == Prompt(
         (Part(((Span("a AND b::2 "), Span("c", 2.0)),)),),
     )
@@ -224,7 +225,7 @@ def holds(text: str) -> None:
     assert parse(render(parse(text, whole=True)), whole=True) == parse(text, whole=True), text
 
 
-def test_what_is_rendered_is_read_back_random_pieces():
+def test_what_is_rendered_is_read_back_random_pieces() -> None:
     """9 000 texts of the marks that matter."""
     chance = random.Random(0)
     for _ in range(9000):
@@ -233,7 +234,7 @@ def test_what_is_rendered_is_read_back_random_pieces():
 
 @settings(max_examples=700)
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=30).map("".join))
-def test_what_is_rendered_is_read_back(text):
+def test_what_is_rendered_is_read_back(text: Any) -> None:
     holds(text)
     choose(text, 1)
     take(text)
@@ -241,7 +242,7 @@ def test_what_is_rendered_is_read_back(text):
 
 @settings(max_examples=300)
 @given(st.text(st.characters(), max_size=60))
-def test_any_text_says_something_and_plain_text_itself(text):
+def test_any_text_says_something_and_plain_text_itself(text: Any) -> None:
     holds(text)
     plain = "".join(" " if c in "()[]:|\\" else c for c in text).strip()
     if "AND" not in plain and "BREAK" not in plain:
@@ -276,7 +277,7 @@ LORA = ["<lora:ink:0.7>", "<sks:2>", '"']
     st.lists(st.sampled_from(PIECES + LORA) | st.text(max_size=4), max_size=30).map("".join),
     st.integers(0, 2**80),
 )
-def test_a_chinese_keyboard_says_what_any_other_says(text, which):
+def test_a_chinese_keyboard_says_what_any_other_says(text: Any, which: Any) -> None:
     """The whole grammar, with any of its characters full-width; words stay as they were typed."""
     wide, half = widened(text, which), half_width(text)
     assert half_width(wide) == half
@@ -313,7 +314,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_read_in_no_time(text):
+def test_hostile_text_is_read_in_no_time(text: str) -> None:
     """Measured: up to 0.1 s on a busy core; in the square of the length it would be many seconds."""
     seconds = []
     for _ in range(3):  # a pause of the garbage collector is not ours
@@ -324,13 +325,13 @@ def test_hostile_text_is_read_in_no_time(text):
     assert parse(render(prompt)) == prompt
 
 
-def test_nested_weights_stay_finite():
+def test_nested_weights_stay_finite() -> None:
     (deep,) = parse("(" * DEEP + "a" + ")" * DEEP).parts[0].chunks[0]
     assert deep == Span("a", 1000.0)
     assert spans("(" * 9 + "(a:0)" + ":99999)" * 9) == [("a", 0)]
 
 
-def test_a_when_is_never_or_always_what_both_say():
+def test_a_when_is_never_or_always_what_both_say() -> None:
     one, other = StepRange(turn=1, turns=4), StepRange(turn=3, turns=6)
     for step in range(24):
         assert one.both(other).holds(step, 24) == (one.holds(step, 24) and other.holds(step, 24))
@@ -357,12 +358,12 @@ WILDCARDS = [
 
 
 @pytest.mark.parametrize(("text", "expected"), WILDCARDS)
-def test_wildcards_choose_by_seed(text, expected):
+def test_wildcards_choose_by_seed(text: str, expected: set[str]) -> None:
     assert {choose(text, seed) for seed in range(60)} == expected
     assert [choose(text, seed) for seed in range(9)] == [choose(text, seed) for seed in range(9)]
 
 
-def test_wildcards_are_fair():
+def test_wildcards_are_fair() -> None:
     """Of 3000 throws each of three has 1000, give or take four standard deviations of 26."""
     thrown = [choose("{a|b|c}", seed) for seed in range(3000)]
     assert all(abs(thrown.count(choice) - 1000) < 104 for choice in "abc")
@@ -387,10 +388,10 @@ def test_wildcards_are_fair():
         ("<a:b>", "<a:b>", {}),
     ],
 )
-def test_references_are_taken_out(text, words, found):
+def test_references_are_taken_out(text: str, words: str, found: dict[Any, Any]) -> None:
     assert take(text) == (words, found)
 
 
-def test_a_learned_word_stays_a_word():
+def test_a_learned_word_stays_a_word() -> None:
     assert not is_weighted(parse("a <sks> fox").parts[0].chunks[0])
     assert text_of(parse("a <sks> fox").parts[0].chunks[0]) == "a <sks> fox"

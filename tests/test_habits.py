@@ -360,7 +360,9 @@ def test_models_are_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
-def test_there_is_a_script_for_each_shell(shell: str, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+def test_there_is_a_script_for_each_shell(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     with pytest.raises(SystemExit):
         get_command(cli._app()).main(["--show-completion", shell], prog_name="danqing", standalone_mode=False)

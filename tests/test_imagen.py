@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from danqing.apps.paint import paint
 from danqing.conditioning.grammar import parse
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief, BadWeights
+from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
+from danqing.diffusion.cascade import Cascade
 from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.families import open_painter
-from danqing.families.imagen.folder import read_parts, save_parts
+from danqing.families.imagen.folder import Parts, read_parts, save_parts
 from danqing.families.imagen.painter import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
 from danqing.nets.efficient_unet import EfficientUNet, Words, join_skip
 from danqing.recipes import imagen as recipe
@@ -37,17 +43,17 @@ towers = pytest.mark.parametrize("name", list(TOWERS))
 
 
 @pytest.fixture(scope="module")
-def parts():
+def parts() -> Parts:
     return random_parts(reader())
 
 
 @pytest.fixture(scope="module")
-def shipped():
+def shipped() -> Parts:
     """Parts whose words our CLIP reads, which a folder need not hold."""
     return random_parts(read_tower(shipped_part("clip")))
 
 
-def painted(painter, **fields):
+def painted(painter: Cascade, **fields: Any) -> Tensor:
     brief = Brief(**{"prompt": "a red cat", "seed": 1, "native": True, **fields}).resolved(painter.card)
     words = painter.condition(brief)
     seeds = Seeds.of(brief.seed, brief.count)
@@ -56,7 +62,7 @@ def painted(painter, **fields):
 
 
 @towers
-def test_states_do_not_depend_on_padding(name):
+def test_states_do_not_depend_on_padding(name: str) -> None:
     """Measured: 8e-7."""
     encoder = reader(name)
     ids, mask = encoder.tokenize(["a red cat"])
@@ -71,14 +77,14 @@ def test_states_do_not_depend_on_padding(name):
 
 
 @towers
-def test_no_words_are_no_tokens(name):
+def test_no_words_are_no_tokens(name: str) -> None:
     encoder = reader(name)
     assert not encoder("").mask.any()
     assert encoder("cat").mask.any()
 
 
 @towers
-def test_words_that_do_not_fit_are_reported(name):
+def test_words_that_do_not_fit_are_reported(name: str) -> None:
     encoder = reader(name)
     words = "a red cat, " * 40
     conditioning = encoder(words)
@@ -87,7 +93,7 @@ def test_words_that_do_not_fit_are_reported(name):
     assert 0 < len(conditioning.dropped) < len(words)
 
 
-def test_a_heavier_word_is_longer():
+def test_a_heavier_word_is_longer() -> None:
     encoder = reader("t5")
     plain = encoder("a red cat").tokens
     heavy = encoder.weighted(parse("a (red:1.5) cat").parts[0].chunks[0]).tokens
@@ -96,18 +102,18 @@ def test_a_heavier_word_is_longer():
 
 
 @pytest.mark.parametrize("p", [0.0, -1.0, 1.01, float("nan")])
-def test_a_quantile_lies_in_0_to_1(p):
+def test_a_quantile_lies_in_0_to_1(p: float) -> None:
     with pytest.raises(BadWeights, match=r"p \S+ is no quantile: choose from \(0, 1\]"):
         DynamicThresholding(p)
 
 
 @pytest.mark.parametrize("cap", [0.99, 0.0, float("nan")])
-def test_a_cap_is_at_least_1(cap):
+def test_a_cap_is_at_least_1(cap: float) -> None:
     with pytest.raises(BadWeights, match="would stretch pictures: choose 1 or more"):
         DynamicThresholding(0.995, cap)
 
 
-def test_thresholding_is_of_each_picture_and_leaves_the_tame_alone():
+def test_thresholding_is_of_each_picture_and_leaves_the_tame_alone() -> None:
     tame, wild = torch.linspace(-0.9, 0.9, 64).view(1, 4, 4, 4), torch.linspace(-4, 4, 64).view(1, 4, 4, 4)
     both = DynamicThresholding(0.9)(torch.cat([tame, wild]))
     assert torch.equal(both[:1], tame)
@@ -116,12 +122,12 @@ def test_thresholding_is_of_each_picture_and_leaves_the_tame_alone():
     assert (DynamicThresholding(0.9, 1.0)(wild).abs() == 1).float().mean() > 0.7
 
 
-def test_a_learned_variance_is_what_the_words_say():
+def test_a_learned_variance_is_what_the_words_say() -> None:
     """Whatever the guidance."""
     encoder = reader()
     words = replace(encoder("a cat"), negative=encoder(""))
 
-    def network(x, _t, cond):
+    def network(x: Tensor, _t: Tensor, cond: Conditioning) -> Tensor:
         share = cond.tokens.sum((1, 2)).view(-1, 1, 1, 1).expand(-1, 4, *x.shape[2:])
         return torch.cat([x * share, share], dim=1)
 
@@ -131,12 +137,12 @@ def test_a_learned_variance_is_what_the_words_say():
     assert torch.equal(one[:, 4:], seven[:, 4:])
 
 
-def test_a_skip_keeps_unit_variance():
+def test_a_skip_keeps_unit_variance() -> None:
     one, two = torch.randn(2, 8, 16, 32, 32, generator=torch.Generator().manual_seed(0))
     assert abs(float(join_skip(one, two).var()) - 1) < 0.02
 
 
-def test_the_network_sees_words_and_not_pads(parts):
+def test_the_network_sees_words_and_not_pads(parts: Parts) -> None:
     unet, x, t = parts.unets[0], torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
     encoder = parts.text
     short = encoder.encode_ids(*encoder.tokenize(["ab", "ba"]))
@@ -150,7 +156,7 @@ def test_the_network_sees_words_and_not_pads(parts):
     assert differs[1] < 1e-5
 
 
-def test_pooled_words_are_their_mean_with_the_learned_token():
+def test_pooled_words_are_their_mean_with_the_learned_token() -> None:
     words = Words(8, 6)
     tokens, mask = torch.randn(2, 3, 8), torch.tensor([[True, True, False], [False, False, False]])
     taken = []
@@ -162,7 +168,7 @@ def test_pooled_words_are_their_mean_with_the_learned_token():
 
 
 @pytest.mark.parametrize("preset", ["tiny", "sticker"])
-def test_networks_begin_at_zero_and_stages_paint_any_size(preset):
+def test_networks_begin_at_zero_and_stages_paint_any_size(preset: str) -> None:
     for config in UNETS[preset]:
         unet = EfficientUNet(config)
         tokens, mask = torch.randn(1, 2, config.text), torch.ones(1, 2, dtype=torch.bool)
@@ -176,19 +182,19 @@ def test_networks_begin_at_zero_and_stages_paint_any_size(preset):
         assert again.config == config
 
 
-def test_the_shipped_size_fits_in_12_megabytes():
+def test_the_shipped_size_fits_in_12_megabytes() -> None:
     weights = sum(p.numel() for config in UNETS["sticker"] for p in EfficientUNet(config).parameters())
     assert 2 * weights < 12e6
 
 
 @pytest.mark.parametrize("preset", list(UNETS))
-def test_sizes_of_presets_meet(preset):
+def test_sizes_of_presets_meet(preset: str) -> None:
     sides = [stage.side for stage in STAGES[preset]]
     assert len(sides) == len(UNETS[preset])
     assert all(two % one == 0 for one, two in pairwise(sides))
 
 
-def test_painting_follows_words_and_seeds(parts):
+def test_painting_follows_words_and_seeds(parts: Parts) -> None:
     painter = painter_of(parts)
     one = painted(painter)
     assert one.shape == (1, 4, 16, 16)
@@ -200,11 +206,11 @@ def test_painting_follows_words_and_seeds(parts):
 
 
 @pytest.mark.parametrize("prompt", ["a (red:1.4) cat", "cat:2 dog", "[cat:dog:1]", "cat BREAK dog"])
-def test_the_prompt_language_is_understood(parts, prompt):
+def test_the_prompt_language_is_understood(parts: Parts, prompt: str) -> None:
     assert painted(painter_of(parts), prompt=prompt).isfinite().all()
 
 
-def test_a_folder_paints_the_same_picture(shipped, tmp_path):
+def test_a_folder_paints_the_same_picture(shipped: Parts, tmp_path: Path) -> None:
     folder = tmp_path / "cascade"
     save_parts(shipped, folder, torch.float32)
     painter = open_painter(str(folder))
@@ -217,7 +223,7 @@ def test_a_folder_paints_the_same_picture(shipped, tmp_path):
     assert not list(folder.glob("text*"))  # the words stay with the encoder
 
 
-def test_another_text_encoder_is_refused(shipped, tmp_path):
+def test_another_text_encoder_is_refused(shipped: Parts, tmp_path: Path) -> None:
     folder = tmp_path / "cascade"
     save_parts(shipped, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -232,7 +238,7 @@ def test_another_text_encoder_is_refused(shipped, tmp_path):
 
 
 @towers
-def test_a_text_encoder_of_the_users_own(name, tmp_path):
+def test_a_text_encoder_of_the_users_own(name: str, tmp_path: Path) -> None:
     place = folder_of(name, tmp_path / "text")
     text = read_tower(place)
     with torch.random.fork_rng(devices=[]):
@@ -256,7 +262,9 @@ def test_a_text_encoder_of_the_users_own(name, tmp_path):
         (lambda folder: (folder / "config.json").unlink(), "config.json' is missing"),
     ],
 )
-def test_damaged_text_encoders_are_told_in_a_line(tmp_path, spoil, says):
+def test_damaged_text_encoders_are_told_in_a_line(
+    tmp_path: Path, spoil: Callable[..., Any], says: str
+) -> None:
     folder = folder_of("t5", tmp_path / "t5")
     spoil(folder)
     with pytest.raises(BadWeights, match=says) as caught:
@@ -276,7 +284,9 @@ def test_damaged_text_encoders_are_told_in_a_line(tmp_path, spoil, says):
         ({"guidance": None}, "guidance is .*: input should be a valid number"),
     ],
 )
-def test_damaged_folders_are_told_in_a_line(shipped, tmp_path, change, says):
+def test_damaged_folders_are_told_in_a_line(
+    shipped: Parts, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
     folder = tmp_path / "cascade"
     save_parts(shipped, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -287,7 +297,7 @@ def test_damaged_folders_are_told_in_a_line(shipped, tmp_path, change, says):
     assert "\n" not in str(caught.value)
 
 
-def test_stages_out_of_order_are_told_in_a_line(shipped, tmp_path):
+def test_stages_out_of_order_are_told_in_a_line(shipped: Parts, tmp_path: Path) -> None:
     folder = tmp_path / "cascade"
     save_parts(shipped, folder)
     (folder / "base").rename(tmp_path / "base")
@@ -301,32 +311,32 @@ def test_stages_out_of_order_are_told_in_a_line(shipped, tmp_path):
         open_weights(folder)
 
 
-def test_sizes_off_the_grid_are_refused(parts):
+def test_sizes_off_the_grid_are_refused(parts: Parts) -> None:
     painter = painter_of(parts)
     with pytest.raises(BadBrief, match="width 18 is not a multiple of 4"):
         painted(painter, width=18)
     assert painted(painter, width=24, height=16).shape == (1, 4, 16, 24)
 
 
-def base_objective(parts, **fields):
+def base_objective(parts: Parts, **fields: Any) -> StageObjective:
     options = DiffusionOptions(probes=("a cat",), **fields)
     text = MaskedCaptions(parts.text, stickers(), options)
     return StageObjective(painter_of(parts).base, parts.unets[0], stickers(), text, options)
 
 
-def test_captions_are_dropped_as_often_as_asked(parts):
+def test_captions_are_dropped_as_often_as_asked(parts: Parts) -> None:
     learner = base_objective(parts, drop=0.5)
     batches = [learner.batch(64, step_generator(1, k)) for k in range(4)]
     kept = torch.cat([parts.text.encode_ids(batch["ids"], batch["mask"]).mask.any(1) for batch in batches])
     assert 0.4 < kept.float().mean() < 0.6
 
 
-def test_the_base_learns():
+def test_the_base_learns() -> None:
     """Measured: the loss falls to 0.31 of what it was in 40 steps."""
     learner = base_objective(random_parts(reader()))
     optimiser = torch.optim.Adam(learner.parameters(), lr=0.01)
 
-    def loss(step):
+    def loss(step: int) -> Tensor:
         return learner(learner.batch(16, step_generator(0, step)))["loss"]
 
     before = loss(1000).item()
@@ -338,7 +348,9 @@ def test_the_base_learns():
     assert learner.sheet().size[1] == 8
 
 
-def test_the_recipe_trains_all_stages_and_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_the_recipe_trains_all_stages_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, small in (("PRESET", "tiny"), ("SHARES", (1.0, 0.5)), ("probes_of", lambda _: ("a cat",))):
         monkeypatch.setattr(recipe, name, small)
     lines = Lines()

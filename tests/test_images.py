@@ -105,4 +105,4 @@ def test_a_sheet_keeps_transparency_and_cells_exactly() -> None:
     assert sheet.mode == "RGBA"
     assert sheet.crop((0, 0, *one.size)).tobytes() == one.tobytes()
     assert sheet.crop((one.width + 2, 0, *sheet.size)).tobytes() == two.tobytes()
-    assert sheet.getpixel((one.width, 0))[3] == 0  # type: ignore[index]
+    assert sheet.getpixel((one.width, 0))[3] == 0

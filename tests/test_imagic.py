@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from danqing.apps._edit import CANDIDATE_ETAS, DEFAULT_ETAS, evenly_spaced
 from danqing.apps._session import Session
@@ -17,6 +18,7 @@ from danqing.apps.edit import edit
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Canvas, Conditioning
+from danqing.core.progress import Progress
 from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
@@ -31,21 +33,21 @@ QUICK = ImagicOptions(words_steps=4, model_steps=4, convs=False)
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiffusionPainter:
     return random_painter()
 
 
 @pytest.fixture(scope="module")
-def picture():
+def picture() -> Tensor:
     return torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_the_best_words_of_a_linear_denoiser(painter):
+def test_the_best_words_of_a_linear_denoiser(painter: DiffusionPainter) -> None:
     """A network that says W e of any noise: the optimum is the least-squares e. Measured: 2e-6."""
     rng = torch.Generator().manual_seed(0)
     weight, wanted = torch.randn(12, 4, generator=rng), torch.randn(1, 3, 2, 2, generator=rng)
 
-    def network(x, _t, words):
+    def network(x: Tensor, _t: Tensor, words: Conditioning) -> Tensor:
         return (words.tokens.flatten(1) @ weight.T).view(len(x), 3, 2, 2)
 
     linear = replace(painter, network=network, prediction=Prediction.SAMPLE)
@@ -58,7 +60,7 @@ def test_the_best_words_of_a_linear_denoiser(painter):
     assert error == pytest.approx(left, rel=1e-4)
 
 
-def test_words_first_then_model(painter, picture):
+def test_words_first_then_model(painter: DiffusionPainter, picture: Tensor) -> None:
     """(a) changes no weight; (b) changes no word; after both the painter is what it was."""
     brief, before, said = resolved(painter, "a dog"), bits(painter), output(painter)
     asked = [p.requires_grad for m in painter.modules.values() for p in m.parameters()]
@@ -76,7 +78,7 @@ def test_words_first_then_model(painter, picture):
     assert all(p.grad is None for m in painter.modules.values() for p in m.parameters())
 
 
-def test_eta(painter, picture):
+def test_eta(painter: DiffusionPainter, picture: Tensor) -> None:
     """Exactly the sentence at 1, exactly the picture's words at 0, the middle between them."""
     brief = resolved(painter, "a dog", negative_prompt="blue")
     edit = imagic(painter, picture, brief, QUICK)
@@ -95,10 +97,12 @@ def test_eta(painter, picture):
 
 
 @pytest.mark.parametrize("stage", ["words", "model"])
-def test_stopped_halfway_the_painter_is_what_it_was(painter, picture, stage):
+def test_stopped_halfway_the_painter_is_what_it_was(
+    painter: DiffusionPainter, picture: Tensor, stage: str
+) -> None:
     before, said, options = bits(painter), output(painter), replace(QUICK, words_steps=20, model_steps=20)
 
-    def stop(progress):
+    def stop(progress: Progress) -> None:
         if progress.message.startswith(stage):
             raise KeyboardInterrupt
 
@@ -109,7 +113,7 @@ def test_stopped_halfway_the_painter_is_what_it_was(painter, picture, stage):
     assert all(p.requires_grad for m in painter.modules.values() for p in m.parameters())
 
 
-def test_nan_is_told(painter, picture):
+def test_nan_is_told(painter: DiffusionPainter, picture: Tensor) -> None:
     broken = replace(painter, network=lambda x, _t, words: x * words.tokens.mean() * float("nan"))
     with pytest.raises(NotFinite, match="words: loss nan at step 0: use a lower learning rate"):
         imagic(broken, picture, resolved(painter), QUICK)
@@ -118,21 +122,21 @@ def test_nan_is_told(painter, picture):
 class Small(nn.Module):
     """A denoiser of pixels whose layers have the names that are changed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv1, self.mid, self.conv2 = (
             nn.Conv2d(a, b, 3, padding=1) for a, b in ((5, 32), (32, 32), (32, 4))
         )
         self.words = nn.Linear(32, 32)
 
-    def forward(self, x, t, words):
+    def forward(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         time = (t / 1000).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
         h = torch.nn.functional.silu(self.conv1(torch.cat([x, time], dim=1)))
         h = h + self.words(words.tokens.mean(dim=1))[:, :, None, None]
         return self.conv2(torch.nn.functional.silu(self.mid(h)))
 
 
-def test_longer_tuning_reconstructs_better(painter):
+def test_longer_tuning_reconstructs_better(painter: DiffusionPainter) -> None:
     """PSNR of what is painted at eta = 0 rises from checkpoint to checkpoint. Measured: 5.4, 6.3, 10.0 dB."""
     torch.manual_seed(0)
     net = Small()
@@ -160,12 +164,12 @@ def test_longer_tuning_reconstructs_better(painter):
     assert ratios[0] + 0.5 < ratios[1] < ratios[2] - 2, ratios
 
 
-def rises(values, chosen):
+def rises(values: list[int], chosen: tuple[Any, ...]) -> list[int]:
     return sorted(values[k] - values[j] for j, k in pairwise(chosen))
 
 
 @given(st.lists(st.integers(-9, 9), min_size=4, max_size=7), st.integers(2, 4))
-def test_even_steps_begin_at_the_picture_and_no_others_are_more_even(values, count):
+def test_even_steps_begin_at_the_picture_and_no_others_are_more_even(values: Any, count: Any) -> None:
     chosen = evenly_spaced(values, count)
     assert (len(chosen), chosen[0]) == (count, 0)
     for mask in product((False, True), repeat=len(values) - 1):
@@ -174,12 +178,12 @@ def test_even_steps_begin_at_the_picture_and_no_others_are_more_even(values, cou
 
 
 @given(st.integers(1, 6), st.integers(2, 4))
-def test_of_even_values_even_ones_are_taken(step, count):
+def test_of_even_values_even_ones_are_taken(step: Any, count: Any) -> None:
     assert evenly_spaced(range(step * (count - 1) + 1), count) == tuple(step * k for k in range(count))
 
 
 @given(st.sets(st.integers(0, 99), min_size=4, max_size=9), st.randoms())
-def test_steps_rise_wherever_they_can(numbers, rng):
+def test_steps_rise_wherever_they_can(numbers: Any, rng: Any) -> None:
     """Four rising values hidden among others that are lower than the first one."""
     values = [100 + number for number in sorted(numbers)[:4]]
     for _ in range(4):
@@ -188,16 +192,18 @@ def test_steps_rise_wherever_they_can(numbers, rng):
     assert chosen == sorted(set(chosen))
 
 
-def test_a_jump_is_taken_in_one_step():
+def test_a_jump_is_taken_in_one_step() -> None:
     assert evenly_spaced([0, 0.01, 0.02, 0.9, 0.97, 1], 4) == (0, 3, 4, 5)
 
 
-def test_of_steps_as_small_the_others_decide():
+def test_of_steps_as_small_the_others_decide() -> None:
     """Rises of 0.1, 0.4 and 0.5 rather than 0.1, 0.36 and 0.54."""
     assert evenly_spaced([0, 0.54, 0.5, 0.52, 0.9, 1], 4) == (0, 2, 4, 5)
 
 
-def test_a_strip_without_etas_is_chosen_from_a_longer_one(painter, picture, monkeypatch):
+def test_a_strip_without_etas_is_chosen_from_a_longer_one(
+    painter: DiffusionPainter, picture: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By what CLIP says of its pictures and the words that are painted, the style among them."""
     painter = replace(painter, card=painter.card.model_copy(update={"styles": {"ink": "ink/水墨"}}))
     [image] = to_pil(picture)

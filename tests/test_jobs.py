@@ -6,6 +6,7 @@ import multiprocessing
 from collections import Counter
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -129,7 +130,8 @@ def test_cancelling(queue: Queue) -> None:
 def test_cancel_and_finish_never_both_win(queue: Queue) -> None:
     for _ in range(60):
         job = queue.submit("me", PAINT)
-        work, seen = claim(queue), []
+        seen: list[Any] = []
+        work = claim(queue)
 
         def finish(work: Claim = work) -> None:
             queue.finish(work)

@@ -130,7 +130,9 @@ def test_every_help_text_has_a_translation() -> None:
     assert sorted(text for text in texts if text not in CHINESE) == []
 
 
-def test_paragraphs_of_help_fill_their_lines(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+def test_paragraphs_of_help_fill_their_lines(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A line of the source is none of the terminal."""
     monkeypatch.setenv("COLUMNS", "70")
     assert cli.run(["--help"]) == 0
@@ -188,7 +190,9 @@ def test_the_language_is_chosen(
     assert language_of(argv, environment) == language
 
 
-def test_commands_speak_chinese(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> None:
+def test_commands_speak_chinese(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DANQING_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.chdir(tmp_path)
     for line, words in (

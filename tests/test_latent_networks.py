@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, dtype
 
 from danqing.conditioning.names import Names, label_of
 from danqing.core.errors import BadData
@@ -34,7 +36,7 @@ FRESH = {
 each = pytest.mark.parametrize("kind", list(FRESH))
 
 
-def normal(*shape, seed=0, dtype=torch.float64):
+def normal(*shape: int, seed: int = 0, dtype: dtype = torch.float64) -> Tensor:
     return torch.randn(shape, generator=step_generator(seed, 0), dtype=dtype)
 
 
@@ -42,7 +44,7 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 
 @each
-def test_shapes_and_gradients(kind):
+def test_shapes_and_gradients(kind: str) -> None:
     generator, discriminator = FRESH[kind]()
     drawn, label = generator.draw(4, step_generator(0, 0)), NAMES.labels([("cat", "3d")] * 4)
     pixels = generator(drawn, label)
@@ -55,7 +57,7 @@ def test_shapes_and_gradients(kind):
 
 
 @each
-def test_the_label_matters_to_both(kind):
+def test_the_label_matters_to_both(kind: str) -> None:
     generator, discriminator = FRESH[kind]()
     drawn = generator.eval().draw(4, step_generator(0, 0))
     one, other = NAMES.labels([("cat", "3d")] * 4), NAMES.labels([("red apple", "3d")] * 4)
@@ -65,7 +67,7 @@ def test_the_label_matters_to_both(kind):
 
 
 @each
-def test_draws_are_a_function_of_their_generator(kind):
+def test_draws_are_a_function_of_their_generator(kind: str) -> None:
     generator, _ = FRESH[kind]()
     one, again, other = (generator.draw(3, step_generator(0, k)) for k in (1, 1, 2))
     assert all(torch.equal(one[name], again[name]) for name in one)
@@ -73,14 +75,14 @@ def test_draws_are_a_function_of_their_generator(kind):
 
 
 @pytest.mark.parametrize(("size", "near"), [(48, "32 or 64"), (100, "64 or 128"), (4, "8"), (0, "8")])
-def test_sides_are_powers_of_two(size, near):
+def test_sides_are_powers_of_two(size: int, near: str) -> None:
     for config in (GanConfig, StyleConfig):
         with pytest.raises(ValueError, match=f"side of {size} pixels is no power of two: use {near}$"):
             config(size=size)
     assert [halvings(side) for side in (8, 16, 64, 1024)] == [1, 2, 4, 8]
 
 
-def test_batches_that_cannot_be_learned_from():
+def test_batches_that_cannot_be_learned_from() -> None:
     dcgan, judge = FRESH["dcgan"]()
     with pytest.raises(BadData, match="batch 1 is too small for batch norm: use 2 or more"):
         dcgan.check_batch(1)
@@ -95,7 +97,7 @@ def test_batches_that_cannot_be_learned_from():
     compares.check_batch(8)
 
 
-def test_projection_verdict_by_hand():
+def test_projection_verdict_by_hand() -> None:
     verdict = Verdict(6, 3)
     features, label = normal(5, 6, dtype=torch.float32), normal(5, 3, seed=1, dtype=torch.float32)
     embedded = label @ verdict.label_embedding.weight.T
@@ -105,7 +107,7 @@ def test_projection_verdict_by_hand():
     torch.testing.assert_close(verdict(features, label), torch.tensor(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_maxout_is_the_largest_of_five_lines():
+def test_maxout_is_the_largest_of_five_lines() -> None:
     layer = Maxout(3, 2)
     x = normal(4, 3, dtype=torch.float32)
     weights, biases = layer.linear.weight.view(2, 5, 3), layer.linear.bias.view(2, 5)
@@ -114,7 +116,7 @@ def test_maxout_is_the_largest_of_five_lines():
         assert layer(x)[row, unit].item() == pytest.approx(max(lines), abs=1e-6)
 
 
-def test_dcgan_is_as_wide_as_its_paper_draws_it():
+def test_dcgan_is_as_wide_as_its_paper_draws_it() -> None:
     config = GanConfig(size=64, width=128, channels=3, latent=100)
     assert config.widths == [1024, 512, 256, 128]
     first, *_ = (layer for layer in GanGenerator(replace(config, width=2)).body if hasattr(layer, "stride"))
@@ -124,8 +126,8 @@ def test_dcgan_is_as_wide_as_its_paper_draws_it():
 # ---- names
 
 
-def test_names_are_found_in_words():
-    def label_of_words(words):
+def test_names_are_found_in_words() -> None:
+    def label_of_words(words: str) -> list[float]:
         return NAMES(words).tokens[0, 0].tolist()
 
     assert label_of_words("a cat, 3d style") == [1, 0, 0, 1, 0]
@@ -137,11 +139,11 @@ def test_names_are_found_in_words():
     assert NAMES("my cat").dropped == ""
 
 
-def test_labels_of_rows_leave_unknown_names_out():
+def test_labels_of_rows_leave_unknown_names_out() -> None:
     assert NAMES.labels([("cat", "paper-cut"), ("dog", "3d")]).tolist() == [[1, 0, 0, 0, 1], [0, 0, 0, 1, 0]]
 
 
-def test_parts_are_mixed_by_their_weights():
+def test_parts_are_mixed_by_their_weights() -> None:
     one, other = NAMES("cat"), NAMES("red apple")
     both = replace(one, weight=torch.tensor([3.0]), others=(replace(other, weight=torch.tensor([1.0])),))
     assert label_of(both, 5).tolist() == [[0.75, 0.25, 0, 0, 0]]
@@ -152,7 +154,7 @@ def test_parts_are_mixed_by_their_weights():
 
 
 @given(st.integers(1, 3), st.integers(1, 3), st.tuples(*[st.integers(0, 3)] * 4), st.integers(0, 10**6))
-def test_upfirdn_is_scipys_along_rows_and_columns(up, down, extra, seed):
+def test_upfirdn_is_scipys_along_rows_and_columns(up: Any, down: Any, extra: Any, seed: Any) -> None:
     """Taps of no symmetry; beyond the full convolution there are zeros."""
     x, taps = normal(2, 3, 4, 5, seed=seed), torch.tensor([1.0, 2.0, 4.0, -1.0], dtype=torch.float64)
     full = x.numpy()
@@ -165,14 +167,14 @@ def test_upfirdn_is_scipys_along_rows_and_columns(up, down, extra, seed):
     torch.testing.assert_close(ours, torch.from_numpy(expected.copy()), rtol=0, atol=1e-12)
 
 
-def test_upfirdn_cuts_before_it_filters():
+def test_upfirdn_cuts_before_it_filters() -> None:
     x = normal(1, 1, 6, 6)
     taps = torch.tensor([1.0, 2.0], dtype=torch.float64)
     cut = upfirdn2d(x, taps, pad=(-1, 0, 0, -2))
     torch.testing.assert_close(cut, upfirdn2d(x[..., :4, 1:], taps))
 
 
-def test_down_is_scipys_too():
+def test_down_is_scipys_too() -> None:
     x, taps = normal(1, 2, 7, 6), torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64)
     expected = x.numpy()
     for axis in (2, 3):
@@ -181,7 +183,7 @@ def test_down_is_scipys_too():
     torch.testing.assert_close(ours, torch.from_numpy(expected), rtol=0, atol=1e-12)
 
 
-def test_resizing_keeps_a_constant_and_a_slope():
+def test_resizing_keeps_a_constant_and_a_slope() -> None:
     flat = torch.full((1, 1, 8, 8), 0.7)
     assert double(flat)[..., 2:-2, 2:-2].sub(0.7).abs().max() < 1e-6
     assert halve(flat)[..., 1:-1, 1:-1].sub(0.7).abs().max() < 1e-6
@@ -197,7 +199,7 @@ def test_resizing_keeps_a_constant_and_a_slope():
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.01])
-def test_equalised_layers_are_ordinary_ones_with_scaled_weights(rate):
+def test_equalised_layers_are_ordinary_ones_with_scaled_weights(rate: float) -> None:
     linear, x = EqualLinear(7, 5, start=1.0, rate=rate), normal(4, 7, dtype=torch.float32)
     ordinary = F.linear(x, linear.weight * rate / 7**0.5, torch.ones(5))
     torch.testing.assert_close(linear(x), ordinary, rtol=1e-5, atol=1e-6)
@@ -207,7 +209,7 @@ def test_equalised_layers_are_ordinary_ones_with_scaled_weights(rate):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_a_reducing_convolution_blurs_first(kernel):
+def test_a_reducing_convolution_blurs_first(kernel: int) -> None:
     conv, x = EqualConv(2, 3, kernel, down=True).double(), normal(1, 2, 8, 8)
     smooth = x.numpy()
     for axis in (2, 3):
@@ -221,7 +223,7 @@ def test_a_reducing_convolution_blurs_first(kernel):
 
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("up", [True, False])
-def test_modulated_convolution_is_a_loop_over_the_batch(demodulate, up):
+def test_modulated_convolution_is_a_loop_over_the_batch(demodulate: bool, up: bool) -> None:
     """Each picture with weights of its own, float64."""
     kernel = 3
     layer = ModulatedConv(5, 4, kernel, 6, demodulate=demodulate, up=up).double()
@@ -241,7 +243,7 @@ def test_modulated_convolution_is_a_loop_over_the_batch(demodulate, up):
     assert layer(x, w).shape[-1] == (16 if up else 8)
 
 
-def test_demodulated_features_have_deviation_one():
+def test_demodulated_features_have_deviation_one() -> None:
     layer = ModulatedConv(16, 8, 3, 6)
     x, w = normal(1000, 16, 6, 6, dtype=torch.float32), normal(1000, 6, seed=1, dtype=torch.float32)
     with torch.no_grad():
@@ -250,7 +252,7 @@ def test_demodulated_features_have_deviation_one():
     assert inside.std(dim=(0, 2, 3)).sub(1).abs().max() < 0.05
 
 
-def test_leaky_keeps_the_mean_square():
+def test_leaky_keeps_the_mean_square() -> None:
     x = normal(200_000)
     assert float(leaky_relu(x).square().mean()) == pytest.approx(
         1 + 0.04, abs=0.02
@@ -260,13 +262,13 @@ def test_leaky_keeps_the_mean_square():
 # ---- StyleGAN
 
 
-def style_generator(**fields):
+def style_generator(**fields: Any) -> StyleGenerator:
     torch.manual_seed(0)
     config = StyleConfig(**{"size": 16, "latent": 8, "style": 8, "width": 8, "base": 64, **fields})
     return StyleGenerator(config)
 
 
-def test_there_are_two_styles_for_every_size():
+def test_there_are_two_styles_for_every_size() -> None:
     for size, rows in ((8, 4), (16, 6), (64, 10), (256, 14), (1024, 18)):
         generator = style_generator(size=size, base=64 * size, width=4)
         assert generator.synthesis.rows == rows
@@ -275,7 +277,7 @@ def test_there_are_two_styles_for_every_size():
         assert len(generator.synthesis.sides) == rows - 1
 
 
-def test_truncation():
+def test_truncation() -> None:
     generator = style_generator().eval()
     w = generator.mapping(normal(3, 8, dtype=torch.float32), torch.zeros(3, 0))
     generator.mean.fill_(0.3)
@@ -285,21 +287,21 @@ def test_truncation():
     torch.testing.assert_close(generator.truncated(w, 0.5), (w + 0.3) / 2)
 
 
-def test_the_mapping_knows_no_length():
+def test_the_mapping_knows_no_length() -> None:
     generator = style_generator()
     z = normal(3, 8, dtype=torch.float32)
     one, other = (generator.mapping(scale * z, torch.zeros(3, 0)) for scale in (1, 7))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_mixing_takes_coarse_rows_from_one_and_fine_ones_from_the_other():
+def test_mixing_takes_coarse_rows_from_one_and_fine_ones_from_the_other() -> None:
     one, other = torch.zeros(3, 6, 2), torch.ones(3, 6, 2)
     assert mix_styles(one, other, 4)[0, :, 0].tolist() == [0, 0, 0, 0, 1, 1]
     assert mix_styles(one, other, torch.tensor([0, 3, 6]))[..., 0].sum(dim=1).tolist() == [6, 3, 0]
     assert torch.equal(mix_styles(one[:1], other, 2), mix_styles(one, other, 2))
 
 
-def test_styles_are_mixed_and_counted_in_training_only():
+def test_styles_are_mixed_and_counted_in_training_only() -> None:
     generator = style_generator(mixing=1.0)
     drawn = generator.draw(64, step_generator(0, 0))
     assert drawn["cut"].min() >= 1
@@ -318,7 +320,7 @@ def test_styles_are_mixed_and_counted_in_training_only():
     assert (never["cut"] == 6).all()
 
 
-def test_noise_is_silent_until_its_strength_is_learned():
+def test_noise_is_silent_until_its_strength_is_learned() -> None:
     generator = style_generator().eval()
     drawn, label = generator.draw(1, step_generator(0, 0)), torch.zeros(1, 0)
     quiet = generator.synthesis(generator.styles(drawn, label))
@@ -328,7 +330,7 @@ def test_noise_is_silent_until_its_strength_is_learned():
     assert not torch.equal(generator(drawn, label), quiet)
 
 
-def test_deviation_over_groups():
+def test_deviation_over_groups() -> None:
     """Pictures 0, 2, 4 and 1, 3, 5 are groups of three; the root mean square deviation of each feature."""
     x = normal(6, 2, 3, 3)
     marked = with_deviation(x, 3)

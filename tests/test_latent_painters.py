@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from danqing.apps.blend import blend
 from danqing.apps.paint import paint
 from danqing.apps.redraw import redraw
 from danqing.apps.vary import vary
 from danqing.conditioning.names import Names
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.core.painter import InputImages
+from danqing.core.painter import Canvas, InputImages
 from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.families import gan, open_painter
 from danqing.families.clip import ClipScorer, build_clip
+from danqing.families.gan import GanPainter
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.families.stylegan import painter as stylegan
+from danqing.families.stylegan.painter import StylePainter
 from danqing.families.stylegan.style_search import picture_error, project
 
 NAMES = Names(("cat/猫", "red apple/苹果", "3d/3D", "paper-cut/剪纸"))
 STYLES = {"3d": "3d/3D", "paper-cut": "paper-cut/剪纸"}
 
 
-def scorer():
+def scorer() -> ClipScorer:
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(16)
     return ClipScorer.of(build_clip("tiny", tokenizer), tokenizer)
 
 
-def styled(painter):
+def styled(painter: GanPainter | StylePainter) -> GanPainter | StylePainter:
     return replace(painter, card=painter.card.model_copy(update={"styles": STYLES}))
 
 
@@ -50,27 +55,37 @@ each = pytest.mark.parametrize("kind", list(PAINTERS))
 
 
 @pytest.fixture(scope="module")
-def painters():
+def painters() -> dict[str, GanPainter | StylePainter]:
     return {name: styled(make()) for name, make in PAINTERS.items()}
 
 
 @pytest.fixture(scope="module")
-def hasty(painters):
+def hasty(painters: dict[str, GanPainter | StylePainter]) -> Any:
     """A StyleGAN that looks for a given picture's styles in few steps."""
     return replace(painters["stylegan"], search=stylegan.Search(projection=8))
 
 
-def resolved(painter, **fields):
+def resolved(painter: GanPainter | StylePainter, **fields: Any) -> ResolvedBrief:
     return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
 
 
-def canvases(painter, brief, images=None, seeds=None):
+def canvases(
+    painter: GanPainter | StylePainter,
+    brief: ResolvedBrief,
+    images: InputImages | None = None,
+    seeds: Seeds | InterpolatedSeeds | None = None,
+) -> list[Canvas]:
     words = painter.condition(brief) if images is None else painter.condition(brief, images)
     canvas = painter.begin(brief, words, seeds or Seeds.of(brief.seed, brief.count))
     return [canvas, *painter.steps(brief, words, canvas)]
 
 
-def painted(painter, brief, images=None, seeds=None):
+def painted(
+    painter: GanPainter | StylePainter,
+    brief: ResolvedBrief,
+    images: InputImages | None = None,
+    seeds: Seeds | InterpolatedSeeds | None = None,
+) -> Tensor:
     return painter.finish(canvases(painter, brief, images, seeds)[-1])
 
 
@@ -78,7 +93,7 @@ def painted(painter, brief, images=None, seeds=None):
 
 
 @each
-def test_steps_shapes_and_ranges(kind, painters):
+def test_steps_shapes_and_ranges(kind: str, painters: dict[str, GanPainter | StylePainter]) -> None:
     painter = painters[kind]
     start, *later = canvases(painter, resolved(painter))
     of = 3 if kind == "stylegan with CLIP" else 1
@@ -95,7 +110,9 @@ def test_steps_shapes_and_ranges(kind, painters):
 
 
 @each
-def test_a_picture_depends_on_its_seed_alone(kind, painters):
+def test_a_picture_depends_on_its_seed_alone(
+    kind: str, painters: dict[str, GanPainter | StylePainter]
+) -> None:
     """Kernels round by batch size. Measured: 1.2e-6 at most, by StyleGAN."""
     painter = painters[kind]
     brief = resolved(painter, count=3)
@@ -108,7 +125,9 @@ def test_a_picture_depends_on_its_seed_alone(kind, painters):
 
 
 @each
-def test_variations_begin_at_the_seeds_own_picture(kind, painters):
+def test_variations_begin_at_the_seeds_own_picture(
+    kind: str, painters: dict[str, GanPainter | StylePainter]
+) -> None:
     painter = painters[kind]
     brief = resolved(painter, count=1)
     own, other = painted(painter, brief, seeds=Seeds([1])), painted(painter, brief, seeds=Seeds([9]))
@@ -125,7 +144,9 @@ def test_variations_begin_at_the_seeds_own_picture(kind, painters):
 
 
 @each
-def test_a_folder_opens_as_the_same_painter(kind, painters, tmp_path):
+def test_a_folder_opens_as_the_same_painter(
+    kind: str, painters: dict[str, GanPainter | StylePainter], tmp_path: Path
+) -> None:
     painter = painters[kind]
     gan.save_latent(painter, tmp_path / "it", torch.float32)
     again = open_painter(str(tmp_path / "it"))
@@ -139,20 +160,22 @@ def test_a_folder_opens_as_the_same_painter(kind, painters, tmp_path):
     assert torch.equal(painted(again, brief), painted(painter, brief))
 
 
-def test_a_sampler_is_refused_where_there_is_none_to_choose(painters):
+def test_a_sampler_is_refused_where_there_is_none_to_choose(
+    painters: dict[str, GanPainter | StylePainter],
+) -> None:
     with pytest.raises(BadBrief, match="has no sampler to choose: leave sampler 'ddim' out"):
         Brief.of("a cat", sampler="ddim").resolved(painters["stylegan"].card)
 
 
 @each
-def test_other_sizes_are_refused(kind, painters):
+def test_other_sizes_are_refused(kind: str, painters: dict[str, GanPainter | StylePainter]) -> None:
     painter = painters[kind]
     with pytest.raises(BadBrief, match=r"paints 16x16 only, not 32x16: leave the size out"):
         canvases(painter, resolved(painter, width=32))
 
 
 @each
-def test_nan_is_told_with_its_step(kind):
+def test_nan_is_told_with_its_step(kind: str) -> None:
     painter = PAINTERS[kind]()
     with torch.no_grad():
         next(painter.generator.parameters()).fill_(float("nan"))
@@ -160,7 +183,7 @@ def test_nan_is_told_with_its_step(kind):
         canvases(painter, resolved(painter))
 
 
-def test_a_folder_without_a_card_tells_of_itself(tmp_path):
+def test_a_folder_without_a_card_tells_of_itself(tmp_path: Path) -> None:
     for module in (gan, stylegan):
         folder = tmp_path / module.__name__
         gan.save_latent(module.random_painter("tiny", NAMES), folder)
@@ -169,7 +192,7 @@ def test_a_folder_without_a_card_tells_of_itself(tmp_path):
         assert (card.name, card.width) == (module.__name__, 16)
 
 
-def test_cards_tell_what_can_be_done(painters):
+def test_cards_tell_what_can_be_done(painters: dict[str, GanPainter | StylePainter]) -> None:
     assert painters["dcgan"].card.can == {Can.WORDS, Can.ALPHA}
     assert painters["without names"].card.can == {Can.ALPHA}
     assert painters["stylegan"].card.can == {Can.WORDS, Can.ALPHA, Can.REDRAW}
@@ -187,7 +210,7 @@ def test_cards_tell_what_can_be_done(painters):
         (('"3d/3D"', "7"), "names is no list of words"),
     ],
 )
-def test_folders_that_do_not_fit(change, said, tmp_path):
+def test_folders_that_do_not_fit(change: tuple[str, str], said: str, tmp_path: Path) -> None:
     gan.save_latent(gan.random_painter("tiny", NAMES), tmp_path / "it", torch.float32)
     config = tmp_path / "it" / "config.json"
     config.write_text(config.read_text("utf-8").replace(*change), "utf-8")
@@ -197,7 +220,7 @@ def test_folders_that_do_not_fit(change, said, tmp_path):
 
 
 @pytest.mark.parametrize("module", [gan, stylegan])
-def test_weights_of_danqing_0_1_open(module, tmp_path):
+def test_weights_of_danqing_0_1_open(module: Any, tmp_path: Path) -> None:
     """There the embedding of labels was called otherwise."""
     painter = module.random_painter("tiny", NAMES)
     gan.save_latent(painter, tmp_path / "it", torch.float32)
@@ -209,7 +232,7 @@ def test_weights_of_danqing_0_1_open(module, tmp_path):
     assert all(torch.equal(again[name], tensor) for name, tensor in painter.generator.state_dict().items())
 
 
-def test_weights_with_nan_are_refused(tmp_path):
+def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
     gan.save_latent(gan.random_painter("tiny", NAMES), tmp_path / "it", torch.float32)
     tensors = load_file(tmp_path / "it" / "model.safetensors")
     tensors["label_embedding.weight"][0, 0] = float("nan")
@@ -222,7 +245,7 @@ def test_weights_with_nan_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "dcgan", "stylegan"])
-def test_names_and_styles_lead(kind, painters):
+def test_names_and_styles_lead(kind: str, painters: dict[str, GanPainter | StylePainter]) -> None:
     painter = painters[kind]
     pictures = [
         painted(painter, resolved(painter, **fields))
@@ -234,7 +257,7 @@ def test_names_and_styles_lead(kind, painters):
     assert torch.equal(painted(painter, resolved(painter, prompt="a cat, 3d style")), pictures[3])
 
 
-def test_words_that_name_nothing_are_told(painters):
+def test_words_that_name_nothing_are_told(painters: dict[str, GanPainter | StylePainter]) -> None:
     painter = painters["dcgan"]
     assert painter.condition(resolved(painter, prompt="a horse")).dropped == "a horse"
     assert painter.condition(resolved(painter)).dropped == ""
@@ -244,7 +267,7 @@ def test_words_that_name_nothing_are_told(painters):
     assert with_clip.condition(resolved(with_clip, prompt="a horse")).dropped == ""
 
 
-def test_names_are_mixed_by_weights(painters):
+def test_names_are_mixed_by_weights(painters: dict[str, GanPainter | StylePainter]) -> None:
     painter = painters["dcgan"]
     one, both, other = (
         painted(painter, resolved(painter, prompt=prompt_text))
@@ -259,21 +282,21 @@ def test_names_are_mixed_by_weights(painters):
 # ---- StyleGAN
 
 
-def test_stylize_truncates(painters):
+def test_stylize_truncates(painters: dict[str, GanPainter | StylePainter]) -> None:
     painter = painters["stylegan"]
     psis = [stylegan.truncation(resolved(painter, stylize=s)) for s in (0, 50, 100, 550, 1000)]
     assert psis == pytest.approx([1, 0.85, 0.7, 0.5, 0.3])
     assert stylegan.truncation(resolved(painter, stylize=1000, chaos=100)) == pytest.approx(1)
     assert stylegan.truncation(resolved(painter, chaos=50)) == pytest.approx(0.85)
 
-    def apart(**fields):
+    def apart(**fields: Any) -> float:
         pictures = painted(painter, resolved(painter, count=8, **fields))
         return float(pictures.var(dim=0).mean())
 
     assert apart(stylize=0) > apart() > apart(stylize=1000)
 
 
-def test_words_are_searched_and_climbed(painters):
+def test_words_are_searched_and_climbed(painters: dict[str, GanPainter | StylePainter]) -> None:
     """Each step is nearer to the words, in the eyes of the CLIP that leads."""
     painter = painters["stylegan with CLIP"]
     brief = resolved(painter, steps=6, prompt="a horse")
@@ -285,7 +308,7 @@ def test_words_are_searched_and_climbed(painters):
     assert (nearness[-1] > nearness[1]).all()
 
 
-def test_one_step_is_the_best_of_many(painters):
+def test_one_step_is_the_best_of_many(painters: dict[str, GanPainter | StylePainter]) -> None:
     painter = painters["stylegan with CLIP"]
     few = replace(painter, search=stylegan.Search(candidates=1))
     score = [
@@ -295,7 +318,7 @@ def test_one_step_is_the_best_of_many(painters):
     assert score[1] >= score[0]
 
 
-def test_projection_finds_a_picture_of_its_own(painters):
+def test_projection_finds_a_picture_of_its_own(painters: dict[str, GanPainter | StylePainter]) -> None:
     """The best of 64 starts misses it by 0.020. Measured: 0.0002 after 100 steps."""
     generator = painters["stylegan"].generator
     z = torch.randn(1, 8, generator=torch.Generator().manual_seed(77))
@@ -310,7 +333,7 @@ def test_projection_finds_a_picture_of_its_own(painters):
     assert all(p.grad is None for p in generator.parameters())
 
 
-def test_redrawing_keeps_coarse_styles(hasty):
+def test_redrawing_keeps_coarse_styles(hasty: StylePainter) -> None:
     """Strength 1 forgets the picture, the least strength keeps all of its styles."""
     painter = hasty
     images = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
@@ -325,7 +348,7 @@ def test_redrawing_keeps_coarse_styles(hasty):
     assert misses == sorted(misses)
 
 
-def test_several_pictures_are_mixed_by_weight(hasty):
+def test_several_pictures_are_mixed_by_weight(hasty: StylePainter) -> None:
     painter = hasty
     one, other = (painted(painter, resolved(painter, seed=s, count=1)) for s in (50, 60))
     brief = resolved(painter)
@@ -349,7 +372,7 @@ APPS = {
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_apps_paint_with_a_stylegan(app, hasty):
+def test_apps_paint_with_a_stylegan(app: str, hasty: StylePainter) -> None:
     """The same pictures again, and each of a grid alone."""
     image = Image.new("RGBA", (20, 16), (200, 30, 30, 255))
     options = {"painter": hasty, "steps": 2, "seed": 3}
@@ -361,7 +384,9 @@ def test_apps_paint_with_a_stylegan(app, hasty):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "dcgan", "without names"])
-def test_what_a_gan_cannot_is_told_in_one_line(kind, painters):
+def test_what_a_gan_cannot_is_told_in_one_line(
+    kind: str, painters: dict[str, GanPainter | StylePainter]
+) -> None:
     painter = painters[kind]
     (picture,) = paint("a cat", painter=painter, seed=1, background="transparent")
     assert (picture.image.mode, picture.image.size) == ("RGBA", (16, 16))

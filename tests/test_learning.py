@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from danqing.core.errors import BadBrief, BadData, DanqingError, NotFinite
 from danqing.core.painter import Conditioning
+from danqing.core.progress import Progress
 from danqing.data.dataset import to_unit
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
@@ -19,7 +23,7 @@ from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_parts
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import step_generator
-from danqing.tuning.adapter import attached
+from danqing.tuning.adapter import Adapter, attached
 from danqing.tuning.adapter_files import read_adapter
 from danqing.tuning.dreambooth import (
     LossOptions,
@@ -68,7 +72,13 @@ def clip() -> ClipScorer:
     return ClipScorer.of(build_clip("tiny", tokenizer).eval(), tokenizer)
 
 
-def objective(painter, adapter, weight=1.0, gamma=None, prior=True):
+def objective(
+    painter: DiffusionPainter,
+    adapter: Adapter,
+    weight: float = 1.0,
+    gamma: float | None = None,
+    prior: bool = True,
+) -> SubjectObjective:
     subject = Shots(encode_pictures(painter, PICTURES, mirror=False), ("zq cat", "a zq cat"))
     other = Shots(torch.randn(5, 8, 4, 4, generator=torch.Generator().manual_seed(1)), ("cat", "a cat"))
     return SubjectObjective(
@@ -81,7 +91,9 @@ def objective(painter, adapter, weight=1.0, gamma=None, prior=True):
 
 @pytest.mark.parametrize("gamma", [None, 5.0])
 @pytest.mark.parametrize("weight", [1.0, 0.3])
-def test_the_loss_is_the_sum_of_its_two_terms(painter, weight, gamma):
+def test_the_loss_is_the_sum_of_its_two_terms(
+    painter: DiffusionPainter, weight: float, gamma: float | None
+) -> None:
     """Loss and gradient of one batch are those of two separate forwards. Measured: 6e-8 and 1e-7."""
     adapter = random_adapter(painter, text=True)
     for tensor in adapter.tensors():
@@ -106,7 +118,7 @@ def test_the_loss_is_the_sum_of_its_two_terms(painter, weight, gamma):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_lambda_zero_is_plain_fine_tuning(painter):
+def test_lambda_zero_is_plain_fine_tuning(painter: DiffusionPainter) -> None:
     adapter = random_adapter(painter, text=False)
     with attached(painter, {adapter: 1.0}):
         zero, plain = objective(painter, adapter, 0.0), objective(painter, adapter, 1.0, prior=False)
@@ -118,7 +130,7 @@ def test_lambda_zero_is_plain_fine_tuning(painter):
 
 
 @pytest.mark.parametrize("prediction", list(Prediction))
-def test_the_error_by_hand(painter, prediction):
+def test_the_error_by_hand(painter: DiffusionPainter, prediction: Prediction) -> None:
     """Each target, and min-SNR as min(snr, 5) times the error in x_0. Measured: 3e-6 relative."""
     painter = replace(painter, prediction=prediction)
     rng = torch.Generator().manual_seed(0)
@@ -138,7 +150,7 @@ def test_the_error_by_hand(painter, prediction):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_stratified_times_are_uniform():
+def test_stratified_times_are_uniform() -> None:
     """One in each quarter, and each position sees all quarters equally often."""
     rng = torch.Generator().manual_seed(0)
     times = torch.stack([stratified_times(4, 1000, rng) for _ in range(4000)])
@@ -149,7 +161,7 @@ def test_stratified_times_are_uniform():
 # ---- the rare token
 
 
-def test_rare_tokens():
+def test_rare_tokens() -> None:
     """Without a vowel before others, late before early, never a word of the data, always one token."""
     said = ["gym rhythm sky cat dog"] * 50 + ["brr"] * 9 + ["hmm"] * 7 + ["oak"] * 5 + ["shh"] * 2
     tokenizer = train_tokenizer(said, merges=400, length=16)
@@ -165,7 +177,7 @@ def test_rare_tokens():
     assert all(len(tokenizer(text, add_special_tokens=False).input_ids) == 1 for text in order)
 
 
-def test_rare_tokens_without_merges():
+def test_rare_tokens_without_merges() -> None:
     tokenizer = byte_tokenizer(16)
     assert rare_token(tokenizer) == "z"
     assert rare_token(tokenizer, ["z", "q! and x"]) == "j"
@@ -176,7 +188,7 @@ def test_rare_tokens_without_merges():
 # ---- pictures
 
 
-def test_subject_pictures(painter):
+def test_subject_pictures(painter: DiffusionPainter) -> None:
     wide = Image.new("RGB", (64, 32), "white")
     wide.paste((255, 0, 0), (16, 0, 48, 32))
     clear = Image.new("RGBA", (64, 32), (0, 0, 0, 0))
@@ -193,7 +205,7 @@ def test_subject_pictures(painter):
             subject_pictures(few, painter)
 
 
-def test_the_prior_is_painted_once(painter, tmp_path):
+def test_the_prior_is_painted_once(painter: DiffusionPainter, tmp_path: Path) -> None:
     lines = Lines()
     first = prior_latents(painter, "a cat", 10, 3, tmp_path, lines)
     assert lines == ["painting 'a cat' to remember it by: 8/10", "painting 'a cat' to remember it by: 10/10"]
@@ -218,7 +230,9 @@ def test_the_prior_is_painted_once(painter, tmp_path):
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_learning_changes_only_what_comes_back(painter, tmp_path, method):
+def test_learning_changes_only_what_comes_back(
+    painter: DiffusionPainter, tmp_path: Path, method: str
+) -> None:
     before, said, text = bits(painter), output(painter), painter.text
     adapter = learn(painter, PICTURES, replace(QUICK, method=method), tmp_path)
     assert same_bits(bits(painter), before)
@@ -237,13 +251,15 @@ def test_learning_changes_only_what_comes_back(painter, tmp_path, method):
 @pytest.mark.parametrize(
     ("widths", "share"), [((), 1.0), ((64, 256), 1.0), ((512, 320), 0.25), ((1280,), 0.04)]
 )
-def test_wide_networks_learn_gently(widths, share):
+def test_wide_networks_learn_gently(widths: tuple[Any, ...], share: float) -> None:
     factors = {f"{w}": Factors(torch.zeros(4, 3), torch.zeros(w, 4), 4.0) for w in widths}
     assert learning_rate_share(factors) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_without_a_learning_rate_the_methods_own_is_taken(painter, tmp_path, method):
+def test_without_a_learning_rate_the_methods_own_is_taken(
+    painter: DiffusionPainter, tmp_path: Path, method: str
+) -> None:
     own, twice = METHODS[method].lr, METHODS[method].lr * 2
     learned = [
         learn(painter, PICTURES, replace(QUICK, method=method, lr=lr), tmp_path / f"{lr}").tensors()
@@ -254,13 +270,13 @@ def test_without_a_learning_rate_the_methods_own_is_taken(painter, tmp_path, met
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_a_stopped_run_continues_bit_equal(painter, tmp_path, method):
+def test_a_stopped_run_continues_bit_equal(painter: DiffusionPainter, tmp_path: Path, method: str) -> None:
     """Stopped at step 70 after a checkpoint at 50."""
     options = replace(QUICK, method=method, steps=80, look_every=10**9, batch=1, prior_count=2, text=True)
     whole = learn(painter, PICTURES, options, tmp_path / "whole")
     before = bits(painter)
 
-    def stop(event):
+    def stop(event: Progress) -> None:
         if event.message.startswith("step 70/"):
             raise KeyboardInterrupt
 
@@ -272,7 +288,7 @@ def test_a_stopped_run_continues_bit_equal(painter, tmp_path, method):
     assert any(name.endswith(TEXT) for name in again.factors) == (method != "textual-inversion")
 
 
-def test_it_learns_and_remembers(painter, tmp_path):
+def test_it_learns_and_remembers(painter: DiffusionPainter, tmp_path: Path) -> None:
     """The error on the subject falls; on what the model painted before it stays nearer with a prior.
 
     Measured on draws that training does not see: subject 0.60 to 0.53, kind 0.89 to 0.80 with, 0.91 without.
@@ -281,7 +297,7 @@ def test_it_learns_and_remembers(painter, tmp_path):
     latents = prior_latents(painter, "cat", 8, 0, tmp_path / "run" / "prior")
     subject = encode_pictures(painter, PICTURES, mirror=False)
 
-    def errors(adapter, trigger):
+    def errors(adapter: Adapter | None, trigger: str) -> list[float]:
         found = []
         with attached(painter, {adapter: 1.0} if adapter else {}), torch.no_grad():
             for pictures, prompt in ((subject, trigger), (latents, "cat")):
@@ -298,7 +314,9 @@ def test_it_learns_and_remembers(painter, tmp_path):
     assert with_prior[1] < without[1], (before, with_prior, without)
 
 
-def test_scores_are_written_and_the_best_is_kept(painter, clip, tmp_path):
+def test_scores_are_written_and_the_best_is_kept(
+    painter: DiffusionPainter, clip: ClipScorer, tmp_path: Path
+) -> None:
     options = replace(QUICK, steps=6, keep_best=True)
     adapter = learn(painter, PICTURES, options, tmp_path, clip)
     scores = read_scores(tmp_path / "scores.csv")
@@ -309,7 +327,9 @@ def test_scores_are_written_and_the_best_is_kept(painter, clip, tmp_path):
     assert (adapter.trigger, adapter.kind, adapter.base) == ("z cat", "cat", painter.card.name)
 
 
-def test_the_best_is_what_is_alike_and_obedient(painter, clip, tmp_path):
+def test_the_best_is_what_is_alike_and_obedient(
+    painter: DiffusionPainter, clip: ClipScorer, tmp_path: Path
+) -> None:
     """Pictures of the subject after step 4, noise before and after; looking again repeats no line."""
     adapter = random_adapter(painter)
     trained = objective(painter, adapter)
@@ -332,11 +352,11 @@ def test_the_best_is_what_is_alike_and_obedient(painter, clip, tmp_path):
     assert Scores(1, -0.8, -0.3).compromise == 0
 
 
-def clip_t(clip, pictures, word):
+def clip_t(clip: ClipScorer, pictures: Tensor, word: str) -> float:
     return (clip.image_embeddings(pictures) @ clip.text_embeddings([word]).T).mean().item()
 
 
-def test_clip_sees_any_size(clip):
+def test_clip_sees_any_size(clip: ClipScorer) -> None:
     seen, large = (
         clip.image_embeddings(PICTURES),
         PICTURES.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3),
@@ -345,7 +365,7 @@ def test_clip_sees_any_size(clip):
     torch.testing.assert_close(clip.image_embeddings(large), seen)
 
 
-def test_what_cannot_be_learned(painter, tmp_path):
+def test_what_cannot_be_learned(painter: DiffusionPainter, tmp_path: Path) -> None:
     with pytest.raises(BadData, match="1 pictures are too few"):
         learn(painter, PICTURES[:1], QUICK, tmp_path)
     with pytest.raises(BadBrief, match="unknown method 'dreambooht': did you mean 'dreambooth'"):
@@ -359,7 +379,7 @@ def test_what_cannot_be_learned(painter, tmp_path):
             learn(painter, pictures, options, tmp_path)
 
 
-def test_nan_stops_and_the_painter_is_what_it_was(painter, tmp_path):
+def test_nan_stops_and_the_painter_is_what_it_was(painter: DiffusionPainter, tmp_path: Path) -> None:
     before = bits(painter)
     broken = replace(painter, network=lambda x, t, words: painter.network(x, t, words) * float("nan"))
     with pytest.raises(NotFinite):
@@ -371,7 +391,7 @@ def test_nan_stops_and_the_painter_is_what_it_was(painter, tmp_path):
 # ---- going on
 
 
-def test_learning_further_is_the_same_in_one_go_and_in_several(painter, tmp_path):
+def test_learning_further_is_the_same_in_one_go_and_in_several(painter: Any, tmp_path: Path) -> None:
     """Also where a call was interrupted before its first checkpoint, and other words are to be avoided."""
     options = replace(QUICK, steps=2, look_every=10**9, batch=1, prior_count=2)
     whole = learn(painter, PICTURES, replace(options, further=4), tmp_path / "whole")
@@ -380,7 +400,7 @@ def test_learning_further_is_the_same_in_one_go_and_in_several(painter, tmp_path
     longer = run.longer(run.options(), 3)
     assert (longer.further, run.steps_done()) == (3, 2)
 
-    def stop(event):
+    def stop(event: Any) -> None:
         if event.message.startswith("step"):
             raise KeyboardInterrupt
 
@@ -404,14 +424,14 @@ def test_learning_further_is_the_same_in_one_go_and_in_several(painter, tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"options": 1, "model": "", "pictures": ""}'])
-def test_a_damaged_record_is_one_line(tmp_path, text):
+def test_a_damaged_record_is_one_line(tmp_path: Path, text: Any) -> None:
     (tmp_path / "learning.json").write_text(text)
     with pytest.raises(BadData, match=r"learning.json' is damaged: choose another name, or --restart"):
         SubjectRun(tmp_path).options()
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_learning_says_what_it_needs(painter, tmp_path, method):
+def test_learning_says_what_it_needs(painter: Any, tmp_path: Path, method: Any) -> None:
     told, before = Lines(), bits(painter)
     options = replace(QUICK, method=method)
     adapter = learn(painter, PICTURES, options, tmp_path, progress=told)
@@ -432,7 +452,9 @@ def test_learning_says_what_it_needs(painter, tmp_path, method):
     assert needs.seconds > 0
 
 
-def test_learning_on_a_full_disk_does_not_begin(painter, tmp_path, monkeypatch):
+def test_learning_on_a_full_disk_does_not_begin(
+    painter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 9}))
     with pytest.raises(DanqingError, match="has 9 bytes free"):
         learn(painter, PICTURES, QUICK, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy import ndarray
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from torch import Tensor
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
 
 from danqing.apps._describe import caption, prompt, prompts_for, style_like
@@ -31,21 +34,21 @@ ROWS = [json.loads(line) for line in (SAMPLES / "metadata.jsonl").read_text("utf
 
 
 @pytest.fixture(scope="module")
-def classifier():
+def classifier() -> Any:
     return open_zero_shot()
 
 
 @pytest.fixture(scope="module")
-def card():
+def card() -> Card:
     return Card.model_validate_json((shipped()["stickers"] / "card.json").read_text("utf-8"))
 
 
-def drawing(concept, style, side=128):
+def drawing(concept: str, style: str, side: int = 128) -> Image.Image:
     (row,) = [row for row in ROWS if (row["concept"], row["style"]) == (concept, style)]
     return Image.open(SAMPLES / row["file_name"]).convert("RGBA").resize((side, side))
 
 
-def scene(left, right, side=256):
+def scene(left: Image.Image, right: Image.Image, side: Any = 256) -> tuple[Image.Image, list[ndarray]]:
     """Two drawings side by side on white, and the masks of both."""
     image, masks = Image.new("RGBA", (side, side), "white"), []
     for k, picture in enumerate((left, right)):
@@ -59,7 +62,7 @@ def scene(left, right, side=256):
 class Colours:
     """Knows red and blue, by how much of each a picture has."""
 
-    def classify(self, pixels, labels):
+    def classify(self, pixels: Tensor, labels: list[str]) -> Tensor:
         red, green, blue = (pixels[:, c].mean(dim=(1, 2)) for c in range(3))
         likely = {"red": red - green, "blue": blue - green}
         column = [likely.get(label, torch.full_like(red, -1.0)) for label in labels]
@@ -69,7 +72,7 @@ class Colours:
 # ---- words
 
 
-def test_things_have_names_in_both_languages():
+def test_things_have_names_in_both_languages() -> None:
     assert len(set(things("en"))) == len(set(things("zh"))) == 120
     assert vocabulary()["red apple"] == "红苹果"
 
@@ -85,7 +88,7 @@ def test_things_have_names_in_both_languages():
         ("a t-shirt", "t-shirt", True),
     ],
 )
-def test_names_are_found_in_texts(text, name, there):
+def test_names_are_found_in_texts(text: str, name: str, there: bool) -> None:
     assert mentions(text, name) == there
 
 
@@ -93,11 +96,11 @@ def test_names_are_found_in_texts(text, name, there):
     ("label", "thing"),
     [("the teddy bear", "teddy bear"), ("猫头鹰，剪纸风格", "owl"), ("a bearing", None), ("猫", "cat")],
 )
-def test_the_expert_takes_the_longest_name(classifier, label, thing):
+def test_the_expert_takes_the_longest_name(classifier: ScorerEnsemble, label: str, thing: str | None) -> None:
     assert classifier._thing(label) == thing
 
 
-def test_the_expert_multiplies_two_probabilities(classifier):
+def test_the_expert_multiplies_two_probabilities(classifier: ScorerEnsemble) -> None:
     """p(label) ~ p_CLIP(label) * p_judge(thing); where the judge has no opinion that is 1/120."""
     pixels = pixels_on_white(drawing("tiger", "cartoon"))
     labels = ["a tiger", "an octopus", "a samovar"]
@@ -108,7 +111,7 @@ def test_the_expert_multiplies_two_probabilities(classifier):
     assert torch.allclose(classifier.classify(pixels, labels), product / product.sum(), atol=1e-5)
 
 
-def test_weights_of_the_users_own_look_alone(tmp_path):
+def test_weights_of_the_users_own_look_alone(tmp_path: Path) -> None:
     scorer = open_clip_scorer()
     scorer.model.save_pretrained(tmp_path)
     scorer.tokenizer.save_pretrained(tmp_path)
@@ -126,13 +129,15 @@ def test_weights_of_the_users_own_look_alone(tmp_path):
         ("teapot", "porcelain", "en", "a teapot, blue and white porcelain style"),
     ],
 )
-def test_a_drawing_is_described(classifier, card, concept, style, language, first):
+def test_a_drawing_is_described(
+    classifier: ScorerEnsemble, card: Card, concept: str, style: str, language: str, first: str
+) -> None:
     said = prompts_for(drawing(concept, style), classifier, card, language)
     assert said[0] == first
     assert len({text.split("，" if language == "zh" else ", ")[0] for text in said}) == 4
 
 
-def test_few_things_come_in_several_styles(card):
+def test_few_things_come_in_several_styles(card: Card) -> None:
     red = Image.new("RGB", (40, 20), "red")
     said = prompts_for(red, Colours(), card, vocabulary=["red", "blue"])
     assert len(said) == len(set(said)) == 4
@@ -153,18 +158,18 @@ def test_few_things_come_in_several_styles(card):
         (("猫", "剪纸", "zh"), "猫，剪纸风格"),
     ],
 )
-def test_prompts_read_well(words, said):
+def test_prompts_read_well(words: tuple[Any, ...], said: str) -> None:
     assert prompt(*words) == said
 
 
-def test_a_style_is_seen(classifier, card):
+def test_a_style_is_seen(classifier: ScorerEnsemble, card: Card) -> None:
     styles = ("paper-cut", "porcelain", "ink-wash")
     assert [style_like(drawing("airplane", style), classifier, card) for style in styles] == list(styles)
     with pytest.raises(BadBrief, match="has learned no styles"):
         style_like(Image.new("RGB", (8, 8)), classifier, CARD.model_copy(update={"styles": {}}))
 
 
-def test_a_captioner_of_the_users_own(tmp_path):
+def test_a_captioner_of_the_users_own(tmp_path: Path) -> None:
     tokenizer = byte_tokenizer(32)
     special = {"bos_token_id": 512, "eos_token_id": 513, "sep_token_id": 513, "pad_token_id": 513}
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -184,7 +189,7 @@ def test_a_captioner_of_the_users_own(tmp_path):
     assert caption(picture, tmp_path, most=5) == tokenizer.decode(ids[0], skip_special_tokens=True).strip()
 
 
-def test_a_folder_without_a_captioner_is_told(tmp_path):
+def test_a_folder_without_a_captioner_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadWeights, match="holds no captioner") as raised:
         caption(Image.new("RGB", (8, 8)), tmp_path)
     assert "\n" not in str(raised.value)
@@ -193,7 +198,7 @@ def test_a_folder_without_a_captioner_is_told(tmp_path):
 # ---- where
 
 
-def test_a_colour_is_found_where_it_is():
+def test_a_colour_is_found_where_it_is() -> None:
     """Two discs on grey: nearly the whole red one and nothing of the blue one. Measured: all and none."""
     image = Image.new("RGB", (200, 120), (230, 230, 230))
     draw = ImageDraw.Draw(image)
@@ -211,14 +216,14 @@ def test_a_colour_is_found_where_it_is():
 
 
 @pytest.mark.parametrize("words", ["the tiger", "老虎"])
-def test_a_thing_is_found_in_a_scene(classifier, words):
+def test_a_thing_is_found_in_a_scene(classifier: ScorerEnsemble, words: str) -> None:
     """Intersection over union. Measured: 0.93."""
     image, (_, tiger) = scene(drawing("train", "3d", 120), drawing("tiger", "flat", 110))
     there = np.asarray(region_of(image, words, classifier)) > 127
     assert (there & tiger).sum() / (there | tiger).sum() > 0.8
 
 
-def test_what_is_not_there_is_told(classifier):
+def test_what_is_not_there_is_told(classifier: ScorerEnsemble) -> None:
     image, _ = scene(drawing("train", "3d", 120), drawing("tiger", "flat", 110))
     for picture, words in ((image, "the umbrella"), (Image.new("RGBA", (64, 32)), "the tiger")):
         with pytest.raises(BadBrief, match="nothing in the picture looks like") as raised:
@@ -227,13 +232,13 @@ def test_what_is_not_there_is_told(classifier):
 
 
 @given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_outside_is_what_scipy_reaches_from_the_frame(free):
+def test_outside_is_what_scipy_reaches_from_the_frame(free: Any) -> None:
     labels, _ = ndimage.label(free)
     frame = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     assert np.array_equal(_outside(free), np.isin(labels, frame[frame > 0]))
 
 
-def test_scratches_are_found_and_broad_shapes_are_not():
+def test_scratches_are_found_and_broad_shapes_are_not() -> None:
     """Lines of 1 and 2 pixels and a speck on a shaded, noisy ground with a square. Measured: all, 0.4 %."""
     shade = np.linspace(60, 160, 160)[:, None] + np.random.default_rng(0).normal(0, 3, (160, 160))
     image = Image.fromarray(np.repeat(shade[..., None], 3, axis=2).clip(0, 255).astype(np.uint8))
@@ -243,13 +248,13 @@ def test_scratches_are_found_and_broad_shapes_are_not():
         draw.line((10, 20, 150, 50), fill=light)
         draw.line((30, 10, 40, 150), fill=dark, width=2)
         draw.ellipse((60, 120, 62, 122), fill=light)
-    found, worn = np.asarray(scratches(image)) > 127, np.asarray(worn) > 127
+    found, worn = np.asarray(scratches(image)) > 127, np.asarray(worn) > 127  # type: ignore[assignment]
     near = ndimage.binary_dilation(worn, iterations=3)
     assert found[worn].mean() > 0.98
     assert found[~near].mean() < 0.01
 
 
-def test_enclosed_holes_are_found_and_the_ground_is_not():
+def test_enclosed_holes_are_found_and_the_ground_is_not() -> None:
     image = Image.new("RGBA", (60, 60))
     draw = ImageDraw.Draw(image)
     draw.ellipse((10, 10, 50, 50), fill="red")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,13 +21,18 @@ SIZE = 80, 60
 BOX = 20, 15, 39, 34  # a square of 20 pixels, 1/12 of the picture
 
 
-def photo(seed=0) -> Image.Image:
+def photo(seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     return small.resize(SIZE, Image.Resampling.BICUBIC)
 
 
-def shape(ground, colour, box=BOX, mode="RGBA") -> Image.Image:
+def shape(
+    ground: int | str | tuple[int, ...],
+    colour: int | str | tuple[int, ...],
+    box: tuple[int, ...] = BOX,
+    mode: str = "RGBA",
+) -> Image.Image:
     image = Image.new(mode, SIZE, ground)
     ImageDraw.Draw(image).rectangle(box, fill=colour)
     return image
@@ -67,7 +75,7 @@ INSIDE = {  # mask, and what is said to be repainted
 
 
 @pytest.mark.parametrize("name", INSIDE)
-def test_the_square_is_repainted_however_it_is_exported(tmp_path, name):
+def test_the_square_is_repainted_however_it_is_exported(tmp_path: Path, name: str) -> None:
     mask, what = INSIDE[name]
     mask.save(tmp_path / "m.png")
     read = read_mask(read_source(tmp_path / "m.png").image, photo(), "'m.png'")
@@ -82,7 +90,7 @@ def test_the_square_is_repainted_however_it_is_exported(tmp_path, name):
     assert f"all but {what} is repainted" in turned.note
 
 
-def test_layers_of_black_and_white_with_transparency_around():
+def test_layers_of_black_and_white_with_transparency_around() -> None:
     """White shape on a black card, transparent beyond it: white is repainted, the rest stays."""
     card = Image.new("RGBA", SIZE)
     ImageDraw.Draw(card).rectangle((5, 5, 70, 50), fill="black")
@@ -94,7 +102,7 @@ def test_layers_of_black_and_white_with_transparency_around():
     assert "what is transparent" in kept.note, "a hole in a copy of a black and white picture"
 
 
-def test_a_jpeg_of_a_mask_is_what_it_was_before(tmp_path):
+def test_a_jpeg_of_a_mask_is_what_it_was_before(tmp_path: Path) -> None:
     shape(0, 255, mode="L").save(tmp_path / "m.jpg", quality=60)
     region = np.asarray(read_mask(read_source(tmp_path / "m.jpg").image, photo(), "m").region)
     far = np.asarray(shape(0, 255, (10, 5, 49, 44), mode="L")) == 0
@@ -103,7 +111,7 @@ def test_a_jpeg_of_a_mask_is_what_it_was_before(tmp_path):
     assert (np.asarray(back.region)[16:34, 21:39] == 0).mean() > 0.9
 
 
-def test_grey_is_repainted_in_part():
+def test_grey_is_repainted_in_part() -> None:
     half = shape(0, 128, mode="L").convert("RGB")
     assert read_mask(half, photo(), "m").region.getpixel((25, 25)) == 128
 
@@ -121,7 +129,7 @@ def test_grey_is_repainted_in_part():
     ],
 )
 @pytest.mark.parametrize("invert", [False, True])
-def test_a_mask_that_cannot_be_meant_is_one_line(mask, said, invert):
+def test_a_mask_that_cannot_be_meant_is_one_line(mask: Image.Image, said: str, invert: bool) -> None:
     with pytest.raises(BadBrief) as refusal:
         read_mask(mask, photo(), "'m'", invert=invert)
     assert said in str(refusal.value)
@@ -134,20 +142,20 @@ def test_a_mask_that_cannot_be_meant_is_one_line(mask, said, invert):
     colour=st.tuples(*[st.integers(0, 255)] * 3),
     under=st.tuples(*[st.integers(0, 255)] * 3),
 )
-def test_a_brush_of_any_colour_marks_what_it_covers(box, colour, under):
+def test_a_brush_of_any_colour_marks_what_it_covers(box: Any, colour: Any, under: Any) -> None:
     drawn = shape((*under, 0), (*colour, 255), box)
     region = np.asarray(read_mask(drawn, photo(), "m").region)
     assert ((region > 0) == (np.asarray(shape(0, 255, box, mode="L")) > 0)).all()
 
 
-def test_a_speck_is_seen_and_said():
+def test_a_speck_is_seen_and_said() -> None:
     dot = Image.new("RGB", SIZE)
     dot.putpixel((9, 9), (255, 255, 255))
     assert "less than 0.1 %" in read_mask(dot, photo(), "m").note
     assert read_mask(dot, photo(), "m").region.getbbox() == (9, 9, 10, 10)
 
 
-def test_the_app_repaints_what_is_said():
+def test_the_app_repaints_what_is_said() -> None:
     painter, photo_ = random_painter("tiny"), photo()
     for invert in (False, True):
         fields = {"steps": 2, "seed": 1, "feather": 0, "invert_mask": invert}

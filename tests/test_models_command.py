@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +23,7 @@ REPO = "someone/tiny"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models") / "tiny"
     save_folder(random_parts(), place, torch.float32)
     (place / "card.json").unlink()
@@ -31,7 +34,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def own_places(tmp_path, monkeypatch):
+def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list, a cache and a working folder of this test alone."""
     monkeypatch.setenv("DANQING_MODELS", str(tmp_path / "models.json"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -40,21 +43,21 @@ def own_places(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def hub(folder, monkeypatch):
+def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     made = Hub(REPO, folder)
     with serving(made) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         yield made
 
 
-def paints(model):
+def paints(model: str) -> None:
     assert run(f"paint cat --model {model} --steps 2 --native --out a.png".split()) == 0
 
 
 # ---- your own list
 
 
-def test_a_model_on_the_list(folder, capsys):
+def test_a_model_on_the_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Added where it is, painted with by its name, told of, taken off; its files stay."""
     assert run(["models", "add", str(folder), "--name", "mine"]) == 0
     assert listed_models() == {"mine": folder}
@@ -69,7 +72,7 @@ def test_a_model_on_the_list(folder, capsys):
     assert run(["models", "remove", "mine"]) == 2
 
 
-def test_names_that_cannot_be(folder, capsys):
+def test_names_that_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         (["add", str(folder), "--name", "stickers"], "is the name of a shipped model"),
         (["add", "no/where/at/all"], "unknown model"),
@@ -84,14 +87,14 @@ def test_names_that_cannot_be(folder, capsys):
     assert "danqing models add someone/missing" in capsys.readouterr().err
 
 
-def test_a_damaged_list(capsys, tmp_path):
+def test_a_damaged_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for text in ("{", "[]", '{"a": 1}'):
         (tmp_path / "models.json").write_text(text)
         assert run(["models", "list"]) == 2
         assert "models.json" in capsys.readouterr().err
 
 
-def test_info_of_a_file(tmp_path, capsys):
+def test_info_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tensors = {"lora_unet_x_attn2_to_k.lora_down.weight": torch.ones(4, 768)}
     save_file(tensors, tmp_path / "a.safetensors", {"modelspec.trigger_phrase": "wth \x1b cat"})
     assert run(["models", "info", "a.safetensors"]) == 0
@@ -101,7 +104,7 @@ def test_info_of_a_file(tmp_path, capsys):
     assert "as A1111 shows it" in out
 
 
-def test_scan(folder, tmp_path, capsys):
+def test_scan(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file({"emb_params": torch.ones(2, 768)}, tmp_path / "neg.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"GGUF" + bytes(99))
     (tmp_path / "old.ckpt").write_bytes(b"x")
@@ -117,7 +120,7 @@ def test_scan(folder, tmp_path, capsys):
     assert listed_models().keys() == {"real"}
 
 
-def test_doctor(folder, capsys):
+def test_doctor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three prompts by us and by diffusers. Measured: 0.00 of 255 apart."""
     assert run(["models", "doctor", str(folder), "--full"]) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
@@ -125,7 +128,7 @@ def test_doctor(folder, capsys):
     assert "0.00 of 255 apart" in out
 
 
-def test_short_names_are_whole():
+def test_short_names_are_whole() -> None:
     for name, known in known_models().items():
         assert known.licence, name
         assert 0 < known.gigabytes < 20
@@ -135,7 +138,9 @@ def test_short_names_are_whole():
 # ---- the hub
 
 
-def test_fetching(hub, folder, capsys, monkeypatch):
+def test_fetching(
+    hub: Hub, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked first; only what a painter needs; in the shared cache; then found without the hub."""
     assert run(["models", "add", REPO]) == 2
     err = capsys.readouterr().err
@@ -159,7 +164,7 @@ def test_fetching(hub, folder, capsys, monkeypatch):
     )
 
 
-def test_a_cut_download_is_tried_again(hub, folder):
+def test_a_cut_download_is_tried_again(hub: Hub, folder: Path) -> None:
     """The connection ends within the first weights; what arrives in the end is whole."""
     hub.cut = 5000
     place = fetch(find_on_hub(REPO))
@@ -169,13 +174,13 @@ def test_a_cut_download_is_tried_again(hub, folder):
         assert (place / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_a_damaged_file_is_removed(hub):
+def test_a_damaged_file_is_removed(hub: Hub) -> None:
     hub.wrong_hash = True
     with pytest.raises(DanqingError, match="came damaged"):
         fetch(find_on_hub(REPO))
 
 
-def test_what_the_hub_refuses(hub, monkeypatch):
+def test_what_the_hub_refuses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DanqingError, match="the hub has no someone/other"):
         find_on_hub("someone/other")
     model = find_on_hub(REPO)
@@ -187,11 +192,11 @@ def test_what_the_hub_refuses(hub, monkeypatch):
         find_on_hub(REPO)
 
 
-def listing(*names):
+def listing(*names: str) -> tuple[Any, ...]:
     return tuple(HubFile(name, 1) for name in names)
 
 
-def test_which_files_are_needed():
+def test_which_files_are_needed() -> None:
     both = [f"unet/diffusion_pytorch_model{v}.safetensors" for v in ("", ".fp16", ".non_ema")]
     files = listing(
         "model_index.json", "unet/config.json", *both, "vae/diffusion_pytorch_model.safetensors", "x.ckpt"

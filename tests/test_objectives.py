@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -46,37 +49,37 @@ LEXICON = {"cat": (("kitty", "mouser"), ("猫咪",)), "rocket": (("booster", "sp
 SEEN = DATA.where(lambda row: not row["held_out"])
 
 
-def autoencoder():
+def autoencoder() -> AutoencoderObjective:
     vae = lossless_start(AutoencoderKL(**AUTOENCODERS["tiny"]))
     return AutoencoderObjective(vae, SEEN, DATA, crop=32)
 
 
-def clip():
+def clip() -> ClipObjective:
     said = DATA.column("text") + DATA.column("text_zh")
     tokenizer = train_tokenizer(said, merges=60, length=16)
     return ClipObjective(build_clip("tiny", tokenizer), tokenizer, SEEN, DATA)
 
 
-def judge(size=32):
+def judge(size: int = 32) -> JudgeObjective:
     names = tuple(name for name, _ in CONCEPTS)
     return JudgeObjective(Judge(JudgeConfig(names, STYLES, size=size, widths=(4, 8, 8, 8))), SEEN, DATA)
 
 
-def upscaler():
+def upscaler() -> UpscalerObjective:
     return UpscalerObjective(Upscaler(UPSCALERS["tiny"]), SEEN, DATA, crop=32)
 
 
-def diffusion(**fields):
+def diffusion(**fields: Any) -> DiffusionObjective:
     parts = random_parts()
     painter = painter_of(replace(parts, card=parts.card.model_copy(update={"steps": 2})))
     return DiffusionObjective(painter, parts.unet, SEEN, DiffusionOptions(probes=("a cat",), **fields))
 
 
-def vit():
+def vit() -> VitObjective:
     return VitObjective(build_vit("tiny", sorted(name for name, _ in CONCEPTS)), SEEN, DATA)
 
 
-def words():
+def words() -> WordsObjective:
     return WordsObjective(random_painter(), SEEN.rows, LEXICON)
 
 
@@ -92,18 +95,18 @@ OBJECTIVES = {
 each = pytest.mark.parametrize("name", list(OBJECTIVES))
 
 
-def fresh(name, seed=0):
+def fresh(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return OBJECTIVES[name]()
 
 
-def train(objective, run, steps, **fields):
+def train(objective: Any, run: Path, steps: int, **fields: Any) -> Any:
     given = {"batch": 8, "lr": 5e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.8, "precision": "no"}
     options = TrainOptions(steps=steps, sheet_every=10**9, **{**given, **fields})
     return Trainer(objective, options, run).train()
 
 
-def loss_of(objective):
+def loss_of(objective: Any) -> float:
     """On batches that training does not draw."""
     with torch.no_grad():
         batches = [objective.train().batch(16, step_generator(77, k)) for k in range(4)]
@@ -111,7 +114,7 @@ def loss_of(objective):
 
 
 @each
-def test_the_loss_falls(name, tmp_path):
+def test_the_loss_falls(name: str, tmp_path: Path) -> None:
     """Measured: to 0.40 autoencoder, 0.70 clip, 0.85 judge, 0.68 diffusion, 0.71 upscaler (60 steps),
     0.70 vit (40 steps), 0.4 words (60 steps)."""
     objective = fresh(name)
@@ -121,7 +124,7 @@ def test_the_loss_falls(name, tmp_path):
 
 
 @each
-def test_a_batch_is_a_function_of_its_generator(name):
+def test_a_batch_is_a_function_of_its_generator(name: str) -> None:
     objective = fresh(name)
     torch.manual_seed(1)
     first = objective.batch(6, step_generator(0, 3))
@@ -135,7 +138,7 @@ def test_a_batch_is_a_function_of_its_generator(name):
 
 
 @each
-def test_resuming_is_bit_equal(name, tmp_path):
+def test_resuming_is_bit_equal(name: str, tmp_path: Path) -> None:
     whole = train(fresh(name), tmp_path / "whole", 4, save_every=2).state_dict()
 
     class KilledError(Exception):
@@ -144,7 +147,7 @@ def test_resuming_is_bit_equal(name, tmp_path):
     objective = fresh(name)
     forward, calls = objective.forward, []
 
-    def dies(batch):
+    def dies(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         calls.append(1)
         if len(calls) > 3:
             raise KilledError
@@ -161,7 +164,7 @@ def test_resuming_is_bit_equal(name, tmp_path):
 
 
 @each
-def test_sheets(name):
+def test_sheets(name: str) -> None:
     objective = fresh(name).eval()
     sheet = objective.sheet()
     columns, rows = {
@@ -180,7 +183,7 @@ def test_sheets(name):
 # ---- autoencoder
 
 
-def gap(vae, pictures):
+def gap(vae: AutoencoderKL, pictures: Tensor) -> float:
     """How far the encoder is from affine: its value between two pictures against the mean of its values."""
     one, other = pictures.chunk(2)
     codes = [vae.encode(part).latent_dist.mean for part in (one, other, (one + other) / 2)]
@@ -190,7 +193,7 @@ def gap(vae, pictures):
 
 @torch.no_grad()
 @pytest.mark.parametrize("seed", range(3))
-def test_the_start_is_nearly_linear_and_keeps_what_it_sees(seed):
+def test_the_start_is_nearly_linear_and_keeps_what_it_sees(seed: int) -> None:
     """Measured over three seeds: the gap is 0.78 to 0.85 at the usual start and 0.44 to 0.50 at this one."""
     torch.manual_seed(seed)
     vae = AutoencoderKL(**AUTOENCODERS["tiny"]).eval()
@@ -209,7 +212,7 @@ def test_the_start_is_nearly_linear_and_keeps_what_it_sees(seed):
 
 
 @torch.no_grad()
-def test_normalised_latents_paint_the_same_pictures():
+def test_normalised_latents_paint_the_same_pictures() -> None:
     """Measured: 2.4e-6 on pixels up to 4.8."""
     torch.manual_seed(0)
     vae = AutoencoderKL(**AUTOENCODERS["tiny"]).eval()
@@ -226,7 +229,7 @@ def test_normalised_latents_paint_the_same_pictures():
     assert vae.config.scaling_factor == 1
 
 
-def test_an_exported_autoencoder_is_an_ordinary_one(tmp_path):
+def test_an_exported_autoencoder_is_an_ordinary_one(tmp_path: Path) -> None:
     objective = fresh("autoencoder").eval()
     pictures = to_unit(DATA.pictures)
     before = objective.reconstruct(pictures)
@@ -238,7 +241,7 @@ def test_an_exported_autoencoder_is_an_ordinary_one(tmp_path):
     assert before.abs().max() <= 1
 
 
-def test_crops_keep_alpha_and_may_permute_colours():
+def test_crops_keep_alpha_and_may_permute_colours() -> None:
     """The sums of the colours survive any order and any mirroring; alpha stays alpha."""
     objective = fresh("autoencoder")
     batch = objective.batch(64, step_generator(0, 0))
@@ -252,7 +255,7 @@ def test_crops_keep_alpha_and_may_permute_colours():
     assert 0.17 < sum(half) / 300 < 0.33
 
 
-def test_half_of_the_latents_is_enough_to_compute_but_not_the_same():
+def test_half_of_the_latents_is_enough_to_compute_but_not_the_same() -> None:
     """With `half` the decoder is deaf to the later channels: their noise changes nothing."""
     objective = fresh("autoencoder").eval()
     batch = objective.batch(2, step_generator(0, 0))
@@ -267,7 +270,7 @@ def test_half_of_the_latents_is_enough_to_compute_but_not_the_same():
     assert loss[False, 0.0] != loss[False, 50.0]
 
 
-def test_a_widened_autoencoder_computes_the_same_pictures_and_then_hears_its_new_channels():
+def test_a_widened_autoencoder_computes_the_same_pictures_and_then_hears_its_new_channels() -> None:
     narrow = random_parts("tiny").vae
     wide = widened(narrow, 12)
     pixels = torch.rand(2, 4, 32, 32) * 2 - 1
@@ -285,7 +288,7 @@ def test_a_widened_autoencoder_computes_the_same_pictures_and_then_hears_its_new
 # ---- CLIP
 
 
-def test_clip_batches_are_pairs_of_one_thing_in_two_styles():
+def test_clip_batches_are_pairs_of_one_thing_in_two_styles() -> None:
     objective = fresh("clip")
     batch = objective.batch(8, step_generator(0, 1))
     assert batch["pixels"].shape == (8, 3, 32, 32)
@@ -294,7 +297,7 @@ def test_clip_batches_are_pairs_of_one_thing_in_two_styles():
     assert objective.batch(100, step_generator(0, 1))["pixels"].shape[0] == 8  # four things, two styles each
 
 
-def test_clip_scale_is_clamped():
+def test_clip_scale_is_clamped() -> None:
     objective = fresh("clip").eval()
     batch = objective.batch(8, step_generator(0, 1))
     with torch.no_grad():
@@ -304,7 +307,7 @@ def test_clip_scale_is_clamped():
         torch.testing.assert_close(objective(batch)["loss"], above)
 
 
-def test_clip_recall_counts_captions_that_find_their_picture(monkeypatch):
+def test_clip_recall_counts_captions_that_find_their_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = fresh("clip").eval()
     count = len(DATA)
     right = torch.eye(count)
@@ -314,7 +317,7 @@ def test_clip_recall_counts_captions_that_find_their_picture(monkeypatch):
         assert objective.recall("zh", first=count) == 1
 
 
-def test_clip_export(tmp_path):
+def test_clip_export(tmp_path: Path) -> None:
     objective = fresh("clip").eval()
     objective.export(tmp_path)
     again = CLIPModel.from_pretrained(tmp_path).eval()
@@ -325,7 +328,7 @@ def test_clip_export(tmp_path):
 # ---- the judge
 
 
-def test_judge_learns_names_and_keeps_them(tmp_path):
+def test_judge_learns_names_and_keeps_them(tmp_path: Path) -> None:
     objective = fresh("judge")
     train(objective, tmp_path / "run", 60, lr=2e-2, batch=16)
     concept, style = objective.accuracy()
@@ -339,7 +342,7 @@ def test_judge_learns_names_and_keeps_them(tmp_path):
     assert JudgeObjective(again, SEEN, DATA).accuracy() == pytest.approx((concept, style), abs=0.07)
 
 
-def test_judge_refuses_pictures_that_do_not_reduce():
+def test_judge_refuses_pictures_that_do_not_reduce() -> None:
     with pytest.raises(BadData, match="32 pixels are no multiple of the judge's 24"):
         judge(size=24)
 
@@ -347,7 +350,7 @@ def test_judge_refuses_pictures_that_do_not_reduce():
 # ---- upscaler
 
 
-def test_upscaler_starts_near_bicubic_and_exports(tmp_path):
+def test_upscaler_starts_near_bicubic_and_exports(tmp_path: Path) -> None:
     objective = fresh("upscaler").eval()
     ours, bicubic = objective.psnr()
     assert 10 < ours < bicubic + 1
@@ -358,7 +361,7 @@ def test_upscaler_starts_near_bicubic_and_exports(tmp_path):
 # ---- diffusion
 
 
-def test_diffusion_loss_by_hand():
+def test_diffusion_loss_by_hand() -> None:
     """v against alpha noise - sigma latents, each picture's mean; min-SNR weights min(snr, 5) / (snr + 1)."""
     objective = fresh("diffusion").eval()
     weighted = DiffusionObjective(objective.painter, objective.unet, SEEN, DiffusionOptions(gamma=5.0)).eval()
@@ -375,7 +378,7 @@ def test_diffusion_loss_by_hand():
         torch.testing.assert_close(weighted(batch)["loss"], expected)
 
 
-def test_diffusion_trains_the_unet_alone(tmp_path):
+def test_diffusion_trains_the_unet_alone(tmp_path: Path) -> None:
     objective = fresh("diffusion")
     assert {name.split(".")[0] for name in objective.state_dict()} == {"unet"}
     frozen = [*objective.painter.text.model.parameters(), *objective.painter.codec.vae.parameters()]
@@ -387,7 +390,7 @@ def test_diffusion_trains_the_unet_alone(tmp_path):
     assert torch.equal(again.conv_in.weight, objective.unet.conv_in.weight)
 
 
-def test_diffusion_times_and_captions():
+def test_diffusion_times_and_captions() -> None:
     """A fifth is uniform, the rest logit-normal: 0.2 x 0.462 + 0.8 x 0.683 lie in the middle."""
     objective = fresh("diffusion")
     batch = objective.batch(20000, step_generator(0, 0))
@@ -399,7 +402,7 @@ def test_diffusion_times_and_captions():
     assert empty == pytest.approx(0.1, abs=0.02)
 
 
-def test_diffusion_may_mirror():
+def test_diffusion_may_mirror() -> None:
     plain, mirrored = diffusion(), diffusion(mirror=1.0)
     one, other = (objective.batch(4, step_generator(0, 0))["latents"] for objective in (plain, mirrored))
     assert not torch.equal(one, other)

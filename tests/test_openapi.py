@@ -48,7 +48,7 @@ def schema(address: str) -> Any:
 requests = schemathesis.pytest.from_fixture("schema")
 
 
-@requests.parametrize()
+@requests.parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_request_breaks_anything(case: Any) -> None:
     case.call_and_validate(checks=[schemathesis.checks.not_a_server_error])
@@ -64,7 +64,7 @@ def test_every_route_is_described(address: str) -> None:
 
 def test_examples_are_in_the_description(tmp_path: Path) -> None:
     studio = Studio(StudioOptions(tmp_path / "studio", ()))
-    schemas = create_app(studio)._app.openapi()["components"]["schemas"]  # type: ignore[attr-defined]
+    schemas = create_app(studio)._app.openapi()["components"]["schemas"]
     studio.close()
     for name in ("JobRequest", "JobView", "PictureView", "AppView", "UserView", "NewUser"):
         assert any("examples" in field for field in schemas[name]["properties"].values()), name

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -139,13 +140,14 @@ def test_a_picture_that_cannot_be_replaced_stays(ask: Ask, monkeypatch: pytest.M
 
 
 def test_what_was_finished_stays_and_is_counted(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish, painted = Toy.finish, []
+    painted: list[Any] = []
+    finish = Toy.finish
 
     def stopped(self: Toy, canvas: object) -> object:
         if len(painted) == 2:
             raise KeyboardInterrupt
         painted.append(canvas)
-        return finish(self, canvas)  # type: ignore[arg-type]
+        return finish(self, canvas)
 
     monkeypatch.setattr(Toy, "finish", stopped)
     answer = paint(ask, "a cat", "--seed", "1", "--count", "4", "--out", "f/")

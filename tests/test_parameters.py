@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ READ = [
 
 
 @pytest.mark.parametrize(("text", "words", "expected"), READ)
-def test_parameters_are_read_and_written(text, words, expected):
+def test_parameters_are_read_and_written(text: str, words: str, expected: dict[Any, Any]) -> None:
     assert split(text) == (words, Parameters(**expected))
     assert split(render(words, Parameters(**expected))) == (words, Parameters(**expected))
 
@@ -68,7 +69,7 @@ def test_parameters_are_read_and_written(text, words, expected):
         ("a —no—sense x", "put a space after --no"),
     ],
 )
-def test_parameters_are_refused_in_one_line(text, says):
+def test_parameters_are_refused_in_one_line(text: str, says: str) -> None:
     with pytest.raises(BadBrief) as refusal:
         split(text)
     assert says in str(refusal.value)
@@ -76,7 +77,7 @@ def test_parameters_are_refused_in_one_line(text, says):
     assert len(str(refusal.value)) < 300
 
 
-def test_of_two_the_last_counts_and_it_is_told():
+def test_of_two_the_last_counts_and_it_is_told() -> None:
     words, found = split("a fox --seed 1 --tile --seed 2")
     assert (words, found.seed, found.tile) == ("a fox", 2, True)
     assert found.notes == ("--seed is given more than once: the last one counts",)
@@ -102,7 +103,7 @@ def test_of_two_the_last_counts_and_it_is_told():
         ("--iw 2 --sref a", {}, {}),
     ],
 )
-def test_parameters_become_fields(text, given, expected):
+def test_parameters_become_fields(text: Any, given: Any, expected: Any) -> None:
     fields = brief_fields(split(text)[1], CARD, given)
     assert fields == expected
     assert Brief.of("a fox", **fields).resolved(CARD)
@@ -122,12 +123,12 @@ def test_parameters_become_fields(text, given, expected):
         ("--style nonesuch", "unknown style"),
     ],
 )
-def test_values_out_of_range_are_refused_as_fields(text, says):
+def test_values_out_of_range_are_refused_as_fields(text: str, says: str) -> None:
     with pytest.raises(BadBrief, match=says):
         Brief.of("a fox", **brief_fields(split(text)[1], CARD, {})).resolved(CARD)
 
 
-def test_a_ratio_and_a_side_are_too_many():
+def test_a_ratio_and_a_side_are_too_many() -> None:
     with pytest.raises(BadBrief, match="give one of them"):
         brief_fields(split("--ar 3:2")[1], CARD, {"width": 32})
 
@@ -155,7 +156,7 @@ MARKS = [
 
 
 @given(st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=12).map("".join))
-def test_any_words_survive_as_words_and_what_is_read_is_read_again(text):
+def test_any_words_survive_as_words_and_what_is_read_is_read_again(text: Any) -> None:
     words = " ".join(text.split())
     assert split(literal(words)) == (words, Parameters())
     try:
@@ -167,7 +168,7 @@ def test_any_words_survive_as_words_and_what_is_read_is_read_again(text):
 
 
 @given(st.lists(st.sampled_from(MARKS) | st.text(max_size=3), max_size=12).map("".join))
-def test_a_chinese_keyboard_asks_what_any_other_asks(text):
+def test_a_chinese_keyboard_asks_what_any_other_asks(text: Any) -> None:
     half = half_width(text)
     try:
         words, found = split(half)

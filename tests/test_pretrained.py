@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from danqing.apps.inpaint import inpaint
 from danqing.apps.paint import paint
@@ -19,7 +22,7 @@ from danqing.core.card import Can
 from danqing.core.errors import BadWeights, DanqingError
 from danqing.families import open_painter
 from danqing.families.stable_diffusion.painter import random_parts
-from danqing.weights.diffusers_folder import read_folder, save_folder
+from danqing.weights.diffusers_folder import Parts, read_folder, save_folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -27,28 +30,28 @@ TEXT = "text_encoder/model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def parts():
+def parts() -> Parts:
     return random_parts()
 
 
 @pytest.fixture(scope="module")
-def saved(parts, tmp_path_factory):
+def saved(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_folder(parts, folder, torch.float32)
     return folder
 
 
 @pytest.fixture
-def folder(saved, tmp_path):
+def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "copy"))
 
 
-def same(a, b):
+def same(a: Any, b: Any) -> bool:
     mine, theirs = a.state_dict(), b.state_dict()
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_round_trip_is_exact(parts, saved):
+def test_round_trip_is_exact(parts: Parts, saved: Path) -> None:
     again = read_folder(saved)
     assert same(parts.unet, again.unet)
     assert same(parts.vae, again.vae)
@@ -59,7 +62,7 @@ def test_round_trip_is_exact(parts, saved):
     assert not again.unet.training
 
 
-def test_half_precision_is_read_as_float32(parts, tmp_path):
+def test_half_precision_is_read_as_float32(parts: Parts, tmp_path: Path) -> None:
     save_folder(parts, tmp_path / "half")
     assert load_file(tmp_path / "half" / UNET)["conv_in.weight"].dtype == torch.float16
     again = read_folder(tmp_path / "half")
@@ -67,7 +70,7 @@ def test_half_precision_is_read_as_float32(parts, tmp_path):
     torch.testing.assert_close(again.unet.conv_in.weight, parts.unet.conv_in.weight, rtol=1e-3, atol=1e-4)
 
 
-def test_files_on_disk_are_what_other_programs_expect(saved):
+def test_files_on_disk_are_what_other_programs_expect(saved: Path) -> None:
     assert all(name.startswith("text_model.") for name in load_file(saved / TEXT))
     with safe_open(saved / UNET, "pt") as file:
         assert file.metadata() == {"format": "pt"}
@@ -75,7 +78,7 @@ def test_files_on_disk_are_what_other_programs_expect(saved):
     assert {"beta_start", "set_alpha_to_one", "timestep_spacing", "prediction_type"} <= scheduler.keys()
 
 
-def test_saving_replaces_and_leaves_nothing_behind(parts, tmp_path):
+def test_saving_replaces_and_leaves_nothing_behind(parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").touch()
     save_folder(parts, tmp_path / "model")
@@ -83,7 +86,7 @@ def test_saving_replaces_and_leaves_nothing_behind(parts, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_failed_save_leaves_the_old_folder(tmp_path):
+def test_a_failed_save_leaves_the_old_folder(tmp_path: Path) -> None:
     broken = random_parts()
     broken.unet.conv_in.weight.data.mul_(1e9)  # too large for float16
     (tmp_path / "model").mkdir()
@@ -93,19 +96,19 @@ def test_a_failed_save_leaves_the_old_folder(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
-def test_saving_where_no_folder_can_be(parts, tmp_path):
+def test_saving_where_no_folder_can_be(parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DanqingError, match="choose another place"):
         save_folder(parts, tmp_path / "file" / "model")
 
 
-def test_old_names_are_read(parts, folder):
+def test_old_names_are_read(parts: Parts, folder: Path) -> None:
     text = {name.removeprefix("text_model."): value for name, value in load_file(folder / TEXT).items()}
     save_file({**text, "embeddings.position_ids": torch.arange(16)[None]}, folder / TEXT)
     assert same(read_folder(folder).text_encoder, parts.text_encoder)
 
 
-def test_old_attention_names_of_the_autoencoder():
+def test_old_attention_names_of_the_autoencoder() -> None:
     from danqing.weights.components import attention_key
 
     assert (
@@ -119,7 +122,7 @@ def test_old_attention_names_of_the_autoencoder():
     assert attention_key("encoder.conv_in.weight") == "encoder.conv_in.weight"
 
 
-def test_a_card_is_derived_where_none_is(folder):
+def test_a_card_is_derived_where_none_is(folder: Path) -> None:
     (folder / "card.json").unlink()
     shutil.rmtree(folder / "upscaler")
     card = open_painter(str(folder)).card
@@ -127,7 +130,7 @@ def test_a_card_is_derived_where_none_is(folder):
     assert card.can == set(Can) - {Can.ENLARGE}
 
 
-def test_preview_map_travels(parts, tmp_path):
+def test_preview_map_travels(parts: Parts, tmp_path: Path) -> None:
     from dataclasses import replace
 
     save_folder(replace(parts, latent_rgb=torch.rand(9, 3)), tmp_path / "model")
@@ -138,26 +141,26 @@ def test_preview_map_travels(parts, tmp_path):
 # ---- one fault each
 
 
-def cut(path, to):
+def cut(path: Path, to: int) -> None:
     path.write_bytes(path.read_bytes()[:to])
 
 
-def edit(path, change):
+def edit(path: Path, change: Callable[..., Any]) -> None:
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)
 
 
-def configure(path, **fields):
+def configure(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def to_pickle(folder):
+def to_pickle(folder: Path) -> None:
     (folder / UNET).unlink()
     (folder / "unet" / "diffusion_pytorch_model.bin").touch()
 
 
-def poison(tensors):
+def poison(tensors: dict[str, Tensor]) -> None:
     tensors["conv_in.bias"][0] = float("nan")
 
 
@@ -222,14 +225,14 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("damage", "message"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults_are_named_in_one_line(folder, damage, message):
+def test_faults_are_named_in_one_line(folder: Path, damage: Callable[..., Any], message: str) -> None:
     damage(folder)
     with pytest.raises(BadWeights, match=message) as caught:
         open_painter(str(folder))
     assert "\n" not in str(caught.value)
 
 
-def test_an_editing_unet_is_refused_and_an_inpainting_unet_paints(parts, folder):
+def test_an_editing_unet_is_refused_and_an_inpainting_unet_paints(parts: Parts, folder: Path) -> None:
     from diffusers import UNet2DConditionModel
 
     for channels in (16, 17):
@@ -250,11 +253,11 @@ def test_an_editing_unet_is_refused_and_an_inpainting_unet_paints(parts, folder)
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "./nowhere"])
-def test_unknown_models(name):
+def test_unknown_models(name: str) -> None:
     with pytest.raises(BadWeights, match=r"unknown model .* give a folder of weights or a \.safetensors"):
         open_painter(name)
 
 
-def test_one_part_is_not_a_model(saved):
+def test_one_part_is_not_a_model(saved: Path) -> None:
     with pytest.raises(BadWeights, match="is a denoising network alone: give the whole model"):
         open_painter(str(saved / UNET))

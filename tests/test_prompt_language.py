@@ -34,7 +34,7 @@ def brief_of(line: str) -> Brief:
 
 
 @pytest.mark.parametrize("line", lines("prompt"))
-def test_every_prompt_is_read(line):
+def test_every_prompt_is_read(line: str) -> None:
     sides = line.split("  =  ")
     prompts = [styled_prompt(brief_of(side), CARD) for side in sides]
     for prompt in prompts:
@@ -43,17 +43,17 @@ def test_every_prompt_is_read(line):
 
 
 @pytest.mark.parametrize("line", lines("refused"))
-def test_what_is_refused_is_refused(line):
+def test_what_is_refused_is_refused(line: str) -> None:
     with pytest.raises(BadBrief):
         brief_of(line)
 
 
-def test_the_table_names_every_parameter():
+def test_the_table_names_every_parameter() -> None:
     named = set(re.findall(r"`--(\w+)", "".join(re.findall(r"^\| `--.*?\|", PAGE, re.MULTILINE))))
     assert named == {*_TABLE, *_SHORT} - _MIDJOURNEY_ONLY.keys()
 
 
-def test_the_whole_language_paints(tmp_path, monkeypatch):
+def test_the_whole_language_paints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One picture of all prompts at once, with the tiny painter and adapters of those names."""
     monkeypatch.chdir(tmp_path)
     line = "; ".join(line for line in lines("prompt") if "--" not in line and "  =  " not in line)

@@ -45,5 +45,5 @@ CARD = Card(
         ("a cat BREAK rain", "3d", "a cat BREAK rain, 3D style"),
     ],
 )
-def test_words(prompt, style, expected):
+def test_words(prompt: str, style: str | None, expected: str) -> None:
     assert render(styled_prompt(Brief.of(prompt, style=style), CARD)) == expected

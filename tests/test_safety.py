@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.asgi import OPEN, ask, calls, filled
 from tests.toy import Toy
 
 TOKEN = "correct horse"
-LOCAL = {"Host": "127.0.0.1:7860"}
+LOCAL: dict[str, Any] = {"Host": "127.0.0.1:7860"}
 
 
 @pytest.fixture

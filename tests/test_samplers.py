@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from danqing.core.errors import BadBrief
 from danqing.core.seeds import Seeds
@@ -13,7 +15,7 @@ from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
 
 MEAN, STD = 0.4, 0.7
-SD1 = {
+SD1: dict[str, Any] = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -25,27 +27,27 @@ FIRST_ORDER = ("ddim", "euler", "ddpm", "euler_ancestral")
 ODE = ("ddim", "heun", "dpmpp_2m", "unipc")
 
 
-def denoise(x, level):
+def denoise(x: Tensor, level: Level) -> Tensor:
     """E[x_0 | x] for x_0 ~ N(MEAN, STD^2): the posterior mean of two Gaussians."""
     gain = level.alpha * STD**2 / (level.alpha**2 * STD**2 + level.sigma**2)
     return MEAN + gain * (x - level.alpha * MEAN)
 
 
-def consistent(x, level):
+def consistent(x: Tensor, level: Level) -> Tensor:
     """Where the flow through x ends: it keeps (x - alpha MEAN) / spread."""
     return MEAN + STD * (x - level.alpha * MEAN) / spread(level)
 
 
-def spread(level):
+def spread(level: Level) -> float:
     """The deviation of x at this level."""
     return math.hypot(level.alpha * STD, level.sigma)
 
 
-def levels_of(name, config, steps):
+def levels_of(name: str, config: dict[str, Any], steps: int) -> list[Level]:
     return Schedule.from_config(config).levels(steps, SAMPLERS[name].spacing, SAMPLERS[name].clean_end)
 
 
-def run(name, levels, seeds, x=None):
+def run(name: str, levels: list[Level], seeds: Seeds, x: Tensor | None = None) -> Tensor:
     x = seeds.normal(1, 32, 32) * spread(levels[0]) + levels[0].alpha * MEAN if x is None else x
     answer = consistent if name == "lcm" else denoise
     *_, (end, _) = run_sampler(SAMPLERS[name].walk(x, levels, seeds), answer)
@@ -54,7 +56,7 @@ def run(name, levels, seeds, x=None):
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 @pytest.mark.parametrize("config", [SD1, ZERO, COSINE], ids=["sd1", "zero", "cosine"])
-def test_moments_are_recovered(name, config):
+def test_moments_are_recovered(name: str, config: dict[str, Any]) -> None:
     """65,536 numbers: chance alone moves mean and deviation by 0.4 % of the deviation.
 
     Measured: mean within 0.5 %, deviation within 1.6 % (first order, 250 steps) or 1.3 % (others, 100).
@@ -63,7 +65,7 @@ def test_moments_are_recovered(name, config):
     assert_moments(pictures, 0.03)
 
 
-def assert_moments(pictures, tolerance):
+def assert_moments(pictures: Tensor, tolerance: float) -> None:
     assert pictures.mean().item() == pytest.approx(MEAN, abs=tolerance * STD)
     assert pictures.std().item() == pytest.approx(STD, rel=tolerance)
 
@@ -78,28 +80,28 @@ def assert_moments(pictures, tolerance):
         ("heun", SD1),
     ],
 )
-def test_second_order_needs_only_twenty_steps(name, config):
+def test_second_order_needs_only_twenty_steps(name: str, config: dict[str, Any]) -> None:
     """Measured deviation: -0.5, -0.4, +0.8, +3.0, +0.7 %."""
     assert_moments(run(name, levels_of(name, config, 20), Seeds.of(7, 64)), 0.05)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_a_consistent_answer_needs_hardly_any_steps(steps):
+def test_a_consistent_answer_needs_hardly_any_steps(steps: int) -> None:
     assert_moments(run("lcm", levels_of("lcm", COSINE, steps), Seeds.of(7, 64)), 0.02)
 
 
-def test_ddpm_with_all_steps():
+def test_ddpm_with_all_steps() -> None:
     assert_moments(run("ddpm", levels_of("ddpm", SD1, 1000), Seeds.of(7, 64)), 0.02)
 
 
-def even(steps):
+def even(steps: int) -> list[Level]:
     """Levels even in lambda, so that halving the step halves every h."""
     lambdas = [-2 + 4 * i / steps for i in range(steps + 1)]
     return [Level(1 / math.hypot(1, math.exp(-v)), 1 / math.hypot(1, math.exp(v)), t=0.0) for v in lambdas]
 
 
 @pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)])
-def test_order_of_convergence(name, order):
+def test_order_of_convergence(name: str, order: int) -> None:
     """The flow of a Gaussian keeps (x - alpha MEAN) / spread; the error must fall as h^order."""
     x = torch.tensor([[[[-1.0, 0.3, 2.0]]]], dtype=torch.float64)
     errors = []
@@ -114,10 +116,10 @@ def test_order_of_convergence(name, order):
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
-def test_drive_counts_steps(name):
+def test_drive_counts_steps(name: str) -> None:
     levels, queried = levels_of(name, SD1, 6), []
 
-    def answer(x, level):
+    def answer(x: Tensor, level: Level) -> Tensor:
         queried.append(level)
         return denoise(x, level)
 
@@ -126,7 +128,7 @@ def test_drive_counts_steps(name):
     assert len(queried) == (11 if name == "heun" else 6)  # Heun looks ahead, but not to the clean end
 
 
-def test_stopping_early_asks_no_more():
+def test_stopping_early_asks_no_more() -> None:
     queried = []
     progress = run_sampler(
         SAMPLERS["ddim"].walk(torch.zeros(1, 1, 2, 2), levels_of("ddim", SD1, 50), Seeds([1])),
@@ -138,7 +140,7 @@ def test_stopping_early_asks_no_more():
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
-def test_one_step_gives_the_clean_estimate(name):
+def test_one_step_gives_the_clean_estimate(name: str) -> None:
     levels, seeds = levels_of(name, ZERO, 1), Seeds.of(3, 2)
     noise = Seeds.of(3, 2).normal(1, 32, 32)
     clean = MEAN + STD * noise if name == "lcm" else torch.tensor(MEAN)  # where alpha is 0
@@ -146,24 +148,24 @@ def test_one_step_gives_the_clean_estimate(name):
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
-def test_pictures_do_not_depend_on_their_neighbours(name):
+def test_pictures_do_not_depend_on_their_neighbours(name: str) -> None:
     levels = levels_of(name, SD1, 8)
     grid, alone = run(name, levels, Seeds.of(5, 3)), run(name, levels, Seeds.of(7, 1))
     assert torch.equal(grid[2:], alone)
 
 
 @pytest.mark.parametrize("name", ODE)
-def test_deterministic_samplers_draw_nothing(name):
+def test_deterministic_samplers_draw_nothing(name: str) -> None:
     seeds = Seeds.of(1, 1)
     run(name, levels_of(name, SD1, 5), seeds, torch.zeros(1, 1, 2, 2))
     assert torch.equal(seeds.normal(4), Seeds.of(1, 1).normal(4))
 
 
-def test_unknown_sampler_names_the_nearest():
+def test_unknown_sampler_names_the_nearest() -> None:
     with pytest.raises(BadBrief, match="did you mean 'dpmpp_2m'"):
         SAMPLERS["dpmpp2m"]
 
 
-def test_titles_are_unique():
+def test_titles_are_unique() -> None:
     titles = [sampler.title for sampler in SAMPLERS.values()]
     assert len(titles) == len(set(titles))

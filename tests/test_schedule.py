@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -14,15 +15,15 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import CLEAN, SPACINGS, Level, Schedule
 
-SD1 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+SD1: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
-ZERO = {**SD1, "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+ZERO: dict[str, Any] = {**SD1, "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
 
 
 @pytest.mark.parametrize("config", [SD1, COSINE, ZERO, {}], ids=["sd1", "cosine", "zero", "linear"])
 @pytest.mark.parametrize("spacing", list(SPACINGS))
 @pytest.mark.parametrize("steps", [1, 2, 7, 50, 333])
-def test_levels_descend_to_clean(config, spacing, steps):
+def test_levels_descend_to_clean(config: dict[Any, Any], spacing: str, steps: int) -> None:
     levels = Schedule.from_config(config).levels(steps, spacing)
     assert len(levels) == steps + 1
     assert levels[-1] == CLEAN
@@ -33,11 +34,11 @@ def test_levels_descend_to_clean(config, spacing, steps):
 
 
 @pytest.mark.parametrize("spacing", ["trailing", "linspace", "karras"])
-def test_noisy_end_is_asked(spacing):
+def test_noisy_end_is_asked(spacing: str) -> None:
     assert Schedule.from_config(COSINE).levels(10, spacing)[0].t == 999
 
 
-def test_zero_terminal_snr_is_an_ordinary_level():
+def test_zero_terminal_snr_is_an_ordinary_level() -> None:
     schedule = Schedule.from_config(ZERO)
     first = schedule.levels(10, "trailing")[0]
     assert first == Level(alpha=0.0, sigma=1.0, t=999.0)
@@ -50,7 +51,7 @@ def test_zero_terminal_snr_is_an_ordinary_level():
     assert alpha[0] == Schedule.from_config(SD1).at(torch.tensor([0]))[0]  # the clean end stays
 
 
-def test_sd1_ends_at_the_first_table_entry():
+def test_sd1_ends_at_the_first_table_entry() -> None:
     schedule = Schedule.from_config({**SD1, "set_alpha_to_one": False, "steps_offset": 1})
     levels = schedule.levels(50)
     assert [level.t for level in levels[-3:-1]] == [21.0, 1.0]
@@ -59,12 +60,12 @@ def test_sd1_ends_at_the_first_table_entry():
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
-def test_impossible_steps(steps):
+def test_impossible_steps(steps: int) -> None:
     with pytest.raises(BadBrief, match=rf"steps {steps}: choose from 1 to 1000"):
         Schedule.from_config(SD1).levels(steps)
 
 
-def test_offset_past_the_table():
+def test_offset_past_the_table() -> None:
     with pytest.raises(BadBrief, match="use fewer steps"):
         Schedule.from_config({**SD1, "steps_offset": 1}).levels(1000, "leading")
 
@@ -77,18 +78,18 @@ def test_offset_past_the_table():
         ({**ZERO, "prediction_type": "epsilon"}, "not epsilon"),
     ],
 )
-def test_bad_configs(config, message):
+def test_bad_configs(config: dict[str, Any], message: str) -> None:
     with pytest.raises(BadWeights, match=message):
         Schedule.from_config(config)
 
 
-def test_trained_betas():
+def test_trained_betas() -> None:
     schedule = Schedule.from_config({"trained_betas": [0.1, 0.2]})
     assert schedule.alpha_bar.tolist() == pytest.approx([0.9, 0.72])
 
 
 @given(angle=st.floats(0.1, 1.4), seed=st.integers(0, 1000))
-def test_predictions_are_inverse_to_their_targets(angle, seed):
+def test_predictions_are_inverse_to_their_targets(angle: Any, seed: Any) -> None:
     alpha, sigma = math.cos(angle), math.sin(angle)
     x0, noise = torch.randn(2, 1, 2, 3, 3, generator=torch.Generator().manual_seed(seed)).double()
     x = alpha * x0 + sigma * noise
@@ -98,13 +99,13 @@ def test_predictions_are_inverse_to_their_targets(angle, seed):
         torch.testing.assert_close(prediction.noise(x, output, alpha, sigma), noise, rtol=1e-9, atol=1e-9)
 
 
-def test_unknown_prediction():
+def test_unknown_prediction() -> None:
     with pytest.raises(BadWeights, match="did you mean 'v_prediction'"):
         Prediction("v_predicton")
 
 
 @pytest.mark.parametrize("prediction", list(Prediction))
-def test_min_snr_weight_is_one_loss_on_the_clean_estimate(prediction):
+def test_min_snr_weight_is_one_loss_on_the_clean_estimate(prediction: Prediction) -> None:
     """The weight times the output's squared error is min(snr, gamma) times the clean estimate's."""
     angle = torch.linspace(0.05, 1.5, 30, dtype=torch.float64)
     alpha, sigma = angle.cos(), angle.sin()
@@ -116,23 +117,21 @@ def test_min_snr_weight_is_one_loss_on_the_clean_estimate(prediction):
 
 
 @pytest.mark.parametrize(("prediction", "weight"), [("epsilon", 1.0), ("v_prediction", 0.0), ("sample", 0.0)])
-def test_min_snr_weight_of_pure_noise_is_finite(prediction, weight):
+def test_min_snr_weight_of_pure_noise_is_finite(prediction: str, weight: float) -> None:
     assert Prediction(prediction).min_snr_weight(torch.zeros(1)).item() == weight
 
 
 # ---- what a strength means
 
-SD1 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-
 
 @pytest.mark.parametrize("strength", [0.001, 0.3, 0.5, 0.999, 1.0])
-def test_on_stable_diffusions_schedule_the_share_is_the_strength(strength):
+def test_on_stable_diffusions_schedule_the_share_is_the_strength(strength: float) -> None:
     assert Schedule.from_config(SD1).share(strength) == pytest.approx(strength, abs=1e-9)
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("zero", [False, True])
-def test_a_strength_is_the_same_noise_on_every_schedule(strength, zero):
+def test_a_strength_is_the_same_noise_on_every_schedule(strength: float, zero: bool) -> None:
     """Sigma / alpha of the time where a redraw begins; between two times both are interpolated."""
     ours = Schedule.from_config(
         {
@@ -149,7 +148,7 @@ def test_a_strength_is_the_same_noise_on_every_schedule(strength, zero):
     assert float(noise[1] / noise[0]) == pytest.approx(1, rel=0.01)
 
 
-def test_more_strength_goes_through_more_of_the_times():
+def test_more_strength_goes_through_more_of_the_times() -> None:
     ours = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
     shares = [ours.share(k / 50) for k in range(1, 51)]
     assert shares == sorted(shares)

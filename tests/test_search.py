@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,12 +24,12 @@ SAMPLES = Path(__file__).parent.parent / "samples" / "stickers"
 class Redness:
     """Every text asks for red."""
 
-    def score_function(self, texts):
+    def score_function(self, texts: list[str]) -> Callable[..., Any]:
         return lambda pixels: (pixels[:, :1] - pixels[:, 1:2]).mean(dim=(2, 3)).expand(-1, len(texts))
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in" / "deeper").mkdir(parents=True)
     for name, colour in (("a", "#400"), ("b", "#800"), ("deeper/c", "#f00"), ("d", "#800")):
@@ -36,7 +38,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_best_come_first_and_equals_by_name():
+def test_the_best_come_first_and_equals_by_name() -> None:
     found = search_by_words([ImageRef("in")], Redness(), "red")
     assert [hit.file.stem for hit in found.hits] == ["c", "b", "d", "a"]
     assert [each.file.name for each in found.unreadable] == ["broken.jpg"]
@@ -47,7 +49,7 @@ def test_the_best_come_first_and_equals_by_name():
     assert found.sheet().size == (2 * 192 + 3, 2 * 192 + 3)
 
 
-def test_what_cannot_be_searched_is_told():
+def test_what_cannot_be_searched_is_told() -> None:
     with pytest.raises(BadBrief, match="say what to look for"):
         search_by_words([ImageRef("in")], Redness(), " ")
     with pytest.raises(BadPicture, match=r"broken\.jpg"):
@@ -59,19 +61,19 @@ def test_what_cannot_be_searched_is_told():
 @pytest.mark.parametrize(
     ("words", "file"), [("a tiger", "tiger"), ("章鱼", "octopus"), ("a teapot", "teapot"), ("fox", "fox")]
 )
-def test_the_shipped_eyes_find_drawings(words, file):
+def test_the_shipped_eyes_find_drawings(words: str, file: str) -> None:
     hits = search_by_words([ImageRef(SAMPLES)], open_zero_shot(), words, top=2).hits
     assert {hit.file.stem for hit in hits} == {file}
 
 
-def test_a_picture_finds_itself():
+def test_a_picture_finds_itself() -> None:
     place = SAMPLES / "3d" / "fox.png"
     hit = search_by_picture([ImageRef(SAMPLES / "3d")], open_clip_scorer(), ImageRef(place), top=1).hits[0]
     assert hit.file == place
     assert hit.score == pytest.approx(1, abs=1e-5)
 
 
-def test_scores_are_what_classify_weighs():
+def test_scores_are_what_classify_weighs() -> None:
     """The softmax of scale times score is the share of each label."""
     classifier, labels = open_zero_shot(), ["a tiger", "a samovar", "狐狸"]
     pixels = pixels_on_white(Image.open(SAMPLES / "3d" / "fox.png"))
@@ -79,7 +81,7 @@ def test_scores_are_what_classify_weighs():
     torch.testing.assert_close(scores.softmax(dim=-1), classifier.classify(pixels, labels), rtol=0, atol=1e-6)
 
 
-def test_the_commands_answer(capfd):
+def test_the_commands_answer(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["search", "in", "a", "red", "heart", "--json", "-o", "sheet.png", "--top", "3"]) == 0
     out, err = capfd.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
@@ -104,7 +106,7 @@ def test_the_commands_answer(capfd):
         (["score", "in/a.png", "in/b.png"], "is a file"),
     ],
 )
-def test_wrong_requests_are_one_line(capfd, argv, says):
+def test_wrong_requests_are_one_line(capfd: pytest.CaptureFixture[str], argv: list[str], says: str) -> None:
     assert cli.run(argv) in (1, 2)
     lines = capfd.readouterr().err.splitlines()
     assert says in " ".join(lines)

@@ -85,12 +85,12 @@ def test_a_picture_from_words_to_file(server: Server) -> None:
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-content-type-options"] == "nosniff"
     with Image.open(io.BytesIO(response.content)) as image:
-        assert "parameters" in image.text  # type: ignore[attr-defined]
+        assert "parameters" in image.text
         pixels = image.tobytes()
     bare = server.client.get(f"{picture['file']}?metadata=none&download=true")
     assert "attachment" in bare.headers["content-disposition"]
     with Image.open(io.BytesIO(bare.content)) as image:
-        assert (image.text, image.tobytes()) == ({}, pixels)  # type: ignore[attr-defined]
+        assert (image.text, image.tobytes()) == ({}, pixels)
     small = server.client.get(f"{picture['thumbnail']}?side=128")
     assert small.headers["content-type"] == "image/webp"
 

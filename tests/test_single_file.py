@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from danqing.apps.inpaint import inpaint
 from danqing.core.card import Can
@@ -27,26 +31,28 @@ CONV_IN = f"{UNET}input_blocks.0.0.weight"
 
 
 @pytest.fixture(scope="module")
-def whole():
+def whole() -> dict[str, Tensor]:
     return {name: tensor.clone().contiguous() for name, tensor in original(tiny()).items()}
 
 
 @pytest.fixture
-def file(whole, tmp_path):
+def file(whole: dict[str, Tensor], tmp_path: Path) -> Path:
     """A model that is fine, with its tokenizer beside it."""
     save_file(whole, tmp_path / "model.safetensors")
     byte_tokenizer(77).save_pretrained(tmp_path / "tokenizer")
     return tmp_path / "model.safetensors"
 
 
-def test_the_command_line_paints_with_it(file, monkeypatch, capsys):
+def test_the_command_line_paints_with_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(file.parent)
     ask = "paint cat --model model.safetensors --width 64 --height 64 --steps 2 --out a.png"
     assert run(ask.split()) == 0, capsys.readouterr().err
     assert Picture.open("a.png").brief.model == "model.safetensors"
 
 
-def test_its_card(file):
+def test_its_card(file: Path) -> None:
     card = open_painter(str(file)).card
     assert (card.name, card.width, card.height, card.grid) == ("model", 512, 512, 64)
     assert card.summary == "Stable Diffusion 1 for pictures of 512 x 512"
@@ -66,7 +72,13 @@ PREDICTIONS = {
 
 
 @pytest.mark.parametrize(("sidecar", "metadata", "prediction"), PREDICTIONS.values(), ids=PREDICTIONS.keys())
-def test_what_it_predicts(file, whole, sidecar, metadata, prediction):
+def test_what_it_predicts(
+    file: Path,
+    whole: dict[str, Tensor],
+    sidecar: dict[str, str] | None,
+    metadata: str | None,
+    prediction: str,
+) -> None:
     if metadata:
         save_file(whole, file, {"modelspec.prediction_type": metadata})
     if sidecar:
@@ -77,14 +89,14 @@ def test_what_it_predicts(file, whole, sidecar, metadata, prediction):
 # ---- one fault each
 
 
-def holds(**tensors):
+def holds(**tensors: Any) -> Callable[..., Any]:
     """A file of nothing but these names, dots written as __."""
     named = {name.replace("__", "."): torch.zeros(2) if t is None else t for name, t in tensors.items()}
     return lambda file: save_file(named, file)
 
 
-def edit(change):
-    def do(file):
+def edit(change: Callable[..., Any]) -> Callable[..., Any]:
+    def do(file: Path) -> None:
         tensors = load_file(file)
         change(tensors)
         save_file(tensors, file)
@@ -92,31 +104,31 @@ def edit(change):
     return do
 
 
-def channels(count):
+def channels(count: int) -> Callable[..., Any]:
     return edit(lambda t: t.update({CONV_IN: torch.zeros(32, count, 3, 3)}))
 
 
-def without(head):
+def without(head: tuple[str, str] | str) -> Callable[..., Any]:
     return edit(lambda t: [t.pop(name) for name in list(t) if name.startswith(head)])
 
 
-def put(name, *shape):
+def put(name: str, *shape: int) -> Callable[..., Any]:
     return edit(lambda t: t.update({name: torch.zeros(shape)}))
 
 
-def rename_to(name):
+def rename_to(name: str) -> Callable[..., Any]:
     return lambda file: file.rename(file.with_name(name))
 
 
-def poison(tensors):
+def poison(tensors: dict[str, Tensor]) -> None:
     tensors[f"{VAE}decoder.conv_in.bias"][0] = float("nan")
 
 
-def forget(name):
+def forget(name: str) -> Callable[..., Any]:
     return lambda file: (file.parent / "tokenizer" / name).unlink()
 
 
-def no_tokenizer(file):
+def no_tokenizer(file: Path) -> None:
     (file.parent / "tokenizer").rename(file.parent / "elsewhere")
 
 
@@ -202,7 +214,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("damage", "message"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults_are_named_in_one_line(file, damage, message):
+def test_faults_are_named_in_one_line(file: Path, damage: Callable[..., Any], message: str) -> None:
     damage(file)
     (path,) = [p for p in file.parent.iterdir() if p.stem == "model" and p.suffix != ".json"]
     with pytest.raises(BadWeights, match=message) as caught:
@@ -214,7 +226,7 @@ def test_faults_are_named_in_one_line(file, damage, message):
 # ---- CLIP's vocabulary
 
 
-def test_the_vocabulary_of_clip():
+def test_the_vocabulary_of_clip() -> None:
     """Ids as in every published Stable Diffusion."""
     tokenizer = clip_tokenizer()
     assert (len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id) == (49408, 49406, 49407)
@@ -223,7 +235,7 @@ def test_the_vocabulary_of_clip():
     assert clip_tokenizer("!")("a", padding="max_length").input_ids == [49406, 320, 49407, *[0] * 74]
 
 
-def test_a_file_needs_no_tokenizer_beside_it(whole, tmp_path):
+def test_a_file_needs_no_tokenizer_beside_it(whole: dict[str, Tensor], tmp_path: Path) -> None:
     rows = torch.randn(49408, 64)
     name = f"{TEXT}embeddings.token_embedding.weight"
     save_file({**whole, name: rows}, tmp_path / "model.safetensors")
@@ -259,7 +271,7 @@ V = {"prediction_type": V_PREDICTION, "rescale_betas_zero_snr": True, "timestep_
         ),
     ],
 )
-def test_what_stands_beside_is_read(file, beside, fields):
+def test_what_stands_beside_is_read(file: Path, beside: dict[str, str], fields: dict[str, Any]) -> None:
     for name, text in beside.items():
         (file.parent / name).write_text(text)
     assert fields.items() <= read_single_file(file).scheduler.items()
@@ -279,19 +291,19 @@ def test_what_stands_beside_is_read(file, beside, fields):
         ("model.yaml", "model: {params: {linear_end: 7}}", r"model\.yaml': beta_end is 7"),
     ],
 )
-def test_what_stands_beside_and_is_wrong(file, name, text, message):
+def test_what_stands_beside_and_is_wrong(file: Path, name: str, text: str, message: str) -> None:
     (file.parent / name).write_text(text)
     with pytest.raises(BadWeights, match=message):
         open_painter(str(file))
 
 
-def test_keys_that_fine_tunes_leave(file, whole):
+def test_keys_that_fine_tunes_leave(file: Path, whole: dict[str, Tensor]) -> None:
     save_file({**whole, "v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}, file)
     assert V.items() <= read_single_file(file).scheduler.items()
 
 
 @pytest.mark.parametrize(("spread", "prediction"), [(0.02, "epsilon"), (0.2, "v_prediction")])
-def test_stable_diffusion_2_tells_by_its_weights(file, spread, prediction):
+def test_stable_diffusion_2_tells_by_its_weights(file: Path, spread: float, prediction: str) -> None:
     tensors = {name: t.contiguous() for name, t in original(tiny(SD2), SD2).items()}
     name = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
     tensors[name] = torch.randn(len(tensors[name])) * spread
@@ -306,7 +318,7 @@ def test_stable_diffusion_2_tells_by_its_weights(file, spread, prediction):
 
 
 @pytest.mark.parametrize("naming", ["", VAE])
-def test_an_autoencoder_beside_the_file(file, whole, naming):
+def test_an_autoencoder_beside_the_file(file: Path, whole: dict[str, Tensor], naming: str) -> None:
     inside = {name: tensor for name, tensor in whole.items() if name.startswith(VAE)}
     save_file({name: tensor for name, tensor in whole.items() if name not in inside}, file)
     named = {naming + name.removeprefix(VAE): tensor for name, tensor in inside.items()}
@@ -315,7 +327,7 @@ def test_an_autoencoder_beside_the_file(file, whole, naming):
     assert torch.equal(vae.quant_conv.bias, inside[f"{VAE}quant_conv.bias"])
 
 
-def test_a_lora_is_no_autoencoder(file, whole):
+def test_a_lora_is_no_autoencoder(file: Path, whole: dict[str, Tensor]) -> None:
     save_file({name: t for name, t in whole.items() if not name.startswith(VAE)}, file)
     save_file(
         {"lora_unet_mid_block.lora_down.weight": torch.ones(1, 1)}, file.with_name("model.vae.safetensors")
@@ -324,7 +336,7 @@ def test_a_lora_is_no_autoencoder(file, whole):
         open_painter(str(file))
 
 
-def test_nine_channels_inpaint(file, whole):
+def test_nine_channels_inpaint(file: Path, whole: dict[str, Tensor]) -> None:
     """Outside the mask, every byte is the picture's."""
     wide = torch.cat([whole[CONV_IN], torch.randn(32, 5, 3, 3)], dim=1)
     save_file({**whole, CONV_IN: wide}, file)

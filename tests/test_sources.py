@@ -6,6 +6,8 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +24,12 @@ def gradient(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image
     return Image.fromarray(x).convert(mode)
 
 
-def saved(image: Image.Image, path, **options):
+def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path
 
 
-def test_plain_pictures_are_read_byte_for_byte_and_silently(tmp_path):
+def test_plain_pictures_are_read_byte_for_byte_and_silently(tmp_path: Path) -> None:
     for mode in ("RGB", "RGBA", "L", "LA", "1"):
         image = gradient(mode)
         if "A" in mode:
@@ -40,13 +42,13 @@ def test_plain_pictures_are_read_byte_for_byte_and_silently(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_an_opaque_picture_with_an_alpha_channel_is_opaque(tmp_path, mode):
+def test_an_opaque_picture_with_an_alpha_channel_is_opaque(tmp_path: Path, mode: str) -> None:
     source = read_source(saved(gradient(mode), tmp_path / "a.png"))
     assert (source.image.mode, source.notes) == ("RGB", ())
     assert source.image.tobytes() == gradient(mode).convert("RGB").tobytes()
 
 
-def test_floats_up_to_one_are_not_black(tmp_path):
+def test_floats_up_to_one_are_not_black(tmp_path: Path) -> None:
     values = np.linspace(0, 1, 24 * 16, dtype=np.float32).reshape(16, 24)
     source = read_source(saved(Image.fromarray(values), tmp_path / "f.tif"))
     assert np.abs(np.asarray(source.image)[..., 0] - values * 255).max() <= 1
@@ -54,13 +56,13 @@ def test_floats_up_to_one_are_not_black(tmp_path):
     assert np.abs(np.asarray(whole.image)[..., 0] - values * 255).max() <= 1
 
 
-def test_the_previews_in_the_picture_of_a_phone_are_no_film(tmp_path):
+def test_the_previews_in_the_picture_of_a_phone_are_no_film(tmp_path: Path) -> None:
     gradient().save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[gradient(size=(12, 8))])
     source = read_source(tmp_path / "phone.jpg")
     assert (source.image.size, source.notes) == ((24, 16), ())
 
 
-def test_what_is_converted_is_said(tmp_path):
+def test_what_is_converted_is_said(tmp_path: Path) -> None:
     cmyk = read_source(saved(gradient("CMYK"), tmp_path / "a.tiff"))
     assert (cmyk.image.mode, "from CMYK to RGB" in cmyk.notes[0]) == ("RGB", True)
     palette = gradient("P")
@@ -69,7 +71,7 @@ def test_what_is_converted_is_said(tmp_path):
     assert (read.image.mode, "from P to RGBA" in read.notes[0]) == ("RGBA", True)
 
 
-def test_sixteen_bits_keep_their_greys(tmp_path):
+def test_sixteen_bits_keep_their_greys(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 16 * 16).reshape(16, 16).astype(np.uint16)
     source = read_source(saved(Image.fromarray(deep), tmp_path / "deep.png"))
     got = np.asarray(source.image)[..., 0].astype(float)
@@ -78,7 +80,7 @@ def test_sixteen_bits_keep_their_greys(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_stands_upright(tmp_path, orientation):
+def test_a_turned_picture_stands_upright(tmp_path: Path, orientation: int) -> None:
     image = gradient()
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -87,7 +89,7 @@ def test_a_turned_picture_stands_upright(tmp_path, orientation):
     assert bool(turned.notes) == (orientation != 1)
 
 
-def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     source = read_source(tmp_path / "moving.gif")
@@ -95,7 +97,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path):
     assert any("animated" in note for note in source.notes)
 
 
-def test_what_is_no_picture_is_one_line(tmp_path):
+def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("<html>")
     whole = saved(gradient(size=(64, 64)), tmp_path / "whole.png").read_bytes()
@@ -116,7 +118,7 @@ def test_what_is_no_picture_is_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_a_danqing_picture_brings_its_brief(tmp_path):
+def test_a_danqing_picture_brings_its_brief(tmp_path: Path) -> None:
     brief = Brief(prompt="a cat", seed=1, width=24, height=16, steps=2, guidance=1.0, sampler="ddim")
     path = Picture(gradient(), brief).save(tmp_path / "cat.png")
     assert read_source(path).brief == brief.completed()
@@ -124,14 +126,14 @@ def test_a_danqing_picture_brings_its_brief(tmp_path):
     assert read_source(gradient()).brief is None
 
 
-def test_the_id_is_of_the_pixels(tmp_path):
+def test_the_id_is_of_the_pixels(tmp_path: Path) -> None:
     png, webp = saved(gradient(), tmp_path / "a.png"), saved(gradient(), tmp_path / "b.webp", lossless=True)
     assert read_source(png).id == read_source(webp).id == picture_id(gradient())
     assert picture_id(gradient(size=(16, 24))) != picture_id(gradient(size=(24, 16)))
 
 
 @pytest.mark.parametrize("colours", [3, 4])
-def test_sixteen_bits_of_colour_are_told(tmp_path, colours):
+def test_sixteen_bits_of_colour_are_told(tmp_path: Path, colours: int) -> None:
     """Pillow writes none, so here is a PNG by hand: one chunk for the head, the pixels and the end."""
     pixels = np.full((16, 16, colours), 0x80FF, dtype=">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
@@ -144,7 +146,7 @@ def test_sixteen_bits_of_colour_are_told(tmp_path, colours):
     assert source.notes == (f"{str(tmp_path / 'deep.png')!r} has 16 bits a channel: 8 of them are used",)
 
 
-def test_a_picture_may_come_through_a_pipe(tmp_path):
+def test_a_picture_may_come_through_a_pipe(tmp_path: Path) -> None:
     """Each opened path is read once, to its end: what a shell calls <(cat a.png) or /dev/stdin."""
     data = saved(gradient(), tmp_path / "a.png").read_bytes()
     code = "import sys; from danqing.core.source_image import read_source as r; print(r(sys.argv[1]).id)"

@@ -7,9 +7,12 @@ import re
 import sys
 from collections import Counter
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy import ndarray
 from PIL import Image
 
 from danqing.core.errors import BadData
@@ -24,7 +27,7 @@ from danqing.data.vocabulary import vocabulary
 # ---- styles
 
 
-def drawing(side):
+def drawing(side: int) -> ndarray:
     """A green disc with a dark eye on transparent ground, smooth at the rim; RGBA float [side side 4]."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side - 0.5
     disc = np.clip((0.4 - np.hypot(x, y)) * 64 + 0.5, 0, 1)
@@ -33,12 +36,12 @@ def drawing(side):
     return np.concatenate([colour, disc[..., None]], axis=-1).astype(np.float32)
 
 
-def over_white(picture):
+def over_white(picture: ndarray) -> ndarray:
     return picture[..., :3] * picture[..., 3:] + 1 - picture[..., 3:]
 
 
 @pytest.mark.parametrize("name", list(FILTERS))
-def test_styles_are_pictures_and_repeat(name):
+def test_styles_are_pictures_and_repeat(name: str) -> None:
     styled = FILTERS[name](drawing(128), 7)
     assert styled.shape == (128, 128, 4)
     assert styled.dtype == np.float32
@@ -49,14 +52,14 @@ def test_styles_are_pictures_and_repeat(name):
 
 
 @pytest.mark.parametrize("name", list(FILTERS))
-def test_styles_look_the_same_at_any_size(name):
+def test_styles_look_the_same_at_any_size(name: str) -> None:
     """Measured: 0.0012 paper-cut, 0.0025 ink-wash, 0.0076 porcelain."""
     small, large = (over_white(FILTERS[name](drawing(side), 7)) for side in (128, 256))
     difference = np.abs(small - large.reshape(128, 2, 128, 2, 3).mean(axis=(1, 3))).mean()
     assert difference < 0.02
 
 
-def test_styles_have_their_colours():
+def test_styles_have_their_colours() -> None:
     cut, china, ink = (FILTERS[name](drawing(128), 7) for name in ("paper-cut", "porcelain", "ink-wash"))
     assert cut[..., 0].min() > 3 * cut[..., 1].max()  # one red sheet
     assert cut[64, 77, 3] < 0.1  # the dark eye is cut out
@@ -90,17 +93,17 @@ NOUNS = """  1 A licence stands at the head of the files.
 SQUARE = '<path fill="#c83214" d="M4 4h24v24H4z"/><path fill="#111" d="M10 10h4v4h-4z"/>'
 
 
-def write_json(path, value):
+def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), "utf-8")
 
 
-def folder_of(package, cache):
+def folder_of(package: str, cache: Path) -> Path:
     return cache / re.sub(r"[@/]+", "_", package).strip("_")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hand-made packages: every vector set draws a square, the bitmap set a wider picture."""
     cache = tmp_path_factory.mktemp("packages")
     for language, column in (("en", 0), ("zh", 1)):
@@ -127,11 +130,11 @@ def cache(tmp_path_factory):
     return cache
 
 
-def concept(label="cat", code="1F408"):
+def concept(label: str = "cat", code: str = "1F408") -> Concept:
     return Concept(label, "猫", label, code, (), (), 3)
 
 
-def test_vector_drawings(tmp_path):
+def test_vector_drawings(tmp_path: Path) -> None:
     icons = {
         "cat": {"body": SQUARE},
         "tall": {"body": '<path fill="red" d="M0 0h8v32H0z"/>', "width": 8},
@@ -150,7 +153,7 @@ def test_vector_drawings(tmp_path):
     assert (np.asarray(drawings.render(concept("moved"), 32))[..., 3] == 255).all()
 
 
-def test_bitmap_drawings(cache):
+def test_bitmap_drawings(cache: Path) -> None:
     drawings = Drawings(folder_of(SOURCES[0].package, cache))
     assert drawings.render(concept("abacus", "1F9EE"), 16) is None
     assert drawings.render(concept("train", "1F682"), 16).size == (16, 16)
@@ -158,7 +161,7 @@ def test_bitmap_drawings(cache):
     assert cat[8, 8].tolist() == [0, 0, 255, 128]
 
 
-def test_things_and_their_names(cache):
+def test_things_and_their_names(cache: Path) -> None:
     known = concepts_of(folder_of(EMOJIBASE, cache), known_only=True)
     assert [(c.label, c.name, c.name_zh) for c in known] == [
         ("cat", "cat", "猫"),
@@ -172,13 +175,13 @@ def test_things_and_their_names(cache):
     ]  # the other train would be a second one
 
 
-def test_things_of_a_list_of_ones_own(cache, tmp_path):
+def test_things_of_a_list_of_ones_own(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("# mine\nabacus = counting frame / 算盘\ncat\n", "utf-8")
     mine = concepts_of(folder_of(EMOJIBASE, cache), known_only=True, vocabulary=tmp_path / "words.txt")
     assert [(c.label, c.name) for c in mine] == [("cat", "cat"), ("abacus", "counting frame")]
 
 
-def test_other_words_for_things(cache):
+def test_other_words_for_things(cache: Path) -> None:
     """The commonest sense that is an animal; no Latin, no number, no phrase, no other thing's name."""
     every = concepts_of(folder_of(EMOJIBASE, cache), known_only=False)
     said = synonyms(every, WordNet(folder_of(WORDNET, cache)))
@@ -187,7 +190,7 @@ def test_other_words_for_things(cache):
     assert said["abacus"] == ((), ())  # its words are the train's too
 
 
-def test_our_own_synonyms_are_for_known_things():
+def test_our_own_synonyms_are_for_known_things() -> None:
     own = listed(resources.files("danqing.data") / "synonyms.txt")
     assert set(own) == set(vocabulary())
     told = [word for sides in own.values() for side in sides for word in side]
@@ -195,8 +198,8 @@ def test_our_own_synonyms_are_for_known_things():
     assert not set(told) & {*vocabulary(), *vocabulary().values()}
 
 
-def test_the_whole_data_set(cache, tmp_path):
-    reports = []
+def test_the_whole_data_set(cache: Path, tmp_path: Path) -> None:
+    reports: list[Any] = []
     count = build(tmp_path / "set", cache, StickerOptions(size=32), reports.append)
     data = read_imagefolder(tmp_path / "set")
     assert [(report.step, report.of) for report in reports] == [(1, 3), (2, 3), (3, 3)]
@@ -215,7 +218,7 @@ def test_the_whole_data_set(cache, tmp_path):
     assert (china["licence"], china["source"]) == ("Apache-2.0", "@iconify-json/noto@1.2.9")
 
 
-def test_building_repeats_exactly(cache, tmp_path):
+def test_building_repeats_exactly(cache: Path, tmp_path: Path) -> None:
     options = StickerOptions(size=16, known_only=True, styles=("3d", "ink-wash", "paper-cut"))
     for name in ("one", "two"):
         assert build(tmp_path / name, cache, options) == 6
@@ -224,7 +227,7 @@ def test_building_repeats_exactly(cache, tmp_path):
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
 
 
-def test_a_style_that_does_not_exist(cache, tmp_path):
+def test_a_style_that_does_not_exist(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(BadData, match="unknown style 'paper-cup': did you mean 'paper-cut'"):
         build(tmp_path, cache, StickerOptions(styles=("paper-cup",)))
 
@@ -245,14 +248,14 @@ with tarfile.open(folder / "some-set-1.0.0.tgz", "w:gz") as tar:
 """
 
 
-def fake_npm(folder, monkeypatch, body):
+def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     folder.mkdir()
     (folder / "npm").write_text(NPM.format(python=sys.executable, body=body))
     (folder / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
 
 
-def test_a_package_is_fetched_once(tmp_path, monkeypatch):
+def test_a_package_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_npm(tmp_path / "bin", monkeypatch, PACKS)
     folder = unpack_package("@some/set@1.0.0", tmp_path / "cache")
     assert (folder / "icons.json").read_text() == "{}"
@@ -273,14 +276,16 @@ def test_a_package_is_fetched_once(tmp_path, monkeypatch):
     ],
     ids=["refused", "nothing", "damaged"],
 )
-def test_a_failed_fetch_leaves_nothing(tmp_path, monkeypatch, body, says):
+def test_a_failed_fetch_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, says: str
+) -> None:
     fake_npm(tmp_path / "bin", monkeypatch, body)
     with pytest.raises(BadData, match=says):
         unpack_package("@some/set@1.0.0", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_without_npm(tmp_path, monkeypatch):
+def test_without_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BadData, match="npm is not installed: it is needed once"):
         unpack_package("@some/set@1.0.0", tmp_path / "cache")

@@ -30,8 +30,13 @@ expect.set_options(timeout=60_000)  # a shared machine may be slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
 SECONDS = 90_000  # for what a shared machine may take to paint, in milliseconds
-DRAFT = {"model": "tiny", "extra": {"native": True, "steps": 2, "seed": 7}, "count": 4, "fast": False}
-SLOW = {**DRAFT, "extra": {"native": True, "steps": 300, "sampler": "ddim"}}
+DRAFT: dict[str, Any] = {
+    "model": "tiny",
+    "extra": {"native": True, "steps": 2, "seed": 7},
+    "count": 4,
+    "fast": False,
+}
+SLOW: dict[str, Any] = {**DRAFT, "extra": {"native": True, "steps": 300, "sampler": "ddim"}}
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="THE PAGE WAS NOT TRIED IN A BROWSER: no chromium here; apt install chromium"

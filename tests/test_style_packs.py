@@ -19,7 +19,7 @@ PLAIN = CARD.model_copy(update={"styles": {}})
 MINE = 'title = "Mine"\ntitle_zh = "我的"\nwords = "crayon"\nwords_zh = "蜡笔"\n'
 
 
-def test_every_shipped_pack_speaks_both_languages():
+def test_every_shipped_pack_speaks_both_languages() -> None:
     shipped = packs(NONE)
     assert {"3d", "flat", "cartoon", "paper-cut", "porcelain", "ink-wash", "anime"} <= set(shipped)
     for pack in shipped.values():
@@ -29,7 +29,7 @@ def test_every_shipped_pack_speaks_both_languages():
         assert pack.negative
 
 
-def test_every_name_means_one_style():
+def test_every_name_means_one_style() -> None:
     shipped = packs(NONE).values()
     names = [name for pack in shipped for name in {pack.name, pack.title.lower(), pack.title_zh.lower()}]
     names += [name for pack in shipped for name in pack.aliases]
@@ -37,18 +37,18 @@ def test_every_name_means_one_style():
         assert sum(pack.called(name) for pack in shipped) == 1
 
 
-def test_the_shipped_model_is_asked_by_its_own_names():
+def test_the_shipped_model_is_asked_by_its_own_names() -> None:
     card = open_painter("stickers").card
     learned = {pack.name: apply_style("a cat", pack, card)[2] for pack in packs(NONE).values()}
     assert {name: style for name, style in learned.items() if style} == {name: name for name in card.styles}
     assert {name for pack in packs(NONE).values() for name in pack.learned} <= set(STYLE_WORDS)
 
 
-def test_a_learned_style_leaves_the_words_alone():
+def test_a_learned_style_leaves_the_words_alone() -> None:
     assert apply_style("a cat", pack_of("剪纸", packs(NONE)), CARD) == ("a cat", "", "paper-cut")
 
 
-def test_other_models_get_words_in_the_language_of_the_prompt():
+def test_other_models_get_words_in_the_language_of_the_prompt() -> None:
     pack = pack_of("水墨", packs(NONE))
     assert apply_style("a cat ", pack, PLAIN) == (f"a cat, {pack.words}", pack.negative, None)
     assert apply_style("猫", pack, PLAIN) == (f"猫，{pack.words_zh}", pack.negative_zh, None)
@@ -58,7 +58,7 @@ def test_other_models_get_words_in_the_language_of_the_prompt():
     assert apply_style("a cat", pack, deaf)[1] == ""
 
 
-def test_the_users_packs_go_before(tmp_path):
+def test_the_users_packs_go_before(tmp_path: Path) -> None:
     (tmp_path / "anime.toml").write_text(MINE, "utf-8")
     (tmp_path / "notes.txt").write_text("no style", "utf-8")
     assert pack_of("我的", packs(tmp_path)).words == "crayon"
@@ -70,7 +70,7 @@ def test_the_users_packs_go_before(tmp_path):
     ("name", "says"),
     [("animee", "did you mean 'anime'"), ("水墨风", "did you mean '水墨'"), ("", "choose from")],
 )
-def test_an_unknown_style_is_told_with_the_nearest(name, says):
+def test_an_unknown_style_is_told_with_the_nearest(name: str, says: str) -> None:
     with pytest.raises(BadBrief, match=says) as raised:
         pack_of(name, packs(NONE))
     assert "\n" not in str(raised.value)
@@ -86,7 +86,7 @@ def test_an_unknown_style_is_told_with_the_nearest(name, says):
         (MINE.encode() + b"colour = 2", "colour: extra inputs are not permitted"),
     ],
 )
-def test_a_damaged_pack_is_told_in_one_line(tmp_path, text, says):
+def test_a_damaged_pack_is_told_in_one_line(tmp_path: Path, text: bytes, says: str) -> None:
     (tmp_path / "mine.toml").write_bytes(text)
     with pytest.raises(BadBrief) as raised:
         packs(tmp_path)

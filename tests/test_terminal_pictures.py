@@ -17,6 +17,7 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,12 @@ _terminal.read = lambda fd, length, timeout: read(fd, length, 60)  # a busy mach
 from danqing.interfaces.cli.viewing import show_in_terminal
 assert show_in_terminal(Image.open(sys.argv[1]))
 """
-TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
+TERMINAL: dict[str, Any] = {
+    "TERM": "xterm-256color",
+    "COLORTERM": "truecolor",
+    "COLUMNS": str(COLUMNS),
+    "LINES": str(ROWS),
+}
 DIACRITICS = "\u0305\u030d\u030e\u0310\u0312\u033d\u033e\u033f\u0346\u034a"  # kitty's first ten numbers
 
 

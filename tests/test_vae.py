@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 from danqing import Picture, Session, paint
 from danqing.apps import NamedSession, find_app
@@ -24,11 +26,11 @@ from danqing.weights.components import OLD_ATTENTION
 from danqing.weights.ldm_keys import autoencoder_table, rename
 from tests.single_files import SD1, original, tiny
 
-SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 3, "model": "tiny.safetensors"}
+SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "model": "tiny.safetensors"}
 PARTS = tiny(SD1)
 
 
-def another(**changes) -> AutoencoderKL:
+def another(**changes: Any) -> AutoencoderKL:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         return AutoencoderKL.from_config(PARTS.vae.config, **changes).eval()
@@ -37,18 +39,18 @@ def another(**changes) -> AutoencoderKL:
 VAE = another()
 
 
-def contiguous(tensors):
+def contiguous(tensors: dict[str, Tensor] | dict[str, Any]) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def old_names(tensors):
+def old_names(tensors: dict[str, Any]) -> dict[str, Tensor]:
     for new, old in OLD_ATTENTION.items():
         tensors = {name.replace(f".{old}.", f".{new}."): tensor for name, tensor in tensors.items()}
     return tensors
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Stable Diffusion 1 and one autoencoder in every layout."""
     folder = tmp_path_factory.mktemp("vae")
     save_file(contiguous(original(PARTS)), folder / "tiny.safetensors")
@@ -68,13 +70,13 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def session(place, monkeypatch):
+def session(place: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     monkeypatch.chdir(place)
     return Session()
 
 
 @pytest.mark.parametrize("name", ["ldm", "new", "old", "whole"])
-def test_files(place, name):
+def test_files(place: Path, name: str) -> None:
     found = read_autoencoder(place / f"{name}.safetensors", 0.18215)
     wanted = VAE.state_dict()
     assert found.state_dict().keys() == wanted.keys()
@@ -83,13 +85,13 @@ def test_files(place, name):
 
 
 @pytest.mark.parametrize("name", ["folder", "model"])
-def test_folders(place, name):
+def test_folders(place: Path, name: str) -> None:
     found = read_autoencoder(place / name, 9.0)
     assert found.config.scaling_factor == VAE.config.scaling_factor
     assert torch.equal(found.decoder.conv_in.weight, VAE.decoder.conv_in.weight)
 
 
-def test_painting_with_another(session):
+def test_painting_with_another(session: Session) -> None:
     """As if the model had it; the picture keeps it, and its command paints the same."""
     [plain] = paint("a fox", session=session, **SMALL)
     [other] = paint("a fox", vae="ldm.safetensors", session=session, **SMALL)
@@ -107,7 +109,7 @@ def test_painting_with_another(session):
     assert redrawn.brief.vae == "ldm.safetensors"  # it goes on with what painted it
 
 
-def test_what_is_refused(session, monkeypatch):
+def test_what_is_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadBrief, match="vae 'eight' has channels 8, model 'tiny' 4: choose one for this"):
         paint("a", vae="eight", session=session, **SMALL)
     with pytest.raises(BadWeights, match="is a learned word of Stable Diffusion 1: give an autoencoder"):
@@ -133,11 +135,11 @@ def test_what_is_refused(session, monkeypatch):
     ("name", "dtype"),
     [("float32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16), ("half", torch.float16)],
 )
-def test_names_of_numbers(name, dtype):
+def test_names_of_numbers(name: str, dtype: Any) -> None:
     assert chosen_dtype(name) is dtype
 
 
-def test_half_precision_on_the_command_line(session):  # noqa: ARG001  for its folder
+def test_half_precision_on_the_command_line(session: Session) -> None:  # noqa: ARG001  for its folder
     """Close to what float32 paints, and not the same."""
     line = "paint fox --model tiny.safetensors --steps 2 --seed 3 --width 64 --height 64 --quiet --out"
     for dtype in ("float32", "bf16"):
@@ -147,7 +149,7 @@ def test_half_precision_on_the_command_line(session):  # noqa: ARG001  for its f
     assert cli.run(["--dtype", "int4", *line.split(), "no.png"]) == 2
 
 
-def test_an_autoencoder_that_overflows_decodes_and_encodes_in_float32():
+def test_an_autoencoder_that_overflows_decodes_and_encodes_in_float32() -> None:
     """Numbers beyond 65504 in half precision would be a black picture."""
     wide = another()
     with torch.no_grad():
@@ -167,7 +169,7 @@ def test_an_autoencoder_that_overflows_decodes_and_encodes_in_float32():
     torch.testing.assert_close(KLCodec(half).encode(pixels), expected[1], rtol=0.02, atol=0.02)
 
 
-def test_a_picture_that_is_not_finite_is_never_painted():
+def test_a_picture_that_is_not_finite_is_never_painted() -> None:
     broken = another()
     with torch.no_grad():
         broken.decoder.conv_out.bias.fill_(float("nan"))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
+from torch import Generator, Tensor, nn
+from torch.nn import TransformerEncoder
 from transformers import CLIPConfig, CLIPModel, ViTForImageClassification, ViTImageProcessorPil
 
 import danqing
@@ -31,16 +35,16 @@ NAMES = tuple(sorted(name for name, _ in CONCEPTS))
 SIGHT = ImageProcessor(32)
 
 
-def rng(seed=0):
+def rng(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(n=3, side=32):
+def pictures(n: int = 3, side: Any = 32) -> Tensor:
     return torch.rand(n, 3, side, side, generator=rng()) * 2 - 1
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> ViTForImageClassification:
     torch.manual_seed(0)
     vit = build_vit("tiny", NAMES)
     for weight in vit.parameters():
@@ -49,12 +53,12 @@ def model():
 
 
 @pytest.fixture
-def folder(model, tmp_path):
+def folder(model: ViTForImageClassification, tmp_path: Path) -> Path:
     model.save_pretrained(tmp_path / "vit")
     return tmp_path / "vit"
 
 
-def torch_encoder(vit):
+def torch_encoder(vit: ViTForImageClassification) -> TransformerEncoder:
     """torch's own pre-norm encoder with a ViT's weights."""
     config, state = vit.config, vit.state_dict()
     layer = nn.TransformerEncoderLayer(
@@ -82,7 +86,7 @@ def torch_encoder(vit):
 
 
 @torch.no_grad()
-def test_its_answers_are_those_of_torchs_own_encoder(model):
+def test_its_answers_are_those_of_torchs_own_encoder(model: ViTForImageClassification) -> None:
     """Patches, cls token and positions put together by hand. Measured: 3e-8 on probabilities."""
     pixels, state = pictures(), model.state_dict()
     patches = pixels.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
@@ -95,7 +99,9 @@ def test_its_answers_are_those_of_torchs_own_encoder(model):
     torch.testing.assert_close(ours, logits.softmax(dim=-1), rtol=0, atol=1e-5)
 
 
-def test_a_published_folder_sees_what_its_processor_shows(model, folder):
+def test_a_published_folder_sees_what_its_processor_shows(
+    model: ViTForImageClassification, folder: Path
+) -> None:
     """A square picture through transformers' resizing. Measured: 4e-5 on probabilities."""
     processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
     processor.save_pretrained(folder)
@@ -110,7 +116,7 @@ def test_a_published_folder_sees_what_its_processor_shows(model, folder):
 
 
 @torch.no_grad()
-def test_positions_stay_at_the_same_grid_and_stretch_to_others(model):
+def test_positions_stay_at_the_same_grid_and_stretch_to_others(model: ViTForImageClassification) -> None:
     pixels = pictures()
     whole = model(pixels).logits.softmax(dim=-1)
     assert torch.equal(Classifier(model, SIGHT).likely(pixels), whole)
@@ -120,12 +126,16 @@ def test_positions_stay_at_the_same_grid_and_stretch_to_others(model):
 
 
 @pytest.mark.parametrize(("side", "near"), [(33, 32), (4, 8), (45, 48)])
-def test_a_side_that_patches_do_not_fill_is_told(model, side, near):
+def test_a_side_that_patches_do_not_fill_is_told(
+    model: ViTForImageClassification, side: int, near: int
+) -> None:
     with pytest.raises(BadBrief, match=f"{side} pixels is no multiple of the patches of 8: use {near}"):
         Classifier(model, ImageProcessor(side))
 
 
-def test_what_is_saved_is_read_here_and_by_transformers(model, tmp_path):
+def test_what_is_saved_is_read_here_and_by_transformers(
+    model: ViTForImageClassification, tmp_path: Path
+) -> None:
     """Half precision. Measured: 3e-5 on probabilities."""
     save_classifier(model, tmp_path / "vit")
     assert "vit.encoder.layer.0.attention.attention.query.weight" in load_file(
@@ -139,7 +149,7 @@ def test_what_is_saved_is_read_here_and_by_transformers(model, tmp_path):
     assert all(torch.equal(theirs.state_dict()[k], v) for k, v in ours.model.state_dict().items())
 
 
-def test_nothing_is_written_that_half_precision_cannot_hold(tmp_path):
+def test_nothing_is_written_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     broken = build_vit("tiny", NAMES)
     broken.classifier.weight.data[0, 0] = 1e6
     with pytest.raises(BadWeights, match=r"classifier\.weight is not finite"):
@@ -147,23 +157,23 @@ def test_nothing_is_written_that_half_precision_cannot_hold(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def another_kind(folder):
+def another_kind(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
 
 
-def another_size(folder):
+def another_size(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 16}))
 
 
-def no_weights(folder):
+def no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
 @pytest.mark.parametrize(
     ("fault", "says"), [(another_kind, "'clip'"), (another_size, "mis-shaped"), (no_weights, "safetensors")]
 )
-def test_a_damaged_folder_is_told_in_one_line(folder, fault, says):
+def test_a_damaged_folder_is_told_in_one_line(folder: Path, fault: Callable[..., Any], says: str) -> None:
     fault(folder)
     with pytest.raises(BadWeights) as raised:
         read_classifier(folder)
@@ -174,7 +184,7 @@ def test_a_damaged_folder_is_told_in_one_line(folder, fault, says):
 # ---- learning
 
 
-def tower(patch):
+def tower(patch: int) -> ClipScorer:
     """A small CLIP of the ViT's shape, with patches of its own."""
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = {**small, "image_size": 4 * patch, "patch_size": patch, "hidden_act": "gelu"}
@@ -191,7 +201,7 @@ def tower(patch):
 
 
 @torch.no_grad()
-def test_a_start_from_clip_sees_what_clip_sees():
+def test_a_start_from_clip_sees_what_clip_sees() -> None:
     """Angle between embeddings, where tokens are about equally long. Measured: cosine 1.0000."""
     scorer, vit = tower(16), build_vit("tiny", NAMES)
     scorer.model.vision_model.embeddings.position_embedding.weight.normal_()
@@ -207,7 +217,7 @@ def test_a_start_from_clip_sees_what_clip_sees():
         start_from_clip(vit, tower(12), pixels)
 
 
-def test_a_shallow_vit_begins_with_the_first_layers_of_clip():
+def test_a_shallow_vit_begins_with_the_first_layers_of_clip() -> None:
     scorer, whole, half = tower(16), build_vit("tiny", NAMES), build_vit("tiny", NAMES)
     del half.vit.layers[1:]
     for vit in (whole, half):
@@ -222,7 +232,7 @@ def test_a_shallow_vit_begins_with_the_first_layers_of_clip():
 
 @pytest.mark.parametrize("mix", [_overlaid, _patched])
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_mixed_pictures_hold_as_much_of_both_as_is_said(mix, share):
+def test_mixed_pictures_hold_as_much_of_both_as_is_said(mix: Callable[..., Any], share: float) -> None:
     """Pictures of ones and of zeros: the mean is the share that is kept."""
     pixels = torch.cat([torch.ones(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)])
     mixed, kept = mix(pixels, share, rng())
@@ -230,7 +240,7 @@ def test_mixed_pictures_hold_as_much_of_both_as_is_said(mix, share):
     torch.testing.assert_close(mixed.mean(dim=(1, 2, 3)), torch.tensor([kept, 1 - kept]))
 
 
-def test_data_that_cannot_be_learned_are_told():
+def test_data_that_cannot_be_learned_are_told() -> None:
     data = stickers()
     with pytest.raises(BadData, match="48 pixels are no multiple of the network's 32"):
         VitObjective(build_vit("tiny", NAMES), stickers(48), data)
@@ -241,7 +251,7 @@ def test_data_that_cannot_be_learned_are_told():
         VitObjective(build_vit("tiny", ("cat",)), cats, cats)
 
 
-def test_it_learns_what_colours_are():
+def test_it_learns_what_colours_are() -> None:
     """Sixteen pictures of four colours, forty steps. Measured: all of them right, from a quarter."""
     torch.manual_seed(0)
     data: CaptionedImages = stickers()
@@ -259,7 +269,7 @@ def test_it_learns_what_colours_are():
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     for name, colour in (("a", "red"), ("b", "blue")):
@@ -272,12 +282,12 @@ def place(tmp_path, monkeypatch):
 class Fixed:
     names = ("cat", "dog", "owl")
 
-    def likely(self, _pixels):
+    def likely(self, _pixels: Tensor) -> Tensor:
         return torch.tensor([[0.2, 0.5, 0.3]])
 
 
 @pytest.mark.usefixtures("place")
-def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
+def test_folders_and_files_are_named_and_a_bad_one_stops_nothing() -> None:
     results = list(classify_pictures([ImageRef("in/b.png"), ImageRef("in")], Fixed(), top=2))
     assert [each.file.name for each in results] == ["b.png", "a.png", "b.png", "broken.png"]
     assert results[0] == Classification(results[0].file, (("dog", 0.5), ("owl", pytest.approx(0.3))))
@@ -285,7 +295,7 @@ def test_folders_and_files_are_named_and_a_bad_one_stops_nothing():
     assert "broken.png" in results[3].why
 
 
-def test_what_cannot_be_asked_is_told(place):
+def test_what_cannot_be_asked_is_told(place: Path) -> None:
     (place / "empty").mkdir()
     with pytest.raises(BadBrief, match="no pictures in 'empty'"):
         list(classify_pictures([ImageRef("empty")], Fixed()))
@@ -297,7 +307,7 @@ def test_what_cannot_be_asked_is_told(place):
         open_namer(Session(), side=64)
 
 
-def test_labels_of_ones_own_are_chosen_among():
+def test_labels_of_ones_own_are_chosen_among() -> None:
     namer = open_namer(Session(), labels=("cat", "狐狸", "cat"))
     assert isinstance(namer, ByLabels)
     assert namer.names == ("cat", "狐狸")
@@ -307,7 +317,7 @@ def test_labels_of_ones_own_are_chosen_among():
 
 
 @pytest.mark.usefixtures("place")
-def test_the_command_answers_in_json_and_as_a_table(folder, capfd):
+def test_the_command_answers_in_json_and_as_a_table(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["classify", "in", "--model", str(folder), "--json", "--top", "2"]) == 0
     out, err = capfd.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
@@ -321,7 +331,7 @@ def test_the_command_answers_in_json_and_as_a_table(folder, capfd):
 
 
 @pytest.mark.usefixtures("place")
-def test_the_command_fails_when_nothing_can_be_read(capfd):
+def test_the_command_fails_when_nothing_can_be_read(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["classify", "in/broken.png", "nowhere.png"]) == 1
     assert "none of 2 files" in capfd.readouterr().err
     assert cli.run(["classify", "in/a.png", "--model", "nowhere"]) == 1

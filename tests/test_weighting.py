@@ -6,6 +6,7 @@ import math
 import shlex
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -24,27 +25,27 @@ ENCODER = TextEncoder.of(PARTS.tokenizer, PARTS.text_encoder)
 CHUNK = (Span("a "), Span("red", 1.4), Span(" fox "), Span("in", 0.3))
 
 
-def words():
+def words() -> Any:
     return ENCODER("a red fox in").tokens
 
 
-def token_weights():
+def token_weights() -> Any:
     weights = torch.ones(1, ENCODER.max_length)
     weights[0, 2:5] = 1.4
     weights[0, 8:10] = 0.3
     return weights[..., None]
 
 
-def test_each_token_has_the_weight_of_its_word():
+def test_each_token_has_the_weight_of_its_word() -> None:
     assert torch.equal(ENCODER.weights(CHUNK), token_weights()[..., 0])
 
 
-def test_a1111():
+def test_a1111() -> None:
     found = ENCODER.weighted(CHUNK).tokens
     assert torch.equal(found, weigh_states(words(), token_weights()[..., 0]))
 
 
-def test_comfy():
+def test_comfy() -> None:
     """From the states of the empty text on, token by token."""
     empty = ENCODER("").tokens
     expected = empty + (words() - empty) * token_weights()
@@ -54,7 +55,7 @@ def test_comfy():
     torch.testing.assert_close(found[still], words()[still], rtol=0, atol=1e-6)
 
 
-def test_compel():
+def test_compel() -> None:
     """Words below 1 are mixed with a text that does not see them: half of it at weight 0.5, all at 0."""
     ids = PARTS.tokenizer(
         "a red fox in", padding="max_length", max_length=ENCODER.max_length, return_tensors="pt"
@@ -74,13 +75,13 @@ def test_compel():
     assert torch.equal(comfy, compel)
 
 
-def test_weight_1_is_nothing():
+def test_weight_1_is_nothing() -> None:
     for name in ("comfy", "compel"):
         found = weigh_as(ENCODER, name).weighted((Span("a "), Span("red fox in"))).tokens
         torch.testing.assert_close(found, words(), rtol=0, atol=1e-6)
 
 
-def test_both_towers_of_xl():
+def test_both_towers_of_xl() -> None:
     parts = tiny(SDXL)
     pair = TextEncoderPair.of(
         (parts.tokenizer, parts.text_encoder), (parts.tokenizer_2, parts.text_encoder_2)
@@ -93,7 +94,7 @@ def test_both_towers_of_xl():
         assert torch.equal(tokens[..., width:], weighed.second.weighted(CHUNK).tokens)
 
 
-def test_pictures_follow_and_keep_it():
+def test_pictures_follow_and_keep_it() -> None:
     painter = painter_of(PARTS)
 
     def paint(prompt: str, weighting: str) -> torch.Tensor:
@@ -111,7 +112,7 @@ def test_pictures_follow_and_keep_it():
     assert "--weighting" in shlex.split(command_line(brief))
 
 
-def test_what_is_refused():
+def test_what_is_refused() -> None:
     with pytest.raises(BadBrief, match="weighting 'invoke'"):
         Brief.of("a cat", weighting="invoke")
     plain = replace(painter_of(PARTS), text=lambda _: ENCODER("a"))

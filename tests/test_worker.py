@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ from danqing.studio.service import Studio, StudioOptions
 from danqing.studio.tables import EventRow, JobRow
 from tests.tiny import model_folder
 
-PROMPT = {"prompt": "a red apple", "model": "tiny", "native": True, "seed": 7}
-LONG = {**PROMPT, "steps": 100, "sampler": "ddim"}
+PROMPT: dict[str, Any] = {"prompt": "a red apple", "model": "tiny", "native": True, "seed": 7}
+LONG: dict[str, Any] = {**PROMPT, "steps": 100, "sampler": "ddim"}
 
 
 class Watched(Studio):

@@ -14,6 +14,7 @@ from danqing.core.brief import Brief
 from danqing.core.painter import Conditioning, Painter
 from danqing.core.seeds import Seeds
 from danqing.data.captions import STYLE_WORDS
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families import open_painter
 from danqing.nets.judge import Judge
 
@@ -35,7 +36,7 @@ def painter() -> Painter:
     return open_painter("stickers")
 
 
-def test_the_shipped_weights_are_small():
+def test_the_shipped_weights_are_small() -> None:
     """The default model with its CLIP and its judge, each further family, and all together."""
     sizes = {
         folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -48,22 +49,22 @@ def test_the_shipped_weights_are_small():
     assert default + sum(sizes.values()) <= 160 * 2**20
 
 
-def test_no_config_tells_where_it_was_made():
+def test_no_config_tells_where_it_was_made() -> None:
     assert not [path for path in ZOO.rglob("*.json") if "_name_or_path" in path.read_text("utf-8")]
 
 
-def test_the_card_knows_its_styles(painter):
+def test_the_card_knows_its_styles(painter: DiffusionPainter) -> None:
     for name, words in painter.card.styles.items():
         assert words == "/".join(STYLE_WORDS[name])
 
 
-def test_text_keys_are_those_that_other_programs_expect():
+def test_text_keys_are_those_that_other_programs_expect() -> None:
     with safe_open(ZOO / "stickers" / "text_encoder" / "model.safetensors", "pt") as file:
         names = list(file.keys())
     assert all(name.startswith("text_model.") for name in names)
 
 
-def test_plain_diffusers_paints_the_same(painter):
+def test_plain_diffusers_paints_the_same(painter: DiffusionPainter) -> None:
     """Their pipeline, their loop, our folder: 3 DDIM steps from the same noise.
 
     Measured: 2.3e-3, half a level of 8 bits, from their float32 tables at the noisy end of a cosine schedule.
@@ -90,7 +91,7 @@ def test_plain_diffusers_paints_the_same(painter):
     torch.testing.assert_close(ours.add(1).div(2), theirs, atol=1e-2, rtol=0)
 
 
-def test_it_paints_what_is_asked(painter):
+def test_it_paints_what_is_asked(painter: DiffusionPainter) -> None:
     """An outside classifier of real drawings names most of the easy things. Measured: 6 of 8."""
     judge = Judge.load(ZOO / "judge")
     briefs = [Brief.of(words, seed=0, native=True).resolved(painter.card) for _, words in EASY]

@@ -17,6 +17,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.families.stable_diffusion.painter import byte_tokenizer, text_config
 from danqing.weights.text_towers import tower_of
 
@@ -68,7 +69,7 @@ def seeded(kind: type[PreTrainedModel], config: object) -> PreTrainedModel:
         return kind(config).eval()
 
 
-def reader(name: str = "clip"):
+def reader(name: str = "clip") -> MaskedEncoder:
     """A `MaskedEncoder`."""
     return tower_of(*TOWERS[name]())
 

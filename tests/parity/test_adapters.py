@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
+from torch import Tensor
 
 from danqing.core.seeds import Seeds
 from danqing.families.stable_diffusion.painter import painter_of, random_parts
 from danqing.tuning.adapter import Adapter, attached
 from danqing.tuning.adapter_files import read_adapter, write_adapter
 from danqing.tuning.lora import Factors
+from danqing.weights.diffusers_folder import Parts
 from tests.adapters import output, random_adapter
 from tests.parity.test_stable_diffusion import pipeline_of
 from tests.test_adapters import TO_Q, kohya
 
 
 @pytest.fixture
-def parts():
+def parts() -> Parts:
     return random_parts()
 
 
-def their_output(pipeline, prompt="a cat"):
+def their_output(pipeline: StableDiffusionPipeline, prompt: Any = "a cat") -> Tensor:
     """`tests.adapters.output`, by their encoder and their layers."""
     states, _ = pipeline.encode_prompt(prompt, "cpu", 1, do_classifier_free_guidance=False)
     x = Seeds([5]).normal(8, 4, 4)
@@ -31,14 +36,14 @@ def their_output(pipeline, prompt="a cat"):
         return pipeline.unet(x, torch.full((1,), 500.0), encoder_hidden_states=states).sample
 
 
-def ours(parts, adapter, weight=1.0):
+def ours(parts: Parts, adapter: Adapter, weight: Any = 1.0) -> Tensor:
     painter = painter_of(parts)
     with attached(painter, {adapter: weight}):
         return output(painter)
 
 
 @pytest.mark.parametrize("dialect", ["peft", "kohya"])
-def test_layers(parts, tmp_path, dialect):
+def test_layers(parts: Parts, tmp_path: Path, dialect: str) -> None:
     """Rank 4, alpha 2, UNet and text tower; one layer of another rank and alpha in ours. Measured: exact."""
     adapter = random_adapter(painter_of(parts))
     path = tmp_path / "pytorch_lora_weights.safetensors"
@@ -57,7 +62,7 @@ def test_layers(parts, tmp_path, dialect):
     torch.testing.assert_close(mine, theirs, rtol=0, atol=5e-6)
 
 
-def test_their_file_in_our_hands(parts, tmp_path):
+def test_their_file_in_our_hands(parts: Parts, tmp_path: Path) -> None:
     """Written by diffusers from peft layers with its own settings. Measured: 5e-7."""
     adapter = random_adapter(painter_of(parts), text=False)
     layers = {}
@@ -81,7 +86,7 @@ def test_their_file_in_our_hands(parts, tmp_path):
 
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("dialect", ["diffusers", "a1111"])
-def test_learned_words(parts, tmp_path, vectors, dialect):
+def test_learned_words(parts: Parts, tmp_path: Path, vectors: int, dialect: str) -> None:
     """The same ids, rows and states, bit for bit."""
     rows = torch.randn(vectors, 32, generator=torch.Generator().manual_seed(0))
     prompt, painter = "a <my-cat> and <my-cat>, flat", painter_of(parts)
@@ -106,7 +111,7 @@ def test_learned_words(parts, tmp_path, vectors, dialect):
     assert torch.equal(states, pipeline.encode_prompt("a <my-cat>", "cpu", 1, False)[0])
 
 
-def test_an_old_file_of_diffusers(parts, tmp_path):
+def test_an_old_file_of_diffusers(parts: Parts, tmp_path: Path) -> None:
     """`.lora.down` and `.lora.up`. Measured: 5e-7."""
     adapter = random_adapter(painter_of(parts), text=False, alpha=4.0)
     tensors = {}

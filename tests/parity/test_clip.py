@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import pre_tokenizers
+from torch import Tensor
+from transformers import CLIPModel, CLIPTokenizer
 
 from danqing.data.captions import STYLE_WORDS, plain_captions
 from danqing.families.clip import build_clip
@@ -31,7 +34,7 @@ TEXTS = (
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer() -> CLIPTokenizer:
     names = (("cat", "猫"), ("red apple", "苹果"), ("rabbit", "兔子"), ("teapot", "茶壶"))
     said = [
         text
@@ -43,12 +46,12 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def clip(tokenizer):
+def clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     torch.manual_seed(0)
     return build_clip("tiny", tokenizer).eval()
 
 
-def batch(tokenizer, count=5):
+def batch(tokenizer: CLIPTokenizer, count: Any = 5) -> dict[str, Tensor]:
     tokens = tokenizer(
         ["cat", "red apple", "兔子", "a teapot", "🐼"][:count], padding=True, return_tensors="pt"
     )
@@ -56,13 +59,13 @@ def batch(tokenizer, count=5):
     return {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask, "pixel_values": pixels}
 
 
-def gradients(model, loss):
+def gradients(model: CLIPModel, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_loss_and_gradients_of_transformers(clip, tokenizer):
+def test_loss_and_gradients_of_transformers(clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """Measured: exact on the loss, 2.4e-6 on gradients up to 2."""
     given = batch(tokenizer)
     theirs = clip(**given, return_loss=True).loss
@@ -79,7 +82,7 @@ def test_loss_and_gradients_of_transformers(clip, tokenizer):
 
 
 @pytest.mark.parametrize("count", [2, 7])
-def test_loss_by_hand(count):
+def test_loss_by_hand(count: int) -> None:
     """Minus the mean log-probability of the right partner, over rows and over columns. Measured: 1.3e-7."""
     a, b = torch.randn(2, count, 6, generator=torch.Generator().manual_seed(count), dtype=torch.float64)
     total = 0.0
@@ -96,12 +99,12 @@ def test_loss_by_hand(count):
 # ---- the tokenizer
 
 
-def cleaned(text):
+def cleaned(text: str) -> str:
     """What CLIP's tokenizer reads: composed and in lower case. Spaces are told apart by words only."""
     return "".join(unicodedata.normalize("NFC", text).lower().split())
 
 
-def test_every_byte_is_a_token_inside_and_at_the_end_of_a_word(tokenizer):
+def test_every_byte_is_a_token_inside_and_at_the_end_of_a_word(tokenizer: CLIPTokenizer) -> None:
     vocabulary = tokenizer.get_vocab()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     assert len(alphabet) == 256
@@ -109,7 +112,7 @@ def test_every_byte_is_a_token_inside_and_at_the_end_of_a_word(tokenizer):
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
 
 
-def test_marks(tokenizer):
+def test_marks(tokenizer: CLIPTokenizer) -> None:
     vocabulary = tokenizer.get_vocab()
     assert vocabulary[END] == max(vocabulary.values()) == tokenizer.eos_token_id == tokenizer.pad_token_id
     assert vocabulary[START] == tokenizer.bos_token_id == vocabulary[END] - 1
@@ -117,7 +120,7 @@ def test_marks(tokenizer):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_no_text_is_unknown_and_every_text_comes_back(tokenizer, text):
+def test_no_text_is_unknown_and_every_text_comes_back(tokenizer: CLIPTokenizer, text: str) -> None:
     ids = tokenizer(text).input_ids
     assert ids[0] == tokenizer.bos_token_id
     assert ids[-1] == tokenizer.eos_token_id
@@ -125,7 +128,7 @@ def test_no_text_is_unknown_and_every_text_comes_back(tokenizer, text):
     assert cleaned(tokenizer.decode(ids, skip_special_tokens=True)) == cleaned(text)
 
 
-def test_frequent_words_are_one_token_and_long_texts_are_cut(tokenizer):
+def test_frequent_words_are_one_token_and_long_texts_are_cut(tokenizer: CLIPTokenizer) -> None:
     assert len(tokenizer("cat").input_ids) == len(tokenizer("猫").input_ids) == 3
     assert tokenizer("CAT").input_ids == tokenizer(" cat ").input_ids == tokenizer("cat").input_ids
     cut = tokenizer("cat " * 99, truncation=True).input_ids
@@ -133,7 +136,7 @@ def test_frequent_words_are_one_token_and_long_texts_are_cut(tokenizer):
     assert cut[-1] == tokenizer.eos_token_id
 
 
-def test_training_repeats():
+def test_training_repeats() -> None:
     """A resumed run needs it, and ties are broken by ids that the library takes from a hash map."""
     names = (("cat", "猫"), ("red apple", "苹果"), ("owl", "猫头鹰"), ("rocket", "火箭"))
     said = [text for name in names for style in STYLE_WORDS for text in plain_captions(*name, style)]
@@ -141,12 +144,12 @@ def test_training_repeats():
     assert all(train_tokenizer(iter(said)).get_vocab() == first for _ in range(5))
 
 
-def test_no_more_merges_than_asked_for():
+def test_no_more_merges_than_asked_for() -> None:
     said = [text for style in STYLE_WORDS for text in plain_captions("red apple", "苹果", style)]
     assert len(train_tokenizer(said, merges=20)) == 2 * 256 + 20 + 2
 
 
-def test_words_are_pooled_at_the_end_mark(clip, tokenizer):
+def test_words_are_pooled_at_the_end_mark(clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """The first end mark, whatever padding follows it."""
     short = tokenizer("cat", return_tensors="pt")
     padded = tokenizer("cat", padding="max_length", max_length=16, return_tensors="pt")

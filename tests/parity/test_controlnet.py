@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import (
+    ControlNetModel,
     DDIMScheduler,
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetInpaintPipeline,
@@ -18,14 +21,19 @@ from diffusers import (
 )
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import save_file
+from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.control import Control, controlled
 from danqing.families.stable_diffusion.painter import painter_of
 from danqing.weights.controlnet import read_controlnet, width_of_words
+from danqing.weights.diffusers_folder import Parts
+from danqing.weights.ldm_configs import Kind
 from tests.controlnets import controlnet_for, original
 from tests.parity.test_inpainting import strength_for
 from tests.single_files import SD1, SD2, SDXL, tiny
@@ -38,7 +46,9 @@ INPAINT = {False: StableDiffusionControlNetInpaintPipeline, True: StableDiffusio
 NONE = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
-def pipeline_of(parts, controlnet, pipelines=TEXT):
+def pipeline_of(
+    parts: Parts, controlnet: ControlNetModel | list[ControlNetModel], pipelines: dict[bool, type[Any]] = TEXT
+) -> Any:
     is_xl = parts.text_encoder_2 is not None
     more = {"text_encoder_2": parts.text_encoder_2, "tokenizer_2": parts.tokenizer_2} if is_xl else NONE
     pipeline = pipelines[is_xl](
@@ -55,16 +65,18 @@ def pipeline_of(parts, controlnet, pipelines=TEXT):
     return pipeline
 
 
-def picture(seed=0, height=SIDE, width=SIDE):
+def picture(seed: int = 0, height: int = SIDE, width: int = SIDE) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def brief_for(card, **fields):
+def brief_for(card: Card, **fields: Any) -> ResolvedBrief:
     given = {"prompt": "a red panda", "negative_prompt": "blue", "seed": 9, "steps": 4, "sampler": "ddim"}
     return Brief(**{**given, "width": SIDE, "height": SIDE, "guidance": 4.0, **fields}).resolved(card)
 
 
-def paint(painter, brief, controls, images=None):
+def paint(
+    painter: DiffusionPainter, brief: ResolvedBrief, controls: list[Any], images: InputImages | None = None
+) -> Tensor:
     words = painter.condition(brief, images or InputImages())
     steered = controlled(painter, controls, brief, words)
     canvas = steered.begin(brief, words, Seeds.of(brief.seed, 1))
@@ -72,7 +84,7 @@ def paint(painter, brief, controls, images=None):
     return canvas.state
 
 
-def theirs(pipeline, brief, **more):
+def theirs(pipeline: Any, brief: ResolvedBrief, **more: Any) -> Tensor:
     return pipeline(
         brief.prompt,
         negative_prompt=brief.negative_prompt,
@@ -83,7 +95,7 @@ def theirs(pipeline, brief, **more):
     ).images
 
 
-def noise(brief):
+def noise(brief: ResolvedBrief) -> Tensor:
     return Seeds.of(brief.seed, 1).normal(4, brief.height // 8, brief.width // 8)
 
 
@@ -91,7 +103,7 @@ def noise(brief):
 @pytest.mark.parametrize(
     ("strength", "start", "end"), [(1.0, 0.0, 1.0), (0.6, 0.2, 0.8)], ids=["whole", "a part"]
 )
-def test_from_words(kind, strength, start, end):
+def test_from_words(kind: Kind, strength: float, start: float, end: float) -> None:
     """Measured: 3e-5 at most."""
     parts = tiny(kind)
     painter, network = painter_of(parts), controlnet_for(parts.unet)
@@ -114,7 +126,7 @@ def test_from_words(kind, strength, start, end):
 
 
 @KINDS
-def test_several_at_once(kind):
+def test_several_at_once(kind: Kind) -> None:
     parts = tiny(kind)
     painter = painter_of(parts)
     networks = [controlnet_for(parts.unet, seed) for seed in (1, 2)]
@@ -133,7 +145,7 @@ def test_several_at_once(kind):
 
 
 @KINDS
-def test_from_a_picture(kind):
+def test_from_a_picture(kind: Kind) -> None:
     """A share of the steps counts those that a redraw takes."""
     parts = tiny(kind)
     painter, network = painter_of(parts), controlnet_for(parts.unet)
@@ -155,7 +167,7 @@ def test_from_a_picture(kind):
 
 @pytest.mark.parametrize("channels", [4, 9], ids=["blended", "trained to inpaint"])
 @pytest.mark.parametrize("kind", [SD1, SDXL], ids=["1", "XL"])
-def test_inpainting(kind, channels):
+def test_inpainting(kind: Kind, channels: int) -> None:
     """A ControlNet never sees the channels of the mask."""
     parts = tiny(kind)
     parts = replace(parts, scheduler={**parts.scheduler, "set_alpha_to_one": True})  # see test_inpainting
@@ -191,7 +203,7 @@ def test_inpainting(kind, channels):
 
 
 @KINDS
-def test_every_kind_of_file(kind, tmp_path):
+def test_every_kind_of_file(kind: Kind, tmp_path: Path) -> None:
     """A folder, their naming and the original one, with and without its prefix, are the same network."""
     parts = tiny(kind)
     network = controlnet_for(parts.unet)
@@ -207,7 +219,7 @@ def test_every_kind_of_file(kind, tmp_path):
     x, words = torch.randn(2, 4, 8, 8), torch.randn(2, 77, parts.unet.config.cross_attention_dim)
     added = {"text_embeds": torch.randn(2, 96), "time_ids": torch.randn(2, 6)} if kind is SDXL else None
 
-    def answer(net):
+    def answer(net: ControlNetModel) -> Tensor:
         with torch.no_grad():
             down, middle = net(x, 7, words, picture(1), added_cond_kwargs=added, return_dict=False)
         return torch.cat([tensor.flatten() for tensor in (*down, middle)])
@@ -220,7 +232,7 @@ def test_every_kind_of_file(kind, tmp_path):
         assert width_of_words(tmp_path / name) == parts.unet.config.cross_attention_dim
 
 
-def test_names():
+def test_names() -> None:
     """Bit-equal to diffusers' converter, which knows the published number of convolutions of the map."""
     parts = tiny(SD1)
     network = controlnet_for(parts.unet)
@@ -231,7 +243,7 @@ def test_names():
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-def test_small_ones_without_attention(tmp_path):
+def test_small_ones_without_attention(tmp_path: Path) -> None:
     """As `diffusers/controlnet-canny-sdxl-1.0-small`: fewer transformers than the UNet has."""
     from diffusers import ControlNetModel
 
@@ -262,7 +274,7 @@ def test_small_ones_without_attention(tmp_path):
     assert all(torch.equal(found.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
 
 
-def test_what_is_refused(tmp_path):
+def test_what_is_refused(tmp_path: Path) -> None:
     one, xl = tiny(SD1), tiny(SDXL)
     network = controlnet_for(one.unet)
     save_file(original(network), tmp_path / "sd1.safetensors")

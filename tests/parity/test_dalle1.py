@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from scipy import integrate, stats
-from torch import nn
+from torch import Generator, nn
 from torch.distributions import Categorical, kl_divergence
 
 from danqing.core.errors import BadWeights
@@ -25,22 +28,22 @@ from danqing.nets.discrete_vae import (
 )
 from danqing.nets.token_transformer import TokenTransformer, TokenTransformerConfig
 
-SMALL = {"n_hid": 64, "vocab_size": 512, "n_blk_per_group": 1}
+SMALL: dict[str, Any] = {"n_hid": 64, "vocab_size": 512, "n_blk_per_group": 1}
 
 
-def rng(seed=0):
+def rng(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture
-def dall_e():
+def dall_e() -> Any:
     return pytest.importorskip(
         "dall_e", reason="OpenAI's package DALL-E 0.1 (pip install --no-deps DALL-E attrs)"
     )
 
 
 @pytest.fixture
-def files(dall_e, tmp_path):
+def files(dall_e: Any, tmp_path: Path) -> tuple[Any, ...]:
     """Random halves as OpenAI saved them, and the paths."""
     torch.manual_seed(0)
     halves = {"encoder": dall_e.Encoder(**SMALL), "decoder": dall_e.Decoder(**SMALL)}
@@ -50,7 +53,7 @@ def files(dall_e, tmp_path):
 
 
 @torch.no_grad()
-def test_the_codec_is_openais(files, dall_e):
+def test_the_codec_is_openais(files: tuple[Any, ...], dall_e: Any) -> None:
     """Row 26b. Measured: 0.0 both ways."""
     halves, *paths = files
     codec = read_codec(*paths)
@@ -67,7 +70,7 @@ def test_the_codec_is_openais(files, dall_e):
     torch.testing.assert_close(codec.pictures(tokens), painted, rtol=0, atol=1e-5)
 
 
-def test_a_painter_takes_openais_codec_as_it_is(files, tmp_path):
+def test_a_painter_takes_openais_codec_as_it_is(files: tuple[Any, ...], tmp_path: Path) -> None:
     """Its transformer was never published, but one can be trained on its tokens."""
     _, *paths = files
     codec, tiny = read_codec(*paths), random_painter("tiny")
@@ -88,11 +91,13 @@ def test_a_painter_takes_openais_codec_as_it_is(files, tmp_path):
 class Foreign:
     """What runs a program when it is unpickled."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return os.mkdir, ("ran",)
 
 
-def test_nothing_in_a_pickle_runs(files, tmp_path, monkeypatch):
+def test_nothing_in_a_pickle_runs(
+    files: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     halves, encoder, decoder = files
     halves["encoder"].blocks.foreign = Foreign()
@@ -103,7 +108,7 @@ def test_nothing_in_a_pickle_runs(files, tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-def test_files_that_are_no_codec(files, tmp_path):
+def test_files_that_are_no_codec(files: tuple[Any, ...], tmp_path: Path) -> None:
     _, encoder, decoder = files
     for name, value, said in (
         ("tensors", {"w": torch.zeros(2)}, "is no module of DALL-E"),
@@ -121,14 +126,14 @@ def test_files_that_are_no_codec(files, tmp_path):
         read_codec(decoder, decoder)
 
 
-def test_pixels_go_and_come_back():
+def test_pixels_go_and_come_back() -> None:
     pixels = torch.rand(2, 3, 4, 4, generator=rng()) * 2 - 1
     torch.testing.assert_close(unmap_pixels(map_pixels(pixels)), pixels, rtol=0, atol=1e-6)
     assert map_pixels(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([0.1, 0.9])
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.1])
-def test_gumbel_softmax_is_torchs(tau):
+def test_gumbel_softmax_is_torchs(tau: float) -> None:
     """Row 27: torch draws the same exponential noise."""
     logits = torch.randn(3, 16, 2, 2, generator=rng())
     ours = gumbel_softmax(logits, gumbel((3, 16, 2, 2), rng(1)), tau)
@@ -136,7 +141,7 @@ def test_gumbel_softmax_is_torchs(tau):
     torch.testing.assert_close(ours, F.gumbel_softmax(logits, tau, dim=1), rtol=1e-6, atol=1e-6)
 
 
-def test_divergence_is_torchs():
+def test_divergence_is_torchs() -> None:
     """Row 27."""
     logits = 3 * torch.randn(5, 16, 2, 2, generator=rng())
     theirs = kl_divergence(
@@ -147,11 +152,11 @@ def test_divergence_is_torchs():
 
 @pytest.mark.parametrize("mean", [-1.5, 0.3])
 @pytest.mark.parametrize("log_scale", [-1.5, 0.0])
-def test_logit_laplace_is_a_density(mean, log_scale):
+def test_logit_laplace_is_a_density(mean: float, log_scale: float) -> None:
     """Row 28: its integral, scipy's Laplace through the change of variables, and its gradient."""
     mu, ln_b = torch.tensor([mean, log_scale], dtype=torch.float64)
 
-    def density(x):
+    def density(x: float) -> float:
         return math.exp(-logit_laplace(torch.tensor(x, dtype=torch.float64), mu, ln_b))
 
     peak = 1 / (1 + math.exp(-mean))
@@ -165,7 +170,7 @@ def test_logit_laplace_is_a_density(mean, log_scale):
     assert torch.autograd.gradcheck(logit_laplace, inputs)
 
 
-def transformer(attention):
+def transformer(attention: str) -> TokenTransformer:
     torch.manual_seed(0)
     config = TokenTransformerConfig(
         words=20, text=4, vocab=16, side=8, layers=2, width=16, heads=2, attention=attention, window=5
@@ -175,7 +180,7 @@ def transformer(attention):
 
 @pytest.mark.parametrize("attention", ["full", "sparse"])
 @torch.no_grad()
-def test_a_layer_is_torchs_with_the_same_mask(attention):
+def test_a_layer_is_torchs_with_the_same_mask(attention: str) -> None:
     """Row 30, 3.3 b: nn.TransformerEncoderLayer with the norm first. Measured: 4.8e-7."""
     net = transformer(attention)
     x = torch.randn(2, net.config.length, 16, generator=rng())
@@ -196,7 +201,7 @@ def test_a_layer_is_torchs_with_the_same_mask(attention):
 
 
 @torch.no_grad()
-def test_two_heads_are_the_joint_softmax_with_the_other_vocabulary_masked():
+def test_two_heads_are_the_joint_softmax_with_the_other_vocabulary_masked() -> None:
     net = transformer("full")
     text = torch.randint(24, (2, 4), generator=rng())
     tokens = torch.randint(16, (2, 64), generator=rng(1))
@@ -212,7 +217,7 @@ def test_two_heads_are_the_joint_softmax_with_the_other_vocabulary_masked():
     torch.testing.assert_close(shares[:, 3:, 24:], of_picture.softmax(-1))
 
 
-def test_the_papers_codec_has_openais_sizes(dall_e):
+def test_the_papers_codec_has_openais_sizes(dall_e: Any) -> None:
     paper = CODECS["paper"]
     theirs = {
         field.name: field.default

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
-from transformers import CLIPTextModelWithProjection
+from diffusers.pipelines.deprecated.unclip import UnCLIPTextProjModel
+from transformers import CLIPModel, CLIPTextModelWithProjection
 
 from danqing.core.brief import Brief
 from danqing.core.painter import Conditioning
@@ -20,13 +22,13 @@ from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.variance import Variance
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle2.clip_space import Space
-from danqing.families.dalle2.painter import random_painter
+from danqing.families.dalle2.painter import Dalle2Painter, random_painter
 from danqing.families.dalle2.unclip import PRIORS, Decoder
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.unclip import TextProjection
 
 LENGTH, WIDTH = PRIORS["tiny"]["num_embeddings"], PRIORS["tiny"]["embedding_dim"]
-PROJECTION = {  # 3 tokens, since their masks are wrong when as long as the UNet has pixels
+PROJECTION: dict[str, Any] = {  # 3 tokens, since their masks are wrong when as long as the UNet has pixels
     "clip_embeddings_dim": WIDTH,
     "time_embed_dim": 32,
     "cross_attention_dim": 16,
@@ -36,18 +38,20 @@ NOISY = {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "linspace"}
 
 
 @pytest.fixture(scope="module")
-def clip():
+def clip() -> CLIPModel:
     torch.manual_seed(0)
     return build_clip("tiny", byte_tokenizer(LENGTH)).eval()
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> Dalle2Painter:
     whole = random_painter()
     return replace(whole, stage=None, card=whole.decoder.card)
 
 
-def drawn(module, seed=1, scale=0.2):
+def drawn(
+    module: UnCLIPTextProjModel | TextProjection, seed: Any = 1, scale: Any = 0.2
+) -> UnCLIPTextProjModel | TextProjection:
     """The module with all its weights, zeros too, moved at random."""
     rng = torch.Generator().manual_seed(seed)
     for parameter in module.parameters():
@@ -55,7 +59,7 @@ def drawn(module, seed=1, scale=0.2):
     return module.eval()
 
 
-def theirs(painter):
+def theirs(painter: Dalle2Painter) -> CLIPTextModelWithProjection:
     """The painter's text tower as Karlo has it."""
     tower = CLIPTextModelWithProjection(painter.space.text.model.config)
     tower.text_model.load_state_dict(painter.space.text.model.state_dict())
@@ -63,14 +67,14 @@ def theirs(painter):
     return tower.eval()
 
 
-def exact(**config):
+def exact(**config: Any) -> UnCLIPScheduler:
     """Their scheduler with our table: in float32 1 - (1 - alpha) loses half of what little signal is left."""
     scheduler = UnCLIPScheduler(**config)
     scheduler.alphas_cumprod = Schedule.from_config(NOISY).alpha_bar
     return scheduler
 
 
-def projections():
+def projections() -> tuple[TextProjection, UnCLIPTextProjModel]:
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
     expected = drawn(UnCLIPTextProjModel(**PROJECTION))
@@ -79,7 +83,7 @@ def projections():
     return ours, expected
 
 
-def test_projection():
+def test_projection() -> None:
     """Exact."""
     ours, expected = projections()
     rng = torch.Generator().manual_seed(2)
@@ -97,7 +101,7 @@ def test_projection():
     assert ours.to_config()["clip_extra_context_tokens"] == 3
 
 
-def test_words_are_those_of_transformers(painter):
+def test_words_are_those_of_transformers(painter: Dalle2Painter) -> None:
     """The states that are heard, the embedding and the mask; ours are asked without one, being causal."""
     tower, tokenizer = theirs(painter), painter.space.text.tokenizer
     for text in ("", "a cat", "a cat on a very long red mat"):
@@ -116,7 +120,7 @@ def test_words_are_those_of_transformers(painter):
         )
 
 
-def test_pictures_are_those_of_transformers(clip):
+def test_pictures_are_those_of_transformers(clip: CLIPModel) -> None:
     pixels = torch.rand(3, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     scorer = ClipScorer.of(clip, byte_tokenizer(LENGTH))
     space = Space.of(scorer, LENGTH)
@@ -128,7 +132,7 @@ def test_pictures_are_those_of_transformers(clip):
     )
 
 
-def test_prior_hears_what_the_transformer_hears_and_no_padding(painter):
+def test_prior_hears_what_the_transformer_hears_and_no_padding(painter: Dalle2Painter) -> None:
     words = painter.space.encode_texts(["a cat", "a red apple"])
     rng = torch.Generator().manual_seed(3)
     x, t = torch.randn(2, 2, WIDTH, generator=rng), torch.tensor([10, 900])
@@ -146,7 +150,7 @@ def test_prior_hears_what_the_transformer_hears_and_no_padding(painter):
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_walk_of_the_prior(painter, guidance):
+def test_walk_of_the_prior(painter: Dalle2Painter, guidance: float) -> None:
     """`UnCLIPScheduler` with the same noise, both draws. Measured: 3e-6 of numbers up to 5."""
     options = PriorOptions(steps=7, guidance=guidance, limit=1.0, draws=2)
     prior = replace(painter.prior, options=options)
@@ -174,7 +178,7 @@ def test_walk_of_the_prior(painter, guidance):
     torch.testing.assert_close(found[0], prior.network.post_process_latents(x), rtol=0, atol=3e-5)
 
 
-def karlo(painter):
+def karlo(painter: Dalle2Painter) -> Dalle2Painter:
     """The painter with a decoder built as Karlo's, and with CLIP's embeddings at their own length."""
     torch.manual_seed(4)
     unet = UNet2DConditionModel(
@@ -209,7 +213,7 @@ def karlo(painter):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_whole_loop(painter):
+def test_whole_loop(painter: Dalle2Painter) -> None:
     """`UnCLIPPipeline` up to its upsampler, with the same noise and a learned variance."""
     unclip = pytest.importorskip("diffusers.pipelines.deprecated.unclip.pipeline_unclip")
     ours = karlo(painter)
@@ -262,7 +266,7 @@ def test_whole_loop(painter):
     assert seen[0].std() > 0.1
 
 
-def test_a_fresh_prior_of_diffusers_is_refused_and_measured(painter):
+def test_a_fresh_prior_of_diffusers_is_refused_and_measured(painter: Dalle2Painter) -> None:
     network = PriorTransformer(**PRIORS["tiny"])
     data = torch.randn(40, WIDTH) * 3 + 1
     measure(network, data)

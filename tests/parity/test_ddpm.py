@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UnCLIPScheduler, UNet2DModel
+from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
 from danqing.diffusion.loss import variational_bound
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
-from danqing.diffusion.schedule import CLEAN, Schedule
+from danqing.diffusion.schedule import CLEAN, Level, Schedule
 from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
 from danqing.families.ddpm import painter as ddpm
@@ -23,21 +27,21 @@ from danqing.families.ddpm import painter as ddpm
 # theirs turns torch tensors into numpy arrays in a way that numpy 2 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-COSINE = {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 1000}
+COSINE: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 1000}
 SEED = 5
 
 
-def network(x, t):
+def network(x: Tensor, t: float | Tensor) -> Tensor:
     """Both halves are smooth in x and t, and nowhere near linear; t in 0 to 999."""
     return torch.cat([torch.tanh(0.8 * x + t / 1000 - 0.3), torch.cos(3 * x)], dim=1)
 
 
-def ours(config, times, learned, end=(CLEAN,)):
+def ours(config: dict[str, Any], times: Tensor, learned: bool, end: Any = (CLEAN,)) -> Any:
     """Our walk along these times from the noise of SEED, the estimate clamped to [-1, 1]."""
     seeds = Seeds([SEED])
     variance, prediction = Variance(config["variance_type"]), Prediction.EPSILON
 
-    def denoise(x, level):
+    def denoise(x: Tensor, level: Level) -> Answer:
         said = network(x, level.t)
         told, share = variance.halves(said if learned else said[:, :3], 3)
         return Answer(prediction.clean(x, told, level.alpha, level.sigma).clamp(-1, 1), share)
@@ -47,7 +51,7 @@ def ours(config, times, learned, end=(CLEAN,)):
     return end
 
 
-def theirs(scheduler, learned):
+def theirs(scheduler: DDPMScheduler | UnCLIPScheduler, learned: bool) -> Tensor:
     """The loop of their pipelines; unCLIP's tells where a step leads, and here ends before t = 0."""
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(1, 3, 8, 8, generator=generator)
@@ -60,7 +64,7 @@ def theirs(scheduler, learned):
     return x
 
 
-def difference(mine, other):
+def difference(mine: Tensor, other: Tensor) -> float:
     """The largest, relative to the largest number."""
     return ((mine - other).abs().max() / other.abs().max()).item()
 
@@ -68,7 +72,7 @@ def difference(mine, other):
 @pytest.mark.parametrize("steps", [25, 200])
 @pytest.mark.parametrize("kind", ["fixed_small", "fixed_small_log", "fixed_large", "learned_range"])
 @pytest.mark.parametrize("table", [{}, COSINE], ids=["linear", "cosine"])
-def test_variances(kind, steps, table):
+def test_variances(kind: str, steps: int, table: dict[Any, Any]) -> None:
     """Measured: 6e-6 (25 steps), 9e-5 (200): theirs comes from a float32 table; 3e-4 with all 1000."""
     config = {**table, "variance_type": kind}
     scheduler = DDPMScheduler(**config, clip_sample=True)
@@ -77,7 +81,7 @@ def test_variances(kind, steps, table):
     assert difference(ours(config, scheduler.timesteps, learned), theirs(scheduler, learned)) < tolerance
 
 
-def test_learned_variance_with_unclips_scheduler():
+def test_learned_variance_with_unclips_scheduler() -> None:
     """Measured: 7e-6. Its last step would mix a float32 table's 1 - alpha_bar with an exact beta: 5e-4."""
     scheduler = UnCLIPScheduler(variance_type="learned_range")
     scheduler.set_timesteps(25)
@@ -86,7 +90,7 @@ def test_learned_variance_with_unclips_scheduler():
     assert difference(mine, theirs(scheduler, learned=True)) < 5e-5
 
 
-def written(folder, **scheduler):
+def written(folder: Path, **scheduler: Any) -> tuple[UNet2DModel, DDPMScheduler]:
     """A small random network in the layout of google/ddpm-cifar10-32: all files side by side."""
     torch.manual_seed(0)
     unet = UNet2DModel(
@@ -105,7 +109,7 @@ def written(folder, **scheduler):
     return unet, theirs
 
 
-def painted(painter, **fields):
+def painted(painter: DiffusionPainter, **fields: Any) -> Tensor:
     """The state [1 3 8 8] that our painter ends with."""
     brief = Brief(prompt="anything", seed=SEED, native=True, **fields).resolved(painter.card)
     words = painter.condition(brief)
@@ -115,7 +119,7 @@ def painted(painter, **fields):
 
 @pytest.mark.parametrize("kind", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_ddpm_pipeline(tmp_path, kind, prediction):
+def test_ddpm_pipeline(tmp_path: Path, kind: str, prediction: str) -> None:
     """Measured: 3e-6."""
     unet, scheduler = written(tmp_path, variance_type=kind, prediction_type=prediction)
     pipeline = DDPMPipeline(unet=unet, scheduler=scheduler)
@@ -126,7 +130,7 @@ def test_ddpm_pipeline(tmp_path, kind, prediction):
     torch.testing.assert_close((mine + 1) / 2, expected, rtol=0, atol=3e-5)
 
 
-def test_ddim_pipeline(tmp_path):
+def test_ddim_pipeline(tmp_path: Path) -> None:
     """Measured: 1.3e-6."""
     unet, scheduler = written(tmp_path)
     pipeline = DDIMPipeline(unet=unet, scheduler=DDIMScheduler.from_config(scheduler.config))
@@ -138,7 +142,7 @@ def test_ddim_pipeline(tmp_path):
     torch.testing.assert_close((mine + 1) / 2, found, rtol=0, atol=1e-5)
 
 
-def test_our_folder_opens_in_their_pipeline(tmp_path):
+def test_our_folder_opens_in_their_pipeline(tmp_path: Path) -> None:
     """Class k is name k; the class after the last is no name. Measured: the same bytes."""
     parts = ddpm.fresh_parts("tiny", Names(("cat/猫", "dog/狗")))
     ddpm.save_folder(parts, tmp_path / "model", torch.float32)
@@ -152,7 +156,7 @@ def test_our_folder_opens_in_their_pipeline(tmp_path):
     assert pipeline.scheduler.config.variance_type == "learned_range"
 
 
-def test_the_bound_is_the_divergence_of_two_gaussians():
+def test_the_bound_is_the_divergence_of_two_gaussians() -> None:
     """At t > 0 against torch's KL from moments of diffusers' scheduler. Theirs is of float32.
 
     Measured: 6e-4 at t = 1, 9e-5 at t = 10, less above.
@@ -175,7 +179,7 @@ def test_the_bound_is_the_divergence_of_two_gaussians():
         torch.testing.assert_close(mine[0].double(), expected, rtol=2e-3, atol=1e-6)
 
 
-def test_the_last_term_is_the_surprise_of_256_levels():
+def test_the_last_term_is_the_surprise_of_256_levels() -> None:
     """At t = 0, all levels together hold everything, and each what a Gaussian gives its bin."""
     schedule = Schedule.from_config(COSINE)
     levels = (torch.arange(256) / 127.5 - 1).view(256, 1, 1, 1)

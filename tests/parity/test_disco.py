@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from danqing.conditioning.encode import encode
 from danqing.conditioning.grammar import parse
@@ -32,11 +35,11 @@ from danqing.families.stable_diffusion.painter import byte_tokenizer
 LEVEL = Level(alpha=0.6, sigma=0.8, t=500.0)
 
 
-def drawn(*shape, seed=0, spread=1.0):
+def drawn(*shape: int, seed: int = 0, spread: float = 1.0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * spread
 
 
-def differences(function, x, step=1e-6):
+def differences(function: Callable[..., Any], x: Tensor, step: float = 1e-6) -> Tensor:
     """The gradient of a function to one number at x, by central differences."""
     gradient = torch.zeros_like(x)
     for k in range(x.numel()):
@@ -47,7 +50,7 @@ def differences(function, x, step=1e-6):
     return gradient
 
 
-def test_spherical_distance_is_half_the_squared_angle():
+def test_spherical_distance_is_half_the_squared_angle() -> None:
     """Also in the original's form, 2 asin(|u - v| / 2)^2. Measured: 1e-15 and 4e-15 in float64."""
     u, v = (torch.nn.functional.normalize(drawn(200, 8, seed=seed), dim=-1) for seed in (0, 1))
     angle = torch.acos((u * v).sum(-1).clamp(-1, 1))
@@ -59,7 +62,7 @@ def test_spherical_distance_is_half_the_squared_angle():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_spherical_distance_at_equal_and_opposite_vectors(sign):
+def test_spherical_distance_at_equal_and_opposite_vectors(sign: int) -> None:
     u = torch.nn.functional.normalize(drawn(3, 8), dim=-1).requires_grad_()
     distance = spherical_distance(u, sign * u.detach())
     expected = 0.0 if sign > 0 else math.pi**2 / 2
@@ -69,7 +72,7 @@ def test_spherical_distance_at_equal_and_opposite_vectors(sign):
     assert (gradient == 0).all()
 
 
-def test_losses_are_what_numpy_says():
+def test_losses_are_what_numpy_says() -> None:
     x = drawn(2, 3, 5, 4, spread=1.5)
     n = x.numpy()
     padded = np.pad(n, ((0, 0), (0, 0), (0, 1), (0, 1)), mode="edge")
@@ -85,7 +88,7 @@ def test_losses_are_what_numpy_says():
 
 
 @pytest.mark.parametrize("loss", [total_variation, range_loss, saturation_loss])
-def test_losses_fall_as_their_gradients_say(loss):
+def test_losses_fall_as_their_gradients_say(loss: Callable[..., Any]) -> None:
     """Measured: 4e-10."""
     x = drawn(1, 3, 4, 4, spread=1.5).requires_grad_()
     (gradient,) = torch.autograd.grad(loss(x).sum(), x)
@@ -94,7 +97,7 @@ def test_losses_fall_as_their_gradients_say(loss):
     assert gradient.abs().max() > 0
 
 
-def test_condition_score_is_the_algebra_of_the_noise():
+def test_condition_score_is_the_algebra_of_the_noise() -> None:
     """guided-diffusion: noise - sqrt(1 - alpha_bar) gradient, and the clean estimate that follows from it."""
     x, clean, gradient = (drawn(2, 3, 4, 4, seed=seed) for seed in range(3))
     noise = (x - LEVEL.alpha * clean) / LEVEL.sigma
@@ -105,14 +108,14 @@ def test_condition_score_is_the_algebra_of_the_noise():
 
 
 @pytest.fixture(scope="module")
-def scorer():
+def scorer() -> ClipScorer:
     torch.manual_seed(0)
     tokenizer = byte_tokenizer(16)
     return ClipScorer.of(build_clip("tiny", tokenizer).double(), tokenizer)
 
 
 @pytest.mark.parametrize("augment", [True, False])
-def test_the_whole_gradient_through_network_codec_cuts_and_clip(scorer, augment):
+def test_the_whole_gradient_through_network_codec_cuts_and_clip(scorer: ClipScorer, augment: bool) -> None:
     """In float64 on a state of 4 x 4, with the same cuts each time. Measured: 1e-7 of the largest."""
     matrix, mix = drawn(3, 3, seed=1, spread=0.6), drawn(3, 3, seed=2, spread=0.6)
     chosen = Settings(
@@ -126,16 +129,16 @@ def test_the_whole_gradient_through_network_codec_cuts_and_clip(scorer, augment)
     said = encode(ClipModels((scorer,)), parse("a cat::2 a dog::-0.5"), parse(""), 1)
     near = drawn(1, 3, 4, 4, seed=3)
 
-    def losses():
+    def losses() -> Loss:
         return Loss((scorer,), chosen, said, 5.0, [-9.0], 1000, near, Seeds([7]))
 
-    def denoise(x, _level):
+    def denoise(x: Tensor, _level: Level) -> Answer:
         return Answer(torch.tanh(torch.einsum("ij,njhw->nihw", matrix, x)))
 
-    def decode(state):
+    def decode(state: Tensor) -> Tensor:
         return torch.einsum("ij,njhw->nihw", mix, state) * 1.5
 
-    def value(x):
+    def value(x: Tensor) -> Any:
         seen = decode(LEVEL.sigma * denoise(x, LEVEL).clean + (1 - LEVEL.sigma) * x)
         with torch.no_grad():
             return sum(loss.sum() for loss in losses()(seen, LEVEL))
@@ -154,7 +157,7 @@ def test_the_whole_gradient_through_network_codec_cuts_and_clip(scorer, augment)
     st.dictionaries(st.integers(0, 999), st.decimals(-99, 99, places=4).map(float), min_size=1, max_size=6),
     st.lists(st.integers(0, 1200), min_size=1, max_size=8),
 )
-def test_key_frames_are_numpys_interp(keys, frames):
+def test_key_frames_are_numpys_interp(keys: Any, frames: Any) -> None:
     text = ", ".join(f"{frame}: ({value:.4f})" for frame, value in keys.items())
     read = KeyFrames.parse(text)
     rising = sorted(keys)

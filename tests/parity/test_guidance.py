@@ -6,18 +6,19 @@ import pytest
 import torch
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+from torch import Tensor
 
 from danqing.diffusion.guidance import classifier_free, rescale
 
 
 @pytest.fixture
-def pair():
+def pair() -> Tensor:
     return torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("scale", [0.5, 4.0, 7.5])
 @pytest.mark.parametrize("amount", [0.0, 0.7])
-def test_guider(pair, scale, amount):
+def test_guider(pair: Tensor, scale: float, amount: float) -> None:
     """Measured: exact."""
     conditional, unconditional = pair
     guider = ClassifierFreeGuidance(guidance_scale=scale, guidance_rescale=amount)
@@ -27,7 +28,7 @@ def test_guider(pair, scale, amount):
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.3, 1.0])
-def test_rescale(pair, amount):
+def test_rescale(pair: Tensor, amount: float) -> None:
     """Measured: exact."""
     conditional, mixed = pair
     torch.testing.assert_close(

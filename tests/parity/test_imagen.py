@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline, UNet2DConditionModel
 
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.seeds import Seeds
+from danqing.diffusion.cascade import Cascade
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.diffusion.variance import Variance
@@ -18,7 +22,7 @@ from danqing.families import open_painter
 from danqing.families.imagen.deepfloyd import noised_as, super_resolution
 from tests.towers import folder_of, reader, t5
 
-SCHEDULER = {
+SCHEDULER: dict[str, Any] = {
     "beta_schedule": "squaredcos_cap_v2",
     "variance_type": "learned_range",
     "prediction_type": "epsilon",
@@ -26,10 +30,10 @@ SCHEDULER = {
     "dynamic_thresholding_ratio": 0.95,
     "sample_max_value": 1.5,
 }
-NOISING = {"beta_schedule": "squaredcos_cap_v2"}
+NOISING: dict[str, Any] = {"beta_schedule": "squaredcos_cap_v2"}
 
 
-def unet(channels, size, **fields):
+def unet(channels: int, size: int, **fields: Any) -> UNet2DConditionModel:
     """A UNet of IF, tiny."""
     config = {
         "sample_size": size,
@@ -59,7 +63,7 @@ def unet(channels, size, **fields):
 
 
 @pytest.fixture(scope="module")
-def pipelines():
+def pipelines() -> tuple[IFPipeline, IFSuperResolutionPipeline]:
     """Both stages of IF, 8 pixels and 16, with one T5."""
     tokenizer, tower = t5()
     parts = {
@@ -83,7 +87,9 @@ def pipelines():
 
 
 @pytest.fixture(scope="module")
-def cascade(pipelines, tmp_path_factory):
+def cascade(
+    pipelines: tuple[IFPipeline, IFSuperResolutionPipeline], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """The same two from a folder, as IF is published."""
     folder = tmp_path_factory.mktemp("if")
     for pipeline, place in zip(pipelines, (folder, folder / "stage_1"), strict=True):
@@ -91,14 +97,14 @@ def cascade(pipelines, tmp_path_factory):
     return open_painter(str(folder))
 
 
-def resolved(painter, steps, guidance):
+def resolved(painter: DiffusionPainter | Cascade, steps: int, guidance: float) -> ResolvedBrief:
     asked = {"prompt": "a red cat", "negative_prompt": "blue", "seed": 9, "native": True}
     return Brief(**asked, steps=steps, guidance=guidance, sampler="ddpm").resolved(painter.card)
 
 
 @pytest.mark.parametrize("p", [0.95, 0.995])
 @pytest.mark.parametrize("cap", [1.0, 1.5, 1e9])
-def test_dynamic_thresholding(p, cap):
+def test_dynamic_thresholding(p: float, cap: float) -> None:
     """Measured: exact."""
     scheduler = DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=p, sample_max_value=cap)
     clean = 2 * torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -109,12 +115,12 @@ def test_dynamic_thresholding(p, cap):
         assert torch.equal(mine, clean.clamp(-1, 1))
 
 
-def test_no_cap_is_a_cap_out_of_reach():
+def test_no_cap_is_a_cap_out_of_reach() -> None:
     clean = 5 * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(DynamicThresholding(0.9)(clean), DynamicThresholding(0.9, 1e9)(clean))
 
 
-def test_t5_states_are_those_of_transformers():
+def test_t5_states_are_those_of_transformers() -> None:
     """Normalised to zero mean and unit variance, and zero where there are no words. Measured: 2e-7."""
     tokenizer, tower = t5()
     encoder = reader("t5")
@@ -130,18 +136,22 @@ def test_t5_states_are_those_of_transformers():
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.0])
-def test_the_base_of_if(pipelines, cascade, guidance):
+def test_the_base_of_if(
+    pipelines: tuple[IFPipeline, IFSuperResolutionPipeline], cascade: Cascade, guidance: float
+) -> None:
     """Measured: 2.3e-5, in float32 against a float64 schedule."""
     compare_bases(pipelines[0], cascade.base, guidance)
 
 
-def test_a_learned_variance_is_not_heard_where_it_is_fixed(pipelines, cascade, monkeypatch):
+def test_a_learned_variance_is_not_heard_where_it_is_fixed(
+    pipelines: tuple[IFPipeline, IFSuperResolutionPipeline], cascade: Cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scheduler = DDPMScheduler(**{**SCHEDULER, "variance_type": "fixed_small"})
     monkeypatch.setattr(pipelines[0], "scheduler", scheduler)
     compare_bases(pipelines[0], replace(cascade.base, variance=Variance.SMALL), 7.0)
 
 
-def compare_bases(pipeline, painter, guidance):
+def compare_bases(pipeline: IFPipeline, painter: DiffusionPainter, guidance: float) -> None:
     brief, seeds = resolved(painter, 5, guidance), Seeds([9])
     words = painter.condition(brief)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))
@@ -157,7 +167,9 @@ def compare_bases(pipeline, painter, guidance):
     torch.testing.assert_close(last.state, theirs, rtol=0, atol=1e-4)
 
 
-def test_the_second_stage_of_if(pipelines, cascade):
+def test_the_second_stage_of_if(
+    pipelines: tuple[IFPipeline, IFSuperResolutionPipeline], cascade: Cascade
+) -> None:
     """The same noise in the same order: the canvas, the small picture's veil, the steps. Measured: 2e-5."""
     stage = cascade.stages[0]
     small = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(4)) * 2 - 1
@@ -180,7 +192,7 @@ def test_the_second_stage_of_if(pipelines, cascade):
     torch.testing.assert_close(last.state, theirs, rtol=0, atol=1e-4)
 
 
-def test_noise_of_the_second_stage():
+def test_noise_of_the_second_stage() -> None:
     """Measured: 5e-6."""
     picture, noise = torch.randn(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     scheduler, augment = DDPMScheduler(**NOISING), noised_as(Schedule.from_config(NOISING))
@@ -190,7 +202,7 @@ def test_noise_of_the_second_stage():
         torch.testing.assert_close(mine, theirs, rtol=0, atol=3e-5)
 
 
-def test_a_folder_of_if_paints_both_stages(cascade):
+def test_a_folder_of_if_paints_both_stages(cascade: Cascade) -> None:
     card = cascade.card
     assert (card.family, card.width, card.grid, cascade.stages[0].factor) == ("imagen", 16, 4, 2)
     assert "no safety checker and no watermark" in card.summary
@@ -201,7 +213,9 @@ def test_a_folder_of_if_paints_both_stages(cascade):
     assert cascade.finish(canvases[-1]).isfinite().all()
 
 
-def test_the_base_alone_and_the_wrong_stage(pipelines, tmp_path):
+def test_the_base_alone_and_the_wrong_stage(
+    pipelines: tuple[IFPipeline, IFSuperResolutionPipeline], tmp_path: Path
+) -> None:
     pipelines[0].save_pretrained(tmp_path / "one")
     painter = open_painter(str(tmp_path / "one"))
     assert (painter.card.width, painter.stages) == (8, ())
@@ -210,7 +224,7 @@ def test_the_base_alone_and_the_wrong_stage(pipelines, tmp_path):
         open_painter(str(tmp_path / "one"))
 
 
-def test_the_sentencepiece_file_is_missed(tmp_path):
+def test_the_sentencepiece_file_is_missed(tmp_path: Path) -> None:
     folder = folder_of("t5", tmp_path / "text_encoder")
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "IFPipeline"}))
     (folder.parent / "tokenizer").mkdir()
@@ -218,7 +232,7 @@ def test_the_sentencepiece_file_is_missed(tmp_path):
         open_painter(str(tmp_path))
 
 
-def test_a_stage_is_enlarged_as_if_does(cascade):
+def test_a_stage_is_enlarged_as_if_does(cascade: Cascade) -> None:
     small = torch.randn(1, 3, 8, 8)
     stage = super_resolution(cascade.stages[0].painter, 2, noised_as(Schedule.from_config(NOISING)))
     expected = torch.nn.functional.interpolate(small, (16, 16), mode="bilinear", align_corners=True)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
+from torch import Tensor
 
 from danqing.core.brief import Brief
 from danqing.core.painter import InputImages
 from danqing.core.seeds import InterpolatedSeeds, Seeds, slerp
+from danqing.diffusion.schedule import Schedule
 from danqing.families.stable_diffusion.painter import AUTOENCODERS, SCHEDULE, UNETS, painter_of, random_parts
+from danqing.weights.diffusers_folder import Parts
 
 SD1 = {
     "beta_schedule": "scaled_linear",
@@ -26,7 +30,7 @@ SD1 = {
 }
 
 
-def parts_for(scheduler, channels):
+def parts_for(scheduler: dict[str, Any], channels: int) -> Parts:
     """Tiny parts that paint RGB; the autoencoder's posterior has no width, since theirs samples from it."""
     parts = random_parts()
     torch.manual_seed(1)
@@ -40,7 +44,7 @@ def parts_for(scheduler, channels):
     return replace(parts, vae=vae, unet=unet, scheduler=scheduler)
 
 
-def strength_for(schedule, share):
+def strength_for(schedule: Schedule, share: float) -> float:
     """The strength that goes through a share of the times of a schedule, which is what theirs means by it."""
     return bisect_left(range(10**6), share, key=lambda k: schedule.share(k / 10**6)) / 10**6
 
@@ -48,7 +52,7 @@ def strength_for(schedule, share):
 class Drawn(Seeds):
     """The noise that their pipeline draws from one generator, after the noise of the posterior."""
 
-    def normal(self, *shape):
+    def normal(self, *shape: int) -> Tensor:
         rng = torch.Generator().manual_seed(self.seeds[0])
         torch.randn(1, *shape, generator=rng)
         return torch.randn(1, *shape, generator=rng)
@@ -58,7 +62,7 @@ class Drawn(Seeds):
     ("channels", "strength"), [(4, 0.8), (9, 1.0)], ids=["blended", "trained to inpaint"]
 )
 @pytest.mark.parametrize("scheduler", [SD1, SCHEDULE], ids=["epsilon", "v"])
-def test_inpainting(scheduler, channels, strength):
+def test_inpainting(scheduler: dict[str, Any], channels: int, strength: float) -> None:
     """Blending in clean space is blending noised latents, since DDIM carries the noise along.
 
     Measured: 3e-6 on latents up to 6.
@@ -109,7 +113,7 @@ def test_inpainting(scheduler, channels, strength):
     torch.testing.assert_close(last.state, theirs, rtol=0, atol=1e-4)
 
 
-def test_slerp_is_a_rotation_in_the_plane():
+def test_slerp_is_a_rotation_in_the_plane() -> None:
     """Measured: 1e-15 in float64."""
     torch.manual_seed(0)
     one, two = (
@@ -125,7 +129,7 @@ def test_slerp_is_a_rotation_in_the_plane():
     torch.testing.assert_close(slerp(one, 3 * two, 1.0), 3 * two, rtol=0, atol=1e-12)
 
 
-def test_a_variation_keeps_the_noise_normal_and_begins_at_the_seed():
+def test_a_variation_keeps_the_noise_normal_and_begins_at_the_seed() -> None:
     assert torch.equal(InterpolatedSeeds(3, [7, 8], 0.0).normal(64), Seeds([3, 3]).normal(64))
     torch.testing.assert_close(InterpolatedSeeds(3, [7, 8], 1.0).normal(64), Seeds([7, 8]).normal(64))
     half = InterpolatedSeeds(3, list(range(100, 164)), 0.5).normal(4096)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import Conv2d, Linear
 
 from danqing.apps._generate import with_adapters
 from danqing.core.errors import BadWeights
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import painter_of, random_painter, random_parts
 from danqing.tuning.adapter import Adapter, attached, coverage
 from danqing.tuning.adapter_files import read_adapter
@@ -41,12 +46,12 @@ PEFT = {
 
 
 @pytest.fixture(scope="module")
-def painter():
+def painter() -> DiffusionPainter:
     return random_painter()
 
 
 @pytest.mark.parametrize("config", PEFT.values(), ids=PEFT.keys())
-def test_kinds_of_peft(config, tmp_path):
+def test_kinds_of_peft(config: LoraConfig | LoHaConfig | LoKrConfig, tmp_path: Path) -> None:
     """Read from the folder that peft's `save_pretrained` writes. Measured: 5e-6 on outputs up to 4."""
     torch.manual_seed(0)
     unet = inject_adapter_in_model(config, random_parts().unet)
@@ -65,30 +70,32 @@ def test_kinds_of_peft(config, tmp_path):
     assert same_bits(bits(painter), before)
 
 
-def layer_of(painter, name=TO_Q):
+def layer_of(painter: DiffusionPainter, name: str = TO_Q) -> Any:
     return painter.modules["unet"].get_submodule(name.removeprefix("unet."))
 
 
-def kohya_name(name=TO_Q):
+def kohya_name(name: str = TO_Q) -> str:
     return f"lora_unet_{flat_name(name).removeprefix('unet.')}"
 
 
-def saved(path, name=None, **tensors):
+def saved(path: Path, name: str | None = None, **tensors: Any) -> Adapter:
     name = name or kohya_name()
     save_file({f"{name}.{key.replace('__', '.')}": t.contiguous() for key, t in tensors.items()}, path)
     return read_adapter(path)
 
 
-def changed(painter, adapter, layer, x, weight=1.0):
+def changed(
+    painter: DiffusionPainter, adapter: Adapter, layer: Linear | Conv2d, x: Tensor, weight: Any = 1.0
+) -> Tensor:
     with attached(painter, {adapter: weight}), torch.no_grad():
         return layer(x)
 
 
-def test_formulae_of_lycoris(painter, tmp_path):
+def test_formulae_of_lycoris(painter: DiffusionPainter, tmp_path: Path) -> None:
     """Whole differences, (IA)3, Tucker cores, DoRA across columns and on LoHa."""
     rng = torch.Generator().manual_seed(0)
 
-    def rand(*shape):
+    def rand(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=rng) / 4
 
     layer, x = layer_of(painter), rand(3, 32)
@@ -141,7 +148,7 @@ def test_formulae_of_lycoris(painter, tmp_path):
     torch.testing.assert_close(changed(painter, adapter, conv, picture), expected, rtol=0, atol=2e-5)
 
 
-def test_names_of_diffusers_2023(painter, tmp_path):
+def test_names_of_diffusers_2023(painter: DiffusionPainter, tmp_path: Path) -> None:
     adapter = random_adapter(painter)
     short = {
         name: change
@@ -166,7 +173,7 @@ def test_names_of_diffusers_2023(painter, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["1", "XL"])
-def test_names_of_the_original_blocks(kind, tmp_path):
+def test_names_of_the_original_blocks(kind: str, tmp_path: Path) -> None:
     """`lora_unet_input_blocks_4_1_...`, as most trainers of Stable Diffusion XL write."""
     parts = tiny(SDXL) if kind == "XL" else tiny()
     painter = painter_of(parts)
@@ -187,10 +194,10 @@ def test_names_of_the_original_blocks(kind, tmp_path):
     assert torch.equal(changed(painter, read, layer, x), changed(painter, adapter, layer, x))
 
 
-def test_the_second_tower_of_xl(tmp_path):
+def test_the_second_tower_of_xl(tmp_path: Path) -> None:
     """`lora_te2_...` changes it, `lora_te1_...` the first."""
     painter = painter_of(tiny(SDXL))
-    tensors = {}
+    tensors: dict[Any, Any] = {}
     for tower, width in (("te1", 64), ("te2", 128)):
         stem = f"lora_{tower}_text_model_encoder_layers_0_self_attn_q_proj"
         tensors |= {
@@ -206,7 +213,7 @@ def test_the_second_tower_of_xl(tmp_path):
     assert (both.pooled - plain.pooled).abs().max() > 1e-3
 
 
-def test_a_pair_of_words_for_xl(tmp_path):
+def test_a_pair_of_words_for_xl(tmp_path: Path) -> None:
     """`clip_l` and `clip_g`: rows of the first and of the second tower."""
     painter = painter_of(tiny(SDXL))
     rows = {"clip_l": torch.randn(2, 64), "clip_g": torch.randn(2, 128)}
@@ -225,7 +232,7 @@ def test_a_pair_of_words_for_xl(tmp_path):
 # ---- what does not fit
 
 
-def test_a_layer_more_than_the_model_has(painter):
+def test_a_layer_more_than_the_model_has(painter: DiffusionPainter) -> None:
     """A text tower of one layer more: the rest is used, and the layer named."""
     adapter = random_adapter(painter)
     extra = {"text_encoder.encoder.layers.9.self_attn.q_proj": next(iter(adapter.factors.values()))}
@@ -271,7 +278,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("shapes", "message"), FAULTS.values(), ids=FAULTS.keys())
-def test_bad_adapters_are_one_line(tmp_path, shapes, message):
+def test_bad_adapters_are_one_line(
+    tmp_path: Path, shapes: dict[Any, Any] | tuple[Any, ...], message: str
+) -> None:
     save_file({name: torch.ones(shape) for name, shape in shapes.items()}, tmp_path / "bad.safetensors")
     with pytest.raises(BadWeights, match=message) as caught:
         read_adapter(tmp_path / "bad.safetensors")
@@ -282,14 +291,14 @@ def test_bad_adapters_are_one_line(tmp_path, shapes, message):
     "settings",
     [{"unet.lora_alpha": "much"}, {"unet.alpha_pattern": {"to_q(": 2}}, {"unet.alpha_pattern": ["to_q"]}],
 )
-def test_bad_settings_are_one_line(tmp_path, settings):
+def test_bad_settings_are_one_line(tmp_path: Path, settings: dict[str, Any]) -> None:
     tensors = {"unet.to_q.lora_A.weight": torch.ones(1, 8), "unet.to_q.lora_B.weight": torch.ones(8, 1)}
     save_file(tensors, tmp_path / "bad.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
     with pytest.raises(BadWeights, match=r"damaged metadata \(alpha of unet\.to_q\)"):
         read_adapter(tmp_path / "bad.safetensors")
 
 
-def test_bad_words_are_one_line(tmp_path):
+def test_bad_words_are_one_line(tmp_path: Path) -> None:
     for name, vectors in (
         ("sparse", torch.ones(2, 8).to_sparse()),
         ("meta", torch.ones(2, 8, device="meta")),
@@ -307,7 +316,7 @@ def test_bad_words_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("prompt", ["a <EasyNegative> fox", "a EasyNegative fox", "a easynegative, fox"])
-def test_words_by_file(painter, tmp_path, prompt):
+def test_words_by_file(painter: DiffusionPainter, tmp_path: Path, prompt: str) -> None:
     """As in A1111: the file names the word, in the prompt and in the negative prompt."""
     rows = torch.randn(2, 32)
     place = str(tmp_path / "EasyNegative.pt")

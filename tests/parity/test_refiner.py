@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ from tests.single_files import REFINER, SD1, SDXL, original, tiny
 BASE, LAST = tiny(SDXL), tiny(REFINER)
 
 
-def refiner_pipeline(scheduler=None):
+def refiner_pipeline(scheduler: Any = None) -> Any:
     pipeline = StableDiffusionXLImg2ImgPipeline(
         vae=LAST.vae,
         text_encoder=None,
@@ -44,7 +46,7 @@ def refiner_pipeline(scheduler=None):
     return pipeline
 
 
-def finish(painter, brief, images=None):
+def finish(painter: Any, brief: Any, images: Any = None) -> Any:
     words = painter.condition(brief, images or InputImages())
     canvas = painter.begin(brief, words, Seeds.of(brief.seed, 1))
     canvases = list(painter.steps(brief, words, canvas))
@@ -54,7 +56,7 @@ def finish(painter, brief, images=None):
 
 @pytest.mark.parametrize(("steps", "share"), [(5, 0.8), (4, 0.5), (7, 0.63)])
 @pytest.mark.parametrize("negative", ["blue", ""], ids=["negative", "none"])
-def test_the_last_steps_are_the_refiners(steps, share, negative):
+def test_the_last_steps_are_the_refiners(steps: Any, share: Any, negative: Any) -> None:
     painter = painter_of(BASE)
     brief = brief_for(painter.card, steps=steps, negative_prompt=negative)
     both = refined(painter, painter_of(LAST), share)
@@ -75,7 +77,7 @@ def test_the_last_steps_are_the_refiners(steps, share, negative):
     assert (found - finish(painter, brief)).abs().max() > 1e-2
 
 
-def test_the_refiner_alone_redraws():
+def test_the_refiner_alone_redraws() -> None:
     """One tower, and a score in the place of the result's size."""
     painter = painter_of(LAST)
     brief = brief_for(painter.card, steps=5, strength=strength_for(painter.schedule, 0.6))
@@ -94,7 +96,7 @@ def test_the_refiner_alone_redraws():
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
-def test_every_sampler_hands_over(sampler):
+def test_every_sampler_hands_over(sampler: Any) -> None:
     painter = painter_of(BASE)
     both = refined(painter, painter_of(LAST), 0.6)
     brief = brief_for(painter.card, sampler=sampler, steps=4, prompt="a [red:blue:0.8] panda")
@@ -103,7 +105,7 @@ def test_every_sampler_hands_over(sampler):
     assert (found - finish(painter, brief)).abs().max() > 1e-3
 
 
-def test_words_that_change_after_the_switch():
+def test_words_that_change_after_the_switch() -> None:
     """Steps are counted from the first of all, not from the refiner's first."""
     both = refined(painter_of(BASE), painter_of(LAST), 0.5)
     brief = brief_for(both.card, steps=4, prompt="a red panda")
@@ -112,7 +114,7 @@ def test_words_that_change_after_the_switch():
     assert (finish(both, late) - finish(both, never)).abs().max() > 1e-4
 
 
-def test_folder_and_file(tmp_path):
+def test_folder_and_file(tmp_path: Path) -> None:
     """The refiner as diffusers saves it, and as one file, whose names are those of diffusers' converter."""
     refiner_pipeline().save_pretrained(tmp_path / "folder")
     tensors = {name: t.contiguous() for name, t in original(LAST, REFINER).items()}
@@ -129,7 +131,7 @@ def test_folder_and_file(tmp_path):
         assert torch.equal(finish(painter, brief), expected), name
 
 
-def test_pictures_keep_their_refiner(tmp_path, monkeypatch):
+def test_pictures_keep_their_refiner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, parts, kind in (("xl", BASE, SDXL), ("refiner", LAST, REFINER), ("one", tiny(SD1), SD1)):
         tensors = {key: t.contiguous() for key, t in original(parts, kind).items()}
@@ -151,7 +153,7 @@ def test_pictures_keep_their_refiner(tmp_path, monkeypatch):
         paint("a fox", refiner="gan", **fields)
 
 
-def test_turbo_paints_in_four_steps():
+def test_turbo_paints_in_four_steps() -> None:
     """By its scheduler, which no other model has."""
     theirs = EulerDiscreteScheduler().config
     turbo = {**theirs, "_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from diffusers import (
     StableDiffusionUpscalePipeline,
 )
 from PIL import Image
+from torch import Generator
 from transformers import CLIPTextModel
 
 from danqing.apps._tiled_upscale import repaint
 from danqing.apps.redraw import redraw
 from danqing.apps.upscale import upscale
 from danqing.conditioning.text import TextEncoder
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
@@ -37,17 +40,18 @@ from danqing.families.stable_diffusion.painter import (
     random_painter,
     random_parts,
 )
-from danqing.families.stable_diffusion.x4 import _parts, _ramp
+from danqing.families.stable_diffusion.x4 import X4Painter, _parts, _ramp
 from danqing.interfaces.cli import main as cli
+from danqing.weights.diffusers_folder import Parts
 from tests.parity.test_stable_diffusion import brief_for, paint, pipeline_of, their_paint
 
 
-def rng(seed=0):
+def rng(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
-def test_v_at_zero_terminal_snr(rescale):
+def test_v_at_zero_terminal_snr(rescale: float) -> None:
     """Trailing steps from pure noise, that divide the schedule."""
     parts = random_parts("sd2-tiny")
     painter = painter_of(parts)
@@ -58,7 +62,7 @@ def test_v_at_zero_terminal_snr(rescale):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_the_penultimate_layer_is_a_tower_of_one_layer_less():
+def test_the_penultimate_layer_is_a_tower_of_one_layer_less() -> None:
     """As folders of Stable Diffusion 2 hold it, against leaving one out of the whole."""
     parts = random_parts("sd2-tiny")
     whole = parts.text_encoder
@@ -75,7 +79,7 @@ def test_the_penultimate_layer_is_a_tower_of_one_layer_less():
 # ---- depth
 
 
-def depth_pipeline(parts):
+def depth_pipeline(parts: Parts) -> StableDiffusionDepth2ImgPipeline:
     pipeline = StableDiffusionDepth2ImgPipeline(
         vae=parts.vae,
         text_encoder=parts.text_encoder,
@@ -89,24 +93,24 @@ def depth_pipeline(parts):
     return pipeline
 
 
-def test_depth_is_normalised_as_theirs_is():
+def test_depth_is_normalised_as_theirs_is() -> None:
     parts = random_parts("sd2-depth-tiny")
     depth = torch.rand(1, 1, 32, 48, generator=rng()) * 900 - 20
     image = torch.zeros(1, 3, 32, 48)
     theirs = depth_pipeline(parts).prepare_depth_map(image, depth[:, 0], 1, False, torch.float32, "cpu")
     ours = depth_map(InputImages(depth=depth), KLCodec(parts.vae))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
-    assert (ours.min(), ours.max()) == (-1, 1)
+    assert (ours.min(), ours.max()) == (-1, 1)  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, -500.0])
-def test_a_flat_depth_is_zeros_and_not_nan(value):
+def test_a_flat_depth_is_zeros_and_not_nan(value: float) -> None:
     with pytest.warns(RuntimeWarning, match="the same everywhere"):
         flat = depth_map(InputImages(depth=torch.full((1, 1, 16, 16), value)), IdentityCodec())
     assert torch.equal(flat, torch.zeros(1, 1, 16, 16))
 
 
-def test_painting_by_depth():
+def test_painting_by_depth() -> None:
     """All of the noise, so that both start from the same latents."""
     parts = random_parts("sd2-depth-tiny")
     painter, pipeline = painter_of(parts), depth_pipeline(parts)
@@ -130,7 +134,7 @@ def test_painting_by_depth():
 
 
 @torch.no_grad()
-def test_new_channels_change_nothing_at_first():
+def test_new_channels_change_nothing_at_first() -> None:
     unet = random_parts("sd2-tiny").unet
     wide = with_inputs(unet, 5)
     words = random_painter("sd2-tiny").condition(Brief.of("a cat").resolved(random_painter("sd2-tiny").card))
@@ -142,7 +146,7 @@ def test_new_channels_change_nothing_at_first():
     assert not wide.conv_in.weight[:, 4:].any()
 
 
-def test_redraw_takes_a_depth_map_and_needs_one(tmp_path):
+def test_redraw_takes_a_depth_map_and_needs_one(tmp_path: Path) -> None:
     painter = random_painter("sd2-depth-tiny")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     slope = Image.fromarray(np.tile(np.arange(32, dtype=np.uint8) * 8, (32, 1)))
@@ -164,7 +168,7 @@ def test_redraw_takes_a_depth_map_and_needs_one(tmp_path):
 LOW = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
 
 
-def x4_pipeline():
+def x4_pipeline() -> StableDiffusionUpscalePipeline:
     parts = random_parts("sd2-x4-tiny")
     pipeline = StableDiffusionUpscalePipeline(
         vae=parts.vae,
@@ -179,17 +183,17 @@ def x4_pipeline():
 
 
 @pytest.fixture(scope="module")
-def x4(tmp_path_factory):
+def x4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("x4") / "x4"
     x4_pipeline().save_pretrained(folder)
     return folder
 
 
-def x4_brief(painter, **fields):
+def x4_brief(painter: X4Painter, **fields: Any) -> ResolvedBrief:
     return Brief(prompt="a cat", steps=5, seed=3, **fields).resolved(painter.card)
 
 
-def test_x4_is_their_upscaler(x4, monkeypatch):
+def test_x4_is_their_upscaler(x4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same noise for the small picture and for the latents."""
     painter, pipeline = open_folder(x4), x4_pipeline()
     assert painter.codec.vae.config.scaling_factor == 0.08333
@@ -213,7 +217,7 @@ def test_x4_is_their_upscaler(x4, monkeypatch):
     torch.testing.assert_close(ours / 2 + 0.5, theirs, rtol=0, atol=1e-4)
 
 
-def test_the_small_picture_is_noised_on_a_linear_schedule(x4):
+def test_the_small_picture_is_noised_on_a_linear_schedule(x4: Path) -> None:
     """1e-4 to 0.02 in a thousand steps, at level 20."""
     small, noise = torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), -1.0)
     theirs = DDPMScheduler.from_config(LOW).add_noise(small, noise, torch.tensor([20]))
@@ -221,7 +225,7 @@ def test_the_small_picture_is_noised_on_a_linear_schedule(x4):
 
 
 @pytest.mark.parametrize("side", [1, 100, 128, 129, 300])
-def test_tiles_cover_everything_and_fade(side):
+def test_tiles_cover_everything_and_fade(side: int) -> None:
     seen = torch.zeros(side)
     for part in _parts(side):
         seen[part] += _ramp(part.stop - part.start)
@@ -229,7 +233,9 @@ def test_tiles_cover_everything_and_fade(side):
     assert all(one.stop - two.start >= 16 for one, two in pairwise(_parts(side)))
 
 
-def test_a_large_picture_is_painted_in_tiles_from_one_field_of_noise(x4, monkeypatch):
+def test_a_large_picture_is_painted_in_tiles_from_one_field_of_noise(
+    x4: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each tile is what it is alone, away from the others; progress is counted in tiles."""
     monkeypatch.setattr(x4_module, "TILE", 16)
     monkeypatch.setattr(x4_module, "OVERLAP", 4)
@@ -248,7 +254,7 @@ def test_a_large_picture_is_painted_in_tiles_from_one_field_of_noise(x4, monkeyp
     torch.testing.assert_close(whole[..., 4 * 28 :], last[..., 4 * 4 :], rtol=0, atol=1e-5)
 
 
-def test_the_noise_level_is_painted_told_and_bounded(x4):
+def test_the_noise_level_is_painted_told_and_bounded(x4: Path) -> None:
     painter = open_folder(x4)
     noisier = painter.at_level(350)
     small, noise = torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), -1.0)
@@ -265,13 +271,15 @@ def test_the_noise_level_is_painted_told_and_bounded(x4):
         upscale(picture, painter=random_painter("sd2-tiny"), noise_level=20)
 
 
-def test_tiles_are_counted(x4):
+def test_tiles_are_counted(x4: Path) -> None:
     """Of 128 with at least 16 in common: 250 is more than two of them."""
     assert [open_folder(x4).tiles(1, side) for side in (1, 128, 129, 240, 250)] == [1, 1, 2, 2, 3]
     assert open_folder(x4).tiles(250, 300) == 9
 
 
-def test_upscale_takes_its_folder(x4, tmp_path, monkeypatch, capfd):
+def test_upscale_takes_its_folder(
+    x4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (11, 9), "red").save("in.png")
     assert cli.run(["upscale", "in.png", "--model", str(x4), "--steps", "2", "-o", "out.png"]) == 0

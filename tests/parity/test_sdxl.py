@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +17,15 @@ from diffusers import (
 )
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_open_clip_checkpoint
 from safetensors.torch import save_file
+from torch import Tensor
 
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.card import Card
 from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import open_weights, painter_of
+from danqing.weights.diffusers_folder import Parts
 from danqing.weights.ldm_configs import autoencoder_config, text_config, unet_config
 from danqing.weights.tensor_files import Header
 from tests.single_files import SDXL, original, tiny
@@ -28,16 +34,16 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def parts():
+def parts() -> Parts:
     return tiny(SDXL)
 
 
 @pytest.fixture(scope="module")
-def tensors(parts):
+def tensors(parts: Parts) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in original(parts, SDXL).items()}
 
 
-def pipeline_of(parts, made=StableDiffusionXLPipeline, **options):
+def pipeline_of(parts: Parts, made: type[Any] = StableDiffusionXLPipeline, **options: Any) -> Any:
     pipeline = made(
         vae=parts.vae,
         text_encoder=parts.text_encoder,
@@ -53,19 +59,21 @@ def pipeline_of(parts, made=StableDiffusionXLPipeline, **options):
     return pipeline
 
 
-def brief_for(card, **fields):
+def brief_for(card: Card, **fields: Any) -> ResolvedBrief:
     given = {"prompt": "a red panda", "negative_prompt": "blue", "seed": 9, "steps": 4, "sampler": "ddim"}
     return Brief(**{**given, "width": SIDE, "height": SIDE, **fields}).resolved(card)
 
 
-def paint(painter, brief, images=None):
+def paint(
+    painter: DiffusionPainter, brief: ResolvedBrief, images: InputImages | None = None
+) -> tuple[Tensor, Tensor]:
     words = painter.condition(brief, images or InputImages())
     canvas = painter.begin(brief, words, Seeds.of(brief.seed, 1))
     *_, canvas = painter.steps(brief, words, canvas)
     return canvas.state, painter.finish(canvas)
 
 
-def theirs(pipeline, brief, output, **more):
+def theirs(pipeline: Any, brief: ResolvedBrief, output: str, **more: Any) -> Tensor:
     factor = 8
     return pipeline(
         brief.prompt,
@@ -83,7 +91,7 @@ def theirs(pipeline, brief, output, **more):
 @pytest.mark.parametrize(
     "fields", [{}, {"negative_prompt": ""}, {"width": 96}], ids=["both", "no negative", "wide"]
 )
-def test_the_loop(parts, fields):
+def test_the_loop(parts: Parts, fields: dict[Any, Any]) -> None:
     """Two encoders, pooled words, sizes, and zeros for no negative prompt. Measured: 2e-5 and 2e-6."""
     painter = painter_of(parts)
     brief = brief_for(painter.card, **fields)
@@ -94,7 +102,7 @@ def test_the_loop(parts, fields):
     assert painter.card.guidance == 5.0
 
 
-def test_zeros_are_not_the_empty_text(parts):
+def test_zeros_are_not_the_empty_text(parts: Parts) -> None:
     """`force_zeros_for_empty_prompt: false` in model_index.json, as fine-tunes have it."""
     plain = painter_of(replace(parts, zero_negative=False))
     brief = brief_for(plain.card, negative_prompt="")
@@ -104,7 +112,7 @@ def test_zeros_are_not_the_empty_text(parts):
     assert (latents - paint(painter_of(parts), brief)[0]).abs().max() > 1e-3
 
 
-def test_folder_and_file(parts, tensors, tmp_path):
+def test_folder_and_file(parts: Parts, tensors: dict[str, Tensor], tmp_path: Path) -> None:
     """Their folder and the original file paint the very same latents."""
     pipeline_of(parts).save_pretrained(tmp_path / "xl")
     parts.tokenizer.save_pretrained(tmp_path / "tokenizer")
@@ -118,7 +126,7 @@ def test_folder_and_file(parts, tensors, tmp_path):
     assert file.card.summary == "Stable Diffusion XL for pictures of 1024 x 1024"
 
 
-def test_names(parts, tensors):
+def test_names(parts: Parts, tensors: dict[str, Tensor]) -> None:
     """Bit-equal to diffusers' converters: depth of the transformers, the second tower and its projection."""
     config = dict(parts.unet.config)
     found = convert_ldm_unet_checkpoint(tensors, config)
@@ -131,7 +139,7 @@ def test_names(parts, tensors):
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_configs_follow_from_shapes(parts, tensors):
+def test_configs_follow_from_shapes(parts: Parts, tensors: dict[str, Tensor]) -> None:
     from pathlib import Path
 
     header = Header(Path("a"), {name: tuple(t.shape) for name, t in tensors.items()}, {})
@@ -145,7 +153,7 @@ def test_configs_follow_from_shapes(parts, tensors):
     assert autoencoder_config(header, SDXL.scale)["scaling_factor"] == 0.13025
 
 
-def test_weights_and_parts_of_a_prompt(parts):
+def test_weights_and_parts_of_a_prompt(parts: Parts) -> None:
     """Bracketed words, BREAK, AND and schedules go through both encoders."""
     painter = painter_of(parts)
     plain = paint(painter, brief_for(painter.card))[0]
@@ -158,7 +166,7 @@ def test_weights_and_parts_of_a_prompt(parts):
         assert (paint(painter, brief_for(painter.card, prompt=prompt))[0] - plain).abs().max() > 1e-4
 
 
-def test_inpainting(parts):
+def test_inpainting(parts: Parts) -> None:
     """Nine channels, as `diffusers/stable-diffusion-xl-1.0-inpainting-0.1`. Measured: 2e-5."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -178,7 +186,7 @@ def test_inpainting(parts):
     torch.testing.assert_close(latents, expected, rtol=0, atol=2e-4)
 
 
-def test_latent_consistency():
+def test_latent_consistency() -> None:
     """Guidance is an input of the network (`time_cond_proj_dim`), not two calls. Measured: 2e-5."""
     plain = tiny()
     with torch.random.fork_rng():
@@ -205,7 +213,7 @@ def test_latent_consistency():
         time = torch.full((1,), 499.0)
         with torch.no_grad():
             expected = unet(x, time, words.tokens, timestep_cond=embedding, return_dict=False)[0]
-            found = painter.network_at_guidance(guidance)(x, time, words)
+            found = painter.network_at_guidance(guidance)(x, time, words)  # type: ignore[misc]
         torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
         states.append(found)
     assert (states[0] - states[1]).abs().max() > 1e-3
@@ -215,7 +223,7 @@ def test_latent_consistency():
     assert (card.sampler, card.steps, card.guidance) == ("lcm", 4, 8.0)
 
 
-def tiny_card(parts):
+def tiny_card(parts: Parts) -> Card:
     from danqing.weights.diffusers_folder import derived_card
 
     return derived_card("lcm", parts.unet, parts.vae, None)

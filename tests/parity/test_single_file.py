@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,12 +16,14 @@ from diffusers.loaders.single_file_utils import (
     convert_open_clip_checkpoint,
 )
 from safetensors.torch import save_file
+from torch import Tensor
 
 from danqing.core.brief import Brief
 from danqing.core.seeds import Seeds
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import open_weights
-from danqing.weights.diffusers_folder import save_folder
-from danqing.weights.ldm_configs import AUTOENCODER, UNET, autoencoder_config, text_config, unet_config
+from danqing.weights.diffusers_folder import Parts, save_folder
+from danqing.weights.ldm_configs import AUTOENCODER, UNET, Kind, autoencoder_config, text_config, unet_config
 from danqing.weights.single_file import read_single_file
 from danqing.weights.tensor_files import Header
 from tests.single_files import SD1, SD2, full_size, original, tiny
@@ -30,32 +33,34 @@ PREDICTS = {SD1.title: "epsilon", SD2.title: "v_prediction"}
 
 
 @pytest.fixture(scope="module")
-def models():
+def models() -> dict[str, tuple[Parts, dict[str, Tensor]]]:
     """Kind -> (parts, tensors under their original names)."""
     made = {kind.title: tiny(kind, PREDICTS[kind.title]) for kind in (SD1, SD2)}
     return {kind.title: (made[kind.title], original(made[kind.title], kind)) for kind in (SD1, SD2)}
 
 
-def assert_same(found, wanted):
+def assert_same(
+    found: dict[str, Tensor] | dict[str, Any], wanted: dict[str, Any] | dict[str, Tensor]
+) -> None:
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 @KINDS
-def test_unet_names(models, kind):
+def test_unet_names(models: dict[str, tuple[Parts, dict[str, Tensor]]], kind: Kind) -> None:
     """Convolutions (1) and matrices (2) around the attention. Measured: bit-equal, 686 and 684 of them."""
     parts, tensors = models[kind.title]
     assert tensors["model.diffusion_model.middle_block.1.proj_in.weight"].ndim == (2 if kind is SD2 else 4)
     assert_same(convert_ldm_unet_checkpoint(tensors, dict(parts.unet.config)), parts.unet.state_dict())
 
 
-def test_autoencoder_names(models):
+def test_autoencoder_names(models: dict[str, tuple[Parts, dict[str, Tensor]]]) -> None:
     parts, tensors = models[SD1.title]
     assert tensors["first_stage_model.encoder.mid.attn_1.q.weight"].shape == (64, 64, 1, 1)
     assert_same(convert_ldm_vae_checkpoint(tensors, dict(parts.vae.config)), parts.vae.state_dict())
 
 
-def test_clip_names(models):
+def test_clip_names(models: dict[str, tuple[Parts, dict[str, Tensor]]]) -> None:
     parts, tensors = models[SD1.title]
     found = convert_ldm_clip_checkpoint(tensors)
     assert found.pop("text_model.embeddings.position_ids").shape == (1, 77)
@@ -63,7 +68,7 @@ def test_clip_names(models):
     assert_same(found, {f"text_model.{name}": tensor for name, tensor in wanted.items()})
 
 
-def test_open_clip_names(models):
+def test_open_clip_names(models: dict[str, tuple[Parts, dict[str, Tensor]]]) -> None:
     parts, tensors = models[SD2.title]
     assert tensors["cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight"].shape == (192, 64)
     found = convert_open_clip_checkpoint(parts.text_encoder, tensors)
@@ -72,7 +77,9 @@ def test_open_clip_names(models):
 
 
 @pytest.fixture(scope="module")
-def places(models, tmp_path_factory):
+def places(
+    models: dict[str, tuple[Parts, dict[str, Tensor]]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """Kind -> a diffusers folder with the single file of the same weights in it, beside its tokenizer."""
     made = {}
     for kind in (SD1, SD2):
@@ -86,7 +93,9 @@ def places(models, tmp_path_factory):
 
 
 @KINDS
-def test_round_trip(models, places, kind):
+def test_round_trip(
+    models: dict[str, tuple[Parts, dict[str, Tensor]]], places: dict[str, Path], kind: Kind
+) -> None:
     parts, _ = models[kind.title]
     found = read_single_file(places[kind.title] / "a.safetensors")
     for part in ("unet", "vae", "text_encoder"):
@@ -98,7 +107,7 @@ def test_round_trip(models, places, kind):
     assert ids[0] == ids[1]
 
 
-def paint(painter):
+def paint(painter: DiffusionPainter) -> Tensor:
     brief = Brief(
         prompt="a red panda", negative_prompt="blue", seed=9, width=64, height=64, steps=5, sampler="ddim"
     ).resolved(painter.card)
@@ -109,12 +118,12 @@ def paint(painter):
 
 
 @KINDS
-def test_a_file_paints_what_its_folder_paints(places, kind):
+def test_a_file_paints_what_its_folder_paints(places: dict[str, Path], kind: Kind) -> None:
     folder = places[kind.title]
     assert torch.equal(paint(open_weights(folder / "a.safetensors")), paint(open_weights(folder)))
 
 
-def test_our_file_in_their_hands(places):
+def test_our_file_in_their_hands(places: dict[str, Path]) -> None:
     """All parts bit-equal. Measured: 1.8e-5 on latents up to 12."""
     folder = places[SD1.title]
     theirs = StableDiffusionPipeline.from_single_file(
@@ -134,11 +143,11 @@ def test_our_file_in_their_hands(places):
         latents=Seeds.of(9, 1).normal(4, 8, 8),
         output_type="latent",
     ).images
-    mine = paint(open_weights(folder / "a.safetensors"))
+    mine = paint(open_weights(folder / "a.safetensors"))  # type: ignore[assignment]
     torch.testing.assert_close(mine, expected, rtol=0, atol=1e-4)
 
 
-def test_names_without_text_model(models, tmp_path):
+def test_names_without_text_model(models: dict[str, tuple[Parts, dict[str, Tensor]]], tmp_path: Path) -> None:
     """As some merges were saved."""
     parts, tensors = models[SD1.title]
     short = {name.replace("text_model.", ""): t.contiguous() for name, t in tensors.items()}
@@ -148,7 +157,9 @@ def test_names_without_text_model(models, tmp_path):
     assert_same(found.text_encoder.state_dict(), parts.text_encoder.state_dict())
 
 
-def test_the_last_block_of_open_clip_is_left_out(models, tmp_path):
+def test_the_last_block_of_open_clip_is_left_out(
+    models: dict[str, tuple[Parts, dict[str, Tensor]]], tmp_path: Path
+) -> None:
     """The 24th of 24. Files made from diffusers folders come without it, and lose nothing else."""
     head = "cond_stage_model.model."
     parts, tensors = models[SD2.title]
@@ -189,7 +200,9 @@ def test_the_last_block_of_open_clip_is_left_out(models, tmp_path):
     ],
     ids=["1", "2"],
 )
-def test_the_published_models(kind, keys, shapes):
+def test_the_published_models(
+    kind: Kind, keys: tuple[int, ...], shapes: dict[str, tuple[int, ...] | tuple[int, int]]
+) -> None:
     """Their sizes follow from the shapes; keys and shapes are those of the files on everybody's disk."""
     tensors, configs = full_size(kind)
     heads = (UNET, AUTOENCODER, kind.towers[0].head)

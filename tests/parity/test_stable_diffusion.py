@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
+from torch import Tensor
 
 from danqing.conditioning.text import TextEncoder
-from danqing.core.brief import Brief
+from danqing.core.brief import Brief, ResolvedBrief
+from danqing.core.card import Card
 from danqing.core.seeds import Seeds
+from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import (
     SCHEDULE,
     open_folder,
@@ -19,6 +24,7 @@ from danqing.families.stable_diffusion.painter import (
     random_parts,
     save_folder,
 )
+from danqing.weights.diffusers_folder import Parts
 
 SD1 = {
     "beta_schedule": "scaled_linear",
@@ -32,7 +38,7 @@ SD1 = {
 SCHEDULERS = {"epsilon": SD1, "v": SCHEDULE}
 
 
-def pipeline_of(parts):
+def pipeline_of(parts: Parts) -> StableDiffusionPipeline:
     pipeline = StableDiffusionPipeline(
         vae=parts.vae,
         text_encoder=parts.text_encoder,
@@ -47,12 +53,12 @@ def pipeline_of(parts):
     return pipeline
 
 
-def brief_for(card, **fields):
+def brief_for(card: Card, **fields: Any) -> ResolvedBrief:
     given = {"prompt": "a red panda", "negative_prompt": "blue", "seed": 9, "count": 2, "native": True}
     return Brief(**{**given, "steps": 5, "guidance": 5.0, "sampler": "ddim", **fields}).resolved(card)
 
 
-def paint(painter, brief):
+def paint(painter: DiffusionPainter, brief: ResolvedBrief) -> tuple[Tensor, Tensor]:
     """(latents, pixels in [-1, 1]) of our loop."""
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds.of(brief.seed, brief.count))
@@ -60,7 +66,9 @@ def paint(painter, brief):
     return canvas.state, painter.finish(canvas)
 
 
-def their_paint(pipeline, brief, channels, output):
+def their_paint(
+    pipeline: StableDiffusionPipeline, brief: ResolvedBrief, channels: int, output: str
+) -> Tensor:
     latents = Seeds.of(brief.seed, brief.count).normal(channels, brief.height // 8, brief.width // 8)
     return pipeline(
         [brief.prompt] * brief.count,
@@ -77,7 +85,7 @@ def their_paint(pipeline, brief, channels, output):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS.keys())
 @pytest.mark.parametrize("fields", [{}, {"rescale": 0.7}, {"width": 48}], ids=["plain", "rescale", "wide"])
-def test_the_loop(scheduler, fields):
+def test_the_loop(scheduler: dict[str, Any], fields: dict[Any, Any]) -> None:
     """Measured: 1.2e-5 on latents up to 22, 2e-6 on pixels."""
     parts = replace(random_parts(), scheduler=scheduler)
     painter, pipeline = painter_of(parts), pipeline_of(parts)
@@ -88,7 +96,7 @@ def test_the_loop(scheduler, fields):
     torch.testing.assert_close(pixels / 2 + 0.5, theirs, rtol=0, atol=1e-4)
 
 
-def test_our_folder_in_their_hands(tmp_path):
+def test_our_folder_in_their_hands(tmp_path: Path) -> None:
     """Measured: 2e-6."""
     save_folder(random_parts(), tmp_path / "model")
     painter = open_folder(tmp_path / "model")
@@ -99,7 +107,7 @@ def test_our_folder_in_their_hands(tmp_path):
     torch.testing.assert_close(latents, their_paint(pipeline, brief, 8, "latent"), rtol=0, atol=1e-4)
 
 
-def test_their_folder_in_our_hands(tmp_path):
+def test_their_folder_in_our_hands(tmp_path: Path) -> None:
     parts = replace(random_parts(), scheduler=SD1)
     pipeline_of(parts).save_pretrained(tmp_path / "model")
     theirs, mine = open_folder(tmp_path / "model"), painter_of(parts)
@@ -108,7 +116,7 @@ def test_their_folder_in_our_hands(tmp_path):
 
 
 @pytest.mark.parametrize("skip", [0, 1, 2])
-def test_clip_skip(skip):
+def test_clip_skip(skip: int) -> None:
     """Skipping k is the final norm of the state k layers before the end. Measured: exact."""
     parts = random_parts()
     encoder = TextEncoder.of(parts.tokenizer, parts.text_encoder, clip_skip=skip)
@@ -118,7 +126,7 @@ def test_clip_skip(skip):
     torch.testing.assert_close(encoder("a cat").tokens, expected, rtol=0, atol=1e-6)
 
 
-def test_words_that_do_not_fit_are_reported():
+def test_words_that_do_not_fit_are_reported() -> None:
     parts = random_parts()
     encoder = TextEncoder.of(parts.tokenizer, parts.text_encoder)
     assert encoder("fourteen bytes!").dropped == ""
@@ -126,7 +134,7 @@ def test_words_that_do_not_fit_are_reported():
     assert encoder("熊猫熊猫熊猫").dropped == "熊猫"  # three tokens each, and room for 14
 
 
-def test_words_that_do_not_fit_are_reported_by_us_alone(caplog):
+def test_words_that_do_not_fit_are_reported_by_us_alone(caplog: Any) -> None:
     parts = random_parts()
     theirs = logging.getLogger("transformers")  # which does not propagate
     theirs.addHandler(caplog.handler)
