@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ def photo_of(name: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-def test_photos_are_known_at_any_size(name):
+def test_photos_are_known_at_any_size(name: Any) -> None:
     photo = photo_of(name)
     for side in (512, 256):
         small = photo.copy()
@@ -48,7 +49,7 @@ def test_photos_are_known_at_any_size(name):
         assert is_photo(small), side
 
 
-def test_drawings_text_and_plain_pictures_are_no_photos():
+def test_drawings_text_and_plain_pictures_are_no_photos() -> None:
     rows = [json.loads(line) for line in (SAMPLES / "metadata.jsonl").read_text("utf-8").splitlines()]
     drawings = [Image.open(SAMPLES / row["file_name"]) for row in rows]
     wrong = [row["file_name"] for row, image in zip(rows, drawings, strict=True) if is_photo(image)]
@@ -64,7 +65,7 @@ def test_drawings_text_and_plain_pictures_are_no_photos():
 @given(
     st.integers(8, 300), st.integers(8, 300), st.sampled_from(["RGB", "RGBA", "L", "LA", "1", "P", "CMYK"])
 )
-def test_any_picture_has_finite_features_of_one_number(width, height, mode):
+def test_any_picture_has_finite_features_of_one_number(width: Any, height: Any, mode: Any) -> None:
     image = Image.effect_noise((width, height), 60).convert("RGB").convert(mode)
     values = features(image)
     assert len(values) == len(features(CAT))
@@ -72,11 +73,11 @@ def test_any_picture_has_finite_features_of_one_number(width, height, mode):
     assert 0 <= photo_likeness(image) <= 1
 
 
-def inputs_of(image, **values):
+def inputs_of(image: Any, **values: Any) -> Any:
     return Redraw.of_mapping({"image": image, "prompt": "a cat", **values})
 
 
-def test_a_photo_is_told_where_the_model_paints_drawings_and_anyway_is_silent():
+def test_a_photo_is_told_where_the_model_paints_drawings_and_anyway_is_silent() -> None:
     (line,) = photo_notes(inputs_of(CAT), CARD)
     assert line.startswith("the picture is a photo, and model 'toy' paints drawings: it keeps places")
     assert "--model sd15" in line
@@ -88,7 +89,7 @@ def test_a_photo_is_told_where_the_model_paints_drawings_and_anyway_is_silent():
     assert photo_notes(inputs_of(painted), CARD) == []
 
 
-def test_all_advice_is_there_in_chinese():
+def test_all_advice_is_there_in_chinese() -> None:
     advice = {name: registry.find_app(name).inputs.photo_advice for name in registry.names()}
     assert {"redraw", "vary", "blend", "edit", "animate", "learn", "upscale", "paint"} <= {
         name for name, line in advice.items() if line
@@ -100,13 +101,13 @@ def test_all_advice_is_there_in_chinese():
     assert "it keeps" not in catalogue("zh").translate(line)
 
 
-def test_stylize_renders_photos_and_paints_drawings():
+def test_stylize_renders_photos_and_paints_drawings() -> None:
     assert Stylize.of_mapping({"image": CAT, "style": "ink-wash"}).renders(CARD)
     drawing = Image.open(next(SAMPLES.glob("cartoon/*")))
     assert not Stylize.of_mapping({"image": drawing, "style": "ink-wash"}).renders(CARD)
 
 
-def scene(size=(240, 180)):
+def scene(size: Any = (240, 180)) -> Any:
     """A red disc on a blue ground with noise, and where the disc is."""
     rng = np.random.default_rng(0)
     image = Image.new("RGB", size, (60, 90, 160))
@@ -118,7 +119,7 @@ def scene(size=(240, 180)):
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), np.asarray(truth) > 127
 
 
-def overlap(alpha, truth):
+def overlap(alpha: Any, truth: Any) -> Any:
     there = np.asarray(alpha) > 127
     return (there & truth).sum() / (there | truth).sum()
 
@@ -126,7 +127,7 @@ def overlap(alpha, truth):
 @pytest.mark.parametrize(
     "where", [{}, {"box": (60, 25, 180, 165)}, {"point": (120, 90)}], ids=["alone", "box", "point"]
 )
-def test_the_subject_is_cut_out_to_the_pixel(where):
+def test_the_subject_is_cut_out_to_the_pixel(where: Any) -> None:
     image, truth = scene()
     (picture,) = cutout(image, **where)
     assert (picture.image.mode, picture.image.size) == ("RGBA", image.size)
@@ -136,7 +137,7 @@ def test_the_subject_is_cut_out_to_the_pixel(where):
     assert picture.info.app == "cutout"
 
 
-def test_no_background_is_left_in_the_colours_of_soft_edges():
+def test_no_background_is_left_in_the_colours_of_soft_edges() -> None:
     image, _ = scene()
     (picture,) = cutout(image)
     pixels = np.asarray(picture.image).astype(int)
@@ -145,7 +146,7 @@ def test_no_background_is_left_in_the_colours_of_soft_edges():
     assert np.median(pixels[soft][:, 2]) < 80  # the ground has 160 there, the disc 40
 
 
-def test_a_sticker_is_cropped_and_has_a_white_rim():
+def test_a_sticker_is_cropped_and_has_a_white_rim() -> None:
     image, truth = scene()
     rows, columns = np.nonzero(truth)
     (picture,) = cutout(image, crop=True, outline=6)
@@ -157,7 +158,7 @@ def test_a_sticker_is_cropped_and_has_a_white_rim():
     assert rows.size
 
 
-def test_what_cannot_be_cut_out_is_one_line():
+def test_what_cannot_be_cut_out_is_one_line() -> None:
     image, _ = scene()
     with pytest.raises(BadBrief, match="nothing stands out in the picture: give a --box"):
         cutout(Image.new("RGB", (80, 60), "#4488cc"))
@@ -171,7 +172,7 @@ def test_what_cannot_be_cut_out_is_one_line():
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(8, 90), st.integers(8, 90), st.integers(0, 99))
-def test_a_picture_of_any_size_is_cut_or_refused(width, height, seed):
+def test_a_picture_of_any_size_is_cut_or_refused(width: Any, height: Any, seed: Any) -> None:
     rng = np.random.default_rng(seed)
     image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
     try:
@@ -192,7 +193,7 @@ def scratched(image: Image.Image) -> tuple[Image.Image, np.ndarray]:
     return damaged, np.asarray(truth) > 0
 
 
-def test_scratches_on_a_photo_are_removed_and_all_else_keeps_its_bytes():
+def test_scratches_on_a_photo_are_removed_and_all_else_keeps_its_bytes() -> None:
     damaged, truth = scratched(CAT)
     (mended,) = inpaint(damaged, damage="scratches", painter=Toy(INPAINTER))
     before, after, wanted = (np.asarray(image, float) for image in (damaged, mended.image, CAT))
@@ -206,7 +207,7 @@ def test_scratches_on_a_photo_are_removed_and_all_else_keeps_its_bytes():
     assert (changed & ~red).sum() == 0
 
 
-def test_filling_beats_opencv_in_a_hole_on_a_smooth_ramp():
+def test_filling_beats_opencv_in_a_hole_on_a_smooth_ramp() -> None:
     y, x = np.mgrid[:60, :80].astype(float)
     ramp = np.stack([100 + 60 * np.sin(x / 14), 100 + 50 * np.cos(y / 12), 90 + x], axis=-1)
     hole = Image.new("L", (80, 60))
@@ -220,7 +221,7 @@ def test_filling_beats_opencv_in_a_hole_on_a_smooth_ramp():
     assert (after[~inside] == damaged[~inside]).all()
 
 
-def test_what_is_too_much_for_a_photo_is_refused_with_the_way_out():
+def test_what_is_too_much_for_a_photo_is_refused_with_the_way_out() -> None:
     mask = Image.new("L", CAT.size)
     ImageDraw.Draw(mask).rectangle((100, 100, 260, 220), fill=255)
     given = {"painter": Toy(INPAINTER)}
