@@ -22,7 +22,6 @@ from danqing.core.progress import Progress, no_progress
 from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.diffusion.cascade import (
     Cascade,
-    Correcting,
     PreconditionedSuperResolution,
     SuperResolution,
     add_noise,
@@ -295,7 +294,7 @@ def test_a_stage_learns_to_see_the_small_picture() -> None:
 COSINE = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
 
 
-def expecting(prediction: Prediction = Prediction.V, **fields: Any) -> Correcting:
+def expecting(prediction: Prediction = Prediction.V, **fields: Any) -> PreconditionedSuperResolution:
     return PreconditionedSuperResolution(lambda x, *_: torch.zeros_like(x), prediction, COSINE, **fields)
 
 
