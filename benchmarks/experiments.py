@@ -118,7 +118,7 @@ class Folded:
     def __init__(self, plain_captions: Codec) -> None:
         self._plain = plain_captions
         self.factor, self.channels = 2 * plain_captions.factor, 4 * plain_captions.channels
-        self.pixel_channels = plain_captions.pixel_channels
+        self.pixel_channels, self.decoder = plain_captions.pixel_channels, plain_captions.decoder
 
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
         """Pixels -> [n 4c h/2 w/2]."""

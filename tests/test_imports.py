@@ -21,6 +21,7 @@ LAYERS = [
     {"tuning"},
     BESIDE,
     {"families"},
+    {"execution"},
     {"weights"},
     {"diffusion"},
     {"conditioning"},

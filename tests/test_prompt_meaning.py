@@ -20,7 +20,7 @@ from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.errors import BadBrief
 from danqing.core.painter import Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
-from danqing.diffusion.guidance import Guidance, compose, guide, guide_scheduled
+from danqing.diffusion.guidance import Guidance, answer_each, compose, guide, guide_calls_scheduled
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import CLEAN, Level
@@ -258,10 +258,10 @@ def test_words_are_a_function_of_the_level(painter: DiffusionPainter, x: Tensor)
         token_states.append(words.tokens)
         return x
 
-    ask = guide_scheduled(network, replace(words, negative=None), Guidance(1.0), levels)
+    calls = guide_calls_scheduled(network, replace(words, negative=None), Guidance(1.0), levels)
     for angle in (1.55, 1.5, 1.0, 0.9, 0.7, 0.1):
-        ask(x, Level(math.cos(angle), math.sin(angle), angle))
-    ask(x, CLEAN)
+        answer_each(calls(x, Level(math.cos(angle), math.sin(angle), angle)))
+    answer_each(calls(x, CLEAN))
     cat, dog = tokens(painter, "cat"), tokens(painter, "dog")
     assert [torch.equal(each, cat) for each in token_states] == [True] * 3 + [False] * 4
     assert all(torch.equal(each, dog) for each in token_states[3:])

@@ -28,6 +28,7 @@ from danqing.core.progress import Progress, ProgressCallback, no_progress, part_
 from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
+from danqing.execution.backends import forget_routes, routes
 from danqing.families.stable_diffusion.control import Control, controlled
 from danqing.tuning.adapter import attached, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
@@ -85,6 +86,7 @@ def picture_of(brief: ResolvedBrief, painter: Painter, native: Tensor) -> Pictur
     info = Info(
         sampler=SAMPLERS[brief.sampler].title if brief.sampler else "",
         mapping=MAPPING_VERSION,
+        backend=routes(painter),
         versions={"danqing": danqing.__version__, "torch": torch.__version__},
     )
     return Picture(image, brief, info)
@@ -132,6 +134,7 @@ def _paint_batch(
 ) -> Iterator[Picture]:
     """The pictures of briefs that differ in their seeds only."""
     start, painter, first = time.perf_counter(), options.painter, batch[0].brief
+    forget_routes(painter)
     with with_adapters(painter, first, options.adapter_files) as brief:
         key = _words_key(brief)
         if key not in encoded:

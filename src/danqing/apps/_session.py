@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache, partial
 from pathlib import Path
 from threading import RLock
@@ -44,11 +44,12 @@ class Session:
 
     device: "auto" (a GPU where PyTorch sees one), "cpu", "cuda", "cuda:1" or "mps".
     dtype: "float32", "bfloat16" or "float16", in which the networks compute; None is float32.
+    backend: what executes the networks: "eager" (PyTorch itself), "openvino", "openvino-bf16", "compile", or
+        "auto" for the fastest that is installed and proven. What one cannot run, eager runs.
     threads: CPU threads of PyTorch in this process; None leaves them as they are.
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
     models, adapters, styles: folders where names are looked up, besides what comes with danqing. ControlNets
         are in the folder `controls` beside that of the adapters.
-    new_adapters: folder for what is learned; None is `adapters`.
     """
 
     named_only: ClassVar[bool] = False
@@ -59,17 +60,18 @@ class Session:
         *,
         device: str = "auto",
         dtype: str | None = None,
+        backend: str = "eager",
         threads: int | None = None,
         memory_budget: int = 6 * GIB,
         models: str | Path = "models",
         adapters: str | Path = "adapters",
         styles: str | Path = "styles",
-        new_adapters: str | Path | None = None,
     ) -> None:
-        self.device, self.dtype, self.threads, self.memory_budget = device, dtype, threads, memory_budget
+        self.device, self.dtype, self.backend = device, dtype, backend
+        self.threads, self.memory_budget = threads, memory_budget
         self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
         self.controls = self.adapters.parent / "controls"
-        self.new_adapters = self.adapters if new_adapters is None else Path(new_adapters)
+        self.new_adapters = self.adapters  # where what is learned is put
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._painter: Painter | None = None
         self._lock = RLock()
@@ -181,7 +183,7 @@ class Session:
                 import torch
 
                 torch.set_num_threads(self.threads)
-            return open_painter(str(place), self.device, self.dtype)
+            return open_painter(str(place), self.device, self.dtype, self.backend)
 
         place = self.place_of(model)
         return self._warm(f"painter {place.resolve()}", open_it)
@@ -244,7 +246,7 @@ class Session:
 
     def run(self, app: App[Any, T], inputs: Any, progress: ProgressCallback = no_progress) -> Any:
         """What an app makes of its inputs; pictures as a list. One request runs at a time."""
-        with self._lock:
+        with self._turn(app, inputs):
             result = app.run(inputs, self, progress)
             return list(result) if isinstance(result, Iterator) else result
 
@@ -252,13 +254,17 @@ class Session:
         self, app: App[Any, Iterator[T]], inputs: Any, progress: ProgressCallback = no_progress
     ) -> Iterator[T]:
         """The pictures that an app makes of its inputs, each as soon as it is finished."""
-        with self._lock:
+        with self._turn(app, inputs):
             yield from app.run(inputs, self, progress)
 
     def close(self) -> None:
         """Close all models. They are opened again when they are needed."""
         with self._lock:
             self._open.clear()
+
+    def _turn(self, _app: App[Any, Any], _inputs: Any) -> AbstractContextManager[Any]:
+        """Within it a request runs: by itself."""
+        return self._lock
 
     def _warm(self, key: str, open_it: Callable[[], T]) -> T:
         """What is open under `key`, opened if need be; then closes others that do not fit beside it."""

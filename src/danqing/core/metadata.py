@@ -26,6 +26,7 @@ class Info(BaseModel):
     app: str = Field(default="paint", description="the app that made it")
     seconds: float = Field(default=0.0, ge=0, description="how long it took")
     sampler: str = Field(default="", description="the sampler's name in A1111")
+    backend: str = Field(default="eager", description="what executed the networks")
     dropped: str = Field(
         default="", description="words that did not fit the text tower, or that name nothing a model knows"
     )

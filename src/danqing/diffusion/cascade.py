@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
@@ -177,6 +177,15 @@ class Cascade:
         self.base.place(device, dtype)
         for stage in self.stages:
             stage.painter.place(device, dtype)
+
+    def executables(self) -> dict[str, nn.Module]:
+        """See `execution.backends.Executable`: those of the base and of every stage."""
+        painters = [self.base, *(stage.painter for stage in self.stages)]
+        return {
+            f"{name} of stage {number}": network
+            for number, painter in enumerate(painters)
+            for name, network in painter.executables().items()
+        }
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's prompt, with the input picture at the size of the last stage."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 
 from danqing.core.errors import NotFinite
 from danqing.core.seeds import Seeds
@@ -31,6 +31,11 @@ class Codec(Protocol):
         """Channels of the pixels: 3, or 4 with alpha last."""
         ...
 
+    @property
+    def decoder(self) -> nn.Module | None:
+        """The network that does most of `decode`; None where there is none."""
+        ...
+
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
         """Pixels to latents: their mean, or a sample with `seeds`.
 
@@ -51,6 +56,7 @@ class IdentityCodec:
     """For networks that paint pixels."""
 
     factor = 1
+    decoder: nn.Module | None = None
 
     def __init__(self, channels: int = 3) -> None:
         self.channels = self.pixel_channels = channels
@@ -77,6 +83,12 @@ class KLCodec:
         self.pixel_channels: int = vae.config.in_channels
         self._scale: float = vae.config.scaling_factor
         self._shift: float = vae.config.shift_factor or 0.0
+
+    @property
+    def decoder(self) -> nn.Module:
+        """See `Codec.decoder`."""
+        decoder: nn.Module = self.vae.decoder
+        return decoder
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:

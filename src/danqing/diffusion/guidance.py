@@ -1,17 +1,18 @@
 """Following the words more closely than the network would by itself.
 
-Guidance turns a network of (x, t, words) into a function of (x, level), with the
-conditioning already bound. It works on
-raw network outputs; since a clean estimate is affine in the output, mixing outputs and mixing clean
-estimates is the same.
+Guidance turns a network of (x, t, words) into a function of (x, level), with the conditioning already bound.
+As a sampler, it never calls the network: it yields each `NetworkCall`, so that who owns the loop may answer
+the calls of many pictures at once. It works on raw network outputs; since a clean estimate is affine in the
+output, mixing outputs and mixing clean estimates is the same.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,36 @@ Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
 
 Where the variance is learned, it follows in c further channels.
 """
+
+T = TypeVar("T")
+
+
+class NetworkCall(NamedTuple):
+    """What does the network answer? x, t, conditioning: as of `Network`."""
+
+    network: Network
+    x: Tensor
+    t: Tensor
+    conditioning: Conditioning
+
+    def output(self) -> Tensor:
+        """The answer [n c h w]."""
+        return self.network(self.x, self.t, self.conditioning)
+
+
+Asking = Generator[NetworkCall, Tensor, T]
+"""Yields network calls, is sent their outputs, returns its result."""
+
+
+def answer_each(asking: Asking[T]) -> T:
+    """The result, each network call answered by itself."""
+    try:
+        call = next(asking)
+        while True:
+            call = asking.send(call.output())
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
 @dataclass(frozen=True)
@@ -49,6 +80,14 @@ class Guidance:
 def guide(
     network: Network, conditioning: Conditioning, guidance: Guidance
 ) -> Callable[[Tensor, Level], Tensor]:
+    """As `guide_calls`, with each network call answered by itself."""
+    calls = guide_calls(network, conditioning, guidance)
+    return lambda x, level: answer_each(calls(x, level))
+
+
+def guide_calls(
+    network: Network, conditioning: Conditioning, guidance: Guidance
+) -> Callable[[Tensor, Level], Asking[Tensor]]:
     """The network guided by `conditioning`: a function of x [n c h w] and a level to an output [n c h w].
 
     With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11,
@@ -66,13 +105,13 @@ def guide(
             f"guidance {guidance.scale} needs a negative conditioning, if only of the empty prompt"
         )
 
-    def output(x: Tensor, level: Level) -> Tensor:
+    def output(x: Tensor, level: Level) -> Asking[Tensor]:
         scale = guidance.scale_at(level)
         if scale == 0 and negative is not None:
-            return _network_outputs(network, x, level, [negative])[0]
+            return (yield from _network_outputs(network, x, level, [negative]))[0]
         if negative is None or (scale == 1 and whole):
-            return compose(_network_outputs(network, x, level, parts), weights)
-        unconditional, *outputs = _network_outputs(network, x, level, [negative, *parts])
+            return compose((yield from _network_outputs(network, x, level, parts)), weights)
+        unconditional, *outputs = yield from _network_outputs(network, x, level, [negative, *parts])
         conditional = compose(outputs, weights, None if whole else unconditional)
         (cond, more), (uncond, _) = (_split(output, x.shape[1]) for output in (conditional, unconditional))
         mixed = rescale(classifier_free(cond, uncond, scale), cond, guidance.rescale)
@@ -86,18 +125,18 @@ def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return output[:, :channels], output[:, channels:]
 
 
-def guide_scheduled(
+def guide_calls_scheduled(
     network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
-) -> Callable[[Tensor, Level], Tensor]:
-    """`guide`, with the conditioning that is active at each of the `levels`.
+) -> Callable[[Tensor, Level], Asking[Tensor]]:
+    """`guide_calls`, with the conditioning that is active at each of the `levels`.
 
     A level belongs to the step that starts at it, and one between two levels to the step that it lies in. So
     the conditioning is a function of the level, and no sampler needs to know of it.
     """
-    outputs = [(start, guide(network, stage, guidance)) for start, stage in conditioning.stages]
+    outputs = [(start, guide_calls(network, stage, guidance)) for start, stage in conditioning.stages]
     starts = [level.log_snr for level in levels[:-1]]
 
-    def output(x: Tensor, level: Level) -> Tensor:
+    def output(x: Tensor, level: Level) -> Asking[Tensor]:
         step = bisect_right(starts, level.log_snr) - 1
         return next(guided_output for start, guided_output in reversed(outputs) if start <= max(step, 0))(
             x, level
@@ -108,12 +147,13 @@ def guide_scheduled(
 
 def _network_outputs(
     network: Network, x: Tensor, level: Level, rows: Sequence[Conditioning]
-) -> Sequence[Tensor]:
+) -> Asking[Sequence[Tensor]]:
     """The network's outputs for the same x and each of `rows`, from one call."""
     t = torch.full((len(x) * len(rows),), level.t, device=x.device)
     if len(rows) == 1:
-        return [network(x, t, rows[0])]
-    return network(torch.cat([x] * len(rows)), t, Conditioning.cat(*rows)).chunk(len(rows))
+        return [(yield NetworkCall(network, x, t, rows[0]))]
+    output = yield NetworkCall(network, torch.cat([x] * len(rows)), t, Conditioning.cat(*rows))
+    return output.chunk(len(rows))
 
 
 def _is_whole(parts: Sequence[Conditioning]) -> bool:

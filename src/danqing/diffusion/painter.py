@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,15 +22,26 @@ from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
-from danqing.core.seeds import Seeds, slerp
+from danqing.core.seeds import Seeds
 from danqing.diffusion.codec import Codec
-from danqing.diffusion.guidance import Guidance, Network, guide_scheduled, keep_outside_region
+from danqing.diffusion.guidance import (
+    Asking,
+    Guidance,
+    Network,
+    answer_each,
+    guide_calls_scheduled,
+    keep_outside_region,
+)
+from danqing.diffusion.inputs import state_of_images, with_sizes, with_zero_negative
+from danqing.diffusion.network_calls import Calls, answer_calls, sampler_calls
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
+from danqing.diffusion.samplers import SAMPLERS, Answer
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance
 from danqing.nets.placement import as_input, first_not_finite, move, to_float32
 from danqing.nets.seamless import seamless
+
+S = TypeVar("S")
 
 
 @dataclass(eq=False)
@@ -89,6 +102,14 @@ class DiffusionPainter:
         """See `Painter.place`."""
         move(device, dtype, *self.modules.values(), self.enlarger, *self.frozen)
 
+    def executables(self) -> dict[str, nn.Module]:
+        """See `execution.backends.Executable`: the denoiser, the decoder and the enlarger."""
+        named = {
+            name: module for name, module in self.modules.items() if not name.startswith(("text", "vae"))
+        }
+        others = {"decoder": self.codec.decoder, "enlarger": self.enlarger}
+        return named | {name: module for name, module in others.items() if isinstance(module, nn.Module)}
+
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The brief's styled prompt, its negative prompt and its input pictures, for one picture.
 
@@ -96,14 +117,15 @@ class DiffusionPainter:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
         """
         images = images.to(self.device)
-        image = self._picture(images)
+        image = state_of_images(images, self.codec)
         steps = len(self.levels(brief, image is not None)) - 1
         text = weigh_as(self.text, brief.weighting)
         encoded = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps).to(self.device)
         if self.zero_negative and not brief.negative_prompt.strip():
-            encoded = encoded.each(_with_zero_negative)
+            encoded = encoded.each(with_zero_negative)
         if self.knows_sizes:
-            encoded = self._with_sizes(encoded, brief)
+            sides = tuple(side * self.codec.factor for side in self._sides(brief))
+            encoded = with_sizes(encoded, sides, self.aesthetics)
         concat = self._concat_input(brief, images)
         return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
 
@@ -128,9 +150,16 @@ class DiffusionPainter:
         Raises:
             NotFinite: naming the step and the time at which NaN or infinite values appeared.
         """
+        yield from answer_calls(self.calls(brief, conditioning, canvas))
+
+    def calls(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Calls[Canvas]:
+        """As `steps`, for who answers the network's calls. Raises as `steps`."""
         levels = self.levels(brief, conditioning.image is not None)
-        for step, (x, clean) in enumerate(self.walk(brief, conditioning, canvas, levels), start=1):
-            yield replace(canvas, state=x if step == canvas.of else clean, step=step)
+
+        def after(step: int, x: Tensor, clean: Tensor) -> Canvas:
+            return replace(canvas, state=x if step == canvas.of else clean, step=step)
+
+        return self._walk_calls(brief, conditioning, (canvas, levels), after)
 
     def walk(
         self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas, levels: Sequence[Level]
@@ -140,15 +169,32 @@ class DiffusionPainter:
         Raises:
             NotFinite: as `steps`.
         """
+        calls = self._walk_calls(brief, conditioning, (canvas, levels), lambda _, x, clean: (x, clean))
+        yield from answer_calls(calls)
+
+    @torch.no_grad()
+    def _walk_calls(
+        self,
+        brief: ResolvedBrief,
+        conditioning: Conditioning,
+        way: tuple[Canvas, Sequence[Level]],
+        after: Callable[[int, Tensor, Tensor], S],
+    ) -> Calls[S]:
+        """The network's calls along the way; then what `after` makes of a step's number, x and clean."""
+        canvas, levels = way
         conditioning = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
-        denoise = torch.no_grad()(self.denoiser(brief, conditioning, levels))
-        walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
-        for step, (x, clean) in enumerate(run_sampler(walk, denoise)):
+        steps = count(1)
+
+        def done(x: Tensor, clean: Tensor) -> S:
+            step = next(steps)
             if not x.isfinite().all():
-                number = f"step {canvas.step + step + 1} of {canvas.of}"
-                where = f"{number} (t = {levels[step].t:.0f}, {x.dtype})"
+                number = f"step {canvas.step + step} of {canvas.of}"
+                where = f"{number} (t = {levels[step - 1].t:.0f}, {x.dtype})"
                 raise NotFinite(f"{where} gave NaN or infinite values: {self._remedy(brief)}")
-            yield x, clean
+            return after(step, x, clean)
+
+        walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
+        yield from sampler_calls(walk, self._denoiser_calls(brief, conditioning, levels), done)
 
     @torch.no_grad()
     def preview(self, canvas: Canvas) -> Tensor:
@@ -214,54 +260,42 @@ class DiffusionPainter:
         conditioning: for n pictures.
         levels: those of the walk, for prompts that change on the way.
         """
+        calls = self._denoiser_calls(brief, conditioning, levels)
+        return lambda x, level: answer_each(calls(x, level))
+
+    def _denoiser_calls(
+        self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]
+    ) -> Callable[[Tensor, Level], Asking[Answer]]:
+        """As `denoiser`, for who answers the network's calls."""
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
         network, guidance = self.network, Guidance(strength, brief.rescale)
         if self.network_at_guidance is not None:
             network, guidance = self.network_at_guidance(strength), Guidance(1.0)
-        output = guide_scheduled(network, conditioning, guidance, levels)
+        network = self._seamless(network) if brief.tile else network
+        output = guide_calls_scheduled(network, conditioning, guidance, levels)
         repaints = self.concat is not None  # by itself, so that nothing need be kept for it
         kept = keep_outside_region(replace(conditioning, region=None) if repaints else conditioning)
 
-        def denoise(x: Tensor, level: Level) -> Answer:
-            with self._edges(brief.tile):
-                network_output, share = self.variance.halves(output(x, level), x.shape[1])
+        def denoise(x: Tensor, level: Level) -> Asking[Answer]:
+            network_output, share = self.variance.halves((yield from output(x, level)), x.shape[1])
             clean = self.prediction.clean(x, network_output, level.alpha, level.sigma)
             return Answer(kept(clean if self.limit is None else self.limit(clean)), share)
 
         return denoise
 
+    def _seamless(self, network: Network) -> Network:
+        """The network with the edges of a picture that tiles."""
+
+        def output(x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+            with self._edges(tile=True):
+                return network(x, t, conditioning)
+
+        return output
+
     def _sides(self, brief: ResolvedBrief) -> tuple[int, int]:
         """Height and width of the state."""
         shrink = self.codec.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
-
-    def _with_sizes(self, encoded: Conditioning, brief: ResolvedBrief) -> Conditioning:
-        """As of a picture of just the size that is painted, uncut."""
-        height, width = (side * self.codec.factor for side in self._sides(brief))
-        size = height, width
-        ends = (size, size) if self.aesthetics is None else tuple((score,) for score in self.aesthetics)
-        positive, negative_sizes = (
-            torch.tensor([[*size, 0, 0, *end]], dtype=torch.float, device=self.device) for end in ends
-        )
-
-        def sized(part: Conditioning) -> Conditioning:
-            negative = None if part.negative is None else replace(part.negative, sizes=negative_sizes)
-            return replace(part, sizes=positive, negative=negative)
-
-        return encoded.each(sized)
-
-    def _picture(self, images: InputImages) -> Tensor | None:
-        """The input picture as a state; of several, their weighted mean along great circles."""
-        if not images.references:
-            return None if images.image is None else self.codec.encode(images.image)
-        mixed, total = torch.empty(0), 0.0
-        for picture, weight in zip(images.references, images.weights, strict=True):
-            if weight == 0:
-                continue
-            state = self.codec.encode(picture)
-            total += weight
-            mixed = slerp(mixed, state, weight / total) if len(mixed) else state
-        return mixed
 
     def _region(self, images: InputImages) -> Tensor | None:
         """The region at the size of the state: each latent that it touches is repainted."""
@@ -284,11 +318,3 @@ class DiffusionPainter:
 
     def _edges(self, tile: bool) -> AbstractContextManager[None]:
         return seamless(*self.modules.values()) if tile else nullcontext()
-
-
-def _with_zero_negative(part: Conditioning) -> Conditioning:
-    if part.negative is None:
-        return part
-    tokens, pooled = part.negative.tokens, part.negative.pooled
-    zeros = torch.zeros_like(tokens), None if pooled is None else torch.zeros_like(pooled)
-    return replace(part, negative=replace(part.negative, tokens=zeros[0], pooled=zeros[1]))

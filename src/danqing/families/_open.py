@@ -28,19 +28,25 @@ _PIPELINES = {  # of diffusers, in model_index.json
 }
 
 
-def open_painter(name: str, device: str = "auto", dtype: str | None = None) -> Painter:
+def open_painter(
+    name: str, device: str = "auto", dtype: str | None = None, backend: str = "eager"
+) -> Painter:
     """The painter of a shipped model, of a folder of weights, or of a single file.
 
     device: where it paints, see `core.device.chosen_device`.
     dtype: the numbers its networks compute in, see `core.device.chosen_dtype`; None is float32.
 
+    backend: what executes its networks, see `execution.names.BACKENDS`.
+
     Raises:
         BadWeights: no such model, or its files cannot be used.
-        BadBrief: there is no such device or dtype.
+        BadBrief: there is no such device, dtype or backend, or it is not for these.
     """
     from danqing.core.device import chosen_device, chosen_dtype
+    from danqing.execution.backends import chosen_backend, execute_with
 
     there, numbers = chosen_device(device), chosen_dtype(dtype)
+    executes = chosen_backend(backend, there, numbers)
     folder = shipped().get(name) or find_place(name)
     if folder is None or not folder.exists():
         raise BadWeights(not_there(name) or unknown_model(name))
@@ -50,6 +56,8 @@ def open_painter(name: str, device: str = "auto", dtype: str | None = None) -> P
             importlib.import_module(f"danqing.families.{place}")  # registers itself
     painter = FAMILIES[family_of(folder)](folder)
     painter.place(there, numbers)
+    if executes is not None:
+        execute_with(painter, executes)
     return painter
 
 

@@ -7,10 +7,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +30,13 @@ log = logging.getLogger(__name__)
 
 
 class Pool:
-    """One worker for each device.
+    """One worker for each of `workers`, which have no names yet.
 
     on_change: called when the database has something new. frames: job -> the last frame of it.
     """
 
-    def __init__(self, folder: Path, devices: Sequence[str], queue: Queue, dtype: str | None = None) -> None:
-        self._folder, self._devices, self._queue, self._dtype = folder, devices, queue, dtype
+    def __init__(self, workers: Sequence[WorkerOptions], queue: Queue) -> None:
+        self._options, self._queue = workers, queue
         self.on_change: Callable[[], None] = lambda: None
         self.on_frame: Callable[[Frame], None] = lambda _: None
         self.frames: dict[str, Frame] = {}
@@ -48,7 +48,7 @@ class Pool:
 
     def start(self) -> None:
         """Begin to work."""
-        self._threads = [Thread(target=self._supervise, args=(device,)) for device in self._devices]
+        self._threads = [Thread(target=self._supervise, args=(options,)) for options in self._options]
         for thread in self._threads:
             thread.start()
 
@@ -100,17 +100,17 @@ class Pool:
         if worker is not None:
             worker.process.kill()
 
-    def _supervise(self, device: str) -> None:
+    def _supervise(self, options: WorkerOptions) -> None:
         pause = 0.0
         while not self._ending.wait(pause):
             start = time.monotonic()
-            self._run(device)
+            self._run(options)
             short = time.monotonic() - start < _SOON
             pause = min(max(2 * pause, 0.5), _PAUSE_MAX) if short else 0.0
 
-    def _run(self, device: str) -> None:
+    def _run(self, options: WorkerOptions) -> None:
         """One worker from birth to death."""
-        worker = _Worker(WorkerOptions(self._folder, device, f"{device} {new_id()}", self._dtype))
+        worker = _Worker(replace(options, name=f"{options.device} {new_id()}"))
         self._workers[worker.name] = worker
         try:
             if self._ending.is_set():

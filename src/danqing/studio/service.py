@@ -28,6 +28,7 @@ from danqing.studio.requests import CardSession, parse_request
 from danqing.studio.store import Store
 from danqing.studio.tables import EventRow, JobRow
 from danqing.studio.vectors import Vector, from_bytes
+from danqing.studio.worker import WorkerOptions
 
 _CARE = 5.0  # seconds between looks at leases
 _HOUR = 3600.0
@@ -42,12 +43,15 @@ log = logging.getLogger(__name__)
 class StudioOptions:
     """folder: where all is kept. devices: one worker for each. model: opened at the start.
 
-    dtype: the numbers to compute in, as of `Session`.
+    dtype, backend: as of `Session`.
+    rows: of the network in one call, at most; 1 does one job at a time.
     """
 
     folder: Path
     devices: tuple[str, ...] = ("auto",)
     model: str = "stickers"
+    backend: str = "eager"
+    rows: int = 1
     limits: Limits = field(default_factory=Limits)
     dtype: str | None = None
 
@@ -73,7 +77,19 @@ class Studio:
         self.on_events: Callable[[Sequence[EventRow]], None] = lambda _: None
         self.on_frame: Callable[[Frame], None] = lambda _: None
         self._feed = EventFeed(self.store.database, self._hear)
-        self.pool = Pool(options.folder, options.devices, self.store.queue, options.dtype)
+        self.pool = Pool(
+            [
+                WorkerOptions(
+                    options.folder,
+                    device,
+                    dtype=options.dtype,
+                    backend=options.backend,
+                    rows=options.rows,
+                )
+                for device in options.devices
+            ],
+            self.store.queue,
+        )
         self._ending = Event()
         self._care = Thread(target=self._take_care, daemon=True)
         self._places: dict[str, Place] = {}

@@ -1,4 +1,7 @@
-"""A worker: a process of its own that paints the jobs of the queue, one at a time, on one device.
+"""A worker: a process of its own that paints the jobs of the queue on one device.
+
+It does one job at a time, each byte-equal to what a command paints; or, for `rows` above 1, several whose
+network calls share batches.
 
 Server and worker meet in the database, which alone decides, and over a pipe that carries hints: look, stop,
 here is how far I am. When the server dies the pipe ends, and the worker with it; its job is begun again by
@@ -10,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +33,7 @@ from danqing.studio.jobs import LEASE, Claim, LostClaim
 from danqing.studio.requests import check_values, expected_pictures
 from danqing.studio.results import Work
 from danqing.studio.store import Store
+from danqing.studio.throughput import ThroughputSession
 
 _LOOK = 2.0  # seconds after which to look at the queue without a hint
 _NICE = 5  # the server answers while it paints
@@ -39,12 +43,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """folder: of the studio. device, dtype: as of `Session`. name: of this worker, never used before."""
+    """folder: of the studio. device, dtype, backend: as of `Session`.
+
+    name: of this worker, never used before.
+    rows: of the network in one call, at most; 1 does one job at a time.
+    """
 
     folder: Path
     device: str
-    name: str
+    name: str = ""
     dtype: str | None = None
+    backend: str = "eager"
+    rows: int = 1
 
 
 class Stopped(Exception):  # noqa: N818
@@ -65,12 +75,10 @@ class Worker:
     def __init__(self, options: WorkerOptions, connection: Connection) -> None:
         self._options, self._connection = options, connection
         self._store = Store(options.folder)
-        self._session = NamedSession(
-            device=options.device, dtype=options.dtype, **self._store.session_options
-        )
+        self._session = _session(options, self._store.session_options)
         self._meaning = ClipIndex()
-        self._wake, self._ending, self._stopping = Event(), Event(), Event()
-        self._job = ""
+        self._wake, self._ending = Event(), Event()
+        self._jobs: dict[str, Event] = {}  # those at hand -> set to stop one
         self._questions: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._openings: SimpleQueue[Callable[[], None]] = SimpleQueue()  # these wait for the job at hand
         self._send_lock = Lock()
@@ -82,23 +90,32 @@ class Worker:
             Thread(target=self._answer, args=(questions,), daemon=True).start()
         while not self._ending.is_set():
             self._wake.clear()
-            claim = self._store.queue.claim(self._options.name)
+            claim = self._store.queue.claim(self._options.name) if self._has_room() else None
             if claim is None:
                 self._wake.wait(_LOOK)
-            else:
+            elif self._options.rows == 1:
                 self._do(claim)
+            else:
+                self._jobs[claim.job] = Event()
+                Thread(target=self._do, args=(claim,)).start()
+        while self._jobs:
+            self._wake.clear()
+            self._wake.wait(_LOOK)
         self._store.close()
+
+    def _has_room(self) -> bool:
+        """Whether to begin another job beside those at hand; two rows are a picture with guidance."""
+        return len(self._jobs) < max(1, self._options.rows // 2)
 
     def _do(self, claim: Claim) -> None:
         """One job, to its end, whatever that is."""
-        self._job = claim.job
-        self._stopping.clear()
+        stopping = self._jobs.setdefault(claim.job, Event())
         self._send("changed")
         over = Event()
-        Thread(target=self._keep_alive, args=(claim, over), daemon=True).start()
+        Thread(target=self._keep_alive, args=(claim, stopping, over), daemon=True).start()
         queue = self._store.queue
         try:
-            result = self._run(claim)
+            result = self._run(claim, stopping)
             queue.finish(claim, result)
         except LostClaim:
             log.warning("job %s is another worker's now", claim.job)
@@ -109,23 +126,26 @@ class Worker:
             self._fail(claim, error)
         finally:
             over.set()
-            self._job = ""
+            del self._jobs[claim.job]
+            self._wake.set()
             self._send("changed")
 
-    def _run(self, claim: Claim) -> dict[str, Any] | None:
+    def _run(self, claim: Claim, stopping: Event) -> dict[str, Any] | None:
         app = find_app(claim.app)
         check_values(app, claim.inputs)
         inputs = app.parse(claim.inputs, self._session, self._store.image_lookup(claim.owner))
         self._store.queue.add_notes(claim, inputs.notes, expected_pictures(app, inputs))
-        return self._work(claim, app, inputs).run()
+        if isinstance(self._session, ThroughputSession):
+            self._session.as_user(claim.owner)
+        return self._work(claim, app, inputs, stopping).run()
 
-    def _work(self, claim: Claim, app: App[Any, Any], inputs: AppInputs) -> Work:
+    def _work(self, claim: Claim, app: App[Any, Any], inputs: AppInputs, stopping: Event) -> Work:
         camera = Camera(claim.job, lambda frame: self._send("frame", frame))
 
         begin = cache(lambda: self._store.queue.begin(claim))
 
         def progress(progress: Progress) -> None:
-            if self._stopping.is_set() or self._ending.is_set():
+            if stopping.is_set() or self._ending.is_set():
                 raise Stopped
             begin()
             camera(progress)
@@ -145,14 +165,14 @@ class Worker:
         with suppress(LostClaim):
             self._store.queue.fail(claim, error_record(error, frozenset(claim.inputs)))
 
-    def _keep_alive(self, claim: Claim, over: Event) -> None:
+    def _keep_alive(self, claim: Claim, stopping: Event, over: Event) -> None:
         """Renew the lease while the job runs; stop it where it was cancelled, or lost."""
         while not over.wait(LEASE / 6):
             try:
                 if self._store.queue.heartbeat(claim):
-                    self._stopping.set()
+                    stopping.set()
             except LostClaim:
-                self._stopping.set()
+                stopping.set()
                 return
 
     def _listen(self) -> None:
@@ -168,8 +188,8 @@ class Worker:
         self._wake.set()
 
     def _on_cancel(self, job: str) -> None:
-        if job == self._job:
-            self._stopping.set()
+        if (stopping := self._jobs.get(job)) is not None:
+            stopping.set()
 
     def _on_end(self) -> None:
         self._ending.set()
@@ -201,6 +221,12 @@ class Worker:
     def _send(self, kind: str, *values: object) -> None:
         with self._send_lock, suppress(OSError):  # `_listen` sees it too
             self._connection.send((kind, *values))
+
+
+def _session(options: WorkerOptions, places: Mapping[str, Any]) -> NamedSession:
+    """The session of a worker. places: its folders."""
+    chosen = {"device": options.device, "dtype": options.dtype, "backend": options.backend, **places}
+    return NamedSession(**chosen) if options.rows == 1 else ThroughputSession(rows=options.rows, **chosen)
 
 
 def _plain(error: Exception) -> Exception:

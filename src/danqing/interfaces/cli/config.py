@@ -17,6 +17,7 @@ import typer
 
 from danqing.core.errors import BadBrief, DanqingError, shorten, unknown
 from danqing.core.files import atomic_write
+from danqing.execution.names import BACKENDS
 from danqing.interfaces.cli.language import say
 
 
@@ -35,6 +36,7 @@ SETTINGS = {
     "language": Setting("the language of messages: en or zh", ("en", "zh")),
     "device": Setting("where to paint: auto, cpu, cuda, cuda:1 or mps"),
     "dtype": Setting("the numbers to compute in: float32, bf16 or fp16", ("float32", "bf16", "fp16")),
+    "backend": Setting(f"what runs the networks: {', '.join(BACKENDS)}", tuple(BACKENDS)),
 }
 
 app = typer.Typer(

@@ -122,7 +122,7 @@ IGNORED = {
 SIZES = ("--size", "--resolution", "--dimensions")
 """What others call width and height in one; only where pictures are painted."""
 
-GLOBAL = ("--device", "--dtype", "--lang")
+GLOBAL = ("--device", "--dtype", "--backend", "--lang")
 """Our options that stand before the command, and may stand behind it."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -124,6 +124,14 @@ def _app() -> typer.Typer:
                 show_default="float32",
             ),
         ] = None,
+        backend: Annotated[
+            str | None,
+            typer.Option(
+                envvar="DANQING_BACKEND",
+                help="What runs the networks: auto, eager, openvino, openvino-bf16 or compile.",
+                show_default="eager",
+            ),
+        ] = None,
         lang: Annotated[
             str | None,
             typer.Option(
@@ -136,22 +144,29 @@ def _app() -> typer.Typer:
     ) -> None:
         if context.resilient_parsing or context.invoked_subcommand in (None, "config"):
             return
-        from danqing.apps import Session
-        from danqing.core.device import check_device_name
-        from danqing.interfaces.cli.config import check_setting, read_config
-
         if lang is not None:
+            from danqing.interfaces.cli.config import check_setting
+
             check_setting("language", lang)
-        if dtype is not None:
-            check_setting("dtype", dtype)
-        config = read_config()
-        place = device or config.get("device", "auto")
-        check_device_name(place)
-        context.obj = Session(device=place, dtype=dtype or config.get("dtype"))
+        context.obj = _session({"device": device, "dtype": dtype, "backend": backend})
 
     for name, help in commands().items():
         app.command(name, help=help)(lambda: None)
     return app
+
+
+def _session(options: Mapping[str, str | None]) -> Any:
+    """The session of a command: by its options, else by the settings."""
+    from danqing.apps import Session
+    from danqing.core.device import check_device_name
+    from danqing.interfaces.cli.config import check_setting, read_config
+
+    chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for name in chosen.keys() & {"dtype", "backend"}:
+        check_setting(name, chosen[name])
+    config: dict[str, Any] = {name: value for name, value in read_config().items() if name in options}
+    check_device_name({"device": "auto", **config, **chosen}["device"])
+    return Session(**{**config, **chosen})
 
 
 def commands() -> dict[str, str]:
@@ -223,7 +238,7 @@ def main() -> None:
 
 def _warn(message: Warning | str, *_where: object, **_more: object) -> None:
     """A warning in one line, without the line of code that gave it."""
-    print(f"danqing: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"danqing: {say(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _complain(text: str, code: int) -> int:

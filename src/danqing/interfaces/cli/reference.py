@@ -26,7 +26,8 @@ Results are on stdout, a path a line, the grid of several pictures last; all els
 gives an object for each result instead: `path`, `seed`, `width`, `height`, `seconds`, `model`, `grid`,
 `warnings`. `--quiet` leaves only errors. `-` is standard input for a prompt, a picture or `--from-file`,
 and `--out -` writes one picture to stdout. Several pictures, or a folder/, in front of the words are
-worked on one by one with one model. `--device` and `--lang` may stand before or behind the command.
+worked on one by one with one model. `--device`, `--backend` and `--lang` may stand before or behind the
+command.
 
 | Exit code | Meaning |
 |---|---|
@@ -42,7 +43,8 @@ worked on one by one with one model. `--device` and `--lang` may stand before or
 结果在标准输出，一行一个路径，几张图的宫格在最后；其余都在标准错误。
 `--json` 改为每个结果一个对象：`path`、`seed`、`width`、`height`、`seconds`、`model`、`grid`、`warnings`。
 `--quiet` 只留下错误。`-` 是标准输入：提示词、图或 `--from-file`；`--out -` 把一张图写到标准输出。
-写在文字前面的几张图或一个文件夹/，用一个模型逐张处理。`--device` 和 `--lang` 写在命令前后都可以。
+写在文字前面的几张图或一个文件夹/，用一个模型逐张处理。
+`--device`、`--backend` 和 `--lang` 写在命令前后都可以。
 
 | 退出码 | 含义 |
 |---|---|

@@ -12,6 +12,7 @@ from danqing.apps import find_app, names, with_switches
 from danqing.core.errors import BadBrief, BadPicture
 from danqing.core.picture import FORMATS, Picture, decoded
 from danqing.core.source_image import read_source
+from danqing.execution.names import BACKENDS
 from danqing.interfaces.cli.options import app_line, command_line
 from danqing.interfaces.cli.shell import quote
 
@@ -86,6 +87,12 @@ def _command(picture: Picture) -> str:
 
     The inputs come from a stranger's file: where they no longer fit the app, its words alone are shown.
     """
+    command, backend = _app_command(picture), picture.info.backend.partition(" ")[0]
+    again = f"danqing --backend {backend}" if backend in BACKENDS and backend != "eager" else "danqing"
+    return again + command.removeprefix("danqing")
+
+
+def _app_command(picture: Picture) -> str:
     brief, info = picture.brief, picture.info
     if info.app not in names() or not info.inputs:
         return command_line(brief)
@@ -108,6 +115,7 @@ def _rows(picture: Picture) -> dict[str, str]:
         "not learned": info.unlearned,
         "file": f"{picture.image.width}x{picture.image.height} {picture.image.mode}",
         "made by": f"{info.app}, {', '.join(f'{name} {version}' for name, version in info.versions.items())}",
+        "networks by": info.backend if info.backend != "eager" else "",
         "seconds": info.seconds,
         "parent": info.parent,
         "not painted": info.dropped,

@@ -1,0 +1,55 @@
+"""What a painter makes of the input pictures and the words of a request, before it paints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from danqing.core.painter import Conditioning, InputImages
+from danqing.core.seeds import slerp
+from danqing.diffusion.codec import Codec
+
+
+def state_of_images(images: InputImages, codec: Codec) -> Tensor | None:
+    """The input picture as a state; of several, their weighted mean along great circles."""
+    if not images.references:
+        return None if images.image is None else codec.encode(images.image)
+    mixed, total = torch.empty(0), 0.0
+    for picture, weight in zip(images.references, images.weights, strict=True):
+        if weight == 0:
+            continue
+        state = codec.encode(picture)
+        total += weight
+        mixed = slerp(mixed, state, weight / total) if len(mixed) else state
+    return mixed
+
+
+def with_sizes(
+    encoded: Conditioning, size: tuple[int, ...], aesthetics: tuple[float, float] | None
+) -> Conditioning:
+    """The words as of a picture of just the size that is painted, uncut.
+
+    size: height and width in pixels.
+    aesthetics: see `DiffusionPainter`.
+    """
+    ends = (size, size) if aesthetics is None else tuple((score,) for score in aesthetics)
+    positive, negative_sizes = (
+        torch.tensor([[*size, 0, 0, *end]], dtype=torch.float, device=encoded.tokens.device) for end in ends
+    )
+
+    def sized(part: Conditioning) -> Conditioning:
+        negative = None if part.negative is None else replace(part.negative, sizes=negative_sizes)
+        return replace(part, sizes=positive, negative=negative)
+
+    return encoded.each(sized)
+
+
+def with_zero_negative(part: Conditioning) -> Conditioning:
+    """One part of the words, whose negative words are zeros."""
+    if part.negative is None:
+        return part
+    tokens, pooled = part.negative.tokens, part.negative.pooled
+    zeros = torch.zeros_like(tokens), None if pooled is None else torch.zeros_like(pooled)
+    return replace(part, negative=replace(part.negative, tokens=zeros[0], pooled=zeros[1]))

@@ -1,0 +1,1 @@
+"""What runs networks: backends that compute them faster than plain PyTorch, each held against it."""

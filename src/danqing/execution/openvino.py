@@ -1,0 +1,91 @@
+"""Networks by OpenVINO, Intel's runtime for CPUs: exported once, kept on disk, compiled for each shape.
+
+OpenVINO's own `convert_model` reports its use over the network unless that is turned off; so its front end
+for PyTorch is called itself, which reports nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danqing.core.errors import DanqingError
+from danqing.execution.call import Call, OfTensors
+from danqing.execution.executor import Program
+from danqing.execution.exports import export_key, exports_folder, make_room, touch
+from danqing.weights.pretrained import replacing_folder
+
+_GRAPH, _COMPILED = "network.xml", "compiled"
+
+
+class OpenVino:
+    """The backends `openvino` and `openvino-bf16`. It takes memory for the weights once more.
+
+    precision: "f32" or "bf16", in which networks compute.
+    """
+
+    def __init__(self, name: str, precision: str, tolerance: float) -> None:
+        import openvino
+
+        self.name, self.tolerance, self._precision = name, tolerance, precision
+        self.label = f"{name} {openvino.__version__.split('-')[0]}"
+
+    @cached_property
+    def _core(self) -> Any:
+        import openvino
+
+        return openvino.Core()
+
+    def program(self, network: nn.Module, call: Call) -> Program:
+        """See `Backend.program`. The program takes as many threads as PyTorch has."""
+        place = exports_folder() / export_key(network, self.label, call.signature)
+        try:
+            if not (place / _GRAPH).is_file():
+                with replacing_folder(place) as draft:
+                    self._export(network, call, draft)
+                make_room(place.parent)
+        except DanqingError:  # a disk that is full or may not be written
+            with TemporaryDirectory() as folder:
+                self._export(network, call, Path(folder))
+                return self._compiled(Path(folder), call, keep=False)
+        touch(place)
+        return self._compiled(place, call, keep=True)
+
+    def _export(self, network: nn.Module, call: Call, folder: Path) -> None:
+        import openvino
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's, of what is the same for every call
+            decoder = TorchScriptPythonDecoder(OfTensors(network, call).eval(), example_input=call.tensors)
+            front_end = FrontEndManager().load_by_framework("pytorch")
+            model = front_end.convert(front_end.load(decoder))
+        openvino.save_model(model, folder / _GRAPH, compress_to_fp16=False)
+
+    def _compiled(self, folder: Path, call: Call, *, keep: bool) -> Program:
+        """The export in `folder`, compiled for the shapes of the call. keep: what was compiled, beside it."""
+        model = self._core.read_model(folder / _GRAPH)
+        model.reshape({index: list(shape) for index, shape in enumerate(call.shapes)})
+        options = {
+            "INFERENCE_PRECISION_HINT": self._precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # other programs are at work, too
+            **({"CACHE_DIR": str(folder / _COMPILED)} if keep else {}),
+        }
+        request = self._core.compile_model(model, "CPU", options).create_infer_request()
+
+        def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+            outputs = request.infer([tensor.contiguous().numpy() for tensor in tensors], share_inputs=True)
+            return [torch.from_numpy(value) for value in outputs.values()]
+
+        return run

@@ -1,0 +1,97 @@
+"""A session that paints several requests at once, in batches of one network call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition, local
+from typing import Any
+
+from danqing.apps import App, NamedSession
+from danqing.core.painter import Painter
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.execution.engine import EngineThread
+from danqing.execution.shared import SharedPainter
+
+
+class Gate:
+    """Lets many through together, or one alone. Who waits to be alone goes before those that come later."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._inside, self._alone, self._waiting = 0, False, 0
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside with others."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and not self._waiting)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside with nobody else."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: not self._alone and not self._inside)
+            self._waiting -= 1
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
+
+
+class ThroughputSession(NamedSession):
+    """Pictures from words share the network; whatever changes it, or paints in another way, runs alone.
+
+    rows: of the network in one call, at most.
+    """
+
+    def __init__(self, *, rows: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._engine, self._gate, self._thread = EngineThread(rows), Gate(), local()
+
+    def as_user(self, user: str) -> None:
+        """Whose requests this thread does from now on."""
+        self._thread.user = user
+
+    def painter(self, model: str) -> Painter:
+        """See `Session.painter`; a shared one, within a request that shares."""
+        painter = super().painter(model)
+        if getattr(self._thread, "shares", False):
+            assert isinstance(painter, DiffusionPainter)
+            return SharedPainter.of(painter, self._engine, lambda: getattr(self._thread, "user", ""))
+        return painter
+
+    @contextmanager
+    def _turn(self, app: App[Any, Any], inputs: Any) -> Iterator[None]:
+        if getattr(self._thread, "inside", False):  # an app that runs another
+            yield
+            return
+        shares = self._can_share(app, inputs)
+        with self._gate.together() if shares else self._gate.alone():
+            self._thread.inside, self._thread.shares = True, shares
+            try:
+                yield
+            finally:
+                self._thread.inside = self._thread.shares = False
+
+    def _can_share(self, app: App[Any, Any], inputs: Any) -> bool:
+        """Whether a request is a picture from words alone that leaves the network as it is."""
+        if app.name != "paint":
+            return False
+        briefs = [single.brief for single in inputs.expanded]
+        special = (
+            brief.adapters or brief.fast or brief.tile or brief.vae or brief.refiner for brief in briefs
+        )
+        plain = not any(special)
+        return plain and type(super().painter(inputs.model)) is DiffusionPainter  # others step in other ways
