@@ -86,6 +86,7 @@ def test_in_and_out(visit: Any) -> None:
     log_in(visitor, "lin")
     expect(page.get_by_role("dialog", name="Models")).to_be_visible()  # where one wanted to go
     visitor.open("/")
+    expect(page.locator(".example")).to_have_count(12)
     mine = visitor.finished(visitor.paint("a red apple"))
     visitor.open("/?drawer=settings")
     expect(page.get_by_text("lin · user")).to_be_visible()
@@ -124,7 +125,7 @@ def test_tokens_and_people(visit: Any, house: Server) -> None:
     page.get_by_role("button", name="Add an account").click()
     expect(page.locator(".people li")).to_have_count(3)
     page.get_by_label("Role of gus").select_option("user")
-    gus = page.locator(".people li").filter(has_text="gus")
+    gus = page.locator(".people li").filter(has=page.get_by_label("Role of gus"))
     gus.get_by_text("Remove", exact=True).click()
     shoot(visitor, "people")
     assert serious(visitor) == []

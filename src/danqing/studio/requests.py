@@ -31,7 +31,7 @@ class CardSession(NamedSession):
             self._refuse()
         return card
 
-    def painter(self, model: str) -> Painter:  # noqa: ARG002
+    def painter(self, model: str, vae: str | None = None) -> Painter:  # noqa: ARG002
         """There is none."""
         self._refuse()
 

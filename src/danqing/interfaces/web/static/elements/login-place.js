@@ -34,8 +34,9 @@ class LoginPlace extends View {
       } catch (error) {
         fault.textContent = reason(error);
         button.disabled = false;
-        form.querySelectorAll("input").forEach((input) => input.type === "password" && (input.value = ""));
-        form.querySelector("input")?.focus();
+        const secret = /** @type {HTMLInputElement} */ (form.querySelector("[type=password]"));
+        secret.value = "";
+        secret.focus();
       }
     };
     const form = h("form", { class: "login", onsubmit: enter },

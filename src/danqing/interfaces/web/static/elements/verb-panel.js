@@ -36,7 +36,7 @@ class VerbPanel extends View {
       ...(list ? { [list]: [this.picture, ...this.others] } : {}),
       ...(has("fast") && draft.value.fast ? { fast: true } : {}),
       ...(has("native") && draft.value.extra.native ? { native: true } : {}),
-      ...(has("model") && has("prompt") ? { model: this.model } : {}),
+      ...(has("model") && (has("prompt") || app.name === "learn") ? { model: this.model } : {}),
       ...(has("prompt") && app.schema?.required?.includes("prompt") ? { prompt: this.prompt } : {}),
     };
     const several = list && list !== "pictures";
