@@ -24,13 +24,15 @@ SHOTS = os.environ.get("SCREENSHOTS")
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A studio with an admin and a user."""
+    """A studio with an admin and a user, mei and lin; its client is lin's."""
     folder = tmp_path_factory.mktemp("house")
     store = Store(folder)
     store.accounts.add("mei", PASSWORD, Role.ADMIN)
-    store.accounts.add("lin", PASSWORD, Role.USER)
+    lin = store.accounts.add("lin", PASSWORD, Role.USER)
+    _, token = store.accounts.new_token(lin.id, "tests")
     store.close()
     server = Server(folder, "--no-browser", command="studio")
+    server.client.headers["Authorization"] = f"Bearer {token}"
     yield server
     server.stop()
     assert "Traceback" not in "".join(server.lines)
@@ -71,7 +73,8 @@ def serious(visitor: Visitor) -> list[Any]:
     return [one["id"] for one in found if one["impact"] in ("serious", "critical")]
 
 
-def test_in_and_out(visit: Any) -> None:
+def test_in_and_out(visit: Any, house: Server) -> None:
+    picture = house.paint()["id"]  # of lin's
     visitor = visit()
     page = visitor.page
     visitor.open("/?drawer=models")
@@ -86,8 +89,7 @@ def test_in_and_out(visit: Any) -> None:
     log_in(visitor, "lin")
     expect(page.get_by_role("dialog", name="Models")).to_be_visible()  # where one wanted to go
     visitor.open("/")
-    expect(page.locator(".example")).to_have_count(12)
-    mine = visitor.finished(visitor.paint("a red apple"))
+    expect(page.locator(f'[data-picture="{picture}"]')).to_be_visible()
     visitor.open("/?drawer=settings")
     expect(page.get_by_text("lin · user")).to_be_visible()
     expect(page.get_by_role("button", name="People")).to_have_count(0)
@@ -95,7 +97,7 @@ def test_in_and_out(visit: Any) -> None:
     expect(page.get_by_label("Name")).to_be_visible()
     log_in(visitor, "mei")
     expect(page.locator(".example")).to_have_count(12)  # nothing of lin's
-    visitor.open(f"/p/{mine[0]}")
+    visitor.open(f"/p/{picture}")
     expect(page.get_by_text("There is no such picture")).to_be_visible()
     visitor.complaints = [text for text in visitor.complaints if "404" not in text]
 

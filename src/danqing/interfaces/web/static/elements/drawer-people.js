@@ -25,7 +25,7 @@ export function people() {
 /** @param {User} user @param {User[]} users @param {() => Promise<void>} load */
 function row({ name, role }, users, load) {
   const choice = roles(role, t("people.role", { name }));
-  choice.addEventListener("change", () => void attempt(api.changeUser(name, { role: choice.value })).then(load));
+  choice.addEventListener("change", () => void attempt(api.changeUser(name, { role: choice.value })).then((user) => user ?? load()));
   return h("li", {}, h("span", {}, name), choice, name === me.value?.name ? h("span", { class: "hint" }, t("people.you")) : remover(name, users, load));
 }
 
