@@ -65,7 +65,7 @@ class Server:
             self.process.terminate()
         else:
             self.process.send_signal(signal)
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         if self.process.stdout is not None:
             self.lines += self.process.stdout.readlines()
             self.process.stdout.close()
