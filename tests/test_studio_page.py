@@ -257,32 +257,6 @@ def test_a_dropped_picture_offers_what_can_be_done(visit: Any) -> None:
     visitor.finished(visitor.paint("a cat from a photo"))
 
 
-def test_a_subject_is_learned_and_painted(visit: Any, studio: Server) -> None:
-    """From three pictures to its name in the prompt bar."""
-    ids = [studio.paint(prompt="a mug", seed=seed)["id"] for seed in (1, 2, 3)]
-    visitor = visit()
-    page = visitor.page
-    visitor.open(f"/?drawer=dropped&with={','.join(ids)}")
-    page.get_by_role("dialog").get_by_role("button", name="Learn").click()
-    form = page.get_by_role("form", name="Learn")
-    form.get_by_label("Name", exact=True).fill("my-mug")
-    form.get_by_label("Kind", exact=True).fill("mug")
-    form.get_by_label(re.compile("^Steps")).fill("3")
-    form.get_by_role("button", name="Learn").click()
-    expect(page.locator(".learned")).to_contain_text("<my-mug>", timeout=SECONDS)
-    [job] = studio.client.get("/v1/jobs?app=learn").json()["data"]
-    assert (job["state"], job["inputs"]["model"], job["inputs"]["images"]) == ("done", "tiny", ids)
-    visitor.open("/")
-    expect(page.locator(".example")).to_have_count(0)  # there are pictures
-    page.locator("#prompt").press_sequentially("a photo of <my")
-    expect(page.get_by_role("option", name="<my-mug>")).to_be_visible()
-    page.keyboard.press("Enter")
-    page.keyboard.press("Enter")
-    [name, *_] = visitor.finished(page.locator(".hero wall-card").filter(has_text="<my-mug>"))
-    brief = studio.client.get(f"/v1/pictures/{name}").json()["brief"]
-    assert "<my-mug>" in brief["prompt"]
-
-
 def test_the_language_changes_and_stays(visit: Any) -> None:
     visitor = visit()
     page = visitor.page
