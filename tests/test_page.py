@@ -19,6 +19,7 @@ from danqing.weights.shipped import shipped
 WEB = Path(danqing.__file__).parent / "interfaces" / "web"
 STATIC = WEB / "static"
 FILES = sorted(path for path in STATIC.rglob("*") if path.is_file())
+LATER = ("accounts", "learn")  # folders of what is loaded when someone opens it
 MODULES = [path for path in FILES if path.suffix == ".js"]
 TEXTS = {path: path.read_text("utf-8") for path in FILES if path.suffix not in (".webp", ".png")}
 EN, ZH, SERVER = (
@@ -35,7 +36,7 @@ def imports(path: Path) -> set[Path]:
 
 def test_the_page_is_small() -> None:
     """All that a browser loads before the first picture, in either language and without compression."""
-    sizes = {path: len(text.encode()) for path, text in TEXTS.items() if path.parent.name != "learn"}
+    sizes = {path: len(text.encode()) for path, text in TEXTS.items() if path.parent.name not in LATER}
     for others in (["zh.json", "server.zh.json"], ["en.json"]):
         assert sum(size for path, size in sizes.items() if path.name not in others) <= 254_000
     pictures = [path for path in FILES if path.suffix == ".webp"]
@@ -56,7 +57,7 @@ def test_modules_are_short_and_all_are_used() -> None:
 
 def test_each_module_is_preloaded() -> None:
     """So that a browser need not find them one behind the other."""
-    wanted = {f"/static/{path.relative_to(STATIC)}" for path in MODULES if path.parent.name != "learn"}
+    wanted = {f"/static/{path.relative_to(STATIC)}" for path in MODULES if path.parent.name not in LATER}
     wanted -= {"/static/app.js"}
     assert set(re.findall(r'rel="modulepreload" href="([^"]+)"', TEXTS[STATIC / "index.html"])) == wanted
 

@@ -3,23 +3,37 @@
 import { h, iconButton, View } from "../dom.js";
 import { t } from "../i18n.js";
 import { route, setQuery } from "../router.js";
-import { account } from "./drawer-account.js";
 import { dropped } from "./drawer-dropped.js";
 import { keys, settings } from "./drawer-settings.js";
 import { modelList } from "./drawer-models.js";
-import { people } from "./drawer-people.js";
 import { queue } from "./drawer-queue.js";
 
 /** @typedef {{until: (stop: () => void) => void}} Owner */
 
-/** What fills a drawer, and keeps it true until the owner leaves. @type {Record<string, (owner: Owner) => Node[]>} */
+/** What fills a drawer, and keeps it true until the owner leaves. @type {Record<string, (owner: Owner) => Node[] | Promise<Node[]>>} */
 const DRAWERS = { queue, models: modelList, settings, account, people, keys, dropped };
+
+/** Who only paints need not load what concerns accounts. */
+async function account() {
+  const drawer = await import("../accounts/drawer-account.js");
+  return drawer.account();
+}
+
+async function people() {
+  const drawer = await import("../accounts/drawer-people.js");
+  return drawer.people();
+}
+
+/** One closed it; where another address has closed it, `with` may belong to that one. */
+function closed() {
+  if (route.value.query.has("drawer")) setQuery({ drawer: null, with: null });
+}
 
 class DrawerBody extends View {
   name = "";
 
-  build() {
-    this.replaceChildren(...DRAWERS[this.name](this));
+  async build() {
+    this.replaceChildren(...(await DRAWERS[this.name](this)));
   }
 }
 
@@ -28,7 +42,7 @@ class SideDrawer extends View {
   opened = "";
 
   build() {
-    this.dialog = h("dialog", { class: "drawer", onclose: () => setQuery({ drawer: null, with: null }), onclick: (/** @type {Event} */ event) => event.target === this.dialog && this.dialog.close() });
+    this.dialog = h("dialog", { class: "drawer", onclose: closed, onclick: (/** @type {Event} */ event) => event.target === this.dialog && this.dialog.close() });
     this.replaceChildren(this.dialog);
     this.opened = "";
     this.#show();

@@ -4,7 +4,7 @@ import { api } from "../api.js";
 import { h, iconButton } from "../dom.js";
 import { t, when } from "../i18n.js";
 import { attempt, me, notify } from "../state.js";
-import { field } from "./login-place.js";
+import { field } from "../elements/login-place.js";
 
 /** @typedef {{id: string, label: string, created: string, token: string | null}} Token */
 

@@ -4,7 +4,7 @@ import { api } from "../api.js";
 import { h } from "../dom.js";
 import { t } from "../i18n.js";
 import { attempt, me } from "../state.js";
-import { field } from "./login-place.js";
+import { field } from "../elements/login-place.js";
 
 const ROLES = ["admin", "user", "guest"];
 
