@@ -176,7 +176,7 @@ BAD = [
     ("paint cat --model toy --count 65", "count 65"),
     ("paint cat --model toy --width 40", "use 32 or 48"),
     ("paint cat --model toy --width 99999999999999999999", "width"),
-    ("paint cat --model toy --ar 3x2", "ar '3x2' is not W:H"),
+    ("paint cat --model toy --ar 3by2", "ar '3by2' is not W:H"),
     ("paint cat --model toy --ar 9:1", "between 1:4 and 4:1"),
     ("paint cat --model toy --ar 3:2 --width 32", "give one of them"),
     ("paint cat --model toy --style 3dd", "unknown style '3dd': did you mean '3d'?"),
