@@ -121,7 +121,7 @@ def test_a_ratio_keeps_the_area_and_the_grid(w: int, h: int) -> None:
 
 @pytest.mark.parametrize(
     "ratio",
-    ["", "3", "3x2", "0:1", "-3:2", "3:2:1", "a:b", "1.5:1", "99999:1", ":", "٣:²", "1" * 5000 + ":1"],
+    ["", "3", "3by2", "0:1", "-3:2", "3:2:1", "a:b", "1.5:1", "99999:1", ":", "٣:²", "1" * 5000 + ":1"],
 )
 def test_a_bad_ratio_is_refused(ratio: str) -> None:
     with pytest.raises(BadBrief, match="ar "):

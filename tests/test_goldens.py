@@ -158,7 +158,8 @@ def done(argv: list[str]) -> int:
 def plain(text: str) -> list[str]:
     """Lines without versions, times and other numbers with a point, which processors round otherwise."""
     lines = (line.rstrip() for line in text.splitlines())
-    return [re.sub(r"-?\d*\.\d[\d.]*\S*", "_", line) for line in lines if not line.startswith("seconds")]
+    kept = [line for line in lines if not line.startswith("seconds") and " of memory and " not in line]
+    return [re.sub(r"-?\d*\.\d[\d.]*\S*", "_", line) for line in kept]
 
 
 def seen(path: Path) -> Told:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from danqing.core.source_image import SUFFIXES
 from danqing.diffusion.sampler_names import sampler_name
 from danqing.interfaces.cli.config import SETTINGS
 
@@ -182,11 +181,20 @@ def _parts(command: list[str], words: list[str], notes: list[str]) -> list[str]:
         if times and command and command[0] in TIMES:
             kept += [TIMES[command[0]], times[1] or times[2]]
             notes.append(f"{word} is called {kept[-2]} {kept[-1]} here")
-        elif word.startswith("-") and PurePath(word).suffix.lower() in SUFFIXES and Path(word).is_file():
+        elif word.startswith("-") and _is_picture(word):
             kept.append(f"./{word}")
         else:
             kept.append(word)
     return kept
+
+
+def _is_picture(name: str) -> bool:
+    """Whether a picture is there under this name."""
+    if not Path(name).is_file():
+        return False
+    from danqing.core.source_image import SUFFIXES
+
+    return PurePath(name).suffix.lower() in SUFFIXES
 
 
 def _places(command: list[str], words: list[str], notes: list[str]) -> tuple[list[str], ...]:
