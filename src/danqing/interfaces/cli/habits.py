@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from os.path import isfile
+from pathlib import PurePath
 from typing import NamedTuple
 
 from danqing.diffusion.sampler_names import sampler_name
@@ -190,7 +191,7 @@ def _parts(command: list[str], words: list[str], notes: list[str]) -> list[str]:
 
 def _is_picture(name: str) -> bool:
     """Whether a picture is there under this name."""
-    if not Path(name).is_file():
+    if not isfile(name):  # noqa: PTH113  not Path.is_file, which raises for a name that is too long
         return False
     from danqing.core.source_image import SUFFIXES
 
@@ -228,11 +229,13 @@ def _places(command: list[str], words: list[str], notes: list[str]) -> tuple[lis
 
 def _positional(command: str) -> set[str]:
     """The fields of an app that have places on the command line; none for what is no app."""
-    from danqing.apps import find_app, names
+    from danqing.apps import app_summaries
+
+    if command not in app_summaries():
+        return set()
+    from danqing.apps import find_app
     from danqing.interfaces.cli.options import argument_names, words_behind_list
 
-    if command not in names():
-        return set()
     inputs = find_app(command).inputs
     return {*argument_names(inputs), *words_behind_list(inputs)}
 
