@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
-import openai
 import pytest
-import webuiapi
 from PIL import Image, ImageChops
 
 from danqing.diffusion.samplers import SAMPLERS
@@ -19,6 +17,9 @@ from danqing.interfaces.server.dialects import _a1111_bodies
 from danqing.interfaces.server.dialects._sizes import nearest_size
 from tests.server import Server, data
 from tests.toy import CARD
+
+openai: Any = pytest.importorskip("openai", reason="NOT TRIED WITH OPENAI'S CLIENT: pip install openai")
+webuiapi: Any = pytest.importorskip("webuiapi", reason="NOT TRIED WITH A1111'S CLIENT: pip install webuiapi")
 
 WORDS = "a red apple"
 
