@@ -79,7 +79,8 @@ class Client:
         try:
             for kind, data in self.events(job):
                 if kind == "progress":
-                    progress(Progress(data["step"], data["of"], data["message"], _preview(data["preview"])))
+                    preview = _preview(data["preview"])
+                    progress(Progress(data["step"], data["of"], data["message"], preview=preview))
         except DanqingError:
             raise
         except BaseException:
