@@ -152,7 +152,7 @@ def test_guests_wait_shorter_and_teach_nobody(studio: Studio, app: Guard) -> Non
     guest, body = bearer(studio, "gus"), {"app": "paint", "inputs": {"prompt": "a cat"}}
     codes = [ask(app, "POST", "/v1/jobs", json=body, headers=guest).status_code for _ in range(3)]
     assert codes == [202, 202, 429]
-    learn = {"app": "learn", "inputs": {"name": "no/name", "images": []}}
+    learn = {"app": "learn", "inputs": {"name": "mug", "images": []}}
     assert ask(app, "POST", "/v1/jobs", json=learn, headers=guest).status_code == 403
     assert ask(app, "POST", "/v1/jobs", json=learn, headers=bearer(studio, "uma")).status_code == 422
 

@@ -104,6 +104,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     from danqing.apps._photos import photo_notes
 
     inputs = validate(Learn, values, image_lookup)
+    _check_place(inputs, session)
     if not inputs.images:  # those of an earlier call are meant
         session.card(inputs.model)
         return inputs
@@ -142,8 +143,6 @@ def learn(inputs: Learn, session: Session, progress: ProgressCallback) -> Path:
         BadData: fewer than two different pictures, or other ones than before.
         BadPicture: one of them cannot be read.
     """
-    _check_place(inputs, session)
-
     from danqing.apps._learn import learn_subject
 
     return learn_subject(inputs, session, progress)
