@@ -2,8 +2,6 @@
 
 import "./compare-slider.js";
 import "./lineage-tree.js";
-import "./mask-editor.js";
-import "./outpaint-frame.js";
 import "./picture-facts.js";
 import "./verb-panel.js";
 import { download, paintAgain, restore, star, trash, useAsReference, verbs } from "../actions.js";
@@ -18,8 +16,17 @@ import { appFor, attempt, cardOf, notify, pictures, reason } from "../state.js";
 /** @typedef {import("../../types.js").App} App */
 /** @typedef {HTMLElement & {inputs: () => Promise<Record<string, any>>}} Editor */
 
-/** Verbs with an editor over the picture. @type {Record<string, string>} */
-const EDITORS = { inpaint: "mask-editor", outpaint: "outpaint-frame" };
+/** Verbs with an editor over the picture, which is loaded when it opens. @type {Record<string, () => Promise<string>>} */
+const EDITORS = {
+  inpaint: async () => {
+    await import("../canvas/mask-editor.js");
+    return "mask-editor";
+  },
+  outpaint: async () => {
+    await import("../canvas/outpaint-frame.js");
+    return "outpaint-frame";
+  },
+};
 
 class PictureView extends View {
   /** The verb and comparison that are shown. @type {string | undefined} */
@@ -45,7 +52,7 @@ class PictureView extends View {
     this.until(route.watch(() => this.#open()));
     this.until(pictures.watch(this.picture, (now) => this.#changed(now)));
     this.listen(document, "keydown", (event) => this.#move(event));
-    this.#open();
+    await this.#open();
   }
 
   get uploaded() {
@@ -117,7 +124,7 @@ class PictureView extends View {
   }
 
   /** What the address asks for: a verb's form and editor, or the comparison. */
-  #open() {
+  async #open() {
     if (route.value.id !== this.picture || !this.stage || !this.panel) return;
     const { query } = route.value;
     const verb = query.get("do") ?? "";
@@ -126,9 +133,11 @@ class PictureView extends View {
     if (key === this.opened) return;
     this.opened = key;
     this.#fillBar();
+    const name = await EDITORS[verb]?.();
+    if (this.opened !== key || !this.stage) return; // another verb was chosen meanwhile
     const source = this.#source();
     const compared = query.has("compare") && source ? h("compare-slider", { ".earlier": fileOf(source), ".later": fileOf(this.picture ?? "") }) : null;
-    const editor = EDITORS[verb] ? /** @type {Editor} */ (h(EDITORS[verb], { ".data": this.data, ".source": fileOf(this.picture ?? "") })) : null;
+    const editor = name ? /** @type {Editor} */ (h(name, { ".data": this.data, ".source": fileOf(this.picture ?? "") })) : null;
     this.stage.replaceChildren(compared ?? editor ?? this.#image());
     this.#fillImage();
     void this.#openPanel(verb, editor, query.get("with")?.split(",") ?? []);

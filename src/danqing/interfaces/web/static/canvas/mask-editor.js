@@ -1,13 +1,13 @@
 /** A layer over a picture on which one paints what shall be painted anew: brush, lasso, eraser, invert, undo. */
 
 import { api } from "../api.js";
-import { Mask, outline } from "../canvas/mask.js";
-import { Viewport } from "../canvas/viewport.js";
+import { Mask, outline } from "./mask.js";
+import { Viewport } from "./viewport.js";
 import { h, iconButton, View } from "../dom.js";
 import { t } from "../i18n.js";
 
 /** @typedef {"brush" | "eraser" | "lasso" | "hand"} Tool */
-/** @typedef {import("../canvas/mask.js").Point} Point */
+/** @typedef {import("./mask.js").Point} Point */
 
 const TOOLS = /** @type {Tool[]} */ (["brush", "eraser", "lasso", "hand"]);
 const KEYS = /** @type {Record<string, Tool>} */ ({ b: "brush", e: "eraser", l: "lasso", h: "hand" });
