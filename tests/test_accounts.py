@@ -15,7 +15,7 @@ import pytest
 
 import danqing
 from danqing.core.errors import BadBrief, DanqingError
-from danqing.interfaces.server import tries
+from danqing.interfaces.server import login_attempts
 from danqing.interfaces.server.app import create_app
 from danqing.interfaces.server.guard import Guard
 from danqing.studio.accounts import Role
@@ -216,7 +216,7 @@ def test_a_new_password_ends_every_secret(studio: Studio, app: Guard) -> None:
 
 def test_guessing_a_password_is_slow(app: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(monotonic=lambda: 1000.0)
-    monkeypatch.setattr(tries, "time", clock)  # a slow machine may need more than a minute
+    monkeypatch.setattr(login_attempts, "time", clock)  # a slow machine may need more than a minute
     codes = [log_in(app, "uma", f"guess {n} it").status_code for n in range(7)]
     assert codes == [401] * 5 + [429] * 2
     assert log_in(app, "uma").status_code == 429  # also the right one
@@ -227,7 +227,7 @@ def test_guessing_a_password_is_slow(app: Guard, monkeypatch: pytest.MonkeyPatch
 
 
 def test_guessing_many_names_is_slow_too() -> None:
-    noted = tries.Tries()
+    noted = login_attempts.LoginAttempts()
     assert [noted.begin("address", 30) for _ in range(32)] == [True] * 30 + [False] * 2
     assert noted.begin("another", 30)
     for n in range(20_000):

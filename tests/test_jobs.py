@@ -15,7 +15,7 @@ from danqing.studio import jobs
 from danqing.studio.database import Database
 from danqing.studio.errors import Conflict, NotThere, QueueFull
 from danqing.studio.events import events_after
-from danqing.studio.frames import Camera, Frame
+from danqing.studio.frames import Frame, FrameThrottle
 from danqing.studio.jobs import Claim, Limits, LostClaim, Queue, Request
 from danqing.studio.queue_places import Place, queue_places
 from danqing.studio.tables import VERSION
@@ -243,7 +243,7 @@ def test_opening_the_model_is_no_part_of_the_pace(
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     first = queue.submit("me", Request("paint", "stickers", {}))
     work, frames = claim(queue), list[Frame]()
-    camera = Camera(work.job, frames.append)
+    camera = FrameThrottle(work.job, frames.append)
     clock[0] += 60  # opening
     queue.begin(work)
     for step in (1, 2, 3):

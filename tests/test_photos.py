@@ -26,7 +26,7 @@ from danqing.core.card import Can
 from danqing.core.catalogue import catalogue
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
-from danqing.photos.filling import filled
+from danqing.photos.filling import fill_damage
 from danqing.photos.likeness import features, is_photo, photo_likeness
 from tests.toy import CARD, Toy
 
@@ -215,7 +215,7 @@ def test_filling_beats_opencv_in_a_hole_on_a_smooth_ramp() -> None:
     inside = np.asarray(hole) > 0
     damaged = ramp.round().astype(np.uint8)
     damaged[inside] = 255
-    after = np.asarray(filled(Image.fromarray(damaged), hole), float)
+    after = np.asarray(fill_damage(Image.fromarray(damaged), hole), float)
     telea = cv2.inpaint(damaged, inside.astype(np.uint8) * 255, 3, cv2.INPAINT_TELEA).astype(float)
     assert ((after - ramp)[inside] ** 2).mean() < 0.5 * ((telea - ramp)[inside] ** 2).mean()
     assert (after[~inside] == damaged[~inside]).all()

@@ -25,7 +25,7 @@ def cut_subject(inputs: Cutout, session: Session) -> Iterator[Picture]:
     start, source = perf_counter(), single_picture(inputs.image.source, None)
     region = _region(inputs, source.image, session)
     try:
-        from danqing.photos.cutout import cut_out, outlined, subject_of
+        from danqing.photos.cutout import add_outline, cut_out, subject_of
     except ImportError:
         raise BadBrief("cutting out needs OpenCV and SciPy: pip install 'danqing[photos]'") from None
     alpha = subject_of(source.image, inputs.box, inputs.point, region)  # type: ignore[arg-type]
@@ -33,7 +33,7 @@ def cut_subject(inputs: Cutout, session: Session) -> Iterator[Picture]:
         raise BadBrief(f"nothing stands out in {named(inputs.image)}: give a --box, a --point or words")
     image = cut_out(source.image, alpha)
     image = image.crop(alpha.getbbox()) if inputs.crop else image
-    image = outlined(image, inputs.outline) if inputs.outline else image
+    image = add_outline(image, inputs.outline) if inputs.outline else image
     brief = source.brief or Brief.of(prompt="", image=inputs.image.name).resolved(session.open_card(MODEL))
     info = Info(
         app="cutout",

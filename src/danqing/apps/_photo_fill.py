@@ -51,10 +51,10 @@ def fill_region(inputs: PictureInputs, session: Session, region: Image.Image) ->
     """
     start = perf_counter()
     _check(inputs, region)
-    from danqing.photos.filling import filled
+    from danqing.photos.filling import fill_damage
 
     inputs.noted(f"{named(inputs.image)} is a photo: the part is filled from what is around it, not painted")
-    done = filled(inputs.image.source.image, region)
+    done = fill_damage(inputs.image.source.image, region)
     yield plain_picture("inpaint", inputs, session, done, start)
 
 

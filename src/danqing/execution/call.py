@@ -79,7 +79,7 @@ class _Place:
 _PLACE = _Place()
 
 
-class OfTensors(nn.Module):
+class TensorModule(nn.Module):
     """A network as a function of the tensors of a call, giving the tensors of its output."""
 
     def __init__(self, network: nn.Module, call: Call) -> None:

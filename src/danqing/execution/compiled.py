@@ -11,7 +11,7 @@ from torch import nn
 
 from danqing.core.errors import DanqingError
 from danqing.core.files import atomic_write
-from danqing.execution.call import Call, OfTensors
+from danqing.execution.call import Call, TensorModule
 from danqing.execution.executor import Program
 from danqing.execution.exports import export_key, exports_folder, make_room, touch
 
@@ -37,7 +37,7 @@ class Compiled:
             if kept:
                 torch.compiler.load_cache_artifacts(artifacts.read_bytes())
                 touch(artifacts.parent)
-            run = torch.compile(OfTensors(network, call).eval())
+            run = torch.compile(TensorModule(network, call).eval())
             run(*call.tensors)  # compiles it
             if not kept:
                 _keep(artifacts)

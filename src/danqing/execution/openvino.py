@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from danqing.core.errors import DanqingError
-from danqing.execution.call import Call, OfTensors
+from danqing.execution.call import Call, TensorModule
 from danqing.execution.executor import Program
 from danqing.execution.exports import export_key, exports_folder, make_room, touch
 from danqing.weights.pretrained import replacing_folder
@@ -65,7 +65,7 @@ class OpenVino:
 
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, of what is the same for every call
-            decoder = TorchScriptPythonDecoder(OfTensors(network, call).eval(), example_input=call.tensors)
+            decoder = TorchScriptPythonDecoder(TensorModule(network, call).eval(), example_input=call.tensors)
             front_end = FrontEndManager().load_by_framework("pytorch")
             model = front_end.convert(front_end.load(decoder))
         openvino.save_model(model, folder / _GRAPH, compress_to_fp16=False)

@@ -66,7 +66,7 @@ def cut_out(image: Image.Image, alpha: Image.Image) -> Image.Image:
     return Image.fromarray(np.dstack([colour, transparency]))
 
 
-def outlined(sticker: Image.Image, width: int) -> Image.Image:
+def add_outline(sticker: Image.Image, width: int) -> Image.Image:
     """A cut-out on white that reaches `width` pixels beyond its edge, as a sticker's; larger by that."""
     wide = Image.new("RGBA", (sticker.width + 2 * width, sticker.height + 2 * width))
     wide.paste(sticker, (width, width))

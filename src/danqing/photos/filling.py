@@ -20,7 +20,7 @@ AROUND = 24  # pixels: how much of what is around is looked at
 TEXTURE_MOST = 60_000  # pixels: more are filled by shading alone, as texture takes seconds for so many
 
 
-def filled(image: Image.Image, region: Image.Image) -> Image.Image:
+def fill_damage(image: Image.Image, region: Image.Image) -> Image.Image:
     """A picture with `region` ("L" of its size, not 0 = unknown) filled; the rest keeps its very bytes.
 
     Of a picture with transparency the colours are filled.

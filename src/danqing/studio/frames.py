@@ -44,7 +44,7 @@ class Frame:
         return self.step / self.of if self.of else 0.0
 
 
-class Camera:
+class FrameThrottle:
     """Makes frames of progress, no more often than someone can see and than it costs."""
 
     def __init__(self, job: str, send: Callable[[Frame], None]) -> None:

@@ -28,7 +28,7 @@ from danqing.core.errors import DanqingError
 from danqing.core.progress import Progress
 from danqing.studio.clip_index import ClipIndex
 from danqing.studio.errors import StorageFull, error_record
-from danqing.studio.frames import Camera
+from danqing.studio.frames import FrameThrottle
 from danqing.studio.jobs import LEASE, Claim, LostClaim
 from danqing.studio.requests import check_values, expected_pictures
 from danqing.studio.results import Work
@@ -140,7 +140,7 @@ class Worker:
         return self._work(claim, app, inputs, stopping).run()
 
     def _work(self, claim: Claim, app: App[Any, Any], inputs: AppInputs, stopping: Event) -> Work:
-        camera = Camera(claim.job, lambda frame: self._send("frame", frame))
+        camera = FrameThrottle(claim.job, lambda frame: self._send("frame", frame))
 
         begin = cache(lambda: self._store.queue.begin(claim))
 

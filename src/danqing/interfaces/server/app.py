@@ -15,9 +15,9 @@ from danqing.interfaces.server.dialects import a1111, a1111_lists, openai
 from danqing.interfaces.server.errors import Dialects, ErrorResponse, install
 from danqing.interfaces.server.guard import Guard, GuardOptions
 from danqing.interfaces.server.hub import Hub
+from danqing.interfaces.server.login_attempts import LoginAttempts
 from danqing.interfaces.server.page import add_page, static_folder
 from danqing.interfaces.server.routes import accounts, apps, jobs, pictures, system, uploads
-from danqing.interfaces.server.tries import Tries
 from danqing.studio.service import Studio
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -38,7 +38,10 @@ def create_app(studio: Studio, options: GuardOptions | None = None, *, page: boo
         responses=_ERRORS,
     )
     app.state.studio, app.state.hub = studio, Hub(studio)
-    app.state.callers, app.state.tries = Callers(studio.store.accounts, options.token), Tries()
+    app.state.callers, app.state.login_attempts = (
+        Callers(studio.store.accounts, options.token),
+        LoginAttempts(),
+    )
     app.state.a1111_models = {}
     dialects.add("/v1/images", openai.error_body)
     dialects.add("/sdapi/", a1111.error_body)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from danqing.interfaces.server.callers import COOKIE, Callers
 from danqing.interfaces.server.context import Caller, Id, Name, StudioParam
-from danqing.interfaces.server.tries import Tries
+from danqing.interfaces.server.login_attempts import LoginAttempts
 from danqing.interfaces.server.views import Page, iso
 from danqing.studio.accounts import LOGIN_SECONDS, Accounts, Role
 from danqing.studio.errors import Conflict
@@ -21,7 +21,7 @@ from danqing.studio.tables import TokenRow, UserRow
 
 router = APIRouter()
 
-_TRIES, _TRIES_OF_ALL = 5, 30  # in a minute: with one name from one address, and from the address
+_ATTEMPTS, _ATTEMPTS_OF_ADDRESS = 5, 30  # in a minute: with one name from one address, and from the address
 _YEAR = 365 * 24 * 3600
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ UserName = Annotated[str, Field(min_length=1, max_length=40, examples=["mei"])]
 Password = Annotated[str, Field(min_length=8, max_length=200)]
 
 
-class WayIn(BaseModel):
+class LoginMethods(BaseModel):
     """What one must know to get in: name and password of an account, a token, or nothing."""
 
     accounts: bool
@@ -108,10 +108,10 @@ class TokenView(BaseModel):
 
 
 @router.get("/v1/login")
-def way_in(request: Request) -> WayIn:
+def login_methods(request: Request) -> LoginMethods:
     """What one must know to get in."""
     callers = _callers(request)
-    return WayIn(accounts=callers.have_accounts, token=callers.have_token)
+    return LoginMethods(accounts=callers.have_accounts, token=callers.have_token)
 
 
 @router.post("/v1/login", status_code=204)
@@ -128,7 +128,7 @@ def log_in(login: Login, request: Request, response: Response, studio: StudioPar
     if secret is None:
         log.warning("a login from %s was refused", request.client.host if request.client else "?")
         raise HTTPException(401, wrong)
-    _tries(request).forget(name_key)
+    _attempts(request).forget(name_key)
     _set_cookie(request, response, secret, seconds)
 
 
@@ -227,10 +227,10 @@ def _callers(request: Request) -> Callers:
     return callers
 
 
-def _tries(request: Request) -> Tries:
-    tries = request.app.state.tries
-    assert isinstance(tries, Tries)
-    return tries
+def _attempts(request: Request) -> LoginAttempts:
+    attempts = request.app.state.login_attempts
+    assert isinstance(attempts, LoginAttempts)
+    return attempts
 
 
 def _accounts(studio: Studio, request: Request) -> Accounts:
@@ -244,8 +244,8 @@ def _slow_down(request: Request, name: str) -> str:
     """Note a try; returns the key to forget where it succeeds. Raises HTTPException: too many."""
     address = request.client.host if request.client else ""
     key = f"{address} {name.casefold()}"
-    limits = {key: _TRIES, address: _TRIES_OF_ALL}
-    if not all(_tries(request).begin(who, most) for who, most in limits.items()):
+    limits = {key: _ATTEMPTS, address: _ATTEMPTS_OF_ADDRESS}
+    if not all(_attempts(request).begin(who, most) for who, most in limits.items()):
         raise HTTPException(429, "too many tries: wait a minute", {"Retry-After": "60"})
     return key
 

@@ -10,7 +10,7 @@ _MINUTE = 60.0
 _KEPT_MAX = 10_000  # keys; the oldest are forgotten
 
 
-class Tries:
+class LoginAttempts:
     """Failures of the last minute, by who failed."""
 
     def __init__(self) -> None:
