@@ -159,7 +159,7 @@ class Transformer(nn.Module):
 
 
 class Aligned(DiffusionObjective):
-    """REPA (arXiv 2410.06940): the UNet's middle is drawn towards what a picture tower sees, ours of CLIP."""
+    """REPA (arXiv 2410.06940): the UNet's middle is drawn towards the features of CLIP's image encoder."""
 
     def __init__(
         self, painter: DiffusionPainter, pictures: CaptionedImages, options: DiffusionOptions, weight: float
@@ -182,12 +182,12 @@ class Aligned(DiffusionObjective):
         self._middle = output
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """With what the tower sees, drawn the same way."""
+        """With what the encoder sees, drawn the same way."""
         picks = self._picked(size, Generator().set_state(rng.get_state()))
         return {**super().batch(size, rng), "seen": self._seen[picks]}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The denoising loss, and one minus the cosine of the middle with what the tower sees."""
+        """The denoising loss, and one minus the cosine of the middle with what the encoder sees."""
         losses = super().forward(batch)
         apart = 1 - F.cosine_similarity(self.projection(self._middle).float(), batch["seen"], dim=1).mean()
         return {"loss": losses["loss"] + self._weight * apart, "apart": apart}

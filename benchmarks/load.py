@@ -51,7 +51,7 @@ def make(folder: Path) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from danqing.weights.clip_vocabulary import clip_tokenizer
-    from danqing.weights.diffusers_folder import Parts, derived_card, save_folder
+    from danqing.weights.diffusers_folder import StableDiffusionComponents, derived_card, save_folder
     from danqing.weights.ldm_configs import SCHEDULER
 
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
@@ -68,10 +68,16 @@ def make(folder: Path) -> None:
         "num_attention_heads": 12,
         "num_hidden_layers": 12,
     }
-    tower = CLIPTextModel(CLIPTextConfig(**sizes, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407))
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(**sizes, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407)
+    )
     card = derived_card("sd15", unet, vae, None)
     scheduler = {**SCHEDULER, "prediction_type": "epsilon"}
-    save_folder(Parts(unet, vae, tower, clip_tokenizer(), scheduler, card), folder, torch.float32)
+    save_folder(
+        StableDiffusionComponents(unet, vae, text_encoder, clip_tokenizer(), scheduler, card),
+        folder,
+        torch.float32,
+    )
 
 
 def main(place: str) -> None:

@@ -63,15 +63,17 @@ def main() -> None:
     )
     parser.add_argument("what", nargs="+", choices=sorted(SETS))
     parser.add_argument("--model", default="stickers", help="a shipped model or a folder of weights")
-    parser.add_argument("--tower", type=Path, help="a text tower's folder, instead of the model's own")
+    parser.add_argument(
+        "--text-encoder", type=Path, help="a text encoder's folder, instead of the model's own"
+    )
     parser.add_argument("--misses", action="store_true", help="tell what was painted instead")
     parser.add_argument("--sheet", type=Path, help="where to draw all pictures, in the order of the prompts")
     arguments = parser.parse_args()
     judge = Judge.load(Path(danqing.zoo.__path__[0]) / "judge")
     painter = open_painter(arguments.model)
-    if arguments.tower is not None:
+    if arguments.text_encoder is not None:
         model = painter.text.model  # type: ignore[attr-defined]
-        model.load_state_dict(type(model).from_pretrained(arguments.tower).state_dict())
+        model.load_state_dict(type(model).from_pretrained(arguments.text_encoder).state_dict())
     options = {"fast": True, "native": True, "background": "transparent", "painter": painter}
     for what in arguments.what:
         cases = SETS[what]()

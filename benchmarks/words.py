@@ -96,7 +96,7 @@ def synonyms(bench: Bench) -> Figures:
         for part in split_lexicon(lexicon())
     )
     groups = {
-        "that the tower learned": [word in learned for (word, _), _ in asked],
+        "that the encoder learned": [word in learned for (word, _), _ in asked],
         "of the lexicon, left out": [word in left_out for (word, _), _ in asked],
         "in no list": [word not in learned | left_out for (word, _), _ in asked],
     }

@@ -33,7 +33,7 @@ from tests import (
     test_imagen,
 )
 from tests.test_objectives import OBJECTIVES
-from tests.towers import reader
+from tests.text_encoders import reader
 
 BATCH = 8
 UNEVEN = 5  # rows, which two processes cannot share equally
@@ -44,7 +44,7 @@ ALL: dict[str, Callable[[], Objective]] = {
     "dalle1 tokens": test_dalle1.token_objective,
     "dalle2 prior": lambda: test_dalle2.prior_objective(dalle2.random_painter()),
     "dalle2 decoder": lambda: test_dalle2.decoder_objective(None),
-    "imagen base": lambda: test_imagen.base_objective(imagen.random_parts(reader())),
+    "imagen base": lambda: test_imagen.base_objective(imagen.random_components(reader())),
     "imagen stage": lambda: test_cascade.objective(crop=16),
     "fast": lambda: test_distillation.objective(random_painter("tiny")),
     **OBJECTIVES,

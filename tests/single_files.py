@@ -11,12 +11,12 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from danqing.families.stable_diffusion.painter import byte_tokenizer
-from danqing.weights.diffusers_folder import Parts, derived_card
+from danqing.weights.diffusers_folder import StableDiffusionComponents, derived_card
 from danqing.weights.ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET, Kind
 from danqing.weights.ldm_keys import autoencoder_table, rename, unet_table
 
 SD1, _, SD2, SDXL, REFINER = KINDS
-LAYERS = 3  # of the text towers
+LAYERS = 3  # of the text encoders
 
 _UNETS: dict[str, Any] = {
     SD1.title: {"block_out_channels": (32, 64, 96, 96), "attention_head_dim": 8},
@@ -55,10 +55,10 @@ _UNETS: dict[str, Any] = {
 }
 
 
-def tiny(kind: Kind = SD1, prediction: str = "epsilon") -> Parts:
+def tiny(kind: Kind = SD1, prediction: str = "epsilon") -> StableDiffusionComponents:
     """Random weights in the shape of Stable Diffusion 1, 2 or XL."""
     tokenizer = byte_tokenizer(77)
-    tokenizer.pad_token = kind.towers[0].pad
+    tokenizer.pad_token = kind.text_encoders[0].pad
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
@@ -72,21 +72,21 @@ def tiny(kind: Kind = SD1, prediction: str = "epsilon") -> Parts:
             sample_size=512,
             scaling_factor=kind.scale,
         )
-        tower = CLIPTextModel(text_config(tokenizer, kind.towers[0].act))
+        text_encoder = CLIPTextModel(text_config(tokenizer, kind.text_encoders[0].act))
         if kind is REFINER:
-            config = text_config(tokenizer, kind.towers[0].act, hidden_size=128, projection_dim=96)
-            tower = CLIPTextModelWithProjection(config)
+            config = text_config(tokenizer, kind.text_encoders[0].act, hidden_size=128, projection_dim=96)
+            text_encoder = CLIPTextModelWithProjection(config)
         second = {}
         if kind is SDXL:
             tokenizer_2 = byte_tokenizer(77)
-            tokenizer_2.pad_token = kind.towers[1].pad
-            config = text_config(tokenizer_2, kind.towers[1].act, hidden_size=128, projection_dim=96)
-            tower_2 = CLIPTextModelWithProjection(config).eval()
-            second = {"tokenizer_2": tokenizer_2, "text_encoder_2": tower_2}
-    return Parts(
+            tokenizer_2.pad_token = kind.text_encoders[1].pad
+            config = text_config(tokenizer_2, kind.text_encoders[1].act, hidden_size=128, projection_dim=96)
+            text_encoder_2 = CLIPTextModelWithProjection(config).eval()
+            second = {"tokenizer_2": tokenizer_2, "text_encoder_2": text_encoder_2}
+    return StableDiffusionComponents(
         unet=unet.eval(),
         vae=vae.eval(),
-        text_encoder=tower.eval(),
+        text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,
         scheduler={**SCHEDULER, "prediction_type": prediction},
         card=derived_card("tiny", unet, vae, None),
@@ -96,7 +96,7 @@ def tiny(kind: Kind = SD1, prediction: str = "epsilon") -> Parts:
 
 
 def text_config(tokenizer: CLIPTokenizer, act: str, **changes: int) -> CLIPTextConfig:
-    """A tower of three layers and one head for each 64 channels."""
+    """An encoder of three layers and one head for each 64 channels."""
     fields = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": LAYERS, **changes}
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -108,16 +108,16 @@ def text_config(tokenizer: CLIPTokenizer, act: str, **changes: int) -> CLIPTextC
     )
 
 
-def original(parts: Parts, kind: Kind = SD1) -> dict[str, Tensor]:
+def original(components: StableDiffusionComponents, kind: Kind = SD1) -> dict[str, Tensor]:
     """All tensors in their original names and shapes, with what such files hold beside them."""
-    unet, vae, text = parts.unet, parts.vae, parts.text_encoder
+    unet, vae, text = components.unet, components.vae, components.text_encoder
     tensors = _named(unet, UNET, unet_table(unet.config))
     tensors |= _convolved(_named(vae, AUTOENCODER, autoencoder_table(vae.config)))
-    (tower, *second) = kind.towers
-    tensors |= _fused(_named(text, tower.head, tower.table(LAYERS)))
+    (text_encoder, *second) = kind.text_encoders
+    tensors |= _fused(_named(text, text_encoder.head, text_encoder.table(LAYERS)))
     if second:
         table = second[0].table(LAYERS)
-        tensors |= _fused(_named(parts.text_encoder_2, second[0].head, table))
+        tensors |= _fused(_named(components.text_encoder_2, second[0].head, table))
     return tensors | {
         "betas": torch.ones(3),
         "model_ema.decay": torch.ones(1),
@@ -146,14 +146,14 @@ def full_size(kind: Kind) -> tuple[dict[str, Tensor], tuple[Any, Any, Any]]:
         "intermediate_size": 3072 if one else 4096,
         "num_attention_heads": 12 if one else 16,
         "num_hidden_layers": 12 if one else 23,
-        "hidden_act": kind.towers[0].act,
+        "hidden_act": kind.text_encoders[0].act,
     }
     with torch.device("meta"):
         modules = UNet2DConditionModel(**unet), AutoencoderKL(**vae), CLIPTextModel(CLIPTextConfig(**text))
     tensors = _named(modules[0], UNET, unet_table(modules[0].config))
     tensors |= _named(modules[1], AUTOENCODER, autoencoder_table(vae))
-    tower = kind.towers[0]
-    tensors |= _named(modules[2], tower.head, tower.table(text["num_hidden_layers"]))
+    text_encoder = kind.text_encoders[0]
+    tensors |= _named(modules[2], text_encoder.head, text_encoder.table(text["num_hidden_layers"]))
     return tensors, (unet, vae, text)
 
 

@@ -26,7 +26,7 @@ from danqing.core.errors import BadBrief, BadPicture, DanqingError
 from danqing.core.picture import Picture
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.disco.painter import DiscoPainter, disco_card
-from danqing.families.stable_diffusion.painter import random_painter, random_parts, save_folder
+from danqing.families.stable_diffusion.painter import random_components, random_painter, save_folder
 from danqing.interfaces.cli import main as cli
 from tests.test_disco import QUICK, tiny_critic
 
@@ -304,7 +304,7 @@ def test_an_ffmpeg_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_folder(random_parts("tiny"), folder)
+    save_folder(random_components("tiny"), folder)
     return folder
 
 

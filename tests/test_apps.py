@@ -52,10 +52,15 @@ from danqing.families.dalle1 import painter as dalle1
 from danqing.families.dalle2 import painter as dalle2
 from danqing.families.ddpm import painter as ddpm
 from danqing.families.imagen import painter as imagen
-from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_painter, random_parts
+from danqing.families.stable_diffusion.painter import (
+    byte_tokenizer,
+    painter_of,
+    random_components,
+    random_painter,
+)
 from danqing.families.stylegan import painter as stylegan
 from danqing.families.stylegan.painter import StylePainter
-from tests.towers import reader
+from tests.text_encoders import reader
 
 QUICK: dict[str, Any] = {"steps": 4, "seed": 3}
 
@@ -427,17 +432,19 @@ def test_a_tile_is_enlarged_by_a_model_that_paints_none() -> None:
 
 def inpainting_painter() -> DiffusionPainter:
     """A network that was trained to repaint: it sees the region and the rest of the picture."""
-    parts = random_parts()
-    unet = UNet2DConditionModel.from_config({**parts.unet.config, "in_channels": 17}).eval()
-    return painter_of(replace(parts, unet=unet))
+    components = random_components()
+    unet = UNet2DConditionModel.from_config({**components.unet.config, "in_channels": 17}).eval()
+    return painter_of(replace(components, unet=unet))
 
 
 def opaque_painter() -> DiffusionPainter:
     """One that paints RGB at its native size, as Stable Diffusion does."""
-    parts = random_parts()
-    vae = AutoencoderKL.from_config({**parts.vae.config, "in_channels": 3, "out_channels": 3}).eval()
-    card = parts.card.model_copy(update={"can": parts.card.can - {Can.ALPHA, Can.ENLARGE}, "scale": 1})
-    return painter_of(replace(parts, vae=vae, upscaler=None, card=card))
+    components = random_components()
+    vae = AutoencoderKL.from_config({**components.vae.config, "in_channels": 3, "out_channels": 3}).eval()
+    card = components.card.model_copy(
+        update={"can": components.card.can - {Can.ALPHA, Can.ENLARGE}, "scale": 1}
+    )
+    return painter_of(replace(components, vae=vae, upscaler=None, card=card))
 
 
 def searching_painter() -> StylePainter:
@@ -459,7 +466,7 @@ PAINTERS = {
     "rgb": opaque_painter,
     "trained to inpaint": inpainting_painter,
     "ddpm": lambda: ddpm.random_painter("tiny", NAMES),
-    "imagen": lambda: imagen.painter_of(imagen.random_parts(reader())),
+    "imagen": lambda: imagen.painter_of(imagen.random_components(reader())),
     "dalle2": dalle2.random_painter,
     "dalle1": lambda: dalle1.random_painter("tiny", scorer=scorer()),
     "gan": lambda: gan.random_painter("tiny", NAMES),

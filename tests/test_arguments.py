@@ -17,7 +17,7 @@ from PIL import Image
 from danqing.apps._registry import find_app
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
-from danqing.families.stable_diffusion.painter import random_parts, save_folder
+from danqing.families.stable_diffusion.painter import random_components, save_folder
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.arguments import read_arguments
 from tests.command_line import Answer
@@ -26,7 +26,7 @@ from tests.command_line import Answer
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_folder(random_parts("tiny"), folder)
+    save_folder(random_components("tiny"), folder)
     return folder
 
 

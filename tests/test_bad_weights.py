@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from danqing.core.errors import BadWeights
 from danqing.families import open_painter
-from danqing.families.stable_diffusion.painter import random_parts
+from danqing.families.stable_diffusion.painter import random_components
 from danqing.nets.placement import first_not_finite, move
 from danqing.weights.diffusers_folder import save_folder
 from danqing.weights.tensor_files import read_header, read_tensors
@@ -27,7 +27,7 @@ SCHEDULER, TOKENIZER = "scheduler/scheduler_config.json", "tokenizer/tokenizer_c
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models") / "tiny"
-    save_folder(random_parts(), place, torch.float32)
+    save_folder(random_components(), place, torch.float32)
     return place
 
 
@@ -251,7 +251,7 @@ def test_weights_stay_on_disk(folder: Path) -> None:
 
 
 def test_what_is_not_finite_is_named() -> None:
-    painter_parts = random_parts()
+    painter_parts = random_components()
     assert first_not_finite({"unet": painter_parts.unet, "vae": painter_parts.vae}) is None
     painter_parts.vae.quant_conv.bias.data[0] = float("inf")
     move(torch.device("cpu"), torch.bfloat16, painter_parts.vae)

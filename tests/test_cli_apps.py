@@ -21,7 +21,7 @@ from danqing.conditioning.wildcards import choose
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.core.source_image import picture_id
-from danqing.families.stable_diffusion.painter import random_parts, save_folder
+from danqing.families.stable_diffusion.painter import random_components, save_folder
 from danqing.interfaces.cli import main as cli
 from danqing.tuning.adapter_files import read_adapter
 
@@ -48,8 +48,8 @@ class Answer(NamedTuple):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    parts = random_parts("tiny")
-    save_folder(replace(parts, card=parts.card.model_copy(update={"redraw_guidance": 9.0})), folder)
+    components = random_components("tiny")
+    save_folder(replace(components, card=components.card.model_copy(update={"redraw_guidance": 9.0})), folder)
     return folder
 
 

@@ -33,10 +33,16 @@ from danqing.diffusion.schedule import Schedule
 from danqing.families import open_painter
 from danqing.families.dalle2 import painter as dalle2
 from danqing.families.dalle2.clip_space import fingerprint, join_words_and_image, mixture, text_diff
-from danqing.families.dalle2.folder import OURS, Parts, check_clip, read_parts, save_parts
+from danqing.families.dalle2.folder import (
+    OURS,
+    Dalle2Components,
+    check_clip,
+    read_components,
+    save_components,
+)
 from danqing.families.dalle2.painter import Dalle2Painter
-from danqing.families.dalle2.unclip import PRIORS, fresh_parts, fresh_projection
-from danqing.families.ddpm.painter import fresh_parts as fresh_ddpm
+from danqing.families.dalle2.unclip import PRIORS, fresh_components, fresh_projection
+from danqing.families.ddpm.painter import fresh_components as fresh_ddpm
 from danqing.recipes import dalle2 as recipe
 from danqing.recipes._recipe import TrainRequest
 from danqing.training.diffusion import DiffusionOptions
@@ -351,10 +357,10 @@ def test_embeddings_of_another_width_are_refused(painter: Dalle2Painter) -> None
 # ---- the folder
 
 
-def parts_of(painter: Dalle2Painter, clip: str = "") -> Parts:
+def components_of(painter: Dalle2Painter, clip: str = "") -> Dalle2Components:
     network = painter.decoder.network
     return replace(
-        fresh_parts("tiny", clip),
+        fresh_components("tiny", clip),
         card=painter.card,
         prior=painter.prior.network,
         decoder=network.unet,
@@ -368,23 +374,23 @@ def test_a_folder_paints_as_it_was_written(
     which: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     painter = request.getfixturevalue(which)
-    save_parts(parts_of(painter, "abc"), tmp_path / "it", dtype=torch.float32)
-    read = read_parts(tmp_path / "it")
+    save_components(components_of(painter, "abc"), tmp_path / "it", dtype=torch.float32)
+    read = read_components(tmp_path / "it")
     assert (read.clip, read.fold, read.prior_options) == ("abc", 2, painter.prior.options)
     again = dalle2.painter_of(read, _Seeing(painter))
     brief = resolved(painter)
     assert torch.equal(canvases(again, brief)[-1].state, canvases(painter, brief)[-1].state)
-    save_parts(read, tmp_path / "half")
+    save_components(read, tmp_path / "half")
     assert (tmp_path / "half" / "decoder").is_dir()
 
 
 class _Seeing:
-    """A critic with the towers of a painter."""
+    """A critic with the encoders of a painter."""
 
     def __init__(self, painter: Dalle2Painter) -> None:
         space = painter.space
         self.tokenizer, self.processor = space.text.tokenizer, space.processor
-        self.model = type("Towers", (), {})()
+        self.model = type("Encoders", (), {})()
         self.model.text_model, self.model.text_projection = space.text.model, space.text_projection
         self.model.vision_model, self.model.visual_projection = space.image_encoder, space.image_projection
 
@@ -400,7 +406,7 @@ def test_another_clip_is_refused(painter: Dalle2Painter, tmp_path: Path) -> None
         BadWeights, match=f"of the CLIP {clip_hash[:12]}, this copy has {fingerprint(place)[:12]}"
     ):
         check_clip(tmp_path, clip_hash, place)
-    save_parts(parts_of(painter, clip_hash), tmp_path / "it")
+    save_components(components_of(painter, clip_hash), tmp_path / "it")
     with pytest.raises(BadWeights, match="this copy has"):
         open_painter(str(tmp_path / "it"))
 
@@ -418,33 +424,33 @@ def test_another_clip_is_refused(painter: Dalle2Painter, tmp_path: Path) -> None
 def test_a_damaged_folder_is_one_line(
     painter: Dalle2Painter, tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
-    save_parts(parts_of(painter), tmp_path / "it")
+    save_components(components_of(painter), tmp_path / "it")
     place = tmp_path / "it" / OURS
     place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
     with pytest.raises(BadWeights, match=says) as caught:
-        read_parts(tmp_path / "it")
+        read_components(tmp_path / "it")
     assert "\n" not in str(caught.value)
 
 
 def test_a_decoder_that_learned_no_variance_is_told(painter: Dalle2Painter, tmp_path: Path) -> None:
-    save_parts(parts_of(painter), tmp_path / "it")
+    save_components(components_of(painter), tmp_path / "it")
     place = tmp_path / "it" / "decoder_scheduler" / "scheduler_config.json"
     place.write_text(json.dumps({**json.loads(place.read_text()), "variance_type": "learned_range"}))
     with pytest.raises(BadWeights, match=r"decoder' answers 16 channels to 16, .* it should be 32"):
-        read_parts(tmp_path / "it")
+        read_components(tmp_path / "it")
 
 
 def test_a_card_of_another_size_is_refused(large: Dalle2Painter) -> None:
-    parts = replace(parts_of(large), card=large.card.model_copy(update={"width": 40}))
+    components = replace(components_of(large), card=large.card.model_copy(update={"width": 40}))
     with pytest.raises(BadWeights, match="width 40 is no multiple of the decoder's 16"):
-        dalle2.painter_of(parts, _Seeing(large))
+        dalle2.painter_of(components, _Seeing(large))
 
 
 def test_a_folder_without_a_card_is_refused(painter: Dalle2Painter, tmp_path: Path) -> None:
-    save_parts(parts_of(painter), tmp_path / "it")
+    save_components(components_of(painter), tmp_path / "it")
     (tmp_path / "it" / "card.json").unlink()
     with pytest.raises(BadWeights, match=r"card\.json' is missing"):
-        read_parts(tmp_path / "it")
+        read_components(tmp_path / "it")
 
 
 # ---- training
@@ -459,7 +465,7 @@ def prior_objective(painter: Dalle2Painter) -> PriorObjective:
 def prior_objective_of(
     painter: Dalle2Painter, seen: CaptionedImages, unseen: CaptionedImages | None = None
 ) -> PriorObjective:
-    network = fresh_parts("tiny", "").prior
+    network = fresh_components("tiny", "").prior
     schedule = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
     unseen = seen.where(lambda row: not row) if unseen is None else unseen
     return PriorObjective(network, schedule, painter.space, seen, unseen, DiffusionOptions())
@@ -534,7 +540,7 @@ def test_the_decoder_is_told_the_embedding_of_the_very_picture(painter: Dalle2Pa
 
 def test_a_decoder_starts_from_a_pixel_model() -> None:
     """Its inner layers are its own; what has the same name and shape is taken, the variance is left out."""
-    decoder = fresh_parts("sticker", "").decoder
+    decoder = fresh_components("sticker", "").decoder
     trained = fresh_ddpm("sticker", Names(("cat",))).unet
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
     copied = copy_matching_weights(decoder, trained)
@@ -547,11 +553,11 @@ def test_a_decoder_starts_from_a_pixel_model() -> None:
 
 
 def test_sizes() -> None:
-    parts = fresh_parts("sticker", "")
-    networks = (parts.prior, parts.decoder, parts.projection, parts.upsampler)
+    components = fresh_components("sticker", "")
+    networks = (components.prior, components.decoder, components.projection, components.upsampler)
     count = sum(p.numel() for network in networks for p in network.parameters())  # type: ignore[misc]
     assert count < 6.05e6  # 12 MB in half precision
-    assert fresh_projection(parts.decoder, 192).config.time_embed_dim == 256
+    assert fresh_projection(components.decoder, 192).config.time_embed_dim == 256
 
 
 def test_the_recipe_trains_its_three_parts_and_tells_what_it_skips_once(

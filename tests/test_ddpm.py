@@ -271,7 +271,7 @@ def test_it_paints_transparency(painter: DiffusionPainter) -> None:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    ddpm.save_folder(ddpm.fresh_parts("tiny", NAMES), folder, torch.float32)
+    ddpm.save_folder(ddpm.fresh_components("tiny", NAMES), folder, torch.float32)
     return folder
 
 
@@ -290,9 +290,9 @@ def test_classes_without_names_are_numbers(saved: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(saved, tmp_path / "theirs")
     (folder / "card.json").unlink()
     (folder / "danqing.json").write_text('{"fold": 2}')
-    parts = read_folder(folder)
-    assert parts.names.entries == tuple("0123456")
-    assert parts.card.width == 16
+    components = read_folder(folder)
+    assert components.names.entries == tuple("0123456")
+    assert components.card.width == 16
 
 
 FAULTS = {
@@ -329,12 +329,12 @@ def test_a_wrong_folder_is_told_in_one_line(
 
 
 def objective_of(seed: int = 0, **fields: Any) -> DenoisingObjective:
-    parts = ddpm.fresh_parts("tiny", NAMES, seed)
+    components = ddpm.fresh_components("tiny", NAMES, seed)
     options = DiffusionOptions(probes=("a cat",), **fields)
     labels = Labels(NAMES, DATA, options)
-    card = parts.card.model_copy(update={"steps": 2})
-    painter = ddpm.painter_of(replace(parts, card=card))
-    return DenoisingObjective(painter, parts.unet, DATA, labels, options)
+    card = components.card.model_copy(update={"steps": 2})
+    painter = ddpm.painter_of(replace(components, card=card))
+    return DenoisingObjective(painter, components.unet, DATA, labels, options)
 
 
 def trained(
@@ -400,10 +400,10 @@ def test_labels_of_pictures() -> None:
 
 
 def test_pictures_that_do_not_fit_are_told() -> None:
-    parts, options, small = ddpm.fresh_parts("tiny", NAMES), DiffusionOptions(), stickers(24)
+    components, options, small = ddpm.fresh_components("tiny", NAMES), DiffusionOptions(), stickers(24)
     labels = Labels(NAMES, small, options)
     with pytest.raises(BadData, match="24 x 24 pixels do not fit a painter of 16 x 16"):
-        DenoisingObjective(ddpm.painter_of(parts), parts.unet, small, labels, options)
+        DenoisingObjective(ddpm.painter_of(components), components.unet, small, labels, options)
 
 
 def test_presets_are_what_they_say() -> None:
@@ -411,8 +411,8 @@ def test_presets_are_what_they_say() -> None:
     counts = {}
     for preset in ("sticker", "cifar10"):
         with torch.device("meta"):
-            parts = ddpm.fresh_parts(preset, NAMES)
-        counts[preset] = sum(parameter.numel() for parameter in parts.unet.parameters()) / 1e6
-        assert parts.card.width == 32
+            components = ddpm.fresh_components(preset, NAMES)
+        counts[preset] = sum(parameter.numel() for parameter in components.unet.parameters()) / 1e6
+        assert components.card.width == 32
     assert counts["cifar10"] == pytest.approx(35.7, abs=0.1)
     assert counts["sticker"] < 6

@@ -27,7 +27,7 @@ from danqing.families.ddpm import painter as ddpm
 from danqing.families.disco.painter import DiscoPainter, disco_card
 from danqing.families.disco.settings import Settings
 from danqing.families.imagen import painter as imagen
-from danqing.families.stable_diffusion.painter import byte_tokenizer, random_painter, random_parts, x4_of
+from danqing.families.stable_diffusion.painter import byte_tokenizer, random_components, random_painter, x4_of
 from danqing.families.stylegan import painter as stylegan
 from danqing.interfaces.cli.main import run
 from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words
@@ -38,7 +38,7 @@ from danqing.tuning.inversion_edit import edit_by_inversion
 from tests.adapters import random_adapter
 from tests.devices import GPU, pretended
 from tests.test_objectives import OBJECTIVES
-from tests.towers import reader
+from tests.text_encoders import reader
 
 LAYERS = {
     "linear": (lambda: nn.Linear(4, 4), (2, 4)),
@@ -109,7 +109,7 @@ def disco() -> DiscoPainter:
 PAINTERS: dict[str, Callable[[], Painter]] = {
     "stable_diffusion": random_painter,
     "ddpm": lambda: ddpm.random_painter("tiny", NAMES),
-    "imagen": lambda: imagen.painter_of(imagen.random_parts(reader())),
+    "imagen": lambda: imagen.painter_of(imagen.random_components(reader())),
     "dalle2": dalle2.random_painter,
     "dalle1": lambda: dalle1.random_painter("tiny", scorer=scorer()),
     "gan": lambda: gan.random_painter("tiny", NAMES),
@@ -234,8 +234,8 @@ def test_painting_beside_a_depth_map(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_enlarging_by_painting(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = random_parts("sd2-x4-tiny")
-    painter = x4_of(parts, parts.scheduler)
+    components = random_components("sd2-x4-tiny")
+    painter = x4_of(components, components.scheduler)
     brief = Brief(prompt="a cat", seed=1, steps=2).resolved(painter.card)
     with pretended(monkeypatch):
         painter.place(GPU)

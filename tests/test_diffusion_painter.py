@@ -1,4 +1,4 @@
-"""The four verbs over tiny random parts, the codecs and the upscaler."""
+"""The four verbs over tiny random components, the codecs and the upscaler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.diffusion.schedule import Schedule
-from danqing.families.stable_diffusion.painter import random_painter, random_parts
+from danqing.families.stable_diffusion.painter import random_components, random_painter
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 
 ZERO = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "beta_schedule": "scaled_linear"}
@@ -120,7 +120,7 @@ def test_a_pixel_painter_is_the_same_painter(painter: DiffusionPainter) -> None:
 
 
 def test_codec_scale_and_shift_cancel() -> None:
-    vae = random_parts().vae
+    vae = random_components().vae
     picture = torch.rand(2, 4, 32, 32) * 2 - 1
     plain = KLCodec(vae)
     expected, direct = plain.encode(picture), plain.decode(plain.encode(picture))
@@ -132,7 +132,7 @@ def test_codec_scale_and_shift_cancel() -> None:
 
 
 def test_codec_samples_with_each_pictures_seed() -> None:
-    codec = KLCodec(random_parts().vae)
+    codec = KLCodec(random_components().vae)
     picture = torch.rand(1, 4, 32, 32).expand(2, -1, -1, -1) * 2 - 1
     mean, first, again = (
         codec.encode(picture),

@@ -31,8 +31,8 @@ from danqing.families.disco.painter import DiscoPainter, disco_card, save_disco
 from danqing.families.disco.settings import Course, Settings, read_settings
 from danqing.families.stable_diffusion.painter import (
     byte_tokenizer,
+    random_components,
     random_painter,
-    random_parts,
     save_folder,
 )
 from danqing.interfaces.cli.main import run
@@ -421,7 +421,7 @@ def test_a_file_that_cannot_be_followed_is_one_line(
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prior and a CLIP, each in its folder."""
     place = tmp_path_factory.mktemp("models")
-    save_folder(random_parts(), place / "prior", torch.float32)
+    save_folder(random_components(), place / "prior", torch.float32)
     scorer = tiny_critic()
     write_module(scorer.model, scorer.model.config.to_dict(), place / "eyes", "model", torch.float32)
     scorer.tokenizer.save_pretrained(place / "eyes")
@@ -495,7 +495,7 @@ def test_the_shipped_clip_likes_what_it_leads() -> None:
 def test_the_recipe_needs_no_pictures_and_writes_a_folder_that_paints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ddpm.save_folder(ddpm.fresh_parts("tiny"), tmp_path / "ddpm" / "ddpm")
+    ddpm.save_folder(ddpm.fresh_components("tiny"), tmp_path / "ddpm" / "ddpm")
     monkeypatch.chdir(tmp_path)
     assert run(["train", "disco", "--run", "made", "--parts", "."]) == 0
     folder = tmp_path / capfd.readouterr().out.splitlines()[-1]

@@ -13,7 +13,7 @@ from danqing.core.painter import Conditioning
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import step
 from danqing.diffusion.schedule import CLEAN
-from danqing.families.stable_diffusion.painter import painter_of, random_parts
+from danqing.families.stable_diffusion.painter import painter_of, random_components
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.tuning.adapter import attached, coverage
@@ -28,7 +28,7 @@ OPTIONS = DiffusionOptions(drop=0.0, probes=("a cat",))
 
 @pytest.fixture
 def painter() -> DiffusionPainter:
-    return painter_of(random_parts())
+    return painter_of(random_components())
 
 
 def objective(painter: DiffusionPainter, guidance: float = 3.0) -> ConsistencyObjective:

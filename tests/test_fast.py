@@ -21,7 +21,7 @@ from danqing.core.card import Fast
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families.stable_diffusion.painter import open_folder, painter_of, random_parts, save_folder
+from danqing.families.stable_diffusion.painter import open_folder, painter_of, random_components, save_folder
 from danqing.tuning.adapter import attached
 from danqing.tuning.adapter_files import read_adapter, write_adapter
 from tests.adapters import bits, random_adapter, same_bits
@@ -33,11 +33,13 @@ STEPS = 3
 def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiffusionPainter:
     """One that was saved with a fast adapter, opened again from its folder."""
     monkeypatch.chdir(tmp_path)
-    parts = random_parts()
-    write_adapter(random_adapter(painter_of(parts), "fast", text=False), tmp_path / "fast.safetensors")
-    card = parts.card.model_copy(update={"fast": Fast(steps=STEPS, adapter="fast"), "redraw_guidance": 8.0})
+    components = random_components()
+    write_adapter(random_adapter(painter_of(components), "fast", text=False), tmp_path / "fast.safetensors")
+    card = components.card.model_copy(
+        update={"fast": Fast(steps=STEPS, adapter="fast"), "redraw_guidance": 8.0}
+    )
     save_folder(
-        replace(parts, card=card, adapters={"fast": tmp_path / "fast.safetensors"}), tmp_path / "model"
+        replace(components, card=card, adapters={"fast": tmp_path / "fast.safetensors"}), tmp_path / "model"
     )
     return open_folder(tmp_path / "model")
 
@@ -66,9 +68,9 @@ def test_fast_is_the_adapter_in_few_steps_without_guidance(painter: DiffusionPai
 
 
 def test_a_model_may_need_no_adapter() -> None:
-    parts = random_parts()
+    components = random_components()
     fast = Fast(steps=2, guidance=1.5, sampler="ddim")
-    painter = painter_of(replace(parts, card=parts.card.model_copy(update={"fast": fast})))
+    painter = painter_of(replace(components, card=components.card.model_copy(update={"fast": fast})))
     [made] = paint(Brief(prompt="a cat", seed=1, fast=True), painter=painter)
     [plain] = paint(Brief(prompt="a cat", seed=1, steps=2, guidance=1.5, sampler="ddim"), painter=painter)
     assert same(made, plain)
@@ -81,7 +83,7 @@ def test_what_is_asked_goes_before_what_fast_does(painter: DiffusionPainter) -> 
 
 def test_a_model_without_it_says_so() -> None:
     with pytest.raises(BadBrief, match="'tiny' has learned no fast way: leave fast out"):
-        Brief(prompt="a cat", fast=True).resolved(random_parts().card)
+        Brief(prompt="a cat", fast=True).resolved(random_components().card)
 
 
 def test_the_models_own_adapter_is_meant_even_where_another_has_its_name(painter: DiffusionPainter) -> None:

@@ -24,8 +24,15 @@ from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.families import open_painter
-from danqing.families.imagen.folder import Parts, read_parts, save_parts
-from danqing.families.imagen.painter import STAGES, UNETS, fresh_parts, open_weights, painter_of, random_parts
+from danqing.families.imagen.folder import ImagenComponents, read_components, save_components
+from danqing.families.imagen.painter import (
+    STAGES,
+    UNETS,
+    fresh_components,
+    open_weights,
+    painter_of,
+    random_components,
+)
 from danqing.nets.efficient_unet import EfficientUNet, Words, join_skip
 from danqing.recipes import imagen as recipe
 from danqing.recipes._recipe import TrainRequest
@@ -33,24 +40,24 @@ from danqing.training.cascade import MaskedCaptions, StageObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import step_generator
 from danqing.weights.shipped import shipped_part
-from danqing.weights.text_towers import Tower, read_tower
+from danqing.weights.text_encoders import TextEncoderRef, read_text_encoder
 from tests.progress import Lines
 from tests.test_recipes import folder_of as folder_of_pictures
+from tests.text_encoders import TEXT_ENCODERS, folder_of, reader
 from tests.tiny import stickers
-from tests.towers import TOWERS, folder_of, reader
 
-towers = pytest.mark.parametrize("name", list(TOWERS))
-
-
-@pytest.fixture(scope="module")
-def parts() -> Parts:
-    return random_parts(reader())
+text_encoders = pytest.mark.parametrize("name", list(TEXT_ENCODERS))
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Parts:
-    """Parts whose words our CLIP reads, which a folder need not hold."""
-    return random_parts(read_tower(shipped_part("clip")))
+def components() -> ImagenComponents:
+    return random_components(reader())
+
+
+@pytest.fixture(scope="module")
+def shipped() -> ImagenComponents:
+    """Components whose words our CLIP reads, which a folder need not hold."""
+    return random_components(read_text_encoder(shipped_part("clip")))
 
 
 def painted(painter: Cascade, **fields: Any) -> Tensor:
@@ -61,7 +68,7 @@ def painted(painter: Cascade, **fields: Any) -> Tensor:
     return painter.finish(last)
 
 
-@towers
+@text_encoders
 def test_states_do_not_depend_on_padding(name: str) -> None:
     """Measured: 8e-7."""
     encoder = reader(name)
@@ -76,14 +83,14 @@ def test_states_do_not_depend_on_padding(name: str) -> None:
         assert not words.tokens[0, count:].any()
 
 
-@towers
+@text_encoders
 def test_no_words_are_no_tokens(name: str) -> None:
     encoder = reader(name)
     assert not encoder("").mask.any()
     assert encoder("cat").mask.any()
 
 
-@towers
+@text_encoders
 def test_words_that_do_not_fit_are_reported(name: str) -> None:
     encoder = reader(name)
     words = "a red cat, " * 40
@@ -142,9 +149,9 @@ def test_a_skip_keeps_unit_variance() -> None:
     assert abs(float(join_skip(one, two).var()) - 1) < 0.02
 
 
-def test_the_network_sees_words_and_not_pads(parts: Parts) -> None:
-    unet, x, t = parts.unets[0], torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
-    encoder = parts.text
+def test_the_network_sees_words_and_not_pads(components: ImagenComponents) -> None:
+    unet, x, t = components.unets[0], torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
+    encoder = components.text
     short = encoder.encode_ids(*encoder.tokenize(["ab", "ba"]))
     padded = encoder.encode_ids(*encoder.tokenize(["ab", "ba"], 16))
     with torch.no_grad():
@@ -194,8 +201,8 @@ def test_sizes_of_presets_meet(preset: str) -> None:
     assert all(two % one == 0 for one, two in pairwise(sides))
 
 
-def test_painting_follows_words_and_seeds(parts: Parts) -> None:
-    painter = painter_of(parts)
+def test_painting_follows_words_and_seeds(components: ImagenComponents) -> None:
+    painter = painter_of(components)
     one = painted(painter)
     assert one.shape == (1, 4, 16, 16)
     assert torch.equal(one, painted(painter))
@@ -206,26 +213,26 @@ def test_painting_follows_words_and_seeds(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["a (red:1.4) cat", "cat:2 dog", "[cat:dog:1]", "cat BREAK dog"])
-def test_the_prompt_language_is_understood(parts: Parts, prompt: str) -> None:
-    assert painted(painter_of(parts), prompt=prompt).isfinite().all()
+def test_the_prompt_language_is_understood(components: ImagenComponents, prompt: str) -> None:
+    assert painted(painter_of(components), prompt=prompt).isfinite().all()
 
 
-def test_a_folder_paints_the_same_picture(shipped: Parts, tmp_path: Path) -> None:
+def test_a_folder_paints_the_same_picture(shipped: ImagenComponents, tmp_path: Path) -> None:
     folder = tmp_path / "cascade"
-    save_parts(shipped, folder, torch.float32)
+    save_components(shipped, folder, torch.float32)
     painter = open_painter(str(folder))
     assert torch.equal(painted(painter), painted(painter_of(shipped)))
     half = tmp_path / "half"
-    save_parts(shipped, half)
+    save_components(shipped, half)
     assert (painted(open_weights(half)) - painted(painter)).abs().max() < 0.008  # measured: 0.0008
     picture = paint("a red cat", model=str(folder), seed=3)[0]
     assert picture.image.size == (16, 16)
     assert not list(folder.glob("text*"))  # the words stay with the encoder
 
 
-def test_another_text_encoder_is_refused(shipped: Parts, tmp_path: Path) -> None:
+def test_another_text_encoder_is_refused(shipped: ImagenComponents, tmp_path: Path) -> None:
     folder = tmp_path / "cascade"
-    save_parts(shipped, folder)
+    save_components(shipped, folder)
     config = json.loads((folder / "config.json").read_text())
     config["text"]["probe"][0] += 1
     (folder / "config.json").write_text(json.dumps(config))
@@ -237,14 +244,14 @@ def test_another_text_encoder_is_refused(shipped: Parts, tmp_path: Path) -> None
         open_weights(folder)
 
 
-@towers
+@text_encoders
 def test_a_text_encoder_of_the_users_own(name: str, tmp_path: Path) -> None:
     place = folder_of(name, tmp_path / "text")
-    text = read_tower(place)
+    text = read_text_encoder(place)
     with torch.random.fork_rng(devices=[]):
-        fresh = fresh_parts("tiny", text, Tower.of(text, place))
-    save_parts(fresh, tmp_path / "cascade", torch.float32)
-    read = read_parts(tmp_path / "cascade")
+        fresh = fresh_components("tiny", text, TextEncoderRef.of(text, place))
+    save_components(fresh, tmp_path / "cascade", torch.float32)
+    read = read_components(tmp_path / "cascade")
     assert torch.equal(read.text("a red cat").tokens, reader(name)("a red cat").tokens)
 
 
@@ -268,7 +275,7 @@ def test_damaged_text_encoders_are_told_in_a_line(
     folder = folder_of("t5", tmp_path / "t5")
     spoil(folder)
     with pytest.raises(BadWeights, match=says) as caught:
-        read_tower(folder)
+        read_text_encoder(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -285,10 +292,10 @@ def test_damaged_text_encoders_are_told_in_a_line(
     ],
 )
 def test_damaged_folders_are_told_in_a_line(
-    shipped: Parts, tmp_path: Path, change: dict[str, Any], says: str
+    shipped: ImagenComponents, tmp_path: Path, change: dict[str, Any], says: str
 ) -> None:
     folder = tmp_path / "cascade"
-    save_parts(shipped, folder)
+    save_components(shipped, folder)
     config = json.loads((folder / "config.json").read_text())
     config["stages"][0].update(change)
     (folder / "config.json").write_text(json.dumps(config))
@@ -297,9 +304,9 @@ def test_damaged_folders_are_told_in_a_line(
     assert "\n" not in str(caught.value)
 
 
-def test_stages_out_of_order_are_told_in_a_line(shipped: Parts, tmp_path: Path) -> None:
+def test_stages_out_of_order_are_told_in_a_line(shipped: ImagenComponents, tmp_path: Path) -> None:
     folder = tmp_path / "cascade"
-    save_parts(shipped, folder)
+    save_components(shipped, folder)
     (folder / "base").rename(tmp_path / "base")
     (folder / "stage_1").rename(folder / "base")
     (tmp_path / "base").rename(folder / "stage_1")
@@ -311,29 +318,31 @@ def test_stages_out_of_order_are_told_in_a_line(shipped: Parts, tmp_path: Path) 
         open_weights(folder)
 
 
-def test_sizes_off_the_grid_are_refused(parts: Parts) -> None:
-    painter = painter_of(parts)
+def test_sizes_off_the_grid_are_refused(components: ImagenComponents) -> None:
+    painter = painter_of(components)
     with pytest.raises(BadBrief, match="width 18 is not a multiple of 4"):
         painted(painter, width=18)
     assert painted(painter, width=24, height=16).shape == (1, 4, 16, 24)
 
 
-def base_objective(parts: Parts, **fields: Any) -> StageObjective:
+def base_objective(components: ImagenComponents, **fields: Any) -> StageObjective:
     options = DiffusionOptions(probes=("a cat",), **fields)
-    text = MaskedCaptions(parts.text, stickers(), options)
-    return StageObjective(painter_of(parts).base, parts.unets[0], stickers(), text, options)
+    text = MaskedCaptions(components.text, stickers(), options)
+    return StageObjective(painter_of(components).base, components.unets[0], stickers(), text, options)
 
 
-def test_captions_are_dropped_as_often_as_asked(parts: Parts) -> None:
-    learner = base_objective(parts, drop=0.5)
+def test_captions_are_dropped_as_often_as_asked(components: ImagenComponents) -> None:
+    learner = base_objective(components, drop=0.5)
     batches = [learner.batch(64, step_generator(1, k)) for k in range(4)]
-    kept = torch.cat([parts.text.encode_ids(batch["ids"], batch["mask"]).mask.any(1) for batch in batches])
+    kept = torch.cat(
+        [components.text.encode_ids(batch["ids"], batch["mask"]).mask.any(1) for batch in batches]
+    )
     assert 0.4 < kept.float().mean() < 0.6
 
 
 def test_the_base_learns() -> None:
     """Measured: the loss falls to 0.31 of what it was in 40 steps."""
-    learner = base_objective(random_parts(reader()))
+    learner = base_objective(random_components(reader()))
     optimiser = torch.optim.Adam(learner.parameters(), lr=0.01)
 
     def loss(step: int) -> Tensor:

@@ -20,7 +20,7 @@ from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.families.clip import ClipScorer, build_clip
-from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_parts
+from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_components
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import step_generator
 from danqing.tuning.adapter import Adapter, attached
@@ -61,8 +61,8 @@ QUICK = LearnOptions(
 
 @pytest.fixture(scope="module")
 def painter() -> DiffusionPainter:
-    parts = random_parts()
-    return painter_of(replace(parts, card=parts.card.model_copy(update={"steps": 2})))
+    components = random_components()
+    return painter_of(replace(components, card=components.card.model_copy(update={"steps": 2})))
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_the_prior_is_painted_once(painter: DiffusionPainter, tmp_path: Path) ->
     assert first.shape == (10, 8, 4, 4)
     changed = replace(painter, card=painter.card.model_copy(update={"steps": 3}))
     with torch.no_grad():
-        other = painter_of(random_parts(seed=1))
+        other = painter_of(random_components(seed=1))
     other.card = painter.card
     for args in (
         (painter, "a dog", 10, 3),
@@ -411,10 +411,10 @@ def test_learning_further_is_the_same_in_one_go_and_in_several(painter: Any, tmp
     learn(painter, PICTURES, replace(again, avoid=("y",)), run.folder)
     last = run.longer(run.options(), 1)
     assert (last.further, run.steps_done(), last.avoid) == (4, 5, ("x",))
-    parts = learn(painter, PICTURES, last, run.folder)
+    components = learn(painter, PICTURES, last, run.folder)
     assert run.steps_done() == 6
-    assert all(torch.equal(a, b) for a, b in zip(whole.tensors(), parts.tensors(), strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(first.tensors(), parts.tensors(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.tensors(), components.tensors(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first.tensors(), components.tensors(), strict=True))
     assert torch.equal(kept_pictures(run), PICTURES)
     with pytest.raises(BadData, match="--restart learns anew"):
         learn(painter, PICTURES, replace(options, steps=9), run.folder)

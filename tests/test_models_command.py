@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from danqing.core.errors import BadBrief, DanqingError
-from danqing.families.stable_diffusion.painter import random_parts
+from danqing.families.stable_diffusion.painter import random_components
 from danqing.interfaces.cli.main import run
 from danqing.weights.diffusers_folder import save_folder
 from danqing.weights.hub import HubFile, fetch, find_on_hub, needed_files
@@ -25,7 +25,7 @@ REPO = "someone/tiny"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models") / "tiny"
-    save_folder(random_parts(), place, torch.float32)
+    save_folder(random_components(), place, torch.float32)
     (place / "card.json").unlink()
     (place / "README.md").write_text("no part of a painter")
     (place / "safety_checker").mkdir()

@@ -22,8 +22,8 @@ from danqing.families.stable_diffusion.painter import (
     AUTOENCODERS,
     UPSCALERS,
     painter_of,
+    random_components,
     random_painter,
-    random_parts,
 )
 from danqing.families.vit import build_vit
 from danqing.nets.judge import Judge, JudgeConfig
@@ -70,9 +70,9 @@ def upscaler() -> UpscalerObjective:
 
 
 def diffusion(**fields: Any) -> DiffusionObjective:
-    parts = random_parts()
-    painter = painter_of(replace(parts, card=parts.card.model_copy(update={"steps": 2})))
-    return DiffusionObjective(painter, parts.unet, SEEN, DiffusionOptions(probes=("a cat",), **fields))
+    components = random_components()
+    painter = painter_of(replace(components, card=components.card.model_copy(update={"steps": 2})))
+    return DiffusionObjective(painter, components.unet, SEEN, DiffusionOptions(probes=("a cat",), **fields))
 
 
 def vit() -> VitObjective:
@@ -271,7 +271,7 @@ def test_half_of_the_latents_is_enough_to_compute_but_not_the_same() -> None:
 
 
 def test_a_widened_autoencoder_computes_the_same_pictures_and_then_hears_its_new_channels() -> None:
-    narrow = random_parts("tiny").vae
+    narrow = random_components("tiny").vae
     wide = widened(narrow, 12)
     pixels = torch.rand(2, 4, 32, 32) * 2 - 1
     with torch.no_grad():
@@ -413,9 +413,9 @@ def test_diffusion_may_mirror() -> None:
 def test_scenes_are_drawn_as_often_as_asked() -> None:
     """All but one picture are scenes; it is drawn in the rest of the cases. Without scenes all are alike."""
     rows = tuple({**row, **({"phrase": "two cats"} if k else {})} for k, row in enumerate(SEEN.rows))
-    parts = random_parts()
+    components = random_components()
     options = DiffusionOptions(probes=("a cat",), scenes=0.25)
-    objective = DiffusionObjective(painter_of(parts), parts.unet, replace(SEEN, rows=rows), options)
+    objective = DiffusionObjective(painter_of(components), components.unet, replace(SEEN, rows=rows), options)
     picks = objective._picked(4000, step_generator(0, 0))
     assert float((picks > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
     assert set(picks.tolist()) == set(range(len(SEEN)))
@@ -426,10 +426,12 @@ def test_scenes_are_drawn_as_often_as_asked() -> None:
 def test_what_was_learned_before_is_rehearsed() -> None:
     """One picture was learned before: it is drawn in its share of the cases, and as any other without one."""
     rows = tuple({**row, "learned": number == 0} for number, row in enumerate(SEEN.rows))
-    parts = random_parts()
+    components = random_components()
     for rehearsal, share in ((0.35, 0.35), (None, 1 / len(SEEN))):
         options = DiffusionOptions(probes=("a cat",), rehearsal=rehearsal)
-        objective = DiffusionObjective(painter_of(parts), parts.unet, replace(SEEN, rows=rows), options)
+        objective = DiffusionObjective(
+            painter_of(components), components.unet, replace(SEEN, rows=rows), options
+        )
         picks = objective._picked(4000, step_generator(0, 0))
         assert abs(float((picks == 0).float().mean()) - share) < 0.03
 

@@ -21,8 +21,8 @@ from danqing.apps.paint import paint
 from danqing.core.card import Can
 from danqing.core.errors import BadWeights, DanqingError
 from danqing.families import open_painter
-from danqing.families.stable_diffusion.painter import random_parts
-from danqing.weights.diffusers_folder import Parts, read_folder, save_folder
+from danqing.families.stable_diffusion.painter import random_components
+from danqing.weights.diffusers_folder import StableDiffusionComponents, read_folder, save_folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -30,14 +30,14 @@ TEXT = "text_encoder/model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def parts() -> Parts:
-    return random_parts()
+def components() -> StableDiffusionComponents:
+    return random_components()
 
 
 @pytest.fixture(scope="module")
-def saved(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(components: StableDiffusionComponents, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_folder(parts, folder, torch.float32)
+    save_folder(components, folder, torch.float32)
     return folder
 
 
@@ -51,23 +51,25 @@ def same(a: Any, b: Any) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_round_trip_is_exact(parts: Parts, saved: Path) -> None:
+def test_round_trip_is_exact(components: StableDiffusionComponents, saved: Path) -> None:
     again = read_folder(saved)
-    assert same(parts.unet, again.unet)
-    assert same(parts.vae, again.vae)
-    assert same(parts.text_encoder, again.text_encoder)
-    assert same(parts.upscaler, again.upscaler)
-    assert again.card == parts.card
-    assert again.tokenizer("a red panda 熊猫").input_ids == parts.tokenizer("a red panda 熊猫").input_ids
+    assert same(components.unet, again.unet)
+    assert same(components.vae, again.vae)
+    assert same(components.text_encoder, again.text_encoder)
+    assert same(components.upscaler, again.upscaler)
+    assert again.card == components.card
+    assert again.tokenizer("a red panda 熊猫").input_ids == components.tokenizer("a red panda 熊猫").input_ids
     assert not again.unet.training
 
 
-def test_half_precision_is_read_as_float32(parts: Parts, tmp_path: Path) -> None:
-    save_folder(parts, tmp_path / "half")
+def test_half_precision_is_read_as_float32(components: StableDiffusionComponents, tmp_path: Path) -> None:
+    save_folder(components, tmp_path / "half")
     assert load_file(tmp_path / "half" / UNET)["conv_in.weight"].dtype == torch.float16
     again = read_folder(tmp_path / "half")
     assert {p.dtype for p in again.unet.parameters()} == {torch.float32}
-    torch.testing.assert_close(again.unet.conv_in.weight, parts.unet.conv_in.weight, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        again.unet.conv_in.weight, components.unet.conv_in.weight, rtol=1e-3, atol=1e-4
+    )
 
 
 def test_files_on_disk_are_what_other_programs_expect(saved: Path) -> None:
@@ -78,16 +80,18 @@ def test_files_on_disk_are_what_other_programs_expect(saved: Path) -> None:
     assert {"beta_start", "set_alpha_to_one", "timestep_spacing", "prediction_type"} <= scheduler.keys()
 
 
-def test_saving_replaces_and_leaves_nothing_behind(parts: Parts, tmp_path: Path) -> None:
+def test_saving_replaces_and_leaves_nothing_behind(
+    components: StableDiffusionComponents, tmp_path: Path
+) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").touch()
-    save_folder(parts, tmp_path / "model")
+    save_folder(components, tmp_path / "model")
     assert not (tmp_path / "model" / "old").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_failed_save_leaves_the_old_folder(tmp_path: Path) -> None:
-    broken = random_parts()
+    broken = random_components()
     broken.unet.conv_in.weight.data.mul_(1e9)  # too large for float16
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").touch()
@@ -96,16 +100,16 @@ def test_a_failed_save_leaves_the_old_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
-def test_saving_where_no_folder_can_be(parts: Parts, tmp_path: Path) -> None:
+def test_saving_where_no_folder_can_be(components: StableDiffusionComponents, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DanqingError, match="choose another place"):
-        save_folder(parts, tmp_path / "file" / "model")
+        save_folder(components, tmp_path / "file" / "model")
 
 
-def test_old_names_are_read(parts: Parts, folder: Path) -> None:
+def test_old_names_are_read(components: StableDiffusionComponents, folder: Path) -> None:
     text = {name.removeprefix("text_model."): value for name, value in load_file(folder / TEXT).items()}
     save_file({**text, "embeddings.position_ids": torch.arange(16)[None]}, folder / TEXT)
-    assert same(read_folder(folder).text_encoder, parts.text_encoder)
+    assert same(read_folder(folder).text_encoder, components.text_encoder)
 
 
 def test_old_attention_names_of_the_autoencoder() -> None:
@@ -130,10 +134,10 @@ def test_a_card_is_derived_where_none_is(folder: Path) -> None:
     assert card.can == set(Can) - {Can.ENLARGE}
 
 
-def test_preview_map_travels(parts: Parts, tmp_path: Path) -> None:
+def test_preview_map_travels(components: StableDiffusionComponents, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    save_folder(replace(parts, latent_rgb=torch.rand(9, 3)), tmp_path / "model")
+    save_folder(replace(components, latent_rgb=torch.rand(9, 3)), tmp_path / "model")
     painter = open_painter(str(tmp_path / "model"))
     assert painter.latent_rgb.shape == (9, 3)
 
@@ -192,7 +196,7 @@ FAULTS = {
         lambda f: configure(f / "unet" / "config.json", down_block_types=["Nonsense", "DownBlock2D"]),
         "describes no known network: Nonsense",
     ),
-    "another text tower": (
+    "another text encoder": (
         lambda f: configure(f / "text_encoder" / "config.json", model_type="t5"),
         "model_type 't5', not clip_text_model",
     ),
@@ -232,11 +236,13 @@ def test_faults_are_named_in_one_line(folder: Path, damage: Callable[..., Any], 
     assert "\n" not in str(caught.value)
 
 
-def test_an_editing_unet_is_refused_and_an_inpainting_unet_paints(parts: Parts, folder: Path) -> None:
+def test_an_editing_unet_is_refused_and_an_inpainting_unet_paints(
+    components: StableDiffusionComponents, folder: Path
+) -> None:
     from diffusers import UNet2DConditionModel
 
     for channels in (16, 17):
-        unet = UNet2DConditionModel.from_config(parts.unet.config, in_channels=channels)
+        unet = UNet2DConditionModel.from_config(components.unet.config, in_channels=channels)
         configure(folder / "unet" / "config.json", in_channels=channels)
         save_file(unet.state_dict(), folder / UNET)
         if channels == 16:

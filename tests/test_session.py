@@ -24,7 +24,7 @@ from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import Progress
 from danqing.core.request import Request
-from danqing.families.stable_diffusion.painter import random_parts, save_folder
+from danqing.families.stable_diffusion.painter import random_components, save_folder
 from tests.tiny import model_folder
 from tests.toy import Toy
 
@@ -34,7 +34,7 @@ QUICK: dict[str, Any] = {"steps": 2, "seed": 3, "native": True}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models") / "tiny"
-    save_folder(random_parts("tiny"), place)
+    save_folder(random_components("tiny"), place)
     return place
 
 
@@ -82,7 +82,7 @@ def test_functions_share_one_session(folder: Path) -> None:
 def test_the_model_used_longest_ago_is_closed_first(tmp_path: Path) -> None:
     places = [tmp_path / name for name in ("one", "two", "three")]
     for place in places:
-        save_folder(random_parts("tiny"), place)
+        save_folder(random_components("tiny"), place)
     size = parameter_bytes(Session().painter(str(places[0])))
     assert size > 10_000
     session = Session(memory_budget=2 * size)

@@ -184,7 +184,7 @@ def test_a_damaged_folder_is_told_in_one_line(folder: Path, fault: Callable[...,
 # ---- learning
 
 
-def tower(patch: int) -> ClipScorer:
+def text_encoder(patch: int) -> ClipScorer:
     """A small CLIP of the ViT's shape, with patches of its own."""
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = {**small, "image_size": 4 * patch, "patch_size": patch, "hidden_act": "gelu"}
@@ -203,7 +203,7 @@ def tower(patch: int) -> ClipScorer:
 @torch.no_grad()
 def test_a_start_from_clip_sees_what_clip_sees() -> None:
     """Angle between embeddings, where tokens are about equally long. Measured: cosine 1.0000."""
-    scorer, vit = tower(16), build_vit("tiny", NAMES)
+    scorer, vit = text_encoder(16), build_vit("tiny", NAMES)
     scorer.model.vision_model.embeddings.position_embedding.weight.normal_()
     pixels = pictures(8)
     start_from_clip(vit, scorer, pixels)
@@ -214,11 +214,11 @@ def test_a_start_from_clip_sees_what_clip_sees() -> None:
     expected_names = scorer.score(large, NAMES).argmax(dim=1)
     assert torch.equal(vit(pixels).logits.argmax(dim=1), expected_names)
     with pytest.raises(ValueError, match="another width or grid"):
-        start_from_clip(vit, tower(12), pixels)
+        start_from_clip(vit, text_encoder(12), pixels)
 
 
 def test_a_shallow_vit_begins_with_the_first_layers_of_clip() -> None:
-    scorer, whole, half = tower(16), build_vit("tiny", NAMES), build_vit("tiny", NAMES)
+    scorer, whole, half = text_encoder(16), build_vit("tiny", NAMES), build_vit("tiny", NAMES)
     del half.vit.layers[1:]
     for vit in (whole, half):
         start_from_clip(vit, scorer, pictures(8))

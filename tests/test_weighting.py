@@ -16,11 +16,11 @@ from danqing.conditioning.text import WEIGHTINGS, TextEncoder, TextEncoderPair, 
 from danqing.core.brief import Brief
 from danqing.core.errors import BadBrief
 from danqing.core.seeds import Seeds
-from danqing.families.stable_diffusion.painter import painter_of, random_parts
+from danqing.families.stable_diffusion.painter import painter_of, random_components
 from danqing.interfaces.cli.options import command_line
 from tests.single_files import SDXL, tiny
 
-PARTS = random_parts()
+PARTS = random_components()
 ENCODER = TextEncoder.of(PARTS.tokenizer, PARTS.text_encoder)
 CHUNK = (Span("a "), Span("red", 1.4), Span(" fox "), Span("in", 0.3))
 
@@ -81,15 +81,15 @@ def test_weight_1_is_nothing() -> None:
         torch.testing.assert_close(found, words(), rtol=0, atol=1e-6)
 
 
-def test_both_towers_of_xl() -> None:
-    parts = tiny(SDXL)
+def test_both_text_encoders_of_xl() -> None:
+    components = tiny(SDXL)
     pair = TextEncoderPair.of(
-        (parts.tokenizer, parts.text_encoder), (parts.tokenizer_2, parts.text_encoder_2)
+        (components.tokenizer, components.text_encoder), (components.tokenizer_2, components.text_encoder_2)
     )
     for name in WEIGHTINGS:
         weighed = weigh_as(pair, name)
         tokens = weighed.weighted(CHUNK).tokens
-        width = parts.text_encoder.config.hidden_size
+        width = components.text_encoder.config.hidden_size
         assert torch.equal(tokens[..., :width], weighed.first.weighted(CHUNK).tokens)
         assert torch.equal(tokens[..., width:], weighed.second.weighted(CHUNK).tokens)
 

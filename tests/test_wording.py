@@ -1,4 +1,4 @@
-"""Open wording: sentences of a grammar, and a tower that hears in them what it hears in plain captions."""
+"""Open wording: sentences of a grammar, and an encoder that hears in them what it hears in plain captions."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_same_caption_sounds_the_same() -> None:
     assert float(losses["loss"].detach()) < 0.02  # pads far behind the words are taken for alike
 
 
-def test_the_tower_learns_and_the_painter_stays(tmp_path: Path) -> None:
+def test_the_encoder_learns_and_the_painter_stays(tmp_path: Path) -> None:
     wording = objective()
     before = [weight.clone() for weight in wording._unet.parameters()]
     rng = torch.Generator().manual_seed(0)

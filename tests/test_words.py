@@ -1,4 +1,4 @@
-"""Teaching a text tower further words: token for token, and nothing else changes."""
+"""Teaching a text encoder further words: token for token, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -108,15 +108,17 @@ def test_what_has_no_name_to_change_is_kept_and_so_is_nothing() -> None:
     assert any("blue kitty" in said for _, said in pairs)
 
 
-def test_a_taught_tower_is_a_part_of_a_model(tmp_path: Path) -> None:
+def test_a_taught_encoder_is_a_part_of_a_model(tmp_path: Path) -> None:
     data = folder_of(stickers(128), tmp_path / "data")
     rows = (data / "metadata.jsonl").read_text("utf-8").replace('"owl"', '"cat"')
     (data / "metadata.jsonl").write_text(rows, "utf-8")
     asked = ["train", "words", "--data", str(data), "--run", str(tmp_path / "words"), "--steps", "1"]
     assert run(asked) == 0
-    tower = CLIPTextModel.from_pretrained(tmp_path / "words" / "text_encoder")
+    text_encoder = CLIPTextModel.from_pretrained(tmp_path / "words" / "text_encoder")
     before = open_painter("stickers").modules["text_encoder"].state_dict()
-    moved = [name for name, weight in tower.state_dict().items() if not torch.equal(weight, before[name])]
+    moved = [
+        name for name, weight in text_encoder.state_dict().items() if not torch.equal(weight, before[name])
+    ]
     assert moved
 
 

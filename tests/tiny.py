@@ -9,7 +9,7 @@ import torch
 
 from danqing.data.captions import plain_captions
 from danqing.data.dataset import CaptionedImages
-from danqing.families.stable_diffusion.painter import random_parts, save_folder
+from danqing.families.stable_diffusion.painter import random_components, save_folder
 
 CONCEPTS = (("cat", "猫"), ("red apple", "苹果"), ("owl", "猫头鹰"), ("rocket", "火箭"))
 STYLES = ("3d", "flat", "cartoon", "paper-cut")
@@ -48,7 +48,7 @@ def row(name: str, name_zh: str, style: str, *, held_out: bool) -> dict[str, obj
 
 def model_folder(folder: Path) -> Path:
     """A diffusers folder of a tiny model of random weights, which paints in two steps if it shall be fast."""
-    save_folder(random_parts("tiny"), folder)
+    save_folder(random_components("tiny"), folder)
     card = json.loads((folder / "card.json").read_text("utf-8"))
     card |= {"redraw_guidance": 9.0, "fast": {"steps": 2, "guidance": 1.5, "sampler": "ddim", "adapter": ""}}
     (folder / "card.json").write_text(json.dumps(card), "utf-8")

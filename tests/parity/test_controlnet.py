@@ -29,10 +29,10 @@ from danqing.core.errors import BadWeights
 from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families.stable_diffusion.control import Control, controlled
+from danqing.families.stable_diffusion.control import Control, with_controls
 from danqing.families.stable_diffusion.painter import painter_of
 from danqing.weights.controlnet import read_controlnet, width_of_words
-from danqing.weights.diffusers_folder import Parts
+from danqing.weights.diffusers_folder import StableDiffusionComponents
 from danqing.weights.ldm_configs import Kind
 from tests.controlnets import controlnet_for, original
 from tests.parity.test_inpainting import strength_for
@@ -47,17 +47,23 @@ NONE = {"safety_checker": None, "feature_extractor": None, "requires_safety_chec
 
 
 def pipeline_of(
-    parts: Parts, controlnet: ControlNetModel | list[ControlNetModel], pipelines: dict[bool, type[Any]] = TEXT
+    components: StableDiffusionComponents,
+    controlnet: ControlNetModel | list[ControlNetModel],
+    pipelines: dict[bool, type[Any]] = TEXT,
 ) -> Any:
-    is_xl = parts.text_encoder_2 is not None
-    more = {"text_encoder_2": parts.text_encoder_2, "tokenizer_2": parts.tokenizer_2} if is_xl else NONE
+    is_xl = components.text_encoder_2 is not None
+    more = (
+        {"text_encoder_2": components.text_encoder_2, "tokenizer_2": components.tokenizer_2}
+        if is_xl
+        else NONE
+    )
     pipeline = pipelines[is_xl](
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
+        vae=components.vae,
+        text_encoder=components.text_encoder,
+        tokenizer=components.tokenizer,
+        unet=components.unet,
         controlnet=controlnet,
-        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        scheduler=DDIMScheduler.from_config(components.scheduler),
         **more,
         **({"add_watermarker": False} if is_xl else {}),
     )
@@ -78,7 +84,7 @@ def paint(
     painter: DiffusionPainter, brief: ResolvedBrief, controls: list[Any], images: InputImages | None = None
 ) -> Tensor:
     words = painter.condition(brief, images or InputImages())
-    steered = controlled(painter, controls, brief, words)
+    steered = with_controls(painter, controls, brief, words)
     canvas = steered.begin(brief, words, Seeds.of(brief.seed, 1))
     *_, canvas = steered.steps(brief, words, canvas)
     return canvas.state
@@ -105,13 +111,13 @@ def noise(brief: ResolvedBrief) -> Tensor:
 )
 def test_from_words(kind: Kind, strength: float, start: float, end: float) -> None:
     """Measured: 3e-5 at most."""
-    parts = tiny(kind)
-    painter, network = painter_of(parts), controlnet_for(parts.unet)
+    components = tiny(kind)
+    painter, network = painter_of(components), controlnet_for(components.unet)
     brief = brief_for(painter.card, width=128, steps=5)
     control_map = picture(1, SIDE, 128)
     found = paint(painter, brief, [Control(network, control_map, strength, start, end)])
     expected = theirs(
-        pipeline_of(parts, network),
+        pipeline_of(components, network),
         brief,
         image=control_map,
         latents=noise(brief),
@@ -127,13 +133,13 @@ def test_from_words(kind: Kind, strength: float, start: float, end: float) -> No
 
 @KINDS
 def test_several_at_once(kind: Kind) -> None:
-    parts = tiny(kind)
-    painter = painter_of(parts)
-    networks = [controlnet_for(parts.unet, seed) for seed in (1, 2)]
+    components = tiny(kind)
+    painter = painter_of(components)
+    networks = [controlnet_for(components.unet, seed) for seed in (1, 2)]
     maps, brief = [picture(1), picture(2)], brief_for(painter.card)
     controls = [Control(networks[0], maps[0], 0.7, end=0.5), Control(networks[1], maps[1], 0.4, start=0.25)]
     expected = theirs(
-        pipeline_of(parts, networks),
+        pipeline_of(components, networks),
         brief,
         image=maps,
         latents=noise(brief),
@@ -147,13 +153,13 @@ def test_several_at_once(kind: Kind) -> None:
 @KINDS
 def test_from_a_picture(kind: Kind) -> None:
     """A share of the steps counts those that a redraw takes."""
-    parts = tiny(kind)
-    painter, network = painter_of(parts), controlnet_for(parts.unet)
+    components = tiny(kind)
+    painter, network = painter_of(components), controlnet_for(components.unet)
     brief = brief_for(painter.card, steps=5, strength=strength_for(painter.schedule, 0.6))
     source = picture(5) * 2 - 1
     found = paint(painter, brief, [Control(network, picture(1), 0.8, end=0.7)], InputImages(source))
     expected = theirs(
-        pipeline_of(parts, network, IMAGE),
+        pipeline_of(components, network, IMAGE),
         brief,
         image=painter.codec.encode(source),  # four channels are latents to them
         control_image=picture(1),
@@ -169,24 +175,26 @@ def test_from_a_picture(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", [SD1, SDXL], ids=["1", "XL"])
 def test_inpainting(kind: Kind, channels: int) -> None:
     """A ControlNet never sees the channels of the mask."""
-    parts = tiny(kind)
-    parts = replace(parts, scheduler={**parts.scheduler, "set_alpha_to_one": True})  # see test_inpainting
-    network = controlnet_for(parts.unet)
+    components = tiny(kind)
+    components = replace(
+        components, scheduler={**components.scheduler, "set_alpha_to_one": True}
+    )  # see test_inpainting
+    network = controlnet_for(components.unet)
     if channels == 9:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            unet = UNet2DConditionModel.from_config(parts.unet.config, in_channels=9).eval()
-        parts = replace(parts, unet=unet)
-    painter = painter_of(parts)
+            unet = UNet2DConditionModel.from_config(components.unet.config, in_channels=9).eval()
+        components = replace(components, unet=unet)
+    painter = painter_of(components)
     share = 1.0 if channels == 9 else 0.8  # from pure noise, blending in clean space differs from theirs
     brief = brief_for(painter.card, steps=5, strength=strength_for(painter.schedule, share))
     source = picture(5)
     region = torch.zeros(1, 1, SIDE, SIDE)
     region[..., 16:48, 8:40] = 1
     found = paint(painter, brief, [Control(network, picture(1), 0.8)], InputImages(source * 2 - 1, region))
-    pipeline = pipeline_of(parts, network, INPAINT)
+    pipeline = pipeline_of(components, network, INPAINT)
     pipeline._encode_vae_image = lambda image, generator: (  # noqa: ARG005  the mean, as ours
-        parts.vae.encode(image).latent_dist.mean * parts.vae.config.scaling_factor
+        components.vae.encode(image).latent_dist.mean * components.vae.config.scaling_factor
     )
     expected = theirs(
         pipeline,
@@ -205,8 +213,8 @@ def test_inpainting(kind: Kind, channels: int) -> None:
 @KINDS
 def test_every_kind_of_file(kind: Kind, tmp_path: Path) -> None:
     """A folder, their naming and the original one, with and without its prefix, are the same network."""
-    parts = tiny(kind)
-    network = controlnet_for(parts.unet)
+    components = tiny(kind)
+    network = controlnet_for(components.unet)
     wanted = network.state_dict()
     network.save_pretrained(tmp_path / "folder")
     files = {
@@ -216,7 +224,7 @@ def test_every_kind_of_file(kind: Kind, tmp_path: Path) -> None:
     }
     for name, tensors in files.items():
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / name)
-    x, words = torch.randn(2, 4, 8, 8), torch.randn(2, 77, parts.unet.config.cross_attention_dim)
+    x, words = torch.randn(2, 4, 8, 8), torch.randn(2, 77, components.unet.config.cross_attention_dim)
     added = {"text_embeds": torch.randn(2, 96), "time_ids": torch.randn(2, 6)} if kind is SDXL else None
 
     def answer(net: ControlNetModel) -> Tensor:
@@ -225,17 +233,17 @@ def test_every_kind_of_file(kind: Kind, tmp_path: Path) -> None:
         return torch.cat([tensor.flatten() for tensor in (*down, middle)])
 
     for name in ("folder", *files):
-        found = read_controlnet(tmp_path / name, dict(parts.unet.config))
+        found = read_controlnet(tmp_path / name, dict(components.unet.config))
         assert found.state_dict().keys() == wanted.keys()
         assert all(torch.equal(found.state_dict()[key], wanted[key]) for key in wanted), name
         assert torch.equal(answer(found), answer(network)), name
-        assert width_of_words(tmp_path / name) == parts.unet.config.cross_attention_dim
+        assert width_of_words(tmp_path / name) == components.unet.config.cross_attention_dim
 
 
 def test_names() -> None:
     """Bit-equal to diffusers' converter, which knows the published number of convolutions of the map."""
-    parts = tiny(SD1)
-    network = controlnet_for(parts.unet)
+    components = tiny(SD1)
+    network = controlnet_for(components.unet)
     wanted = network.state_dict()
     found = convert_controlnet_checkpoint(original(network), dict(network.config))
     found = {key: tensor for key, tensor in found.items() if tensor is not None}
@@ -247,10 +255,10 @@ def test_small_ones_without_attention(tmp_path: Path) -> None:
     """As `diffusers/controlnet-canny-sdxl-1.0-small`: fewer transformers than the UNet has."""
     from diffusers import ControlNetModel
 
-    parts = tiny(SDXL)
+    components = tiny(SDXL)
     fields = {
         name: value
-        for name, value in parts.unet.config.items()
+        for name, value in components.unet.config.items()
         if name
         in (
             "block_out_channels",
@@ -270,7 +278,7 @@ def test_small_ones_without_attention(tmp_path: Path) -> None:
         conditioning_embedding_out_channels=(8, 8, 16, 32),
     )
     save_file(network.state_dict(), tmp_path / "small.safetensors")
-    found = read_controlnet(tmp_path / "small.safetensors", dict(parts.unet.config))
+    found = read_controlnet(tmp_path / "small.safetensors", dict(components.unet.config))
     assert all(torch.equal(found.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
 
 

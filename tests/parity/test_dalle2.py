@@ -60,11 +60,11 @@ def drawn(
 
 
 def theirs(painter: Dalle2Painter) -> CLIPTextModelWithProjection:
-    """The painter's text tower as Karlo has it."""
-    tower = CLIPTextModelWithProjection(painter.space.text.model.config)
-    tower.text_model.load_state_dict(painter.space.text.model.state_dict())
-    tower.text_projection.load_state_dict(painter.space.text_projection.state_dict())
-    return tower.eval()
+    """The painter's text encoder as Karlo has it."""
+    text_encoder = CLIPTextModelWithProjection(painter.space.text.model.config)
+    text_encoder.text_model.load_state_dict(painter.space.text.model.state_dict())
+    text_encoder.text_projection.load_state_dict(painter.space.text_projection.state_dict())
+    return text_encoder.eval()
 
 
 def exact(**config: Any) -> UnCLIPScheduler:
@@ -103,11 +103,11 @@ def test_projection() -> None:
 
 def test_words_are_those_of_transformers(painter: Dalle2Painter) -> None:
     """The states that are heard, the embedding and the mask; ours are asked without one, being causal."""
-    tower, tokenizer = theirs(painter), painter.space.text.tokenizer
+    text_encoder, tokenizer = theirs(painter), painter.space.text.tokenizer
     for text in ("", "a cat", "a cat on a very long red mat"):
         told = tokenizer(text, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt")
         with torch.no_grad():
-            seen = tower(**told)
+            seen = text_encoder(**told)
         words = replace(painter.space, unit=False)(text)
         mask = told.attention_mask.bool()
         assert torch.equal(words.mask[:, :-1], mask)

@@ -144,14 +144,14 @@ def test_ddim_pipeline(tmp_path: Path) -> None:
 
 def test_our_folder_opens_in_their_pipeline(tmp_path: Path) -> None:
     """Class k is name k; the class after the last is no name. Measured: the same bytes."""
-    parts = ddpm.fresh_parts("tiny", Names(("cat/猫", "dog/狗")))
-    ddpm.save_folder(parts, tmp_path / "model", torch.float32)
+    components = ddpm.fresh_components("tiny", Names(("cat/猫", "dog/狗")))
+    ddpm.save_folder(components, tmp_path / "model", torch.float32)
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "model")
     x, t = torch.randn(3, 16, 8, 8), torch.tensor([900, 500, 20])
     with torch.no_grad():
         expected = pipeline.unet(x, t, torch.tensor([0, 1, 2])).sample
         label = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-        mine = parts.unet(x, t, class_labels=label).sample
+        mine = components.unet(x, t, class_labels=label).sample
     torch.testing.assert_close(mine, expected, rtol=0, atol=1e-6)
     assert pipeline.scheduler.config.variance_type == "learned_range"
 

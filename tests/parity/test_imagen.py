@@ -1,4 +1,4 @@
-"""Imagen against transformers' towers, diffusers' thresholding, and diffusers' pipelines of DeepFloyd IF."""
+"""Imagen against text encoders of transformers, thresholding and DeepFloyd IF pipelines of diffusers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
 from danqing.families.imagen.deepfloyd import noised_as, super_resolution
-from tests.towers import folder_of, reader, t5
+from tests.text_encoders import folder_of, reader, t5
 
 SCHEDULER: dict[str, Any] = {
     "beta_schedule": "squaredcos_cap_v2",
@@ -65,10 +65,10 @@ def unet(channels: int, size: int, **fields: Any) -> UNet2DConditionModel:
 @pytest.fixture(scope="module")
 def pipelines() -> tuple[IFPipeline, IFSuperResolutionPipeline]:
     """Both stages of IF, 8 pixels and 16, with one T5."""
-    tokenizer, tower = t5()
+    tokenizer, text_encoder = t5()
     parts = {
         "tokenizer": tokenizer,
-        "text_encoder": tower,
+        "text_encoder": text_encoder,
         "safety_checker": None,
         "feature_extractor": None,
         "watermarker": None,
@@ -122,11 +122,13 @@ def test_no_cap_is_a_cap_out_of_reach() -> None:
 
 def test_t5_states_are_those_of_transformers() -> None:
     """Normalised to zero mean and unit variance, and zero where there are no words. Measured: 2e-7."""
-    tokenizer, tower = t5()
+    tokenizer, text_encoder = t5()
     encoder = reader("t5")
     tokens = tokenizer(["a red cat"], padding="max_length", max_length=77, return_tensors="pt")
     with torch.no_grad():
-        states = tower(**{name: tokens[name] for name in ("input_ids", "attention_mask")}).last_hidden_state
+        states = text_encoder(
+            **{name: tokens[name] for name in ("input_ids", "attention_mask")}
+        ).last_hidden_state
     count = int(tokens.attention_mask.sum())
     centred = states - states.mean(-1, keepdim=True)
     expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()

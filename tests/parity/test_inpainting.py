@@ -16,8 +16,14 @@ from danqing.core.brief import Brief
 from danqing.core.painter import InputImages
 from danqing.core.seeds import InterpolatedSeeds, Seeds, slerp
 from danqing.diffusion.schedule import Schedule
-from danqing.families.stable_diffusion.painter import AUTOENCODERS, SCHEDULE, UNETS, painter_of, random_parts
-from danqing.weights.diffusers_folder import Parts
+from danqing.families.stable_diffusion.painter import (
+    AUTOENCODERS,
+    SCHEDULE,
+    UNETS,
+    painter_of,
+    random_components,
+)
+from danqing.weights.diffusers_folder import StableDiffusionComponents
 
 SD1 = {
     "beta_schedule": "scaled_linear",
@@ -30,9 +36,9 @@ SD1 = {
 }
 
 
-def parts_for(scheduler: dict[str, Any], channels: int) -> Parts:
-    """Tiny parts that paint RGB; the autoencoder's posterior has no width, since theirs samples from it."""
-    parts = random_parts()
+def components_for(scheduler: dict[str, Any], channels: int) -> StableDiffusionComponents:
+    """Tiny ones that paint RGB; the posterior of the VAE has no width, since theirs samples from it."""
+    components = random_components()
     torch.manual_seed(1)
     vae = AutoencoderKL(
         **{**AUTOENCODERS["tiny"], "in_channels": 3, "out_channels": 3, "latent_channels": 4}
@@ -41,7 +47,7 @@ def parts_for(scheduler: dict[str, Any], channels: int) -> Parts:
         vae.quant_conv.weight[4:] = 0
         vae.quant_conv.bias[4:] = -60
     unet = UNet2DConditionModel(**{**UNETS["tiny"], "in_channels": channels, "out_channels": 4}).eval()
-    return replace(parts, vae=vae, unet=unet, scheduler=scheduler)
+    return replace(components, vae=vae, unet=unet, scheduler=scheduler)
 
 
 def strength_for(schedule: Schedule, share: float) -> float:
@@ -67,14 +73,14 @@ def test_inpainting(scheduler: dict[str, Any], channels: int, strength: float) -
 
     Measured: 3e-6 on latents up to 6.
     """
-    parts = parts_for(scheduler, channels)
-    painter = painter_of(parts)
+    components = components_for(scheduler, channels)
+    painter = painter_of(components)
     pipeline = StableDiffusionInpaintPipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
-        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        vae=components.vae,
+        text_encoder=components.text_encoder,
+        tokenizer=components.tokenizer,
+        unet=components.unet,
+        scheduler=DDIMScheduler.from_config(components.scheduler),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -17,7 +17,7 @@ from torch.nn import Conv2d, Linear
 from danqing.apps._generate import with_adapters
 from danqing.core.errors import BadWeights
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.families.stable_diffusion.painter import painter_of, random_painter, random_parts
+from danqing.families.stable_diffusion.painter import painter_of, random_components, random_painter
 from danqing.tuning.adapter import Adapter, attached, coverage
 from danqing.tuning.adapter_files import read_adapter
 from danqing.tuning.lora import flat_name
@@ -54,7 +54,7 @@ def painter() -> DiffusionPainter:
 def test_kinds_of_peft(config: LoraConfig | LoHaConfig | LoKrConfig, tmp_path: Path) -> None:
     """Read from the folder that peft's `save_pretrained` writes. Measured: 5e-6 on outputs up to 4."""
     torch.manual_seed(0)
-    unet = inject_adapter_in_model(config, random_parts().unet)
+    unet = inject_adapter_in_model(config, random_components().unet)
     state = {f"base_model.model.{k}": v.contiguous() for k, v in get_peft_model_state_dict(unet).items()}
     save_file(state, tmp_path / "adapter_model.safetensors")
     settings = {k: list(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
@@ -62,7 +62,7 @@ def test_kinds_of_peft(config: LoraConfig | LoHaConfig | LoKrConfig, tmp_path: P
     painter = random_painter()
     before, plain = bits(painter), output(painter)
     adapter = read_adapter(tmp_path)
-    theirs = painter_of(replace(random_parts(), unet=unet.eval()))
+    theirs = painter_of(replace(random_components(), unet=unet.eval()))
     with attached(painter, {adapter: 1.0}):
         mine = output(painter)
     torch.testing.assert_close(mine, output(theirs), rtol=0, atol=1e-4)
@@ -175,10 +175,10 @@ def test_names_of_diffusers_2023(painter: DiffusionPainter, tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["1", "XL"])
 def test_names_of_the_original_blocks(kind: str, tmp_path: Path) -> None:
     """`lora_unet_input_blocks_4_1_...`, as most trainers of Stable Diffusion XL write."""
-    parts = tiny(SDXL) if kind == "XL" else tiny()
-    painter = painter_of(parts)
+    components = tiny(SDXL) if kind == "XL" else tiny()
+    painter = painter_of(components)
     adapter = random_adapter(painter, text=False)
-    table, tensors = unet_table(dict(parts.unet.config)), {}
+    table, tensors = unet_table(dict(components.unet.config)), {}
     for name, change in adapter.factors.items():
         theirs = rename(table, name.removeprefix("unet.")).replace(".", "_")
         tensors[f"lora_unet_{theirs}.lora_down.weight"] = change.down
@@ -194,12 +194,12 @@ def test_names_of_the_original_blocks(kind: str, tmp_path: Path) -> None:
     assert torch.equal(changed(painter, read, layer, x), changed(painter, adapter, layer, x))
 
 
-def test_the_second_tower_of_xl(tmp_path: Path) -> None:
+def test_the_second_text_encoder_of_xl(tmp_path: Path) -> None:
     """`lora_te2_...` changes it, `lora_te1_...` the first."""
     painter = painter_of(tiny(SDXL))
     tensors: dict[Any, Any] = {}
-    for tower, width in (("te1", 64), ("te2", 128)):
-        stem = f"lora_{tower}_text_model_encoder_layers_0_self_attn_q_proj"
+    for name, width in (("te1", 64), ("te2", 128)):
+        stem = f"lora_{name}_text_model_encoder_layers_0_self_attn_q_proj"
         tensors |= {
             f"{stem}.lora_down.weight": torch.randn(4, width),
             f"{stem}.lora_up.weight": torch.randn(width, 4),
@@ -214,7 +214,7 @@ def test_the_second_tower_of_xl(tmp_path: Path) -> None:
 
 
 def test_a_pair_of_words_for_xl(tmp_path: Path) -> None:
-    """`clip_l` and `clip_g`: rows of the first and of the second tower."""
+    """`clip_l` and `clip_g`: rows of the first and of the second text encoder."""
     painter = painter_of(tiny(SDXL))
     rows = {"clip_l": torch.randn(2, 64), "clip_g": torch.randn(2, 128)}
     save_file(rows, tmp_path / "neg.safetensors")
@@ -233,7 +233,7 @@ def test_a_pair_of_words_for_xl(tmp_path: Path) -> None:
 
 
 def test_a_layer_more_than_the_model_has(painter: DiffusionPainter) -> None:
-    """A text tower of one layer more: the rest is used, and the layer named."""
+    """A text encoder of one layer more: the rest is used, and the layer named."""
     adapter = random_adapter(painter)
     extra = {"text_encoder.encoder.layers.9.self_attn.q_proj": next(iter(adapter.factors.values()))}
     longer = Adapter("long", factors={**adapter.factors, **extra})

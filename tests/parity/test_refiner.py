@@ -78,7 +78,7 @@ def test_the_last_steps_are_the_refiners(steps: Any, share: Any, negative: Any) 
 
 
 def test_the_refiner_alone_redraws() -> None:
-    """One tower, and a score in the place of the result's size."""
+    """One text encoder, and a score in the place of the result's size."""
     painter = painter_of(LAST)
     brief = brief_for(painter.card, steps=5, strength=strength_for(painter.schedule, 0.6))
     source = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1

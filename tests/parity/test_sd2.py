@@ -37,12 +37,12 @@ from danqing.families.stable_diffusion.painter import (
     Denoiser,
     open_folder,
     painter_of,
+    random_components,
     random_painter,
-    random_parts,
 )
 from danqing.families.stable_diffusion.x4 import X4Painter, _parts, _ramp
 from danqing.interfaces.cli import main as cli
-from danqing.weights.diffusers_folder import Parts
+from danqing.weights.diffusers_folder import StableDiffusionComponents
 from tests.parity.test_stable_diffusion import brief_for, paint, pipeline_of, their_paint
 
 
@@ -53,39 +53,39 @@ def rng(seed: int = 0) -> Generator:
 @pytest.mark.parametrize("rescale", [0.0, 0.7])
 def test_v_at_zero_terminal_snr(rescale: float) -> None:
     """Trailing steps from pure noise, that divide the schedule."""
-    parts = random_parts("sd2-tiny")
-    painter = painter_of(parts)
+    components = random_components("sd2-tiny")
+    painter = painter_of(components)
     brief = brief_for(painter.card, rescale=rescale, steps=5)
     ours, _ = paint(painter, brief)
     assert painter.schedule.levels(5)[0].alpha == 0
-    theirs = their_paint(pipeline_of(parts), brief, 4, "latent")
+    theirs = their_paint(pipeline_of(components), brief, 4, "latent")
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_the_penultimate_layer_is_a_tower_of_one_layer_less() -> None:
+def test_the_penultimate_layer_is_an_encoder_of_one_layer_less() -> None:
     """As folders of Stable Diffusion 2 hold it, against leaving one out of the whole."""
-    parts = random_parts("sd2-tiny")
-    whole = parts.text_encoder
+    components = random_components("sd2-tiny")
+    whole = components.text_encoder
     layers = whole.config.num_hidden_layers - 1
     less = CLIPTextModel(type(whole.config)(**{**whole.config.to_dict(), "num_hidden_layers": layers}))
     kept = {name: value for name, value in whole.state_dict().items() if name in less.state_dict()}
     less.load_state_dict(kept)
-    skipped = TextEncoder.of(parts.tokenizer, whole, clip_skip=1)("a cat").tokens
+    skipped = TextEncoder.of(components.tokenizer, whole, clip_skip=1)("a cat").tokens
     torch.testing.assert_close(
-        TextEncoder.of(parts.tokenizer, less)("a cat").tokens, skipped, rtol=0, atol=1e-6
+        TextEncoder.of(components.tokenizer, less)("a cat").tokens, skipped, rtol=0, atol=1e-6
     )
 
 
 # ---- depth
 
 
-def depth_pipeline(parts: Parts) -> StableDiffusionDepth2ImgPipeline:
+def depth_pipeline(components: StableDiffusionComponents) -> StableDiffusionDepth2ImgPipeline:
     pipeline = StableDiffusionDepth2ImgPipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
-        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        vae=components.vae,
+        text_encoder=components.text_encoder,
+        tokenizer=components.tokenizer,
+        unet=components.unet,
+        scheduler=DDIMScheduler.from_config(components.scheduler),
         depth_estimator=None,
         feature_extractor=None,
     )
@@ -94,11 +94,11 @@ def depth_pipeline(parts: Parts) -> StableDiffusionDepth2ImgPipeline:
 
 
 def test_depth_is_normalised_as_theirs_is() -> None:
-    parts = random_parts("sd2-depth-tiny")
+    components = random_components("sd2-depth-tiny")
     depth = torch.rand(1, 1, 32, 48, generator=rng()) * 900 - 20
     image = torch.zeros(1, 3, 32, 48)
-    theirs = depth_pipeline(parts).prepare_depth_map(image, depth[:, 0], 1, False, torch.float32, "cpu")
-    ours = depth_map(InputImages(depth=depth), KLCodec(parts.vae))
+    theirs = depth_pipeline(components).prepare_depth_map(image, depth[:, 0], 1, False, torch.float32, "cpu")
+    ours = depth_map(InputImages(depth=depth), KLCodec(components.vae))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     assert (ours.min(), ours.max()) == (-1, 1)  # type: ignore[comparison-overlap]
 
@@ -112,8 +112,8 @@ def test_a_flat_depth_is_zeros_and_not_nan(value: float) -> None:
 
 def test_painting_by_depth() -> None:
     """All of the noise, so that both start from the same latents."""
-    parts = random_parts("sd2-depth-tiny")
-    painter, pipeline = painter_of(parts), depth_pipeline(parts)
+    components = random_components("sd2-depth-tiny")
+    painter, pipeline = painter_of(components), depth_pipeline(components)
     depth, picture = torch.rand(1, 1, 32, 32, generator=rng(1)), torch.rand(1, 3, 32, 32, generator=rng(2))
     brief = brief_for(painter.card, count=1)
     words = painter.condition(brief, InputImages(picture * 2 - 1, depth=depth))
@@ -135,7 +135,7 @@ def test_painting_by_depth() -> None:
 
 @torch.no_grad()
 def test_new_channels_change_nothing_at_first() -> None:
-    unet = random_parts("sd2-tiny").unet
+    unet = random_components("sd2-tiny").unet
     wide = with_inputs(unet, 5)
     words = random_painter("sd2-tiny").condition(Brief.of("a cat").resolved(random_painter("sd2-tiny").card))
     x, extra = torch.randn(1, 4, 4, 4, generator=rng()), torch.randn(1, 1, 4, 4, generator=rng(1))
@@ -169,14 +169,14 @@ LOW = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_tra
 
 
 def x4_pipeline() -> StableDiffusionUpscalePipeline:
-    parts = random_parts("sd2-x4-tiny")
+    components = random_components("sd2-x4-tiny")
     pipeline = StableDiffusionUpscalePipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
+        vae=components.vae,
+        text_encoder=components.text_encoder,
+        tokenizer=components.tokenizer,
+        unet=components.unet,
         low_res_scheduler=DDPMScheduler.from_config(LOW),
-        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        scheduler=DDIMScheduler.from_config(components.scheduler),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

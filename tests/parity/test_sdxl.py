@@ -25,7 +25,7 @@ from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import open_weights, painter_of
-from danqing.weights.diffusers_folder import Parts
+from danqing.weights.diffusers_folder import StableDiffusionComponents
 from danqing.weights.ldm_configs import autoencoder_config, text_config, unet_config
 from danqing.weights.tensor_files import Header
 from tests.single_files import SDXL, original, tiny
@@ -34,24 +34,26 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def parts() -> Parts:
+def components() -> StableDiffusionComponents:
     return tiny(SDXL)
 
 
 @pytest.fixture(scope="module")
-def tensors(parts: Parts) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in original(parts, SDXL).items()}
+def tensors(components: StableDiffusionComponents) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in original(components, SDXL).items()}
 
 
-def pipeline_of(parts: Parts, made: type[Any] = StableDiffusionXLPipeline, **options: Any) -> Any:
+def pipeline_of(
+    components: StableDiffusionComponents, made: type[Any] = StableDiffusionXLPipeline, **options: Any
+) -> Any:
     pipeline = made(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        text_encoder_2=parts.text_encoder_2,
-        tokenizer=parts.tokenizer,
-        tokenizer_2=parts.tokenizer_2,
-        unet=parts.unet,
-        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        vae=components.vae,
+        text_encoder=components.text_encoder,
+        text_encoder_2=components.text_encoder_2,
+        tokenizer=components.tokenizer,
+        tokenizer_2=components.tokenizer_2,
+        unet=components.unet,
+        scheduler=DDIMScheduler.from_config(components.scheduler),
         add_watermarker=False,
         **options,
     )
@@ -91,71 +93,75 @@ def theirs(pipeline: Any, brief: ResolvedBrief, output: str, **more: Any) -> Ten
 @pytest.mark.parametrize(
     "fields", [{}, {"negative_prompt": ""}, {"width": 96}], ids=["both", "no negative", "wide"]
 )
-def test_the_loop(parts: Parts, fields: dict[Any, Any]) -> None:
+def test_the_loop(components: StableDiffusionComponents, fields: dict[Any, Any]) -> None:
     """Two encoders, pooled words, sizes, and zeros for no negative prompt. Measured: 2e-5 and 2e-6."""
-    painter = painter_of(parts)
+    painter = painter_of(components)
     brief = brief_for(painter.card, **fields)
     latents, pixels = paint(painter, brief)
-    pipeline = pipeline_of(parts)
+    pipeline = pipeline_of(components)
     torch.testing.assert_close(latents, theirs(pipeline, brief, "latent"), rtol=0, atol=2e-4)
     torch.testing.assert_close(pixels / 2 + 0.5, theirs(pipeline, brief, "pt"), rtol=0, atol=2e-4)
     assert painter.card.guidance == 5.0
 
 
-def test_zeros_are_not_the_empty_text(parts: Parts) -> None:
+def test_zeros_are_not_the_empty_text(components: StableDiffusionComponents) -> None:
     """`force_zeros_for_empty_prompt: false` in model_index.json, as fine-tunes have it."""
-    plain = painter_of(replace(parts, zero_negative=False))
+    plain = painter_of(replace(components, zero_negative=False))
     brief = brief_for(plain.card, negative_prompt="")
     latents, _ = paint(plain, brief)
-    pipeline = pipeline_of(parts, force_zeros_for_empty_prompt=False)
+    pipeline = pipeline_of(components, force_zeros_for_empty_prompt=False)
     torch.testing.assert_close(latents, theirs(pipeline, brief, "latent"), rtol=0, atol=2e-4)
-    assert (latents - paint(painter_of(parts), brief)[0]).abs().max() > 1e-3
+    assert (latents - paint(painter_of(components), brief)[0]).abs().max() > 1e-3
 
 
-def test_folder_and_file(parts: Parts, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+def test_folder_and_file(
+    components: StableDiffusionComponents, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
     """Their folder and the original file paint the very same latents."""
-    pipeline_of(parts).save_pretrained(tmp_path / "xl")
-    parts.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    pipeline_of(components).save_pretrained(tmp_path / "xl")
+    components.tokenizer.save_pretrained(tmp_path / "tokenizer")
     save_file(tensors, tmp_path / "xl.safetensors")
     folder, file = open_weights(tmp_path / "xl"), open_weights(tmp_path / "xl.safetensors")
     brief = brief_for(folder.card)
-    expected, _ = paint(painter_of(parts), brief)
+    expected, _ = paint(painter_of(components), brief)
     assert torch.equal(paint(folder, brief)[0], expected)
     assert torch.equal(paint(file, brief)[0], expected)
     assert (file.card.width, file.card.guidance, file.card.paper) == (1024, 5.0, "2307.01952")
     assert file.card.summary == "Stable Diffusion XL for pictures of 1024 x 1024"
 
 
-def test_names(parts: Parts, tensors: dict[str, Tensor]) -> None:
-    """Bit-equal to diffusers' converters: depth of the transformers, the second tower and its projection."""
-    config = dict(parts.unet.config)
+def test_names(components: StableDiffusionComponents, tensors: dict[str, Tensor]) -> None:
+    """Bit-equal to diffusers' converters: depth, the second text encoder and its projection."""
+    config = dict(components.unet.config)
     found = convert_ldm_unet_checkpoint(tensors, config)
-    wanted = parts.unet.state_dict()
+    wanted = components.unet.state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    tower = parts.text_encoder_2
-    found = convert_open_clip_checkpoint(tower, tensors, prefix="conditioner.embedders.1.model.")
-    wanted = tower.state_dict()
+    text_encoder = components.text_encoder_2
+    found = convert_open_clip_checkpoint(text_encoder, tensors, prefix="conditioner.embedders.1.model.")
+    wanted = text_encoder.state_dict()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_configs_follow_from_shapes(parts: Parts, tensors: dict[str, Tensor]) -> None:
+def test_configs_follow_from_shapes(
+    components: StableDiffusionComponents, tensors: dict[str, Tensor]
+) -> None:
     from pathlib import Path
 
     header = Header(Path("a"), {name: tuple(t.shape) for name, t in tensors.items()}, {})
     unet = unet_config(header, SDXL, "epsilon")
     for name, value in unet.items():
-        theirs = parts.unet.config[name]
+        theirs = components.unet.config[name]
         assert value == (list(theirs) if isinstance(theirs, tuple) else theirs), name
-    second = text_config(header, SDXL.towers[1])
+    second = text_config(header, SDXL.text_encoders[1])
     for name in ("hidden_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "hidden_act"):
-        assert second[name] == getattr(parts.text_encoder_2.config, name), name
+        assert second[name] == getattr(components.text_encoder_2.config, name), name
     assert autoencoder_config(header, SDXL.scale)["scaling_factor"] == 0.13025
 
 
-def test_weights_and_parts_of_a_prompt(parts: Parts) -> None:
+def test_weights_and_parts_of_a_prompt(components: StableDiffusionComponents) -> None:
     """Bracketed words, BREAK, AND and schedules go through both encoders."""
-    painter = painter_of(parts)
+    painter = painter_of(components)
     plain = paint(painter, brief_for(painter.card))[0]
     for prompt in (
         "a (red:1.4) panda",
@@ -166,12 +172,12 @@ def test_weights_and_parts_of_a_prompt(parts: Parts) -> None:
         assert (paint(painter, brief_for(painter.card, prompt=prompt))[0] - plain).abs().max() > 1e-4
 
 
-def test_inpainting(parts: Parts) -> None:
+def test_inpainting(components: StableDiffusionComponents) -> None:
     """Nine channels, as `diffusers/stable-diffusion-xl-1.0-inpainting-0.1`. Measured: 2e-5."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        unet = UNet2DConditionModel.from_config(parts.unet.config, in_channels=9).eval()
-    wide = replace(parts, unet=unet)
+        unet = UNet2DConditionModel.from_config(components.unet.config, in_channels=9).eval()
+    wide = replace(components, unet=unet)
     painter = painter_of(wide)
     brief = brief_for(painter.card, strength=1.0)
     picture = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -180,7 +186,7 @@ def test_inpainting(parts: Parts) -> None:
     latents, _ = paint(painter, brief, InputImages(picture, region))
     pipeline = pipeline_of(wide, StableDiffusionXLInpaintPipeline)
     pipeline._encode_vae_image = lambda image, generator: (  # noqa: ARG005  the mean, as ours
-        parts.vae.encode(image).latent_dist.mean * parts.vae.config.scaling_factor
+        components.vae.encode(image).latent_dist.mean * components.vae.config.scaling_factor
     )
     expected = theirs(pipeline, brief, "latent", image=picture / 2 + 0.5, mask_image=region, strength=1.0)
     torch.testing.assert_close(latents, expected, rtol=0, atol=2e-4)
@@ -192,14 +198,14 @@ def test_latent_consistency() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(2)
         unet = UNet2DConditionModel.from_config(plain.unet.config, time_cond_proj_dim=256).eval()
-    parts = replace(plain, unet=unet)
-    painter = painter_of(parts)
+    components = replace(plain, unet=unet)
+    painter = painter_of(components)
     pipeline = StableDiffusionPipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
+        vae=components.vae,
+        text_encoder=components.text_encoder,
+        tokenizer=components.tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        scheduler=DDIMScheduler.from_config(components.scheduler),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -219,11 +225,11 @@ def test_latent_consistency() -> None:
     assert (states[0] - states[1]).abs().max() > 1e-3
     brief = brief_for(painter.card, sampler="ddim", guidance=7.5)
     torch.testing.assert_close(paint(painter, brief)[0], theirs(pipeline, brief, "latent"), rtol=0, atol=2e-4)
-    card = painter_of(replace(parts, card=tiny_card(parts))).card
+    card = painter_of(replace(components, card=tiny_card(components))).card
     assert (card.sampler, card.steps, card.guidance) == ("lcm", 4, 8.0)
 
 
-def tiny_card(parts: Parts) -> Card:
+def tiny_card(components: StableDiffusionComponents) -> Card:
     from danqing.weights.diffusers_folder import derived_card
 
-    return derived_card("lcm", parts.unet, parts.vae, None)
+    return derived_card("lcm", components.unet, components.vae, None)

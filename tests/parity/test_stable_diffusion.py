@@ -21,10 +21,10 @@ from danqing.families.stable_diffusion.painter import (
     SCHEDULE,
     open_folder,
     painter_of,
-    random_parts,
+    random_components,
     save_folder,
 )
-from danqing.weights.diffusers_folder import Parts
+from danqing.weights.diffusers_folder import StableDiffusionComponents
 
 SD1 = {
     "beta_schedule": "scaled_linear",
@@ -38,13 +38,13 @@ SD1 = {
 SCHEDULERS = {"epsilon": SD1, "v": SCHEDULE}
 
 
-def pipeline_of(parts: Parts) -> StableDiffusionPipeline:
+def pipeline_of(components: StableDiffusionComponents) -> StableDiffusionPipeline:
     pipeline = StableDiffusionPipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
-        scheduler=DDIMScheduler.from_config(parts.scheduler),
+        vae=components.vae,
+        text_encoder=components.text_encoder,
+        tokenizer=components.tokenizer,
+        unet=components.unet,
+        scheduler=DDIMScheduler.from_config(components.scheduler),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -87,8 +87,8 @@ def their_paint(
 @pytest.mark.parametrize("fields", [{}, {"rescale": 0.7}, {"width": 48}], ids=["plain", "rescale", "wide"])
 def test_the_loop(scheduler: dict[str, Any], fields: dict[Any, Any]) -> None:
     """Measured: 1.2e-5 on latents up to 22, 2e-6 on pixels."""
-    parts = replace(random_parts(), scheduler=scheduler)
-    painter, pipeline = painter_of(parts), pipeline_of(parts)
+    components = replace(random_components(), scheduler=scheduler)
+    painter, pipeline = painter_of(components), pipeline_of(components)
     brief = brief_for(painter.card, **fields)
     latents, pixels = paint(painter, brief)
     torch.testing.assert_close(latents, their_paint(pipeline, brief, 8, "latent"), rtol=0, atol=1e-4)
@@ -98,7 +98,7 @@ def test_the_loop(scheduler: dict[str, Any], fields: dict[Any, Any]) -> None:
 
 def test_our_folder_in_their_hands(tmp_path: Path) -> None:
     """Measured: 2e-6."""
-    save_folder(random_parts(), tmp_path / "model")
+    save_folder(random_components(), tmp_path / "model")
     painter = open_folder(tmp_path / "model")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model", local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
@@ -108,9 +108,9 @@ def test_our_folder_in_their_hands(tmp_path: Path) -> None:
 
 
 def test_their_folder_in_our_hands(tmp_path: Path) -> None:
-    parts = replace(random_parts(), scheduler=SD1)
-    pipeline_of(parts).save_pretrained(tmp_path / "model")
-    theirs, mine = open_folder(tmp_path / "model"), painter_of(parts)
+    components = replace(random_components(), scheduler=SD1)
+    pipeline_of(components).save_pretrained(tmp_path / "model")
+    theirs, mine = open_folder(tmp_path / "model"), painter_of(components)
     brief = brief_for(theirs.card)
     assert torch.equal(paint(theirs, brief)[0], paint(mine, brief)[0])
 
@@ -118,28 +118,30 @@ def test_their_folder_in_our_hands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("skip", [0, 1, 2])
 def test_clip_skip(skip: int) -> None:
     """Skipping k is the final norm of the state k layers before the end. Measured: exact."""
-    parts = random_parts()
-    encoder = TextEncoder.of(parts.tokenizer, parts.text_encoder, clip_skip=skip)
-    ids = parts.tokenizer("a cat", padding="max_length", max_length=16, return_tensors="pt").input_ids
-    output = parts.text_encoder(ids, output_hidden_states=True)
-    expected = parts.text_encoder.final_layer_norm(output.hidden_states[-1 - skip])
+    components = random_components()
+    encoder = TextEncoder.of(components.tokenizer, components.text_encoder, clip_skip=skip)
+    ids = components.tokenizer("a cat", padding="max_length", max_length=16, return_tensors="pt").input_ids
+    output = components.text_encoder(ids, output_hidden_states=True)
+    expected = components.text_encoder.final_layer_norm(output.hidden_states[-1 - skip])
     torch.testing.assert_close(encoder("a cat").tokens, expected, rtol=0, atol=1e-6)
 
 
 def test_words_that_do_not_fit_are_reported() -> None:
-    parts = random_parts()
-    encoder = TextEncoder.of(parts.tokenizer, parts.text_encoder)
+    components = random_components()
+    encoder = TextEncoder.of(components.tokenizer, components.text_encoder)
     assert encoder("fourteen bytes!").dropped == ""
     assert encoder("fourteen bytes! and more").dropped == "and more"
     assert encoder("熊猫熊猫熊猫").dropped == "熊猫"  # three tokens each, and room for 14
 
 
 def test_words_that_do_not_fit_are_reported_by_us_alone(caplog: Any) -> None:
-    parts = random_parts()
+    components = random_components()
     theirs = logging.getLogger("transformers")  # which does not propagate
     theirs.addHandler(caplog.handler)
     try:
-        assert TextEncoder.of(parts.tokenizer, parts.text_encoder)("a very long prompt " * 9).dropped
+        assert TextEncoder.of(components.tokenizer, components.text_encoder)(
+            "a very long prompt " * 9
+        ).dropped
     finally:
         theirs.removeHandler(caplog.handler)
     assert caplog.messages == []

@@ -14,7 +14,7 @@ from torch import Tensor
 from danqing.apps._control_names import candidates_for, control_places, named_place, with_names
 from danqing.core.control import CONTROL_KINDS, ControlRef
 from danqing.core.errors import BadBrief
-from danqing.families.stable_diffusion.control import Control, steerable
+from danqing.families.stable_diffusion.control import Control, as_stable_diffusion
 from danqing.weights.controlnet import width_of_words
 from danqing.weights.tensor_files import refuse_pickle
 
@@ -45,7 +45,7 @@ def open_controls(inputs: ControlInputs, session: Session, painter: Painter, fit
     """
     if not inputs.control:
         return OpenControls()
-    steerable(painter)
+    as_stable_diffusion(painter)
     places, controls, names = control_places(session), [], []
     for ref, name in with_names(inputs):
         if name is None:
@@ -110,7 +110,7 @@ def _chosen(ref: ControlRef, candidates: dict[str, Path], painter: Painter) -> t
     Raises:
         BadBrief: none does. BadWeights: all there is are pickles.
     """
-    width = steerable(painter).modules["unet"].config.cross_attention_dim  # type: ignore[union-attr]
+    width = as_stable_diffusion(painter).modules["unet"].config.cross_attention_dim  # type: ignore[union-attr]
     for name, place in candidates.items():
         if width_of_words(place) == width:
             return name, place

@@ -29,7 +29,7 @@ from danqing.core.seeds import InterpolatedSeeds, Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.execution.backends import forget_routes, routes
-from danqing.families.stable_diffusion.control import Control, controlled
+from danqing.families.stable_diffusion.control import Control, with_controls
 from danqing.tuning.adapter import attached, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
 from danqing.tuning.adapter_names import called, merge_weights
@@ -139,8 +139,8 @@ def _paint_batch(
         key = _words_key(brief)
         if key not in encoded:
             encoded[key] = options.conditioning or painter.condition(brief, options.images)
-        steered = controlled(painter, options.controls, brief, encoded[key])
-        native = _native(steered, brief, encoded[key], _seeds(batch), progress)
+        controlled = with_controls(painter, options.controls, brief, encoded[key])
+        native = _native(controlled, brief, encoded[key], _seeds(batch), progress)
     seconds = (time.perf_counter() - start) / len(batch)
     for single, pixels in zip(batch, native, strict=True):
         start = time.perf_counter()

@@ -14,7 +14,7 @@ from danqing.apps._adapter_files import AdapterFiles
 from danqing.apps._parameter_bytes import parameter_bytes
 from danqing.apps._registry import App, find_app, names
 from danqing.apps._style_packs import StylePack, packs
-from danqing.core.card import Card, read_card
+from danqing.core.card import Card, find_card
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.tuning.adapter_names import adapters_in
@@ -96,8 +96,7 @@ class Session:
         """
         if self._painter is not None:
             return self._painter.card
-        place = self.place_of(model)
-        return read_card(place) if (place / "card.json").exists() else None
+        return find_card(self.place_of(model))
 
     def open_card(self, model: str) -> Card:
         """The card of a model; one that has none is opened to know. Raises as `card` and `painter` do."""

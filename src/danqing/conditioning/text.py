@@ -1,6 +1,6 @@
-"""A frozen text tower: words -> token states.
+"""A frozen text encoder: words -> token states.
 
-Stable Diffusion conditions on all states of CLIP's text tower (arXiv 2103.00020), pad tokens included and
+Stable Diffusion conditions on all states of CLIP's text encoder (arXiv 2103.00020), pad tokens included and
 unmasked.
 """
 
@@ -23,7 +23,7 @@ from danqing.nets.placement import move, to_float32
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Calls the text tower for one text at a time.
+    """Calls the text encoder for one text at a time.
 
     max_length: tokens per text L, begin and end marks included.
     clip_skip: how many last layers to leave out; illustration models are often trained with 1.
@@ -47,19 +47,19 @@ class TextEncoder:
         *,
         final_norm: bool = True,
     ) -> TextEncoder:
-        """An encoder as long as both the tokenizer and the tower allow."""
+        """An encoder as long as both the tokenizer and the encoder allow."""
         longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         return cls(tokenizer, model.eval(), longest, clip_skip, final_norm)
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Move the tower to `device` and let it compute in `dtype`; None is float32."""
+        """Move the encoder to `device` and let it compute in `dtype`; None is float32."""
         move(device, dtype, self.model)
 
     @torch.no_grad()
     def __call__(self, words: str) -> Conditioning:
         """Token states [1 L D], with the words that did not fit reported as `dropped`.
 
-        A tower with a projection gives the pooled words too [1 P].
+        An encoder with a projection gives the pooled words too [1 P].
         """
         ids = self.tokenizer(
             words,
@@ -137,9 +137,9 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class TextEncoderPair:
-    """The two towers of Stable Diffusion XL, each on the last layer but one, side by side.
+    """The two encoders of Stable Diffusion XL, each on the last layer but one, side by side.
 
-    Section 2.1 of arXiv 2307.01952; the second tower's projection gives the pooled words.
+    Section 2.1 of arXiv 2307.01952; the second text encoder's projection gives the pooled words.
     """
 
     first: TextEncoder
@@ -151,8 +151,8 @@ class TextEncoderPair:
         first: tuple[PreTrainedTokenizerBase, CLIPTextModel],
         second: tuple[PreTrainedTokenizerBase, CLIPTextModelWithProjection],
     ) -> TextEncoderPair:
-        """The pair of two tokenizers with their towers."""
-        return cls(*(TextEncoder.of(*tower, clip_skip=1, final_norm=False) for tower in (first, second)))
+        """The pair of two tokenizers with their text encoders."""
+        return cls(*(TextEncoder.of(*pair, clip_skip=1, final_norm=False) for pair in (first, second)))
 
     def __call__(self, words: str) -> Conditioning:
         """Token states [1 L D1+D2] and pooled words [1 P]."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
-from danqing.core.errors import BadWeights
+from danqing.core.errors import BadWeights, shorten
 
 
 class Can(StrEnum):
@@ -85,12 +84,21 @@ def read_card(folder: Path) -> Card:
     """The card in a folder of weights, without opening them.
 
     Raises:
-        BadWeights: it cannot be read, or is not a card.
+        BadWeights: it cannot be read, is not a card, or a field of it is wrong.
     """
     path = folder / "card.json"
     try:
-        return Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError):  # pydantic's ValidationError is a ValueError
-        raise BadWeights(
-            f"{str(path)!r} is not a model's card: restore it from where the model came from"
-        ) from None
+        return Card.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        if fault["loc"]:
+            fact = f"{fault['loc'][0]} is {shorten(repr(fault['input']), 40)}: {fault['msg'].lower()}"
+            raise BadWeights(f"{str(path)!r}: {fact}: correct the card") from None
+    except OSError:
+        pass
+    raise BadWeights(f"{str(path)!r} is not a model's card: restore it from where the model came from")
+
+
+def find_card(folder: Path) -> Card | None:
+    """As `read_card`; None where the folder has no card, as those of other programs."""
+    return read_card(folder) if (folder / "card.json").is_file() else None

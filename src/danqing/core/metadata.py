@@ -28,7 +28,7 @@ class Info(BaseModel):
     sampler: str = Field(default="", description="the sampler's name in A1111")
     backend: str = Field(default="eager", description="what executed the networks")
     dropped: str = Field(
-        default="", description="words that did not fit the text tower, or that name nothing a model knows"
+        default="", description="words that did not fit the text encoder, or that name nothing a model knows"
     )
     chosen: str = Field(default="", description="the prompt with its wildcards chosen, where it has any")
     unlearned: str = Field(

@@ -1,6 +1,6 @@
 """Other words for things: what WordNet calls the same or a kind of it, and a list of our own.
 
-Words that only exist in captions through these lines teach the text tower what "automobile" or "poodle" is.
+Words that only exist in captions through these lines teach the text encoder what "automobile" or "poodle" is.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from danqing.conditioning.names import Names
 from danqing.core.brief import ResolvedBrief
-from danqing.core.card import Can, Card
+from danqing.core.card import Can, Card, find_card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
@@ -24,7 +24,6 @@ from danqing.nets.gan import GanGenerator
 from danqing.nets.latent import current_key
 from danqing.nets.placement import device_of, move
 from danqing.nets.stylegan import StyleGenerator
-from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import (
     Config,
     read_json,
@@ -154,7 +153,7 @@ def read_latent(
         raise BadWeights(
             f"{str(folder / 'config.json')!r} has {len(entries)} names, the network knows {network.labels}"
         )
-    card = read_card(folder / "card.json") or derived(folder.name, network)
+    card = find_card(folder) or derived(folder.name, network)
     return card, network, Names(tuple(entries))
 
 

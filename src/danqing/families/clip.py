@@ -1,4 +1,4 @@
-"""CLIP: a picture tower and a text tower that meet in one space.
+"""CLIP: an image encoder and a text encoder that meet in one space.
 
 Paper: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, arXiv
 2103.00020.
@@ -74,11 +74,11 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """How an image tower wants its pixels.
+    """How an image encoder wants its pixels.
 
     side: of the square that it takes.
     mean, deviation: of values in [0, 1], for each colour.
-    resize: "area" is what our towers learned with; the published ones learned with antialiased "bicubic"
+    resize: "area" is what our encoders learned with; the published ones learned with antialiased "bicubic"
         (CLIP) or "bilinear" (ViT).
     """
 
@@ -88,7 +88,7 @@ class ImageProcessor:
     resize: str = "area"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Pictures [n 3 h w] in [-1, 1] as the tower wants them; what is not square gets white margins."""
+        """Pictures [n 3 h w] in [-1, 1] as the encoder wants them; what is not square gets white margins."""
         smooth = self.resize != "area"
         square = F.interpolate(pad_to_square(pixels), (self.side,) * 2, mode=self.resize, antialias=smooth)
         square = square.clamp(-1, 1) if smooth else square  # bicubic overshoots, which bytes could not
@@ -100,10 +100,10 @@ class ImageProcessor:
 class ClipScorer:
     """Tells how well texts and pictures belong together, by CLIP.
 
-    model: both towers.
-    tokenizer: of the text tower.
-    processor: how the image tower wants its pixels.
-    batch: how many pictures the image tower gets at once.
+    model: both encoders.
+    tokenizer: of the text encoder.
+    processor: how the image encoder wants its pixels.
+    batch: how many pictures the image encoder gets at once.
 
     Pictures are [n c h w] in [-1, 1] of any size. With transparency, colour lies over white already, and
     alpha is left aside. Gradients flow to pixels, never to weights.
@@ -119,11 +119,11 @@ class ClipScorer:
 
     @classmethod
     def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> ClipScorer:
-        """A scorer whose images are processed as our own towers learned."""
+        """A scorer whose images are processed as our own encoders learned."""
         return cls(model, tokenizer, ImageProcessor(model.config.vision_config.image_size))
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Move both towers to `device` and let them compute in `dtype`; None is float32."""
+        """Move both encoders to `device` and let them compute in `dtype`; None is float32."""
         move(device, dtype, self.model)
 
     @property
@@ -139,7 +139,7 @@ class ClipScorer:
         return F.normalize(to_float32(torch.cat(features)), dim=-1)
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
-        """Texts, cut to what the tower can read -> embeddings [n d] of length 1."""
+        """Texts, cut to what the encoder can read -> embeddings [n d] of length 1."""
         features = [
             self.model.get_text_features(**self._tokens(part)).pooler_output
             for part in _chunks(texts, 8 * self.batch)  # a text is far shorter than a picture
@@ -175,7 +175,7 @@ class ClipScorer:
 def read_clip_scorer(folder: Path) -> ClipScorer:
     """A scorer from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
 
-    How the tower wants its pixels is read from preprocessor_config.json; without it, they are as ours.
+    How the encoder wants its pixels is read from preprocessor_config.json; without it, they are as ours.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
@@ -191,7 +191,7 @@ def read_clip_scorer(folder: Path) -> ClipScorer:
 
 
 def read_processor(path: Path, side: int) -> ImageProcessor:
-    """How a published tower wants its pixels, from a preprocessor_config.json of transformers.
+    """How a published encoder wants its pixels, from a preprocessor_config.json of transformers.
 
     Raises:
         BadWeights: naming what the file lacks.

@@ -2,7 +2,7 @@
 
 Papers: Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929; Vaswani et al., Attention Is All
 You Need, arXiv 1706.03762.
-Differs: small patches of small pictures, strong augmentation and a start from CLIP's picture tower, since a
+Differs: small patches of small pictures, strong augmentation and a start from CLIP's image encoder, since a
 ViT has no idea of its own of what is near what and learns little from few pictures.
 Licences: code Apache-2.0; of a folder of other weights, whatever its maker says.
 """
@@ -34,7 +34,7 @@ VITS: dict[str, Config] = {
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
     },
-    # the first half of the shipped CLIP's picture tower at half its resolution, so that it can start from it
+    # the first half of the shipped CLIP's image encoder at half its resolution, so that it can start from it
     "sticker": {
         "image_size": 64,
         "patch_size": 8,
@@ -144,27 +144,27 @@ def save_classifier(model: ViTForImageClassification, folder: Path) -> None:
 def start_from_clip(model: ViTForImageClassification, scorer: ClipScorer, pixels: Tensor) -> None:
     """Make a ViT the zero-shot classifier that a CLIP is (arXiv 2103.00020 section 3.1), to train it further.
 
-    The picture tower has the same width and the same grid of patches, each of them larger by a whole factor:
+    The image encoder has the same width and the same grid of patches, each of them larger by a whole factor:
     a patch of ours, enlarged, is one of its. Where CLIP divides by a length that differs from picture to
     picture, here all are divided by the mean length that `pixels` [n 3 s s] have: tokens before the first
     block, and embeddings before they are compared with the names. A ViT of fewer layers gets CLIP's first
     ones; that is a start to learn from, and no classifier yet.
 
     Raises:
-        ValueError: the tower has another width, another grid or fewer layers.
+        ValueError: the encoder has another width, another grid or fewer layers.
     """
-    tower, vit = scorer.model.vision_model, model.vit
-    ours, theirs = vit.embeddings.patch_embeddings.projection, tower.embeddings.patch_embedding
+    encoder, vit = scorer.model.vision_model, model.vit
+    ours, theirs = vit.embeddings.patch_embeddings.projection, encoder.embeddings.patch_embedding
     factor, rest = divmod(theirs.kernel_size[0], ours.kernel_size[0])
-    grids = (vit.embeddings.position_embeddings[0], tower.embeddings.position_embedding.weight)
-    if rest or grids[0].shape != grids[1].shape or len(tower.encoder.layers) < len(vit.layers):
-        raise ValueError("the tower has another width or grid, or fewer layers")
+    grids = (vit.embeddings.position_embeddings[0], encoder.embeddings.position_embedding.weight)
+    if rest or grids[0].shape != grids[1].shape or len(encoder.encoder.layers) < len(vit.layers):
+        raise ValueError("the encoder has another width or grid, or fewer layers")
     # a pixel of ours is factor^2 equal ones there
-    _start_tokens(vit, tower, F.avg_pool2d(theirs.weight, factor) * factor**2, pixels)
-    for mine, block in zip(vit.layers, tower.encoder.layers, strict=False):
+    _start_tokens(vit, encoder, F.avg_pool2d(theirs.weight, factor) * factor**2, pixels)
+    for mine, block in zip(vit.layers, encoder.encoder.layers, strict=False):
         for one, other in _same_layers(mine, block):
             one.load_state_dict(other.state_dict())
-    vit.layernorm.load_state_dict(tower.post_layernorm.state_dict())
+    vit.layernorm.load_state_dict(encoder.post_layernorm.state_dict())
     projection = scorer.model.visual_projection.weight
     length = (vit(pixels).last_hidden_state[:, 0] @ projection.T).norm(dim=-1).mean()
     names = scorer.text_embeddings([model.config.id2label[k] for k in range(model.config.num_labels)])
@@ -172,10 +172,10 @@ def start_from_clip(model: ViTForImageClassification, scorer: ClipScorer, pixels
     model.classifier.bias.zero_()
 
 
-def _start_tokens(vit: ViTModel, tower: CLIPVisionModel, patches: Tensor, pixels: Tensor) -> None:
-    """Patches and positions that give about what the tower's own, and its norm behind them, do."""
-    ours, norm = vit.embeddings.patch_embeddings.projection, tower.pre_layrnorm
-    places, mark = tower.embeddings.position_embedding.weight, tower.embeddings.class_embedding
+def _start_tokens(vit: ViTModel, encoder: CLIPVisionModel, patches: Tensor, pixels: Tensor) -> None:
+    """Patches and positions that give about what the encoder's own, and its norm behind them, do."""
+    ours, norm = vit.embeddings.patch_embeddings.projection, encoder.pre_layrnorm
+    places, mark = encoder.embeddings.position_embedding.weight, encoder.embeddings.class_embedding
     tokens = F.conv2d(pixels, patches, stride=ours.stride).flatten(2).transpose(1, 2) + places[1:]
     scale = norm.weight / tokens.std(dim=-1).mean()
 

@@ -1,4 +1,4 @@
-"""The bilingual CLIP that is the shipped painter's text tower and the CLIP score.
+"""The bilingual CLIP that is the shipped painter's text encoder and the CLIP score.
 
 Data: `danqing data stickers` (all things, all styles), without the held-out pairs. Steps of 128 pictures,
 each with an English and a Chinese caption; 1.3 s each on one AVX-512 core.
@@ -26,7 +26,7 @@ STEPS = 2000
 
 @recipe("clip", further=True)
 def clip(request: TrainRequest) -> Path:
-    """Train a tokenizer and both towers; writes `clip`, in the format of transformers."""
+    """Train a tokenizer and both encoders; writes `clip`, in the format of transformers."""
     train_set, validation_set = read(request)
     model, tokenizer = _shipped() if request.further else _fresh(train_set)
     objective = ClipObjective(model, tokenizer, train_set, validation_set, often=things())

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from danqing.core.card import Card
-from danqing.families.ddpm.folder import Parts, read_folder, save_folder
-from danqing.families.ddpm.painter import fresh_parts, painter_of
+from danqing.families.ddpm.folder import DDPMComponents, read_folder, save_folder
+from danqing.families.ddpm.painter import fresh_components, painter_of
 from danqing.recipes._recipe import TrainRequest, read, recipe, styles_of
 from danqing.training.diffusion import DenoisingObjective, DiffusionOptions, Labels
 from danqing.training.gan import names_of
@@ -39,25 +39,29 @@ PROBES = (
 def ddpm(request: TrainRequest) -> Path:
     """Train the UNet; writes `ddpm`, the painter's folder."""
     train_set, _ = read(request)
-    parts = read_folder(shipped_part("ddpm")) if request.further else fresh_parts(PRESET, names_of(train_set))
+    components = (
+        read_folder(shipped_part("ddpm"))
+        if request.further
+        else fresh_components(PRESET, names_of(train_set))
+    )
     if not request.further:
-        parts = replace(parts, card=shipped_card(parts, styles_of(train_set)))
+        components = replace(components, card=shipped_card(components, styles_of(train_set)))
     options = DiffusionOptions(probes=PROBES, mirror=0.5)
-    labels = Labels(parts.names, train_set, options)
-    objective = DenoisingObjective(painter_of(parts), parts.unet, train_set, labels, options)
+    labels = Labels(components.names, train_set, options)
+    objective = DenoisingObjective(painter_of(components), components.unet, train_set, labels, options)
     pace = TrainOptions(
         steps=request.steps or 8000, batch=32, lr=1e-3, warmup=200, ema=0.9995, sheet_every=1000
     )
     request.train(objective, pace, request.run)
-    save_folder(parts, request.run / "ddpm")
+    save_folder(components, request.run / "ddpm")
     return request.run / "ddpm"
 
 
-def shipped_card(parts: Parts, styles: dict[str, str]) -> Card:
+def shipped_card(components: DDPMComponents, styles: dict[str, str]) -> Card:
     """The card of what this recipe makes."""
     fields = {
         "name": "ddpm",
-        "summary": f"stickers of things it knows by name, {parts.card.width} pixels square",
+        "summary": f"stickers of things it knows by name, {components.card.width} pixels square",
         "licence": "Apache-2.0",
         "steps": 25,
         "guidance": 3.0,
@@ -65,4 +69,4 @@ def shipped_card(parts: Parts, styles: dict[str, str]) -> Card:
         "led_by": "names it knows",
         "styles": styles,
     }
-    return parts.card.model_copy(update=fields)
+    return components.card.model_copy(update=fields)

@@ -14,14 +14,14 @@ from pathlib import Path
 from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.core.card import Card
 from danqing.data.dataset import CaptionedImages
-from danqing.families.imagen.folder import Parts, read_parts, save_parts
-from danqing.families.imagen.painter import fresh_parts, painter_of, stage_painter
+from danqing.families.imagen.folder import ImagenComponents, read_components, save_components
+from danqing.families.imagen.painter import fresh_components, painter_of, stage_painter
 from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe, styles_of
 from danqing.training.cascade import MaskedCaptions, StageObjective, SuperResolutionObjective
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import TrainOptions
 from danqing.weights.shipped import shipped_part
-from danqing.weights.text_towers import Tower, read_tower
+from danqing.weights.text_encoders import TextEncoderRef, read_text_encoder
 
 PRESET = "sticker"
 SHARES = (1.0, 0.15, 0.1)  # of the base's steps; about an hour of one AVX-512 core, by probes
@@ -32,39 +32,41 @@ CROP = 64  # pixels that a stage learns from at once
 def imagen(request: TrainRequest) -> Path:
     """Train the base and the stages; writes `imagen`, the painter's folder."""
     train_set, _ = read(request)
-    parts = (
-        read_parts(shipped_part("imagen")) if request.further else _fresh(request.parts, styles_of(train_set))
+    components = (
+        read_components(shipped_part("imagen"))
+        if request.further
+        else _fresh(request.parts, styles_of(train_set))
     )
-    for number in range(len(parts.stages)):
+    for number in range(len(components.stages)):
         title = "the base" if number == 0 else f"stage {number}"
-        request.report(f"{title}: {parts.stages[number].side} pixels")
-        objective = _objective(parts, number, train_set)
+        request.report(f"{title}: {components.stages[number].side} pixels")
+        objective = _objective(components, number, train_set)
         steps = max(1, round((request.steps or 4000) * SHARES[number]))
         warmup = min(200, 1 + steps // 10)
         pace = TrainOptions(steps=steps, batch=32, lr=1e-3, warmup=warmup, ema=0.9995, sheet_every=1000)
         request.train(objective, pace, request.run / f"stage_{number}")
-    save_parts(parts, request.run / "imagen")
+    save_components(components, request.run / "imagen")
     return request.run / "imagen"
 
 
-def _objective(parts: Parts, number: int, train_set: CaptionedImages) -> StageObjective:
+def _objective(components: ImagenComponents, number: int, train_set: CaptionedImages) -> StageObjective:
     """The training of one stage's network, 0 the base."""
     options = DiffusionOptions(probes=probes_of(train_set), mirror=0.5)
-    words, unet = MaskedCaptions(parts.text, train_set, options), parts.unets[number]
+    words, unet = MaskedCaptions(components.text, train_set, options), components.unets[number]
     if number == 0:
-        return StageObjective(stage_painter(parts, 0), unet, train_set, words, options)
-    stage = painter_of(parts).stages[number - 1]
+        return StageObjective(stage_painter(components, 0), unet, train_set, words, options)
+    stage = painter_of(components).stages[number - 1]
     return SuperResolutionObjective(stage, unet, train_set, words, options, CROP)
 
 
-def _fresh(folder: Path, styles: dict[str, str]) -> Parts:
+def _fresh(folder: Path, styles: dict[str, str]) -> ImagenComponents:
     """Random weights for the words of the text encoder in `folder`, or of the shipped CLIP."""
     place = folder / "text_encoder"
     own = place.is_dir()
-    text = read_tower(place if own else shipped_part("clip"))
-    tower = Tower.of(text, place.resolve() if own else None)
-    parts = fresh_parts(PRESET, text, tower)
-    return replace(parts, card=_card(parts.card, text, styles))
+    text = read_text_encoder(place if own else shipped_part("clip"))
+    text_encoder_ref = TextEncoderRef.of(text, place.resolve() if own else None)
+    components = fresh_components(PRESET, text, text_encoder_ref)
+    return replace(components, card=_card(components.card, text, styles))
 
 
 def _card(card: Card, text: MaskedEncoder, styles: dict[str, str]) -> Card:

@@ -29,7 +29,7 @@ from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS, painter_o
 from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe, styles_of
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, with_more_channels
 from danqing.training.trainer import TrainOptions
-from danqing.weights.diffusers_folder import Parts, read_folder
+from danqing.weights.diffusers_folder import StableDiffusionComponents, read_folder
 from danqing.weights.pretrained import write_json
 from danqing.weights.shipped import shipped_part
 
@@ -69,19 +69,19 @@ def stable_diffusion(request: TrainRequest) -> Path:
 def trained(request: TrainRequest, pace: TrainOptions) -> Path:
     """The UNet at that pace, but for the steps that were request for; see `stable_diffusion`."""
     train_set, _ = read(request)
-    parts = _shipped(request.parts) if request.further else new_parts(request.parts)
-    painter = painter_of(parts)
+    components = _shipped(request.parts) if request.further else new_components(request.parts)
+    painter = painter_of(components)
     painter.place(chosen_device(request.device))  # so that pictures are encoded there
     wide = (
         WIDE if bool((train_set.pictures[:, 3] == 0).any()) else 0.0
     )  # around photos there is nothing to paint
     options = DiffusionOptions(probes=probes_of(train_set), wide=wide)
-    objective = DiffusionObjective(painter, parts.unet, train_set, options)
+    objective = DiffusionObjective(painter, components.unet, train_set, options)
     pace = replace(pace, steps=request.steps or pace.steps)
     request.train(objective, pace, request.run)
     objective.export(request.run / "unet")
-    parts.text_encoder.save_pretrained(request.run / "text_encoder")
-    parts.tokenizer.save_pretrained(request.run / "tokenizer")
+    components.text_encoder.save_pretrained(request.run / "text_encoder")
+    components.tokenizer.save_pretrained(request.run / "tokenizer")
     write_json(_card(train_set).model_dump(mode="json"), request.run / "card.json")
     return request.run / "unet"
 
@@ -91,7 +91,7 @@ def _card(pictures: CaptionedImages) -> Card:
     return CARD.model_copy(update={"styles": styles_of(pictures) or CARD.styles})
 
 
-def new_parts(folder: Path) -> Parts:
+def new_components(folder: Path) -> StableDiffusionComponents:
     """A UNet of random weights, with the autoencoder and the CLIP that earlier recipes left in `folder`.
 
     Raises:
@@ -104,7 +104,7 @@ def new_parts(folder: Path) -> Parts:
                 f"{str(place)!r} is missing: run 'danqing train {name}' first, or start from the shipped "
                 "model with --further"
             )
-    return Parts(
+    return StableDiffusionComponents(
         unet=UNet2DConditionModel(**UNETS["sticker"]),
         vae=AutoencoderKL.from_pretrained(vae),
         text_encoder=CLIPTextModel.from_pretrained(clip),
@@ -114,18 +114,21 @@ def new_parts(folder: Path) -> Parts:
     )
 
 
-def _shipped(folder: Path) -> Parts:
+def _shipped(folder: Path) -> StableDiffusionComponents:
     """The shipped model, with the CLIP and the autoencoder of `folder` if there are any."""
-    parts, clip = read_folder(shipped_part("stickers")), folder / "clip" / "clip"
+    components, clip = read_folder(shipped_part("stickers")), folder / "clip" / "clip"
     if clip.is_dir():
-        tower, words = CLIPTextModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)
-        parts = replace(parts, text_encoder=tower.eval(), tokenizer=words)
+        text_encoder, words = CLIPTextModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)
+        components = replace(components, text_encoder=text_encoder.eval(), tokenizer=words)
     newer = folder / "autoencoder" / "vae"
     if not newer.is_dir():
-        return parts
+        return components
     vae = AutoencoderKL.from_pretrained(newer)
     channels = vae.config.latent_channels
-    fits = channels == parts.unet.config.in_channels
+    fits = channels == components.unet.config.in_channels
     return replace(
-        parts, vae=vae, unet=parts.unet if fits else with_more_channels(parts.unet, channels), latent_rgb=None
+        components,
+        vae=vae,
+        unet=components.unet if fits else with_more_channels(components.unet, channels),
+        latent_rgb=None,
     )

@@ -2,9 +2,9 @@
 
 Data: `danqing data stickers FOLDER --known --vocabulary recipes/next_vocabulary.txt --styles
 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, then `danqing data scenes` of it. Begins with the UNet of the
-shipped painter, and with the text tower of `zoo/clip`, from which its own was taught, so that it paints what
-it knew. Two drawings in three are of new things, the others of the shipped vocabulary, which is not to be
-forgotten. Afterwards `danqing train wording` teaches the tower sentences.
+shipped painter, and with the text encoder of `zoo/clip`, from which the painter's own was taught, so that the
+UNet still paints what it has learned. Two drawings in three are of new things, the others of the shipped
+vocabulary, which is not to be forgotten. Afterwards `danqing train wording` teaches the encoder sentences.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ def vocabulary(request: TrainRequest) -> Path:
     rows = tuple({**row, "learned": row.get("concept") in before} for row in pictures.rows)
     pictures = CaptionedImages(pictures.pictures, rows)
     clip = shipped_part("clip")
-    parts = replace(
+    components = replace(
         read_folder(shipped_part("stickers")),
         text_encoder=CLIPTextModel.from_pretrained(clip).eval(),
         tokenizer=CLIPTokenizer.from_pretrained(clip),
     )
-    painter = painter_of(parts)
+    painter = painter_of(components)
     painter.place(chosen_device(request.device))  # so that pictures are encoded there
     objective = DiffusionObjective(
-        painter, parts.unet, pictures, replace(OPTIONS, probes=probes_of(pictures))
+        painter, components.unet, pictures, replace(OPTIONS, probes=probes_of(pictures))
     )
     request.train(objective, replace(PACE, steps=request.steps or PACE.steps), request.run)
     objective.export(request.run / "unet")
-    parts.text_encoder.save_pretrained(request.run / "text_encoder")
+    components.text_encoder.save_pretrained(request.run / "text_encoder")
     return request.run / "unet"

@@ -1,10 +1,10 @@
-"""Open wording for the shipped painter: its text tower learns sentences, tags and stories about its things.
+"""Open wording for the shipped painter: its text encoder learns sentences, tags and stories about its things.
 
 No picture is used and the UNet stays as it is: sentences are drawn from a grammar (`data/wording.txt`), and
-the tower learns to have the effect on the UNet that the plain caption has. `--data` is not read. Where
-`vocabulary` left its UNet among the `--parts`, it is learned for that one, from the tower beside it.
+the encoder learns to have the effect on the UNet that the plain caption has. `--data` is not read. Where
+`vocabulary` left its UNet among the `--parts`, it is learned for that one, from the encoder beside it.
 
-The shipped tower: 5,200 steps, 55 minutes of one shared core, in five runs, the grammar and the lexicon
+The shipped encoder: 5,200 steps, 55 minutes of one shared core, in five runs, the grammar and the lexicon
 growing between them (`recipes/NOTES.md`, "Open wording").
 """
 
@@ -29,7 +29,7 @@ from danqing.weights.shipped import shipped_part
 
 @recipe("wording")
 def wording(request: TrainRequest) -> Path:
-    """Teach the shipped painter's text tower; writes `text_encoder`, a part of a diffusers folder."""
+    """Teach the shipped painter's text encoder; writes `text_encoder`, a part of a diffusers folder."""
     painter, teacher = _painter_and_teacher(request.parts / "vocabulary")
     learned, _ = split_lexicon(lexicon())
     objective = WordingObjective(painter, learned, teacher=teacher)
@@ -55,7 +55,7 @@ def wording(request: TrainRequest) -> Path:
 
 
 def _painter_and_teacher(earlier: Path) -> tuple[DiffusionPainter, CLIPTextModel | None]:
-    """The shipped painter, or one with the UNet of `vocabulary` and the tower that it learned by."""
+    """The shipped painter, or one with the UNet of `vocabulary` and the encoder that it learned by."""
     if not (earlier / "unet" / "config.json").is_file():
         painter = open_painter("stickers")
         assert isinstance(painter, DiffusionPainter)

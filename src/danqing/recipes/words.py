@@ -1,9 +1,9 @@
-"""Further words for the shipped painter: its text tower learns what the lexicon calls its things.
+"""Further words for the shipped painter: its text encoder learns what the lexicon calls its things.
 
 Data: what the painter learned from, scenes too; only the captions are read. No picture is seen and the UNet
 stays as it is. One word in fifty is left out, to tell what an unknown word becomes.
 
-The shipped tower: 16,000 steps in five runs, each a cosine of its own, then 6,500 of a sixth, then 6,000
+The shipped encoder: 16,000 steps in five runs, each a cosine of its own, then 6,500 of a sixth, then 6,000
 with its token embeddings frozen (`recipes/NOTES.md`).
 """
 
@@ -21,7 +21,7 @@ from danqing.training.words import SUFFIXES, WordsObjective
 
 @recipe("words")
 def words(request: TrainRequest) -> Path:
-    """Teach the shipped painter's text tower; writes `text_encoder`, a part of a diffusers folder."""
+    """Teach the shipped painter's text encoder; writes `text_encoder`, a part of a diffusers folder."""
     train_set, _ = read(request)
     painter = open_painter("stickers")
     assert isinstance(painter, DiffusionPainter)

@@ -1,4 +1,4 @@
-"""Contrastive training of both CLIP towers (arXiv 2103.00020, figure 3), on English and Chinese at once.
+"""Contrastive training of both CLIP encoders (arXiv 2103.00020, figure 3), on English and Chinese at once.
 
 loss = mean of three symmetric cross-entropies over scaled cosines: picture-English, picture-Chinese and
 English-Chinese.

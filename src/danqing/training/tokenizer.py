@@ -17,7 +17,7 @@ def train_tokenizer(captions: Iterable[str], merges: int = 3000, length: int = 4
     """Learn merges from captions.
 
     Every byte, inside and at the end of a word, is in the vocabulary, so no text is ever unknown; the end
-    token has the highest id, where CLIP's text tower pools.
+    token has the highest id, where CLIP's text encoder pools.
 
     merges: how many to learn, fewer where the captions repeat too little. length: tokens per text.
     """

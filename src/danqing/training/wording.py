@@ -1,9 +1,9 @@
-"""Teaching a text tower open wording, without a picture: compared is what the UNet makes of both.
+"""Teaching a text encoder open wording, without a picture: compared is what the UNet makes of both.
 
 "once upon a time a cat lived by the sea" shall have the effect of "a cat". The two have few tokens in common,
 so their states are not compared, but what the UNet's cross-attention makes of them: for queries from real
 paintings, the output of every layer, and the pooled state that goes to its time embedding. The
-teacher is the tower as it was (distillation as in arXiv 1503.02531, by attention as in arXiv 2002.10957).
+teacher is the encoder as it was (distillation as in arXiv 1503.02531, by attention as in arXiv 2002.10957).
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class WordingOptions:
 
 
 class WordingObjective(Objective):
-    """Trains the painter's text tower on pairs of an open sentence and its plain caption.
+    """Trains the painter's text encoder on pairs of an open sentence and its plain caption.
 
     lexicon: further words for things, in both languages. The UNet gives its queries once, and is frozen.
-    teacher: the tower that plain captions are taken from; the painter's own as it is now if not given.
+    teacher: the encoder that plain captions are taken from; the painter's own as it is now if not given.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class WordingObjective(Objective):
         )
 
     def export(self, folder: Path) -> None:
-        """Write the tower as a part of a diffusers folder."""
+        """Write the encoder as a part of a diffusers folder."""
         self.model.save_pretrained(folder)
 
     def ids(self, texts: Sequence[str]) -> Tensor:

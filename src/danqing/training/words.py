@@ -1,8 +1,8 @@
-"""Teaching a text tower further words for things that it knows, without a picture.
+"""Teaching a text encoder further words for things that it knows, without a picture.
 
-The tower learns to give "a puppy, 3d style" the states of "a dog, 3d style", token for token, and to leave
+The encoder learns to give "a puppy, 3d style" the states of "a dog, 3d style", token for token, and to leave
 the states of all other captions as they were. What paints by its states needs no training then. This is
-sequence-level distillation of the tower into itself, the teacher being frozen (arXiv 1503.02531 section 2.1
+sequence-level distillation of the encoder into itself, the teacher being frozen (arXiv 1503.02531 section 2.1
 with states for logits, as in arXiv 1909.10351 eq. 8).
 """
 
@@ -38,7 +38,7 @@ SAY = {"en": captions.english_caption, "zh": captions.chinese_caption}
 
 
 class WordsObjective(Objective):
-    """Trains the painter's text tower; rows: of a data set of pictures with concepts and styles.
+    """Trains the painter's text encoder; rows: of a data set of pictures with concepts and styles.
 
     One word in fifty of the lexicon is left out, to probe with.
 
@@ -119,7 +119,7 @@ class WordsObjective(Objective):
         )
 
     def export(self, folder: Path) -> None:
-        """Write the tower as a part of a diffusers folder."""
+        """Write the encoder as a part of a diffusers folder."""
         self.model.save_pretrained(folder)
 
     def _pair(self, rng: random.Random) -> tuple[str, str]:

@@ -26,7 +26,7 @@ class Adapter:
     factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat_name`.
     rebuilt: the same of other kinds, from files of other programs.
     words: what to write -> vectors [v d].
-    words_2: the same for the second tower of Stable Diffusion XL.
+    words_2: the same for the second text encoder of Stable Diffusion XL.
     trigger: the words that the model learned for it, which `with_trigger_words` puts in the place of
         `<name>`; empty for none.
     kind: what it is one of, such as "cat".

@@ -121,7 +121,7 @@ _Sorted = tuple[dict[str, dict[str, Tensor]], dict[str, Tensor], dict[str, Tenso
 
 
 def _sorted_out(path: Path, tensors: Mapping[str, Tensor], name: str) -> _Sorted:
-    """Layers with the parts of their changes; words; words of a second tower.
+    """Layers with the parts of their changes; words; words of a second text encoder.
 
     Raises:
         BadWeights: we cannot tell what a tensor is, or cannot use it.
@@ -204,7 +204,7 @@ def _peft_alpha(path: Path, name: str, rank: int | None, settings: Mapping[str, 
         BadWeights: they say no number, or name layers by no pattern.
     """
     network, _, layer = name.partition(".")
-    layers = [layer, f"text_model.{layer}"]  # newer towers lack the prefix, older files have it
+    layers = [layer, f"text_model.{layer}"]  # newer ones lack the prefix, older files have it
     try:
         patterns: dict[str, float] = settings.get(f"{network}.alpha_pattern") or {}
         fitting = [

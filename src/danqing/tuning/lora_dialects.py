@@ -32,7 +32,7 @@ _ENDS = {  # of a name -> what the tensor is of its layer
 _END = re.compile("|".join(f"(?P<e{k}>{pattern})" for k, pattern in enumerate(_ENDS)))
 _LAYER = re.compile(rf"(?P<layer>.+?)\.(?P<end>{'|'.join(_ENDS)})")
 _OLD = re.compile(r"(?P<layer>.+?)(?:\.processor)?\.to_(?P<which>q|k|v|out)_lora\.(?P<end>down|up)\.weight")
-_OLD_LAYERS = {  # of an attention: in the UNet, in a text tower
+_OLD_LAYERS = {  # of an attention: in the UNet, in a text encoder
     "q": ("to_q", "q_proj"),
     "k": ("to_k", "k_proj"),
     "v": ("to_v", "v_proj"),
@@ -76,7 +76,7 @@ def entry_of(key: str) -> Entry | None:
 
 
 def _layer_of(stem: str) -> str | None:
-    """Network and path of a layer, without the prefix that text towers have in older files."""
+    """Network and path of a layer, without the prefix that text encoders have in older files."""
     if match := _KOHYA.fullmatch(stem):
         return f"{_NETWORKS.get(match['network'], 'unknown')}.{match['layer'].removeprefix('text_model_')}"
     stem = stem.removeprefix("base_model.model.")  # peft does not tell which network it changed

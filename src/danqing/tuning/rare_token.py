@@ -1,4 +1,4 @@
-"""A word that means nothing to a text tower yet, to bind a subject to (arXiv 2208.12242 section 3.2)."""
+"""A word that means nothing to a text encoder yet, to bind a subject to (arXiv 2208.12242 section 3.2)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class LearnOptions:
     many more to learn at the last rate. lr: None for what suits the method and the model. prior_weight:
     DreamBooth's lambda, 0 for no prior; prior_count: how many pictures of the kind to paint for it. batch:
     pictures of the subject in a step, and as many of its kind. vectors: of a learned word. text, convs:
-    change the text tower, the convolutions of the UNet too. avoid: words that must not become the rare token.
+    change the text encoder, the UNet's convolutions too. avoid: words that must not become the rare token.
     sentences: around the subject. keep_best: give the adapter of the step that CLIP likes best.
     """
 

@@ -1,4 +1,4 @@
-"""Learned words: vectors that the text tower reads in place of `<name>` (Gal et al., arXiv 2208.01618).
+"""Learned words: vectors that the text encoder reads in place of `<name>` (Gal et al., arXiv 2208.01618).
 
 While words are known, the text encoder has a copy of its tokenizer with v further tokens for each, and an
 embedding with their rows after its own: the ids and rows that diffusers' `load_textual_inversion` gives them.
@@ -31,7 +31,7 @@ def embeddings_attached(
 ) -> Iterator[None]:
     """Within the block the painter understands `words`: what to write, such as `<my-cat>` -> vectors [v d].
 
-    words_2: the same for its second tower, if it has one.
+    words_2: the same for its second text encoder, if it has one.
 
     Raises:
         BadWeights: the painter reads no such vectors, or vectors of another width.
@@ -41,9 +41,9 @@ def embeddings_attached(
         yield
         return
     if bool(words_2) != isinstance(text, TextEncoderPair):
-        towers = "two text encoders" if words_2 else "one text encoder"
+        count = "two text encoders" if words_2 else "one text encoder"
         word = next(iter(words))
-        raise BadWeights(f"the learned word {word!r} is for another model, of {towers}: use another one")
+        raise BadWeights(f"the learned word {word!r} is for another model, of {count}: use another one")
     try:
         if isinstance(text, TextEncoderPair):
             with _reading(text.first, words) as first, _reading(text.second, words_2 or {}) as second:
@@ -58,7 +58,7 @@ def embeddings_attached(
 
 @contextmanager
 def _reading(text: TextEncoder, words: Mapping[str, Tensor]) -> Iterator[TextEncoder]:
-    """One tower that understands `words`."""
+    """One text encoder that understands `words`."""
     table: nn.Embedding | _Rows = text.model.get_input_embeddings()
     for word, vectors in words.items():
         _check_width(word, vectors, table)
@@ -96,7 +96,7 @@ class _Rows(nn.Module):
         super().__init__()
         self.table: nn.Embedding | _Rows
         self.table, self.first = table, first
-        self._learned = learned  # in a tuple, they are not among the tower's own parameters
+        self._learned = learned  # in a tuple, they are not among the encoder's own parameters
 
     @property
     def weight(self) -> Tensor:

@@ -15,53 +15,53 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 Layer = nn.Linear | nn.Conv2d
-Parts = Mapping[str, Tensor]
+NamedTensors = Mapping[str, Tensor]
 
 
-def _lora(parts: Parts, _weight: Tensor) -> Tensor:
+def _lora(tensors: NamedTensors, _weight: Tensor) -> Tensor:
     """Up times down, through a core where the file has one (a Tucker decomposition)."""
-    up, down = parts["up"].flatten(1), parts["down"]
-    if "mid" in parts:
-        return torch.einsum("mn...,im,nj->ij...", parts["mid"], up, down.flatten(1))
+    up, down = tensors["up"].flatten(1), tensors["down"]
+    if "mid" in tensors:
+        return torch.einsum("mn...,im,nj->ij...", tensors["mid"], up, down.flatten(1))
     return (up @ down.flatten(1)).view(len(up), *down.shape[1:])
 
 
-def _loha(parts: Parts, _weight: Tensor) -> Tensor:
+def _loha(tensors: NamedTensors, _weight: Tensor) -> Tensor:
     """The product, number by number, of two low-rank weights."""
-    halves = (_half(parts, f"hada_w{k}_a", f"hada_w{k}_b", f"hada_t{k}") for k in "12")
+    halves = (_half(tensors, f"hada_w{k}_a", f"hada_w{k}_b", f"hada_t{k}") for k in "12")
     first, second = halves
     return first * second
 
 
-def _lokr(parts: Parts, _weight: Tensor) -> Tensor:
+def _lokr(tensors: NamedTensors, _weight: Tensor) -> Tensor:
     """The Kronecker product of two weights, each whole or of low rank."""
     first, second = (
-        parts[f"lokr_w{k}"]
-        if f"lokr_w{k}" in parts
-        else _half(parts, f"lokr_w{k}_a", f"lokr_w{k}_b", f"lokr_t{k}")
+        tensors[f"lokr_w{k}"]
+        if f"lokr_w{k}" in tensors
+        else _half(tensors, f"lokr_w{k}_a", f"lokr_w{k}_b", f"lokr_t{k}")
         for k in "12"
     )
     return torch.kron(first[(..., *(None,) * (second.ndim - first.ndim))], second.contiguous())
 
 
-def _half(parts: Parts, a: str, b: str, core: str) -> Tensor:
-    if core in parts:
-        return torch.einsum("ij...,jr,ip->pr...", parts[core], parts[b], parts[a])
-    return (parts[a] @ parts[b].flatten(1)).view(len(parts[a]), *parts[b].shape[1:])
+def _half(tensors: NamedTensors, a: str, b: str, core: str) -> Tensor:
+    if core in tensors:
+        return torch.einsum("ij...,jr,ip->pr...", tensors[core], tensors[b], tensors[a])
+    return (tensors[a] @ tensors[b].flatten(1)).view(len(tensors[a]), *tensors[b].shape[1:])
 
 
-def _whole(parts: Parts, _weight: Tensor) -> Tensor:
-    return parts["difference"]
+def _whole(tensors: NamedTensors, _weight: Tensor) -> Tensor:
+    return tensors["difference"]
 
 
-def _scaled(parts: Parts, weight: Tensor) -> Tensor:
+def _scaled(tensors: NamedTensors, weight: Tensor) -> Tensor:
     """The weight itself, by a number for each of its inputs or outputs."""
     ones = (1,) * (weight.ndim - 2)
-    on_input = bool(parts["on_input"].any())
-    return weight * parts["scale"].view(*((1, -1) if on_input else (-1, 1)), *ones)
+    on_input = bool(tensors["on_input"].any())
+    return weight * tensors["scale"].view(*((1, -1) if on_input else (-1, 1)), *ones)
 
 
-KINDS: dict[frozenset[str], tuple[str, Callable[[Parts, Tensor], Tensor]]] = {
+KINDS: dict[frozenset[str], tuple[str, Callable[[NamedTensors, Tensor], Tensor]]] = {
     frozenset({"down", "up"}): ("LoRA", _lora),
     frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}): ("LoHa", _loha),
     frozenset({"lokr_w1", "lokr_w2"}): ("LoKr", _lokr),
@@ -81,33 +81,35 @@ class WeightChange:
     """The change of one layer.
 
     kind: LoRA, LoHa, LoKr, difference or (IA)3.
-    parts: its tensors, by what they are.
-    rebuild: parts and the layer's weight -> the change of the weight, before `scale`.
+    tensors: by what they are.
+    rebuild: tensors and the layer's weight -> the change of the weight, before `scale`.
     scale: alpha / rank.
     magnitude: the length that each row (or column) of the changed weight gets (DoRA); None leaves it.
     """
 
     kind: str
-    parts: Parts
-    rebuild: Callable[[Parts, Tensor], Tensor]
+    tensors: NamedTensors
+    rebuild: Callable[[NamedTensors, Tensor], Tensor]
     scale: float
     magnitude: Tensor | None = None
 
     @classmethod
-    def of(cls, parts: Parts, alpha: float | None, stated_rank: int | None = None) -> WeightChange | None:
+    def of(
+        cls, tensors: NamedTensors, alpha: float | None, stated_rank: int | None = None
+    ) -> WeightChange | None:
         """The change that these tensors make; None if they make none.
 
         alpha: None is the rank.
         stated_rank: what peft says, where no tensor tells; without it two whole halves count as they are.
         """
-        core = frozenset(parts) - {"mid", "hada_t1", "hada_t2", "lokr_t2", "magnitude", "bias"}
+        core = frozenset(tensors) - {"mid", "hada_t1", "hada_t2", "lokr_t2", "magnitude", "bias"}
         if core not in KINDS:
             return None
         kind, rebuild = KINDS[core]
-        rank = next((parts[name].shape[0] for name in _RANKS if name in parts), stated_rank)
+        rank = next((tensors[name].shape[0] for name in _RANKS if name in tensors), stated_rank)
         scale = 1.0 if alpha is None or rank is None else alpha / rank
-        inner = {name: part for name, part in parts.items() if name != "magnitude"}
-        return cls(kind, inner, rebuild, scale, parts.get("magnitude"))
+        inner = {name: part for name, part in tensors.items() if name != "magnitude"}
+        return cls(kind, inner, rebuild, scale, tensors.get("magnitude"))
 
     def delta(self, weight: Tensor) -> Tensor:
         """What is added to a layer's weight, in its shape.
@@ -115,13 +117,13 @@ class WeightChange:
         Raises:
             RuntimeError: it has another shape.
         """
-        parts = {name: part.to(weight) for name, part in self.parts.items()}
-        delta = self.rebuild(parts, weight).reshape(weight.shape) * self.scale
+        tensors = {name: part.to(weight) for name, part in self.tensors.items()}
+        delta = self.rebuild(tensors, weight).reshape(weight.shape) * self.scale
         return delta if self.magnitude is None else _at_length(weight + delta, self.magnitude) - weight
 
     def __call__(self, layer: Layer, x: Tensor) -> Tensor:
         """What is added to the layer's output for its input x."""
-        bias = self.parts["bias"].to(x) if "bias" in self.parts else None
+        bias = self.tensors["bias"].to(x) if "bias" in self.tensors else None
         delta = self.delta(layer.weight.to(x.dtype))
         return (
             F.linear(x, delta, bias) if isinstance(layer, nn.Linear) else layer._conv_forward(x, delta, bias)
@@ -134,7 +136,7 @@ class WeightChange:
     def fits(self, layer: Layer) -> bool:
         """Whether the change can be one of the layer's weight."""
         try:
-            shape = self.rebuild(self.parts, layer.weight.float()).shape
+            shape = self.rebuild(self.tensors, layer.weight.float()).shape
         except RuntimeError:
             return False
         same = shape[0] == layer.weight.shape[0] and shape.numel() == layer.weight.numel()
@@ -143,8 +145,8 @@ class WeightChange:
     def changes(self) -> tuple[int, ...]:
         """The shape of the weight that is changed; only the scales of (IA)3."""
         if self.kind == "(IA)3":
-            return tuple(self.parts["scale"].shape)
-        return tuple(self.rebuild(self.parts, torch.empty(0)).shape)
+            return tuple(self.tensors["scale"].shape)
+        return tuple(self.rebuild(self.tensors, torch.empty(0)).shape)
 
     def times(self, weight: float) -> WeightChange:
         """The change with a weight inside; not for DoRA, whose lengths are not linear in it."""

@@ -24,7 +24,7 @@ OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 
 
 def build_text(config: Config) -> CLIPTextModel:
-    """The text tower that a config describes; raises ValueError where a value is wrong."""
+    """The text encoder that a config describes; raises ValueError where a value is wrong."""
     kind = config.get("model_type", "clip_text_model")
     if kind != "clip_text_model":
         raise ValueError(f"model_type {kind!r}, not clip_text_model")
@@ -57,12 +57,12 @@ def attention_key(name: str) -> str:
 
 
 def build_projected_text(config: Config) -> CLIPTextModelWithProjection:
-    """The second tower of Stable Diffusion XL; raises ValueError where a value is wrong."""
+    """The second text encoder of Stable Diffusion XL; raises ValueError where a value is wrong."""
     return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(TextFields.checked(config)))
 
 
 def projected_key(name: str) -> str | None:
-    """The same of a tower with a projection, which has kept its prefix."""
+    """The same of an encoder with a projection, which has kept its prefix."""
     inner = text_key(name)
     return inner if inner is None or inner.startswith("text_projection") else f"text_model.{inner}"
 

@@ -15,12 +15,11 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from danqing.core.card import Can, Card
+from danqing.core.card import Can, Card, find_card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.variance import Variance
 from danqing.nets.upscaler import Upscaler
@@ -43,7 +42,7 @@ from danqing.weights.pretrained import (
     write_json,
     write_module,
 )
-from danqing.weights.tensor_files import first_line, printable, read_tensors
+from danqing.weights.tensor_files import printable, read_tensors
 
 _PIPELINE = "StableDiffusionPipeline"
 _PIPELINES = (
@@ -83,7 +82,7 @@ _TURBO = {  # in the schedulers of SD Turbo and SDXL Turbo alone (arXiv 2311.170
 
 
 @dataclass(frozen=True)
-class Parts:
+class StableDiffusionComponents:
     """What a folder holds.
 
     unet, vae, text_encoder, tokenizer: as in diffusers.
@@ -112,8 +111,8 @@ class Parts:
     zero_negative: bool = True
 
 
-def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Parts:
-    """The parts in a diffusers folder, on the CPU.
+def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> StableDiffusionComponents:
+    """The components in a diffusers folder, on the CPU.
 
     dtype: of the networks; None is as they are stored, see `read_module`.
 
@@ -125,33 +124,39 @@ def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Part
     second = folder / "text_encoder_2"
     has_first = (folder / "text_encoder").is_dir() or not second.is_dir()  # XL's refiner has the second alone
     tokenizer = read_tokenizer(folder / ("tokenizer" if has_first else "tokenizer_2"))
-    tower = read_module(folder / "text_encoder", build_text, text_key, dtype) if has_first else None
+    text_encoder = read_module(folder / "text_encoder", build_text, text_key, dtype) if has_first else None
     vae = read_module(folder / "vae", build_autoencoder, attention_key, dtype)
     unet = read_module(folder / "unet", build_unet, dtype=dtype)
     low = folder / "low_res_scheduler" / "scheduler_config.json"
     upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
     enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
-    tower_2 = read_module(second, build_projected_text, projected_key, dtype) if second.is_dir() else None
-    parts = Parts(
+    text_encoder_2 = (
+        read_module(second, build_projected_text, projected_key, dtype) if second.is_dir() else None
+    )
+    components = StableDiffusionComponents(
         unet=unet,
         vae=vae,
-        text_encoder=tower if tower is not None else tower_2,
+        text_encoder=text_encoder if text_encoder is not None else text_encoder_2,
         tokenizer=tokenizer,
         scheduler=scheduler,
-        card=read_card(folder / "card.json") or derived_card(folder.name, unet, vae, enlarger, scheduler),
+        card=find_card(folder) or derived_card(folder.name, unet, vae, enlarger, scheduler),
         upscaler=enlarger,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
         low=read_scheduler(low) if low.is_file() else None,
         adapters={file.stem: file for file in sorted((folder / "adapters").glob("*.safetensors"))},
-        text_encoder_2=tower_2 if has_first else None,
-        tokenizer_2=read_tokenizer(folder / "tokenizer_2") if has_first and tower_2 is not None else None,
+        text_encoder_2=text_encoder_2 if has_first else None,
+        tokenizer_2=read_tokenizer(folder / "tokenizer_2")
+        if has_first and text_encoder_2 is not None
+        else None,
         zero_negative=index.get("force_zeros_for_empty_prompt") is not False,
     )
-    _check_fit(folder, parts)
-    return parts
+    _check_fit(folder, components)
+    return components
 
 
-def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+def save_folder(
+    components: StableDiffusionComponents, folder: Path, dtype: torch.dtype = torch.float16
+) -> None:
     """Write an ordinary diffusers folder, whole or not at all, that diffusers' own pipeline opens too.
 
     Text keys carry the `text_model.` that other programs expect, and every scheduler field is written out.
@@ -161,24 +166,30 @@ def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) 
         DanqingError: the folder cannot be written.
     """
     with replacing_folder(folder) as draft:
-        for name, part in (("unet", parts.unet), ("vae", parts.vae)):
+        for name, part in (("unet", components.unet), ("vae", components.vae)):
             part.save_config(draft / name)
             write_module(part, read_json(draft / name / "config.json"), draft / name, _STEM, dtype)
-        tower = parts.text_encoder
+        text_encoder = components.text_encoder
         # transformers loads in the dtype that the config names, diffusers in float32: let them agree
-        config = {**tower.config.to_dict(), "architectures": ["CLIPTextModel"], "dtype": "float32"}
-        write_module(tower, config, draft / "text_encoder", "model", dtype, prefix="text_model.")
-        if parts.upscaler is not None:
-            write_module(parts.upscaler, parts.upscaler.to_config(), draft / "upscaler", _STEM, dtype)
-        if parts.latent_rgb is not None:
-            save_file({"weight": parts.latent_rgb.float().contiguous()}, draft / "latent_rgb.safetensors")
-        for file in parts.adapters.values():
+        config = {**text_encoder.config.to_dict(), "architectures": ["CLIPTextModel"], "dtype": "float32"}
+        write_module(text_encoder, config, draft / "text_encoder", "model", dtype, prefix="text_model.")
+        if components.upscaler is not None:
+            write_module(
+                components.upscaler, components.upscaler.to_config(), draft / "upscaler", _STEM, dtype
+            )
+        if components.latent_rgb is not None:
+            save_file(
+                {"weight": components.latent_rgb.float().contiguous()}, draft / "latent_rgb.safetensors"
+            )
+        for file in components.adapters.values():
             (draft / "adapters").mkdir(exist_ok=True)
             shutil.copy(file, draft / "adapters")
-        parts.tokenizer.save_pretrained(draft / "tokenizer")
-        parts.tokenizer.backend_tokenizer.model.save(str(draft / "tokenizer"))  # vocab.json for older readers
-        DDIMScheduler.from_config(parts.scheduler).save_config(draft / "scheduler")
-        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
+        components.tokenizer.save_pretrained(draft / "tokenizer")
+        components.tokenizer.backend_tokenizer.model.save(
+            str(draft / "tokenizer")
+        )  # vocab.json for older readers
+        DDIMScheduler.from_config(components.scheduler).save_config(draft / "scheduler")
+        write_json(components.card.model_dump(mode="json"), draft / "card.json")
         write_json(_index(), draft / "model_index.json")
 
 
@@ -264,42 +275,28 @@ def _read_index(folder: Path) -> Config:
     return index
 
 
-def _check_fit(folder: Path, parts: Parts) -> None:
-    """The parts belong together.
+def _check_fit(folder: Path, components: StableDiffusionComponents) -> None:
+    """The components belong together.
 
     Raises:
         BadWeights: naming the numbers that differ.
     """
-    latents, expects = parts.vae.config.latent_channels, parts.unet.config.in_channels
+    latents, expects = components.vae.config.latent_channels, components.unet.config.in_channels
     # one more sees a depth map, the last a region and the rest of its picture
-    if expects not in (latents, latents + 1, 2 * latents + 1) and parts.low is None:
+    if expects not in (latents, latents + 1, 2 * latents + 1) and components.low is None:
         kind = "an editing UNet" if expects > latents else "another model's UNet"
         raise BadWeights(
             f"{str(folder / 'unet')!r} is {kind}: it takes {expects} channels, the vae gives {latents}"
         )
-    width, wants = parts.text_encoder.config.hidden_size, parts.unet.config.cross_attention_dim
-    width += parts.text_encoder_2.config.hidden_size if parts.text_encoder_2 is not None else 0
+    width, wants = components.text_encoder.config.hidden_size, components.unet.config.cross_attention_dim
+    width += components.text_encoder_2.config.hidden_size if components.text_encoder_2 is not None else 0
     if width != wants:
         raise BadWeights(
             f"{str(folder / 'unet')!r} wants words of width {wants}, the text encoder gives {width}"
         )
-    tokens, rows = len(parts.tokenizer), parts.text_encoder.config.vocab_size
+    tokens, rows = len(components.tokenizer), components.text_encoder.config.vocab_size
     if tokens > rows:
         raise BadWeights(f"{str(folder / 'tokenizer')!r} has {tokens} tokens, the text encoder knows {rows}")
-
-
-def read_card(path: Path) -> Card | None:
-    """The card at `path`, None where there is no file.
-
-    Raises:
-        BadWeights: naming the field that is wrong.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return Card.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise BadWeights(f"{str(path)!r}: {first_line(error)}: correct the card") from None
 
 
 def check_channels(folder: Path, network: Config, scheduler: Config) -> None:

@@ -1,6 +1,6 @@
 """What the networks in an original Stable Diffusion file look like, read from the shapes of their tensors.
 
-Not in the shapes: groups of 32 in every norm, 64 channels a head in text towers, and what `Kind` holds.
+Not in the shapes: groups of 32 in every norm, 64 channels a head in text encoders, and what `Kind` holds.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from danqing.weights.tensor_files import Header
 UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
 CONV_IN = f"{UNET}input_blocks.0.0.weight"
 
-_HEAD = 64  # channels a head in every text tower
+_HEAD = 64  # channels a head in every text encoder
 
 
 @dataclass(frozen=True)
-class TowerKind:
-    """How a text tower is stored.
+class TextEncoderFormat:
+    """How a text encoder is stored.
 
     head: what its names begin with. blocks: and those of its blocks. table: of how many blocks.
     act: its activation. pad: the token after the end of a text. projected: whether its pooled words are read.
@@ -39,20 +39,21 @@ class TowerKind:
 
     @property
     def first(self) -> str:
-        """The name of a tensor that every such tower has."""
+        """The name of a tensor that every such encoder has."""
         return self.head + rename(self.table(1), "embeddings.token_embedding.weight")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One generation of Stable Diffusion, recognised by where its text towers are.
+    """One generation of Stable Diffusion, recognised by where its text encoders are.
 
     heads: of a UNet level with so many channels. predicts: None where files of this kind come with either.
-    sides: native pixels by prediction. scale: of the latents. zero_negative: as in `diffusers_folder.Parts`.
+    sides: native pixels by prediction. scale: of the latents. zero_negative: as in
+        `StableDiffusionComponents`.
     """
 
     title: str
-    towers: tuple[TowerKind, ...]
+    text_encoders: tuple[TextEncoderFormat, ...]
     heads: Callable[[int], int]
     predicts: str | None
     sides: dict[str, int]
@@ -60,14 +61,14 @@ class Kind:
     zero_negative: bool = True
 
 
-_CLIP = TowerKind(
+_CLIP = TextEncoderFormat(
     head="cond_stage_model.transformer.text_model.",
     blocks="encoder.layers.",
     table=clip_table,
     act="quick_gelu",
     pad="<|endoftext|>",
 )
-_OPEN_CLIP = TowerKind(
+_OPEN_CLIP = TextEncoderFormat(
     head="cond_stage_model.model.",
     blocks="transformer.resblocks.",
     table=open_clip_table,
@@ -78,21 +79,21 @@ _OPEN_CLIP = TowerKind(
 )
 _SD1 = Kind(
     title=SD1,
-    towers=(_CLIP,),
+    text_encoders=(_CLIP,),
     heads=lambda _channels: 8,
     predicts="epsilon",
     sides={"epsilon": 512, "v_prediction": 512},
 )
 _SD2 = Kind(
     title=SD2,
-    towers=(_OPEN_CLIP,),
+    text_encoders=(_OPEN_CLIP,),
     heads=lambda channels: channels // 64,
     predicts=None,
     sides={"epsilon": 512, "v_prediction": 768},
 )
 _SDXL = Kind(
     title=SDXL,
-    towers=(
+    text_encoders=(
         replace(_CLIP, head="conditioner.embedders.0.transformer.text_model."),
         replace(
             _OPEN_CLIP,
@@ -109,12 +110,12 @@ _SDXL = Kind(
 _REFINER = replace(
     _SDXL,
     title=REFINER,
-    towers=(replace(_SDXL.towers[1], head="conditioner.embedders.0.model."),),
+    text_encoders=(replace(_SDXL.text_encoders[1], head="conditioner.embedders.0.model."),),
     zero_negative=False,
 )
 KINDS = (
     _SD1,
-    replace(_SD1, towers=(replace(_CLIP, head="cond_stage_model.transformer."),)),  # some merges
+    replace(_SD1, text_encoders=(replace(_CLIP, head="cond_stage_model.transformer."),)),  # some merges
     _SD2,
     _SDXL,
     _REFINER,
@@ -233,7 +234,7 @@ def autoencoder_config(header: Header, scale: float = 0.18215) -> Config:
     }
 
 
-def text_config(header: Header, kind: TowerKind) -> Config:
+def text_config(header: Header, kind: TextEncoderFormat) -> Config:
     """The config of a `CLIPTextModel`, but for the ids of special tokens.
 
     Raises:
@@ -242,15 +243,15 @@ def text_config(header: Header, kind: TowerKind) -> Config:
     layers = count(header, f"{kind.head}{kind.blocks}")
     table = kind.table(max(layers, 1))
 
-    def tower(name: str, axis: int) -> int:
+    def size(name: str, axis: int) -> int:
         return side(header, kind.head + rename(table, name), axis)
 
-    width = tower("embeddings.token_embedding.weight", 1)
+    width = size("embeddings.token_embedding.weight", 1)
     return {
-        "vocab_size": tower("embeddings.token_embedding.weight", 0),
+        "vocab_size": size("embeddings.token_embedding.weight", 0),
         "hidden_size": width,
-        "intermediate_size": tower("encoder.layers.0.mlp.fc1.weight", 0),
-        "max_position_embeddings": tower("embeddings.position_embedding.weight", 0),
+        "intermediate_size": size("encoder.layers.0.mlp.fc1.weight", 0),
+        "max_position_embeddings": size("embeddings.position_embedding.weight", 0),
         "num_hidden_layers": layers,
         "num_attention_heads": max(width // _HEAD, 1),
         "hidden_act": kind.act,

@@ -109,12 +109,12 @@ def autoencoder_table(config: Mapping[str, Any]) -> Table:
 
 
 def clip_table(_layers: int) -> Table:
-    """CLIP's text tower, which both sides have from transformers."""
+    """CLIP's text encoder, which both sides have from transformers."""
     return {name: name for name in ("embeddings", "encoder", "final_layer_norm")}
 
 
 def open_clip_table(layers: int) -> Table:
-    """OpenCLIP's text tower, once its projections are taken apart (see `split_attention`)."""
+    """OpenCLIP's text encoder, once its projections are taken apart (see `split_attention`)."""
     blocks = {f"encoder.layers.{k}": f"transformer.resblocks.{k}" for k in range(layers)}
     return {
         "embeddings.token_embedding": "token_embedding",

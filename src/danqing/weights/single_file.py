@@ -27,7 +27,7 @@ from danqing.weights.autoencoder import read_autoencoder
 from danqing.weights.clip_vocabulary import clip_tokenizer
 from danqing.weights.components import read_tokenizer
 from danqing.weights.detect import FileKind, identify
-from danqing.weights.diffusers_folder import Parts, derived_card
+from danqing.weights.diffusers_folder import StableDiffusionComponents, derived_card
 from danqing.weights.file_reader import ONLY, FileReader
 from danqing.weights.ldm_configs import (
     AUTOENCODER,
@@ -36,7 +36,7 @@ from danqing.weights.ldm_configs import (
     SCHEDULER,
     UNET,
     Kind,
-    TowerKind,
+    TextEncoderFormat,
     autoencoder_config,
     side,
     text_config,
@@ -63,8 +63,8 @@ _BIAS = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _WIDE = 0.09  # the least standard deviation of that bias in v models of Stable Diffusion 2
 
 
-def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> Parts:
-    """The parts in an original checkpoint, on the CPU.
+def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> StableDiffusionComponents:
+    """The components in an original checkpoint, on the CPU.
 
     dtype: of the networks; None is as they are stored, mapped from disk.
 
@@ -79,15 +79,15 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> P
     vae = _read_autoencoder(reader, kind)
     _check_channels(reader.header, vae.config.latent_channels)
     fields = unet_config(reader.header, kind, scheduler["prediction_type"])
-    towers = [_read_tower(reader, tower) for tower in kind.towers]
-    _check_words(path, fields, sum(int(tower.config.hidden_size) for _, tower in towers))
+    text_encoders = [_read_text_encoder(reader, encoder) for encoder in kind.text_encoders]
+    _check_words(path, fields, sum(int(encoder.config.hidden_size) for _, encoder in text_encoders))
     unet = reader.module(UNET, lambda: UNet2DConditionModel(**fields), unet_table(fields))
-    tokenizer_2, text_encoder_2 = towers[1] if len(towers) > 1 else (None, None)
-    return Parts(
+    tokenizer_2, text_encoder_2 = text_encoders[1] if len(text_encoders) > 1 else (None, None)
+    return StableDiffusionComponents(
         unet=unet,
         vae=vae,
-        text_encoder=towers[0][1],
-        tokenizer=towers[0][0],
+        text_encoder=text_encoders[0][1],
+        tokenizer=text_encoders[0][0],
         scheduler=scheduler,
         card=_card(kind, scheduler, derived_card(path.stem, unet, vae, None, scheduler)),
         tokenizer_2=tokenizer_2,
@@ -99,7 +99,7 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> P
 def _used(header: Header, kind: Kind) -> Header:
     """The header without what stands in a part and is not used."""
     besides = {AUTOENCODER: r"^first_stage_model\.(loss|model_ema)\."}
-    besides |= {tower.head: tower.besides for tower in kind.towers}
+    besides |= {encoder.head: encoder.besides for encoder in kind.text_encoders}
     unused = {
         name
         for head, pattern in besides.items()
@@ -130,7 +130,7 @@ def _kind_of(header: Header) -> Kind:
         if part not in info.parts:
             raise BadWeights(f"{path!r} holds no {part}: give a copy of the whole model")
     for kind in KINDS:
-        if all(tower.first in header.shapes for tower in kind.towers):
+        if all(encoder.first in header.shapes for encoder in kind.text_encoders):
             return kind
     raise BadWeights(f"{path!r} holds a text encoder of another kind: {ONLY}")
 
@@ -155,18 +155,18 @@ def _scheduler_of(header: Header, kind: Kind) -> Config:
     return {**SCHEDULER, **fields}
 
 
-def _read_tower(reader: FileReader, kind: TowerKind) -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """A text tower, with a tokenizer that pads as it was trained."""
+def _read_text_encoder(reader: FileReader, kind: TextEncoderFormat) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """A text encoder, with a tokenizer that pads as it was trained."""
     fields = text_config(reader.header, kind)
     tokenizer = _tokenizer_of(reader.header.path, kind, fields["vocab_size"])
     marks = {mark: getattr(tokenizer, mark) for mark in ("bos_token_id", "eos_token_id", "pad_token_id")}
     made = CLIPTextModelWithProjection if kind.projected else CLIPTextModel
     table = kind.table(fields["num_hidden_layers"])
-    tower = reader.module(kind.head, lambda: made(CLIPTextConfig(**fields, **marks)), table)
-    return tokenizer, tower
+    encoder = reader.module(kind.head, lambda: made(CLIPTextConfig(**fields, **marks)), table)
+    return tokenizer, encoder
 
 
-def _tokenizer_of(path: Path, kind: TowerKind, rows: int) -> CLIPTokenizer:
+def _tokenizer_of(path: Path, kind: TextEncoderFormat, rows: int) -> CLIPTokenizer:
     """The tokenizer in a folder beside the file, or CLIP's, which comes in the package.
 
     Raises:

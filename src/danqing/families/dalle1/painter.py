@@ -27,7 +27,7 @@ from danqing.conditioning.encode import encode
 from danqing.conditioning.prompt import parse_negative, plain_text, styled_prompt
 from danqing.conditioning.token_ids import TokenIds
 from danqing.core.brief import ResolvedBrief
-from danqing.core.card import Can, Card
+from danqing.core.card import Can, Card, find_card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
@@ -48,7 +48,6 @@ from danqing.nets.discrete_vae import DiscreteVAE
 from danqing.nets.placement import device_of, move
 from danqing.nets.token_transformer import TokenTransformer
 from danqing.weights.components import read_tokenizer
-from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import read_json, read_module, replacing_folder, write_json, write_module
 from danqing.weights.shipped import shipped_part
 from danqing.weights.tensor_files import first_line
@@ -262,7 +261,7 @@ def open_weights(folder: Path) -> TokenPainter:
             f"{str(folder / 'tokenizer')!r} has {len(tokenizer)} tokens, the transformer knows "
             f"{transformer.config.words}"
         )
-    card = read_card(folder / "card.json") or card_of(folder.name, codec, transformer)
+    card = find_card(folder) or card_of(folder.name, codec, transformer)
     return TokenPainter(card, codec, transformer, tokenizer, sampling, shipped_clip_scorer())
 
 

@@ -30,11 +30,11 @@ from danqing.weights.pretrained import find_weights
 class Space:
     """CLIP as an `Encoder`: tokens [1 l+1 d] are the states of l tokens and the text embedding, with a mask.
 
-    text: the text tower.
+    text: the text encoder.
     text_projection: from its pooled state to an embedding.
-    image_encoder: the image tower; without one there are no input pictures.
+    image_encoder: the image encoder; without one there are no input pictures.
     image_projection: from its pooled state to an embedding.
-    processor: how the image tower wants its pixels.
+    processor: how the image encoder wants its pixels.
     unit: whether embeddings have length 1, as our models learned; Karlo's are as CLIP gives them.
     """
 
@@ -50,7 +50,7 @@ class Space:
         """The space of a scorer's CLIP, reading `length` tokens of a text.
 
         Raises:
-            BadWeights: its text tower is not that long.
+            BadWeights: its text encoder is not that long.
         """
         model = scorer.model
         text = TextEncoder.of(scorer.tokenizer, model.text_model)
@@ -70,7 +70,7 @@ class Space:
         return int(self.text_projection.out_features)
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Move both towers to `device` and let them compute in `dtype`; None is float32."""
+        """Move both encoders to `device` and let them compute in `dtype`; None is float32."""
         networks = (self.text.model, self.text_projection, self.image_encoder, self.image_projection)
         move(device, dtype, *networks)
 
@@ -107,7 +107,7 @@ class Space:
         """The embeddings [n d] of pictures [n c h w] in [-1, 1], colour over white.
 
         Raises:
-            BadWeights: there is no image tower.
+            BadWeights: there is no image encoder.
         """
         if self.image_encoder is None or self.image_projection is None:
             raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")

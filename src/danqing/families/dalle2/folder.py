@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from diffusers import PriorTransformer, UNet2DConditionModel
 
-from danqing.core.card import Card
+from danqing.core.card import Card, read_card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.prior import PriorOptions
 from danqing.families.dalle2.clip_space import fingerprint
 from danqing.nets.efficient_unet import EfficientUNet, current_key
 from danqing.nets.unclip import TextProjection
-from danqing.weights.diffusers_folder import check_channels, read_card
+from danqing.weights.diffusers_folder import check_channels
 from danqing.weights.pretrained import (
     Config,
     read_json,
@@ -34,7 +34,7 @@ OURS = "danqing.json"
 
 
 @dataclass(frozen=True)
-class Parts:
+class Dalle2Components:
     """What a folder holds.
 
     card: what the model is.
@@ -58,42 +58,43 @@ class Parts:
     upsampler: EfficientUNet | None = None
 
 
-def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+def save_components(components: Dalle2Components, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write the folder, whole or not at all.
 
     Raises:
         BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
     """
     with replacing_folder(folder) as draft:
-        for name, part in (("prior", parts.prior), ("decoder", parts.decoder)):
+        for name, part in (("prior", components.prior), ("decoder", components.decoder)):
             part.save_config(draft / name)
             config = read_json(draft / name / "config.json")
             write_module(part, config, draft / name, "diffusion_pytorch_model", dtype)
-        projection = parts.projection
+        projection = components.projection
         write_module(
             projection, projection.to_config(), draft / "text_proj", "diffusion_pytorch_model", dtype
         )
-        if parts.upsampler is not None:
-            config = parts.upsampler.to_config()
-            write_module(parts.upsampler, config, draft / "upsampler", "diffusion_pytorch_model", dtype)
-        for name, schedule in (("prior", parts.prior_schedule), ("decoder", parts.decoder_schedule)):
+        if components.upsampler is not None:
+            config = components.upsampler.to_config()
+            write_module(components.upsampler, config, draft / "upsampler", "diffusion_pytorch_model", dtype)
+        for name, schedule in (
+            ("prior", components.prior_schedule),
+            ("decoder", components.decoder_schedule),
+        ):
             place = draft / f"{name}_scheduler"
             place.mkdir()
             write_json(schedule, place / "scheduler_config.json")
-        ours = {"clip": parts.clip, "fold": parts.fold, "prior": asdict(parts.prior_options)}
+        ours = {"clip": components.clip, "fold": components.fold, "prior": asdict(components.prior_options)}
         write_json(ours, draft / OURS)
-        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
+        write_json(components.card.model_dump(mode="json"), draft / "card.json")
 
 
-def read_parts(folder: Path) -> Parts:
-    """What `save_parts` wrote, in float32 on the CPU.
+def read_components(folder: Path) -> Dalle2Components:
+    """What `save_components` wrote, in float32 on the CPU.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    card = read_card(folder / "card.json")
-    if card is None:
-        raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
+    card = read_card(folder)
     ours = read_json(folder / OURS)
     try:
         clip, fold, prior_options = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
@@ -110,7 +111,7 @@ def read_parts(folder: Path) -> Parts:
     schedule = read_json(folder / "decoder_scheduler" / "scheduler_config.json")
     check_channels(folder / "decoder", decoder.config, schedule)
     place = folder / "upsampler"
-    return Parts(
+    return Dalle2Components(
         card=card,
         prior=read_module(folder / "prior", PriorTransformer.from_config),
         prior_schedule=read_json(folder / "prior_scheduler" / "scheduler_config.json"),

@@ -38,9 +38,9 @@ from danqing.diffusion.variance import Variance
 from danqing.families import open_clip_scorer
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle2.clip_space import Space, join_words_and_image, mixture, text_diff
-from danqing.families.dalle2.folder import Parts, check_clip, read_parts
-from danqing.families.dalle2.folder import save_parts as save_parts
-from danqing.families.dalle2.unclip import Decoder, decoder_conditioning, fresh_parts
+from danqing.families.dalle2.folder import Dalle2Components, check_clip, read_components
+from danqing.families.dalle2.folder import save_components as save_components
+from danqing.families.dalle2.unclip import Decoder, decoder_conditioning, fresh_components
 from danqing.families.imagen.painter import Denoiser
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.nets.efficient_unet import EfficientUNet
@@ -224,29 +224,31 @@ def _strength(brief: ResolvedBrief) -> float:
     return 1.0 if brief.strength is None else brief.strength
 
 
-def painter_of(parts: Parts, scorer: ClipScorer) -> Dalle2Painter:
-    """The parts put together.
+def painter_of(components: Dalle2Components, scorer: ClipScorer) -> Dalle2Painter:
+    """The components put together.
 
     Raises:
-        BadWeights: the schedules are not known, or the parts do not belong together.
+        BadWeights: the schedules are not known, or the components do not belong together.
     """
-    space = Space.of(scorer, parts.prior.config.num_embeddings)
-    side = parts.decoder.config.sample_size * parts.fold
+    space = Space.of(scorer, components.prior.config.num_embeddings)
+    side = components.decoder.config.sample_size * components.fold
     decoder = DiffusionPainter(
-        card=parts.card.model_copy(update={"width": side, "height": side, "grid": side}),
+        card=components.card.model_copy(update={"width": side, "height": side, "grid": side}),
         text=space,
-        network=Decoder(parts.decoder.eval(), parts.projection.eval(), parts.fold),
-        prediction=Prediction(parts.decoder_schedule.get("prediction_type", "epsilon")),
-        schedule=Schedule.from_config(parts.decoder_schedule),
-        codec=IdentityCodec(parts.decoder.config.in_channels // parts.fold**2),
-        modules={"decoder": parts.decoder},
-        frozen=(parts.projection,),
+        network=Decoder(components.decoder.eval(), components.projection.eval(), components.fold),
+        prediction=Prediction(components.decoder_schedule.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(components.decoder_schedule),
+        codec=IdentityCodec(components.decoder.config.in_channels // components.fold**2),
+        modules={"decoder": components.decoder},
+        frozen=(components.projection,),
         limit=static_threshold,
-        variance=Variance(parts.decoder_schedule.get("variance_type", "fixed_small")),
+        variance=Variance(components.decoder_schedule.get("variance_type", "fixed_small")),
     )
-    prior = Prior(parts.prior.eval(), Schedule.from_config(parts.prior_schedule), parts.prior_options)
-    stage = None if parts.upsampler is None else _stage(parts.card, decoder, parts.upsampler)
-    return Dalle2Painter(parts.card, space, prior, decoder, stage)
+    prior = Prior(
+        components.prior.eval(), Schedule.from_config(components.prior_schedule), components.prior_options
+    )
+    stage = None if components.upsampler is None else _stage(components.card, decoder, components.upsampler)
+    return Dalle2Painter(components.card, space, prior, decoder, stage)
 
 
 def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> SuperResolution:
@@ -282,17 +284,17 @@ def open_weights(folder: Path) -> Dalle2Painter:
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    parts = read_parts(folder)
-    check_clip(folder, parts.clip)
-    return painter_of(parts, open_clip_scorer())
+    components = read_components(folder)
+    check_clip(folder, components.clip)
+    return painter_of(components, open_clip_scorer())
 
 
 def random_painter(preset: str = "tiny", seed: int = 0) -> Dalle2Painter:
     """A painter of random weights with a CLIP of random weights, for tests."""
-    parts = fresh_parts(preset, clip="", seed=seed)
-    tokenizer = byte_tokenizer(parts.prior.config.num_embeddings)
+    components = fresh_components(preset, clip="", seed=seed)
+    tokenizer = byte_tokenizer(components.prior.config.num_embeddings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         scorer = ClipScorer.of(build_clip(preset, tokenizer), tokenizer)
-        measure(parts.prior, torch.randn(50, parts.prior.config.embedding_dim))
-    return painter_of(parts, scorer)
+        measure(components.prior, torch.randn(50, components.prior.config.embedding_dim))
+    return painter_of(components, scorer)

@@ -12,7 +12,7 @@ from torch import Tensor
 from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning
 from danqing.diffusion.prior import PriorOptions
-from danqing.families.dalle2.folder import Parts
+from danqing.families.dalle2.folder import Dalle2Components
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from danqing.nets.placement import as_input, to_float32
 from danqing.nets.unclip import TextProjection
@@ -217,15 +217,15 @@ def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int, factor: int
     )
 
 
-def fresh_parts(preset: str, clip: str, seed: int = 0) -> Parts:
-    """Networks of random weights, the same for the same seed: to train. clip: as in `Parts`."""
+def fresh_components(preset: str, clip: str, seed: int = 0) -> Dalle2Components:
+    """Networks of random weights, the same for the same seed: to train. clip: as in `Dalle2Components`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         prior = PriorTransformer(**PRIORS[preset])
         decoder = UNet2DConditionModel(**DECODERS[preset])
         projection = fresh_projection(decoder, prior.config.embedding_dim)
         upsampler = EfficientUNet(UPSAMPLERS[preset]) if preset in UPSAMPLERS else None
-    return Parts(
+    return Dalle2Components(
         card=dalle2_card(preset, decoder, FOLDS[preset], 1 if upsampler is None else 2),
         prior=prior,
         prior_schedule=PRIOR_SCHEDULE,

@@ -15,10 +15,10 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from danqing.conditioning.names import NO_NAMES, Names
-from danqing.core.card import Can, Card
+from danqing.core.card import Can, Card, find_card
 from danqing.core.errors import BadWeights
 from danqing.weights.components import attention_key
-from danqing.weights.diffusers_folder import check_channels, read_card
+from danqing.weights.diffusers_folder import check_channels
 from danqing.weights.pretrained import (
     Config,
     read_json,
@@ -34,7 +34,7 @@ _OURS = "danqing.json"
 
 
 @dataclass(frozen=True)
-class Parts:
+class DDPMComponents:
     """What a folder holds: `scheduler` as a diffusers config, and the names of the classes.
 
     The network sees `fold` x `fold` pixels as one of so many more channels.
@@ -58,8 +58,8 @@ class LabelEmbedding(nn.Embedding):
         return label @ self.weight[: label.shape[1]]
 
 
-def read_folder(folder: Path) -> Parts:
-    """The parts in a folder, in float32 on the CPU. Older folders have all files side by side.
+def read_folder(folder: Path) -> DDPMComponents:
+    """The components in a folder, in float32 on the CPU. Older folders have all files side by side.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
@@ -83,23 +83,23 @@ def read_folder(folder: Path) -> Parts:
             f"{str(inside['unet'])!r} paints pictures of {pixels} channels, where colour has 3, or 4 with "
             "alpha: choose another model"
         )
-    card = read_card(folder / "card.json") or derived_card(folder.name, unet, names, fold)
-    return Parts(unet, scheduler, card, names, fold)
+    card = find_card(folder) or derived_card(folder.name, unet, names, fold)
+    return DDPMComponents(unet, scheduler, card, names, fold)
 
 
-def save_folder(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+def save_folder(components: DDPMComponents, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write a diffusers folder, whole or not at all; where nothing is folded, DDPMPipeline opens it too.
 
     Raises:
         BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
     """
     with replacing_folder(folder) as draft:
-        parts.unet.save_config(draft / "unet")
+        components.unet.save_config(draft / "unet")
         config = read_json(draft / "unet" / "config.json")
-        write_module(parts.unet, config, draft / "unet", _STEM, dtype)
-        DDPMScheduler.from_config(parts.scheduler).save_config(draft / "scheduler")
-        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
-        write_json({"fold": parts.fold, "names": list(parts.names.entries)}, draft / _OURS)
+        write_module(components.unet, config, draft / "unet", _STEM, dtype)
+        DDPMScheduler.from_config(components.scheduler).save_config(draft / "scheduler")
+        write_json(components.card.model_dump(mode="json"), draft / "card.json")
+        write_json({"fold": components.fold, "names": list(components.names.entries)}, draft / _OURS)
         index = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
         pipeline = {"_class_name": _PIPELINES[0], "_diffusers_version": diffusers.__version__}
         write_json({**pipeline, **index}, draft / "model_index.json")

@@ -28,7 +28,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import static_threshold
 from danqing.diffusion.variance import Variance
-from danqing.families.ddpm.folder import Parts, build_unet, derived_card, pixel_channels, read_folder
+from danqing.families.ddpm.folder import DDPMComponents, build_unet, derived_card, pixel_channels, read_folder
 from danqing.families.ddpm.folder import save_folder as save_folder
 from danqing.nets.placement import as_input, to_float32
 from danqing.weights.pretrained import Config
@@ -134,23 +134,23 @@ class Denoiser:
         return F.pixel_shuffle(to_float32(output), self.fold)
 
 
-def painter_of(parts: Parts) -> DiffusionPainter:
-    """The parts put together.
+def painter_of(components: DDPMComponents) -> DiffusionPainter:
+    """The components put together.
 
     Raises:
         BadWeights: the scheduler config does not describe a known schedule, prediction, variance or limit.
     """
-    config = parts.scheduler
+    config = components.scheduler
     if config.get("thresholding") or config.get("clip_sample_range", 1.0) != 1.0:
         raise BadWeights("scheduler: thresholding or a clip_sample_range other than 1 is not known: unset it")
     return DiffusionPainter(
-        card=parts.card,
-        text=parts.names,
-        network=Denoiser(parts.unet.eval(), len(parts.names), parts.fold),
+        card=components.card,
+        text=components.names,
+        network=Denoiser(components.unet.eval(), len(components.names), components.fold),
         prediction=Prediction(config.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(config),
-        codec=IdentityCodec(pixel_channels(parts.unet, parts.fold)),
-        modules={"unet": parts.unet},
+        codec=IdentityCodec(pixel_channels(components.unet, components.fold)),
+        modules={"unet": components.unet},
         limit=static_threshold if config.get("clip_sample", True) else None,
         variance=Variance(config.get("variance_type", "fixed_small")),
     )
@@ -166,8 +166,8 @@ def open_weights(folder: Path) -> DiffusionPainter:
     return painter_of(read_folder(folder))
 
 
-def fresh_parts(preset: str, names: Names = NO_NAMES, seed: int = 0) -> Parts:
-    """Parts of a preset with random weights, the same for the same seed: to train, and for tests."""
+def fresh_components(preset: str, names: Names = NO_NAMES, seed: int = 0) -> DDPMComponents:
+    """A preset of random weights, the same for the same seed: to train, and for tests."""
     chosen = PRESETS[preset]
     folded = chosen.channels * chosen.fold**2
     learned = chosen.scheduler["variance_type"] == Variance.LEARNED
@@ -182,9 +182,9 @@ def fresh_parts(preset: str, names: Names = NO_NAMES, seed: int = 0) -> Parts:
         torch.manual_seed(seed)
         unet = build_unet(config).eval()
     card = derived_card(preset, unet, names, chosen.fold)
-    return Parts(unet, chosen.scheduler, card, names, chosen.fold)
+    return DDPMComponents(unet, chosen.scheduler, card, names, chosen.fold)
 
 
 def random_painter(preset: str = "tiny", names: Names = NO_NAMES, seed: int = 0) -> DiffusionPainter:
-    """A painter of `fresh_parts`."""
-    return painter_of(fresh_parts(preset, names, seed))
+    """A painter of `fresh_components`."""
+    return painter_of(fresh_components(preset, names, seed))

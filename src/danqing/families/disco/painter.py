@@ -27,7 +27,7 @@ from torch import Tensor
 from danqing.conditioning.encode import encode
 from danqing.conditioning.prompt import parse_negative, styled_prompt
 from danqing.core.brief import ResolvedBrief
-from danqing.core.card import Can, Card
+from danqing.core.card import Can, Card, find_card
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
@@ -41,7 +41,6 @@ from danqing.families._open import family_of, open_clip_scorer, open_painter
 from danqing.families.clip import ClipScorer
 from danqing.families.disco.loss import ClipModels, Loss
 from danqing.families.disco.settings import Settings, checked_settings
-from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import read_json, replacing_folder, write_json
 from danqing.weights.shipped import shipped, shipped_part
 
@@ -221,7 +220,7 @@ def open_weights(folder: Path) -> DiscoPainter:
         raise BadWeights(str(error)) from None
     base = _open_base(name, folder)
     clips = tuple(open_clip_scorer(_place(str(scorer), folder, _part)) for scorer in scorers)
-    card = read_card(folder / "card.json") or disco_card(folder.name, base.card)
+    card = find_card(folder) or disco_card(folder.name, base.card)
     for fact in ("width", "height", "grid", "scale"):
         if getattr(card, fact) != getattr(base.card, fact):
             raise BadWeights(

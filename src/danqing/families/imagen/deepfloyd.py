@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from danqing.conditioning.masked_text_encoder import MaskedEncoder
-from danqing.core.card import Can, Card
+from danqing.core.card import Can, Card, find_card
 from danqing.core.errors import BadWeights
 from danqing.core.painter import Conditioning
 from danqing.diffusion.cascade import Augment, Cascade, SuperResolution
@@ -26,9 +26,8 @@ from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import DynamicThresholding, static_threshold
 from danqing.diffusion.variance import Variance
 from danqing.nets.placement import as_input, to_float32
-from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import Config, read_json, read_module
-from danqing.weights.text_towers import read_tower
+from danqing.weights.text_encoders import read_text_encoder
 
 BASE, ENLARGER = "IFPipeline", "IFSuperResolutionPipeline"
 STAGE = "stage_1"  # the folder of the second stage, inside that of the first
@@ -84,7 +83,7 @@ def read_if(folder: Path) -> Cascade:
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    text = read_tower(folder / "text_encoder", folder / "tokenizer")
+    text = read_text_encoder(folder / "text_encoder", folder / "tokenizer")
     encoder = IFText(text.tokenizer, text.model, text.max_length)
     further = folder / STAGE
     folders = [(folder, BASE), (further, ENLARGER)] if further.is_dir() else [(folder, BASE)]
@@ -95,7 +94,7 @@ def read_if(folder: Path) -> Cascade:
         scheduler = read_json(further / "image_noising_scheduler" / "scheduler_config.json")
         augment = noised_as(Schedule.from_config(scheduler))
         stages.append(super_resolution(painters[1], last.width // base.width, augment))
-    card = read_card(folder / "card.json") or last.model_copy(
+    card = find_card(folder) or last.model_copy(
         update={
             "name": folder.name,
             "steps": base.steps,

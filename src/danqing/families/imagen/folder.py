@@ -15,11 +15,10 @@ from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from danqing.conditioning.masked_text_encoder import MaskedEncoder
-from danqing.core.card import Card
+from danqing.core.card import Card, read_card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.nets.efficient_unet import EfficientUNet, current_key
-from danqing.weights.diffusers_folder import read_card
 from danqing.weights.pretrained import (
     Config,
     read_json,
@@ -30,7 +29,7 @@ from danqing.weights.pretrained import (
 )
 from danqing.weights.shipped import shipped_part
 from danqing.weights.tensor_files import first_line
-from danqing.weights.text_towers import Tower
+from danqing.weights.text_encoders import TextEncoderRef
 
 _STEM = "model"
 
@@ -58,12 +57,12 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ImagenComponents:
     """What a folder holds.
 
     card: what the model is.
     text: the text encoder.
-    tower: which encoder that is.
+    text_encoder_ref: which encoder that is.
     stages: how each stage paints, the base first.
     unets: the network of each stage.
     scheduler: a diffusers config.
@@ -71,26 +70,24 @@ class Parts:
 
     card: Card
     text: MaskedEncoder
-    tower: Tower
+    text_encoder_ref: TextEncoderRef
     stages: tuple[StageConfig, ...]
     unets: tuple[EfficientUNet, ...]
     scheduler: Config
 
 
-def read_parts(folder: Path) -> Parts:
-    """The parts in a folder that `save_parts` wrote, in float32 on the CPU.
+def read_components(folder: Path) -> ImagenComponents:
+    """The components in a folder that `save_components` wrote, in float32 on the CPU.
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
     path = folder / "config.json"
     config = read_json(path)
-    card = read_card(folder / "card.json")
-    if card is None:
-        raise BadWeights(f"{str(folder / 'card.json')!r} is missing: fetch the whole folder again")
+    card = read_card(folder)
     try:
         stages = tuple(StageConfig(**stage) for stage in config["stages"])
-        tower, scheduler = Tower.from_config(config["text"]), dict(config["scheduler"])
+        text_encoder_ref, scheduler = TextEncoderRef.from_config(config["text"]), dict(config["scheduler"])
         if not stages:
             raise ValueError("it has no stages")
         for stage in stages:
@@ -101,12 +98,14 @@ def read_parts(folder: Path) -> Parts:
         read_module(folder / _name(number), EfficientUNet.from_config, current_key)
         for number in range(len(stages))
     )
-    parts = Parts(card, tower.open(shipped_part("clip")), tower, stages, unets, scheduler)
-    _check_fit(folder, parts)
-    return parts
+    components = ImagenComponents(
+        card, text_encoder_ref.open(shipped_part("clip")), text_encoder_ref, stages, unets, scheduler
+    )
+    _check_fit(folder, components)
+    return components
 
 
-def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+def save_components(components: ImagenComponents, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write the painter's folder, whole or not at all. The text encoder stays where it is.
 
     Raises:
@@ -114,15 +113,15 @@ def save_parts(parts: Parts, folder: Path, dtype: torch.dtype = torch.float16) -
         DanqingError: the folder cannot be written.
     """
     config: dict[str, Any] = {
-        "text": parts.tower.to_config(),
-        "scheduler": parts.scheduler,
-        "stages": [asdict(stage) for stage in parts.stages],
+        "text": components.text_encoder_ref.to_config(),
+        "scheduler": components.scheduler,
+        "stages": [asdict(stage) for stage in components.stages],
     }
     with replacing_folder(folder) as draft:
-        for number, unet in enumerate(parts.unets):
+        for number, unet in enumerate(components.unets):
             write_module(unet, unet.to_config(), draft / _name(number), _STEM, dtype)
         write_json(config, draft / "config.json")
-        write_json(parts.card.model_dump(mode="json"), draft / "card.json")
+        write_json(components.card.model_dump(mode="json"), draft / "card.json")
 
 
 def _name(number: int) -> str:
@@ -130,14 +129,14 @@ def _name(number: int) -> str:
     return f"stage_{number}" if number else "base"
 
 
-def _check_fit(folder: Path, parts: Parts) -> None:
-    """The parts belong together.
+def _check_fit(folder: Path, components: ImagenComponents) -> None:
+    """The components belong together.
 
     Raises:
         BadWeights: naming the numbers that differ.
     """
-    width, pixels = parts.text.model.config.hidden_size, parts.unets[0].config.channels
-    for number, unet in enumerate(parts.unets):
+    width, pixels = components.text.model.config.hidden_size, components.unets[0].config.channels
+    for number, unet in enumerate(components.unets):
         concat_channels = pixels if number else 0
         if (unet.config.channels, unet.config.concat_channels) != (pixels, concat_channels):
             raise BadWeights(

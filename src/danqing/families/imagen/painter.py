@@ -29,12 +29,12 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import DynamicThresholding
 from danqing.families.imagen.deepfloyd import read_if
-from danqing.families.imagen.folder import Parts, StageConfig, read_parts
-from danqing.families.imagen.folder import save_parts as save_parts
+from danqing.families.imagen.folder import ImagenComponents, StageConfig, read_components
+from danqing.families.imagen.folder import save_components as save_components
 from danqing.nets.efficient_unet import EfficientUNet, EfficientUNetConfig
 from danqing.nets.placement import as_input, to_float32
 from danqing.weights.pretrained import Config
-from danqing.weights.text_towers import Tower
+from danqing.weights.text_encoders import TextEncoderRef
 
 SCHEDULE: Config = {
     "beta_schedule": "squaredcos_cap_v2",
@@ -108,29 +108,29 @@ class Denoiser:
         return to_float32(output)
 
 
-def painter_of(parts: Parts) -> Cascade:
-    """The parts put together.
+def painter_of(components: ImagenComponents) -> Cascade:
+    """The components put together.
 
     Raises:
         BadWeights: stages whose sizes do not meet, or an unknown schedule.
     """
-    painters = [stage_painter(parts, number) for number in range(len(parts.stages))]
-    sides = [stage.side for stage in parts.stages]
+    painters = [stage_painter(components, number) for number in range(len(components.stages))]
+    sides = [stage.side for stage in components.stages]
     stages = [
         SuperResolution(painter, max(1, side // before), level=config.level)
         for painter, side, before, config in zip(
-            painters[1:], sides[1:], sides, parts.stages[1:], strict=False
+            painters[1:], sides[1:], sides, components.stages[1:], strict=False
         )
     ]
-    return Cascade(parts.card, painters[0], tuple(stages))
+    return Cascade(components.card, painters[0], tuple(stages))
 
 
-def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
+def stage_painter(components: ImagenComponents, number: int) -> DiffusionPainter:
     """One stage, 0 the base, as a painter by itself."""
-    config, unet = parts.stages[number], parts.unets[number].eval()
-    card = parts.card.model_copy(
+    config, unet = components.stages[number], components.unets[number].eval()
+    card = components.card.model_copy(
         update={
-            "name": f"{parts.card.name} {config.side}",
+            "name": f"{components.card.name} {config.side}",
             "width": config.side,
             "height": config.side,
             "grid": unet.grid,
@@ -139,12 +139,12 @@ def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
             "sampler": config.sampler,
         }
     )
-    prediction = Prediction(parts.scheduler.get("prediction_type", "epsilon"))
-    schedule = Schedule.from_config(parts.scheduler)
+    prediction = Prediction(components.scheduler.get("prediction_type", "epsilon"))
+    schedule = Schedule.from_config(components.scheduler)
     enlarges = bool(unet.config.concat_channels)
     return DiffusionPainter(
         card=card,
-        text=parts.text,
+        text=components.text,
         network=(
             PreconditionedSuperResolution(Denoiser(unet), prediction, schedule)
             if enlarges
@@ -154,7 +154,7 @@ def stage_painter(parts: Parts, number: int) -> DiffusionPainter:
         schedule=schedule,
         codec=IdentityCodec(unet.config.channels),
         modules={"unet": unet},
-        frozen=(parts.text.model,),
+        frozen=(components.text.model,),
         limit=DynamicThresholding(config.p, config.cap),
     )
 
@@ -168,27 +168,36 @@ def open_weights(folder: Path) -> Cascade:
     """
     if (folder / "model_index.json").is_file():
         return read_if(folder)
-    return painter_of(read_parts(folder))
+    return painter_of(read_components(folder))
 
 
-def fresh_parts(preset: str, text: MaskedEncoder, tower: Tower, stages: int | None = None) -> Parts:
-    """Parts of a preset with random weights, its first `stages` or all of them, for the words of `text`."""
+def fresh_components(
+    preset: str, text: MaskedEncoder, text_encoder_ref: TextEncoderRef, stages: int | None = None
+) -> ImagenComponents:
+    """A preset of random weights, its first `stages` or all of them, for the words of `text`."""
     configs, stage_configs = UNETS[preset][:stages], STAGES[preset][:stages]
     width = text.model.config.hidden_size
     unets = tuple(EfficientUNet(replace(config, text=width)).eval() for config in configs)
-    return Parts(imagen_card(preset, stage_configs, unets), text, tower, stage_configs, unets, dict(SCHEDULE))
+    return ImagenComponents(
+        imagen_card(preset, stage_configs, unets),
+        text,
+        text_encoder_ref,
+        stage_configs,
+        unets,
+        dict(SCHEDULE),
+    )
 
 
-def random_parts(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) -> Parts:
-    """Parts of a preset with random weights, the same for the same seed, that paint more than nothing."""
+def random_components(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) -> ImagenComponents:
+    """A preset of random weights, the same for the same seed, that paints more than nothing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = fresh_parts(preset, text, Tower.of(text))
-        for unet in parts.unets:  # whose last layers begin at zero
+        components = fresh_components(preset, text, TextEncoderRef.of(text))
+        for unet in components.unets:  # whose last layers begin at zero
             for weight in unet.parameters():
                 if not weight.any():
                     torch.nn.init.normal_(weight, std=0.1)
-    return parts
+    return components
 
 
 def imagen_card(name: str, stages: Sequence[StageConfig], unets: Sequence[EfficientUNet]) -> Card:

@@ -16,7 +16,7 @@ from danqing.core.painter import Conditioning, Painter
 from danqing.diffusion.guidance import Network
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Level
-from danqing.families.stable_diffusion.denoiser import Denoiser, Steering
+from danqing.families.stable_diffusion.denoiser import Denoiser, ScheduledControlNet
 from danqing.nets.placement import move
 from danqing.weights.controlnet import read_controlnet
 
@@ -38,8 +38,8 @@ class Control:
     end: float = 1.0
 
 
-def steerable(painter: Painter) -> DiffusionPainter:
-    """The painter as one that ControlNets can steer.
+def as_stable_diffusion(painter: Painter) -> DiffusionPainter:
+    """The painter as a Stable Diffusion, which ControlNets can steer.
 
     Raises:
         BadBrief: it is of another kind.
@@ -55,14 +55,14 @@ def open_controlnet(place: Path, painter: Painter) -> ControlNetModel:
     Raises:
         BadBrief: the painter takes none. BadWeights: it is something else, or steers another model.
     """
-    unet = steerable(painter).modules["unet"]
+    unet = as_stable_diffusion(painter).modules["unet"]
     network = read_controlnet(place, dict(unet.config))  # type: ignore[arg-type]
     weight = next(unet.parameters())
     move(weight.device, weight.dtype, network)
     return network
 
 
-def controlled(
+def with_controls(
     painter: Painter, controls: Sequence[Control], brief: ResolvedBrief, conditioning: Conditioning
 ) -> Painter:
     """The painter as it paints a brief under control; itself where there is none.
@@ -72,24 +72,26 @@ def controlled(
     """
     if not controls:
         return painter
-    plain = steerable(painter)
+    plain = as_stable_diffusion(painter)
     levels = plain.levels(brief, conditioning.image is not None)
-    steering = tuple(
-        Steering(control.network, control.control_map, control.strength, times)
+    controlnets = tuple(
+        ScheduledControlNet(control.network, control.control_map, control.strength, times)
         for control in controls
         if (times := _times(control, levels)) is not None
     )
 
-    def steered(network: Network) -> Network:
+    def with_controlnets(network: Network) -> Network:
         assert isinstance(network, Denoiser)
-        return replace(network, steering=steering)
+        return replace(network, controlnets=controlnets)
 
     at_guidance = plain.network_at_guidance
     networks = {f"control_{k}": control.network for k, control in enumerate(controls)}
     return replace(
         plain,
-        network=steered(plain.network),
-        network_at_guidance=None if at_guidance is None else lambda value: steered(at_guidance(value)),
+        network=with_controlnets(plain.network),
+        network_at_guidance=None
+        if at_guidance is None
+        else lambda value: with_controlnets(at_guidance(value)),
         modules={**plain.modules, **networks},
     )
 

@@ -15,8 +15,8 @@ from danqing.nets.placement import as_input, to_float32
 
 
 @dataclass(frozen=True, eq=False)
-class Steering:
-    """A ControlNet at work.
+class ScheduledControlNet:
+    """A ControlNet, its map and the times at which it works.
 
     network: the ControlNet.
     control_map: what it sees [1 3 h w] in [0, 1], of the size of the picture.
@@ -41,17 +41,17 @@ class Denoiser:
     unet: the network.
     label: a class that it gets for every picture; None for no class.
     guidance: what it takes as an input, where it was distilled so; None for none.
-    steering: ControlNets, which add up.
+    controlnets: their residuals add up.
     """
 
     unet: UNet2DConditionModel
     label: int | None = None
     guidance: float | None = None
-    steering: tuple[Steering, ...] = ()
+    controlnets: tuple[ScheduledControlNet, ...] = ()
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
-        added = self._steered(x, t, cond)
+        added = self._control_residuals(x, t, cond)
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         output: Tensor = self.unet(
             as_input(self.unet, x),
@@ -66,10 +66,10 @@ class Denoiser:
         )[0]
         return to_float32(output)
 
-    def _steered(self, x: Tensor, t: Tensor, cond: Conditioning) -> dict[str, Any]:
+    def _control_residuals(self, x: Tensor, t: Tensor, cond: Conditioning) -> dict[str, Any]:
         """What the ControlNets add at this time to what the UNet passes on."""
         total: list[Tensor] = []
-        for one in self.steering:
+        for one in self.controlnets:
             if not one.works_at(float(t[0])):
                 continue
             network = one.network

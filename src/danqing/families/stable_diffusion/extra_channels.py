@@ -2,7 +2,7 @@
 
 The depth variant takes a fifth channel, the depth of the wanted picture; the x4 upscaler takes the small
 picture itself, noised on a schedule of its own, and gets how noisy it is as a class (model cards of
-stabilityai/stable-diffusion-2-depth and -x4-upscaler). A text tower stops before its last layer, and the
+stabilityai/stable-diffusion-2-depth and -x4-upscaler). A text encoder stops before its last layer, and the
 final norm follows: folders of diffusers hold one layer less.
 """
 

@@ -33,7 +33,7 @@ from danqing.families.stable_diffusion import extra_channels
 from danqing.families.stable_diffusion.denoiser import Denoiser, at_guidance
 from danqing.families.stable_diffusion.x4 import NOISE_LEVEL, X4Painter
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
-from danqing.weights.diffusers_folder import Parts, derived_card, read_folder
+from danqing.weights.diffusers_folder import StableDiffusionComponents, derived_card, read_folder
 from danqing.weights.diffusers_folder import save_folder as save_folder
 from danqing.weights.pretrained import Config
 from danqing.weights.single_file import read_single_file
@@ -136,53 +136,57 @@ def masked_picture(images: InputImages, codec: Codec) -> Tensor:
     return torch.cat([F.interpolate(region, latents.shape[-2:]), latents], dim=1)
 
 
-def _concat_function(parts: Parts) -> Callable[[InputImages, Codec], Tensor] | None:
+def _concat_function(components: StableDiffusionComponents) -> Callable[[InputImages, Codec], Tensor] | None:
     """What makes the network's further channels, by how many of them it takes."""
-    latents = parts.vae.config.latent_channels
+    latents = components.vae.config.latent_channels
     functions = {0: None, 1: extra_channels.depth_map, latents + 1: masked_picture}
-    return functions[parts.unet.config.in_channels - latents]
+    return functions[components.unet.config.in_channels - latents]
 
 
-def painter_of(parts: Parts) -> DiffusionPainter:
-    """The parts put together.
+def painter_of(components: StableDiffusionComponents) -> DiffusionPainter:
+    """The components put together.
 
     Raises:
         BadWeights: the scheduler config does not describe a known schedule or prediction.
     """
-    text: TextEncoder | TextEncoderPair = TextEncoder.of(parts.tokenizer, parts.text_encoder)
-    modules: dict[str, nn.Module] = {"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae}
-    if isinstance(parts.text_encoder, CLIPTextModelWithProjection):  # XL's refiner
-        text = TextEncoder.of(parts.tokenizer, parts.text_encoder, clip_skip=1, final_norm=False)
+    text: TextEncoder | TextEncoderPair = TextEncoder.of(components.tokenizer, components.text_encoder)
+    modules: dict[str, nn.Module] = {
+        "unet": components.unet,
+        "text_encoder": components.text_encoder,
+        "vae": components.vae,
+    }
+    if isinstance(components.text_encoder, CLIPTextModelWithProjection):  # XL's refiner
+        text = TextEncoder.of(components.tokenizer, components.text_encoder, clip_skip=1, final_norm=False)
         modules["text_encoder_2"] = modules.pop("text_encoder")
-    if parts.text_encoder_2 is not None and parts.tokenizer_2 is not None:
-        second = (parts.tokenizer_2, parts.text_encoder_2)
-        text = TextEncoderPair.of((parts.tokenizer, parts.text_encoder), second)
-        modules["text_encoder_2"] = parts.text_encoder_2
-    is_distilled = parts.unet.config.time_cond_proj_dim is not None
-    is_xl = parts.unet.config.addition_embed_type == "text_time"
+    if components.text_encoder_2 is not None and components.tokenizer_2 is not None:
+        second = (components.tokenizer_2, components.text_encoder_2)
+        text = TextEncoderPair.of((components.tokenizer, components.text_encoder), second)
+        modules["text_encoder_2"] = components.text_encoder_2
+    is_distilled = components.unet.config.time_cond_proj_dim is not None
+    is_xl = components.unet.config.addition_embed_type == "text_time"
     return DiffusionPainter(
-        card=parts.card,
+        card=components.card,
         text=text,
-        network=Denoiser(parts.unet.eval()),
-        prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
-        schedule=Schedule.from_config(parts.scheduler),
-        codec=KLCodec(parts.vae),
-        enlarger=parts.upscaler,
-        latent_rgb=parts.latent_rgb,
+        network=Denoiser(components.unet.eval()),
+        prediction=Prediction(components.scheduler.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(components.scheduler),
+        codec=KLCodec(components.vae),
+        enlarger=components.upscaler,
+        latent_rgb=components.latent_rgb,
         modules=modules,
-        concat=_concat_function(parts),
-        adapters=parts.adapters,
-        network_at_guidance=partial(at_guidance, parts.unet) if is_distilled else None,
+        concat=_concat_function(components),
+        adapters=components.adapters,
+        network_at_guidance=partial(at_guidance, components.unet) if is_distilled else None,
         knows_sizes=is_xl,
-        zero_negative=is_xl and parts.zero_negative,
-        aesthetics=_AESTHETICS if is_xl and _numbers_beside_words(parts) == 5 else None,
+        zero_negative=is_xl and components.zero_negative,
+        aesthetics=_AESTHETICS if is_xl and _numbers_beside_words(components) == 5 else None,
     )
 
 
-def _numbers_beside_words(parts: Parts) -> int:
+def _numbers_beside_words(components: StableDiffusionComponents) -> int:
     """How many numbers the network reads beside the pooled words: six sizes, or four and a score."""
-    config, tower = parts.unet.config, parts.text_encoder_2 or parts.text_encoder
-    width = config.projection_class_embeddings_input_dim - tower.config.projection_dim
+    config, text_encoder = components.unet.config, components.text_encoder_2 or components.text_encoder
+    width = config.projection_class_embeddings_input_dim - text_encoder.config.projection_dim
     return int(width // config.addition_time_embed_dim)
 
 
@@ -206,30 +210,33 @@ def open_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Diff
     Raises:
         BadWeights: in one line that names the file and what is wrong with it.
     """
-    parts = read_folder(folder, dtype)
-    return painter_of(parts) if parts.low is None else x4_of(parts, parts.low)
+    components = read_folder(folder, dtype)
+    return painter_of(components) if components.low is None else x4_of(components, components.low)
 
 
-def x4_of(parts: Parts, low: Config) -> X4Painter:
-    """The x4 upscaler of the parts; low: the scheduler config that noises the small picture.
+def x4_of(components: StableDiffusionComponents, low: Config) -> X4Painter:
+    """The x4 upscaler of the components; low: the scheduler config that noises the small picture.
 
     Raises:
         BadWeights: a scheduler config does not describe a known schedule or prediction.
     """
-    if "scaling_factor" not in parts.vae.config or parts.vae.config.scaling_factor != extra_channels.X4_SCALE:
-        parts.vae.register_to_config(
+    if (
+        "scaling_factor" not in components.vae.config
+        or components.vae.config.scaling_factor != extra_channels.X4_SCALE
+    ):
+        components.vae.register_to_config(
             scaling_factor=extra_channels.X4_SCALE
         )  # folders older than the field lack it
-    network_at = partial(Denoiser, parts.unet.eval())
-    plain = {name: getattr(parts.card, name) for name in ("name", "family", "paper", "year", "licence")}
-    side = 4 * int(parts.unet.config.sample_size)
-    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    network_at = partial(Denoiser, components.unet.eval())
+    plain = {name: getattr(components.card, name) for name in ("name", "family", "paper", "year", "licence")}
+    side = 4 * int(components.unet.config.sample_size)
+    factor = 2 ** (len(components.vae.config.block_out_channels) - 1)
     card = Card(
         **plain,
         summary="Stable Diffusion's x4 upscaler",
         width=side,
         height=side,
-        grid=factor * 2 ** (len(parts.unet.config.block_out_channels) - 1),
+        grid=factor * 2 ** (len(components.unet.config.block_out_channels) - 1),
         scale=1,
         steps=75,
         guidance=9.0,
@@ -238,32 +245,32 @@ def x4_of(parts: Parts, low: Config) -> X4Painter:
     )
     return X4Painter(
         card=card,
-        text=TextEncoder.of(parts.tokenizer, parts.text_encoder),
+        text=TextEncoder.of(components.tokenizer, components.text_encoder),
         network=network_at(NOISE_LEVEL),
         network_at=network_at,
-        prediction=Prediction(parts.scheduler.get("prediction_type", "epsilon")),
-        schedule=Schedule.from_config(parts.scheduler),
-        codec=KLCodec(parts.vae),
-        modules={"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae},
+        prediction=Prediction(components.scheduler.get("prediction_type", "epsilon")),
+        schedule=Schedule.from_config(components.scheduler),
+        codec=KLCodec(components.vae),
+        modules={"unet": components.unet, "text_encoder": components.text_encoder, "vae": components.vae},
         low=Schedule.from_config(low),
     )
 
 
-def random_parts(preset: str = "tiny", seed: int = 0) -> Parts:
-    """Parts of a preset with random weights, the same for the same seed: for tests, and to train."""
+def random_components(preset: str = "tiny", seed: int = 0) -> StableDiffusionComponents:
+    """A preset of random weights, the same for the same seed: for tests, and to train."""
     text = preset if preset in TEXT else "tiny"
     tokenizer = byte_tokenizer(TEXT[text]["max_position_embeddings"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = UNet2DConditionModel(**UNETS[preset])
         vae = AutoencoderKL(**AUTOENCODERS[preset])
-        tower = CLIPTextModel(text_config(text, tokenizer))
+        text_encoder = CLIPTextModel(text_config(text, tokenizer))
         upscaler = Upscaler(UPSCALERS[preset]).eval() if preset in UPSCALERS else None
     card = derived_card(preset, unet, vae, upscaler)
-    return Parts(
+    return StableDiffusionComponents(
         unet=unet.eval(),
         vae=vae.eval(),
-        text_encoder=tower.eval(),
+        text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,
         scheduler=SCHEDULES[preset],
         card=card.model_copy(update={"styles": {"3d": "3d/立体", "paper-cut": "paper-cut/剪纸"}}),
@@ -272,12 +279,12 @@ def random_parts(preset: str = "tiny", seed: int = 0) -> Parts:
 
 
 def random_painter(preset: str = "tiny", seed: int = 0) -> DiffusionPainter:
-    """A painter of `random_parts`."""
-    return painter_of(random_parts(preset, seed))
+    """A painter of `random_components`."""
+    return painter_of(random_components(preset, seed))
 
 
 def text_config(preset: str, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    """The text tower of a preset for the words of `tokenizer`."""
+    """The text encoder of a preset for the words of `tokenizer`."""
     return CLIPTextConfig(
         **TEXT[preset],
         vocab_size=len(tokenizer),

@@ -15,7 +15,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.painter import Canvas, Conditioning, Painter
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Level
-from danqing.families.stable_diffusion.control import steerable
+from danqing.families.stable_diffusion.control import as_stable_diffusion
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ def refined(painter: Painter, refiner: Painter, share: float) -> RefinedPainter:
     Raises:
         BadBrief: one of them is no Stable Diffusion, or they paint on different latents.
     """
-    base, last = steerable(painter), steerable(refiner)
+    base, last = as_stable_diffusion(painter), as_stable_diffusion(refiner)
     for what, one, other in (
         ("latents of {} channels", base.codec.channels, last.codec.channels),
         ("latents {} times smaller", base.codec.factor, last.codec.factor),

@@ -101,7 +101,7 @@ class Report:
     def dropped(self, pictures: Iterable[Picture]) -> list[str]:
         """Warnings of words that pictures do not show; each is printed once.
 
-        They are too many for a text tower, or unknown to a list of names.
+        They are too many for a text encoder, or unknown to a list of names.
         """
         words = dict.fromkeys(picture.info.dropped for picture in pictures if picture.info.dropped)
         for text in words.keys() - self._dropped:

@@ -1,4 +1,4 @@
-"""Frozen language models for painters that take any: our CLIP's text tower, T5, BERT and its kin.
+"""Frozen language models for painters that take any: our CLIP's text encoder, T5, BERT and its kin.
 
 A painter's folder tells which it learned with, and the first numbers that it makes of a probe: painted with
 another, its pictures would mean nothing.
@@ -28,7 +28,7 @@ from danqing.core.errors import BadWeights, unknown
 from danqing.weights.pretrained import find_weights, read_json
 from danqing.weights.tensor_files import first_line
 
-TOWERS: dict[str, type[PreTrainedModel]] = {
+TEXT_ENCODERS: dict[str, type[PreTrainedModel]] = {
     "clip": CLIPTextModel,
     "clip_text_model": CLIPTextModel,
     "t5": T5EncoderModel,
@@ -38,11 +38,11 @@ TOWERS: dict[str, type[PreTrainedModel]] = {
 
 _VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.txt", "vocab.json")
 _PROBE, _NUMBERS, _NEAR = "a red cat", 8, 0.05  # half precision and another machine make 0.01 of difference
-_LONGEST = 77  # tokens that are read where a tower sets no bound, as DeepFloyd IF
+_LONGEST = 77  # tokens that are read where an encoder sets no bound, as DeepFloyd IF
 
 
 @dataclass(frozen=True)
-class Tower:
+class TextEncoderRef:
     """Which text encoder a painter learned with.
 
     place: its folder; None is the CLIP that is shipped.
@@ -53,12 +53,12 @@ class Tower:
     probe: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, encoder: MaskedEncoder, place: Path | None = None) -> Tower:
+    def of(cls, encoder: MaskedEncoder, place: Path | None = None) -> TextEncoderRef:
         """The encoder that was read from `place`."""
         return cls(None if place is None else str(place), _probed(encoder))
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Tower:
+    def from_config(cls, config: dict[str, Any]) -> TextEncoderRef:
         """From what `to_config` gave."""
         return cls(config.get("place"), tuple(float(number) for number in config.get("probe", ())))
 
@@ -73,7 +73,7 @@ class Tower:
             BadWeights: it is not there, cannot be read, or is another one than the painter learned with.
         """
         folder = shipped if self.place is None else Path(self.place).expanduser()
-        encoder = read_tower(folder)
+        encoder = read_text_encoder(folder)
         probe = _probed(encoder)
         if self.probe and not _alike(probe, self.probe):
             raise BadWeights(
@@ -83,7 +83,7 @@ class Tower:
         return encoder
 
 
-def read_tower(folder: Path, words: Path | None = None) -> MaskedEncoder:
+def read_text_encoder(folder: Path, words: Path | None = None) -> MaskedEncoder:
     """The text encoder in a folder of transformers, its tokenizer in `words` or in the same.
 
     In float32, since T5's states overflow half precision.
@@ -94,23 +94,23 @@ def read_tower(folder: Path, words: Path | None = None) -> MaskedEncoder:
     if not folder.is_dir():
         raise BadWeights(f"no text encoder in {str(folder)!r}: give the folder of its weights")
     kind = str(read_json(folder / "config.json").get("model_type"))
-    if kind not in TOWERS:
-        raise BadWeights(f"{str(folder)!r}: {unknown('text encoder', kind, TOWERS)}")
+    if kind not in TEXT_ENCODERS:
+        raise BadWeights(f"{str(folder)!r}: {unknown('text encoder', kind, TEXT_ENCODERS)}")
     tokenizer = _tokenizer(folder if words is None else words)
     find_weights(folder)
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
         with _quiet():
-            model, loading_info = TOWERS[kind].from_pretrained(folder, dtype=torch.float32, **options)
+            model, loading_info = TEXT_ENCODERS[kind].from_pretrained(folder, dtype=torch.float32, **options)
     except Exception as error:  # transformers raises bare ones of many libraries
         raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
     lacking = sorted(name for name in loading_info["missing_keys"] if "pooler" not in name)
     if lacking:
         raise BadWeights(f"{str(folder)!r} lacks {lacking[0]}: fetch the whole folder again")
-    return tower_of(tokenizer, model)
+    return masked_encoder_of(tokenizer, model)
 
 
-def tower_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> MaskedEncoder:
+def masked_encoder_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> MaskedEncoder:
     """An encoder as long as both the tokenizer and the model allow."""
     bound = getattr(model.config, "max_position_embeddings", None) or _LONGEST
     longest = min(tokenizer.model_max_length, bound, _LONGEST)
@@ -134,7 +134,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' report on what else is in a file, such as CLIP's other tower."""
+    """Without transformers' report on what else is in a file, such as the other half of CLIP."""
     loud, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -19,7 +19,7 @@ from transformers import (
 
 from danqing.conditioning.masked_text_encoder import MaskedEncoder
 from danqing.families.stable_diffusion.painter import byte_tokenizer, text_config
-from danqing.weights.text_towers import tower_of
+from danqing.weights.text_encoders import masked_encoder_of
 
 WORDS = ["cat", "red", "a", "blue", "dog", "apple", "style", "3d"]
 
@@ -55,12 +55,12 @@ def bert() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
 
 
 def clip() -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """The text tower of CLIP that reads bytes."""
+    """The text encoder of CLIP that reads bytes."""
     tokenizer = byte_tokenizer(16)
     return tokenizer, seeded(CLIPTextModel, text_config("tiny", tokenizer))
 
 
-TOWERS = {"t5": t5, "bert": bert, "clip": clip}
+TEXT_ENCODERS = {"t5": t5, "bert": bert, "clip": clip}
 
 
 def seeded(kind: type[PreTrainedModel], config: object) -> PreTrainedModel:
@@ -71,12 +71,12 @@ def seeded(kind: type[PreTrainedModel], config: object) -> PreTrainedModel:
 
 def reader(name: str = "clip") -> MaskedEncoder:
     """A `MaskedEncoder`."""
-    return tower_of(*TOWERS[name]())
+    return masked_encoder_of(*TEXT_ENCODERS[name]())
 
 
 def folder_of(name: str, folder: Path) -> Path:
     """The encoder as a folder of transformers."""
-    tokenizer, model = TOWERS[name]()
+    tokenizer, model = TEXT_ENCODERS[name]()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
