@@ -199,17 +199,19 @@ def test_what_is_missing_is_said_before_a_model_is_opened(
     monkeypatch.setattr("danqing.families.open_painter", lambda *_: pytest.fail("opened"))
     parse = find_app("redraw").parse
     cases = {
-        "no ControlNet for pose: put one whose name says 'pose' into the folder 'controls'": {
+        "no ControlNet or T2I-Adapter for pose: put one whose name says 'pose' into the folder 'controls'": {
             "control": "pose=photo.png"
         },
         "control 'none' tells no ControlNet: name one with control_model": {"control": "none=photo.png"},
-        "unknown ControlNet 'cany'": {"control": "canny=photo.png", "control_model": "cany"},
+        "unknown ControlNet or T2I-Adapter 'cany'": {"control": "canny=photo.png", "control_model": "cany"},
         "control_model 'elsewhere' has nothing to follow": {"control_model": "elsewhere"},
     }
     for line, fields in cases.items():
         with pytest.raises(BadBrief, match=line):
             parse({"image": "photo.png", "prompt": "a fox", **SMALL, **fields}, session)
-    with pytest.raises(BadBrief, match="unknown ControlNet 'elsewhere'"):  # a server opens no path
+    with pytest.raises(
+        BadBrief, match="unknown ControlNet or T2I-Adapter 'elsewhere'"
+    ):  # a server opens no path
         parse(
             {"image": "photo.png", "prompt": "a", "control": "none=photo.png", "control_model": "elsewhere"},
             NamedSession(),
@@ -228,7 +230,9 @@ def test_what_does_not_fit(session: Session, place: Path) -> None:
     (place / "others").mkdir()
     (place / "others" / "depth.safetensors").symlink_to(place / "controls" / "a_depth_of_another.safetensors")
     session.controls = Path("others")
-    with pytest.raises(BadBrief, match="no ControlNet for depth steers model 'tiny', of depth"):
+    with pytest.raises(
+        BadBrief, match="no ControlNet or T2I-Adapter for depth steers model 'tiny', of depth"
+    ):
         paint("a", control="depth=photo.png", session=session, **SMALL)
     (place / "others" / "depth.safetensors").rename(place / "others" / "depth.pth")
     with pytest.raises(BadWeights, match=r"depth.pth' is a pickle"):
@@ -248,7 +252,7 @@ def test_the_schema_is_plain() -> None:
 
 def test_networks_stay_warm(session: Session) -> None:
     paint("a fox", control="canny=photo.png", session=session, **SMALL)
-    [network] = [net for key, net in session._open.items() if key.startswith("controlnet")]
+    [network] = [net for key, net in session._open.items() if key.startswith("open_control")]
     paint("a cat", control="canny=photo.png", session=session, **SMALL)
-    assert [net for key, net in session._open.items() if key.startswith("controlnet")] == [network]
+    assert [net for key, net in session._open.items() if key.startswith("open_control")] == [network]
     assert next(network.parameters()).dtype == torch.float32

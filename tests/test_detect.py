@@ -90,6 +90,16 @@ FILES = {
         "Stable Diffusion XL",
     ),
     "T2I-Adapter": ({"adapter.body.0.in_conv.weight": (8, 8, 1, 1)}, K.T2I_ADAPTER, ""),
+    "T2I-Adapter of 1": (
+        {"conv_in.weight": (320, 192, 3, 3), "body.0.block1.weight": (320, 320, 3, 3)},
+        K.T2I_ADAPTER,
+        "Stable Diffusion 1",
+    ),
+    "T2I-Adapter of XL": (
+        {"adapter.conv_in.weight": (320, 768, 3, 3), "adapter.body.0.resnets.0.x": (1,)},
+        K.T2I_ADAPTER,
+        "Stable Diffusion XL",
+    ),
     "IP-Adapter": (
         {"image_proj.proj.weight": (8, 8), "ip_adapter.1.to_k_ip.weight": (8, 768)},
         K.IP_ADAPTER,
@@ -109,6 +119,14 @@ FILES = {
         "Stable Diffusion 3 or FLUX.1",
     ),
     "CLIP": ({"text_model.embeddings.token_embedding.weight": (49408, 768)}, K.TEXT_ENCODER, "CLIP"),
+    "CLIP's image tower": (
+        {
+            "vision_model.embeddings.patch_embedding.weight": (1280, 3, 14, 14),
+            "visual_projection.weight": (2, 2),
+        },
+        K.IMAGE_ENCODER,
+        "CLIP",
+    ),
     "OpenCLIP": ({"transformer.resblocks.0.ln_1.weight": (8,)}, K.TEXT_ENCODER, "CLIP"),
     "T5": ({"encoder.block.0.layer.0.SelfAttention.q.weight": (8, 8)}, K.TEXT_ENCODER, "T5"),
     "another": ({"fc.weight": (2, 2)}, K.OTHER, ""),

@@ -18,6 +18,8 @@ from danqing.weights.diffusers_folder import save_folder
 from danqing.weights.hub import HubFile, fetch, find_on_hub, needed_files
 from danqing.weights.model_list import find_place, known_models, listed_models
 from tests.hub_server import COMMIT, Hub, serving
+from tests.image_prompts import image_encoder, ip_adapter, original_t2i, t2i_adapter
+from tests.single_files import SD1, tiny
 
 REPO = "someone/tiny"
 
@@ -55,6 +57,27 @@ def paints(model: str) -> None:
 
 
 # ---- your own list
+
+
+def test_what_was_added_is_used_by_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unet = tiny(SD1).unet
+    save_file(ip_adapter(unet), tmp_path / "look.safetensors")
+    save_file(original_t2i(t2i_adapter(unet)), tmp_path / "lines.safetensors")
+    t2i_adapter(unet).save_pretrained(tmp_path / "sketch")
+    image_encoder().save_pretrained(tmp_path / "clip")
+    uses = {
+        "look.safetensors": "--ip-image photo.jpg --ip-adapter look",
+        "lines.safetensors": "--control canny=photo.jpg --control-model lines",
+        "sketch": "--control canny=photo.jpg --control-model sketch",
+        "clip": "--ip-image photo.jpg",
+    }
+    for place, use in uses.items():
+        assert run(["models", "add", place]) == 0
+        assert capsys.readouterr().out.strip().endswith(f'danqing paint "a cat" {use}')
+    assert run(["models", "info", "sketch"]) == 0
+    assert "a T2I-Adapter" in capsys.readouterr().out
+    assert run(["models", "info", "look.safetensors"]) == 0
+    assert "an IP-Adapter" in capsys.readouterr().out
 
 
 def test_a_model_on_the_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,8 +48,9 @@ NONE = {"safety_checker": None, "feature_extractor": None, "requires_safety_chec
 
 def pipeline_of(
     components: StableDiffusionComponents,
-    controlnet: ControlNetModel | list[ControlNetModel],
+    controlnet: ControlNetModel | list[ControlNetModel] | None,
     pipelines: dict[bool, type[Any]] = TEXT,
+    **others: Any,
 ) -> Any:
     is_xl = components.text_encoder_2 is not None
     more = (
@@ -62,10 +63,11 @@ def pipeline_of(
         text_encoder=components.text_encoder,
         tokenizer=components.tokenizer,
         unet=components.unet,
-        controlnet=controlnet,
         scheduler=DDIMScheduler.from_config(components.scheduler),
+        **({} if controlnet is None else {"controlnet": controlnet}),
         **more,
-        **({"add_watermarker": False} if is_xl else {}),
+        **others,
+        **({"add_watermarker": False} if is_xl and "adapter" not in others else {}),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

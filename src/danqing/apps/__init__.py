@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from danqing.apps._animate import keep_frames as keep_frames
     from danqing.apps._classify import Classification as Classification
+    from danqing.apps._control_names import choices_of_controls as choices_of_controls
     from danqing.apps._disco_settings_file import settings_text as settings_text
     from danqing.apps._frame_folder import FrameFolder as FrameFolder
     from danqing.apps._generate import with_adapters as with_adapters
@@ -51,6 +52,7 @@ _PLACES = {
     "Session": "_session",
     "UnreadableFile": "_image_files",
     "apps_table": "_registry",
+    "choices_of_controls": "_control_names",
     "default_session": "_session",
     "film_writer": "_video",
     "find_app": "_registry",

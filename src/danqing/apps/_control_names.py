@@ -1,4 +1,4 @@
-"""Which ControlNets a request may name, and which of them is for a kind of map. Needs no torch."""
+"""Which ControlNets and their kin a request may name, and which is for a kind of map. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from danqing.core.control import CONTROL_KINDS, ControlRef
+from danqing.core.control import CONTROL_KINDS, ControlRef, WeightedImage
 from danqing.core.errors import BadBrief, shorten, unknown
 from danqing.weights.model_list import cached_models, find_place, listed_models
 
 if TYPE_CHECKING:
-    from danqing.apps._inputs import ControlInputs
+    from danqing.apps._control_inputs import ControlInputs
     from danqing.apps._session import Session
 
+ENCODER_FOLDERS = ("image_encoder", "clip_vision")  # in the folder `controls`, for IP-Adapters
+IP_WORDS = ("ip-adapter", "ip_adapter", "ipadapter")  # that names of IP-Adapters say
 SUFFIXES = (".safetensors", ".pth", ".ckpt", ".pt", ".bin")  # some only to be refused
 
 
 def controls_in(folder: Path) -> dict[str, Path]:
-    """The ControlNets in a folder, by file names without their endings and names of folders."""
+    """The ControlNets and adapters in a folder, by names of files without their endings and of folders."""
     places = sorted(folder.iterdir()) if folder.is_dir() else []
     files = {place.stem: place for place in reversed(places) if place.suffix.lower() in SUFFIXES}
     folders = {place.name: place for place in places if (place / "config.json").is_file()}
@@ -26,13 +28,30 @@ def controls_in(folder: Path) -> dict[str, Path]:
 
 
 def control_places(session: Session) -> dict[str, Path]:
-    """All places where a ControlNet may be: the folder `controls`, the list of models, the hub's cache."""
+    """All places where one may be: the folder `controls`, the list of models, the hub's cache."""
     own = controls_in(session.controls)
     return own if session.named_only else {**cached_models(), **listed_models(), **own}
 
 
+def choices_of_controls(session: Session) -> dict[str, list[str]]:
+    """What a form offers for the fields of `ControlInputs`, by the names of what there is.
+
+    Fields for which there is nothing are left out. `control` are the kinds of maps that something follows.
+    """
+    names = [name for name in control_places(session) if name not in ENCODER_FOLDERS]
+    adapters = [name for name in names if is_ip_adapter(name)]
+    followers = [name for name in names if name not in adapters]
+    choices: dict[str, list[str]] = {}
+    if followers:
+        kinds = [name for name, kind in CONTROL_KINDS.items() if any(map(kind.is_for, followers))]
+        choices |= {"control": [*kinds, "none"], "control_model": followers}
+    if adapters:
+        choices |= {"ip_image": [], "ip_adapter": adapters}
+    return choices
+
+
 def check_controls(inputs: ControlInputs, session: Session) -> None:
-    """Refuse maps for which there is no ControlNet, as far as names tell.
+    """Refuse maps and image prompts for which there is no network, as far as names tell.
 
     Raises:
         BadBrief: naming what is missing, and where to put it.
@@ -42,7 +61,17 @@ def check_controls(inputs: ControlInputs, session: Session) -> None:
             f"control_model {shorten(inputs.control_model[-1])!r} has nothing to follow: "
             "give a picture with control, such as canny=photo.jpg"
         )
-    places = control_places(session) if inputs.control else {}
+    if len(inputs.ip_adapter) > len(inputs.ip_image):
+        raise BadBrief(
+            f"ip_adapter {shorten(inputs.ip_adapter[-1])!r} has nothing to look at: "
+            "give a picture with ip_image, such as photo.jpg:0.6"
+        )
+    places = control_places(session) if inputs.control or inputs.ip_image else {}
+    for _, name in with_adapters(inputs):
+        if name is None:
+            ip_adapters_in(places, session)
+        else:
+            named_place(name, places, session, "IP-Adapter")
     for control, name in with_names(inputs):
         if name is None:
             candidates_for(control, places, session)
@@ -56,8 +85,37 @@ def with_names(inputs: ControlInputs) -> list[tuple[ControlRef, str | None]]:
     return list(zip(inputs.control, names[: len(inputs.control)], strict=True))
 
 
-def named_place(name: str, places: Mapping[str, Path], session: Session) -> Path:
-    """The place of the ControlNet called `name`.
+def with_adapters(inputs: ControlInputs) -> list[tuple[WeightedImage, str | None]]:
+    """Each image prompt with the IP-Adapter that is named for it, if one is; the last looks at all others."""
+    count, names = len(inputs.ip_image), inputs.ip_adapter
+    last: list[str | None] = [names[-1] if names else None]
+    return list(zip(inputs.ip_image, [*names, *last * count][:count], strict=True))
+
+
+def is_ip_adapter(name: str) -> bool:
+    """Whether a name says that it is an IP-Adapter."""
+    return any(word in name.lower() for word in IP_WORDS)
+
+
+def ip_adapters_in(places: Mapping[str, Path], session: Session) -> dict[str, Path]:
+    """The places whose names say that they are IP-Adapters.
+
+    Raises:
+        BadBrief: there are none.
+    """
+    fitting = {name: place for name, place in places.items() if is_ip_adapter(name)}
+    if not fitting:
+        raise BadBrief(
+            f"no IP-Adapter for ip_image: put one whose name says {IP_WORDS[0]!r} into the folder "
+            f"{str(session.controls)!r}, or name it with ip_adapter"
+        )
+    return fitting
+
+
+def named_place(
+    name: str, places: Mapping[str, Path], session: Session, kind: str = "ControlNet or T2I-Adapter"
+) -> Path:
+    """The place of the network called `name`.
 
     Raises:
         BadBrief: there is none; names the nearest.
@@ -66,7 +124,7 @@ def named_place(name: str, places: Mapping[str, Path], session: Session) -> Path
     if place is None and not session.named_only:
         place = find_place(name)
     if place is None or not place.exists():
-        raise BadBrief(f"{unknown('ControlNet', name, places)}, or give its file or folder")
+        raise BadBrief(f"{unknown(kind, name, places)}, or give its file or folder")
     return place
 
 
@@ -76,13 +134,13 @@ def candidates_for(control: ControlRef, places: Mapping[str, Path], session: Ses
     Raises:
         BadBrief: there are none.
     """
-    words = CONTROL_KINDS[control.kind].words
-    fitting = {name: place for name, place in places.items() if any(word in name.lower() for word in words)}
+    kind = CONTROL_KINDS[control.kind]
+    fitting = {name: place for name, place in places.items() if kind.is_for(name)}
     if fitting:
         return fitting
-    if not words:
+    if not kind.words:
         raise BadBrief(f"control {control.kind!r} tells no ControlNet: name one with control_model")
     raise BadBrief(
-        f"no ControlNet for {control.kind}: put one whose name says {words[0]!r} into the folder "
-        f"{str(session.controls)!r}, or name it with control_model"
+        f"no ControlNet or T2I-Adapter for {control.kind}: put one whose name says {kind.words[0]!r} into "
+        f"the folder {str(session.controls)!r}, or name it with control_model"
     )

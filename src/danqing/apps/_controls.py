@@ -1,10 +1,11 @@
-"""Maps and ControlNets of a request, ready for its painter."""
+"""What the pictures of a request follow, ready for its painter: maps, and pictures as prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,14 +13,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from danqing.apps._control_names import candidates_for, control_places, named_place, with_names
+from danqing.apps._image_prompts import on_ground, open_image_prompts
 from danqing.core.control import CONTROL_KINDS, ControlRef
 from danqing.core.errors import BadBrief
-from danqing.families.stable_diffusion.control import Control, as_stable_diffusion
+from danqing.families.stable_diffusion.control import Control, as_stable_diffusion, open_control
 from danqing.weights.controlnet import width_of_words
+from danqing.weights.t2i_adapter import steers
 from danqing.weights.tensor_files import refuse_pickle
 
 if TYPE_CHECKING:
-    from danqing.apps._inputs import ControlInputs
+    from danqing.apps._control_inputs import ControlInputs
+    from danqing.apps._generate import GenerateOptions
     from danqing.apps._session import Session
     from danqing.core.painter import Painter
 
@@ -29,34 +33,45 @@ Fit = Callable[[ControlRef], Image.Image]
 Cut = Callable[[Image.Image], Image.Image]
 
 
-class OpenControls(NamedTuple):
-    """The controls of a request, and the names of the ControlNets that follow them."""
-
-    controls: tuple[Control, ...] = ()
-    names: tuple[str, ...] = ()
-
-
-def open_controls(inputs: ControlInputs, session: Session, painter: Painter, fit: Fit) -> OpenControls:
-    """The ControlNets of a request opened, and their maps made.
+def add_controls(
+    options: GenerateOptions, inputs: ControlInputs, session: Session, fit: Fit
+) -> tuple[GenerateOptions, dict[str, tuple[str, ...]]]:
+    """The options with what a request follows, and the fields of its brief that name what follows it.
 
     Raises:
-        BadBrief: the painter takes none, a map has another shape, or there is no ControlNet for it.
-        BadWeights: a ControlNet cannot be used. BadPicture: a picture cannot be read.
+        BadBrief: the painter takes none, a map has another shape, or there is no network for it.
+        BadWeights: a network cannot be used. BadPicture: a picture cannot be read.
     """
-    if not inputs.control:
-        return OpenControls()
+    names: dict[str, tuple[str, ...]] = {}
+    if inputs.control:
+        controls = open_controls(inputs, session, options.painter, fit)
+        options = replace(options, controls=tuple(control for _, control in controls))
+        names["control_model"] = tuple(name for name, _ in controls)
+    if inputs.ip_image:
+        prompts = open_image_prompts(inputs, session, options.painter)
+        options = replace(options, image_prompts=tuple(prompt for _, prompt in prompts))
+        names["ip_adapter"] = tuple(name for name, _ in prompts)
+    return options, names
+
+
+def open_controls(
+    inputs: ControlInputs, session: Session, painter: Painter, fit: Fit
+) -> list[tuple[str, Control]]:
+    """The controls of a request with their maps made, and the names of the networks that follow them.
+
+    Raises:
+        BadBrief, BadWeights, BadPicture: as `add_controls`.
+    """
     as_stable_diffusion(painter)
-    places, controls, names = control_places(session), [], []
+    places, controls = control_places(session), []
     for ref, name in with_names(inputs):
         if name is None:
             name, place = _chosen(ref, candidates_for(ref, places, session), painter)
         else:
             place = named_place(name, places, session)
-        pixels = _map_of(ref, fit)
-        network = session.controlnet(place, painter)
-        controls.append(Control(network, pixels, ref.strength, ref.start, ref.end))
-        names.append(name)
-    return OpenControls(tuple(controls), tuple(names))
+        network = session.part(place, painter, open_control)
+        controls.append((name, Control(network, _map_of(ref, fit), ref.strength, ref.start, ref.end)))
+    return controls
 
 
 def filling(width: int, height: int) -> Fit:
@@ -87,7 +102,7 @@ def _map_of(ref: ControlRef, fit: Fit) -> Tensor:
         BadBrief: what makes it is not installed.
     """
     computed = CONTROL_KINDS[ref.kind].computed
-    drawn = _on_ground(fit(ref), "white" if computed else "black")
+    drawn = on_ground(fit(ref), "white" if computed else "black")
     if computed:
         try:
             from danqing.effects.control_maps import control_map
@@ -97,26 +112,19 @@ def _map_of(ref: ControlRef, fit: Fit) -> Tensor:
     return torch.from_numpy(np.array(drawn)).permute(2, 0, 1)[None].float() / 255
 
 
-def _on_ground(image: Image.Image, colour: str) -> Image.Image:
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    ground = Image.new("RGBA", image.size, colour)
-    return Image.alpha_composite(ground, image).convert("RGB")
-
-
 def _chosen(ref: ControlRef, candidates: dict[str, Path], painter: Painter) -> tuple[str, Path]:
     """The first of the candidates that steers this painter.
 
     Raises:
         BadBrief: none does. BadWeights: all there is are pickles.
     """
-    width = as_stable_diffusion(painter).modules["unet"].config.cross_attention_dim  # type: ignore[union-attr]
+    base = dict(as_stable_diffusion(painter).modules["unet"].config)  # type: ignore[arg-type]
     for name, place in candidates.items():
-        if width_of_words(place) == width:
+        if width_of_words(place) == base["cross_attention_dim"] or steers(place, base):
             return name, place
     for place in candidates.values():
         refuse_pickle(place)
     raise BadBrief(
-        f"no ControlNet for {ref.kind} steers model {painter.card.name!r}, of {', '.join(candidates)}: "
-        "name one with control_model"
+        f"no ControlNet or T2I-Adapter for {ref.kind} steers model {painter.card.name!r}, "
+        f"of {', '.join(candidates)}: name one with control_model"
     )

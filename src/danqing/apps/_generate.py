@@ -30,6 +30,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.execution.backends import forget_routes, routes
 from danqing.families.stable_diffusion.control import Control, with_controls
+from danqing.families.stable_diffusion.image_prompts import ImagePrompt, with_image_prompts
 from danqing.tuning.adapter import attached, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
 from danqing.tuning.adapter_names import called, merge_weights
@@ -47,6 +48,7 @@ class GenerateOptions:
     adapter_files: name -> file of the adapters that a brief may name, besides the painter's own.
     batch: how many pictures go through the network at once.
     controls: maps that they follow.
+    image_prompts: pictures that they look at.
     """
 
     painter: Painter
@@ -55,6 +57,7 @@ class GenerateOptions:
     adapter_files: Mapping[str, Path] = field(default_factory=dict)
     batch: int = 1
     controls: tuple[Control, ...] = ()
+    image_prompts: tuple[ImagePrompt, ...] = ()
 
 
 def generate(
@@ -139,8 +142,9 @@ def _paint_batch(
         key = _words_key(brief)
         if key not in encoded:
             encoded[key] = options.conditioning or painter.condition(brief, options.images)
-        controlled = with_controls(painter, options.controls, brief, encoded[key])
-        native = _native(controlled, brief, encoded[key], _seeds(batch), progress)
+        prompted, words = with_image_prompts(painter, options.image_prompts, brief, encoded[key])
+        controlled = with_controls(prompted, options.controls, brief, words)
+        native = _native(controlled, brief, words, _seeds(batch), progress)
     seconds = (time.perf_counter() - start) / len(batch)
     for single, pixels in zip(batch, native, strict=True):
         start = time.perf_counter()

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 from danqing.apps._expand import ExpandedBrief, expand
 from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.card import Can, Card
-from danqing.core.control import ControlRef, Controls, Names
+from danqing.core.control import WeightedImage
 from danqing.core.errors import BadBrief
 from danqing.core.field_groups import (
     PROMPT_MAX,
@@ -109,7 +109,7 @@ class AppInputs(Request):
         values = (getattr(self, name) for name in fields)
         groups = [value if isinstance(value, tuple) else (value,) for value in values]
         plain = [ref for group in groups for ref in group if isinstance(ref, ImageRef)]
-        return plain + [ref.image for group in groups for ref in group if isinstance(ref, ControlRef)]
+        return plain + [ref.image for group in groups for ref in group if isinstance(ref, WeightedImage)]
 
     def check_pictures(self) -> None:
         """Say in one line what is wrong with the pictures that are named, before a model is opened.
@@ -222,9 +222,16 @@ class PaintInputs(
         names: dict[str, Any] = {
             name: str(value.name) for name, value in values.items() if isinstance(value, ImageRef)
         }
-        if "control" in values:
-            names["control"] = tuple(map(str, values["control"]))
+        for name in ("control", "ip_image"):
+            if name in values:
+                names[name] = tuple(map(str, values[name]))
         return Brief.of(**{**values, **names, **changes})
+
+    def check(self, card: Card) -> None:
+        """Also note how fast the model paints by itself, where that is a guess and nobody chose."""
+        super().check(card)
+        if card.note and card.note not in self.notes and not {"steps", "guidance"} <= self.model_fields_set:
+            self.noted(card.note)
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -246,25 +253,6 @@ class GridInputs(Fast, Count, PaintInputs):
     def marks(self) -> tuple[str, ...]:
         """The seeds."""
         return tuple(str((self.seed or 0) + k) for k in range(self.count))
-
-
-class ControlInputs(AppInputs):
-    """The inputs of an app whose pictures may follow maps."""
-
-    GROUP: ClassVar[str] = "control"
-
-    control: Controls = Field(
-        default=(),
-        max_length=8,
-        description="follow a picture, as canny=photo.jpg:0.8",
-        json_schema_extra={"advanced": True},
-    )
-    control_model: Names = Field(
-        default=(),
-        max_length=8,
-        description="the ControlNets for them; else by name from the folder controls",
-        json_schema_extra={"advanced": True},
-    )
 
 
 class PictureInputs(Anyway, GridInputs):

@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
-from danqing.apps._controls import OpenControls, like, open_controls
+from danqing.apps._control_inputs import ControlInputs
+from danqing.apps._controls import add_controls, like
 from danqing.apps._generate import GenerateOptions, generate
 from danqing.apps._grid import single_picture
-from danqing.apps._inputs import ControlInputs, GridInputs, PaintInputs
+from danqing.apps._inputs import GridInputs, PaintInputs
 from danqing.apps._session import Session
 from danqing.core.brief import ResolvedBrief
 from danqing.core.card import Can, Card
@@ -96,13 +97,11 @@ class Job(Generic[InputsT]):
 
         cut: the source -> what of it lies on the canvas, for maps that they follow.
         """
-        opened = OpenControls()
+        options = GenerateOptions(self.painter, images, adapter_files=self.session.adapter_files())
         if isinstance(self.inputs, ControlInputs) and cut is not None:
             fit = like(self.source.image, cut)
-            opened = open_controls(self.inputs, self.session, self.painter, fit)
-            brief = brief.completed(control_model=opened.names)
-        files = self.session.adapter_files()
-        options = GenerateOptions(self.painter, images, adapter_files=files, controls=opened.controls)
+            options, names = add_controls(options, self.inputs, self.session, fit)
+            brief = brief.completed(**names)
         for picture in generate(brief, options, progress=self.progress):
             image = picture.image if change is None else change(picture.image)
             yield self.with_metadata(replace(picture, image=image))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from danqing.apps._controls import filling, open_controls
+from danqing.apps._controls import add_controls, filling
 from danqing.apps._generate import GenerateOptions, generate
 from danqing.apps._job import Job
 from danqing.apps._redraw import on_canvas, redraw_source
@@ -27,12 +27,11 @@ def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) 
         SAMPLERS[brief.sampler]  # an unknown name is refused before seconds of opening
     painter = session.painter_for(brief)
     scale = 1 if brief.native else painter.card.scale
-    opened = open_controls(inputs, session, painter, filling(brief.width // scale, brief.height // scale))
-    if opened.names:
-        inputs.set_resolved(brief.completed(control_model=opened.names))
-    options = GenerateOptions(
-        painter, adapter_files=session.adapter_files(), batch=inputs.batch, controls=opened.controls
-    )
+    fit = filling(brief.width // scale, brief.height // scale)
+    plain = GenerateOptions(painter, adapter_files=session.adapter_files(), batch=inputs.batch)
+    options, names = add_controls(plain, inputs, session, fit)
+    if names:
+        inputs.set_resolved(brief.completed(**names))
     for picture in generate(inputs.resolved, options, expanded=inputs.expanded, progress=progress):
         yield replace(picture, info=picture.info.model_copy(update={"unlearned": inputs.unlearned}))
 

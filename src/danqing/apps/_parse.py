@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from danqing.apps._control_inputs import ControlInputs
 from danqing.apps._control_names import check_controls
-from danqing.apps._inputs import AppInputs, ControlInputs, PaintInputs
+from danqing.apps._inputs import AppInputs, PaintInputs
 from danqing.apps._name_checks import check_adapters, check_parts, check_sampler
 from danqing.apps._photos import photo_notes
 from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split

@@ -7,7 +7,7 @@ function `NAME` under the decorator `@app(Inputs)`. Nothing else lists it.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import update_wrapper
 from importlib import import_module
 from inspect import Parameter, Signature, get_annotations
@@ -115,15 +115,25 @@ class App(Generic[InputsT, ResultT]):
         fields = self.inputs.model_fields.items()
         return tuple(name for name, field in fields if "ImageRef" in str(field.annotation))
 
-    def schema(self, card: Card | None = None, *, local: bool = True) -> dict[str, Any]:
+    def schema(
+        self,
+        card: Card | None = None,
+        *,
+        local: bool = True,
+        controls: Mapping[str, Sequence[str]] | None = None,
+    ) -> dict[str, Any]:
         """The JSON schema of its inputs, for forms; choices that depend on the model are those of `card`.
 
         Each property has title, description, group, and where they apply unit, step, advanced, enum.
         local: with the inputs that are paths.
+        controls: what the fields of pictures that are followed offer; those that are not in it are left out.
+            None leaves them all as they are.
         """
         schema = self.inputs.model_json_schema(mode="validation")
         for name in () if local else self.local_fields:
             del schema["properties"][name]
+        if controls is not None:
+            _offer(schema["properties"], controls)
         for name, entry in schema["properties"].items():
             entry["title"] = name.replace("_", " ").capitalize()
             entry["group"] = group_of(self.inputs, name)
@@ -133,6 +143,17 @@ class App(Generic[InputsT, ResultT]):
             if choices:
                 entry["examples" if source == "samplers" else "enum"] = choices
         return schema
+
+
+def _offer(properties: dict[str, Any], controls: Mapping[str, Sequence[str]]) -> None:
+    """Leave out what has nothing to follow with; put in what the others offer."""
+    for name in ("control", "control_model", "ip_image", "ip_adapter"):
+        if name not in controls:
+            properties.pop(name, None)
+        elif name in properties and controls[name]:
+            entry = properties[name]
+            where, key = (entry, "kinds") if name == "control" else (entry["items"], "enum")
+            where[key] = list(controls[name])
 
 
 _CHOICES: dict[str, Callable[[Card], list[Any]]] = {

@@ -22,8 +22,6 @@ from danqing.weights.model_list import find_place, not_there
 from danqing.weights.shipped import shipped, unknown_model
 
 if TYPE_CHECKING:
-    from diffusers import ControlNetModel
-
     from danqing.apps._inputs import PaintInputs
     from danqing.apps._zero_shot import ScorerEnsemble
     from danqing.core.brief import Brief
@@ -48,8 +46,8 @@ class Session:
         "auto" for the fastest that is installed and proven. What one cannot run, eager runs.
     threads: CPU threads of PyTorch in this process; None leaves them as they are.
     memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
-    models, adapters, styles: folders where names are looked up, besides what comes with danqing. ControlNets
-        are in the folder `controls` beside that of the adapters.
+    models, adapters, styles: folders where names are looked up, besides what comes with danqing. ControlNets,
+        T2I-Adapters and IP-Adapters are in the folder `controls` beside that of the adapters.
     """
 
     named_only: ClassVar[bool] = False
@@ -163,8 +161,7 @@ class Session:
         from danqing.families.stable_diffusion.autoencoder import open_autoencoder, with_autoencoder
 
         place = self.vae_place(vae)
-        key = f"vae {place.resolve()} for {painter.card.name}"
-        return with_autoencoder(painter, self._warm(key, lambda: open_autoencoder(place, painter)), vae)
+        return with_autoencoder(painter, self.part(place, painter, open_autoencoder), vae)
 
     def painter(self, model: str) -> Painter:
         """The painter of a model; opened once, until the memory budget closes it.
@@ -193,16 +190,10 @@ class Session:
             name for name, place in self.model_places().items() if f"painter {place.resolve()}" in self._open
         ]
 
-    def controlnet(self, place: Path, painter: Painter) -> ControlNetModel:
-        """The ControlNet in a file or folder, for a painter of this session.
-
-        Raises:
-            BadBrief: the painter takes none. BadWeights: it cannot be opened, or steers another model.
-        """
-        from danqing.families.stable_diffusion.control import open_controlnet
-
-        key = f"controlnet {place.resolve()} for {painter.card.name}"
-        return self._warm(key, lambda: open_controlnet(place, painter))
+    def part(self, place: Path, painter: Painter, open_it: Callable[[Path, Painter], T]) -> T:
+        """What `open_it` makes of a file or folder for a painter of this session, kept warm. Raises as it."""
+        key = f"{open_it.__name__} {place.resolve()} for {painter.card.name}"
+        return self._warm(key, lambda: open_it(place, painter))
 
     def clip_scorer(self, place: str | None = None) -> ClipScorer:
         """The shipped CLIP, or the one in a folder. Raises BadWeights: it cannot be opened."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from danqing.apps._inputs import ControlInputs, MaskInputs, optional_words
+from danqing.apps._control_inputs import ControlInputs
+from danqing.apps._inputs import MaskInputs, optional_words
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from danqing.apps._inputs import REDRAWN_PHOTO, ControlInputs, GridInputs, ResolvedInputs
+from danqing.apps._control_inputs import ControlInputs
+from danqing.apps._inputs import REDRAWN_PHOTO, GridInputs, ResolvedInputs
 from danqing.apps._prepare_paint import prepare_paint
 from danqing.apps._registry import app
 from danqing.apps._session import Session

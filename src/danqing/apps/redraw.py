@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from danqing.apps._inputs import REDRAWN_PHOTO, ControlInputs, PictureInputs
+from danqing.apps._control_inputs import ControlInputs
+from danqing.apps._inputs import REDRAWN_PHOTO, PictureInputs
 from danqing.apps._registry import app
 from danqing.apps._session import Session
 from danqing.core.card import Can

@@ -24,6 +24,8 @@ _AFRESH = {
     "strength": None,
     "control": (),
     "control_model": (),
+    "ip_image": (),
+    "ip_adapter": (),
 }
 
 
@@ -45,7 +47,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     inputs = validate(Reroll, values, image_lookup)
     brief, notes = settings_of(inputs.image, session)
     inputs.noted(*notes)
-    if brief.image is not None or brief.strength is not None or brief.control:
+    if brief.image is not None or brief.strength is not None or brief.control or brief.ip_image:
         inputs.noted("it was made from a picture: only its words are painted again")
     session.card(brief.model)  # an unknown model is refused now
     seed = random_seed() if inputs.seed is None else inputs.seed

@@ -57,6 +57,7 @@ class Card(BaseModel):
     sampler: str = Field(default="dpmpp_2m", description="empty where there is nothing to choose")
     fast: Fast | None = Field(default=None, description="how it paints in few steps; None = it cannot")
     can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
+    note: str = Field(default="", description="what to know where nobody chose steps and guidance")
     led_by: str = Field(default="words", description="how words reach it: words, names it knows, or CLIP")
     closed_vocabulary: bool = Field(
         default=False, description="it has learned the things of `data.vocabulary` and no others"

@@ -1,4 +1,7 @@
-"""What a picture shall follow, as a request names it: `canny=photo.jpg:0.8:0-0.6`. Needs no torch."""
+"""Pictures that a picture shall follow, as a request names them. Needs no torch.
+
+A control is a map, as `canny=photo.jpg:0.8:0-0.6`; an image prompt is looked at, as `photo.jpg:0.6`.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,10 @@ class ControlKind(NamedTuple):
     words: tuple[str, ...]
     computed: bool = False
 
+    def is_for(self, name: str) -> bool:
+        """Whether a ControlNet or T2I-Adapter says by its name that it follows such maps."""
+        return any(word in name.lower() for word in self.words)
+
 
 CONTROL_KINDS: dict[str, ControlKind] = {
     "canny": ControlKind(("canny",), computed=True),
@@ -52,15 +59,13 @@ CONTROL_KINDS: dict[str, ControlKind] = {
 _ALIASES = {"hed": "softedge", "soft-edge": "softedge", "line-art": "lineart", "openpose": "pose"}
 
 
-class ControlRef(Request):
-    """A map that a picture shall follow, or a picture that it is made of.
+class WeightedImage(Request):
+    """A picture that others follow in some way: how much, and when.
 
-    kind: one of `CONTROL_KINDS`.
-    strength: 0 is not at all, 1 is as the ControlNet learned.
+    strength: 0 is not at all, 1 is as what follows it has learned.
     start, end: the share of the steps between which it is followed.
     """
 
-    kind: str
     image: ImageRef
     strength: float = Field(default=1.0, ge=0, le=STRENGTH_MAX)
     start: float = Field(default=0.0, ge=0, lt=1)
@@ -69,22 +74,14 @@ class ControlRef(Request):
     @model_validator(mode="before")
     @classmethod
     def _of_text(cls, value: Any) -> Any:
-        """KIND=PICTURE, KIND=PICTURE:STRENGTH or KIND=PICTURE:STRENGTH:START-END, or a mapping of fields."""
-        fields = dict(value) if isinstance(value, Mapping) else value
+        """PICTURE, PICTURE:STRENGTH or PICTURE:STRENGTH:START-END, a picture, or a mapping of fields."""
         if isinstance(value, str):
-            kind, equals, rest = value.replace("＝", "=").partition("=")
-            match = _PICTURE.fullmatch(half_width(rest)) if equals and rest else None
-            if match is None:
-                raise ValueError("say what it is, too: canny=photo.jpg, or canny=photo.jpg:0.8")
-            fields = {"kind": kind, "image": rest[: match.end(1)]}
-            numbers = zip(("strength", "start", "end"), match.groups()[1:], strict=True)
-            fields |= {name: number for name, number in numbers if number is not None}
-        if isinstance(fields, dict) and isinstance(fields.get("kind"), str):
-            kind = fields["kind"].strip().lower()
-            fields["kind"] = _ALIASES.get(kind, kind)
-            if fields["kind"] not in CONTROL_KINDS:
-                raise ValueError(unknown("kind of control", kind, CONTROL_KINDS))
-        return fields
+            fields = _fields_of_text(value)
+            if fields is None:
+                raise ValueError("name a picture, as photo.jpg, or photo.jpg:0.6")
+            return fields
+        is_whole = isinstance(value, cls) or (isinstance(value, Mapping) and "image" in value)
+        return value if is_whole else {"image": value}
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -97,7 +94,48 @@ class ControlRef(Request):
         """The text of which it is made again."""
         part = f":{self.start:g}-{self.end:g}" if (self.start, self.end) != (0, 1) else ""
         strength = f":{self.strength:g}" if self.strength != 1 or part else ""
-        return f"{self.kind}={self.image.name}{strength}{part}"
+        return f"{self.image.name}{strength}{part}"
+
+
+class ControlRef(WeightedImage):
+    """A map that a picture shall follow, or a picture that it is made of.
+
+    kind: one of `CONTROL_KINDS`.
+    """
+
+    kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        """KIND= and then as of a picture that is followed, or a mapping of fields."""
+        fields = dict(value) if isinstance(value, Mapping) else value
+        if isinstance(value, str):
+            kind, equals, rest = value.replace("＝", "=").partition("=")
+            picture = _fields_of_text(rest) if equals else None
+            if picture is None:
+                raise ValueError("say what it is, too: canny=photo.jpg, or canny=photo.jpg:0.8")
+            fields = {"kind": kind, **picture}
+        if isinstance(fields, dict) and isinstance(fields.get("kind"), str):
+            kind = fields["kind"].strip().lower()
+            fields["kind"] = _ALIASES.get(kind, kind)
+            if fields["kind"] not in CONTROL_KINDS:
+                raise ValueError(unknown("kind of control", kind, CONTROL_KINDS))
+        return fields
+
+    @model_serializer
+    def __str__(self) -> str:
+        """The text of which it is made again."""
+        return f"{self.kind}={WeightedImage.__str__(self)}"
+
+
+def _fields_of_text(text: str) -> dict[str, Any] | None:
+    """The fields of PICTURE:STRENGTH:START-END, as many as there are; None for no picture."""
+    match = _PICTURE.fullmatch(half_width(text)) if text else None
+    if match is None:
+        return None
+    numbers = zip(("strength", "start", "end"), match.groups()[1:], strict=True)
+    return {"image": text[: match.end(1)], **{name: number for name, number in numbers if number is not None}}
 
 
 def _several(value: Any) -> Any:
@@ -107,8 +145,18 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str | ControlRef | Mapping) else value
 
 
-_JSON = WithJsonSchema({"type": "string", "format": "control", "minLength": 1})
-Controls = Annotated[tuple[Annotated[ControlRef, _JSON], ...], BeforeValidator(_several)]
+def _one_or_more(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _text(form: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "format": form, "minLength": 1})
+
+
+Controls = Annotated[tuple[Annotated[ControlRef, _text("control")], ...], BeforeValidator(_several)]
+WeightedImages = Annotated[
+    tuple[Annotated[WeightedImage, _text("weighted-image")], ...], BeforeValidator(_one_or_more)
+]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]

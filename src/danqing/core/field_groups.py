@@ -290,3 +290,7 @@ class ControlChoice(Request):
     control_model: tuple[Text, ...] = Field(
         default=(), max_length=8, description="the ControlNets that follow them"
     )
+    ip_image: tuple[Text, ...] = Field(default=(), max_length=8, description="pictures as prompts")
+    ip_adapter: tuple[Text, ...] = Field(
+        default=(), max_length=8, description="the IP-Adapters that look at them"
+    )

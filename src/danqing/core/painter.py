@@ -57,13 +57,14 @@ class Conditioning:
     sizes: size conditioning as of SDXL: original size (height, width), crop offset (top, left) and target
         size (height, width), in pixels: [n 6], for a network that was trained to know them; a refiner
         has an aesthetic score in the place of the target size: [n 5].
+    image_tokens: tokens of pictures that are prompts [n k d], beside those of the words.
     dropped: the words that did not fit the text encoder; they are reported to the user.
     weight: how much the prediction from these tokens counts [n]; None is 1.
     others: further parts of the same prompt, each with its weight.
     schedule: pairs of a step and what holds from that step on.
 
-    `others` have tokens, mask, pooled, sizes and weight only; those in `schedule` also have others and a
-    negative. See `parts` and `at`.
+    `others` have tokens, mask, pooled, sizes, image_tokens and weight only; those in `schedule` also have
+    others and a negative. See `parts` and `at`.
     """
 
     tokens: Tensor
@@ -75,6 +76,7 @@ class Conditioning:
     concat_level: Tensor | None = None
     pooled: Tensor | None = None
     sizes: Tensor | None = None
+    image_tokens: Tensor | None = None
     dropped: str = ""
     weight: Tensor | None = None
     others: tuple[Conditioning, ...] = ()
@@ -152,6 +154,7 @@ class Conditioning:
                 concat_level=_expanded(part.concat_level, n),
                 pooled=_expanded(part.pooled, n),
                 sizes=_expanded(part.sizes, n),
+                image_tokens=_expanded(part.image_tokens, n),
                 weight=_expanded(part.weight, n),
             )
 
@@ -185,6 +188,7 @@ def _cat(rows: Sequence[Conditioning]) -> Conditioning:
         concat_level=_joined([row.concat_level for row in rows]),
         pooled=_joined([row.pooled for row in rows]),
         sizes=_joined([row.sizes for row in rows]),
+        image_tokens=_joined([row.image_tokens for row in rows]),
         weight=torch.cat([row.weights for row in rows]) if weighted else None,
     )
 
@@ -193,7 +197,10 @@ def _other(row: Conditioning, k: int) -> Conditioning:
     if k < len(row.others):
         return row.others[k]
     nothing = torch.zeros(len(row), device=row.tokens.device)
-    return Conditioning(row.tokens, row.mask, weight=nothing, pooled=row.pooled, sizes=row.sizes)
+    return replace(
+        Conditioning(row.tokens, row.mask, weight=nothing, pooled=row.pooled, sizes=row.sizes),
+        image_tokens=row.image_tokens,
+    )
 
 
 def _repeated(tensor: Tensor, length: int) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+_PARTS = ("image_proj", "ip_adapter")  # of an IP-Adapter, each with tensors of its own
 _INSIDE = ("state_dict", "params_ema", "params", "model", "module", "generator")
 """Where files of other programs keep the tensors, if not at the top."""
 _LEARNED_WORD = "string_to_param"  # of A1111's embeddings: {"*": tensor}
@@ -111,6 +112,10 @@ def _tensors_in(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
     if isinstance(word, Mapping) and len(word) == 1:
         left_out += [str(key) for key in loaded if key != _LEARNED_WORD]
         loaded = {"emb_params": next(iter(word.values()))}
+    for part in _PARTS:
+        if isinstance(inside := loaded.get(part), Mapping):
+            loaded = {**loaded, **{f"{part}.{name}": value for name, value in inside.items()}}
+            loaded.pop(part)
     tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and _is_plain(value)}
     return tensors, left_out + [str(key) for key in loaded if key not in tensors]
 

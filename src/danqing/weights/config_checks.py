@@ -99,6 +99,30 @@ class TextFields(_Fields):
     layer_norm_eps: Share = 1e-5
 
 
+class ImageTowerFields(_Fields):
+    """Of a `CLIPVisionModelWithProjection`."""
+
+    hidden_size: Count = 768
+    intermediate_size: Count = 3072
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Count = 12
+    image_size: Count = 224
+    patch_size: Count = 32
+    projection_dim: Count = 512
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: Share = 1e-5
+
+
+class AdapterFields(_Fields):
+    """Of a `T2IAdapter`."""
+
+    in_channels: Few = 3
+    channels: Levels = Field(default=[320, 640, 1280, 1280])
+    num_res_blocks: Few = 2
+    downscale_factor: Few = 8
+    adapter_type: str = "full_adapter"
+
+
 class SchedulerFields(_Fields):
     """Of a scheduler of diffusers; one that adds noise by betas."""
 

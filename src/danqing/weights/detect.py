@@ -32,6 +32,7 @@ class FileKind(StrEnum):
     IP_ADAPTER = "an IP-Adapter"
     UPSCALER = "an upscaler"
     TEXT_ENCODER = "a text encoder"
+    IMAGE_ENCODER = "an image encoder"
     OTHER = "tensors of another program"
 
 
@@ -88,14 +89,14 @@ _TABLE: tuple[tuple[str, FileKind, str | None], ...] = (
     (r"(^|\.)clip_txt(_pooled)?_mapper\.", FileKind.NETWORK, "Stable Cascade"),
     (r"(^|\.)double_layers\.\d+\.attn\.w1q", FileKind.NETWORK, "AuraFlow"),
     (r"(^|\.)(text_embedding_padding$|mlp_t5\.)", FileKind.NETWORK, "HunyuanDiT"),
-    (r"(^|\.)patch_embedding\.weight$", FileKind.NETWORK, "Wan"),
+    (r"(^|(?<!embeddings)\.)patch_embedding\.weight$", FileKind.NETWORK, "Wan"),
     (
         r"^control_model\.|^controlnet_|(^|\.)(input_hint_block|controlnet_cond_embedding)\.",
         FileKind.CONTROLNET,
         None,
     ),
     (r"^(image_proj|ip_adapter)\.", FileKind.IP_ADAPTER, None),
-    (r"^adapter\.(body|conv_in)\.|^body\.\d+\.(in_conv|block1)\.", FileKind.T2I_ADAPTER, UNKNOWN),
+    (r"^adapter\.(body|conv_in)\.|^body\.\d+\.(in_conv|block1)\.", FileKind.T2I_ADAPTER, None),
     (r"^conditioner\.embedders\.1\.model\.", FileKind.CHECKPOINT, SDXL),
     (r"^conditioner\.embedders\.0\.model\.", FileKind.CHECKPOINT, REFINER),
     (r"^cond_stage_model\.model\.", FileKind.CHECKPOINT, SD2),
@@ -113,11 +114,8 @@ _TABLE: tuple[tuple[str, FileKind, str | None], ...] = (
         None,
     ),
     (r"^encoder\.block\.0\.layer\.|^shared\.weight$", FileKind.TEXT_ENCODER, "T5"),
-    (
-        r"^(text_model|vision_model|visual|transformer\.resblocks|cond_stage_model)\.",
-        FileKind.TEXT_ENCODER,
-        "CLIP",
-    ),
+    (r"^(text_model|transformer\.resblocks|cond_stage_model)\.", FileKind.TEXT_ENCODER, "CLIP"),
+    (r"^(vision_model|visual)\.", FileKind.IMAGE_ENCODER, "CLIP"),
 )
 _ROWS = tuple((re.compile(pattern), kind, family) for pattern, kind, family in _TABLE)
 
@@ -133,6 +131,8 @@ _WORDS = re.compile(  # of the layer that reads the words; its width tells the f
     r"|\d\.to_k_ip\.weight$"
 )
 _WORD_WIDTHS = {768: SD1, 1024: SD2, 1280: REFINER, 2048: SDXL}
+_UNSHUFFLED = {64: SD1, 192: SD1, 256: SDXL, 768: SDXL}  # channels that a T2I-Adapter makes of squares
+_SEES = re.compile(r"^(adapter\.)?(conv_in|body\.0\.in_conv)\.weight$")
 _LATENTS = {4: "Stable Diffusion 1, 2 or XL", 16: "Stable Diffusion 3 or FLUX.1"}
 
 
@@ -166,6 +166,9 @@ def _family_by_width(header: Header, kind: FileKind) -> str:
     if kind is FileKind.AUTOENCODER:
         latents = (shape for name, shape in shapes.items() if name.endswith("decoder.conv_in.weight"))
         return next((_LATENTS.get(shape[1], UNKNOWN) for shape in latents if len(shape) == 4), UNKNOWN)
+    if kind is FileKind.T2I_ADAPTER:
+        inputs = (shape[1] for name, shape in shapes.items() if _SEES.match(name) and len(shape) == 4)
+        return next((_UNSHUFFLED[width] for width in inputs if width in _UNSHUFFLED), UNKNOWN)
     widths = {shape[1] for name, shape in shapes.items() if _WORDS.search(name) and len(shape) > 1}
     if not widths and any(re.match(r"lora_te2_|text_encoder_2\.", name) for name in shapes):
         return SDXL

@@ -75,7 +75,7 @@ _OTHERS = (  # how pipelines of other families are called
     ("AuraFlow", "AuraFlow"),
 )
 _STEM = "diffusion_pytorch_model"
-_TURBO = {  # in the schedulers of SD Turbo and SDXL Turbo alone (arXiv 2311.17042)
+TURBO = {  # in the schedulers of SD Turbo and SDXL Turbo alone (arXiv 2311.17042)
     "_class_name": "EulerAncestralDiscreteScheduler",
     "timestep_spacing": "trailing",
 }
@@ -229,7 +229,7 @@ def derived_card(
 
 def _pace(is_xl: bool, is_distilled: bool, scheduler: Config) -> dict[str, Any]:
     """Fields of a card: how a model is painted with if nobody says."""
-    if all(scheduler.get(name) == value for name, value in _TURBO.items()):
+    if all(scheduler.get(name) == value for name, value in TURBO.items()):
         return {"steps": 4, "guidance": 1.0, "sampler": "lcm"}
     if is_distilled:  # latent consistency (arXiv 2310.04378), which knows its guidance as an input
         return {"steps": 4, "guidance": 8.0, "sampler": "lcm"}

@@ -8,6 +8,9 @@ It rarely tells what the UNet predicts. What stands beside it has the first word
 keys that fine-tunes leave in the file (`v_pred`, `ztsnr`), then `modelspec.prediction_type` in its metadata.
 If all are silent, 1 and XL predict epsilon. Stable Diffusion 2 came with either, under the same names in the
 same shapes: there the spread of one bias tells, which is wide in all published v models.
+
+Nor does a file tell that it is SD Turbo or SDXL Turbo, which paint in few steps: its name decides, or the
+title in its metadata, and what stands beside it may say otherwise (`timestep_spacing`).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from danqing.weights.autoencoder import read_autoencoder
 from danqing.weights.clip_vocabulary import clip_tokenizer
 from danqing.weights.components import read_tokenizer
 from danqing.weights.detect import FileKind, identify
-from danqing.weights.diffusers_folder import StableDiffusionComponents, derived_card
+from danqing.weights.diffusers_folder import TURBO, StableDiffusionComponents, derived_card
 from danqing.weights.file_reader import ONLY, FileReader
 from danqing.weights.ldm_configs import (
     AUTOENCODER,
@@ -54,11 +57,21 @@ _ALONE = {  # what is said of a file that is no whole model, and what to do
         " and no model",
         "give the model that it steers, and this with --control and --control-model",
     ),
+    FileKind.T2I_ADAPTER: (
+        " and no model",
+        "give the model that it steers, and this with --control and --control-model",
+    ),
+    FileKind.IP_ADAPTER: (
+        " and no model",
+        "give the model that looks at a picture, the picture with --ip-image, and this with --ip-adapter",
+    ),
+    FileKind.IMAGE_ENCODER: (" alone", "IP-Adapters read with it: put it into the folder image_encoder"),
     FileKind.AUTOENCODER: (" alone", "give the whole model"),
     FileKind.TEXT_ENCODER: (" alone", "give the whole model"),
     FileKind.NETWORK: ("", "give the whole model, its folder or its file"),
 }
 _MORE_CHANNELS = {3: "an upscaler", 4: "an instruct-pix2pix model"}  # what a UNet takes beside its latents
+_TURBO_NAME = re.compile(r"(?:^|[^a-z]|sd|xl)turbo(?:[^a-z]|$)")
 _BIAS = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _WIDE = 0.09  # the least standard deviation of that bias in v models of Stable Diffusion 2
 
@@ -146,6 +159,8 @@ def _scheduler_of(header: Header, kind: Kind) -> Config:
     if prediction is None:
         bias = read_tensors(header.path, [_BIAS]).get(_BIAS) if _BIAS in header.shapes else None
         prediction = "v_prediction" if bias is not None and bias.std() > _WIDE else "epsilon"
+    if _is_turbo(header):
+        fields = {**TURBO, **fields}
     if "ztsnr" in header.shapes:
         fields = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", **fields}
     try:
@@ -153,6 +168,12 @@ def _scheduler_of(header: Header, kind: Kind) -> Config:
     except BadWeights as error:
         raise BadWeights(f"{str(header.path)!r}: {error}") from None
     return {**SCHEDULER, **fields}
+
+
+def _is_turbo(header: Header) -> bool:
+    """Whether it is SD Turbo or SDXL Turbo: its weights do not tell, so its name or its title decides."""
+    names = header.path.stem, header.metadata.get("modelspec.title", "")
+    return any(_TURBO_NAME.search(name.lower()) for name in names)
 
 
 def _read_text_encoder(reader: FileReader, kind: TextEncoderFormat) -> tuple[CLIPTokenizer, CLIPTextModel]:
@@ -236,4 +257,10 @@ def _check_words(path: Path, unet: Config, width: int) -> None:
 def _card(kind: Kind, scheduler: Config, card: Card) -> Card:
     v = ", predicting v" if scheduler["prediction_type"] == "v_prediction" else ""
     summary = f"{kind.title} for pictures of {card.width} x {card.height}{v}"
-    return card.model_copy(update={"summary": summary, "licence": "unknown: ask whoever made the file"})
+    changes = {"summary": summary, "licence": "unknown: ask whoever made the file"}
+    if scheduler.items() >= TURBO.items():
+        changes["note"] = (
+            f"{card.name} is taken for a Turbo model by its name: {card.steps} steps of {card.sampler}, "
+            f"guidance {card.guidance:g}; choose others with --steps, --guidance and --sampler"
+        )
+    return card.model_copy(update=changes)

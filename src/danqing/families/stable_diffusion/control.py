@@ -1,14 +1,15 @@
-"""Painting under control: ControlNets beside the UNet (arXiv 2302.05543)."""
+"""Painting under control: by ControlNets beside the UNet (arXiv 2302.05543), or T2I-Adapters (2302.08453)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import ControlNetModel
-from torch import Tensor
+from diffusers import ControlNetModel, T2IAdapter
+from torch import Tensor, nn
 
 from danqing.core.brief import ResolvedBrief
 from danqing.core.errors import BadBrief
@@ -16,9 +17,10 @@ from danqing.core.painter import Conditioning, Painter
 from danqing.diffusion.guidance import Network
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Level
-from danqing.families.stable_diffusion.denoiser import Denoiser, ScheduledControlNet
-from danqing.nets.placement import move
+from danqing.families.stable_diffusion.denoiser import AdapterFeatures, Denoiser, ScheduledControlNet, Times
+from danqing.nets.placement import as_input, move
 from danqing.weights.controlnet import read_controlnet
+from danqing.weights.t2i_adapter import is_t2i_adapter, read_t2i_adapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Control:
     start, end: the share of the steps between which it is followed, in [0, 1].
     """
 
-    network: ControlNetModel
+    network: ControlNetModel | T2IAdapter
     control_map: Tensor
     strength: float = 1.0
     start: float = 0.0
@@ -39,7 +41,7 @@ class Control:
 
 
 def as_stable_diffusion(painter: Painter) -> DiffusionPainter:
-    """The painter as a Stable Diffusion, which ControlNets can steer.
+    """The painter as a Stable Diffusion, which ControlNets and their kin can steer.
 
     Raises:
         BadBrief: it is of another kind.
@@ -49,17 +51,23 @@ def as_stable_diffusion(painter: Painter) -> DiffusionPainter:
     return painter
 
 
-def open_controlnet(place: Path, painter: Painter) -> ControlNetModel:
-    """The ControlNet in a folder or a file, where the painter is and in its numbers.
+def open_control(place: Path, painter: Painter) -> ControlNetModel | T2IAdapter:
+    """The ControlNet or T2I-Adapter in a folder or a file, where the painter is and in its numbers.
 
     Raises:
         BadBrief: the painter takes none. BadWeights: it is something else, or steers another model.
     """
     unet = as_stable_diffusion(painter).modules["unet"]
-    network = read_controlnet(place, dict(unet.config))  # type: ignore[arg-type]
-    weight = next(unet.parameters())
-    move(weight.device, weight.dtype, network)
+    read = read_t2i_adapter if is_t2i_adapter(place) else read_controlnet
+    network: ControlNetModel | T2IAdapter = read(place, dict(unet.config))  # type: ignore[arg-type]
+    place_beside(unet, network)
     return network
+
+
+def place_beside(network: nn.Module, other: nn.Module) -> None:
+    """Put another network where one is, in its numbers."""
+    weight = next(network.parameters())
+    move(weight.device, weight.dtype, other)
 
 
 def with_controls(
@@ -74,34 +82,58 @@ def with_controls(
         return painter
     plain = as_stable_diffusion(painter)
     levels = plain.levels(brief, conditioning.image is not None)
+    at_work = [
+        (control, times)
+        for control in controls
+        if control.strength and (times := times_between(control.start, control.end, levels)) is not None
+    ]
     controlnets = tuple(
         ScheduledControlNet(control.network, control.control_map, control.strength, times)
-        for control in controls
-        if (times := _times(control, levels)) is not None
+        for control, times in at_work
+        if isinstance(control.network, ControlNetModel)
     )
-
-    def with_controlnets(network: Network) -> Network:
-        assert isinstance(network, Denoiser)
-        return replace(network, controlnets=controlnets)
-
-    at_guidance = plain.network_at_guidance
+    features = tuple(
+        AdapterFeatures(_features(control.network, control), times)
+        for control, times in at_work
+        if isinstance(control.network, T2IAdapter)
+    )
     networks = {f"control_{k}": control.network for k, control in enumerate(controls)}
+    return with_denoiser(plain, networks, controlnets=controlnets, features=features)
+
+
+def with_denoiser(
+    painter: DiffusionPainter, networks: Mapping[str, nn.Module], **changes: Any
+) -> DiffusionPainter:
+    """The painter with `changes` to its `Denoiser`, and with the networks that they need, by name."""
+
+    def changed(network: Network) -> Network:
+        assert isinstance(network, Denoiser)
+        return replace(network, **changes)
+
+    at_guidance = painter.network_at_guidance
     return replace(
-        plain,
-        network=with_controlnets(plain.network),
-        network_at_guidance=None
-        if at_guidance is None
-        else lambda value: with_controlnets(at_guidance(value)),
-        modules={**plain.modules, **networks},
+        painter,
+        network=changed(painter.network),
+        network_at_guidance=None if at_guidance is None else lambda value: changed(at_guidance(value)),
+        modules={**painter.modules, **networks},
     )
 
 
-def _times(control: Control, levels: Sequence[Level]) -> tuple[float, float] | None:
-    """Between which times a control works: in the steps that lie wholly in its share; None if in none."""
+def times_between(start: float, end: float, levels: Sequence[Level]) -> Times | None:
+    """The times of the steps that lie wholly in a share of them; None if there are none."""
     count = len(levels) - 1
-    steps = [k for k in range(count) if k / count >= control.start and (k + 1) / count <= control.end]
-    if not steps or control.strength == 0:
+    steps = [k for k in range(count) if k / count >= start and (k + 1) / count <= end]
+    if not steps:
         return None
     # as float32, in which the network is told the time
     first, behind = (float(torch.tensor(levels[k].t)) for k in (steps[0], steps[-1] + 1))
-    return (behind if steps[-1] + 1 < count else -1.0), first
+    return Times(behind if steps[-1] + 1 < count else -1.0, first)
+
+
+@torch.no_grad()
+def _features(network: T2IAdapter, control: Control) -> tuple[Tensor, ...]:
+    """What a T2I-Adapter adds for a map, at each level [1 c h w]; one without colours sees their mean."""
+    pixels = control.control_map
+    if network.config.in_channels == 1:
+        pixels = pixels.mean(1, keepdim=True)
+    return tuple(level * control.strength for level in network(as_input(network, pixels)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -11,7 +11,19 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from danqing.core.painter import Conditioning
+from danqing.nets.ip_adapter import IPAdapter, PicturePrompt, looking_at
 from danqing.nets.placement import as_input, to_float32
+
+
+class Times(NamedTuple):
+    """Times t of a schedule: those above `behind` and not above `first`."""
+
+    behind: float
+    first: float
+
+    def has(self, t: float) -> bool:
+        """Whether t is one of them."""
+        return self.behind < t <= self.first
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +33,35 @@ class ScheduledControlNet:
     network: the ControlNet.
     control_map: what it sees [1 3 h w] in [0, 1], of the size of the picture.
     strength: what it adds is multiplied with this.
-    times: it works at those t of the schedule that are above the first and not above the second.
+    times: when it works.
     """
 
     network: ControlNetModel
     control_map: Tensor
     strength: float
-    times: tuple[float, float]
+    times: Times
 
-    def works_at(self, t: float) -> bool:
-        """Whether it adds anything at time t."""
-        return self.times[0] < t <= self.times[1]
+
+@dataclass(frozen=True, eq=False)
+class AdapterFeatures:
+    """What a T2I-Adapter made of a map.
+
+    levels: what is added at each level of the UNet's encoder, each [1 c h w].
+    times: when.
+    """
+
+    levels: tuple[Tensor, ...]
+    times: Times
+
+
+@dataclass(frozen=True, eq=False)
+class ScheduledImagePrompt:
+    """An IP-Adapter, on the `count` next of `Conditioning.image_tokens`, at those times."""
+
+    adapter: IPAdapter
+    count: int
+    strength: float
+    times: Times
 
 
 @dataclass(frozen=True)
@@ -42,35 +72,60 @@ class Denoiser:
     label: a class that it gets for every picture; None for no class.
     guidance: what it takes as an input, where it was distilled so; None for none.
     controlnets: their residuals add up.
+    features: of T2I-Adapters, which add up.
+    image_prompts: pictures that it looks at, in the order of their tokens.
     """
 
     unet: UNet2DConditionModel
     label: int | None = None
     guidance: float | None = None
     controlnets: tuple[ScheduledControlNet, ...] = ()
+    features: tuple[AdapterFeatures, ...] = ()
+    image_prompts: tuple[ScheduledImagePrompt, ...] = ()
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
-        added = self._control_residuals(x, t, cond)
+        added = self._control_residuals(x, t, cond) | self._adapter_residuals(x, t)
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
-        output: Tensor = self.unet(
-            as_input(self.unet, x),
-            t,
-            encoder_hidden_states=as_input(self.unet, cond.tokens),
-            encoder_attention_mask=cond.mask,
-            timestep_cond=None if self.guidance is None else self._guidance_embedding(x),
-            added_cond_kwargs=None if cond.sizes is None else self._added(cond),
-            class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
-            return_dict=False,
-            **added,
-        )[0]
+        with looking_at(self.unet, self._prompts_at(float(t[0]), cond)):
+            output: Tensor = self.unet(
+                as_input(self.unet, x),
+                t,
+                encoder_hidden_states=as_input(self.unet, cond.tokens),
+                encoder_attention_mask=cond.mask,
+                timestep_cond=None if self.guidance is None else self._guidance_embedding(x),
+                added_cond_kwargs=None if cond.sizes is None else self._added(cond),
+                class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
+                return_dict=False,
+                **added,
+            )[0]
         return to_float32(output)
+
+    def _prompts_at(self, t: float, cond: Conditioning) -> list[PicturePrompt]:
+        """The pictures that it looks at, at this time."""
+        if cond.image_tokens is None:
+            return []
+        parts = torch.split(cond.image_tokens, [one.count for one in self.image_prompts], dim=1)
+        return [
+            PicturePrompt(one.adapter, tokens, one.strength)
+            for one, tokens in zip(self.image_prompts, parts, strict=True)
+            if one.times.has(t)
+        ]
+
+    def _adapter_residuals(self, x: Tensor, t: Tensor) -> dict[str, Any]:
+        """What the T2I-Adapters add at this time inside the UNet's encoder."""
+        now = [one.levels for one in self.features if one.times.has(float(t[0]))]
+        if not now:
+            return {}
+        sums = (torch.stack(level).sum(0) for level in zip(*now, strict=True))
+        rows = [as_input(self.unet, level).expand(len(x), -1, -1, -1) for level in sums]
+        return {"down_intrablock_additional_residuals": rows}
 
     def _control_residuals(self, x: Tensor, t: Tensor, cond: Conditioning) -> dict[str, Any]:
         """What the ControlNets add at this time to what the UNet passes on."""
         total: list[Tensor] = []
         for one in self.controlnets:
-            if not one.works_at(float(t[0])):
+            if not one.times.has(float(t[0])):
                 continue
             network = one.network
             down, middle = network(

@@ -10,6 +10,21 @@ from pathlib import Path
 from danqing.core.errors import BadWeights
 
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_USES = {  # what a file or a folder is -> the options that use it by its name
+    "a ControlNet": "--control canny=photo.jpg --control-model {}",
+    "a T2I-Adapter": "--control canny=photo.jpg --control-model {}",
+    "an IP-Adapter": "--ip-image photo.jpg --ip-adapter {}",
+    "an image encoder": "--ip-image photo.jpg",  # an IP-Adapter finds it on the list by its width
+    "a LoRA": "--adapter {}",
+    "a learned word": "--adapter {}",
+    "an autoencoder": "--vae {}",
+}
+_CLASSES = {  # by the class that config.json names
+    "ControlNetModel": "a ControlNet",
+    "T2IAdapter": "a T2I-Adapter",
+    "CLIPVisionModelWithProjection": "an image encoder",
+    "AutoencoderKL": "an autoencoder",
+}
 
 
 def facts_of_file(path: Path) -> dict[str, str]:
@@ -41,13 +56,15 @@ def facts_of_file(path: Path) -> dict[str, str]:
 
 
 def facts_of_folder(folder: Path) -> dict[str, str]:
-    """What a diffusers folder holds.
+    """What a diffusers folder holds, or a folder of one network.
 
     Raises:
         BadWeights: it is none, or its index cannot be read.
     """
     from danqing.weights.pretrained import read_json
 
+    if (what := _network_in(folder)) and not (folder / "model_index.json").is_file():
+        return {"is": what, "place": str(folder)}
     index = read_json(folder / "model_index.json")
     files = [path for path in folder.rglob("*.safetensors") if path.is_file()]
     return {
@@ -56,6 +73,32 @@ def facts_of_folder(folder: Path) -> dict[str, str]:
         "size": f"{sum(path.stat().st_size for path in files) / 2**30:.2f} GiB in {len(files)} files",
         "place": str(folder),
     }
+
+
+def use_of(place: Path, name: str) -> str:
+    """The command that uses a file or folder which is called `name`, by what it is."""
+    what = _network_in(place) if place.is_dir() else _kind_of(place)
+    return f'danqing paint "a cat" {_USES.get(what, "--model {}").format(name)}'
+
+
+def _network_in(folder: Path) -> str:
+    """What the network is that a folder holds by itself, by its config; empty for another one or none."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        names = (config.get("_class_name"), *config.get("architectures", ()))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ""
+    return next((_CLASSES[name] for name in names if name in _CLASSES), "")
+
+
+def _kind_of(path: Path) -> str:
+    from danqing.weights.detect import identify
+    from danqing.weights.tensor_files import read_header
+
+    try:
+        return str(identify(read_header(path)).kind)
+    except BadWeights:
+        return ""
 
 
 def sha256_of(path: Path) -> str:

@@ -87,8 +87,10 @@ def add(
     called = name or (what if entry else Path(what).stem if place.is_file() else Path(what).name)
     if called in shipped():
         raise BadBrief(f"{called!r} is the name of a shipped model: choose another with --name")
+    from danqing.interfaces.cli.model_files import use_of
+
     list_model(called, place)
-    print(f'{called} is {place}: danqing paint "a cat" --model {called}')
+    print(f"{called} is {place}: {use_of(place, called)}")
 
 
 class Selection(NamedTuple):

@@ -55,8 +55,12 @@ SHARED = (  # the fields of a brief that are options, in the order of the help p
     "adapters",
     "control",
     "control_model",
+    "ip_image",
+    "ip_adapter",
 )
-REPEATED = frozenset({"control", "control_model"})  # options that may be given several times
+REPEATED = frozenset(
+    {"control", "control_model", "ip_image", "ip_adapter"}
+)  # options that may be given several times
 _UNSET = {  # what happens without it; else the model's card decides
     "seed": "random",
     "variation_seed": "random",
@@ -67,6 +71,8 @@ _UNSET = {  # what happens without it; else the model's card decides
     "refiner": "none",
     "control": "none",
     "control_model": "by what it is for",
+    "ip_image": "none",
+    "ip_adapter": "the one for the model",
     "etas": "four even steps",
     "lr": "what suits the model",
     "ar": "the model's",

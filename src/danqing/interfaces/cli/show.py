@@ -99,7 +99,8 @@ def _app_command(picture: Picture) -> str:
     inputs = find_app(info.app).inputs
     fields = {*inputs.model_fields, *inputs.switches}
     decided = {name: getattr(brief, name) for name in ("model", "steps", "guidance", "sampler")}
-    values = {**decided, **info.inputs, **({"control_model": brief.control_model} if brief.control else {})}
+    followers = {name: value for name in ("control_model", "ip_adapter") if (value := getattr(brief, name))}
+    values = {**decided, **info.inputs, **followers}
     values = {name: value for name, value in values.items() if name in fields}
     try:
         return app_line(info.app, inputs.of_mapping(with_switches(inputs, values)))

@@ -39,6 +39,8 @@ export interface Property {
   title: string; description: string; group: string; advanced: boolean; default?: any; type?: string; format?: string;
   enum?: any[]; examples?: any[]; minimum?: number; exclusiveMinimum?: number; maximum?: number; maxLength?: number;
   unit?: string; step?: number; items?: Property; anyOf?: Property[]; minItems?: number; maxItems?: number;
+  /** Of a control: what its picture may show. */
+  kinds?: string[];
 }
 
 export interface App {

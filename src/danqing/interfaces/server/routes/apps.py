@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from danqing.apps import App
+from danqing.apps import App, choices_of_controls
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief
 from danqing.data.vocabulary import vocabulary
@@ -80,13 +80,18 @@ def list_apps() -> Page[AppView]:
 
 @router.get("/v1/apps/{name}")
 def get_app(name: Name, studio: StudioParam, model: str = Query("stickers", max_length=100)) -> AppDetails:
-    """An app, with the schema of its inputs; choices are those of `model`."""
+    """An app, with the schema of its inputs; choices are those of `model`.
+
+    What a picture may follow is offered for models that other programs made, which ControlNets are for.
+    """
     try:
         app = studio_app(name)
     except BadBrief as error:
         raise NotThere(str(error)) from None
-    card = studio.session.card(model) if model in studio.session.model_places() else None
-    return AppDetails(**_facts(app), schema_=app.schema(card, local=False))
+    is_here = model in studio.session.model_places()
+    card = studio.session.card(model) if is_here else None
+    controls = choices_of_controls(studio.session) if is_here and card is None else {}
+    return AppDetails(**_facts(app), schema_=app.schema(card, local=False, controls=controls))
 
 
 @router.get("/v1/models")

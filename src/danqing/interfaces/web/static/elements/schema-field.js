@@ -1,9 +1,8 @@
 /** One field of a schema: the input that fits its type, with its name and hint. */
 
-import { upload } from "../actions.js";
-import { thumbnailOf } from "../api.js";
-import { freshId, h, icon, iconButton } from "../dom.js";
+import { freshId, h } from "../dom.js";
 import { say, t } from "../i18n.js";
+import { followed, images } from "./picture-fields.js";
 
 /** @typedef {import("../../types.js").Property} Property */
 
@@ -110,35 +109,18 @@ function weights({ value, set }, attributes) {
   return h("input", { ...attributes, type: "text", autocomplete: "off", ".value": shown, oninput: read });
 }
 
-/** One picture or several: dropped, chosen, or named by the page. @type {Maker} */
-function images({ property, value, set }, attributes) {
-  const many = property.type === "array";
-  /** @type {string[]} */
-  let ids = [value ?? []].flat();
-  const row = h("div", { class: "chosen" });
-  const show = () => {
-    row.replaceChildren(...ids.map((id) => h("span", { class: "chosen-picture" }, h("img", { src: thumbnailOf(id, 128), alt: t("reference.picture"), width: 64, height: 64 }), iconButton("close", t("reference.remove"), () => keep(ids.filter((one) => one !== id))))));
-  };
-  const keep = (/** @type {string[]} */ now) => {
-    ids = many ? now : now.slice(-1);
-    set(many ? ids : ids[0]);
-    show();
-  };
-  const add = async (/** @type {Iterable<File>} */ files) => keep([...ids, ...(await upload(files))]);
-  const file = h("input", { ...attributes, type: "file", accept: "image/png,image/jpeg,image/webp", multiple: many, class: "hidden", onchange: () => file.files && add(file.files) });
-  const drop = (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    event.stopPropagation();
-    void add(event.dataTransfer?.files ?? []);
-  };
-  const choose = h("button", { type: "button", class: "choose", onclick: () => file.click() }, icon("image"), t(many ? "choose.many" : "choose.one"));
-  show();
-  return h("div", { class: "images", ondrop: drop, ondragover: (/** @type {Event} */ event) => event.preventDefault() }, row, choose, file);
+/** A list of one name, of those that are offered. @type {Maker} */
+function oneOf({ property, value, set }, attributes) {
+  const names = property.items?.enum ?? [];
+  const change = (/** @type {Event} */ event) => set(entered(event) ? [entered(event)] : undefined);
+  return h("select", { ...attributes, onchange: change }, h("option", { value: "" }, t("auto")), ...names.map((name) => h("option", { value: name, selected: value?.[0] === name }, name)));
 }
 
 /** @type {[(property: Property) => boolean, Maker][]} */
 const KINDS = [
   [(one) => one.format === "image" || one.items?.format === "image", images],
+  [(one) => ["control", "weighted-image"].includes(one.items?.format ?? ""), followed],
+  [(one) => Array.isArray(one.items?.enum), oneOf],
   [(one) => Array.isArray(one.enum), choice],
   [(one) => one.type === "boolean", toggle],
   [(one) => one.type === "integer" || one.type === "number", number],

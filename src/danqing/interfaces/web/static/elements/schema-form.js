@@ -8,7 +8,7 @@ import { field } from "./schema-field.js";
 /** @typedef {import("../../types.js").Property} Property */
 
 /** Groups in the order of the form. */
-const GROUPS = ["words", "look", "size", "seed", "sampling", "model", "app"];
+const GROUPS = ["words", "look", "size", "seed", "sampling", "model", "control", "app"];
 
 export class SchemaForm extends View {
   /** @type {App | null} */

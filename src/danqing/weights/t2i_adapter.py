@@ -1,0 +1,196 @@
+"""T2I-Adapters: folders of diffusers, and single files in its naming or in the original one.
+
+Paper: Mou et al., T2I-Adapter, arXiv 2302.08453.
+A T2I-Adapter makes of a map what is added inside the encoder of a UNet, once for all steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from math import isqrt
+from pathlib import Path
+
+import torch
+from diffusers import T2IAdapter
+from pydantic import ValidationError
+
+from danqing.core.errors import BadWeights
+from danqing.weights.config_checks import AdapterFields
+from danqing.weights.detect import SD1, SDXL, FileKind, identify
+from danqing.weights.pretrained import Config, build_empty, fill, read_json, read_module
+from danqing.weights.tensor_files import (
+    Header,
+    first_line,
+    printable,
+    read_header,
+    read_tensors,
+    refuse_pickle,
+)
+
+_HEAD = "adapter."
+_XL_FACTOR = 16  # by which XL's make a map smaller at first; those of the others by 8
+_COLOURS = (3, 1)  # channels of maps
+_RESNET = re.compile(r"body\.(\d+)\.(block[12]\..*)")  # in the original naming
+_LIGHT = re.compile(r"body\.(\d+)\.body\.(\d+)\.(.*)")
+_IN = re.compile(r"body\.(\d+)\.in_conv\.(.*)")
+
+
+def read_t2i_adapter(place: Path, base: Config, dtype: torch.dtype | None = None) -> T2IAdapter:
+    """The T2I-Adapter in a folder or a file, on the CPU.
+
+    base: the config of the UNet that it shall steer.
+    dtype: of its weights; None is as they are stored, mapped from disk.
+
+    Raises:
+        BadWeights: it is something else, or steers another model.
+    """
+    if place.is_dir():
+        config = _folder_config(place)
+        _check_base(place, config, base)
+        return read_module(place, _build, dtype=dtype)
+    refuse_pickle(place)
+    header = read_header(place)
+    if (info := identify(header)).kind is not FileKind.T2I_ADAPTER:
+        raise BadWeights(f"{str(place)!r} is {info}: give a T2I-Adapter")
+    rename = _renaming(header)
+    shapes = {rename(name): shape for name, shape in header.shapes.items()}
+    config = _config(place, shapes)
+    _check_base(place, config, base)
+    adapter = build_empty(repr(str(place)), lambda: _build(config))
+    tensors = read_tensors(place, dtype=dtype)
+    fill(adapter, place, {rename(name): tensor for name, tensor in tensors.items()})
+    return adapter
+
+
+def steers(place: Path, base: Config) -> bool:
+    """Whether it is a T2I-Adapter for such a UNet, by its config or header alone."""
+    try:
+        if place.is_dir():
+            config = _folder_config(place)
+        else:
+            header = read_header(place)
+            if identify(header).kind is not FileKind.T2I_ADAPTER:
+                return False
+            rename = _renaming(header)
+            config = _config(place, {rename(name): shape for name, shape in header.shapes.items()})
+        _check_base(place, config, base)
+    except BadWeights:
+        return False
+    return True
+
+
+def is_t2i_adapter(place: Path) -> bool:
+    """Whether a folder or file is one, whatever it steers, by its config or header alone."""
+    try:
+        if place.is_dir():
+            return read_json(place / "config.json").get("_class_name") == "T2IAdapter"
+        return identify(read_header(place)).kind is FileKind.T2I_ADAPTER
+    except BadWeights:
+        return False
+
+
+def _folder_config(folder: Path) -> Config:
+    config = read_json(folder / "config.json")
+    if (name := config.get("_class_name")) != "T2IAdapter":
+        raise BadWeights(f"{str(folder)!r} holds {printable(str(name))}: give a T2I-Adapter")
+    return config
+
+
+def _build(config: Config) -> T2IAdapter:
+    return T2IAdapter.from_config(AdapterFields.checked(config))
+
+
+def _check_base(place: Path, config: Config, base: Config) -> None:
+    """What it makes fits the encoder of such a UNet.
+
+    Raises:
+        BadWeights: naming both generations, or the value that is wrong.
+    """
+    try:
+        own = AdapterFields.model_validate(config)
+    except ValidationError as error:
+        raise BadWeights(f"{str(place)!r}: {first_line(error)}: fetch it again") from None
+    for_xl, is_xl = own.adapter_type == "full_adapter_xl", base.get("addition_embed_type") == "text_time"
+    if for_xl != is_xl:
+        theirs, ours = (SDXL if xl else f"{SD1} or 2" for xl in (for_xl, is_xl))
+        raise BadWeights(
+            f"{str(place)!r} is a T2I-Adapter of {theirs}, and this model is {ours}: choose one for it"
+        )
+    sides = list(base["block_out_channels"])
+    levels = own.channels if own.adapter_type != "light_adapter" else [*own.channels, own.channels[-1]]
+    # XL's has one more, which the UNet's middle takes
+    if levels[: len(sides)] != sides:
+        raise BadWeights(f"{str(place)!r} is a T2I-Adapter for a UNet of other sizes: choose another one")
+
+
+def _renaming(header: Header) -> Callable[[str], str]:
+    """From the names in a file to those of diffusers, by whether they are diffusers' already."""
+    names = header.shapes
+    if any(name.startswith(_HEAD) for name in names):
+        return str
+    if any(map(_LIGHT.match, names)):
+        return _light_name
+    layers = _resnets_a_level(header)
+
+    def rename(name: str) -> str:
+        if match := _RESNET.fullmatch(name):
+            level, layer = divmod(int(match[1]), layers)
+            return f"{_HEAD}body.{level}.resnets.{layer}.{match[2]}"
+        if match := _IN.fullmatch(name):
+            return f"{_HEAD}body.{int(match[1]) // layers}.in_conv.{match[2]}"
+        return _HEAD + name
+
+    return rename
+
+
+def _light_name(name: str) -> str:
+    match = _LIGHT.fullmatch(name)
+    return _HEAD + (f"body.{match[1]}.resnets.{match[2]}.{match[3]}" if match else name)
+
+
+def _resnets_a_level(header: Header) -> int:
+    """How many stand in a row before the next level, in the original naming of a full one.
+
+    The first two levels differ in width, so a layer of its own leads into the second.
+    """
+    firsts = [int(match[1]) for match in map(_IN.fullmatch, header.shapes) if match]
+    return min(firsts, default=2) or 2
+
+
+def _config(place: Path, shapes: dict[str, tuple[int, ...]]) -> Config:
+    """The config of a single file, by the shapes under the names of diffusers.
+
+    Raises:
+        BadWeights: it is not whole.
+    """
+    levels = len({name.split(".")[2] for name in shapes if name.startswith(f"{_HEAD}body.")})
+    layers = len({name.split(".")[4] for name in shapes if name.startswith(f"{_HEAD}body.0.resnets.")})
+    full = f"{_HEAD}conv_in.weight" in shapes
+    try:
+        if full:
+            sides = [shapes[f"{_HEAD}body.{k}.resnets.0.block2.weight"][0] for k in range(levels)]
+            channels, factor = _map_and_factor(shapes[f"{_HEAD}conv_in.weight"][1])
+            kind = "full_adapter_xl" if factor == _XL_FACTOR else "full_adapter"
+        else:
+            sides = [shapes[f"{_HEAD}body.{k}.out_conv.weight"][0] for k in range(levels - 1)]
+            channels, factor = _map_and_factor(shapes[f"{_HEAD}body.0.in_conv.weight"][1])
+            kind = "light_adapter"
+    except (KeyError, IndexError):
+        raise BadWeights(f"{str(place)!r} is no whole T2I-Adapter: fetch it again") from None
+    return {
+        "in_channels": channels,
+        "channels": sides,
+        "num_res_blocks": layers,
+        "downscale_factor": factor,
+        "adapter_type": kind,
+    }
+
+
+def _map_and_factor(unshuffled: int) -> tuple[int, int]:
+    """A map's channels, and the side of the squares of pixels that become channels."""
+    for channels in _COLOURS:
+        side = isqrt(unshuffled // channels)
+        if channels * side**2 == unshuffled and side in (8, _XL_FACTOR):
+            return channels, side
+    raise KeyError(unshuffled)
