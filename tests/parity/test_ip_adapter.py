@@ -253,7 +253,7 @@ def test_prompts_in_parts_and_steps(tmp_path: Path) -> None:
     for _, stage in words.stages:
         assert stage.negative is not None
         assert torch.equal(stage.negative.image_tokens, prompts[0].empty)
-        assert all(torch.equal(part.image_tokens, prompts[0].tokens) for part in stage.components)
+        assert all(torch.equal(part.image_tokens, prompts[0].tokens) for part in stage.parts)
     assert paint(painter, brief, prompts).isfinite().all()
 
 
