@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from danqing.conditioning.names import Names
@@ -27,7 +29,10 @@ from danqing.families.ddpm import painter as ddpm
 from danqing.families.disco.painter import DiscoPainter, disco_card
 from danqing.families.disco.settings import Settings
 from danqing.families.imagen import painter as imagen
+from danqing.families.stable_diffusion.control import Control, place_beside, with_controls
+from danqing.families.stable_diffusion.image_prompts import ImagePrompt, tokens_of, with_image_prompts
 from danqing.families.stable_diffusion.painter import byte_tokenizer, random_components, random_painter, x4_of
+from danqing.families.stable_diffusion.painter import painter_of as stable_diffusion_of
 from danqing.families.stylegan import painter as stylegan
 from danqing.interfaces.cli.main import run
 from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words
@@ -35,8 +40,12 @@ from danqing.training.objective import Objective
 from danqing.training.trainer import step_generator
 from danqing.tuning.adapter import attached
 from danqing.tuning.inversion_edit import edit_by_inversion
+from danqing.weights.ip_adapter import read_ip_adapter
 from tests.adapters import random_adapter
+from tests.controlnets import controlnet_for
 from tests.devices import GPU, pretended
+from tests.image_prompts import image_encoder, ip_adapter, t2i_adapter
+from tests.single_files import SD1, tiny
 from tests.test_objectives import OBJECTIVES
 from tests.text_encoders import reader
 
@@ -231,6 +240,27 @@ def test_painting_beside_a_depth_map(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = painter.card.height, painter.card.width
     images = InputImages(image=torch.zeros(1, 3, *sides), depth=torch.rand(1, 1, *sides))
     paint(painter, images, monkeypatch, strength=0.7)
+
+
+def test_painting_under_control_and_beside_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ControlNet, a T2I-Adapter and an IP-Adapter with its image encoder go where the painter is."""
+    components = tiny(SD1)
+    unet, painter = components.unet, stable_diffusion_of(components)
+    save_file(ip_adapter(unet), tmp_path / "ip.safetensors")
+    adapter, encoder = read_ip_adapter(tmp_path / "ip.safetensors", unet), image_encoder()
+    pixels = torch.rand(1, 3, 64, 64)
+    controls = [Control(network, pixels, 0.7) for network in (controlnet_for(unet), t2i_adapter(unet))]
+    brief = Brief(prompt="a cat", seed=1, steps=2, width=64, height=64).resolved(painter.card)
+    with pretended(monkeypatch):
+        painter.place(GPU)
+        for network in (adapter, encoder, *(control.network for control in controls)):
+            place_beside(unet, network)
+        tokens, empty = tokens_of(Image.new("RGB", (40, 50), "red"), adapter, encoder)
+        words = painter.condition(brief)
+        prompted, words = with_image_prompts(painter, [ImagePrompt(adapter, tokens, empty)], brief, words)
+        controlled = with_controls(prompted, controls, brief, words)
+        *_, canvas = controlled.steps(brief, words, controlled.begin(brief, words, Seeds.of(1, 2)))
+        assert canvas.state.device == GPU
 
 
 def test_enlarging_by_painting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.embeddings import ImageProjection
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,6 +27,7 @@ from danqing.core.errors import BadWeights
 from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
+from danqing.execution.pristine import Snapshot
 from danqing.families.stable_diffusion.control import Control, with_controls
 from danqing.families.stable_diffusion.image_prompts import (
     ImagePrompt,
@@ -35,6 +37,7 @@ from danqing.families.stable_diffusion.image_prompts import (
     with_image_prompts,
 )
 from danqing.families.stable_diffusion.painter import painter_of
+from danqing.nets.ip_adapter import IPAdapter, PicturePrompt, looking_at, word_attention
 from danqing.weights.diffusers_folder import StableDiffusionComponents
 from danqing.weights.image_encoder import encoder_widths, read_image_encoder
 from danqing.weights.ip_adapter import encoder_width, read_ip_adapter, width_of_words
@@ -255,6 +258,24 @@ def test_prompts_in_parts_and_steps(tmp_path: Path) -> None:
         assert torch.equal(stage.negative.image_tokens, prompts[0].empty)
         assert all(torch.equal(part.image_tokens, prompts[0].tokens) for part in stage.parts)
     assert paint(painter, brief, prompts).isfinite().all()
+
+
+def test_it_leaves_no_trace() -> None:
+    """A program that was exported of the UNet stands aside while it looks, and the UNet is the same again."""
+    unet = tiny(SD1).unet
+    before = Snapshot(unet)
+    adapter = IPAdapter(ImageProjection(24, 64, 4), word_attention(unet))
+
+    def look(width: int) -> None:
+        with looking_at(unet, [PicturePrompt(adapter, torch.zeros(1, 4, width), 1.0)]), torch.no_grad():
+            assert not before.holds()
+            unet(torch.zeros(1, 4, 8, 8), 1, torch.zeros(1, 77, 64))
+
+    look(64)
+    assert before.holds()
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        look(3)
+    assert before.holds()
 
 
 def test_files(tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ class App(Generic[InputsT, ResultT]):
         if controls is not None:
             _offer(schema["properties"], controls)
         for name, entry in schema["properties"].items():
-            entry["title"] = name.replace("_", " ").capitalize()
+            first, *rest = name.split("_")
+            entry["title"] = " ".join((_ABBREVIATIONS.get(first, first.capitalize()), *rest))
             entry["group"] = group_of(self.inputs, name)
             entry.setdefault("advanced", False)
             source = entry.pop("choices_from", None)
@@ -156,6 +157,7 @@ def _offer(properties: dict[str, Any], controls: Mapping[str, Sequence[str]]) ->
             where[key] = list(controls[name])
 
 
+_ABBREVIATIONS = {"ip": "IP", "vae": "VAE"}
 _CHOICES: dict[str, Callable[[Card], list[Any]]] = {
     "styles": lambda card: [None, *card.styles] if card.styles else [],
 }
