@@ -29,7 +29,16 @@ from danqing.diffusion.sampler_names import sampler_name, sampler_titles
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.config import SETTINGS, config_path
-from danqing.interfaces.cli.habits import COMMANDS, GLOBAL, IGNORED, OPTIONS, PICTURES, SIZES, rewrite
+from danqing.interfaces.cli.habits import (
+    COMMANDS,
+    GLOBAL,
+    IGNORED,
+    IP_SCALES,
+    OPTIONS,
+    PICTURES,
+    SIZES,
+    rewrite,
+)
 from danqing.weights.shipped import shipped
 from tests.command_line import TOY, Ask, python
 from tests.toy import CARD, write_card
@@ -50,7 +59,7 @@ def test_no_habit_is_one_of_our_own_names() -> None:
         own = {flag for part in parts for parameter in part.params for flag in parameter.opts}
         assert name not in names() or not {*SIZES} & own
         flags |= own
-    assert not (OPTIONS.keys() | IGNORED.keys() | {*PICTURES[1:]}) & flags
+    assert not (OPTIONS.keys() | IGNORED.keys() | {*PICTURES[1:], *IP_SCALES}) & flags
     assert set(OPTIONS.values()) <= flags
     assert not {flag for flag in flags if "_" in flag}
 
@@ -62,6 +71,14 @@ REWRITTEN = [
     ("paint cat --device=cpu -n 2", "--device=cpu paint cat -n 2"),
     ("paint cat --seed -1 --variation_seed 3", "paint cat --variation-seed 3"),
     ("paint cat --seed=-1", "paint cat"),
+    (
+        "paint cat --ip-adapter-image a.png --ip-image=b.png:0.3 --ip-scale 0.6",
+        "paint cat --ip-image a.png:0.6 --ip-image=b.png:0.3",
+    ),
+    (
+        "paint cat --ip_adapter_scale=.5 --ip-image=b.png --ip-image c.png:1:0-.5",
+        "paint cat --ip-image=b.png:.5 --ip-image c.png:1:0-.5",
+    ),
     ("paint cat --v 6 --niji --style 3d", "paint cat --style 3d"),
     ("paint --no -- --cfg --device", "paint --no -- --cfg --device"),
     ("paint - --out -", "paint - --out -"),

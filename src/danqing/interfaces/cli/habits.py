@@ -122,6 +122,9 @@ IGNORED = {
 }
 """Options that mean nothing here -> whose they are, and how many values they have at most."""
 
+IP_SCALES = ("--ip-scale", "--ip-adapter-scale")
+"""What others call the number behind a picture of --ip-image."""
+
 SIZES = ("--size", "--resolution", "--dimensions")
 """What others call width and height in one; only where pictures are painted."""
 
@@ -246,12 +249,16 @@ def _positional(command: str) -> set[str]:
 def _options(words: Sequence[str], notes: list[str]) -> list[str]:
     """The options of a command, in our names."""
     kept: list[str] = []
+    scale = ""
     queue = list(words)
     while queue:
         word = queue.pop(0)
         name, equals, value = word.partition("=")
         plain = name.replace("_", "-") if name.startswith("--") else name
-        if not plain.startswith("-") or plain == "-":
+        if plain in IP_SCALES and (equals or queue):
+            scale = value if equals else queue.pop(0)
+            notes.append(f"{name} stands behind the picture here: --ip-image photo.jpg:{scale}")
+        elif not plain.startswith("-") or plain == "-":
             kept.append(word)
         elif plain in IGNORED:
             program, values = IGNORED[plain]
@@ -264,7 +271,20 @@ def _options(words: Sequence[str], notes: list[str]) -> list[str]:
             if ours != plain:
                 notes.append(f"{name} is called {ours} here")
             kept += _with_value(ours, equals, value, queue, notes)
-    return kept
+    return _with_scale(kept, scale) if scale else kept
+
+
+def _with_scale(words: Sequence[str], scale: str) -> list[str]:
+    """The options with `scale` behind each picture of --ip-image that has no number of its own."""
+
+    def scaled(word: str) -> str:
+        return word if re.search(r":[\d.]+(:[\d.]+-[\d.]+)?$", word) else f"{word}:{scale}"
+
+    before = ["", *words]
+    return [
+        scaled(word) if word.startswith("--ip-image=") or former == "--ip-image" else word
+        for former, word in zip(before, words, strict=False)
+    ]
 
 
 def _with_value(option: str, equals: str, value: str, queue: list[str], notes: list[str]) -> list[str]:
