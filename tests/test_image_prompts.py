@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from danqing import Picture, Session, paint
 from danqing.apps import NamedSession, find_app
-from danqing.core.control import WeightedImage
+from danqing.core.control import ImagePromptRef
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.show import _command
@@ -53,12 +53,19 @@ def session(place: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
 
 
 def test_what_people_type() -> None:
-    plain = WeightedImage.model_validate("photo.jpg")
+    plain = ImagePromptRef.model_validate("photo.jpg")
     assert (plain.image.name, plain.strength, plain.start, plain.end) == ("photo.jpg", 1.0, 0.0, 1.0)
-    full = WeightedImage.model_validate("C:\\my photos\\a:b.png：0.6:0.2-.8")
+    full = ImagePromptRef.model_validate("C:\\my photos\\a:b.png：0.6:0.2-.8")
     assert (full.image.name, full.strength, full.start, full.end) == ("C:\\my photos\\a:b.png", 0.6, 0.2, 0.8)
-    assert WeightedImage.model_validate(str(full)) == full
-    assert WeightedImage.model_validate(photo()).image.name == "picture"
+    assert ImagePromptRef.model_validate(str(full)) == full
+    assert ImagePromptRef.model_validate(photo()).image.name == "picture"
+    style = ImagePromptRef.model_validate("Style＝a=b.png:0.6")
+    assert (style.part, style.image.name, str(style)) == ("style", "a=b.png", "style=a=b.png:0.6")
+    assert (
+        ImagePromptRef.model_validate("all=a.png").part
+        == ImagePromptRef.model_validate("x=a.png").part
+        == "all"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,6 +74,8 @@ def test_what_people_type() -> None:
         ({"ip_image": "photo.png:3"}, "ip_image.0.strength 3 is too large: use 2.0 or less"),
         ({"ip_image": "photo.png:1:0.6-0.5"}, "it ends at 0.5 and begins at 0.6"),
         ({"ip_image": ""}, "name a picture, as photo.jpg"),
+        ({"ip_image": "style="}, "name a picture, as style=photo.jpg"),
+        ({"ip_image": {"image": "photo.png", "part": "face"}}, "unknown part of an image prompt 'face'"),
         ({"ip_adapter": "ip-adapter_sd15"}, "ip_adapter 'ip-adapter_sd15' has nothing to look at"),
         ({"ip_image": "photo.png", "ip_adapter": "ip-adaptor"}, "unknown IP-Adapter 'ip-adaptor'"),
     ],
@@ -157,7 +166,7 @@ def test_a_t2i_adapter_follows_as_a_controlnet_does(session: Session) -> None:
 def test_what_does_not_fit(session: Session, tmp_path: Path) -> None:
     def look(adapter: str | None = None, **fields: Any) -> None:
         named = {} if adapter is None else {"ip_adapter": adapter}
-        paint("a fox", ip_image="photo.png", session=session, **{**SMALL, **named, **fields})
+        paint("a fox", session=session, **{"ip_image": "photo.png", **SMALL, **named, **fields})
 
     with pytest.raises(BadWeights, match=r"is an IP-Adapter of .*, and this model is"):
         look("an-ip-adapter_sdxl")
@@ -165,6 +174,8 @@ def test_what_does_not_fit(session: Session, tmp_path: Path) -> None:
         BadBrief, match=r"needs the image encoder whose numbers are 40 wide: put its folder or"
     ):
         look("strange_ip")
+    with pytest.raises(BadBrief, match=r"style of an image prompt can be told apart in .* XL only, not in"):
+        look(ip_image="style=photo.png")
     with pytest.raises(BadWeights, match=r"is a T2I-Adapter.*: give an IP-Adapter"):
         look("t2iadapter_canny_sd15v2")
     with pytest.raises(BadBrief, match=r"takes no control: use a Stable Diffusion 1, 2 or XL"):
@@ -226,4 +237,4 @@ def test_the_schema_is_plain() -> None:
     entry = schema["properties"]["ip_image"]
     assert entry["items"] == {"type": "string", "format": "weighted-image", "minLength": 1}
     assert entry["group"] == "control"
-    assert "WeightedImage" not in json.dumps(schema)
+    assert "ImagePromptRef" not in json.dumps(schema)

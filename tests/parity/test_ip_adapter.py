@@ -31,6 +31,7 @@ from danqing.execution.pristine import Snapshot
 from danqing.families.stable_diffusion.control import Control, with_controls
 from danqing.families.stable_diffusion.image_prompts import (
     ImagePrompt,
+    layers_for,
     open_image_encoder,
     open_ip_adapter,
     tokens_of,
@@ -149,6 +150,23 @@ def test_several_at_once(kind: Kind, tmp_path: Path) -> None:
     pipeline = theirs_of(components, TEXT, places, [0.6, 0.9])
     expected = theirs(pipeline, brief, width=64, height=64, latents=noise(brief), ip_adapter_image=images)
     torch.testing.assert_close(found, expected, **NEAR)
+
+
+@pytest.mark.parametrize(
+    ("part", "scale"),
+    [("style", {"up": {"block_0": [0.0, 0.7, 0.0]}}), ("layout", {"down": {"block_2": [0.0, 0.7]}})],
+)
+def test_style_or_layout_alone(part: str, scale: dict[str, Any], tmp_path: Path) -> None:
+    components = tiny(SDXL)
+    places = shelf(tmp_path, components, "plain")
+    painter, brief = painter_of(components), brief_for(tiny(SDXL).card)
+    [whole] = prompts_of(painter, places, [photo()], (0.7,))
+    found = paint(painter, brief, [replace(whole, layers=layers_for(painter, part))])
+    pipeline = theirs_of(components, TEXT, places, [scale])  # type: ignore[list-item]
+    expected = theirs(pipeline, brief, width=64, height=64, latents=noise(brief), ip_adapter_image=photo())
+    torch.testing.assert_close(found, expected, **NEAR)
+    assert (found - paint(painter, brief, [])).abs().max() > 1e-3
+    assert (found - paint(painter, brief, [whole])).abs().max() > 1e-3
 
 
 def test_a_share_of_the_steps(tmp_path: Path) -> None:

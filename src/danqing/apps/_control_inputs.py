@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from danqing.apps._inputs import AppInputs
-from danqing.core.control import Controls, Names, WeightedImages
+from danqing.core.control import Controls, ImagePrompts, Names
 
 
 class ControlInputs(AppInputs):
@@ -27,7 +27,7 @@ class ControlInputs(AppInputs):
         description="the ControlNets or T2I-Adapters for them; else by name from the folder controls",
         json_schema_extra={"advanced": True},
     )
-    ip_image: WeightedImages = Field(
+    ip_image: ImagePrompts = Field(
         default=(),
         max_length=8,
         description="a picture as a prompt, by an IP-Adapter, as photo.jpg:0.6",

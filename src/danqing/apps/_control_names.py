@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from danqing.core.control import CONTROL_KINDS, ControlRef, WeightedImage
+from danqing.core.control import CONTROL_KINDS, IMAGE_PARTS, ControlRef, ImagePromptRef
 from danqing.core.errors import BadBrief, shorten, unknown
 from danqing.weights.model_list import cached_models, find_place, listed_models
 
@@ -46,7 +46,7 @@ def choices_of_controls(session: Session) -> dict[str, list[str]]:
         kinds = [name for name, kind in CONTROL_KINDS.items() if any(map(kind.is_for, followers))]
         choices |= {"control": [*kinds, "none"], "control_model": followers}
     if adapters:
-        choices |= {"ip_image": [], "ip_adapter": adapters}
+        choices |= {"ip_image": [*IMAGE_PARTS], "ip_adapter": adapters}
     return choices
 
 
@@ -85,7 +85,7 @@ def with_names(inputs: ControlInputs) -> list[tuple[ControlRef, str | None]]:
     return list(zip(inputs.control, names[: len(inputs.control)], strict=True))
 
 
-def with_adapters(inputs: ControlInputs) -> list[tuple[WeightedImage, str | None]]:
+def with_adapters(inputs: ControlInputs) -> list[tuple[ImagePromptRef, str | None]]:
     """Each image prompt with the IP-Adapter that is named for it, if one is; the last looks at all others."""
     count, names = len(inputs.ip_image), inputs.ip_adapter
     last: list[str | None] = [names[-1] if names else None]

@@ -13,6 +13,7 @@ from danqing.core.errors import BadBrief
 from danqing.families.stable_diffusion.control import as_stable_diffusion
 from danqing.families.stable_diffusion.image_prompts import (
     ImagePrompt,
+    layers_for,
     open_image_encoder,
     open_ip_adapter,
     tokens_of,
@@ -57,7 +58,9 @@ def open_image_prompts(
         adapter = session.part(place, painter, open_ip_adapter)
         encoder = session.part(_encoder_place(place, session), painter, open_image_encoder)
         tokens, empty = tokens_of(on_ground(ref.image.source.image, "white"), adapter, encoder)
-        prompts.append((name, ImagePrompt(adapter, tokens, empty, ref.strength, ref.start, ref.end)))
+        layers = layers_for(painter, ref.part)
+        prompt = ImagePrompt(adapter, tokens, empty, ref.strength, ref.start, ref.end, layers)
+        prompts.append((name, prompt))
     return prompts
 
 

@@ -153,7 +153,7 @@ def _offer(properties: dict[str, Any], controls: Mapping[str, Sequence[str]]) ->
             properties.pop(name, None)
         elif name in properties and controls[name]:
             entry = properties[name]
-            where, key = (entry, "kinds") if name == "control" else (entry["items"], "enum")
+            where, key = (entry, "kinds") if name in ("control", "ip_image") else (entry["items"], "enum")
             where[key] = list(controls[name])
 
 

@@ -56,6 +56,8 @@ CONTROL_KINDS: dict[str, ControlKind] = {
     "none": ControlKind(()),
 }
 """By name. What is not computed is a map already; `none` is one for a ControlNet that is named."""
+IMAGE_PARTS = ("all", "style", "layout")
+"""What of an image prompt may count."""
 _ALIASES = {"hed": "softedge", "soft-edge": "softedge", "line-art": "lineart", "openpose": "pose"}
 
 
@@ -75,13 +77,7 @@ class WeightedImage(Request):
     @classmethod
     def _of_text(cls, value: Any) -> Any:
         """PICTURE, PICTURE:STRENGTH or PICTURE:STRENGTH:START-END, a picture, or a mapping of fields."""
-        if isinstance(value, str):
-            fields = _fields_of_text(value)
-            if fields is None:
-                raise ValueError("name a picture, as photo.jpg, or photo.jpg:0.6")
-            return fields
-        is_whole = isinstance(value, cls) or (isinstance(value, Mapping) and "image" in value)
-        return value if is_whole else {"image": value}
+        return value if isinstance(value, cls) else _fields_of(value)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -95,6 +91,35 @@ class WeightedImage(Request):
         part = f":{self.start:g}-{self.end:g}" if (self.start, self.end) != (0, 1) else ""
         strength = f":{self.strength:g}" if self.strength != 1 or part else ""
         return f"{self.image.name}{strength}{part}"
+
+
+class ImagePromptRef(WeightedImage):
+    """A picture as a prompt.
+
+    part: what of it counts: all, its style or its layout.
+    """
+
+    part: str = "all"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        """As of a picture that is followed, perhaps with style= or layout= before it; or a mapping."""
+        part, equals, rest = value.replace("＝", "=").partition("=") if isinstance(value, str) else [""] * 3
+        if equals and part.strip().lower() in IMAGE_PARTS:
+            fields = _fields_of_text(rest)
+            if fields is None:
+                raise ValueError("name a picture, as style=photo.jpg, or style=photo.jpg:0.6")
+            return {"part": part.strip().lower(), **fields}
+        if isinstance(value, Mapping) and value.get("part", "all") not in IMAGE_PARTS:
+            raise ValueError(unknown("part of an image prompt", str(value["part"]), IMAGE_PARTS))
+        return value if isinstance(value, cls) else _fields_of(value)
+
+    @model_serializer
+    def __str__(self) -> str:
+        """The text of which it is made again."""
+        text = WeightedImage.__str__(self)
+        return text if self.part == "all" else f"{self.part}={text}"
 
 
 class ControlRef(WeightedImage):
@@ -129,6 +154,15 @@ class ControlRef(WeightedImage):
         return f"{self.kind}={WeightedImage.__str__(self)}"
 
 
+def _fields_of(value: Any) -> Any:
+    """The fields of a picture that is followed, from a text, a picture or a mapping."""
+    if not isinstance(value, str):
+        return value if isinstance(value, Mapping) and "image" in value else {"image": value}
+    if (fields := _fields_of_text(value)) is None:
+        raise ValueError("name a picture, as photo.jpg, or photo.jpg:0.6")
+    return fields
+
+
 def _fields_of_text(text: str) -> dict[str, Any] | None:
     """The fields of PICTURE:STRENGTH:START-END, as many as there are; None for no picture."""
     match = _PICTURE.fullmatch(half_width(text)) if text else None
@@ -154,8 +188,8 @@ def _text(form: str) -> WithJsonSchema:
 
 
 Controls = Annotated[tuple[Annotated[ControlRef, _text("control")], ...], BeforeValidator(_several)]
-WeightedImages = Annotated[
-    tuple[Annotated[WeightedImage, _text("weighted-image")], ...], BeforeValidator(_one_or_more)
+ImagePrompts = Annotated[
+    tuple[Annotated[ImagePromptRef, _text("weighted-image")], ...], BeforeValidator(_one_or_more)
 ]
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)

@@ -23,6 +23,12 @@ def word_attention(unet: nn.Module) -> list[Attention]:
     return [module for name, module in unet.named_modules() if name.endswith("attn2")]
 
 
+def layers_in(unet: nn.Module, place: str) -> frozenset[int]:
+    """Which of `word_attention` lie in a part of the UNet, as up_blocks.0.attentions.1."""
+    names = [name for name, _ in unet.named_modules() if name.endswith("attn2")]
+    return frozenset(k for k, name in enumerate(names) if name.startswith(f"{place}."))
+
+
 class IPAdapter(nn.Module):
     """The weights of an IP-Adapter.
 
@@ -44,11 +50,17 @@ class IPAdapter(nn.Module):
 
 
 class PicturePrompt(NamedTuple):
-    """A picture that a UNet shall look at in one call: its tokens [n k d], and how much they count."""
+    """A picture that a UNet shall look at in one call.
+
+    tokens: of the picture [n k d].
+    strength: how much they count.
+    layers: which of `word_attention` look; None is all.
+    """
 
     adapter: IPAdapter
     tokens: Tensor
     strength: float
+    layers: frozenset[int] | None = None
 
 
 @contextmanager
@@ -59,6 +71,7 @@ def looking_at(unet: nn.Module, prompts: Sequence[PicturePrompt]) -> Iterator[No
             own = [
                 (prompt.adapter.keys[k], prompt.adapter.values[k], prompt.tokens, prompt.strength)
                 for prompt in prompts
+                if prompt.layers is None or k in prompt.layers
             ]
             stack.enter_context(_attending(layer, own))
         yield

@@ -62,6 +62,7 @@ class ScheduledImagePrompt:
     count: int
     strength: float
     times: Times
+    layers: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Denoiser:
             return []
         parts = torch.split(cond.image_tokens, [one.count for one in self.image_prompts], dim=1)
         return [
-            PicturePrompt(one.adapter, tokens, one.strength)
+            PicturePrompt(one.adapter, tokens, one.strength, one.layers)
             for one, tokens in zip(self.image_prompts, parts, strict=True)
             if one.times.has(t)
         ]

@@ -14,6 +14,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from danqing.core.brief import ResolvedBrief
+from danqing.core.errors import BadBrief
 from danqing.core.painter import Conditioning, Painter
 from danqing.families.stable_diffusion.control import (
     as_stable_diffusion,
@@ -22,10 +23,12 @@ from danqing.families.stable_diffusion.control import (
     with_denoiser,
 )
 from danqing.families.stable_diffusion.denoiser import ScheduledImagePrompt
-from danqing.nets.ip_adapter import IPAdapter
+from danqing.nets.ip_adapter import IPAdapter, layers_in
 from danqing.nets.placement import as_input, to_float32
 from danqing.weights.image_encoder import read_image_encoder
 from danqing.weights.ip_adapter import read_ip_adapter
+
+_LAYERS = {"style": "up_blocks.0.attentions.1", "layout": "down_blocks.2.attentions.1"}  # of XL's UNet
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class ImagePrompt:
     tokens: of the picture [1 k d]. empty: of none, which stand beside the negative prompt.
     strength: 0 is not at all, 1 is as it learned.
     start, end: the share of the steps between which it looks, in [0, 1].
+    layers: which of the layers that read words look at it; None is all.
     """
 
     adapter: IPAdapter
@@ -44,6 +48,24 @@ class ImagePrompt:
     strength: float = 1.0
     start: float = 0.0
     end: float = 1.0
+    layers: frozenset[int] | None = None
+
+
+def layers_for(painter: Painter, part: str) -> frozenset[int] | None:
+    """The layers that take the style or the layout of a picture, as found in arXiv 2404.02733; None for all.
+
+    Raises:
+        BadBrief: the painter is not Stable Diffusion XL, in which alone they are known.
+    """
+    if part == "all":
+        return None
+    unet = as_stable_diffusion(painter).modules["unet"]
+    if unet.config.addition_embed_type != "text_time":  # type: ignore[union-attr]
+        raise BadBrief(
+            f"{part} of an image prompt can be told apart in Stable Diffusion XL only, not in model "
+            f"{painter.card.name!r}: leave {part}= out"
+        )
+    return layers_in(unet, _LAYERS[part])
 
 
 def open_ip_adapter(place: Path, painter: Painter) -> IPAdapter:
@@ -103,7 +125,12 @@ def with_image_prompts(
     plain = as_stable_diffusion(painter)
     levels = plain.levels(brief, conditioning.image is not None)
     at_work = [
-        (prompt, ScheduledImagePrompt(prompt.adapter, prompt.tokens.shape[1], prompt.strength, times))
+        (
+            prompt,
+            ScheduledImagePrompt(
+                prompt.adapter, prompt.tokens.shape[1], prompt.strength, times, prompt.layers
+            ),
+        )
         for prompt in prompts
         if prompt.strength and (times := times_between(prompt.start, prompt.end, levels)) is not None
     ]
