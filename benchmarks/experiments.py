@@ -26,10 +26,10 @@ import danqing.zoo
 from danqing.core.seeds import Seeds
 from danqing.data.captions import plain_captions
 from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
-from danqing.diffusion.codec import Codec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.vae import VAE
 from danqing.families import open_clip_scorer, open_painter
 from danqing.families.stable_diffusion.denoiser import Denoiser
 from danqing.families.stable_diffusion.painter import SCHEDULE, UNETS
@@ -113,9 +113,9 @@ TRIALS = {
 
 
 class Folded:
-    """A codec whose latents are another's with 2 x 2 places put into the channels of one."""
+    """A VAE whose latents are another's with 2 x 2 places put into the channels of one."""
 
-    def __init__(self, plain_captions: Codec) -> None:
+    def __init__(self, plain_captions: VAE) -> None:
         self._plain = plain_captions
         self.factor, self.channels = 2 * plain_captions.factor, 4 * plain_captions.channels
         self.pixel_channels, self.decoder = plain_captions.pixel_channels, plain_captions.decoder
@@ -203,7 +203,7 @@ def painter_of(trial: Trial, shipped: DiffusionPainter) -> DiffusionPainter:
         network=network,
         prediction=trial.prediction,
         schedule=trial.schedule,
-        codec=Folded(shipped.codec) if trial.fold else shipped.codec,
+        vae=Folded(shipped.vae) if trial.fold else shipped.vae,
         modules={"unet": unet},
         latent_rgb=None,
         adapters={},

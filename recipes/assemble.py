@@ -24,24 +24,24 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 import danqing.zoo
-from danqing.core.card import Fast
+from danqing.core.card import Fast, find_card
 from danqing.data.dataset import CaptionedImages, read_imagefolder, to_unit
-from danqing.diffusion.codec import KLCodec
+from danqing.diffusion.vae import DiffusersVAE
 from danqing.families.stable_diffusion.painter import UPSCALERS
 from danqing.nets.upscaler import Upscaler
-from danqing.recipes.stable_diffusion import CARD, new_parts
-from danqing.weights.diffusers_folder import Parts, read_card, read_folder, save_folder
+from danqing.recipes.stable_diffusion import CARD, new_components
+from danqing.weights.diffusers_folder import StableDiffusionComponents, read_folder, save_folder
 
 ZOO = Path(danqing.zoo.__path__[0])
 UNETS = ("stable_diffusion", "stable_diffusion_gpu")  # runs; the last one found is shipped
 Network = TypeVar("Network", bound=torch.nn.Module)
 
 
-def preview_map(codec: KLCodec, pictures: CaptionedImages) -> Tensor:
+def preview_map(vae: DiffusersVAE, pictures: CaptionedImages) -> Tensor:
     """The least-squares map from latents to RGB in [0, 1], [channels + 1, 3], bias last."""
     pixels = to_unit(pictures.pictures[::8])
-    latents = torch.cat([codec.encode(part) for part in torch.split(pixels, 32)])
-    small = torch.nn.functional.avg_pool2d(pixels[:, :3], codec.factor).add(1).div(2)
+    latents = torch.cat([vae.encode(part) for part in torch.split(pixels, 32)])
+    small = torch.nn.functional.avg_pool2d(pixels[:, :3], vae.factor).add(1).div(2)
     rows = latents.movedim(1, -1).flatten(0, 2)
     rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
     return torch.linalg.lstsq(rows, small.movedim(1, -1).flatten(0, 2)).solution
@@ -68,33 +68,35 @@ def _rounded(weight: Tensor) -> Tensor:
     return weight.bfloat16().to(weight.dtype) if weight.ndim > 1 and weight.is_floating_point() else weight
 
 
-def assembled(folder: Path, pictures: CaptionedImages) -> Parts:
-    """The shipped parts, each replaced by what a recipe left in `folder`."""
-    parts = read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else new_parts(folder)
-    card = CARD.model_copy(update={"styles": parts.card.styles})
+def assembled(folder: Path, pictures: CaptionedImages) -> StableDiffusionComponents:
+    """The shipped components, each replaced by what a recipe left in `folder`."""
+    components = (
+        read_folder(ZOO / "stickers") if (ZOO / "stickers" / "unet").is_dir() else new_components(folder)
+    )
+    card = CARD.model_copy(update={"styles": components.card.styles})
     for run in (folder / name for name in UNETS if (folder / name / "unet").is_dir()):
-        parts = replace(
-            parts,
+        components = replace(
+            components,
             unet=as_trained(UNet2DConditionModel.from_pretrained(run / "unet")),
             text_encoder=CLIPTextModel.from_pretrained(run / "text_encoder"),
             tokenizer=CLIPTokenizer.from_pretrained(run / "tokenizer"),
             adapters={},  # were distilled from another one
         )
-        card = read_card(run / "card.json") or CARD
+        card = find_card(run) or CARD
     if (taught := folder / "words" / "text_encoder").is_dir():
-        parts = replace(parts, text_encoder=as_trained(CLIPTextModel.from_pretrained(taught)))
+        components = replace(components, text_encoder=as_trained(CLIPTextModel.from_pretrained(taught)))
     if _fits(fast := folder / "fast" / "fast.safetensors"):
-        parts = replace(parts, adapters={"fast": fast})
-    if "fast" in parts.adapters:
+        components = replace(components, adapters={"fast": fast})
+    if "fast" in components.adapters:
         card = card.model_copy(update={"fast": Fast(steps=4, adapter="fast")})
-    parts = replace(parts, card=card)
+    components = replace(components, card=card)
     if (vae := folder / "autoencoder" / "vae").is_dir():
-        parts = replace(parts, vae=AutoencoderKL.from_pretrained(vae).eval())
+        components = replace(components, vae=AutoencoderKL.from_pretrained(vae).eval())
     if (weights := folder / "upscaler" / "upscaler" / "model.safetensors").is_file():
         upscaler = Upscaler(UPSCALERS["sticker"])
         upscaler.load_state_dict(load_file(weights))
-        parts = replace(parts, upscaler=upscaler)
-    return replace(parts, latent_rgb=preview_map(KLCodec(parts.vae), pictures))
+        components = replace(components, upscaler=upscaler)
+    return replace(components, latent_rgb=preview_map(DiffusersVAE(components.vae), pictures))
 
 
 def _fits(adapter: Path) -> bool:

@@ -44,7 +44,7 @@ def scaled(adapter: Adapter, weight: float) -> Adapter:
 def output(painter: DiffusionPainter, prompt: str = "a cat") -> Tensor:
     """What the network says of fixed noise for a prompt."""
     words = painter.text(prompt)
-    x = Seeds([5]).normal(painter.codec.channels, 4, 4)
+    x = Seeds([5]).normal(painter.vae.channels, 4, 4)
     with torch.no_grad():
         return painter.network(x, torch.full((1,), 500.0), words)
 

@@ -40,7 +40,7 @@ UNEVEN = 5  # rows, which two processes cannot share equally
 ALL: dict[str, Callable[[], Objective]] = {
     "ddpm": test_ddpm.objective_of,
     "ddpm uneven": test_ddpm.objective_of,
-    "dalle1 codec": test_dalle1.codec_objective,
+    "dalle1 codec": test_dalle1.vae_objective,
     "dalle1 tokens": test_dalle1.token_objective,
     "dalle2 prior": lambda: test_dalle2.prior_objective(dalle2.random_painter()),
     "dalle2 decoder": lambda: test_dalle2.decoder_objective(None),

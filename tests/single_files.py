@@ -12,8 +12,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.weights.diffusers_folder import StableDiffusionComponents, derived_card
-from danqing.weights.ldm_configs import AUTOENCODER, KINDS, SCHEDULER, UNET, Kind
-from danqing.weights.ldm_keys import autoencoder_table, rename, unet_table
+from danqing.weights.ldm_configs import KINDS, SCHEDULER, UNET, VAE_PREFIX, Kind
+from danqing.weights.ldm_keys import rename, unet_table, vae_table
 
 SD1, _, SD2, SDXL, REFINER = KINDS
 LAYERS = 3  # of the text encoders
@@ -112,7 +112,7 @@ def original(components: StableDiffusionComponents, kind: Kind = SD1) -> dict[st
     """All tensors in their original names and shapes, with what such files hold beside them."""
     unet, vae, text = components.unet, components.vae, components.text_encoder
     tensors = _named(unet, UNET, unet_table(unet.config))
-    tensors |= _convolved(_named(vae, AUTOENCODER, autoencoder_table(vae.config)))
+    tensors |= _convolved(_named(vae, VAE_PREFIX, vae_table(vae.config)))
     (text_encoder, *second) = kind.text_encoders
     tensors |= _fused(_named(text, text_encoder.head, text_encoder.table(LAYERS)))
     if second:
@@ -151,7 +151,7 @@ def full_size(kind: Kind) -> tuple[dict[str, Tensor], tuple[Any, Any, Any]]:
     with torch.device("meta"):
         modules = UNet2DConditionModel(**unet), AutoencoderKL(**vae), CLIPTextModel(CLIPTextConfig(**text))
     tensors = _named(modules[0], UNET, unet_table(modules[0].config))
-    tensors |= _named(modules[1], AUTOENCODER, autoencoder_table(vae))
+    tensors |= _named(modules[1], VAE_PREFIX, vae_table(vae))
     text_encoder = kind.text_encoders[0]
     tensors |= _named(modules[2], text_encoder.head, text_encoder.table(text["num_hidden_layers"]))
     return tensors, (unet, vae, text)

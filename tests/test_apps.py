@@ -107,7 +107,7 @@ def test_redraw_keeps_the_size_of_any_picture_and_its_shape_where_told_otherwise
 
 
 def test_less_strength_stays_nearer(painter: DiffusionPainter) -> None:
-    """In latents, since a random autoencoder does not give back what it was given."""
+    """In latents, since a random VAE does not give back what it was given."""
     given = InputImages(image=torch.rand(1, 4, 32, 32) * 2 - 1)
     far = []
     for strength in (0.1, 0.4, 1.0):
@@ -442,7 +442,7 @@ def opaque_painter() -> DiffusionPainter:
     components = random_components()
     vae = AutoencoderKL.from_config({**components.vae.config, "in_channels": 3, "out_channels": 3}).eval()
     card = components.card.model_copy(
-        update={"can": components.card.can - {Can.ALPHA, Can.ENLARGE}, "scale": 1}
+        update={"can": components.card.can - {Can.ALPHA, Can.UPSCALE}, "scale": 1}
     )
     return painter_of(replace(components, vae=vae, upscaler=None, card=card))
 

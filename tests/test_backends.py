@@ -378,7 +378,7 @@ def test_every_network_of_a_painter_gets_an_executor() -> None:
         for network in painter.executables().values()
         if isinstance(network._compiled_call_impl, Executor)
     }
-    assert names == {"unet", "decoder", "enlarger"}
+    assert names == {"unet", "decoder", "upscaler"}
     execute_with(painter, None)
     assert not any(network._compiled_call_impl for network in painter.executables().values())
 

@@ -26,11 +26,11 @@ from danqing.diffusion.cascade import (
     SuperResolution,
     add_noise,
 )
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
+from danqing.diffusion.vae import IdentityVAE
 from danqing.training.cascade import SuperResolutionObjective
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from tests.tiny import stickers
@@ -80,7 +80,7 @@ def painter(net: Net, side: int, **fields: Any) -> DiffusionPainter:
         network=net,
         prediction=Prediction.V,
         schedule=Schedule.from_config(SCHEDULE),
-        codec=IdentityCodec(4),
+        vae=IdentityVAE(4),
     )
 
 

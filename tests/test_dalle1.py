@@ -1,4 +1,4 @@
-"""DALL-E: the codec's likelihood, the transformer's order of reading, drawing, and the painter of both."""
+"""DALL-E: the VAE's likelihood, the transformer's order of reading, drawing, and the painter of both."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.tiny import stickers
 
 DATA = stickers()
 TRAINING = DATA.where(lambda row: not row["held_out"])
-CODEC = dalle1.CODECS["tiny"]
+TINY_VAE = dalle1.DISCRETE_VAES["tiny"]
 
 
 def rng(seed: int = 0) -> Generator:
@@ -76,7 +76,7 @@ def lively(painter: TokenPainter) -> TokenPainter:
         for layer in painter.transformer.layers:
             layer.qkv.weight.mul_(8)
             layer.out.weight.mul_(20)
-        painter.codec.decoder.ends[0].weight.mul_(8)
+        painter.vae.decoder.ends[0].weight.mul_(8)
     return replace(painter, card=painter.card.model_copy(update={"styles": {"3d": "3d/3D"}}))
 
 
@@ -120,7 +120,7 @@ def painted(painter: TokenPainter, brief: ResolvedBrief, images: Any = None, see
     return painter.finish(canvases(painter, brief, images, seeds)[-1])
 
 
-# ---- the codec
+# ---- the VAE
 
 
 def test_gumbel_noise_draws_as_often_as_softmax_says() -> None:
@@ -146,28 +146,28 @@ def test_divergence_from_uniform_has_its_bounds() -> None:
 
 
 def test_sides_that_no_token_fits_are_told() -> None:
-    codec = DiscreteVAE(CODEC)
+    vae = DiscreteVAE(TINY_VAE)
     with pytest.raises(ValueError, match="multiples of 4"):
-        codec.logits(torch.zeros(1, 4, 10, 8))
+        vae.logits(torch.zeros(1, 4, 10, 8))
     with pytest.raises(ValueError, match="multiple of 4"):
         DiscreteVAEConfig(hidden=30)
 
 
 def test_the_start_is_k_means_of_patches() -> None:
-    """A codec that begins with clusters gives every patch its nearest one, and uses all that differ."""
+    """A VAE that begins with clusters gives every patch its nearest one, and uses all that differ."""
     pixels = to_unit(TRAINING.pictures)[:, :, ::2, ::2]
     torch.manual_seed(0)
-    codec = codebook_start(DiscreteVAE(replace(CODEC, hidden=64, start=64, vocab=8)), pixels)
-    tokens = codec.tokens(pixels)
+    vae = codebook_start(DiscreteVAE(replace(TINY_VAE, hidden=64, start=64, vocab=8)), pixels)
+    tokens = vae.tokens(pixels)
     patches = F.pixel_unshuffle(pixels, 4).movedim(1, -1).flatten(0, 2)
     middles = torch.stack([patches[tokens.flatten() == k].mean(0) for k in tokens.unique()])
     nearest = torch.cdist(patches, middles).argmin(1)
     assert (tokens.unique()[nearest] == tokens.flatten()).float().mean() > 0.97
     assert perplexity(tokens, 8) > 3
-    error = (codec.pictures(tokens) - pixels).square().mean()
+    error = (vae.pictures(tokens) - pixels).square().mean()
     assert error < 0.2 * pixels.var()
     with pytest.raises(ValueError, match="one group"):
-        codebook_start(DiscreteVAE(replace(CODEC, groups=2)), pixels)
+        codebook_start(DiscreteVAE(replace(TINY_VAE, groups=2)), pixels)
 
 
 def test_more_clusters_than_points() -> None:
@@ -422,7 +422,7 @@ def test_words_that_it_cannot_read_are_told(asked: dict[str, str], told: str, pa
 
 def test_redrawing_keeps_the_top_rows(painter: TokenPainter) -> None:
     images = InputImages(image=painted(painter, resolved(painter, seed=50, count=1)))
-    tokens = painter.codec.tokens(images.image)
+    tokens = painter.vae.tokens(images.image)
     for strength, kept in ((0.25, 3), (0.6, 2), (1.0, 0), (None, 0)):
         start, *_, last = canvases(painter, resolved(painter, strength=strength), images)
         assert (start.of, last.step) == (4 - kept, 4 - kept)
@@ -498,7 +498,7 @@ def test_a_transformer_of_another_codec_is_refused(painter: TokenPainter, tmp_pa
     assert dalle1.open_weights(tmp_path / "one").scorer is not None
     (tmp_path / "one" / "codec").rename(tmp_path / "old")
     (tmp_path / "two" / "codec").rename(tmp_path / "one" / "codec")
-    with pytest.raises(BadWeights, match="learned the tokens of another codec"):
+    with pytest.raises(BadWeights, match="learned the tokens of another VAE"):
         dalle1.open_weights(tmp_path / "one")
 
 
@@ -536,28 +536,30 @@ def test_folders_that_do_not_fit(
 
 def test_the_shipped_sizes_fit() -> None:
     """In half precision, with words and all, 12 MB at most."""
-    codec = DiscreteVAE(dalle1.CODECS["sticker"])
+    vae = DiscreteVAE(dalle1.DISCRETE_VAES["sticker"])
     config = replace(dalle1.TRANSFORMERS["sticker"], words=3669)
-    both = [*codec.parameters(), *TokenTransformer(config).parameters()]
+    both = [*vae.parameters(), *TokenTransformer(config).parameters()]
     assert 2 * sum(p.numel() for p in both) < 11.7e6
 
 
 # ---- training
 
 
-def codec_objective(seed: int = 0) -> DiscreteVAEObjective:
+def vae_objective(seed: int = 0) -> DiscreteVAEObjective:
     torch.manual_seed(seed)
-    return DiscreteVAEObjective(DiscreteVAE(CODEC), TRAINING, DATA, 16, DiscreteVAEOptions(span=10, kl=0.01))
+    return DiscreteVAEObjective(
+        DiscreteVAE(TINY_VAE), TRAINING, DATA, 16, DiscreteVAEOptions(span=10, kl=0.01)
+    )
 
 
 def token_objective(seed: int = 0) -> TokenObjective:
     painter = dalle1.random_painter("tiny", seed=seed)
-    codec = dalle1.random_painter("tiny").codec  # the same for every seed
+    vae = dalle1.random_painter("tiny").vae  # the same for every seed
     options = TokenOptions(probes=("a cat",), moves=((0, 0), (2, -1)))
-    return TokenObjective(replace(painter, codec=codec), TRAINING, options)
+    return TokenObjective(replace(painter, vae=vae), TRAINING, options)
 
 
-OBJECTIVES = {"codec": codec_objective, "tokens": token_objective}
+OBJECTIVES = {"codec": vae_objective, "tokens": token_objective}
 each = pytest.mark.parametrize("name", list(OBJECTIVES))
 
 
@@ -617,7 +619,7 @@ def test_a_batch_is_a_function_of_its_generator(name: str) -> None:
 
 
 def test_the_shortest_training_has_a_schedule_too() -> None:
-    vae = DiscreteVAE(dalle1.CODECS["tiny"])
+    vae = DiscreteVAE(dalle1.DISCRETE_VAES["tiny"])
     objective = DiscreteVAEObjective(vae, stickers(), stickers(), 16, DiscreteVAEOptions(span=0))
     assert objective(objective.batch(4, step_generator(0, 0)))["loss"].isfinite()
 
@@ -625,7 +627,7 @@ def test_the_shortest_training_has_a_schedule_too() -> None:
 def test_a_collapsed_codebook_is_told() -> None:
     torch.manual_seed(0)
     objective = DiscreteVAEObjective(
-        DiscreteVAE(replace(CODEC, vocab=64)), TRAINING, DATA, 16, DiscreteVAEOptions()
+        DiscreteVAE(replace(TINY_VAE, vocab=64)), TRAINING, DATA, 16, DiscreteVAEOptions()
     )
     with torch.no_grad():
         objective.vae.encoder.ends[1].bias[7] += 1000
@@ -643,7 +645,7 @@ def test_text_counts_an_eighth() -> None:
 def test_a_checkpoint_of_another_codec_is_refused(tmp_path: Path) -> None:
     train(token_objective(), tmp_path, 2)
     other = dalle1.random_painter("tiny", seed=3)
-    with pytest.raises(BadWeights, match="tokens of another codec"):
+    with pytest.raises(BadWeights, match="tokens of another VAE"):
         train(TokenObjective(other, TRAINING, TokenOptions(probes=("a cat",))), tmp_path, 4)
 
 
@@ -661,7 +663,7 @@ def test_the_whole_painter_is_exported(tmp_path: Path) -> None:
     brief = resolved(objective.painter)
     again = replace(dalle1.open_weights(tmp_path / "it"), scorer=None)
     assert canvases(again, brief)[-1].state.shape == (2, 1, 4, 4)
-    codec_objective().export(tmp_path / "codec")
+    vae_objective().export(tmp_path / "codec")
     assert (tmp_path / "codec" / "model.safetensors").is_file()
 
 

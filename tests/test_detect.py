@@ -110,16 +110,16 @@ FILES = {
     "SwinIR": ({"layers.0.residual_group.blocks.0.x": (1,)}, K.UPSCALER, ""),
     "VAE": (
         {"decoder.conv_in.weight": (512, 4, 3, 3), "encoder.down.0.block.0.x": (1,)},
-        K.AUTOENCODER,
+        K.VAE,
         "Stable Diffusion 1, 2 or XL",
     ),
     "VAE of Flux": (
         {"decoder.conv_in.weight": (512, 16, 3, 3), "encoder.down.0.x": (1,)},
-        K.AUTOENCODER,
+        K.VAE,
         "Stable Diffusion 3 or FLUX.1",
     ),
     "CLIP": ({"text_model.embeddings.token_embedding.weight": (49408, 768)}, K.TEXT_ENCODER, "CLIP"),
-    "CLIP's image tower": (
+    "CLIP's image encoder": (
         {
             "vision_model.embeddings.patch_embedding.weight": (1280, 3, 14, 14),
             "visual_projection.weight": (2, 2),
@@ -157,10 +157,7 @@ def test_whole_models(tmp_path: Path, kind: Kind) -> None:
     save_file(tensors, tmp_path / "a.safetensors")
     info = identify(read_header(tmp_path / "a.safetensors"))
     assert (info.kind, info.family, info.channels) == (K.CHECKPOINT, kind.title, 4)
-    assert (
-        info.parts
-        == ("UNet", "autoencoder", "text encoder", "second text encoder")[: 4 if kind is SDXL else 3]
-    )
+    assert info.parts == ("UNet", "VAE", "text encoder", "second text encoder")[: 4 if kind is SDXL else 3]
 
 
 def test_a_network_of_a_folder() -> None:

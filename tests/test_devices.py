@@ -20,7 +20,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.seeds import Seeds
 from danqing.diffusion.schedule import Schedule
-from danqing.evaluation.evaluate import codec_figures
+from danqing.evaluation.evaluate import vae_figures
 from danqing.families import gan
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle1 import painter as dalle1
@@ -35,7 +35,7 @@ from danqing.families.stable_diffusion.painter import byte_tokenizer, random_com
 from danqing.families.stable_diffusion.painter import painter_of as stable_diffusion_of
 from danqing.families.stylegan import painter as stylegan
 from danqing.interfaces.cli.main import run
-from danqing.training import autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words
+from danqing.training import classifier, clip, diffusion, discrete_vae, upscaler, vae, vit, words
 from danqing.training.objective import Objective
 from danqing.training.trainer import step_generator
 from danqing.tuning.adapter import attached
@@ -88,7 +88,7 @@ def test_mixing_devices_is_noticed_between_layers(monkeypatch: pytest.MonkeyPatc
 def test_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objective: Objective = OBJECTIVES[name]()
     batch = objective.batch(4, step_generator(0, 0))
-    for module in (autoencoder, classifier, clip, diffusion, discrete_vae, upscaler, vit, words):
+    for module in (vae, classifier, clip, diffusion, discrete_vae, upscaler, vit, words):
         monkeypatch.setattr(module, "sheet_of", lambda *_, **__: Image.new("RGB", (1, 1)))
     with pretended(monkeypatch) as mode:
         objective.place(GPU)
@@ -160,7 +160,7 @@ def paint(painter: Painter, images: InputImages, monkeypatch: pytest.MonkeyPatch
             assert canvas.state.device == GPU
             assert painter.preview(canvas).device.type == "cpu"
         pixels = painter.finish(canvas)
-        assert pixels.device.type == painter.enlarge(pixels).device.type == "cpu"
+        assert pixels.device.type == painter.upscale(pixels).device.type == "cpu"
 
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=list(FIELDS))
@@ -215,7 +215,7 @@ def test_every_family_paints_in_half_precision(name: str) -> None:
     def painted() -> Tensor:
         conditioning = painter.condition(brief)
         *_, canvas = painter.steps(brief, conditioning, painter.begin(brief, conditioning, Seeds.of(1, 2)))
-        return painter.enlarge(painter.finish(canvas))
+        return painter.upscale(painter.finish(canvas))
 
     exact = painted()
     painter.place(torch.device("cpu"), torch.bfloat16)
@@ -286,11 +286,11 @@ def test_editing(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- the choice
 
 
-def test_measuring_a_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_a_vae(monkeypatch: pytest.MonkeyPatch) -> None:
     painter = random_painter()
     with pretended(monkeypatch) as mode:
         painter.place(GPU)
-        assert codec_figures(painter.codec, mode.from_tensor(torch.zeros(2, 4, 32, 32)))
+        assert vae_figures(painter.vae, mode.from_tensor(torch.zeros(2, 4, 32, 32)))
 
 
 def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

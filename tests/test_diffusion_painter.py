@@ -15,11 +15,11 @@ from danqing.core.brief import Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import Canvas, Conditioning
 from danqing.core.seeds import Seeds
-from danqing.diffusion.codec import IdentityCodec, KLCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.vae import DiffusersVAE, IdentityVAE
 from danqing.families.stable_diffusion.painter import random_components, random_painter
 from danqing.nets.upscaler import Upscaler, UpscalerConfig
 
@@ -51,7 +51,7 @@ def test_all_samplers_paint(painter: DiffusionPainter, sampler: str) -> None:
     pixels = painter.finish(later[-1])
     assert pixels.shape == (2, 4, 32, 32)
     assert pixels.abs().max() <= 1
-    assert painter.enlarge(pixels).shape == (2, 4, brief.height, brief.width)
+    assert painter.upscale(pixels).shape == (2, 4, brief.height, brief.width)
 
 
 def test_native_and_enlarged_briefs_begin_alike(painter: DiffusionPainter) -> None:
@@ -113,31 +113,31 @@ def test_a_pixel_painter_is_the_same_painter(painter: DiffusionPainter) -> None:
         network=lambda x, _t, _words: answer.expand(len(x), -1, -1, -1),
         prediction=Prediction.SAMPLE,
         schedule=painter.schedule,
-        codec=IdentityCodec(3),
+        vae=IdentityVAE(3),
     )
     *_, last = canvases(pixels, resolved(pixels))
     torch.testing.assert_close(pixels.finish(last), answer.expand(2, -1, -1, -1), rtol=0, atol=1e-6)
 
 
-def test_codec_scale_and_shift_cancel() -> None:
+def test_vae_scale_and_shift_cancel() -> None:
     vae = random_components().vae
     picture = torch.rand(2, 4, 32, 32) * 2 - 1
-    plain = KLCodec(vae)
+    plain = DiffusersVAE(vae)
     expected, direct = plain.encode(picture), plain.decode(plain.encode(picture))
     vae.register_to_config(scaling_factor=0.5, shift_factor=0.25)
-    scaled = KLCodec(vae)
+    scaled = DiffusersVAE(vae)
     torch.testing.assert_close(scaled.encode(picture), (expected - 0.25) * 0.5)
     torch.testing.assert_close(scaled.decode(scaled.encode(picture)), direct)
     assert (scaled.factor, scaled.channels) == (8, 8)
 
 
-def test_codec_samples_with_each_pictures_seed() -> None:
-    codec = KLCodec(random_components().vae)
+def test_vae_samples_with_each_pictures_seed() -> None:
+    vae = DiffusersVAE(random_components().vae)
     picture = torch.rand(1, 4, 32, 32).expand(2, -1, -1, -1) * 2 - 1
     mean, first, again = (
-        codec.encode(picture),
-        codec.encode(picture, Seeds([1, 2])),
-        codec.encode(picture, Seeds([1, 2])),
+        vae.encode(picture),
+        vae.encode(picture, Seeds([1, 2])),
+        vae.encode(picture, Seeds([1, 2])),
     )
     assert torch.equal(first, again)
     assert not torch.equal(first[0], first[1])

@@ -90,7 +90,7 @@ def test_steps_shapes_and_ranges(painter: DiscoPainter, sampler: str) -> None:
     assert pixels.shape == (2, 4, 32, 32)
     assert pixels.abs().max() <= 1
     assert not pixels.requires_grad
-    assert painter.enlarge(pixels).shape == (2, 4, 128, 128)
+    assert painter.upscale(pixels).shape == (2, 4, 128, 128)
     for canvas in [start, *later]:
         preview = painter.preview(canvas)
         assert preview.shape == (2, 3, 32, 32)
@@ -171,7 +171,7 @@ def test_parts_moments_and_several_clips(painter: DiscoPainter) -> None:
 def test_a_given_picture_holds_it_near(painter: DiscoPainter) -> None:
     """With no words but a picture only the picture pulls."""
     images = InputImages(image=torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
-    target = painter.base.codec.decode(painter.base.codec.encode(images.image)).detach()
+    target = painter.base.vae.decode(painter.base.vae.encode(images.image)).detach()
     far = {}
     for scale in (0.0, 1e6):
         pulled = with_settings(painter, init_scale=scale, clamp_max=1.0, range_scale=0.0)

@@ -24,11 +24,11 @@ from danqing.core.card import Card
 from danqing.core.errors import BadData, BadWeights
 from danqing.core.painter import Conditioning
 from danqing.data.dataset import CaptionedImages
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.vae import IdentityVAE
 from danqing.evaluation import model_table
 from danqing.evaluation.classifier_metrics import classifier_metrics
-from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, codec_figures
+from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, vae_figures
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.families import gan
 from danqing.families.clip import ClipScorer, build_clip
@@ -158,7 +158,7 @@ def test_ssim(pair: tuple[Tensor, Tensor]) -> None:
 
 
 def test_a_codec_that_loses_nothing(pair: tuple[Tensor, Tensor]) -> None:
-    figures = codec_figures(IdentityCodec(4), pair[0])
+    figures = vae_figures(IdentityVAE(4), pair[0])
     assert figures["autoencoder PSNR, held-out (dB)"] > 100
     assert figures["autoencoder SSIM, held-out"] == pytest.approx(1)
 
@@ -291,7 +291,7 @@ FIGURES = [
 
 def test_a_report_has_every_figure_and_repeats(painter: DiffusionPainter) -> None:
     options = EvaluationOptions(train_pairs=15, held_out=3, chinese=2, steps=2)
-    one, two = (evaluator(painter, codec=painter.codec).report(options) for _ in range(2))
+    one, two = (evaluator(painter, vae=painter.vae).report(options) for _ in range(2))
     assert list(one.figures) == FIGURES
     assert all(math.isfinite(value) for value in one.figures.values())
     assert one.figures == two.figures
@@ -342,9 +342,7 @@ def test_few_held_out_pairs_come_again_with_new_seeds() -> None:
 def test_without_held_out_pairs_there_are_no_figures_of_them() -> None:
     real = stickers().where(lambda row: not row["held_out"])
     figures = (
-        evaluator(Recorder(), real, codec=IdentityCodec(4))
-        .report(EvaluationOptions(15, 3, 2, batch=1))
-        .figures
+        evaluator(Recorder(), real, vae=IdentityVAE(4)).report(EvaluationOptions(15, 3, 2, batch=1)).figures
     )
     assert list(figures) == [name for name in FIGURES if "held-out" not in name]
 

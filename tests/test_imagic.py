@@ -20,9 +20,9 @@ from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import Canvas, Conditioning
 from danqing.core.progress import Progress
 from danqing.core.seeds import Seeds
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
+from danqing.diffusion.vae import IdentityVAE
 from danqing.families import open_clip_scorer
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.tuning.adapter import attached
@@ -64,7 +64,7 @@ def test_words_first_then_model(painter: DiffusionPainter, picture: Tensor) -> N
     """(a) changes no weight; (b) changes no word; after both the painter is what it was."""
     brief, before, said = resolved(painter, "a dog"), bits(painter), output(painter)
     asked = [p.requires_grad for m in painter.modules.values() for p in m.parameters()]
-    latents, target = painter.codec.encode(picture), painter.condition(brief)
+    latents, target = painter.vae.encode(picture), painter.condition(brief)
     tokens, _ = reconstructing_words(painter, latents, target, QUICK)
     assert same_bits(bits(painter), before)
     assert not torch.equal(tokens, target.tokens)
@@ -146,7 +146,7 @@ def test_longer_tuning_reconstructs_better(painter: DiffusionPainter) -> None:
         network=net,
         prediction=Prediction.V,
         schedule=painter.schedule,
-        codec=IdentityCodec(4),
+        vae=IdentityVAE(4),
         modules={"unet": net},
     )
     drawn = torch.zeros(1, 4, 8, 8)

@@ -102,7 +102,7 @@ def test_an_edit_keeps_what_is_outside_the_region() -> None:
     canvas = edit_by_inversion(
         painter, picture, resolved(painter, "a cat"), brief, region, progress=watched.append
     )
-    original = painter.codec.encode(picture)
+    original = painter.vae.encode(picture)
     assert [c.step for c in watched] == [1, 2]
     torch.testing.assert_close(canvas.state[..., 2:], original[..., 2:], rtol=0, atol=1e-5)
     assert (canvas.state[..., :2] - original[..., :2]).abs().max() > 0.01

@@ -102,7 +102,7 @@ def test_steps_shapes_and_ranges(kind: str, painters: dict[str, GanPainter | Sty
     assert pixels.shape == (2, 4, 16, 16)
     assert pixels.abs().max() <= 1
     assert pixels.std() > 0
-    assert torch.equal(painter.enlarge(pixels), pixels)
+    assert torch.equal(painter.upscale(pixels), pixels)
     for canvas in [start, *later]:
         preview = painter.preview(canvas)
         assert preview.shape == (2, 3, 16, 16)

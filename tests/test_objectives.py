@@ -19,8 +19,8 @@ from danqing.core.errors import BadData
 from danqing.data.dataset import to_unit
 from danqing.families.clip import build_clip
 from danqing.families.stable_diffusion.painter import (
-    AUTOENCODERS,
     UPSCALERS,
+    VAES,
     painter_of,
     random_components,
     random_painter,
@@ -28,18 +28,18 @@ from danqing.families.stable_diffusion.painter import (
 from danqing.families.vit import build_vit
 from danqing.nets.judge import Judge, JudgeConfig
 from danqing.nets.upscaler import Upscaler
-from danqing.training.autoencoder import (
-    AutoencoderObjective,
-    lossless_start,
-    normalise_latents,
-    widened,
-)
 from danqing.training.classifier import JudgeObjective
 from danqing.training.clip import SCALE_MAX, ClipObjective
 from danqing.training.diffusion import DiffusionObjective, DiffusionOptions, _wider
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
 from danqing.training.upscaler import UpscalerObjective
+from danqing.training.vae import (
+    VAEObjective,
+    lossless_start,
+    normalise_latents,
+    widened,
+)
 from danqing.training.vit import VitObjective
 from danqing.training.words import WordsObjective
 from tests.tiny import CONCEPTS, STYLES, stickers
@@ -49,9 +49,9 @@ LEXICON = {"cat": (("kitty", "mouser"), ("猫咪",)), "rocket": (("booster", "sp
 SEEN = DATA.where(lambda row: not row["held_out"])
 
 
-def autoencoder() -> AutoencoderObjective:
-    vae = lossless_start(AutoencoderKL(**AUTOENCODERS["tiny"]))
-    return AutoencoderObjective(vae, SEEN, DATA, crop=32)
+def autoencoder() -> VAEObjective:
+    vae = lossless_start(AutoencoderKL(**VAES["tiny"]))
+    return VAEObjective(vae, SEEN, DATA, crop=32)
 
 
 def clip() -> ClipObjective:
@@ -196,7 +196,7 @@ def gap(vae: AutoencoderKL, pictures: Tensor) -> float:
 def test_the_start_is_nearly_linear_and_keeps_what_it_sees(seed: int) -> None:
     """Measured over three seeds: the gap is 0.78 to 0.85 at the usual start and 0.44 to 0.50 at this one."""
     torch.manual_seed(seed)
-    vae = AutoencoderKL(**AUTOENCODERS["tiny"]).eval()
+    vae = AutoencoderKL(**VAES["tiny"]).eval()
     noise = torch.randn(64, 4, 4, 4, generator=step_generator(0, 0))
     pictures = functional.interpolate(noise, scale_factor=8, mode="bilinear")
     usual = gap(vae, pictures)
@@ -215,7 +215,7 @@ def test_the_start_is_nearly_linear_and_keeps_what_it_sees(seed: int) -> None:
 def test_normalised_latents_paint_the_same_pictures() -> None:
     """Measured: 2.4e-6 on pixels up to 4.8."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(**AUTOENCODERS["tiny"]).eval()
+    vae = AutoencoderKL(**VAES["tiny"]).eval()
     pictures = to_unit(DATA.pictures)
     before = vae.encode(pictures).latent_dist
     painted, spread = vae.decode(before.mean).sample, before.mean.std(dim=(0, 2, 3)).view(1, -1, 1, 1)
@@ -236,7 +236,7 @@ def test_an_exported_autoencoder_is_an_ordinary_one(tmp_path: Path) -> None:
     objective.export(tmp_path)
     again = AutoencoderKL.from_pretrained(tmp_path).eval()
     assert again.config.scaling_factor == 1
-    after = AutoencoderObjective(again, SEEN, DATA, crop=32).reconstruct(pictures)
+    after = VAEObjective(again, SEEN, DATA, crop=32).reconstruct(pictures)
     torch.testing.assert_close(after, before, rtol=0, atol=2e-5)
     assert before.abs().max() <= 1
 
@@ -381,7 +381,7 @@ def test_diffusion_loss_by_hand() -> None:
 def test_diffusion_trains_the_unet_alone(tmp_path: Path) -> None:
     objective = fresh("diffusion")
     assert {name.split(".")[0] for name in objective.state_dict()} == {"unet"}
-    frozen = [*objective.painter.text.model.parameters(), *objective.painter.codec.vae.parameters()]
+    frozen = [*objective.painter.text.model.parameters(), *objective.painter.vae.model.parameters()]
     before = [parameter.clone() for parameter in frozen]
     train(objective, tmp_path / "run", 2)
     assert all(torch.equal(one, other) for one, other in zip(before, frozen, strict=True))
@@ -406,7 +406,7 @@ def test_diffusion_may_mirror() -> None:
     plain, mirrored = diffusion(), diffusion(mirror=1.0)
     one, other = (objective.batch(4, step_generator(0, 0))["latents"] for objective in (plain, mirrored))
     assert not torch.equal(one, other)
-    expected = plain.painter.codec.encode(to_unit(SEEN.pictures.flip(-1)))
+    expected = plain.painter.vae.encode(to_unit(SEEN.pictures.flip(-1)))
     assert all(any(torch.allclose(row, known, atol=1e-5) for known in expected) for row in other)
 
 
@@ -441,7 +441,7 @@ def test_wide_canvases_hold_the_picture_in_their_middle() -> None:
     objective = diffusion(wide=1.0)
     side = objective.painter.card.width
     shapes = {objective.batch(2, step_generator(0, step))["latents"].shape[-2:] for step in range(12)}
-    small = side // objective.painter.codec.factor
+    small = side // objective.painter.vae.factor
     assert shapes == {(small, small * 3 // 2), (small * 3 // 2, small)}
     wide = _wider(SEEN.pictures, 0, 1)
     assert wide.shape[-2:] == (side, side * 3 // 2)

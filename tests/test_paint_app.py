@@ -152,8 +152,8 @@ def test_a_batch_of_nothing_is_refused() -> None:
 
 def test_pictures_are_enlarged_one_by_one() -> None:
     class Careful(Toy):
-        def enlarge(self, pixels: torch.Tensor) -> torch.Tensor:
+        def upscale(self, pixels: torch.Tensor) -> torch.Tensor:
             assert len(pixels) == 1, "a sheet at once would need gigabytes"
-            return super().enlarge(pixels)
+            return super().upscale(pixels)
 
     assert len(paint("a cat", painter=Careful(), count=4)) == 4

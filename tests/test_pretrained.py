@@ -112,7 +112,7 @@ def test_old_names_are_read(components: StableDiffusionComponents, folder: Path)
     assert same(read_folder(folder).text_encoder, components.text_encoder)
 
 
-def test_old_attention_names_of_the_autoencoder() -> None:
+def test_old_attention_names_of_the_vae() -> None:
     from danqing.weights.components import attention_key
 
     assert (
@@ -131,7 +131,7 @@ def test_a_card_is_derived_where_none_is(folder: Path) -> None:
     shutil.rmtree(folder / "upscaler")
     card = open_painter(str(folder)).card
     assert (card.name, card.width, card.height, card.grid, card.scale) == ("copy", 32, 32, 16, 1)
-    assert card.can == set(Can) - {Can.ENLARGE}
+    assert card.can == set(Can) - {Can.UPSCALE}
 
 
 def test_preview_map_travels(components: StableDiffusionComponents, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def paint(painter: DiffusionPainter, brief: ResolvedBrief) -> Tensor:
     conditioning = painter.condition(brief)
     canvas = painter.begin(brief, conditioning, Seeds.of(brief.seed, brief.count))
     *_, canvas = painter.steps(brief, conditioning, canvas)
-    return painter.enlarge(painter.finish(canvas))
+    return painter.upscale(painter.finish(canvas))
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde_karras", "unipc"])

@@ -56,7 +56,7 @@ def test_its_card(file: Path) -> None:
     card = open_painter(str(file)).card
     assert (card.name, card.width, card.height, card.grid) == ("model", 512, 512, 64)
     assert card.summary == "Stable Diffusion 1 for pictures of 512 x 512"
-    assert card.can == set(Can) - {Can.ALPHA, Can.ENLARGE}
+    assert card.can == set(Can) - {Can.ALPHA, Can.UPSCALE}
 
 
 # ---- what it predicts
@@ -155,14 +155,14 @@ FAULTS = {
         holds(down_blocks__0__x=None),
         "is a denoising network alone: give the whole model, its folder or its file",
     ),
-    "VAE of a folder": (holds(encoder__conv_in__weight=None), "is an autoencoder alone: give the whole"),
+    "VAE of a folder": (holds(encoder__conv_in__weight=None), "is a VAE alone: give the whole"),
     "VAE": (
         without(("model", "cond")),
-        "is an autoencoder of .* 1, 2 or XL alone: give the whole",
+        "is a VAE of .* 1, 2 or XL alone: give the whole",
     ),
     "no VAE": (
         without(VAE),
-        r"holds no autoencoder: put one .* as 'model\.vae\.safetensors'",
+        r"holds no VAE: put one .* as 'model\.vae\.safetensors'",
     ),
     "no text encoder": (without("cond"), "holds no text encoder: give a copy"),
     "text encoder alone": (holds(text_model__embeddings__x=None), "is a text encoder of CLIP alone"),
@@ -176,7 +176,7 @@ FAULTS = {
         r"is an instruct-pix2pix model \(the UNet takes 8 channels, the latents have 4\)",
     ),
     "upscaler": (channels(7), "is an upscaler"),
-    "other latents": (channels(16), "is of a UNet and another model's autoencoder"),
+    "other latents": (channels(16), "is of a UNet and another model's VAE"),
     "missing key": (
         without(f"{UNET}output_blocks.3.1.norm.bias"),
         r"lacks model\.diffusion_model\.output_blocks\.3\.1\.norm\.bias \(missing\): only",
@@ -314,7 +314,7 @@ def test_stable_diffusion_2_tells_by_its_weights(file: Path, spread: float, pred
     assert ("predicting v" in card.summary) == (prediction == "v_prediction")
 
 
-# ---- without an autoencoder, and with more channels
+# ---- without a VAE, and with more channels
 
 
 @pytest.mark.parametrize("naming", ["", VAE])
@@ -327,12 +327,12 @@ def test_an_autoencoder_beside_the_file(file: Path, whole: dict[str, Tensor], na
     assert torch.equal(vae.quant_conv.bias, inside[f"{VAE}quant_conv.bias"])
 
 
-def test_a_lora_is_no_autoencoder(file: Path, whole: dict[str, Tensor]) -> None:
+def test_a_lora_is_no_vae(file: Path, whole: dict[str, Tensor]) -> None:
     save_file({name: t for name, t in whole.items() if not name.startswith(VAE)}, file)
     save_file(
         {"lora_unet_mid_block.lora_down.weight": torch.ones(1, 1)}, file.with_name("model.vae.safetensors")
     )
-    with pytest.raises(BadWeights, match=r"model\.vae\.safetensors' is a LoRA: give an autoencoder"):
+    with pytest.raises(BadWeights, match=r"model\.vae\.safetensors' is a LoRA: give a VAE"):
         open_painter(str(file))
 
 

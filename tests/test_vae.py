@@ -1,4 +1,4 @@
-"""Another autoencoder for a model, and numbers of half the size that never end in a black picture."""
+"""Another VAE for a model, and numbers of half the size that never end in a black picture."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from danqing import Picture, Session, paint
 from danqing.apps import NamedSession, find_app
 from danqing.core.device import chosen_dtype
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
-from danqing.diffusion.codec import KLCodec
+from danqing.diffusion.vae import DiffusersVAE
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.show import _command
-from danqing.weights.autoencoder import read_autoencoder
 from danqing.weights.components import OLD_ATTENTION
-from danqing.weights.ldm_keys import autoencoder_table, rename
+from danqing.weights.ldm_keys import rename, vae_table
+from danqing.weights.vae import read_vae
 from tests.single_files import SD1, original, tiny
 
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "model": "tiny.safetensors"}
@@ -51,12 +51,12 @@ def old_names(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Stable Diffusion 1 and one autoencoder in every layout."""
+    """A tiny Stable Diffusion 1 and one VAE in every layout."""
     folder = tmp_path_factory.mktemp("vae")
     save_file(contiguous(original(PARTS)), folder / "tiny.safetensors")
     PARTS.tokenizer.save_pretrained(folder / "tokenizer")
     state = VAE.state_dict()
-    table = autoencoder_table(VAE.config)
+    table = vae_table(VAE.config)
     named = {rename(table, name): tensor for name, tensor in state.items()}
     save_file(contiguous(named), folder / "ldm.safetensors")
     save_file(contiguous(state), folder / "new.safetensors")
@@ -77,7 +77,7 @@ def session(place: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
 
 @pytest.mark.parametrize("name", ["ldm", "new", "old", "whole"])
 def test_files(place: Path, name: str) -> None:
-    found = read_autoencoder(place / f"{name}.safetensors", 0.18215)
+    found = read_vae(place / f"{name}.safetensors", 0.18215)
     wanted = VAE.state_dict()
     assert found.state_dict().keys() == wanted.keys()
     assert all(torch.equal(found.state_dict()[key], tensor) for key, tensor in wanted.items())
@@ -86,7 +86,7 @@ def test_files(place: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["folder", "model"])
 def test_folders(place: Path, name: str) -> None:
-    found = read_autoencoder(place / name, 9.0)
+    found = read_vae(place / name, 9.0)
     assert found.config.scaling_factor == VAE.config.scaling_factor
     assert torch.equal(found.decoder.conv_in.weight, VAE.decoder.conv_in.weight)
 
@@ -112,14 +112,14 @@ def test_painting_with_another(session: Session) -> None:
 def test_what_is_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadBrief, match="vae 'eight' has channels 8, model 'tiny' 4: choose one for this"):
         paint("a", vae="eight", session=session, **SMALL)
-    with pytest.raises(BadWeights, match="is a learned word of Stable Diffusion 1: give an autoencoder"):
+    with pytest.raises(BadWeights, match="is a learned word of Stable Diffusion 1: give a VAE"):
         paint("a", vae="word.safetensors", session=session, **SMALL)
-    with pytest.raises(BadBrief, match="model 'gan' has no autoencoder to change: leave vae out"):
+    with pytest.raises(BadBrief, match="model 'gan' has no VAE to change: leave vae out"):
         paint("a number 3", model="gan", vae="ldm.safetensors", session=session, seed=1)
-    with pytest.raises(BadBrief, match=r"unknown autoencoder .ldm.safetensors."):  # no path on a server
+    with pytest.raises(BadBrief, match=r"unknown VAE .ldm.safetensors."):  # no path on a server
         NamedSession().vae_place("ldm.safetensors")
     monkeypatch.setattr("danqing.families.open_painter", lambda *_: pytest.fail("opened"))
-    with pytest.raises(BadBrief, match="unknown autoencoder 'nowhere'"):
+    with pytest.raises(BadBrief, match="unknown VAE 'nowhere'"):
         find_app("redraw").parse(
             {
                 "image": Image.new("RGB", (64, 64)),
@@ -157,16 +157,16 @@ def test_an_autoencoder_that_overflows_decodes_and_encodes_in_float32() -> None:
             layer.weight.mul_(6e4 / layer.weight.abs().max())
     latents = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    expected = KLCodec(wide).decode(latents), KLCodec(wide).encode(pixels)
+    expected = DiffusersVAE(wide).decode(latents), DiffusersVAE(wide).encode(pixels)
     half = another()
     half.load_state_dict(wide.state_dict())
     half.to(torch.float16)
     assert not half.decode((latents / 0.18215).half()).sample.isfinite().all()
-    decoded = KLCodec(half).decode(latents)
+    decoded = DiffusersVAE(half).decode(latents)
     torch.testing.assert_close(decoded, expected[0], rtol=0.02, atol=0.02)
     assert half.dtype == torch.float32
     half.to(torch.float16)
-    torch.testing.assert_close(KLCodec(half).encode(pixels), expected[1], rtol=0.02, atol=0.02)
+    torch.testing.assert_close(DiffusersVAE(half).encode(pixels), expected[1], rtol=0.02, atol=0.02)
 
 
 def test_a_picture_that_is_not_finite_is_never_painted() -> None:
@@ -174,4 +174,4 @@ def test_a_picture_that_is_not_finite_is_never_painted() -> None:
     with torch.no_grad():
         broken.decoder.conv_out.bias.fill_(float("nan"))
     with pytest.raises(NotFinite, match=r"its weight vae.decoder.conv_out.bias is not finite either"):
-        KLCodec(broken).decode(torch.zeros(1, 4, 4, 4))
+        DiffusersVAE(broken).decode(torch.zeros(1, 4, 4, 4))

@@ -28,7 +28,7 @@ CARD = Card(
     grid=8,
     scale=2,
     steps=3,
-    can=frozenset({Can.WORDS, Can.NEGATIVE, Can.ALPHA, Can.ENLARGE, Can.TILE}),
+    can=frozenset({Can.WORDS, Can.NEGATIVE, Can.ALPHA, Can.UPSCALE, Can.TILE}),
     styles={"3d": "3d/立体", "paper-cut": "paper cut/剪纸"},
 )
 
@@ -77,7 +77,7 @@ class Toy:
     def finish(self, canvas: Canvas) -> Tensor:
         return canvas.state
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor) -> Tensor:
         return torch.nn.functional.interpolate(pixels, scale_factor=self.card.scale, mode="nearest")
 
 

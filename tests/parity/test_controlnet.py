@@ -163,7 +163,7 @@ def test_from_a_picture(kind: Kind) -> None:
     expected = theirs(
         pipeline_of(components, network, IMAGE),
         brief,
-        image=painter.codec.encode(source),  # four channels are latents to them
+        image=painter.vae.encode(source),  # four channels are latents to them
         control_image=picture(1),
         strength=0.6,
         controlnet_conditioning_scale=0.8,

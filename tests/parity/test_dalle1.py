@@ -16,8 +16,15 @@ from torch import Generator, nn
 from torch.distributions import Categorical, kl_divergence
 
 from danqing.core.errors import BadWeights
-from danqing.families.dalle1.codec import read_codec
-from danqing.families.dalle1.painter import CODECS, TokenPainter, card_of, open_weights, random_painter, save
+from danqing.families.dalle1.painter import (
+    DISCRETE_VAES,
+    TokenPainter,
+    card_of,
+    open_weights,
+    random_painter,
+    save,
+)
+from danqing.families.dalle1.vae import read_discrete_vae
 from danqing.nets.discrete_vae import (
     divergence,
     gumbel,
@@ -56,35 +63,35 @@ def files(dall_e: Any, tmp_path: Path) -> tuple[Any, ...]:
 def test_the_codec_is_openais(files: tuple[Any, ...], dall_e: Any) -> None:
     """Row 26b. Measured: 0.0 both ways."""
     halves, *paths = files
-    codec = read_codec(*paths)
+    vae = read_discrete_vae(*paths)
     pixels = torch.rand(2, 3, 32, 32, generator=rng()) * 2 - 1
     logits = halves["encoder"](dall_e.map_pixels((pixels + 1) / 2))
     assert logits.std() > 0.05
-    torch.testing.assert_close(codec.logits(pixels), logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(vae.logits(pixels), logits, rtol=0, atol=1e-5)
     tokens = logits.argmax(dim=1)
-    assert torch.equal(codec.tokens(pixels), tokens)
+    assert torch.equal(vae.tokens(pixels), tokens)
     weights = F.one_hot(tokens, 512).movedim(-1, 1).float()
     stats_ = halves["decoder"](weights)
-    torch.testing.assert_close(torch.cat(codec.parameters_of(weights), dim=1), stats_, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cat(vae.parameters_of(weights), dim=1), stats_, rtol=0, atol=1e-5)
     painted = dall_e.unmap_pixels(torch.sigmoid(stats_[:, :3])) * 2 - 1
-    torch.testing.assert_close(codec.pictures(tokens), painted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(vae.pictures(tokens), painted, rtol=0, atol=1e-5)
 
 
 def test_a_painter_takes_openais_codec_as_it_is(files: tuple[Any, ...], tmp_path: Path) -> None:
     """Its transformer was never published, but one can be trained on its tokens."""
     _, *paths = files
-    codec, tiny = read_codec(*paths), random_painter("tiny")
+    vae, tiny = read_discrete_vae(*paths), random_painter("tiny")
     words = len(tiny.tokenizer)
     config = TokenTransformerConfig(words=words, text=8, vocab=512, side=2, layers=1, width=8, heads=1)
     net = TokenTransformer(config)
-    save(TokenPainter(card_of("it", codec, net), codec, net, tiny.tokenizer), tmp_path / "it", torch.float32)
+    save(TokenPainter(card_of("it", vae, net), vae, net, tiny.tokenizer), tmp_path / "it", torch.float32)
     for path in (tmp_path / "it" / "codec").iterdir():
         path.unlink()
     for path in paths:
         path.rename(tmp_path / "it" / "codec" / path.name)
     painter = open_weights(tmp_path / "it")
     pixels = torch.rand(1, 3, 16, 16, generator=rng()) * 2 - 1
-    assert torch.equal(painter.codec.tokens(pixels), codec.tokens(pixels))
+    assert torch.equal(painter.vae.tokens(pixels), vae.tokens(pixels))
     assert painter.size == 16
 
 
@@ -103,12 +110,12 @@ def test_nothing_in_a_pickle_runs(
     halves["encoder"].blocks.foreign = Foreign()
     torch.save(halves["encoder"], encoder)
     with pytest.raises(BadWeights, match=r"holds \w+\.mkdir, which is no part of DALL-E") as raised:
-        read_codec(encoder, decoder)
+        read_discrete_vae(encoder, decoder)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "ran").exists()
 
 
-def test_files_that_are_no_codec(files: tuple[Any, ...], tmp_path: Path) -> None:
+def test_files_that_are_no_vae(files: tuple[Any, ...], tmp_path: Path) -> None:
     _, encoder, decoder = files
     for name, value, said in (
         ("tensors", {"w": torch.zeros(2)}, "is no module of DALL-E"),
@@ -116,14 +123,14 @@ def test_files_that_are_no_codec(files: tuple[Any, ...], tmp_path: Path) -> None
     ):
         torch.save(value, tmp_path / name)
         with pytest.raises(BadWeights, match=said):
-            read_codec(tmp_path / name, decoder)
+            read_discrete_vae(tmp_path / name, decoder)
     with pytest.raises(BadWeights, match="is missing"):
-        read_codec(tmp_path / "none.pkl", decoder)
+        read_discrete_vae(tmp_path / "none.pkl", decoder)
     encoder.write_bytes(encoder.read_bytes()[:5000])
     with pytest.raises(BadWeights, match="is damaged"):
-        read_codec(encoder, decoder)
+        read_discrete_vae(encoder, decoder)
     with pytest.raises(BadWeights, match="no encoder of DALL-E"):
-        read_codec(decoder, decoder)
+        read_discrete_vae(decoder, decoder)
 
 
 def test_pixels_go_and_come_back() -> None:
@@ -218,7 +225,7 @@ def test_two_heads_are_the_joint_softmax_with_the_other_vocabulary_masked() -> N
 
 
 def test_the_papers_codec_has_openais_sizes(dall_e: Any) -> None:
-    paper = CODECS["paper"]
+    paper = DISCRETE_VAES["paper"]
     theirs = {
         field.name: field.default
         for half in (dall_e.Encoder, dall_e.Decoder)

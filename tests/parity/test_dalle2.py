@@ -15,10 +15,10 @@ from transformers import CLIPModel, CLIPTextModelWithProjection
 from danqing.core.brief import Brief
 from danqing.core.painter import Conditioning
 from danqing.core.seeds import Seeds
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.prior import PriorOptions, measure
 from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.vae import IdentityVAE
 from danqing.diffusion.variance import Variance
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.dalle2.clip_space import Space
@@ -204,7 +204,7 @@ def karlo(painter: Dalle2Painter) -> Dalle2Painter:
         network=Decoder(unet, projection),
         prediction=Prediction.EPSILON,
         schedule=Schedule.from_config(NOISY),
-        codec=IdentityCodec(3),
+        vae=IdentityVAE(3),
         variance=Variance.LEARNED,
     )
     options = PriorOptions(steps=5, guidance=3.0, limit=2.0, draws=1)

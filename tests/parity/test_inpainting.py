@@ -17,9 +17,9 @@ from danqing.core.painter import InputImages
 from danqing.core.seeds import InterpolatedSeeds, Seeds, slerp
 from danqing.diffusion.schedule import Schedule
 from danqing.families.stable_diffusion.painter import (
-    AUTOENCODERS,
     SCHEDULE,
     UNETS,
+    VAES,
     painter_of,
     random_components,
 )
@@ -40,9 +40,7 @@ def components_for(scheduler: dict[str, Any], channels: int) -> StableDiffusionC
     """Tiny ones that paint RGB; the posterior of the VAE has no width, since theirs samples from it."""
     components = random_components()
     torch.manual_seed(1)
-    vae = AutoencoderKL(
-        **{**AUTOENCODERS["tiny"], "in_channels": 3, "out_channels": 3, "latent_channels": 4}
-    ).eval()
+    vae = AutoencoderKL(**{**VAES["tiny"], "in_channels": 3, "out_channels": 3, "latent_channels": 4}).eval()
     with torch.no_grad():
         vae.quant_conv.weight[4:] = 0
         vae.quant_conv.bias[4:] = -60

@@ -205,7 +205,7 @@ def test_from_a_picture(kind: Kind, tmp_path: Path) -> None:
     expected = theirs(
         theirs_of(components, IMAGE, places, [0.7]),
         brief,
-        image=painter.codec.encode(source),
+        image=painter.vae.encode(source),
         strength=0.6,
         ip_adapter_image=photo(),
         generator=torch.Generator().manual_seed(brief.seed),
@@ -297,7 +297,7 @@ def test_it_leaves_no_trace() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    """What a header tells, and the encoder as a folder, as one of both towers and as one file."""
+    """What a header tells, and the encoder as a folder, as one of both encoders and as one file."""
     components = tiny(SD1)
     for layout, place in zip(LAYOUTS, shelf(tmp_path, components, *LAYOUTS), strict=True):
         assert width_of_words(place) == 64
@@ -308,7 +308,7 @@ def test_files(tmp_path: Path) -> None:
         assert name not in encoder.state_dict()
     tensors = {**encoder.state_dict(), "vision_model.embeddings.position_ids": torch.arange(17)[None]}
     save_file({**tensors, "text_model.x": torch.ones(1)}, tmp_path / "both.safetensors")
-    assert encoder_widths(tmp_path / "both.safetensors") is None  # a whole CLIP has a text tower too
+    assert encoder_widths(tmp_path / "both.safetensors") is None  # a whole CLIP has a text encoder too
     folder = tmp_path / "models" / "image_encoder"
     assert encoder_widths(folder) == (32, 24)
     state = read_image_encoder(folder).state_dict()
@@ -316,7 +316,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_an_encoder_in_one_file(tmp_path: Path) -> None:
-    """Heads and activation are not in shapes: they are those of the published towers."""
+    """Heads and activation are not in shapes: they are those of the published encoders."""
     encoder = image_encoder(width=1024, projection=1024)
     encoder.config.num_attention_heads = 16
     tensors = encoder.state_dict()

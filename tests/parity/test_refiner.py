@@ -85,7 +85,7 @@ def test_the_refiner_alone_redraws() -> None:
     expected = refiner_pipeline()(
         brief.prompt,
         negative_prompt=brief.negative_prompt,
-        image=painter.codec.encode(source),
+        image=painter.vae.encode(source),
         strength=0.6,
         num_inference_steps=5,
         guidance_scale=brief.guidance,

@@ -30,7 +30,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil, to_pil
 from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
-from danqing.diffusion.codec import IdentityCodec, KLCodec
+from danqing.diffusion.vae import DiffusersVAE, IdentityVAE
 from danqing.families.stable_diffusion import x4 as x4_module
 from danqing.families.stable_diffusion.extra_channels import depth_map, with_inputs
 from danqing.families.stable_diffusion.painter import (
@@ -98,7 +98,7 @@ def test_depth_is_normalised_as_theirs_is() -> None:
     depth = torch.rand(1, 1, 32, 48, generator=rng()) * 900 - 20
     image = torch.zeros(1, 3, 32, 48)
     theirs = depth_pipeline(components).prepare_depth_map(image, depth[:, 0], 1, False, torch.float32, "cpu")
-    ours = depth_map(InputImages(depth=depth), KLCodec(components.vae))
+    ours = depth_map(InputImages(depth=depth), DiffusersVAE(components.vae))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     assert (ours.min(), ours.max()) == (-1, 1)  # type: ignore[comparison-overlap]
 
@@ -106,7 +106,7 @@ def test_depth_is_normalised_as_theirs_is() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.3, -500.0])
 def test_a_flat_depth_is_zeros_and_not_nan(value: float) -> None:
     with pytest.warns(RuntimeWarning, match="the same everywhere"):
-        flat = depth_map(InputImages(depth=torch.full((1, 1, 16, 16), value)), IdentityCodec())
+        flat = depth_map(InputImages(depth=torch.full((1, 1, 16, 16), value)), IdentityVAE())
     assert torch.equal(flat, torch.zeros(1, 1, 16, 16))
 
 
@@ -196,7 +196,7 @@ def x4_brief(painter: X4Painter, **fields: Any) -> ResolvedBrief:
 def test_x4_is_their_upscaler(x4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same noise for the small picture and for the latents."""
     painter, pipeline = open_folder(x4), x4_pipeline()
-    assert painter.codec.vae.config.scaling_factor == 0.08333
+    assert painter.vae.model.config.scaling_factor == 0.08333
     picture = torch.rand(1, 3, 16, 24, generator=rng()) * 2 - 1
     brief = x4_brief(painter)
     *_, ours = painter.repaint(picture, brief)

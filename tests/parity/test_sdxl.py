@@ -26,7 +26,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import open_weights, painter_of
 from danqing.weights.diffusers_folder import StableDiffusionComponents
-from danqing.weights.ldm_configs import autoencoder_config, text_config, unet_config
+from danqing.weights.ldm_configs import text_config, unet_config, vae_config
 from danqing.weights.tensor_files import Header
 from tests.single_files import SDXL, original, tiny
 
@@ -156,7 +156,7 @@ def test_configs_follow_from_shapes(
     second = text_config(header, SDXL.text_encoders[1])
     for name in ("hidden_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "hidden_act"):
         assert second[name] == getattr(components.text_encoder_2.config, name), name
-    assert autoencoder_config(header, SDXL.scale)["scaling_factor"] == 0.13025
+    assert vae_config(header, SDXL.scale)["scaling_factor"] == 0.13025
 
 
 def test_weights_and_parts_of_a_prompt(components: StableDiffusionComponents) -> None:

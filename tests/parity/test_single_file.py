@@ -23,7 +23,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import open_weights
 from danqing.weights.diffusers_folder import StableDiffusionComponents, save_folder
-from danqing.weights.ldm_configs import AUTOENCODER, UNET, Kind, autoencoder_config, text_config, unet_config
+from danqing.weights.ldm_configs import UNET, VAE_PREFIX, Kind, text_config, unet_config, vae_config
 from danqing.weights.single_file import read_single_file
 from danqing.weights.tensor_files import Header
 from tests.single_files import SD1, SD2, full_size, original, tiny
@@ -202,7 +202,7 @@ def test_the_last_block_of_open_clip_is_left_out(
             {
                 f"{UNET}input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight": (320, 1024),
                 f"{UNET}middle_block.1.proj_in.weight": (1280, 1280),
-                f"{AUTOENCODER}decoder.up.0.block.0.nin_shortcut.weight": (128, 256, 1, 1),
+                f"{VAE_PREFIX}decoder.up.0.block.0.nin_shortcut.weight": (128, 256, 1, 1),
                 "cond_stage_model.model.transformer.resblocks.22.mlp.c_fc.weight": (4096, 1024),
             },
         ),
@@ -214,14 +214,14 @@ def test_the_published_models(
 ) -> None:
     """Their sizes follow from the shapes; keys and shapes are those of the files on everybody's disk."""
     tensors, configs = full_size(kind)
-    heads = (UNET, AUTOENCODER, kind.text_encoders[0].head)
+    heads = (UNET, VAE_PREFIX, kind.text_encoders[0].head)
     assert tuple(sum(name.startswith(head) for name in tensors) for head in heads) == keys
     assert {name: tuple(tensors[name].shape) for name in shapes} == shapes
     header = Header(Path("a"), {name: tuple(t.shape) for name, t in tensors.items()}, {})
     prediction = "epsilon" if kind is SD1 else "v_prediction"
     found = (
         unet_config(header, kind, prediction),
-        autoencoder_config(header),
+        vae_config(header),
         text_config(header, kind.text_encoders[0]),
     )
     for mine, theirs in zip(found, configs, strict=True):

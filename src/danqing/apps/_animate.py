@@ -170,7 +170,7 @@ class _Film:
         """A frame at the film's size, with the metadata of the film."""
         inputs, brief = self.inputs, picture.brief
         pixels = _pixels(picture)
-        pixels = pixels if scale == 1 else self.painter.enlarge(pixels)
+        pixels = pixels if scale == 1 else self.painter.upscale(pixels)
         [image] = to_pil(pixels, inputs.background)
         sides = {"width": brief.width * scale, "height": brief.height * scale, "native": inputs.native}
         parent = self.start.id if self.start else None

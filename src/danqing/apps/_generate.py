@@ -187,8 +187,8 @@ def step_progress(painter: Painter, canvas: Canvas) -> Progress:
 
 def _enlarged(pixels: Tensor, painter: Painter, tile: bool) -> Tensor:
     if not tile:
-        return painter.enlarge(pixels)
+        return painter.upscale(pixels)
     rim = min(_RIM, *pixels.shape[-2:])
-    large = painter.enlarge(F.pad(pixels, (rim,) * 4, mode="circular"))
+    large = painter.upscale(F.pad(pixels, (rim,) * 4, mode="circular"))
     edge = rim * painter.card.scale
     return large[..., edge:-edge, edge:-edge]

@@ -25,8 +25,8 @@ def check_sampler(name: str | None) -> None:
         raise BadBrief(unknown("sampler", name, sampler_titles()))
 
 
-def check_parts(choice: Brief | PaintInputs, session: Session) -> None:
-    """Refuse an autoencoder or a refiner that is not there.
+def check_choices(choice: Brief | PaintInputs, session: Session) -> None:
+    """Refuse a VAE or a refiner that is not there.
 
     Raises:
         BadBrief: there is none of that name; names the nearest.

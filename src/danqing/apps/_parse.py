@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from danqing.apps._control_inputs import ControlInputs
 from danqing.apps._control_names import check_controls
 from danqing.apps._inputs import AppInputs, PaintInputs
-from danqing.apps._name_checks import check_adapters, check_parts, check_sampler
+from danqing.apps._name_checks import check_adapters, check_choices, check_sampler
 from danqing.apps._photos import photo_notes
 from danqing.conditioning.parameters import Parameters, brief_fields, needs_card, split
 from danqing.conditioning.references import take
@@ -54,7 +54,7 @@ def parse(
         inputs.check(card)
     inputs.noted(*photo_notes(inputs, card))
     check_sampler(inputs.sampler)
-    check_parts(inputs, session)
+    check_choices(inputs, session)
     _, referenced = take(choose(inputs.prompt, inputs.seed or 0))
     check_adapters({**inputs.adapters, **referenced}, inputs.model, session)
     if isinstance(inputs, ControlInputs):

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from danqing.apps._control_names import check_controls
-from danqing.apps._name_checks import check_adapters, check_parts, check_sampler
+from danqing.apps._name_checks import check_adapters, check_choices, check_sampler
 from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
 from danqing.apps._photos import photo_notes
 from danqing.apps._settings_of import with_settings_of
@@ -61,7 +61,7 @@ def prepare_paint(
     inputs.noted(*_advice(inputs, brief, parameters))
     inputs.set_resolved(brief)
     check_sampler(brief.sampler)
-    check_parts(brief, session)
+    check_choices(brief, session)
     for single in inputs.expanded:
         check_adapters(single.brief.adapters, inputs.model, session)
     return inputs

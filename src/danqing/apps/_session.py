@@ -123,7 +123,7 @@ class Session:
         return place
 
     def vae_place(self, name: str) -> Path:
-        """The file or folder of an autoencoder: in the folder `models`, or a path, or see `find_place`.
+        """The file or folder of a VAE: in the folder `models`, or a path, or see `find_place`.
 
         Raises:
             BadBrief: there is none.
@@ -134,7 +134,7 @@ class Session:
         if place is None and not self.named_only:
             place = find_place(name)
         if place is None or not place.exists():
-            raise BadBrief(f"{unknown('autoencoder', name, places)}, or give its file or folder")
+            raise BadBrief(f"{unknown('VAE', name, places)}, or give its file or folder")
         return place
 
     def model_places(self) -> dict[str, Path]:
@@ -143,7 +143,7 @@ class Session:
         return {**own, **shipped()}
 
     def painter_for(self, choice: Brief | PaintInputs) -> Painter:
-        """The painter of the model, the autoencoder and the refiner that a request names.
+        """The painter of the model, the VAE and the refiner that a request names.
 
         Raises:
             BadBrief: one of them is not there, or they do not go together. BadWeights: it cannot be opened.
@@ -158,10 +158,10 @@ class Session:
         return painter
 
     def _with_vae(self, painter: Painter, vae: str) -> Painter:
-        from danqing.families.stable_diffusion.autoencoder import open_autoencoder, with_autoencoder
+        from danqing.families.stable_diffusion.vae import open_vae, with_vae
 
         place = self.vae_place(vae)
-        return with_autoencoder(painter, self.part(place, painter, open_autoencoder), vae)
+        return with_vae(painter, self.part(place, painter, open_vae), vae)
 
     def painter(self, model: str) -> Painter:
         """The painter of a model; opened once, until the memory budget closes it.

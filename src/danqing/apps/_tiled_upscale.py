@@ -22,7 +22,7 @@ from danqing.core.painter import Painter
 from danqing.core.picture import PIXELS_MAX
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 
-Enlarge = Callable[[Tensor], Tensor]
+UpscaleFunction = Callable[[Tensor], Tensor]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
 
@@ -40,7 +40,7 @@ def default_factor(painter: Painter) -> int:
 
 
 def method(painter: Painter, factor: int | None = None) -> str:
-    """How `enlarge` will do it, in words for the user."""
+    """How `upscale_image` will do it, in words for the user."""
     times = f"x{factor or default_factor(painter)}"
     if isinstance(painter, Repaints):
         return f"{times}, painted by {painter.card.name!r}"
@@ -93,7 +93,7 @@ def repaint(
     return resize(to_pil(large)[0], _times(picture.size, factor or FACTOR))
 
 
-def enlarge(
+def upscale_image(
     picture: Image.Image,
     painter: Painter,
     factor: int | None = None,
@@ -118,14 +118,14 @@ def enlarge(
     message = f"enlarging {method(painter, factor)}"
     if painter.card.scale == 1:
         return _without_margin(resize, picture, factor, _LANCZOS_REACH if tile else 0)
-    enlarge = in_colour_and_alpha(painter, factor)
-    reach = reach_of(enlarge)
+    upscale = in_colour_and_alpha(painter, factor)
+    reach = reach_of(upscale)
 
     def by_upscaler(source: Image.Image, size: tuple[int, int]) -> Image.Image:
         large = Image.new("RGBA" if source.has_transparency_data else "RGB", size)
         side = SIDE if factor <= painter.card.scale else SIDE // 2
         of = ceil(source.width / side) * ceil(source.height / side)
-        pieces = tiles(partial(_view, source), source.size, enlarge, reach, side)
+        pieces = tiles(partial(_view, source), source.size, upscale, reach, side)
         for done, (left, top, piece) in enumerate(pieces, start=1):
             clear = large.mode == "RGBA"
             (part,) = to_pil(piece, "transparent") if clear else to_pil(piece[:, :3])
@@ -141,7 +141,7 @@ def fit_to_size(picture: Image.Image, size: tuple[int, int], painter: Painter) -
     if picture.size == size:
         return picture
     if painter.card.scale > 1 and (picture.width < size[0] or picture.height < size[1]):
-        picture = enlarge(picture, painter)
+        picture = upscale_image(picture, painter)
     return resize(picture, size)
 
 
@@ -154,7 +154,7 @@ def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture.convert("RGBA").convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
 
 
-def reach_of(enlarge: Enlarge) -> int:
+def reach_of(upscale: UpscaleFunction) -> int:
     """How many small pixels away a pixel still shows: the radius of the receptive field, at most 32.
 
     A NaN in one pixel spreads to all that depends on it, whatever the weights are.
@@ -162,14 +162,18 @@ def reach_of(enlarge: Enlarge) -> int:
     pixels = torch.zeros(1, 4, 2 * _PROBE + 1, 2 * _PROBE + 1)
     pixels[..., _PROBE, _PROBE] = torch.nan
     with torch.no_grad():
-        spoiled = enlarge(pixels).isnan().any(dim=1).nonzero()[:, 1:]
-        factor = enlarge(pixels[..., :1, :1]).shape[-1]
+        spoiled = upscale(pixels).isnan().any(dim=1).nonzero()[:, 1:]
+        factor = upscale(pixels[..., :1, :1]).shape[-1]
     return int((spoiled // factor - _PROBE).abs().max())
 
 
 @torch.no_grad()
 def tiles(
-    view: Callable[[Box], Tensor], size: tuple[int, int], enlarge: Enlarge, reach: int, side: int = SIDE
+    view: Callable[[Box], Tensor],
+    size: tuple[int, int],
+    upscale: UpscaleFunction,
+    reach: int,
+    side: int = SIDE,
 ) -> Iterator[tuple[int, int, Tensor]]:
     """The parts of an enlarged picture, tile by tile: (left, top, pixels [n c h w]), places in large pixels.
 
@@ -182,14 +186,14 @@ def tiles(
         above, before = max(0, top - reach), max(0, left - reach)
         bottom, right = min(height, top + side), min(width, left + side)
         around = view((before, above, min(width, right + reach), min(height, bottom + reach)))
-        large = enlarge(around)
+        large = upscale(around)
         f = large.shape[-1] // around.shape[-1]
         rows = slice((top - above) * f, (bottom - above) * f)
         columns = slice((left - before) * f, (right - before) * f)
         yield left * f, top * f, large[..., rows, columns]
 
 
-def in_colour_and_alpha(painter: Painter, factor: int) -> Enlarge:
+def in_colour_and_alpha(painter: Painter, factor: int) -> UpscaleFunction:
     """The painter's upscaler for [n 4 h w], used as often as it takes and then shrunk to the factor.
 
     One that knows no alpha sees it as a grey picture.
@@ -197,11 +201,11 @@ def in_colour_and_alpha(painter: Painter, factor: int) -> Enlarge:
 
     def once(pixels: Tensor) -> Tensor:
         if Can.ALPHA in painter.card.can:
-            return painter.enlarge(pixels)
-        alpha = painter.enlarge(pixels[:, 3:].expand(-1, 3, -1, -1)).mean(dim=1, keepdim=True)
-        return torch.cat([painter.enlarge(pixels[:, :3]), alpha], dim=1)
+            return painter.upscale(pixels)
+        alpha = painter.upscale(pixels[:, 3:].expand(-1, 3, -1, -1)).mean(dim=1, keepdim=True)
+        return torch.cat([painter.upscale(pixels[:, :3]), alpha], dim=1)
 
-    def enlarge(pixels: Tensor) -> Tensor:
+    def upscale(pixels: Tensor) -> Tensor:
         size = [factor * side for side in pixels.shape[-2:]]
         while pixels.shape[-1] < size[-1]:
             pixels = once(pixels)
@@ -209,7 +213,7 @@ def in_colour_and_alpha(painter: Painter, factor: int) -> Enlarge:
             return pixels
         return F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
-    return enlarge
+    return upscale
 
 
 def check_size(picture: Image.Image, factor: float, most: int = PIXELS_MAX) -> None:
@@ -233,14 +237,14 @@ def _view(picture: Image.Image, box: Box) -> Tensor:
 
 
 def _without_margin(
-    enlarge: Callable[[Image.Image, tuple[int, int]], Image.Image],
+    upscale: Callable[[Image.Image, tuple[int, int]], Image.Image],
     picture: Image.Image,
     factor: int,
     margin: int,
 ) -> Image.Image:
     """The picture enlarged with a margin of itself around it, as it goes on where it repeats."""
     source = _wrapped(picture, margin)
-    large = enlarge(source, _times(source.size, factor))
+    large = upscale(source, _times(source.size, factor))
     if not margin:
         return large
     left = top = factor * margin

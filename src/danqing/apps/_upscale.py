@@ -14,9 +14,9 @@ from danqing.apps._tiled_upscale import (
     Repaints,
     check_size,
     default_factor,
-    enlarge,
     fit_to_size,
     repaint,
+    upscale_image,
 )
 from danqing.apps.upscale import Upscale
 from danqing.core.brief import ResolvedBrief
@@ -54,7 +54,7 @@ def upscale_source(inputs: Upscale, session: Session, progress: ProgressCallback
         yield job.with_metadata(_redrawn(job))
         return
     tile = inputs.tile or bool(source.brief and source.brief.tile)
-    large = enlarge(source.image, painter, inputs.scale, tile=tile, progress=progress)
+    large = upscale_image(source.image, painter, inputs.scale, tile=tile, progress=progress)
     yield job.with_metadata(Picture(large, source.brief or _brief(job)))
 
 

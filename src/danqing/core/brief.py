@@ -16,7 +16,6 @@ from danqing.core.field_groups import (
     SEED_MAX,
     SIDE_MAX,
     AdapterChoice,
-    AutoencoderChoice,
     Background,
     ControlChoice,
     Count,
@@ -31,6 +30,7 @@ from danqing.core.field_groups import (
     Strength,
     Text,
     Tile,
+    VAEChoice,
     Words,
 )
 from danqing.core.half_width import half_width
@@ -51,7 +51,7 @@ class Brief(
     Count,
     SeedChoice,
     RefinerChoice,
-    AutoencoderChoice,
+    VAEChoice,
     ModelChoice,
     Words,
 ):

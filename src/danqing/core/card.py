@@ -16,7 +16,7 @@ class Can(StrEnum):
     WORDS = "words"  # follows a prompt
     NEGATIVE = "negative"  # follows a negative prompt
     ALPHA = "alpha"  # paints transparency
-    ENLARGE = "enlarge"  # has a learned upscaler of factor `Card.scale`
+    UPSCALE = "enlarge"  # has a learned upscaler of factor `Card.scale`
     REDRAW = "redraw"  # starts from a given picture
     INPAINT = "inpaint"  # repaints a part of a given picture
     TILE = "tile"  # paints pictures that repeat without a seam

@@ -67,15 +67,15 @@ class ModelChoice(Request):
     )
 
 
-class AutoencoderChoice(Request):
-    """Which autoencoder makes pixels of latents."""
+class VAEChoice(Request):
+    """Which VAE makes pixels of latents."""
 
     GROUP: ClassVar[str] = "model"
 
     vae: Text | None = Field(
         default=None,
         min_length=1,
-        description="another autoencoder: a .safetensors file or a folder",
+        description="another VAE: a .safetensors file or a folder",
         json_schema_extra={"advanced": True},
     )
 

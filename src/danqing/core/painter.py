@@ -278,6 +278,6 @@ class Painter(Protocol):
         """
         ...
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor) -> Tensor:
         """`card.scale` times larger, in the format of `finish`. The identity when `card.scale` is 1."""
         ...

@@ -213,7 +213,7 @@ class Cascade:
         steps_before, before = now.of, self.base
         for number, stage in enumerate(self.stages, start=1):
             small = before.finish(now).to(self.device)
-            for now in self._enlarge(number, brief, conditioning, canvas.seeds, small):
+            for now in self._stage_steps(number, brief, conditioning, canvas.seeds, small):
                 yield _counted(now, canvas, steps_before, number)
             steps_before, before = steps_before + now.of, stage.painter
 
@@ -229,11 +229,11 @@ class Cascade:
         """
         return self._painter(canvas).finish(canvas)
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
-        """`card.scale` times larger, by the enlarger of the last stage."""
-        return (self.stages[-1].painter if self.stages else self.base).enlarge(pixels)
+    def upscale(self, pixels: Tensor) -> Tensor:
+        """`card.scale` times larger, by the upscaler of the last stage."""
+        return (self.stages[-1].painter if self.stages else self.base).upscale(pixels)
 
-    def _enlarge(
+    def _stage_steps(
         self, number: int, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds, small: Tensor
     ) -> Iterator[Canvas]:
         """Stage `number` over small pictures [n c h w], with seeds of its own."""

@@ -2,7 +2,7 @@
 
 Classifier guidance (Dhariwal and Nichol, arXiv 2105.05233) with CLIP for the classifier, as in Disco
 Diffusion. Another code path than `guidance`: that is algebra on predictions, this differentiates through the
-network and the codec. It guides any denoiser, with any sampler.
+network and the VAE. It guides any denoiser, with any sampler.
 
 Where the original is wrong, this is right:
 - the gradient is not taken through the input of its range loss, so that loss does nothing; here every loss

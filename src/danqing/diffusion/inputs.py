@@ -9,18 +9,18 @@ from torch import Tensor
 
 from danqing.core.painter import Conditioning, InputImages
 from danqing.core.seeds import slerp
-from danqing.diffusion.codec import Codec
+from danqing.diffusion.vae import VAE
 
 
-def state_of_images(images: InputImages, codec: Codec) -> Tensor | None:
+def state_of_images(images: InputImages, vae: VAE) -> Tensor | None:
     """The input picture as a state; of several, their weighted mean along great circles."""
     if not images.references:
-        return None if images.image is None else codec.encode(images.image)
+        return None if images.image is None else vae.encode(images.image)
     mixed, total = torch.empty(0), 0.0
     for picture, weight in zip(images.references, images.weights, strict=True):
         if weight == 0:
             continue
-        state = codec.encode(picture)
+        state = vae.encode(picture)
         total += weight
         mixed = slerp(mixed, state, weight / total) if len(mixed) else state
     return mixed

@@ -23,7 +23,6 @@ from danqing.core.card import Card
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
-from danqing.diffusion.codec import Codec
 from danqing.diffusion.guidance import (
     Asking,
     Guidance,
@@ -37,6 +36,7 @@ from danqing.diffusion.network_calls import Calls, answer_calls, sampler_calls
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, Answer
 from danqing.diffusion.schedule import Level, Schedule
+from danqing.diffusion.vae import VAE
 from danqing.diffusion.variance import Variance
 from danqing.nets.placement import as_input, first_not_finite, move, to_float32
 from danqing.nets.seamless import seamless
@@ -52,9 +52,9 @@ class DiffusionPainter:
     network: the denoiser, see `guidance.Network`.
     prediction: what the network's output means.
     schedule: the noise levels that the network was trained on.
-    codec: between pixels and what the network denoises.
-    enlarger: pictures [n c h w] -> the same, `card.scale` times larger.
-    latent_rgb: a linear map from latents to RGB in [0, 1] for previews [codec.channels + 1, 3], its last row
+    vae: between pixels and what the network denoises.
+    upscaler: pictures [n c h w] -> the same, `card.scale` times larger.
+    latent_rgb: a linear map from latents to RGB in [0, 1] for previews [vae.channels + 1, 3], its last row
         the bias; without it, a preview is a full decode.
     modules: the networks under their names in a diffusers folder, for adapters and for tiling.
     concat: input pictures -> further input channels [1 k h w], for a network that was trained to repaint a
@@ -78,11 +78,11 @@ class DiffusionPainter:
     network: Network
     prediction: Prediction
     schedule: Schedule
-    codec: Codec
-    enlarger: Callable[[Tensor], Tensor] | None = None
+    vae: VAE
+    upscaler: Callable[[Tensor], Tensor] | None = None
     latent_rgb: Tensor | None = None
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
-    concat: Callable[[InputImages, Codec], Tensor] | None = None
+    concat: Callable[[InputImages, VAE], Tensor] | None = None
     limit: Callable[[Tensor], Tensor] | None = None
     variance: Variance = Variance.SMALL
     adapters: Mapping[str, Path] = field(default_factory=dict)
@@ -100,14 +100,14 @@ class DiffusionPainter:
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         """See `Painter.place`."""
-        move(device, dtype, *self.modules.values(), self.enlarger, *self.frozen)
+        move(device, dtype, *self.modules.values(), self.upscaler, *self.frozen)
 
     def executables(self) -> dict[str, nn.Module]:
-        """See `execution.backends.Executable`: the denoiser, the decoder and the enlarger."""
+        """See `execution.backends.Executable`: the denoiser, the decoder and the upscaler."""
         named = {
             name: module for name, module in self.modules.items() if not name.startswith(("text", "vae"))
         }
-        others = {"decoder": self.codec.decoder, "enlarger": self.enlarger}
+        others = {"decoder": self.vae.decoder, "upscaler": self.upscaler}
         return named | {name: module for name, module in others.items() if isinstance(module, nn.Module)}
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
@@ -117,14 +117,14 @@ class DiffusionPainter:
             BadBrief: words or steps that this painter cannot follow; see `begin`.
         """
         images = images.to(self.device)
-        image = state_of_images(images, self.codec)
+        image = state_of_images(images, self.vae)
         steps = len(self.levels(brief, image is not None)) - 1
         text = weigh_as(self.text, brief.weighting)
         encoded = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps).to(self.device)
         if self.zero_negative and not brief.negative_prompt.strip():
             encoded = encoded.each(with_zero_negative)
         if self.knows_sizes:
-            sides = tuple(side * self.codec.factor for side in self._sides(brief))
+            sides = tuple(side * self.vae.factor for side in self._sides(brief))
             encoded = with_sizes(encoded, sides, self.aesthetics)
         concat = self._concat_input(brief, images)
         return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
@@ -138,7 +138,7 @@ class DiffusionPainter:
             BadBrief: an unknown sampler, steps that the schedule does not have, or a strength that leaves no
                 step.
         """
-        state = seeds.normal(self.codec.channels, *self._sides(brief)).to(conditioning.tokens.device)
+        state = seeds.normal(self.vae.channels, *self._sides(brief)).to(conditioning.tokens.device)
         levels = self.levels(brief, conditioning.image is not None)
         if conditioning.image is not None and brief.strength not in (None, 1):  # 1 keeps nothing of it
             state = levels[0].alpha * conditioning.image + levels[0].sigma * state
@@ -200,7 +200,7 @@ class DiffusionPainter:
     def preview(self, canvas: Canvas) -> Tensor:
         """A cheap preview [n 3 h w] in [0, 1], as small as the latents where `latent_rgb` is known."""
         if self.latent_rgb is None:
-            return (self.codec.decode(canvas.state)[:, :3] + 1).div(2).clamp(0, 1).cpu()
+            return (self.vae.decode(canvas.state)[:, :3] + 1).div(2).clamp(0, 1).cpu()
         matrix = self.latent_rgb.to(canvas.state)
         rgb = torch.einsum("nchw,cr->nrhw", canvas.state, matrix[:-1]) + matrix[-1].view(1, 3, 1, 1)
         return rgb.clamp(0, 1).cpu()
@@ -213,15 +213,15 @@ class DiffusionPainter:
             NotFinite: the canvas holds NaN or infinite values.
         """
         with self._edges(canvas.tile):
-            return self.codec.decode(canvas.state).clamp(-1, 1).cpu()
+            return self.vae.decode(canvas.state).clamp(-1, 1).cpu()
 
     @torch.no_grad()
-    def enlarge(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor) -> Tensor:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
-        if self.enlarger is None:
+        if self.upscaler is None:
             return pixels
-        inputs = as_input(self.enlarger, pixels) if isinstance(self.enlarger, nn.Module) else pixels
-        return to_float32(self.enlarger(inputs)).clamp(-1, 1).cpu()
+        inputs = as_input(self.upscaler, pixels) if isinstance(self.upscaler, nn.Module) else pixels
+        return to_float32(self.upscaler(inputs)).clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
         """The levels that the brief's sampler walks along; a redraw takes the last of them, by `strength`.
@@ -294,21 +294,21 @@ class DiffusionPainter:
 
     def _sides(self, brief: ResolvedBrief) -> tuple[int, int]:
         """Height and width of the state."""
-        shrink = self.codec.factor * (1 if brief.native else self.card.scale)
+        shrink = self.vae.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
 
     def _region(self, images: InputImages) -> Tensor | None:
         """The region at the size of the state: each latent that it touches is repainted."""
-        return None if images.region is None else F.max_pool2d(images.region, self.codec.factor)
+        return None if images.region is None else F.max_pool2d(images.region, self.vae.factor)
 
     def _concat_input(self, brief: ResolvedBrief, images: InputImages) -> Tensor | None:
         if self.concat is None:
             return None
         if images.image is None:  # repaint all of nothing
-            sides = [side * self.codec.factor for side in self._sides(brief)]
-            empty = torch.zeros(1, self.codec.pixel_channels, *sides), torch.ones(1, 1, *sides)
+            sides = [side * self.vae.factor for side in self._sides(brief)]
+            empty = torch.zeros(1, self.vae.pixel_channels, *sides), torch.ones(1, 1, *sides)
             images = replace(images, image=empty[0], region=empty[1]).to(self.device)
-        return self.concat(images, self.codec)
+        return self.concat(images, self.vae)
 
     def _remedy(self, brief: ResolvedBrief) -> str:
         """What to do about values that are not finite. Large weights are looked through only now."""

@@ -88,8 +88,8 @@ def _pipeline(place: Path, painter: DiffusionPainter) -> Any:
 
 
 def _their_paint(pipeline: Any, painter: DiffusionPainter, brief: ResolvedBrief) -> Tensor:
-    sides = (side // painter.codec.factor for side in (brief.height, brief.width))
-    noise = Seeds.of(brief.seed, 1).normal(painter.codec.channels, *sides)
+    sides = (side // painter.vae.factor for side in (brief.height, brief.width))
+    noise = Seeds.of(brief.seed, 1).normal(painter.vae.channels, *sides)
     with torch.no_grad():
         pictures: Tensor = pipeline(
             brief.prompt,

@@ -21,7 +21,7 @@ from danqing.core.painter import Conditioning, Painter
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.seeds import Seeds
 from danqing.data.dataset import CaptionedImages, to_unit
-from danqing.diffusion.codec import Codec
+from danqing.diffusion.vae import VAE
 from danqing.evaluation.classifier_metrics import ClassifierMetrics, classifier_metrics
 from danqing.evaluation.metrics import frechet_distance, kernel_distance, psnr, ssim
 from danqing.families.clip import ClipScorer
@@ -65,7 +65,7 @@ class Evaluator:
     judge: Judge
     scorer: ClipScorer
     real: CaptionedImages
-    codec: Codec | None = None
+    vae: VAE | None = None
     progress: ProgressCallback = no_progress
 
     def report(self, options: EvaluationOptions) -> Report:
@@ -98,9 +98,9 @@ class Evaluator:
         spent = time.perf_counter() - begun
         opinions = {name: self._metrics(painted[name], rows) for name, (rows, _) in groups.items()}
         figures = {"judge's reliability: concept top-1": self.judge.config.reliability}
-        if self.codec is not None and held_out:
-            figures |= codec_figures(
-                self.codec, to_unit(real.where(lambda row: bool(row.get("held_out"))).pictures)
+        if self.vae is not None and held_out:
+            figures |= vae_figures(
+                self.vae, to_unit(real.where(lambda row: bool(row.get("held_out"))).pictures)
             )
         figures |= self._compared(opinions, real)
         figures["CLIP score, painted"] = self._clip_score(painted["seen"], train_pairs)
@@ -180,11 +180,11 @@ def distances(painted: Tensor, real: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def codec_figures(codec: Codec, pictures: Tensor) -> dict[str, float]:
-    """PSNR (dB, all channels) and SSIM of pictures [n c h w] in [-1, 1] through the codec and back."""
+def vae_figures(vae: VAE, pictures: Tensor) -> dict[str, float]:
+    """PSNR (dB, all channels) and SSIM of pictures [n c h w] in [-1, 1] through the VAE and back."""
     parts = torch.split(pictures, 16)
-    # the codec takes pictures from anywhere and answers where it is
-    made = torch.cat([codec.decode(codec.encode(part)).clamp(-1, 1).cpu() for part in parts])
+    # the VAE takes pictures from anywhere and answers where it is
+    made = torch.cat([vae.decode(vae.encode(part)).clamp(-1, 1).cpu() for part in parts])
     return {
         "autoencoder PSNR, held-out (dB)": float(psnr(made, pictures).mean()),
         "autoencoder SSIM, held-out": float(ssim(made, pictures).mean()),

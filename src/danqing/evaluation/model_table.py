@@ -10,8 +10,8 @@ from pathlib import Path
 from danqing.core.card import Card
 from danqing.core.progress import ProgressCallback
 from danqing.data.dataset import CaptionedImages
-from danqing.diffusion.codec import KLCodec
 from danqing.diffusion.painter import DiffusionPainter
+from danqing.diffusion.vae import DiffusersVAE
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, Report
 from danqing.families import open_clip_scorer, open_painter
 from danqing.nets.judge import Judge
@@ -26,13 +26,13 @@ def open_evaluator(model: str, real: CaptionedImages, progress: ProgressCallback
         BadWeights: the model cannot be opened, or the judge or CLIP is not shipped with this copy.
     """
     painter = open_painter(model)
-    codec = painter.codec if isinstance(painter, DiffusionPainter) else None
+    vae = painter.vae if isinstance(painter, DiffusionPainter) else None
     return Evaluator(
         painter=painter,
         judge=Judge.load(shipped_part("judge")),
         scorer=open_clip_scorer(),
         real=real,
-        codec=codec if isinstance(codec, KLCodec) else None,
+        vae=vae if isinstance(vae, DiffusersVAE) else None,
         progress=progress,
     )
 

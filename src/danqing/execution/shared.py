@@ -66,7 +66,7 @@ class SharedPainter(DiffusionPainter):
         with self._lock:
             return super().finish(canvas)
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
-        """See `Painter.enlarge`."""
+    def upscale(self, pixels: Tensor) -> Tensor:
+        """See `Painter.upscale`."""
         with self._lock:
-            return super().enlarge(pixels)
+            return super().upscale(pixels)

@@ -103,7 +103,7 @@ class LatentPainter(ABC, Generic[Network]):
             )
         return canvas.state.clamp(-1, 1).cpu()
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor) -> Tensor:
         """There is no learned upscaler: the pictures themselves."""
         return pixels
 

@@ -1,4 +1,4 @@
-"""The discrete autoencoder of DALL-E: pictures to a grid of tokens from a small vocabulary, and back.
+"""The discrete VAE of DALL-E: pictures to a grid of tokens from a small vocabulary, and back.
 
 Paper: Ramesh et al., Zero-Shot Text-to-Image Generation, arXiv 2102.12092 (section 2.1, appendix A). Layers
 carry the names and shapes of OpenAI's `dall-e` 0.1, so that its weights fit. Differs, where a config asks for

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from diffusers import AutoencoderKL
 
-from danqing.families.stable_diffusion.painter import AUTOENCODERS
+from danqing.families.stable_diffusion.painter import VAES
 from danqing.recipes._recipe import TrainRequest, read, recipe
-from danqing.training.autoencoder import AutoencoderObjective, lossless_start, widened
 from danqing.training.trainer import TrainOptions
+from danqing.training.vae import VAEObjective, lossless_start, widened
 from danqing.weights.shipped import shipped_part
 
 
@@ -24,7 +24,7 @@ from danqing.weights.shipped import shipped_part
 def autoencoder(request: TrainRequest) -> Path:
     """Train the KL autoencoder; writes `vae`, a diffusers component."""
     train_set, validation_set = read(request)
-    objective = AutoencoderObjective(_start(further=request.further), train_set, validation_set)
+    objective = VAEObjective(_start(further=request.further), train_set, validation_set)
     options = TrainOptions(steps=request.steps or 12000, batch=16, lr=8e-4, weight_decay=0.0, ema=0.998)
     request.train(objective, options, request.run)
     objective.eval().export(request.run / "vae")
@@ -33,7 +33,7 @@ def autoencoder(request: TrainRequest) -> Path:
 
 def _start(*, further: bool) -> AutoencoderKL:
     if not further:
-        return lossless_start(AutoencoderKL(**AUTOENCODERS["sticker"]))
+        return lossless_start(AutoencoderKL(**VAES["sticker"]))
     shipped = AutoencoderKL.from_pretrained(shipped_part("stickers") / "vae")
-    channels = AUTOENCODERS["sticker"]["latent_channels"]
+    channels = VAES["sticker"]["latent_channels"]
     return shipped if shipped.config.latent_channels == channels else widened(shipped, channels)

@@ -1,8 +1,8 @@
-"""DALL-E: a codec of tokens, then a transformer that paints with them, at 40 pixels.
+"""DALL-E: a VAE of tokens, then a transformer that paints with them, at 40 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
 held-out pairs. The run has a folder for each of its two stages, and goes on in the one where it stopped.
-`--steps` are those of the transformer; the codec takes a third.
+`--steps` are those of the transformer; the VAE takes a third.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from danqing.data.dataset import CaptionedImages
 from danqing.families import open_clip_scorer
 from danqing.families.dalle1.painter import (
-    CODECS,
+    DISCRETE_VAES,
     TRANSFORMERS,
     TokenPainter,
     card_of,
@@ -40,15 +40,15 @@ MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 
 @recipe("dalle1")
 def dalle1(request: TrainRequest) -> Path:
-    """Train the codec and then the transformer; writes `dalle1`, the painter's folder."""
+    """Train the VAE and then the transformer; writes `dalle1`, the painter's folder."""
     train_set, validation_set = read(request)
     torch.manual_seed(0)
-    codec = trained_codec(request, train_set, validation_set)
+    vae = trained_vae(request, train_set, validation_set)
     tokenizer = read_tokenizer(shipped_part("clip"))
-    transformer = fresh_transformer(PRESET, codec, tokenizer)
+    transformer = fresh_transformer(PRESET, vae, tokenizer)
     fields = {"summary": SUMMARY, "styles": styles_of(train_set), "guidance": 1.5}
-    card = card_of("dalle1", codec, transformer, **fields)
-    painter = TokenPainter(card, codec, transformer, tokenizer, Sampling(temperature=0.5), open_clip_scorer())
+    card = card_of("dalle1", vae, transformer, **fields)
+    painter = TokenPainter(card, vae, transformer, tokenizer, Sampling(temperature=0.5), open_clip_scorer())
     objective = TokenObjective(painter, train_set, TokenOptions(moves=MOVES))
     options = TrainOptions(
         steps=request.steps or STEPS, batch=16, lr=1e-3, warmup=100, weight_decay=0.05, ema=0.998
@@ -58,19 +58,19 @@ def dalle1(request: TrainRequest) -> Path:
     return request.run / "dalle1"
 
 
-def trained_codec(
+def trained_vae(
     request: TrainRequest, train_set: CaptionedImages, validation_set: CaptionedImages
 ) -> DiscreteVAE:
     """The first stage, in half precision's values, so that tokens are those of the weights on disk."""
-    side = TRANSFORMERS[PRESET].side * CODECS[PRESET].factor
-    codec = DiscreteVAE(CODECS[PRESET])
-    codebook_start(codec, resize_pictures(train_set, side, codec.config.channels))
+    side = TRANSFORMERS[PRESET].side * DISCRETE_VAES[PRESET].factor
+    vae = DiscreteVAE(DISCRETE_VAES[PRESET])
+    codebook_start(vae, resize_pictures(train_set, side, vae.config.channels))
     steps = max(1, (request.steps or STEPS) // 3)
     # the start is sure of its tokens already, so the temperature begins below the paper's 1
     vae_options = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
-    objective = DiscreteVAEObjective(codec, train_set, validation_set, side, vae_options)
+    objective = DiscreteVAEObjective(vae, train_set, validation_set, side, vae_options)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
     request.train(objective, options, request.run / "codec")
     psnr, used = objective.eval().measured()
-    request.report(f"codec: {psnr:.2f} dB on unseen pictures, perplexity {used:.0f} of {codec.config.vocab}")
-    return codec.half().float()
+    request.report(f"codec: {psnr:.2f} dB on unseen pictures, perplexity {used:.0f} of {vae.config.vocab}")
+    return vae.half().float()

@@ -1,7 +1,7 @@
 """Stable Diffusion: the UNet of the shipped painter, on 16 x 16 latents of 16 channels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs; for colours and numbers, `danqing data scenes` of it. Needs the autoencoder and the CLIP of
+held-out pairs; for colours and numbers, `danqing data scenes` of it. Needs the VAE and the CLIP of
 the other recipes. Continue for as long as there is time: more steps, better pictures. Further: starts from
 the shipped model, with the autoencoder of `parts` if there is one, and with its CLIP.
 
@@ -92,7 +92,7 @@ def _card(pictures: CaptionedImages) -> Card:
 
 
 def new_components(folder: Path) -> StableDiffusionComponents:
-    """A UNet of random weights, with the autoencoder and the CLIP that earlier recipes left in `folder`.
+    """A UNet of random weights, with the VAE and the CLIP that earlier recipes left in `folder`.
 
     Raises:
         BadBrief: one of them did not.
@@ -115,7 +115,7 @@ def new_components(folder: Path) -> StableDiffusionComponents:
 
 
 def _shipped(folder: Path) -> StableDiffusionComponents:
-    """The shipped model, with the CLIP and the autoencoder of `folder` if there are any."""
+    """The shipped model, with the CLIP and the VAE of `folder` if there are any."""
     components, clip = read_folder(shipped_part("stickers")), folder / "clip" / "clip"
     if clip.is_dir():
         text_encoder, words = CLIPTextModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)

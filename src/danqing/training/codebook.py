@@ -1,6 +1,6 @@
-"""Where a discrete autoencoder begins: with every token in use.
+"""Where a discrete VAE begins: with every token in use.
 
-From random weights a discrete autoencoder of mostly white pictures collapses within a hundred steps: a few
+From random weights a discrete VAE of mostly white pictures collapses within a hundred steps: a few
 tokens take all positions, and the others never get a gradient. So it starts as what k-means makes of the
 pictures' patches, written into its layers: each token is the middle of a cluster of distinct patches, white
 being one of them.

@@ -132,9 +132,10 @@ class Labels:
 class DenoisingObjective(Objective):
     """Trains the network of any diffusion painter, on what `conditioner` says of each picture.
 
-    unet: the module inside `painter.network` that learns; codec and `conditioner` stay frozen. The latents of
-    all pictures, and of their mirror images if those are asked for, are computed once; those of wider
-    canvases when they are drawn.
+    unet: the module inside `painter.network` that learns; the VAE and `conditioner` stay frozen.
+
+    The latents of all pictures, and of their mirror images if those are asked for, are computed once; those
+    of wider canvases when they are drawn.
 
     Raises:
         BadData: the pictures' side is no multiple of the painter's.
@@ -159,7 +160,7 @@ class DenoisingObjective(Objective):
         self._kinds = _kinds(pictures.rows, options)
 
     def place(self, device: torch.device) -> None:
-        """The whole painter: codec and text encoder run at every step."""
+        """The whole painter: VAE and text encoder run at every step."""
         super().place(device)
         self.painter.place(device)
         self._conditioner.place(device)
@@ -295,7 +296,7 @@ def _encoded(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
     """The latents [n c h w] of pictures uint8 [n 4 h w], the shorter side reduced to the painter's native."""
     factor = min(pictures.shape[-2:]) // painter.card.width
     parts = (_reduced(to_unit(part), factor) for part in torch.split(pictures, 32))
-    return torch.cat([painter.codec.encode(part).cpu() for part in parts])
+    return torch.cat([painter.vae.encode(part).cpu() for part in parts])
 
 
 def _wider(pictures: Tensor, more_high: int, more_wide: int) -> Tensor:

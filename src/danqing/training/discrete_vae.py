@@ -1,4 +1,4 @@
-"""The discrete autoencoder (arXiv 2102.12092 eq. 1): relaxed tokens, logit-Laplace pixels, KL to uniform.
+"""The discrete VAE (arXiv 2102.12092 eq. 1): relaxed tokens, logit-Laplace pixels, KL to uniform.
 
 loss = -ln p(x | z) + square * (x - mean)^2 + kl * KL(q(z | x) || uniform) - usage * H(mean of q), with means
 over elements of the first two and over positions of KL. H, the entropy of how often each token is used in the

@@ -1,7 +1,7 @@
 """The transformer over text and picture tokens (arXiv 2102.12092 section 2.2).
 
-loss = (CE of text + 7 * CE of pictures) / 8, each a mean over its tokens, in nats. A picture's tokens are the
-codec's likeliest ones, computed once; some captions are dropped, for guidance without words.
+loss = (CE of text + 7 * CE of pictures) / 8, each a mean over its tokens, in nats. A picture's tokens are
+the VAE's likeliest ones, computed once; some captions are dropped, for guidance without words.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from danqing.core.errors import BadWeights
 from danqing.core.seeds import Seeds
 from danqing.data import captions
 from danqing.data.dataset import CaptionedImages
-from danqing.families.dalle1.codec import fingerprint
 from danqing.families.dalle1.painter import TokenPainter, save
+from danqing.families.dalle1.vae import fingerprint
 from danqing.training.diffusion import paint_pixels
 from danqing.training.discrete_vae import resize_pictures
 from danqing.training.objective import Batch, Objective
@@ -49,10 +49,10 @@ class TokenOptions:
 
 
 class TokenObjective(Objective):
-    """Trains `painter.transformer` on the tokens of its codec.
+    """Trains `painter.transformer` on the tokens of its VAE.
 
     Each picture has several views, moved by each of `moves` (down, right), and those mirrored. A checkpoint
-    remembers the codec, and is refused with another one.
+    remembers the VAE, and is refused with another one.
     """
 
     codec: Tensor
@@ -61,10 +61,10 @@ class TokenObjective(Objective):
         super().__init__()
         self.painter, self._rows, self._options = painter, pictures.rows, options
         self.transformer = painter.transformer.requires_grad_(True)
-        pixels = resize_pictures(pictures, painter.size, painter.codec.config.channels)
+        pixels = resize_pictures(pictures, painter.size, painter.vae.config.channels)
         straight, mirrored = (views(each, options.moves) for each in (pixels, pixels.flip(-1)))
         self._tokens = torch.stack([self._read(view) for view in [*straight, *mirrored]])
-        self.register_buffer("codec", torch.tensor(list(bytes.fromhex(fingerprint(painter.codec)))))
+        self.register_buffer("codec", torch.tensor(list(bytes.fromhex(fingerprint(painter.vae)))))
 
     def place(self, device: torch.device) -> None:
         """The whole painter, by which sheets are painted."""
@@ -82,7 +82,7 @@ class TokenObjective(Objective):
         encoded = [self.painter.text(self._caption(self._rows[i], say)) for i in picks.tolist()]
         ids = torch.cat([words.tokens[..., 0].long() for words in encoded])
         mask = torch.cat([words.mask for words in encoded if words.mask is not None])
-        others = torch.randint(self.painter.codec.config.vocab, tokens.shape, generator=rng)
+        others = torch.randint(self.painter.vae.config.vocab, tokens.shape, generator=rng)
         wrong = torch.rand(tokens.shape, generator=rng) < options.wrong
         return {"ids": ids, "mask": mask, "tokens": tokens, "read": torch.where(wrong, others, tokens)}
 
@@ -111,15 +111,15 @@ class TokenObjective(Objective):
         """What `state_dict` gave.
 
         Raises:
-            BadWeights: they learned the tokens of another codec.
+            BadWeights: they learned the tokens of another VAE.
         """
         kept = state_dict.get("codec")
         if kept is not None and not torch.equal(kept, self.codec):
-            raise BadWeights("the checkpoint learned the tokens of another codec: use another --run")
+            raise BadWeights("the checkpoint learned the tokens of another VAE: use another --run")
         return super().load_state_dict(state_dict, *how, **fields)
 
     def _read(self, pixels: Tensor) -> Tensor:
-        read = [self.painter.codec.tokens(part) for part in torch.split(pixels, 64)]
+        read = [self.painter.vae.tokens(part) for part in torch.split(pixels, 64)]
         return torch.cat(read).flatten(1)
 
     def _caption(self, row: dict[str, object], say: random.Random) -> str:

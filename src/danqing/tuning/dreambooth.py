@@ -185,7 +185,7 @@ def _sized(picture: Tensor, height: int, width: int) -> Tensor:
 def encode_pictures(painter: DiffusionPainter, pictures: Tensor, mirror: bool) -> Tensor:
     """Latents of pictures [n c h w], and of their mirror images too if asked for."""
     views = torch.cat([pictures, pictures.flip(-1)]) if mirror else pictures
-    return torch.cat([painter.codec.encode(part) for part in torch.split(views, AT_ONCE)])
+    return torch.cat([painter.vae.encode(part) for part in torch.split(views, AT_ONCE)])
 
 
 def prior_latents(

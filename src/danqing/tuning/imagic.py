@@ -99,7 +99,7 @@ def imagic(
         NotFinite: the numbers broke down.
     """
     options = options or ImagicOptions()
-    target, latents = painter.condition(brief), painter.codec.encode(picture)
+    target, latents = painter.condition(brief), painter.vae.encode(picture)
     optimised, first = reconstructing_words(painter, latents, target, options, progress)
     adapter, second = reconstructing_model(
         painter, latents, replace(target, tokens=optimised), options, progress

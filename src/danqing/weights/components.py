@@ -11,11 +11,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from danqing.core.errors import BadWeights
 from danqing.weights.config_checks import (
-    AutoencoderFields,
     SchedulerFields,
     TextFields,
     TokenizerFields,
     UNetFields,
+    VAEFields,
 )
 from danqing.weights.pretrained import Config, read_json
 from danqing.weights.tensor_files import first_line, printable
@@ -36,9 +36,9 @@ def build_unet(config: Config) -> UNet2DConditionModel:
     return UNet2DConditionModel.from_config(UNetFields.checked(config))
 
 
-def build_autoencoder(config: Config) -> AutoencoderKL:
-    """The autoencoder that a config describes; raises ValueError where a value is wrong."""
-    return AutoencoderKL.from_config(AutoencoderFields.checked(config))
+def build_vae(config: Config) -> AutoencoderKL:
+    """The VAE that a config describes; raises ValueError where a value is wrong."""
+    return AutoencoderKL.from_config(VAEFields.checked(config))
 
 
 def text_key(name: str) -> str | None:

@@ -70,7 +70,7 @@ class ControlNetFields(_Fields):
     projection_class_embeddings_input_dim: Count | None = None
 
 
-class AutoencoderFields(_Fields):
+class VAEFields(_Fields):
     """Of an `AutoencoderKL`."""
 
     in_channels: Few = 3
@@ -99,7 +99,7 @@ class TextFields(_Fields):
     layer_norm_eps: Share = 1e-5
 
 
-class ImageTowerFields(_Fields):
+class ImageEncoderFields(_Fields):
     """Of a `CLIPVisionModelWithProjection`."""
 
     hidden_size: Count = 768

@@ -26,7 +26,7 @@ class FileKind(StrEnum):
     NETWORK = "a denoising network alone"
     LORA = "a LoRA"
     WORD = "a learned word"
-    AUTOENCODER = "an autoencoder"
+    VAE = "a VAE"
     CONTROLNET = "a ControlNet"
     T2I_ADAPTER = "a T2I-Adapter"
     IP_ADAPTER = "an IP-Adapter"
@@ -110,7 +110,7 @@ _TABLE: tuple[tuple[str, FileKind, str | None], ...] = (
     (r"^(down|mid|up)_blocks?\.|^(input_blocks|middle_block|output_blocks)\.", FileKind.NETWORK, None),
     (
         r"^(first_stage_model\.|vae\.)?(encoder|decoder)\.(conv_in|conv_out|down|mid|up|layers)\b",
-        FileKind.AUTOENCODER,
+        FileKind.VAE,
         None,
     ),
     (r"^encoder\.block\.0\.layer\.|^shared\.weight$", FileKind.TEXT_ENCODER, "T5"),
@@ -121,7 +121,7 @@ _ROWS = tuple((re.compile(pattern), kind, family) for pattern, kind, family in _
 
 _PARTS = {
     "UNet": re.compile(r"^model\.diffusion_model\.|^(input|down)_blocks\."),
-    "autoencoder": re.compile(r"^first_stage_model\.|^decoder\."),
+    "VAE": re.compile(r"^first_stage_model\.|^decoder\."),
     "text encoder": re.compile(r"^cond_stage_model\.|^conditioner\.embedders\.0\.|^text_model\."),
     "second text encoder": re.compile(r"^conditioner\.embedders\.1\."),
 }
@@ -163,7 +163,7 @@ def _family_by_width(header: Header, kind: FileKind) -> str:
     if kind is FileKind.WORD:
         widths = {shape[-1] for shape in shapes.values() if shape}
         return SDXL if "clip_g" in shapes else _WORD_WIDTHS.get(min(widths, default=0), UNKNOWN)
-    if kind is FileKind.AUTOENCODER:
+    if kind is FileKind.VAE:
         latents = (shape for name, shape in shapes.items() if name.endswith("decoder.conv_in.weight"))
         return next((_LATENTS.get(shape[1], UNKNOWN) for shape in latents if len(shape) == 4), UNKNOWN)
     if kind is FileKind.T2I_ADAPTER:

@@ -25,10 +25,10 @@ from danqing.diffusion.variance import Variance
 from danqing.nets.upscaler import Upscaler
 from danqing.weights.components import (
     attention_key,
-    build_autoencoder,
     build_projected_text,
     build_text,
     build_unet,
+    build_vae,
     projected_key,
     read_scheduler,
     read_tokenizer,
@@ -125,11 +125,11 @@ def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Stab
     has_first = (folder / "text_encoder").is_dir() or not second.is_dir()  # XL's refiner has the second alone
     tokenizer = read_tokenizer(folder / ("tokenizer" if has_first else "tokenizer_2"))
     text_encoder = read_module(folder / "text_encoder", build_text, text_key, dtype) if has_first else None
-    vae = read_module(folder / "vae", build_autoencoder, attention_key, dtype)
+    vae = read_module(folder / "vae", build_vae, attention_key, dtype)
     unet = read_module(folder / "unet", build_unet, dtype=dtype)
     low = folder / "low_res_scheduler" / "scheduler_config.json"
-    upscaler, preview = folder / "upscaler", folder / "latent_rgb.safetensors"
-    enlarger = read_module(upscaler, Upscaler.from_config) if upscaler.is_dir() else None
+    preview, place = folder / "latent_rgb.safetensors", folder / "upscaler"
+    upscaler = read_module(place, Upscaler.from_config) if place.is_dir() else None
     text_encoder_2 = (
         read_module(second, build_projected_text, projected_key, dtype) if second.is_dir() else None
     )
@@ -139,8 +139,8 @@ def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Stab
         text_encoder=text_encoder if text_encoder is not None else text_encoder_2,
         tokenizer=tokenizer,
         scheduler=scheduler,
-        card=find_card(folder) or derived_card(folder.name, unet, vae, enlarger, scheduler),
-        upscaler=enlarger,
+        card=find_card(folder) or derived_card(folder.name, unet, vae, upscaler, scheduler),
+        upscaler=upscaler,
         latent_rgb=read_tensors(preview)["weight"] if preview.is_file() else None,
         low=read_scheduler(low) if low.is_file() else None,
         adapters={file.stem: file for file in sorted((folder / "adapters").glob("*.safetensors"))},
@@ -210,7 +210,7 @@ def derived_card(
     if unet.config.in_channels == vae.config.latent_channels + 1:  # all it paints needs a depth map
         can -= {Can.INPAINT, Can.LEARN}
     can |= {Can.ALPHA} if vae.config.out_channels == 4 else set()
-    can |= {Can.ENLARGE} if upscaler else set()
+    can |= {Can.UPSCALE} if upscaler else set()
     return Card(
         name=name,
         family="stable_diffusion",

@@ -52,7 +52,7 @@ class FileReader:
 
 
 def _as_linear(tensor: Tensor, like: Tensor | None) -> Tensor:
-    """A 1x1 convolution as the matrix that the autoencoder's attention has today."""
+    """A 1x1 convolution as the matrix that the VAE's attention has today."""
     if like is not None and tensor.shape == (*like.shape, 1, 1):
         return tensor[:, :, 0, 0]
     return tensor

@@ -10,7 +10,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from danqing.core.errors import BadWeights
-from danqing.weights.config_checks import ImageTowerFields
+from danqing.weights.config_checks import ImageEncoderFields
 from danqing.weights.detect import FileKind, identify
 from danqing.weights.pretrained import Config, build_empty, fill, read_json, read_module
 from danqing.weights.tensor_files import Header, read_header, read_tensors, refuse_pickle
@@ -20,7 +20,7 @@ _CLASS, _PATCH = f"{_HEAD}embeddings.class_embedding", f"{_HEAD}embeddings.patch
 _POSITIONS, _PROJECTION = f"{_HEAD}embeddings.position_embedding.weight", "visual_projection.weight"
 _LAYER = re.compile(rf"{re.escape(_HEAD)}encoder\.layers\.(\d+)\.")
 _HEADS = {768: 12}  # by width; all larger published ones have 16
-_OPENAI = 768  # what the towers of OpenAI project to, whose activation is another one
+_OPENAI = 768  # what the encoders of OpenAI project to, whose activation is another one
 
 
 class Widths(NamedTuple):
@@ -74,25 +74,25 @@ def _check_kind(folder: Path) -> Config:
 
 
 def _vision_config(config: Config) -> Config:
-    """The fields of the image tower, also where the folder holds both towers of CLIP."""
+    """The fields of the image encoder, also where the folder holds both encoders of CLIP."""
     if config.get("model_type") != "clip":
         return config
     return {**config.get("vision_config", {}), "projection_dim": config.get("projection_dim", 512)}
 
 
 def _build(config: Config) -> CLIPVisionModelWithProjection:
-    fields = ImageTowerFields.checked(_vision_config(config))
+    fields = ImageEncoderFields.checked(_vision_config(config))
     return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(fields))
 
 
 def _own_key(name: str) -> str | None:
-    """None for the tensors of the text tower, and for the positions that older files store."""
+    """None for the tensors of the text encoder, and for the positions that older files store."""
     own = name.startswith((_HEAD, "visual_projection.")) and not name.endswith("position_ids")
     return name if own else None
 
 
 def _config(header: Header) -> Config:
-    """The config of a single file. Its heads and its activation are those of the published towers."""
+    """The config of a single file. Its heads and its activation are those of the published encoders."""
     shapes = header.shapes
     lacking = next((name for name in (_CLASS, _PATCH, _POSITIONS, _PROJECTION) if name not in shapes), None)
     if lacking is not None:

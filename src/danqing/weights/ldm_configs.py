@@ -14,7 +14,7 @@ from danqing.weights.ldm_keys import Table, clip_table, open_clip_table, rename
 from danqing.weights.pretrained import Config
 from danqing.weights.tensor_files import Header
 
-UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
+UNET, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
 CONV_IN = f"{UNET}input_blocks.0.0.weight"
 
 _HEAD = 64  # channels a head in every text encoder
@@ -209,7 +209,7 @@ def added_config(header: Header, name: str) -> Config:
     }
 
 
-def autoencoder_config(header: Header, scale: float = 0.18215) -> Config:
+def vae_config(header: Header, scale: float = 0.18215) -> Config:
     """The config of an `AutoencoderKL`.
 
     scale: of its latents, which no shape tells.
@@ -217,7 +217,7 @@ def autoencoder_config(header: Header, scale: float = 0.18215) -> Config:
     Raises:
         BadWeights: a tensor that tells it is not there.
     """
-    encoder, decoder = f"{AUTOENCODER}encoder", f"{AUTOENCODER}decoder"
+    encoder, decoder = f"{VAE_PREFIX}encoder", f"{VAE_PREFIX}decoder"
     levels = _levels(header)
     return {
         "in_channels": side(header, f"{encoder}.conv_in.weight", 1),
@@ -260,7 +260,7 @@ def text_config(header: Header, kind: TextEncoderFormat) -> Config:
 
 
 def _levels(header: Header) -> int:
-    return count(header, f"{AUTOENCODER}encoder.down.") or 4  # a file without it has the usual one
+    return count(header, f"{VAE_PREFIX}encoder.down.") or 4  # a file without it has the usual one
 
 
 def count(header: Header, head: str) -> int:

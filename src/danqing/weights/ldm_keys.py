@@ -21,7 +21,7 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-_AUTOENCODER_ATTENTION = {
+_VAE_ATTENTION = {
     "group_norm": "norm",
     "to_q": "q",
     "to_k": "k",
@@ -86,8 +86,8 @@ def unet_table(config: Mapping[str, Any]) -> Table:
     return table | _inside(resnets, _RESNET)
 
 
-def autoencoder_table(config: Mapping[str, Any]) -> Table:
-    """The KL autoencoder's modules. The original counts the decoder's levels from the largest picture."""
+def vae_table(config: Mapping[str, Any]) -> Table:
+    """The VAE's modules. The original counts the decoder's levels from the largest picture."""
     levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
     table = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
     resnets: Table = {}
@@ -104,7 +104,7 @@ def autoencoder_table(config: Mapping[str, Any]) -> Table:
             resnets[f"decoder.up_blocks.{level}.resnets.{layer}"] = f"decoder.up.{mirrored}.block.{layer}"
         table[f"encoder.down_blocks.{level}.downsamplers.0"] = f"encoder.down.{level}.downsample"
         table[f"decoder.up_blocks.{level}.upsamplers.0"] = f"decoder.up.{mirrored}.upsample"
-    inside = _inside(resnets, {"conv_shortcut": "nin_shortcut"}) | _inside(attentions, _AUTOENCODER_ATTENTION)
+    inside = _inside(resnets, {"conv_shortcut": "nin_shortcut"}) | _inside(attentions, _VAE_ATTENTION)
     return table | resnets | inside
 
 

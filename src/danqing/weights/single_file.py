@@ -2,7 +2,7 @@
 
 Read are the weights as trained; a second copy of the UNet (`model_ema.*`) is left alone. The file holds no
 tokenizer: CLIP's vocabulary comes in the package, another one from a `tokenizer` folder beside the file. An
-autoencoder that the file lacks is looked for beside it (`model.vae.safetensors`, or a folder `vae`).
+VAE that the file lacks is looked for beside it (`model.vae.safetensors`, or a folder `vae`).
 
 It rarely tells what the UNet predicts. What stands beside it has the first word (`weights/sidecar.py`), then
 keys that fine-tunes leave in the file (`v_pred`, `ztsnr`), then `modelspec.prediction_type` in its metadata.
@@ -26,29 +26,29 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from danqing.core.card import Card
 from danqing.core.errors import BadWeights
 from danqing.diffusion.prediction import Prediction
-from danqing.weights.autoencoder import read_autoencoder
 from danqing.weights.clip_vocabulary import clip_tokenizer
 from danqing.weights.components import read_tokenizer
 from danqing.weights.detect import FileKind, identify
 from danqing.weights.diffusers_folder import TURBO, StableDiffusionComponents, derived_card
 from danqing.weights.file_reader import ONLY, FileReader
 from danqing.weights.ldm_configs import (
-    AUTOENCODER,
     CONV_IN,
     KINDS,
     SCHEDULER,
     UNET,
+    VAE_PREFIX,
     Kind,
     TextEncoderFormat,
-    autoencoder_config,
     side,
     text_config,
     unet_config,
+    vae_config,
 )
-from danqing.weights.ldm_keys import autoencoder_table, unet_table
+from danqing.weights.ldm_keys import unet_table, vae_table
 from danqing.weights.pretrained import Config
 from danqing.weights.sidecar import PREDICTIONS, read_sidecar
 from danqing.weights.tensor_files import Header, printable, read_header, read_tensors, refuse_pickle
+from danqing.weights.vae import read_vae
 
 _ALONE = {  # what is said of a file that is no whole model, and what to do
     FileKind.LORA: (" and no model", "give the model that it changes, and this with --adapter"),
@@ -66,7 +66,7 @@ _ALONE = {  # what is said of a file that is no whole model, and what to do
         "give the model that looks at a picture, the picture with --ip-image, and this with --ip-adapter",
     ),
     FileKind.IMAGE_ENCODER: (" alone", "IP-Adapters read with it: put it into the folder image_encoder"),
-    FileKind.AUTOENCODER: (" alone", "give the whole model"),
+    FileKind.VAE: (" alone", "give the whole model"),
     FileKind.TEXT_ENCODER: (" alone", "give the whole model"),
     FileKind.NETWORK: ("", "give the whole model, its folder or its file"),
 }
@@ -89,7 +89,7 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> S
     kind = _kind_of(header)
     reader = FileReader(_used(header, kind), dtype)
     scheduler = _scheduler_of(reader.header, kind)
-    vae = _read_autoencoder(reader, kind)
+    vae = _read_vae(reader, kind)
     _check_channels(reader.header, vae.config.latent_channels)
     fields = unet_config(reader.header, kind, scheduler["prediction_type"])
     text_encoders = [_read_text_encoder(reader, encoder) for encoder in kind.text_encoders]
@@ -111,7 +111,7 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> S
 
 def _used(header: Header, kind: Kind) -> Header:
     """The header without what stands in a part and is not used."""
-    besides = {AUTOENCODER: r"^first_stage_model\.(loss|model_ema)\."}
+    besides = {VAE_PREFIX: r"^first_stage_model\.(loss|model_ema)\."}
     besides |= {encoder.head: encoder.besides for encoder in kind.text_encoders}
     unused = {
         name
@@ -206,22 +206,22 @@ def _tokenizer_of(path: Path, kind: TextEncoderFormat, rows: int) -> CLIPTokeniz
     return tokenizer
 
 
-def _read_autoencoder(reader: FileReader, kind: Kind) -> AutoencoderKL:
-    """The file's autoencoder, or the one beside it.
+def _read_vae(reader: FileReader, kind: Kind) -> AutoencoderKL:
+    """The file's VAE, or the one beside it.
 
     Raises:
         BadWeights: there is none.
     """
     path = reader.header.path
-    if any(name.startswith(AUTOENCODER) for name in reader.header.shapes):
-        fields = autoencoder_config(reader.header, kind.scale)
-        return reader.module(AUTOENCODER, lambda: AutoencoderKL(**fields), autoencoder_table(fields))
+    if any(name.startswith(VAE_PREFIX) for name in reader.header.shapes):
+        fields = vae_config(reader.header, kind.scale)
+        return reader.module(VAE_PREFIX, lambda: AutoencoderKL(**fields), vae_table(fields))
     beside, folder = path.with_suffix(".vae.safetensors"), path.parent / "vae"
     for place in (beside, folder):
         if place.exists():
-            return read_autoencoder(place, kind.scale, reader.dtype)
+            return read_vae(place, kind.scale, reader.dtype)
     raise BadWeights(
-        f"{str(path)!r} holds no autoencoder: put one for {kind.title} beside it as {beside.name!r}, or as "
+        f"{str(path)!r} holds no VAE: put one for {kind.title} beside it as {beside.name!r}, or as "
         "the folder 'vae'"
     )
 
@@ -234,7 +234,7 @@ def _check_channels(header: Header, latents: int) -> None:
     """
     takes = side(header, CONV_IN, 1)
     if takes not in (latents, latents + 1, 2 * latents + 1):
-        what = _MORE_CHANNELS.get(takes - latents, "of a UNet and another model's autoencoder")
+        what = _MORE_CHANNELS.get(takes - latents, "of a UNet and another model's VAE")
         raise BadWeights(
             f"{str(header.path)!r} is {what} (the UNet takes {takes} channels, the latents have {latents}): "
             "only models that paint from words, by a depth map or inside a mask can be opened"

@@ -1,1 +1,1 @@
-"""DALL-E: tokens of a discrete autoencoder, written by a transformer."""
+"""DALL-E: tokens of a discrete VAE, written by a transformer."""

@@ -7,7 +7,7 @@ the picture's rows that are painted anew below those that stay; chaos, a higher 
 take the place of no words in guidance. Of several candidates for each seed CLIP keeps the one that answers
 best to the words (section 2.4).
 Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
-NOTICE). A folder's codec may be OpenAI's published encoder.pkl and decoder.pkl (modified MIT).
+NOTICE). A folder's VAE may be OpenAI's published encoder.pkl and decoder.pkl (modified MIT).
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from danqing.core.registry import family
 from danqing.core.seeds import Seeds
 from danqing.families import shipped_clip_scorer
 from danqing.families.clip import ClipScorer
-from danqing.families.dalle1.codec import fingerprint, open_codec
-from danqing.families.dalle1.presets import CODECS as CODECS
+from danqing.families.dalle1.presets import DISCRETE_VAES as DISCRETE_VAES
 from danqing.families.dalle1.presets import TRANSFORMERS as TRANSFORMERS
 from danqing.families.dalle1.token_sampling import (
     DEFAULT,
@@ -44,6 +43,7 @@ from danqing.families.dalle1.token_sampling import (
     draw_tokens,
     gumbel_of,
 )
+from danqing.families.dalle1.vae import fingerprint, open_discrete_vae
 from danqing.nets.discrete_vae import DiscreteVAE
 from danqing.nets.placement import device_of, move
 from danqing.nets.token_transformer import TokenTransformer
@@ -61,7 +61,7 @@ class TokenPainter:
     """Paints row by row. A canvas holds the numbers of tokens [n candidates side side], -1 where it is blank.
 
     card: what it can do.
-    codec: between pixels and tokens.
+    vae: between pixels and tokens.
     transformer: writes the tokens.
     tokenizer: of the prompt.
     sampling: how tokens are drawn.
@@ -69,14 +69,14 @@ class TokenPainter:
     """
 
     card: Card
-    codec: DiscreteVAE
+    vae: DiscreteVAE
     transformer: TokenTransformer
     tokenizer: CLIPTokenizer
     sampling: Sampling = DEFAULT
     scorer: ClipScorer | None = None
 
     def __post_init__(self) -> None:
-        self.codec.eval().requires_grad_(False)
+        self.vae.eval().requires_grad_(False)
         self.transformer.eval().requires_grad_(False)
 
     @property
@@ -87,7 +87,7 @@ class TokenPainter:
     @property
     def size(self) -> int:
         """The side of its pictures in pixels."""
-        return self.transformer.config.side * self.codec.config.factor
+        return self.transformer.config.side * self.vae.config.factor
 
     @property
     def device(self) -> torch.device:
@@ -96,14 +96,14 @@ class TokenPainter:
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         """See `Painter.place`."""
-        move(device, dtype, self.codec, self.transformer)
+        move(device, dtype, self.vae, self.transformer)
         if self.scorer is not None:
             self.scorer.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
         """The prompt's ids, the negative prompt inside, and an input picture's tokens [1 1 side side].
 
-        Of several input pictures each token is the one that the codec finds likeliest in all, by weight.
+        Of several input pictures each token is the one that the VAE finds likeliest in all, by weight.
 
         Raises:
             BadBrief: BREAK or weights within a prompt, or a strength below one row.
@@ -157,22 +157,22 @@ class TokenPainter:
 
     def preview(self, canvas: Canvas) -> Tensor:
         """What stands of the first candidate, [n 3 h w] in [0, 1]; white where nothing does."""
-        pixels = self.codec.pictures(canvas.state[:, 0].clamp(min=0))[:, :3]
-        blank = F.interpolate((canvas.state[:, :1] == _BLANK).float(), scale_factor=self.codec.config.factor)
+        pixels = self.vae.pictures(canvas.state[:, 0].clamp(min=0))[:, :3]
+        blank = F.interpolate((canvas.state[:, :1] == _BLANK).float(), scale_factor=self.vae.config.factor)
         return torch.where(blank > 0, 1.0, (pixels + 1) / 2).clamp(0, 1).cpu()
 
     def finish(self, canvas: Canvas) -> Tensor:
         """The pictures [n c h w] in [-1, 1].
 
         Raises:
-            NotFinite: the codec gave NaN or infinite values.
+            NotFinite: the VAE gave NaN or infinite values.
         """
-        pixels = self.codec.pictures(canvas.state[:, 0])
+        pixels = self.vae.pictures(canvas.state[:, 0])
         if not pixels.isfinite().all():
-            raise NotFinite("the codec gave NaN or infinite values: check the weights")
+            raise NotFinite("the VAE gave NaN or infinite values: check the weights")
         return pixels.cpu()
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor) -> Tensor:
         """There is no learned upscaler: the pictures themselves."""
         return pixels
 
@@ -201,14 +201,14 @@ class TokenPainter:
         if self.scorer is None or state.shape[1] == 1:
             return state[:, :1]
         text = plain_text(brief, self.card)
-        best = [self.scorer.rank(self.codec.pictures(candidates), text)[0] for candidates in state]
+        best = [self.scorer.rank(self.vae.pictures(candidates), text)[0] for candidates in state]
         return state[torch.arange(len(state)), best][:, None]
 
     def _picture(self, images: InputImages) -> Tensor | None:
         if not images.references:
-            return None if images.image is None else self.codec.tokens(images.image)[:, None].float()
+            return None if images.image is None else self.vae.tokens(images.image)[:, None].float()
         with torch.no_grad():
-            likely = [self.codec.logits(picture).softmax(dim=1) for picture in images.references]
+            likely = [self.vae.logits(picture).softmax(dim=1) for picture in images.references]
         shares = torch.stack([share * each for share, each in zip(images.weights, likely, strict=True)])
         return shares.sum(dim=0).argmax(dim=1)[:, None].float()
 
@@ -236,17 +236,17 @@ def open_weights(folder: Path) -> TokenPainter:
 
     Raises:
         BadWeights: in one line that names the file and what is wrong with it, such as a transformer that
-            learned the tokens of another codec.
+            learned the tokens of another VAE.
     """
-    codec = open_codec(folder / "codec")
+    vae = open_discrete_vae(folder / "codec")
     config = read_json(folder / "transformer" / "config.json")
     transformer = read_module(
         folder / "transformer",
         lambda fields: TokenTransformer.from_config({k: v for k, v in fields.items() if k != "codec"}),
     )
-    if config.get("codec") != fingerprint(codec):
+    if config.get("codec") != fingerprint(vae):
         raise BadWeights(
-            f"{str(folder / 'transformer')!r} learned the tokens of another codec than the one in "
+            f"{str(folder / 'transformer')!r} learned the tokens of another VAE than the one in "
             f"{str(folder / 'codec')!r}: fetch the whole folder again"
         )
     try:
@@ -261,8 +261,8 @@ def open_weights(folder: Path) -> TokenPainter:
             f"{str(folder / 'tokenizer')!r} has {len(tokenizer)} tokens, the transformer knows "
             f"{transformer.config.words}"
         )
-    card = find_card(folder) or card_of(folder.name, codec, transformer)
-    return TokenPainter(card, codec, transformer, tokenizer, sampling, shipped_clip_scorer())
+    card = find_card(folder) or card_of(folder.name, vae, transformer)
+    return TokenPainter(card, vae, transformer, tokenizer, sampling, shipped_clip_scorer())
 
 
 def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -271,19 +271,19 @@ def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16
     Raises:
         BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
     """
-    config = {**painter.transformer.to_config(), "codec": fingerprint(painter.codec)}
+    config = {**painter.transformer.to_config(), "codec": fingerprint(painter.vae)}
     with replacing_folder(folder) as draft:
-        write_module(painter.codec, painter.codec.to_config(), draft / "codec", _STEM, dtype)
+        write_module(painter.vae, painter.vae.to_config(), draft / "codec", _STEM, dtype)
         write_module(painter.transformer, config, draft / "transformer", _STEM, dtype)
         painter.tokenizer.save_pretrained(draft / "tokenizer")
         write_json(asdict(painter.sampling), draft / "sampling.json")
         write_json(painter.card.model_dump(mode="json"), draft / "card.json")
 
 
-def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **fields: Any) -> Card:
+def card_of(name: str, vae: DiscreteVAE, transformer: TokenTransformer, **fields: Any) -> Card:
     """The card of a model from its networks alone."""
-    side = transformer.config.side * codec.config.factor
-    alpha = {Can.ALPHA} if codec.config.channels == 4 else set()
+    side = transformer.config.side * vae.config.factor
+    alpha = {Can.ALPHA} if vae.config.channels == 4 else set()
     facts: dict[str, Any] = {
         "summary": f"a DALL-E for pictures of {side} x {side}",
         "licence": "Apache-2.0",
@@ -298,9 +298,9 @@ def card_of(name: str, codec: DiscreteVAE, transformer: TokenTransformer, **fiel
     )
 
 
-def fresh_transformer(preset: str, codec: DiscreteVAE, tokenizer: CLIPTokenizer) -> TokenTransformer:
-    """A transformer of random weights for the tokens of `codec` and the words of `tokenizer`."""
-    config = replace(TRANSFORMERS[preset], words=len(tokenizer), vocab=codec.config.vocab)
+def fresh_transformer(preset: str, vae: DiscreteVAE, tokenizer: CLIPTokenizer) -> TokenTransformer:
+    """A transformer of random weights for the tokens of `vae` and the words of `tokenizer`."""
+    config = replace(TRANSFORMERS[preset], words=len(tokenizer), vocab=vae.config.vocab)
     return TokenTransformer(config)
 
 
@@ -309,6 +309,6 @@ def random_painter(preset: str = "tiny", seed: int = 0, scorer: ClipScorer | Non
     tokenizer = read_tokenizer(shipped_part("clip"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        codec = DiscreteVAE(CODECS[preset])
-        transformer = fresh_transformer(preset, codec, tokenizer)
-    return TokenPainter(card_of(preset, codec, transformer), codec, transformer, tokenizer, scorer=scorer)
+        vae = DiscreteVAE(DISCRETE_VAES[preset])
+        transformer = fresh_transformer(preset, vae, tokenizer)
+    return TokenPainter(card_of(preset, vae, transformer), vae, transformer, tokenizer, scorer=scorer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from danqing.nets.discrete_vae import DiscreteVAEConfig
 from danqing.nets.token_transformer import TokenTransformerConfig
 
-CODECS: dict[str, DiscreteVAEConfig] = {
+DISCRETE_VAES: dict[str, DiscreteVAEConfig] = {
     "tiny": DiscreteVAEConfig(
         vocab=16, channels=4, hidden=16, groups=1, blocks=1, start=16, kernel=1, patch=4, gain=1.0
     ),

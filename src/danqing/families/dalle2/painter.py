@@ -27,13 +27,13 @@ from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.registry import family
 from danqing.core.seeds import Seeds, slerp
 from danqing.diffusion.cascade import PreconditionedSuperResolution, SuperResolution
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.inversion import invert
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.prior import Prior, best, measure
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import static_threshold
+from danqing.diffusion.vae import IdentityVAE
 from danqing.diffusion.variance import Variance
 from danqing.families import open_clip_scorer
 from danqing.families.clip import ClipScorer, build_clip
@@ -174,9 +174,9 @@ class Dalle2Painter:
         """
         return self.decoder.finish(canvas)
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor) -> Tensor:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
-        return self.decoder.enlarge(pixels)
+        return self.decoder.upscale(pixels)
 
     def _joined(self, conditioning: Conditioning) -> Conditioning:
         length = self.prior.length + 1
@@ -212,7 +212,7 @@ class Dalle2Painter:
         """The noise [1 c h w] from which DDIM paints the picture under `cond`: the x_T of section 3."""
         picture = F.avg_pool2d(picture, self._factor)
         levels = self.decoder.schedule.levels(brief.steps)
-        return invert(self.decoder, self.decoder.codec.encode(picture), cond, levels, corrections=1)
+        return invert(self.decoder, self.decoder.vae.encode(picture), cond, levels, corrections=1)
 
 
 def _whole(conditioning: Conditioning) -> Tensor:
@@ -238,7 +238,7 @@ def painter_of(components: Dalle2Components, scorer: ClipScorer) -> Dalle2Painte
         network=Decoder(components.decoder.eval(), components.projection.eval(), components.fold),
         prediction=Prediction(components.decoder_schedule.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(components.decoder_schedule),
-        codec=IdentityCodec(components.decoder.config.in_channels // components.fold**2),
+        vae=IdentityVAE(components.decoder.config.in_channels // components.fold**2),
         modules={"decoder": components.decoder},
         frozen=(components.projection,),
         limit=static_threshold,

@@ -22,11 +22,11 @@ from danqing.conditioning.names import NO_NAMES, Names, label_of
 from danqing.core.errors import BadWeights
 from danqing.core.painter import Conditioning
 from danqing.core.registry import family
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import static_threshold
+from danqing.diffusion.vae import IdentityVAE
 from danqing.diffusion.variance import Variance
 from danqing.families.ddpm.folder import DDPMComponents, build_unet, derived_card, pixel_channels, read_folder
 from danqing.families.ddpm.folder import save_folder as save_folder
@@ -149,7 +149,7 @@ def painter_of(components: DDPMComponents) -> DiffusionPainter:
         network=Denoiser(components.unet.eval(), len(components.names), components.fold),
         prediction=Prediction(config.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(config),
-        codec=IdentityCodec(pixel_channels(components.unet, components.fold)),
+        vae=IdentityVAE(pixel_channels(components.unet, components.fold)),
         modules={"unet": components.unet},
         limit=static_threshold if config.get("clip_sample", True) else None,
         variance=Variance(config.get("variance_type", "fixed_small")),

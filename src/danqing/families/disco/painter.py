@@ -115,9 +115,9 @@ class DiscoPainter:
         """The base's finished pictures."""
         return self.base.finish(canvas)
 
-    def enlarge(self, pixels: Tensor) -> Tensor:
+    def upscale(self, pixels: Tensor) -> Tensor:
         """The base's enlarged pictures."""
-        return self.base.enlarge(pixels)
+        return self.base.upscale(pixels)
 
     def _walker(self, brief: ResolvedBrief) -> Walker:
         """The brief's sampler; eta is DDIM's."""
@@ -144,7 +144,7 @@ class DiscoPainter:
             loss = self._loss(brief, conditioning, levels, canvas.seeds)
             scale = canvas.state[0].numel() / _NUMBERS
             guided = GradientGuidance(
-                loose, self.base.codec.decode, loss, scale, clamp, _REACH, self.base.limit
+                loose, self.base.vae.decode, loss, scale, clamp, _REACH, self.base.limit
             )
         kept = keep_outside_region(
             conditioning if conditioning.concat is None else replace(conditioning, region=None)
@@ -175,7 +175,7 @@ class DiscoPainter:
 
     @torch.no_grad()
     def _colours(self, state: Tensor | None) -> Tensor | None:
-        return None if state is None else self.base.codec.decode(state)[:, :3]
+        return None if state is None else self.base.vae.decode(state)[:, :3]
 
 
 def _wordless(brief: ResolvedBrief) -> ResolvedBrief:

@@ -19,17 +19,17 @@ from danqing.core.card import Can, Card, find_card
 from danqing.core.errors import BadWeights
 from danqing.core.painter import Conditioning
 from danqing.diffusion.cascade import Augment, Cascade, SuperResolution
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import DynamicThresholding, static_threshold
+from danqing.diffusion.vae import IdentityVAE
 from danqing.diffusion.variance import Variance
 from danqing.nets.placement import as_input, to_float32
 from danqing.weights.pretrained import Config, read_json, read_module
 from danqing.weights.text_encoders import read_text_encoder
 
-BASE, ENLARGER = "IFPipeline", "IFSuperResolutionPipeline"
+BASE, SUPER_RESOLUTION = "IFPipeline", "IFSuperResolutionPipeline"
 STAGE = "stage_1"  # the folder of the second stage, inside that of the first
 _LEVEL = 0.25  # noise_level 250 of 1000
 _CHANNELS = 3
@@ -86,7 +86,7 @@ def read_if(folder: Path) -> Cascade:
     text = read_text_encoder(folder / "text_encoder", folder / "tokenizer")
     encoder = IFText(text.tokenizer, text.model, text.max_length)
     further = folder / STAGE
-    folders = [(folder, BASE), (further, ENLARGER)] if further.is_dir() else [(folder, BASE)]
+    folders = [(folder, BASE), (further, SUPER_RESOLUTION)] if further.is_dir() else [(folder, BASE)]
     painters = [_read_stage(place, kind, encoder) for place, kind in folders]
     base, last = painters[0].card, painters[-1].card
     stages = []
@@ -120,7 +120,7 @@ def stage_painter(
         network=IFDenoiser(unet.eval()),
         prediction=Prediction(scheduler.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(scheduler),
-        codec=IdentityCodec(_CHANNELS),
+        vae=IdentityVAE(_CHANNELS),
         modules={"unet": unet},
         frozen=(text.model,),
         limit=_limit(scheduler),

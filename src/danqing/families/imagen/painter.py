@@ -23,11 +23,11 @@ from danqing.core.card import Can, Card
 from danqing.core.painter import Conditioning
 from danqing.core.registry import family
 from danqing.diffusion.cascade import Cascade, PreconditionedSuperResolution, SuperResolution
-from danqing.diffusion.codec import IdentityCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 from danqing.diffusion.thresholding import DynamicThresholding
+from danqing.diffusion.vae import IdentityVAE
 from danqing.families.imagen.deepfloyd import read_if
 from danqing.families.imagen.folder import ImagenComponents, StageConfig, read_components
 from danqing.families.imagen.folder import save_components as save_components
@@ -152,7 +152,7 @@ def stage_painter(components: ImagenComponents, number: int) -> DiffusionPainter
         ),
         prediction=prediction,
         schedule=schedule,
-        codec=IdentityCodec(unet.config.channels),
+        vae=IdentityVAE(unet.config.channels),
         modules={"unet": unet},
         frozen=(components.text.model,),
         limit=DynamicThresholding(config.p, config.cap),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from danqing.core.errors import BadBrief
 from danqing.core.painter import InputImages
-from danqing.diffusion.codec import Codec
+from danqing.diffusion.vae import VAE
 from danqing.weights.pretrained import Config
 
 _UNET: Config = {
@@ -39,7 +39,7 @@ UNETS: dict[str, Config] = {
     "sd2-x4-tiny": {**_UNET, "in_channels": 7, "sample_size": 8, "num_class_embeds": 1000},
 }
 
-_AUTOENCODER: Config = {
+_VAE: Config = {
     "in_channels": 3,
     "out_channels": 3,
     "latent_channels": 4,
@@ -52,11 +52,11 @@ _AUTOENCODER: Config = {
     "sample_size": 32,
 }
 X4_SCALE = 0.08333  # of the upscaler's latents, also where its folder says nothing
-AUTOENCODERS: dict[str, Config] = {
-    "sd2-tiny": _AUTOENCODER,
-    "sd2-depth-tiny": _AUTOENCODER,
+VAES: dict[str, Config] = {
+    "sd2-tiny": _VAE,
+    "sd2-depth-tiny": _VAE,
     "sd2-x4-tiny": {
-        **_AUTOENCODER,
+        **_VAE,
         "block_out_channels": (4, 8, 16),
         "down_block_types": ("DownEncoderBlock2D",) * 3,
         "up_block_types": ("UpDecoderBlock2D",) * 3,
@@ -78,7 +78,7 @@ SCHEDULE: Config = {
 }
 
 
-def depth_map(images: InputImages, codec: Codec) -> Tensor:
+def depth_map(images: InputImages, vae: VAE) -> Tensor:
     """What the depth variant sees besides its latents: [1 1 h w] from -1 (far) to 1 (near), at latent size.
 
     A depth that is the same everywhere says nothing: it is 0, with a warning.
@@ -90,7 +90,7 @@ def depth_map(images: InputImages, codec: Codec) -> Tensor:
         raise BadBrief(
             'this model paints by a depth map: give one, as in danqing redraw a.png "words" --depth depth.png'
         )
-    sides = [side // codec.factor for side in images.depth.shape[-2:]]
+    sides = [side // vae.factor for side in images.depth.shape[-2:]]
     small = F.interpolate(images.depth, sides, mode="bicubic", align_corners=False)
     low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
     spread = high - low

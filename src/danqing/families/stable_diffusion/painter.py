@@ -1,4 +1,4 @@
-"""Latent diffusion: a UNet denoises the latents of a KL autoencoder, led by CLIP's token states.
+"""Latent diffusion: a UNet denoises the latents of a VAE, led by CLIP's token states.
 
 Paper: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, arXiv 2112.10752.
 Differs from Stable Diffusion 1 in size; our sticker preset also paints RGBA, predicts v on a cosine
@@ -24,10 +24,10 @@ from danqing.conditioning.text import TextEncoder, TextEncoderPair
 from danqing.core.card import Can, Card
 from danqing.core.painter import InputImages
 from danqing.core.registry import family
-from danqing.diffusion.codec import Codec, KLCodec
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
+from danqing.diffusion.vae import VAE, DiffusersVAE
 from danqing.families.clip import TEXT
 from danqing.families.stable_diffusion import extra_channels
 from danqing.families.stable_diffusion.denoiser import Denoiser, at_guidance
@@ -74,7 +74,7 @@ UNETS: dict[str, Config] = {
     **extra_channels.UNETS,
 }
 
-AUTOENCODERS: dict[str, Config] = {
+VAES: dict[str, Config] = {
     "tiny": {
         "in_channels": 4,
         "out_channels": 4,
@@ -101,7 +101,7 @@ AUTOENCODERS: dict[str, Config] = {
         "scaling_factor": 1.0,  # latents are normalised per channel inside quant_conv and post_quant_conv
         "sample_size": 128,
     },
-    **extra_channels.AUTOENCODERS,
+    **extra_channels.VAES,
 }
 
 SCHEDULE: Config = {
@@ -125,18 +125,18 @@ UPSCALERS: dict[str, UpscalerConfig] = {
 _AESTHETICS = 6.0, 2.5  # of what XL's refiner shall paint, and of what it shall not (as in diffusers)
 
 
-def masked_picture(images: InputImages, codec: Codec) -> Tensor:
+def masked_picture(images: InputImages, vae: VAE) -> Tensor:
     """The further channels of Stable Diffusion's inpainting networks [1 1+c h w].
 
     They are the region to repaint, and the latents of the picture with that region grey.
     """
     assert images.image is not None
     region = torch.ones_like(images.image[:, :1]) if images.region is None else images.region
-    latents = codec.encode(images.image * (region < 0.5))
+    latents = vae.encode(images.image * (region < 0.5))
     return torch.cat([F.interpolate(region, latents.shape[-2:]), latents], dim=1)
 
 
-def _concat_function(components: StableDiffusionComponents) -> Callable[[InputImages, Codec], Tensor] | None:
+def _concat_function(components: StableDiffusionComponents) -> Callable[[InputImages, VAE], Tensor] | None:
     """What makes the network's further channels, by how many of them it takes."""
     latents = components.vae.config.latent_channels
     functions = {0: None, 1: extra_channels.depth_map, latents + 1: masked_picture}
@@ -170,8 +170,8 @@ def painter_of(components: StableDiffusionComponents) -> DiffusionPainter:
         network=Denoiser(components.unet.eval()),
         prediction=Prediction(components.scheduler.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(components.scheduler),
-        codec=KLCodec(components.vae),
-        enlarger=components.upscaler,
+        vae=DiffusersVAE(components.vae),
+        upscaler=components.upscaler,
         latent_rgb=components.latent_rgb,
         modules=modules,
         concat=_concat_function(components),
@@ -241,7 +241,7 @@ def x4_of(components: StableDiffusionComponents, low: Config) -> X4Painter:
         steps=75,
         guidance=9.0,
         sampler="ddim",
-        can=frozenset({Can.ENLARGE, Can.NEGATIVE}),
+        can=frozenset({Can.UPSCALE, Can.NEGATIVE}),
     )
     return X4Painter(
         card=card,
@@ -250,7 +250,7 @@ def x4_of(components: StableDiffusionComponents, low: Config) -> X4Painter:
         network_at=network_at,
         prediction=Prediction(components.scheduler.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(components.scheduler),
-        codec=KLCodec(components.vae),
+        vae=DiffusersVAE(components.vae),
         modules={"unet": components.unet, "text_encoder": components.text_encoder, "vae": components.vae},
         low=Schedule.from_config(low),
     )
@@ -263,7 +263,7 @@ def random_components(preset: str = "tiny", seed: int = 0) -> StableDiffusionCom
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = UNet2DConditionModel(**UNETS[preset])
-        vae = AutoencoderKL(**AUTOENCODERS[preset])
+        vae = AutoencoderKL(**VAES[preset])
         text_encoder = CLIPTextModel(text_config(text, tokenizer))
         upscaler = Upscaler(UPSCALERS[preset]).eval() if preset in UPSCALERS else None
     card = derived_card(preset, unet, vae, upscaler)

@@ -60,8 +60,8 @@ def refined(painter: Painter, refiner: Painter, share: float) -> RefinedPainter:
     """
     base, last = as_stable_diffusion(painter), as_stable_diffusion(refiner)
     for what, one, other in (
-        ("latents of {} channels", base.codec.channels, last.codec.channels),
-        ("latents {} times smaller", base.codec.factor, last.codec.factor),
+        ("latents of {} channels", base.vae.channels, last.vae.channels),
+        ("latents {} times smaller", base.vae.factor, last.vae.factor),
         ("{} noise levels", len(base.schedule), len(last.schedule)),
     ):
         if one != other:

@@ -75,9 +75,9 @@ class X4Painter(DiffusionPainter):
         Raises:
             NotFinite: the network gave NaN or infinite values.
         """
-        seeds, factor = Seeds(brief.seeds[:1]), self.codec.factor
+        seeds, factor = Seeds(brief.seeds[:1]), self.vae.factor
         small = self._fitted(pixels[:, :3])
-        drawn = seeds.normal(3 + self.codec.channels, *small.shape[-2:])
+        drawn = seeds.normal(3 + self.vae.channels, *small.shape[-2:])
         noised = self._noised(small, drawn[:, :3]).to(self.device)
         cond = super().condition(brief)
         total = torch.zeros(1, 3, *(factor * side for side in small.shape[-2:]))
@@ -99,7 +99,7 @@ class X4Painter(DiffusionPainter):
 
     def _fitted(self, small: Tensor) -> Tensor:
         """The picture with its last rows and columns repeated up to what the network can halve."""
-        grid = self.card.grid // self.codec.factor
+        grid = self.card.grid // self.vae.factor
         down, right = (-side % grid for side in small.shape[-2:])
         return torch.nn.functional.pad(small, (0, right, 0, down), mode="replicate")
 

@@ -17,7 +17,7 @@ _USES = {  # what a file or a folder is -> the options that use it by its name
     "an image encoder": "--ip-image photo.jpg",  # an IP-Adapter finds it on the list by its width
     "a LoRA": "--adapter {}",
     "a learned word": "--adapter {}",
-    "an autoencoder": "--vae {}",
+    "a VAE": "--vae {}",
 }
 _CLASSES = {  # by the class that config.json names
     "ControlNetModel": "a ControlNet",

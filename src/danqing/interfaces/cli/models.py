@@ -121,7 +121,7 @@ def _offer(model: HubModel) -> str:
 
 @app.command()
 def info(name: Name) -> None:
-    """Tell what a model or any file of weights is: LoRA, autoencoder, ControlNet and so on.
+    """Tell what a model or any file of weights is: LoRA, VAE, ControlNet and so on.
 
     danqing models info dream.safetensors
     """

@@ -1,4 +1,4 @@
-"""An autoencoder by itself: a folder of diffusers, or a file in its naming or in the original one."""
+"""A VAE by itself: a folder of diffusers, or a file in its naming or in the original one."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from diffusers import AutoencoderKL
 
 from danqing.core.errors import BadWeights
-from danqing.weights.components import OLD_ATTENTION, attention_key, build_autoencoder
+from danqing.weights.components import OLD_ATTENTION, attention_key, build_vae
 from danqing.weights.detect import FileKind, identify
 from danqing.weights.file_reader import FileReader
-from danqing.weights.ldm_configs import AUTOENCODER, autoencoder_config, count, side
-from danqing.weights.ldm_keys import Table, autoencoder_table
+from danqing.weights.ldm_configs import VAE_PREFIX, count, side, vae_config
+from danqing.weights.ldm_keys import Table, vae_table
 from danqing.weights.pretrained import Config, read_module
 from danqing.weights.tensor_files import Header, read_header, refuse_pickle
 
-_KINDS = (FileKind.AUTOENCODER, FileKind.CHECKPOINT)
+_KINDS = (FileKind.VAE, FileKind.CHECKPOINT)
 
 
-def read_autoencoder(place: Path, scale: float, dtype: torch.dtype | None = torch.float32) -> AutoencoderKL:
-    """The autoencoder of a folder, its own or that of a whole model, or of a file, likewise.
+def read_vae(place: Path, scale: float, dtype: torch.dtype | None = torch.float32) -> AutoencoderKL:
+    """The VAE of a folder, its own or that of a whole model, or of a file, likewise.
 
     scale: of its latents, which a file does not tell.
     dtype: of its weights; None is as they are stored.
@@ -31,20 +31,20 @@ def read_autoencoder(place: Path, scale: float, dtype: torch.dtype | None = torc
     """
     if place.is_dir():
         folder = place / "vae" if (place / "vae").is_dir() else place
-        return read_module(folder, build_autoencoder, attention_key, dtype)
+        return read_module(folder, build_vae, attention_key, dtype)
     refuse_pickle(place)
     header = read_header(place)
     info = identify(header)
-    if info.kind not in _KINDS or (info.kind is FileKind.CHECKPOINT and "autoencoder" not in info.parts):
-        raise BadWeights(f"{str(place)!r} is {info}: give an autoencoder")
+    if info.kind not in _KINDS or (info.kind is FileKind.CHECKPOINT and "VAE" not in info.parts):
+        raise BadWeights(f"{str(place)!r} is {info}: give a VAE")
     if any(name.startswith("decoder.up_blocks.") for name in header.shapes):
         fields = _config(header, scale)
         return FileReader(header, dtype).module("", lambda: AutoencoderKL(**fields), _table(header))
-    prefix = "" if any(name.startswith(AUTOENCODER) for name in header.shapes) else AUTOENCODER
+    prefix = "" if any(name.startswith(VAE_PREFIX) for name in header.shapes) else VAE_PREFIX
     named = replace(header, shapes={f"{prefix}{name}": shape for name, shape in header.shapes.items()})
-    fields = autoencoder_config(named, scale)
+    fields = vae_config(named, scale)
     reader = FileReader(named, dtype, prefix)
-    return reader.module(AUTOENCODER, lambda: AutoencoderKL(**fields), autoencoder_table(fields))
+    return reader.module(VAE_PREFIX, lambda: AutoencoderKL(**fields), vae_table(fields))
 
 
 def _config(header: Header, scale: float) -> Config:

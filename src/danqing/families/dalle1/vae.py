@@ -1,4 +1,4 @@
-"""The codec of DALL-E on disk: ours, or OpenAI's published encoder.pkl and decoder.pkl.
+"""The VAE of DALL-E on disk: ours, or OpenAI's published encoder.pkl and decoder.pkl.
 
 Both of those are whole modules saved by pickle. They are read by torch's own restricted unpickler, which
 refuses every class that it does not know; the modules' classes are known to it as inert records of their
@@ -43,24 +43,24 @@ class _Record:
         self.contents = state
 
 
-def open_codec(folder: Path) -> DiscreteVAE:
+def open_discrete_vae(folder: Path) -> DiscreteVAE:
     """Ours, or OpenAI's as it was published: encoder.pkl and decoder.pkl."""
     if (folder / "encoder.pkl").is_file():
-        return read_codec(folder / "encoder.pkl", folder / "decoder.pkl")
+        return read_discrete_vae(folder / "encoder.pkl", folder / "decoder.pkl")
     return read_module(folder, DiscreteVAE.from_config)
 
 
-def fingerprint(codec: DiscreteVAE) -> str:
-    """A hash of the codec's weights in half precision: the same before it is saved and after."""
+def fingerprint(vae: DiscreteVAE) -> str:
+    """A hash of the VAE's weights in half precision: the same before it is saved and after."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(codec.state_dict().items()):
+    for name, tensor in sorted(vae.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def read_codec(encoder: Path, decoder: Path) -> DiscreteVAE:
-    """The published discrete autoencoder from its two files.
+def read_discrete_vae(encoder: Path, decoder: Path) -> DiscreteVAE:
+    """The published discrete VAE from its two files.
 
     Raises:
         BadWeights: in one line: a file is missing, damaged, holds anything else, or does not fit the other.

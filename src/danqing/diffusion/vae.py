@@ -13,7 +13,7 @@ from danqing.core.seeds import Seeds
 from danqing.nets.placement import as_input, first_not_finite, move, to_float32
 
 
-class Codec(Protocol):
+class VAE(Protocol):
     """Pixels [n p h w] in [-1, 1] <-> latents [n channels h/factor w/factor] of about unit variance."""
 
     @property
@@ -39,7 +39,7 @@ class Codec(Protocol):
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
         """Pixels to latents: their mean, or a sample with `seeds`.
 
-        Of pixels with alpha, a codec without it takes the colour, which is laid over white already.
+        Of pixels with alpha, a VAE without it takes the colour, which is laid over white already.
         """
         ...
 
@@ -52,7 +52,7 @@ class Codec(Protocol):
         ...
 
 
-class IdentityCodec:
+class IdentityVAE:
     """For networks that paint pixels."""
 
     factor = 1
@@ -70,14 +70,14 @@ class IdentityCodec:
         return _finite(latents)
 
 
-class KLCodec:
-    """The KL autoencoder of latent diffusion (arXiv 2112.10752 section 3.1).
+class DiffusersVAE:
+    """The VAE of latent diffusion (arXiv 2112.10752 section 3.1).
 
     Owns the shift and the scale that give its latents unit variance: z = (latent - shift) * scale.
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
-        self.vae = vae.eval()
+        self.model = vae.eval()
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.channels: int = vae.config.latent_channels
         self.pixel_channels: int = vae.config.in_channels
@@ -86,8 +86,8 @@ class KLCodec:
 
     @property
     def decoder(self) -> nn.Module:
-        """See `Codec.decoder`."""
-        decoder: nn.Module = self.vae.decoder
+        """See `VAE.decoder`."""
+        decoder: nn.Module = self.model.decoder
         return decoder
 
     @torch.no_grad()
@@ -97,10 +97,10 @@ class KLCodec:
         In half precision see `decode`.
         """
         plain = pixels[:, : self.pixel_channels]
-        posterior = self.vae.encode(as_input(self.vae, plain)).latent_dist
-        if not posterior.mean.isfinite().all() and self.vae.dtype != torch.float32:
-            move(plain.device, torch.float32, self.vae)
-            posterior = self.vae.encode(as_input(self.vae, plain)).latent_dist
+        posterior = self.model.encode(as_input(self.model, plain)).latent_dist
+        if not posterior.mean.isfinite().all() and self.model.dtype != torch.float32:
+            move(plain.device, torch.float32, self.model)
+            posterior = self.model.encode(as_input(self.model, plain)).latent_dist
         latents: Tensor = to_float32(posterior.mean)
         if seeds is not None:
             latents = latents + to_float32(posterior.std) * seeds.normal(*latents.shape[1:]).to(latents)
@@ -109,19 +109,19 @@ class KLCodec:
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to pixels, not clipped; differentiable.
 
-        An autoencoder whose numbers overflow in half precision decodes in float32 from then on.
+        A VAE whose numbers overflow in half precision decodes in float32 from then on.
         """
         scaled = _finite(latents) / self._scale + self._shift
-        pixels: Tensor = to_float32(self.vae.decode(as_input(self.vae, scaled)).sample)
-        if not pixels.isfinite().all() and self.vae.dtype != torch.float32:
-            move(scaled.device, torch.float32, self.vae)
-            pixels = self.vae.decode(as_input(self.vae, scaled)).sample
+        pixels: Tensor = to_float32(self.model.decode(as_input(self.model, scaled)).sample)
+        if not pixels.isfinite().all() and self.model.dtype != torch.float32:
+            move(scaled.device, torch.float32, self.model)
+            pixels = self.model.decode(as_input(self.model, scaled)).sample
         if not pixels.isfinite().all():
-            raise NotFinite(f"the autoencoder gave NaN or infinite values: {self._remedy()}")
+            raise NotFinite(f"the VAE gave NaN or infinite values: {self._remedy()}")
         return pixels
 
     def _remedy(self) -> str:
-        weight = first_not_finite({"vae": self.vae})
+        weight = first_not_finite({"vae": self.model})
         return (
             f"its weight {weight} is not finite either, fetch another copy"
             if weight

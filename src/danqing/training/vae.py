@@ -21,7 +21,7 @@ from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
 
-class AutoencoderObjective(Objective):
+class VAEObjective(Objective):
     """Trains an AutoencoderKL on random crops.
 
     pictures: the training pictures. probe: pictures never trained on, for the sheet and the PSNR.

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from danqing.apps._tiled_upscale import enlarge, in_colour_and_alpha, method, reach_of, resize, tiles
+from danqing.apps._tiled_upscale import in_colour_and_alpha, method, reach_of, resize, tiles, upscale_image
 from danqing.apps.upscale import upscale
 from danqing.core.card import Can
 from danqing.core.errors import BadBrief
@@ -46,7 +46,7 @@ def upscaler(depth: int, channels: int = 4) -> Upscaler:
 
 def painter(depth: Any = 2) -> DiffusionPainter:
     made = random_painter()
-    made.enlarger = upscaler(depth)
+    made.upscaler = upscaler(depth)
     return made
 
 
@@ -55,13 +55,13 @@ def picture(height: int, width: int, seed: Any = 0) -> Image.Image:
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def assembled(pixels: Tensor, enlarge: Upscaler | Callable[..., Any], reach: int, side: int) -> Tensor:
+def assembled(pixels: Tensor, upscale: Upscaler | Callable[..., Any], reach: int, side: int) -> Tensor:
     whole = torch.full((1, pixels.shape[1], 4 * pixels.shape[2], 4 * pixels.shape[3]), torch.nan)
 
     def view(box: tuple[int, ...]) -> Tensor:
         return pixels[..., box[1] : box[3], box[0] : box[2]]
 
-    for left, top, piece in tiles(view, (pixels.shape[-1], pixels.shape[-2]), enlarge, reach, side):
+    for left, top, piece in tiles(view, (pixels.shape[-1], pixels.shape[-2]), upscale, reach, side):
         whole[..., top : top + piece.shape[-2], left : left + piece.shape[-1]] = piece
     return whole
 
@@ -84,15 +84,15 @@ def test_tiles_are_the_whole_and_a_smaller_overlap_is_not(height: int, width: in
 def test_tiles_of_the_shipped_upscaler_are_the_whole() -> None:
     """Measured: 1.2e-7, at a reach of 9."""
     stickers = open_painter("stickers")
-    pixels, reach = noise(200, 300), reach_of(stickers.enlarge)
+    pixels, reach = noise(200, 300), reach_of(stickers.upscale)
     assert reach == 9
-    assert (assembled(pixels, stickers.enlarge, reach, 128) - stickers.enlarge(pixels)).abs().max() < 1e-6
+    assert (assembled(pixels, stickers.upscale, reach, 128) - stickers.upscale(pixels)).abs().max() < 1e-6
 
 
 def test_a_picture_is_what_the_painter_makes_of_it() -> None:
     given, toldof, who = picture(140, 150), [], painter()
-    large = enlarge(given, who, progress=lambda now: toldof.append((now.step, now.of)))
-    (whole,) = to_pil(who.enlarge(from_pil(given)[None]), "transparent")
+    large = upscale_image(given, who, progress=lambda now: toldof.append((now.step, now.of)))
+    (whole,) = to_pil(who.upscale(from_pil(given)[None]), "transparent")
     assert large.mode == "RGBA"
     assert large.size == (600, 560)
     assert np.abs(np.asarray(large).astype(int) - np.asarray(whole)).max() <= 1
@@ -100,7 +100,7 @@ def test_a_picture_is_what_the_painter_makes_of_it() -> None:
 
 
 def test_an_opaque_picture_stays_opaque() -> None:
-    assert enlarge(picture(9, 12).convert("L"), painter()).mode == "RGB"
+    assert upscale_image(picture(9, 12).convert("L"), painter()).mode == "RGB"
 
 
 def test_a_repeating_picture_repeats_when_large() -> None:
@@ -112,21 +112,21 @@ def test_a_repeating_picture_repeats_when_large() -> None:
         return Image.fromarray(np.roll(array, (array.shape[0] // 2, array.shape[1] // 2), axis=(0, 1)))
 
     for able in (who, Toy(CARD.model_copy(update={"scale": 1}))):
-        first = np.asarray(turned(enlarge(given, able, tile=True))).astype(int)
-        second = np.asarray(enlarge(turned(given), able, tile=True)).astype(int)
+        first = np.asarray(turned(upscale_image(given, able, tile=True))).astype(int)
+        second = np.asarray(upscale_image(turned(given), able, tile=True)).astype(int)
         assert np.abs(first - second).max() <= 1
-    plain = np.asarray(turned(enlarge(given, who))).astype(int)
-    assert np.abs(plain - np.asarray(enlarge(turned(given), who)).astype(int)).max() > 1
+    plain = np.asarray(turned(upscale_image(given, who))).astype(int)
+    assert np.abs(plain - np.asarray(upscale_image(turned(given), who)).astype(int)).max() > 1
 
 
 def test_an_upscaler_without_alpha_enlarges_alpha_as_grey() -> None:
     who = painter()
     who.card = who.card.model_copy(update={"can": who.card.can - {Can.ALPHA}})
-    who.enlarger = upscaler(2, channels=3)
-    large = enlarge(picture(12, 12), who)
+    who.upscaler = upscaler(2, channels=3)
+    large = upscale_image(picture(12, 12), who)
     assert large.mode == "RGBA"
     grey = from_pil(picture(12, 12))[None, 3:].expand(-1, 3, -1, -1)
-    alpha = np.asarray(to_pil(who.enlarge(grey).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1))[0])[..., 0]
+    alpha = np.asarray(to_pil(who.upscale(grey).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1))[0])[..., 0]
     found = np.asarray(large)[..., 3].astype(int)
     assert np.abs(found - np.where(alpha > 15, alpha, 0)).max() <= 1
 
@@ -136,7 +136,7 @@ def test_an_upscaler_without_alpha_enlarges_alpha_as_grey() -> None:
 def test_any_factor_in_tiles_is_what_the_whole_would_be(factor: int, size: tuple[int, int]) -> None:
     """Where shrinking crosses the border of a tile, too. Measured: 1 of 255, by rounding."""
     given, who = picture(size[1], size[0]), painter()
-    large = enlarge(given, who, factor)
+    large = upscale_image(given, who, factor)
     assert large.size == (factor * size[0], factor * size[1])
     with torch.no_grad():
         whole = in_colour_and_alpha(who, factor)(from_pil(given)[None])
@@ -151,7 +151,7 @@ def test_a_factor_keeps_what_a_picture_shows() -> None:
         given.paste(sample, mask=sample if sample.mode == "RGBA" else None)
     given = resize(given, (128, 128))
     for factor in (2, 3, 8):
-        back = enlarge(given, open_painter("stickers"), factor).resize((128, 128), Image.Resampling.BOX)
+        back = upscale_image(given, open_painter("stickers"), factor).resize((128, 128), Image.Resampling.BOX)
         difference = np.asarray(back).astype(float) - np.asarray(given)
         assert abs(difference.mean()) < 1
         assert np.abs(difference).mean() < 4
@@ -176,11 +176,11 @@ def test_memory_is_that_of_both_pictures_and_a_tile() -> None:
     code = f"""
 import resource
 from PIL import Image
-from tests.test_enlarging import enlarge, painter
+from tests.test_upscaling import upscale_image, painter
 who, small = painter(1), Image.effect_noise(({side}, {side}), 50).convert("RGB")
-enlarge(small.crop((0, 0, 300, 300)), who, {factor})
+upscale_image(small.crop((0, 0, 300, 300)), who, {factor})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert enlarge(small, who, {factor}).size == ({factor * side}, {factor * side})
+assert upscale_image(small, who, {factor}).size == ({factor * side}, {factor * side})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -191,8 +191,8 @@ def test_without_an_upscaler_it_is_lanczos_and_says_so() -> None:
     plain = Toy(CARD.model_copy(update={"scale": 1}))
     given = picture(10, 14).convert("RGB")
     theirs = given.resize((56, 40), Image.Resampling.LANCZOS)
-    assert np.array_equal(np.asarray(enlarge(given, plain)), np.asarray(theirs))
-    assert enlarge(picture(10, 14), plain).mode == "RGBA"
+    assert np.array_equal(np.asarray(upscale_image(given, plain)), np.asarray(theirs))
+    assert upscale_image(picture(10, 14), plain).mode == "RGBA"
     assert "Lanczos" in method(plain)
     assert "Lanczos" not in method(painter())
 
@@ -201,6 +201,6 @@ def test_too_large_a_picture_is_told_before_any_work() -> None:
     for factor, fix in ((4, "use scale 3"), (8, "use scale 3")):
         size = {4: (3000, 2500), 8: (3100, 2500)}[factor]
         with pytest.raises(BadBrief, match=f"enlarged x{factor}, is .* megapixels: {fix}, for at most 100"):
-            enlarge(Image.new("RGB", size), painter(), factor)
+            upscale_image(Image.new("RGB", size), painter(), factor)
     with pytest.raises(BadBrief, match="give a smaller picture"):
-        enlarge(Image.new("RGB", (9000, 9000)), painter(), 2)
+        upscale_image(Image.new("RGB", (9000, 9000)), painter(), 2)
