@@ -85,6 +85,7 @@ STRAY = [
         "inpaint fox.png fox m.png",
         "'m.png' is not expected here: put it before the words, or give it as --mask",
     ),
+    ("inpaint fox.png fox missing.png", "'missing.png' is not expected here: put it before the words"),
     ("redraw fox.png 'a fox' odd.png", "'odd.png' is not expected here: put it before the words"),
     ("upscale fox.png 'a fox'", "'a fox' is not expected here: words go in --prompt 'a fox'"),
     ("vary fox.png 2 fox", "'fox' is not expected here: words go in --prompt 'fox'"),

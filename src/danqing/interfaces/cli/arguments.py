@@ -118,10 +118,10 @@ def _split_list(inputs: type[AppInputs], words: list[str]) -> tuple[list[str], l
 
 
 def _refuse_pictures(app: App[Any, Any], words: Sequence[str]) -> None:
-    """Refuse a picture among the words; one in front of all is an image prompt for those who know it."""
+    """Refuse a picture among the words, be it there or not; one in front of all is an image prompt."""
     in_front = 1 if "image" in app.inputs.model_fields and "image" not in app.inputs.positional else 0
     for number, word in enumerate(words):
-        if number >= in_front and word != DASH and is_picture(word) and _exists(word):
+        if number >= in_front and word != DASH and is_picture(word):
             raise BadBrief(_stray(app, word))
 
 
