@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 OURS = """
@@ -83,7 +84,8 @@ def make(folder: Path) -> None:
 def main(place: str) -> None:
     """Make the folder if need be, and print a line for each program."""
     if not Path(place).exists():
-        make(Path(place))
+        with ProcessPoolExecutor(1) as own:  # a child process begins with its parent's peak
+            own.submit(make, Path(place)).result()
     for name, body in (("diffusers", THEIRS), ("danqing", OURS), ("diffusers", THEIRS), ("danqing", OURS)):
         program = PROGRAM.format(body=body)
         result = subprocess.run(
