@@ -91,7 +91,14 @@ class ThroughputSession(NamedSession):
             return False
         briefs = [single.brief for single in inputs.expanded]
         special = (
-            brief.adapters or brief.fast or brief.tile or brief.vae or brief.refiner for brief in briefs
+            brief.adapters
+            or brief.fast
+            or brief.tile
+            or brief.vae
+            or brief.refiner
+            or brief.control
+            or brief.ip_image
+            for brief in briefs
         )
         plain = not any(special)
         return plain and type(super().painter(inputs.model)) is DiffusionPainter  # others step in other ways
