@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from danqing.apps import find_app
 from danqing.apps._control_inputs import ControlInputs
 from danqing.core.picture import Picture
+from danqing.interfaces.server.run import _listen
 from danqing.studio.requests import studio_apps
 from tests.server import LONG, OVER, PAINT, Server, data, error
 
@@ -330,3 +332,14 @@ def test_ctrl_c_ends_within_a_step_and_the_job_goes_on_later(own: Path) -> None:
         assert view["tries"] == 1  # the stop was nobody's fault
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_answer_does_not_wait_for_acknowledgements(host: str) -> None:
+    """Nagle's algorithm would hold back the second packet of each answer, for 40 ms on Linux."""
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with _listen(host, 0) as server, socket.create_connection(server.getsockname()[:2]):
+        connection, _ = server.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
