@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from danqing.core.errors import BadBrief, DanqingError
 from danqing.families.stable_diffusion.painter import random_components
 from danqing.interfaces.cli.main import run
+from danqing.interfaces.cli.model_files import _CLASSES, _USES
+from danqing.weights.detect import FileKind
 from danqing.weights.diffusers_folder import save_folder
 from danqing.weights.hub import HubFile, fetch, find_on_hub, needed_files
 from danqing.weights.model_list import find_place, known_models, listed_models
@@ -65,15 +67,18 @@ def test_what_was_added_is_used_by_what_it_is(tmp_path: Path, capsys: pytest.Cap
     save_file(original_t2i(t2i_adapter(unet)), tmp_path / "lines.safetensors")
     t2i_adapter(unet).save_pretrained(tmp_path / "sketch")
     image_encoder().save_pretrained(tmp_path / "clip")
+    tiny(SD1).vae.save_pretrained(tmp_path / "colours")
     uses = {
         "look.safetensors": "--ip-image photo.jpg --ip-adapter look",
         "lines.safetensors": "--control canny=photo.jpg --control-model lines",
         "sketch": "--control canny=photo.jpg --control-model sketch",
         "clip": "--ip-image photo.jpg",
+        "colours": "--vae colours",
     }
     for place, use in uses.items():
         assert run(["models", "add", place]) == 0
         assert capsys.readouterr().out.strip().endswith(f'danqing paint "a cat" {use}')
+    assert set(_CLASSES.values()) <= set(_USES) <= set(FileKind)
     assert run(["models", "info", "sketch"]) == 0
     assert "a T2I-Adapter" in capsys.readouterr().out
     assert run(["models", "info", "look.safetensors"]) == 0

@@ -23,7 +23,7 @@ _CLASSES = {  # by the class that config.json names
     "ControlNetModel": "a ControlNet",
     "T2IAdapter": "a T2I-Adapter",
     "CLIPVisionModelWithProjection": "an image encoder",
-    "AutoencoderKL": "an autoencoder",
+    "AutoencoderKL": "a VAE",
 }
 
 
