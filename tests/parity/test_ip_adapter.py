@@ -317,14 +317,13 @@ def test_files(tmp_path: Path) -> None:
 
 def test_an_encoder_in_one_file(tmp_path: Path) -> None:
     """Heads and activation are not in shapes: they are those of the published encoders."""
-    encoder = image_encoder(width=1024, projection=1024)
-    encoder.config.num_attention_heads = 16
+    encoder = image_encoder(projection=1024)
     tensors = encoder.state_dict()
     save_file(
         {**tensors, "vision_model.embeddings.position_ids": torch.arange(17)[None]},
         tmp_path / "clip_vision.safetensors",
     )
-    assert encoder_widths(tmp_path / "clip_vision.safetensors") == (1024, 1024)
+    assert encoder_widths(tmp_path / "clip_vision.safetensors") == (32, 1024)
     found = read_image_encoder(tmp_path / "clip_vision.safetensors")
     assert (found.config.num_attention_heads, found.config.hidden_act) == (16, "gelu")
     assert (found.config.image_size, found.config.patch_size) == (32, 8)
