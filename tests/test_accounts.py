@@ -119,7 +119,8 @@ def everything_of(studio: Studio, owner: str) -> dict[str, str]:
     assert picture is not None
     upload = studio.store.uploads.add(owner, png(made.image)).id
     token = studio.store.accounts.new_token(owner, "theirs")[0].id
-    return {"{job}": job.id, "{picture}": picture, "{upload}": upload, "{token}": token}
+    board = studio.store.boards.add(owner, "theirs").id
+    return {"{job}": job.id, "{picture}": picture, "{upload}": upload, "{token}": token, "{board}": board}
 
 
 def test_every_route_by_every_owner(studio: Studio, app: Guard) -> None:
@@ -131,13 +132,15 @@ def test_every_route_by_every_owner(studio: Studio, app: Guard) -> None:
 
     def answer(call: tuple[str, str], headers: Headers) -> httpx2.Response:
         path = re.sub(r"\{[^}]+\}", lambda match: ids[match[0]], call[1])
-        body: Any = {"json": {"star": True}} if call[0] == "PATCH" else {}
+        change = {"name": "mine"} if "{board}" in call[1] else {"star": True}
+        body: Any = {"json": change} if call[0] == "PATCH" else {}
         return ask(app, call[0], path, headers=headers, **body)
 
     for call in things:
         for headers in others:
             assert answer(call, headers).status_code == 404, call
-    for call in sorted(things, key=lambda call: (call[0] == "DELETE", call)):
+    inner_first = sorted(things, key=lambda call: (call[0] == "DELETE", -len(call[1]), call))
+    for call in inner_first:
         if call[1].endswith(("/events", "/preview")):  # it does not end; there is none
             continue
         assert answer(call, own).status_code in (200, 204), call

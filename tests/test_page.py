@@ -19,7 +19,7 @@ from danqing.weights.shipped import shipped
 WEB = Path(danqing.__file__).parent / "interfaces" / "web"
 STATIC = WEB / "static"
 FILES = sorted(path for path in STATIC.rglob("*") if path.is_file())
-LATER = ("accounts", "canvas", "learn")  # folders of what is loaded when someone opens it
+LATER = ("accounts", "boards", "canvas", "learn")  # folders of what is loaded when someone opens it
 MODULES = [path for path in FILES if path.suffix == ".js"]
 TEXTS = {path: path.read_text("utf-8") for path in FILES if path.suffix not in (".webp", ".png")}
 EN, ZH, SERVER = (

@@ -268,7 +268,7 @@ def test_the_language_changes_and_stays(visit: Any) -> None:
     expect(page.locator("schema-form")).to_contain_text("去噪步数")
     page.reload()
     expect(page.get_by_role("button", name="作画", exact=True)).to_be_visible()
-    for name in ("queue", "models", "settings", "keys"):
+    for name in ("queue", "models", "settings", "boards", "keys"):
         visitor.open(f"/?drawer={name}")
         expect(page.get_by_role("dialog")).not_to_contain_text(re.compile(r"\b[a-z]+\.[a-z]+\b(?<!2\.0)"))
 
@@ -276,7 +276,7 @@ def test_the_language_changes_and_stays(visit: Any) -> None:
 def test_messages_with_values_are_translated_as_on_the_command_line(visit: Any) -> None:
     page = visit(locale="zh-CN").page
     messages = [
-        "unknown style 'papercut': did you mean 'paper-cut'? choose from 3d, paper-cut",
+        "unknown sampler 'eulr': did you mean 'euler'? choose from ddim, euler",
         "cell 9 of a.png: choose from 1 to 4",
         "nobody has said this (yet) {so}",
     ]
@@ -322,6 +322,31 @@ def test_nothing_runs_over_the_edge(visit: Any, studio: Server, width: int) -> N
     for name in ("queue", "models", "settings", "keys"):
         visitor.open(f"/?drawer={name}")
         expect(visitor.page.get_by_role("dialog")).to_be_visible()
+
+
+def test_pictures_are_put_on_boards(visit: Any, studio: Server) -> None:
+    """Named, filled, looked at, renamed and deleted; the pictures stay."""
+    kept, other = (studio.paint(prompt=words, seed=5)["id"] for words in ("a dragon", "a pear"))
+    visitor = visit()
+    page = visitor.page
+    page.on("dialog", lambda box: box.accept("red dragons" if box.type == "prompt" else ""))
+    visitor.open(f"/p/{kept}")
+    page.get_by_role("button", name="Put on boards").click()
+    drawer = page.get_by_role("dialog")
+    drawer.get_by_label("New board").fill("dragons")
+    drawer.get_by_label("New board").press("Enter")
+    expect(drawer.get_by_role("checkbox", name="dragons")).to_be_checked()
+    visitor.open("/")
+    choice = page.get_by_label("Board", exact=True)
+    choice.select_option("dragons")
+    expect(page.locator(f'[data-picture="{kept}"]')).to_be_visible()
+    expect(page.locator(f'[data-picture="{other}"]')).to_have_count(0)
+    choice.select_option("Manage boards…")
+    drawer.get_by_role("button", name="Rename dragons").click()
+    expect(drawer.get_by_role("link", name="red dragons")).to_be_visible()
+    drawer.get_by_role("button", name="Delete red dragons").click()
+    expect(drawer.get_by_role("listitem")).to_have_count(0)
+    assert studio.client.get(f"/v1/pictures/{kept}").json()["boards"] == []
 
 
 def test_a_refusal_is_told_where_one_looks(visit: Any) -> None:

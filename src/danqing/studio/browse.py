@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Select, select
 
 from danqing.studio.database import Database
-from danqing.studio.tables import PictureRow
+from danqing.studio.tables import BoardPictureRow, PictureRow
 from danqing.studio.vectors import Vector, VectorIndex
 from danqing.studio.words import with_words
 
@@ -18,13 +18,14 @@ _LOOK = 20  # times as many neighbours are looked at as are wanted, since filter
 
 @dataclass(frozen=True)
 class Filter:
-    """Which pictures. before: the id of the last one of the page before."""
+    """Which pictures. board: the id of one. before: the id of the last picture of the page before."""
 
     owner: str
     app: str | None = None
     model: str | None = None
     job: str | None = None
     star: bool | None = None
+    board: str | None = None
     trash: bool = False
     before: str | None = None
     limit: int = 50
@@ -35,6 +36,9 @@ class Filter:
         for name in ("app", "model", "job", "star"):
             if (value := getattr(self, name)) is not None:
                 query = query.where(getattr(PictureRow, name) == value)
+        if self.board is not None:
+            on_board = select(BoardPictureRow.picture).where(BoardPictureRow.board == self.board)
+            query = query.where(PictureRow.id.in_(on_board))
         trashed = PictureRow.trashed
         query = query.where(trashed.is_not(None) if self.trash else trashed.is_(None))
         if self.before is not None:

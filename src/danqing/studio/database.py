@@ -22,8 +22,11 @@ _WAIT = (
     30_000  # milliseconds for another writer; ten of them on a slow disk have needed more than five seconds
 )
 
-_UPGRADES: dict[int, Callable[[Connection], None]] = {1: lambda _: None}
-"""Version -> what makes the next one of it. New tables are made for every version, so 1 needs nothing."""
+_UPGRADES: dict[int, Callable[[Connection], None]] = {1: lambda _: None, 2: lambda _: None}
+"""Version -> what makes the next one of it. New tables are made for every version.
+
+1 lacked accounts, 2 boards.
+"""
 
 
 class Database:

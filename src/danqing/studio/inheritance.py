@@ -5,11 +5,12 @@ from __future__ import annotations
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from danqing.studio.boards import hand_over_boards
 from danqing.studio.tables import EventRow, JobRow, PictureRow, UploadRow
 
 
 def hand_over(session: Session, old: str, new: str) -> None:
-    """Make jobs, pictures and uploads of the owner `old` those of `new`, in the transaction of `session`.
+    """Make all jobs, pictures, boards and uploads of `old` those of `new`, in the transaction of `session`.
 
     Both may have uploaded the same bytes, which are kept once; keys of jobs are for the old owner's programs.
     """
@@ -18,4 +19,5 @@ def hand_over(session: Session, old: str, new: str) -> None:
     session.execute(update(UploadRow).where(UploadRow.owner == old).values(owner=new))
     session.execute(update(JobRow).where(JobRow.owner == old).values(owner=new, key=None))
     session.execute(update(PictureRow).where(PictureRow.owner == old).values(owner=new))
+    hand_over_boards(session, old, new)
     session.execute(delete(EventRow).where(EventRow.owner == old, EventRow.kind != "account"))

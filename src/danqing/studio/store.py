@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from danqing.core.image_ref import ImageLookup, ImageRef
 from danqing.studio.accounts import Accounts
+from danqing.studio.boards import Boards
 from danqing.studio.browse import Browser
 from danqing.studio.database import Database
 from danqing.studio.errors import Conflict, NotThere
@@ -34,6 +35,7 @@ class Store:
         self.gallery = Gallery(self.database, folder)
         self.uploads = Uploads(self.database, folder)
         self.browser = Browser(self.database)
+        self.boards = Boards(self.database)
 
     @property
     def session_options(self) -> dict[str, Any]:
@@ -104,6 +106,7 @@ class Store:
         cancelled = self.queue.cancel_all(owner)
         if new_owner is None:
             self.gallery.delete_all(owner)
+            self.boards.delete_all(owner)
             self.uploads.delete_all(owner)
         else:
             with self.database.write() as session:

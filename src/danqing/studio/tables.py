@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-VERSION = 2
+VERSION = 3
 """Of the schema; kept in the database as SQLite's `user_version`."""
 
 
@@ -139,6 +139,28 @@ class PictureRow(Table):
     def is_film(self) -> bool:
         """Whether it moves: films are WebP, which of danqing's own pictures no other is."""
         return self.format == "webp" and self.app != "import"
+
+
+class BoardRow(Table):
+    """A collection of pictures that its owner has named."""
+
+    __tablename__ = "boards"
+    __table_args__ = (UniqueConstraint("owner", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str]
+    created: Mapped[float]
+
+
+class BoardPictureRow(Table):
+    """That a picture is on a board; it ends with either of them."""
+
+    __tablename__ = "board_pictures"
+    __table_args__ = (Index("board_pictures_by_picture", "picture"),)
+
+    board: Mapped[str] = mapped_column(ForeignKey("boards.id", ondelete="CASCADE"), primary_key=True)
+    picture: Mapped[str] = mapped_column(ForeignKey("pictures.id", ondelete="CASCADE"), primary_key=True)
 
 
 class UploadRow(Table):

@@ -17,6 +17,7 @@ _RULES: tuple[tuple[str, Role], ...] = (
     (r"(GET|POST) /v1/uploads(/.*)?", Role.GUEST),
     (r"(GET|POST|DELETE) /v1/(jobs|events)(/.*)?", Role.GUEST),
     (r"(GET|PATCH|DELETE) /v1/(pictures|trash)(/.*)?", Role.GUEST),
+    (r"(GET|POST|PATCH|PUT|DELETE) /v1/boards(/.*)?", Role.GUEST),
     (r"POST /v1/images/.*", Role.GUEST),
     (r"(GET|POST) /sdapi/v1/.*", Role.GUEST),
     (r"POST /v1/models/[^/]*/warm", Role.USER),

@@ -17,7 +17,7 @@ from danqing.interfaces.server.guard import Guard, GuardOptions
 from danqing.interfaces.server.hub import Hub
 from danqing.interfaces.server.login_attempts import LoginAttempts
 from danqing.interfaces.server.page import add_page, static_folder
-from danqing.interfaces.server.routes import accounts, apps, jobs, pictures, system, uploads
+from danqing.interfaces.server.routes import accounts, apps, boards, jobs, pictures, system, uploads
 from danqing.studio.service import Studio
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ def create_app(studio: Studio, options: GuardOptions | None = None, *, page: boo
     dialects.add("/v1/images", openai.error_body)
     dialects.add("/sdapi/", a1111.error_body)
     install(app, dialects)
-    for module in (apps, uploads, jobs, pictures, accounts, system, openai, a1111, a1111_lists):
+    for module in (apps, uploads, jobs, pictures, boards, accounts, system, openai, a1111, a1111_lists):
         app.include_router(module.router)
     if page and (static_folder() / "index.html").is_file():
         add_page(app)

@@ -61,11 +61,12 @@ class RepaintRequest(BaseModel):
 
 
 class PictureDetails(PictureView):
-    """A picture with all that is known of it."""
+    """A picture with all that is known of it. boards: the ids of those that it is on."""
 
     brief: dict[str, Any]
     info: dict[str, Any]
     again: RepaintRequest | None
+    boards: list[str]
 
 
 class Tree(BaseModel):
@@ -185,7 +186,10 @@ def match_views(studio: Studio, matches: Sequence[Match]) -> list[PictureView]:
 def picture_details(studio: Studio, row: PictureRow) -> PictureDetails:
     """One picture, with all that is known."""
     children = studio.store.gallery.children([row.id]).get(row.id, 0)
-    return PictureDetails(**_facts(row, children), brief=row.brief, info=row.info, again=repaint_request(row))
+    boards = list(studio.store.boards.of_picture(row.id))
+    return PictureDetails(
+        **_facts(row, children), brief=row.brief, info=row.info, again=repaint_request(row), boards=boards
+    )
 
 
 def repaint_request(row: PictureRow) -> RepaintRequest | None:

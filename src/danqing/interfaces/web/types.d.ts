@@ -18,8 +18,11 @@ export interface Picture {
   star: boolean; trashed: string | null; parent: string | null; sources: string[]; children: number;
   score?: number; match?: "words" | "meaning"; file: string; thumbnail: string;
   brief?: Record<string, any>; info?: Record<string, any>;
+  boards?: string[];
   again?: { app: string; inputs: Record<string, any> } | null;
 }
+
+export interface Board { id: string; name: string; created: string; count: number; cover: string | null }
 
 export interface Upload {
   id: string; width: number; height: number; format: string; bytes: number; created: string; notes: string[];
@@ -55,7 +58,7 @@ export interface Frame { id: string; step: number; of: number; message: string; 
 /** One card of the wall: the pictures of a job, or a picture that no job made. */
 export interface WallCard { key: string; job: string | null; pictures: string[] }
 
-export interface Filters { q?: string; like?: string; app?: string; model?: string; star?: string; trash?: string }
+export interface Filters { q?: string; like?: string; app?: string; model?: string; star?: string; board?: string; trash?: string }
 
 /** A picture in the prompt bar, and what it is for. */
 export interface Reference { id: string; role: "image" | "style_image" }

@@ -37,6 +37,7 @@ class Which(BaseModel):
     model: Annotated[str | None, Query(max_length=100)] = None
     job: Annotated[str | None, Query(max_length=40)] = None
     star: bool | None = None
+    board: Annotated[str | None, Query(max_length=40)] = None
     trash: bool = False
     before: Before = None
     limit: Limit = 50

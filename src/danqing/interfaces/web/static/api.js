@@ -105,6 +105,17 @@ export const api = {
   change: (id, change) => request("PATCH", `/v1/pictures/${name(id)}`, change),
   /** @param {string} id */
   trash: (id) => request("DELETE", `/v1/pictures/${name(id)}`),
+  boards: () => request("GET", "/v1/boards"),
+  /** @param {string} board */
+  addBoard: (board) => request("POST", "/v1/boards", { name: board }),
+  /** @param {string} id @param {string} board */
+  renameBoard: (id, board) => request("PATCH", `/v1/boards/${name(id)}`, { name: board }),
+  /** @param {string} id */
+  removeBoard: (id) => request("DELETE", `/v1/boards/${name(id)}`),
+  /** @param {string} id @param {string} picture */
+  putOnBoard: (id, picture) => request("PUT", `/v1/boards/${name(id)}/pictures/${name(picture)}`),
+  /** @param {string} id @param {string} picture */
+  takeOffBoard: (id, picture) => request("DELETE", `/v1/boards/${name(id)}/pictures/${name(picture)}`),
   emptyTrash: () => request("DELETE", "/v1/trash"),
 };
 

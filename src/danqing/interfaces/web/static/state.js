@@ -21,6 +21,8 @@ export const frames = new Table();
 export const models = new Signal(/** @type {Model[]} */ ([]));
 /** @type {Signal<App[]>} */
 export const apps = new Signal(/** @type {App[]} */ ([]));
+/** @type {Signal<import("../types.js").Board[]>} */
+export const boards = new Signal(/** @type {import("../types.js").Board[]} */ ([]));
 /** What was learned, for `<name>` in a prompt. @type {Signal<{name: string, trigger: string}[]>} */
 export const adapters = new Signal(/** @type {{name: string, trigger: string}[]} */ ([]));
 export const capabilities = new Signal(/** @type {Record<string, any> | null} */ (null));
@@ -105,6 +107,7 @@ export async function connect() {
   chooseModel();
   running.data.forEach((/** @type {Job} */ job) => jobs.put(job));
   void loadAdapters();
+  void loadBoards();
   api.capabilities().then((all) => (capabilities.value = all), () => {});
   listen({ job: onJob, picture: onPicture, gallery: onGallery, progress: onProgress, position: onPosition }, (state) => {
     if (state && !online.value) void catchUp();
@@ -129,6 +132,11 @@ async function catchUp() {
 
 async function loadAdapters() {
   adapters.value = (await api.adapters().catch(() => ({ data: [] }))).data;
+}
+
+/** The boards as they are now. */
+export async function loadBoards() {
+  boards.value = (await api.boards().catch(() => ({ data: boards.value }))).data;
 }
 
 /** @param {Job} job */

@@ -1,4 +1,4 @@
-/** The drawer at the side: queue, models, settings, accounts, keys, what can be done with dropped pictures. */
+/** The drawer at the side: queue, models, settings, accounts, boards, keys, what can be done with dropped pictures. */
 
 import { h, iconButton, View } from "../dom.js";
 import { t } from "../i18n.js";
@@ -11,9 +11,9 @@ import { queue } from "./drawer-queue.js";
 /** @typedef {{until: (stop: () => void) => void}} Owner */
 
 /** What fills a drawer, and keeps it true until the owner leaves. @type {Record<string, (owner: Owner) => Node[] | Promise<Node[]>>} */
-const DRAWERS = { queue, models: modelList, settings, account, people, keys, dropped };
+const DRAWERS = { queue, models: modelList, settings, account, people, boards, keys, dropped };
 
-/** Who only paints need not load what concerns accounts. */
+/** Who only paints need not load what concerns accounts and boards. */
 async function account() {
   const drawer = await import("../accounts/drawer-account.js");
   return drawer.account();
@@ -22,6 +22,12 @@ async function account() {
 async function people() {
   const drawer = await import("../accounts/drawer-people.js");
   return drawer.people();
+}
+
+/** @param {Owner} owner */
+async function boards(owner) {
+  const drawer = await import("../boards/drawer-boards.js");
+  return drawer.boardList(owner);
 }
 
 /** One closed it; where another address has closed it, `with` may belong to that one. */

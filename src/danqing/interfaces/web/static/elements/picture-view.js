@@ -96,7 +96,8 @@ class PictureView extends View {
     const compare = known.parent || this.#source() ? iconButton("compare", t("verb.compare"), () => setQuery({ compare: route.value.query.has("compare") ? null : "1", do: null }), { "aria-pressed": String(route.value.query.has("compare")) }) : null;
     const again = known.again || data.again ? h("button", { type: "button", class: "secondary", onclick: () => this.#again() }, icon("reroll"), h("span", { class: "label" }, t("verb.again"))) : null;
     const away = known.trashed ? h("button", { type: "button", class: "secondary", onclick: () => restore(id) }, t("trash.restore")) : iconButton("trash", t("verb.trash"), () => trash(id));
-    const own = this.uploaded ? [] : [starred, away];
+    const board = iconButton("board", t("verb.board"), () => setQuery({ drawer: "boards", with: id }));
+    const own = this.uploaded ? [] : [starred, board, away];
     this.bar?.replaceChildren(...[back, title, h("div", { class: "view-tools" }, again, compare, iconButton("download", t("verb.download"), () => download(id)), ...own)]);
   }
 

@@ -7,12 +7,12 @@ import { Feed } from "../feed.js";
 import { t } from "../i18n.js";
 import { route, setQuery } from "../router.js";
 import { api } from "../api.js";
-import { apps, attempt, reason } from "../state.js";
+import { apps, attempt, boards, reason } from "../state.js";
 import { VirtualGrid } from "./virtual-grid.js";
 
 /** @typedef {import("../../types.js").Filters} Filters */
 
-const FILTERS = /** @type {const} */ (["q", "like", "app", "model", "star", "trash"]);
+const FILTERS = /** @type {const} */ (["q", "like", "app", "model", "star", "board", "trash"]);
 
 class WallPlace extends View {
   /** The filters that are shown. */
@@ -115,16 +115,30 @@ class WallPlace extends View {
     search.addEventListener("input", type);
     const app = h("select", { "aria-label": t("filter.app"), onchange: () => setQuery({ app: app.value }) }, h("option", { value: "" }, t("filter.app.all")), ...apps.value.filter((one) => one.output === "pictures").map((one) => h("option", { value: one.name }, t(`app.${one.name}`))));
     const star = h("button", { type: "button", class: "toggle", onclick: () => setQuery({ star: route.value.query.get("star") ? null : "true" }) }, icon("star"), t("filter.star"));
+    const board = h("select", { "aria-label": t("filter.board"), onchange: () => chooseBoard() });
+    const listBoards = () => {
+      const all = boards.value.map(({ id, name }) => h("option", { value: id }, name));
+      board.replaceChildren(h("option", { value: "" }, t(all.length ? "filter.board.all" : "drawer.boards")), ...all, h("option", { value: "+" }, t("filter.board.more")));
+      board.value = route.value.query.get("board") ?? "";
+    };
+    const chooseBoard = () => {
+      const chosen = board.value;
+      listBoards();
+      setQuery(chosen === "+" ? { drawer: "boards" } : { board: chosen });
+    };
+    listBoards();
+    this.until(boards.watch(listBoards));
     const like = h("span", { class: "filter-like" });
     const trash = h("span", { class: "filter-trash" });
     this.#mark = (filters) => {
       if (document.activeElement !== search) search.value = filters.q ?? "";
       app.value = filters.app ?? "";
+      board.value = filters.board ?? "";
       star.setAttribute("aria-pressed", String(Boolean(filters.star)));
       like.replaceChildren(...(filters.like ? [t("filter.like"), iconButton("close", t("filter.clear"), () => setQuery({ like: null }))] : []));
       trash.replaceChildren(...(filters.trash ? this.#trash() : []));
     };
-    return h("div", { class: "filters", role: "search", "aria-label": t("search") }, h("label", { class: "search" }, icon("search"), search), app, star, like, trash);
+    return h("div", { class: "filters", role: "search", "aria-label": t("search") }, h("label", { class: "search" }, icon("search"), search), app, board, star, like, trash);
   }
 
   #trash() {

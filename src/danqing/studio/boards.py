@@ -1,0 +1,159 @@
+"""Boards: collections of pictures that have a name. A picture may be on several, and stays where it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from danqing.core.errors import BadBrief
+from danqing.studio.database import Database
+from danqing.studio.errors import Conflict, NotThere
+from danqing.studio.ids import new_id
+from danqing.studio.tables import BoardPictureRow, BoardRow, PictureRow
+
+NAME_MAX = 60  # letters
+BOARDS_MAX = 500  # of one owner
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board as its owner sees it.
+
+    created: seconds since 1970. count: its pictures that are not in the trash. cover: the newest of them.
+    """
+
+    id: str
+    name: str
+    created: float
+    count: int
+    cover: str | None
+
+
+class Boards:
+    """The boards of all owners. Of an owner's boards the others know nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(self, owner: str) -> list[Board]:
+        """All boards of an owner, by name."""
+        with self._database.read() as session:
+            return _boards(session, BoardRow.owner == owner)
+
+    def get(self, owner: str, board: str) -> Board:
+        """A board of an owner. Raises NotThere."""
+        with self._database.read() as session:
+            _board_of(session, owner, board)
+            return _boards(session, BoardRow.id == board)[0]
+
+    def add(self, owner: str, name: str) -> Board:
+        """A new board without pictures. Raises BadBrief: the name; Conflict: there is one, or too many."""
+        row = BoardRow(id=new_id(), owner=owner, name=_checked(name), created=time.time())
+        try:
+            with self._database.write() as session:
+                count = select(func.count()).select_from(BoardRow).where(BoardRow.owner == owner)
+                if (session.scalar(count) or 0) >= BOARDS_MAX:
+                    raise Conflict(f"there are {BOARDS_MAX} boards: delete one first")
+                session.add(row)
+        except IntegrityError:
+            raise _exists(row.name) from None
+        return self.get(owner, row.id)
+
+    def rename(self, owner: str, board: str, name: str) -> Board:
+        """Give a board another name. Raises NotThere, BadBrief: the name; Conflict: another has it."""
+        name = _checked(name)
+        try:
+            with self._database.write() as session:
+                _board_of(session, owner, board).name = name
+        except IntegrityError:
+            raise _exists(name) from None
+        return self.get(owner, board)
+
+    def delete(self, owner: str, board: str) -> None:
+        """Delete a board; its pictures stay. Raises NotThere."""
+        with self._database.write() as session:
+            session.delete(_board_of(session, owner, board))
+
+    def delete_all(self, owner: str) -> None:
+        """Delete all boards of an owner; the pictures stay."""
+        with self._database.write() as session:
+            session.execute(delete(BoardRow).where(BoardRow.owner == owner))
+
+    def put(self, owner: str, board: str, picture: str) -> Board:
+        """Put a picture on a board; one that is there already stays. Raises NotThere."""
+        with self._database.write() as session:
+            _board_of(session, owner, board)
+            if not session.scalar(
+                select(exists().where(PictureRow.id == picture, PictureRow.owner == owner))
+            ):
+                raise NotThere(f"no picture {picture!r}: check the id")
+            if session.get(BoardPictureRow, (board, picture)) is None:
+                session.add(BoardPictureRow(board=board, picture=picture))
+        return self.get(owner, board)
+
+    def take(self, owner: str, board: str, picture: str) -> Board:
+        """Take a picture off a board, if it is there. Raises NotThere: the board."""
+        with self._database.write() as session:
+            _board_of(session, owner, board)
+            row = session.get(BoardPictureRow, (board, picture))
+            if row is not None:
+                session.delete(row)
+        return self.get(owner, board)
+
+    def of_picture(self, picture: str) -> Sequence[str]:
+        """The ids of the boards that a picture is on."""
+        query = select(BoardPictureRow.board).where(BoardPictureRow.picture == picture)
+        with self._database.read() as session:
+            return session.scalars(query.order_by(BoardPictureRow.board)).all()
+
+
+def hand_over_boards(session: Session, old: str, new: str) -> None:
+    """Give the boards of `old` to `new`; of two with one name the pictures are put together."""
+    theirs = {row.name: row.id for row in session.scalars(select(BoardRow).where(BoardRow.owner == new))}
+    for row in session.scalars(select(BoardRow).where(BoardRow.owner == old)).all():
+        if row.name not in theirs:
+            row.owner = new
+            continue
+        query = select(BoardPictureRow.picture).where(BoardPictureRow.board == row.id)
+        for picture in session.scalars(query).all():
+            session.merge(BoardPictureRow(board=theirs[row.name], picture=picture))
+        session.delete(row)
+
+
+def _boards(session: Session, which: ColumnElement[bool]) -> list[Board]:
+    """Boards with what is on them, by name."""
+    visible = PictureRow.trashed.is_(None) & PictureRow.missing.is_(False)
+    query = (
+        select(BoardRow, func.count(PictureRow.id), func.max(PictureRow.id))
+        .outerjoin(BoardPictureRow, BoardPictureRow.board == BoardRow.id)
+        .outerjoin(PictureRow, (PictureRow.id == BoardPictureRow.picture) & visible)
+        .where(which)
+        .group_by(BoardRow.id)
+        .order_by(func.lower(BoardRow.name), BoardRow.id)
+    )
+    rows = session.execute(query).all()
+    return [Board(row.id, row.name, row.created, count, cover) for row, count, cover in rows]
+
+
+def _board_of(session: Session, owner: str, board: str) -> BoardRow:
+    row = session.get(BoardRow, board)
+    if row is None or row.owner != owner:
+        raise NotThere(f"no board {board!r}: check the id")
+    return row
+
+
+def _checked(name: str) -> str:
+    """A name without space around it. Raises BadBrief: nothing is left, or it is too long."""
+    name = " ".join(name.split())
+    if not name or len(name) > NAME_MAX:
+        raise BadBrief(f"a board's name has {len(name)} letters: use 1 to {NAME_MAX}", "name")
+    return name
+
+
+def _exists(name: str) -> Conflict:
+    return Conflict(f"there is a board {name!r}: choose another name")
