@@ -115,7 +115,7 @@ def test_less_strength_stays_nearer(painter: DiffusionPainter) -> None:
         brief = brief.resolved(painter.card)
         words = painter.condition(brief, given)
         *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([3])))
-        assert last.of == math.floor(20 * painter.schedule.share(strength) + 0.5)
+        assert last.of == math.floor(20 * painter.schedule.time_fraction(strength) + 0.5)
         far.append(float((last.state - words.image).norm()))
     assert far == sorted(far)
     assert far[0] < far[-1] / 2

@@ -308,7 +308,7 @@ def test_the_expected_picture_is_the_posterior_mean(prediction: Prediction, leve
     net = expecting(prediction)
     words = Conditioning(torch.zeros(3, 1, 1), concat=low, concat_level=levels)
     alpha, sigma = (part.view(-1, 1, 1, 1).double() for part in COSINE.at(t.long()))
-    clean = prediction.clean(x.double(), net(x, t, words).double(), alpha, sigma)
+    clean = prediction.x0(x.double(), net(x, t, words).double(), alpha, sigma)
     a, b = math.cos(math.pi * level / 2), math.sin(math.pi * level / 2)
     small = 1 / (1 / net.spread**2 + a**2 / b**2) if b else 0.0  # variance of the small picture's pixel
     mean = small * a / b**2 * low.double() if b else low.double()
@@ -327,10 +327,10 @@ def test_a_network_of_zeros_enlarges_smoothly() -> None:
 
     def denoise(x: Tensor, level: Level) -> Tensor:
         output = net(x, torch.full((64,), level.t), words)
-        return Prediction.V.clean(x, output, level.alpha, level.sigma)
+        return Prediction.V.x0(x, output, level.alpha, level.sigma)
 
     *_, (sample, _) = run_sampler(
-        SAMPLERS["ddim"].walk(torch.randn(large.shape), levels, Seeds.of(0, 64)), denoise
+        SAMPLERS["ddim"].sample(torch.randn(large.shape), levels, Seeds.of(0, 64)), denoise
     )
     assert (sample - large).std() == pytest.approx(net.error, rel=0.1)
     assert (sample - large).mean().abs() < 0.01

@@ -187,7 +187,7 @@ def test_the_painter_keeps_the_better_of_two_draws(painter: Dalle2Painter) -> No
     list(spied.steps(brief, words, canvas))
     seeds = Seeds([4])
     seeds.normal(4, 16, 16)  # the decoder's noise is drawn first
-    *_, drawn = painter.prior.walk(words, seeds)
+    *_, drawn = painter.prior.sample(words, seeds)
     drawn = F.normalize(drawn[0], dim=-1)
     dots = drawn @ words.tokens[0, -1]
     torch.testing.assert_close(tokens[0], drawn[dots.argmax()], rtol=0, atol=1e-6)
@@ -279,7 +279,7 @@ def test_strength_turns_noise_and_embedding(painter: Dalle2Painter) -> None:
 
 def test_the_noise_of_a_picture_paints_it_again(painter: Dalle2Painter) -> None:
     """DDIM there and back. Measured: 0.014."""
-    free = replace(painter, decoder=replace(painter.decoder, limit=None))
+    free = replace(painter, decoder=replace(painter.decoder, threshold=None))
     fields = {"steps": 20, "guidance": 1.0, "sampler": "ddim", "strength": 1e-6, "count": 1}
     soft = F.avg_pool2d(picture(side=32), 2)
     last = canvases(free, resolved(painter, **fields), InputImages(image=soft))[-1]
@@ -376,7 +376,7 @@ def test_a_folder_paints_as_it_was_written(
     painter = request.getfixturevalue(which)
     save_components(components_of(painter, "abc"), tmp_path / "it", dtype=torch.float32)
     read = read_components(tmp_path / "it")
-    assert (read.clip, read.fold, read.prior_options) == ("abc", 2, painter.prior.options)
+    assert (read.clip, read.patch_size, read.prior_options) == ("abc", 2, painter.prior.options)
     again = dalle2.painter_of(read, _Seeing(painter))
     brief = resolved(painter)
     assert torch.equal(canvases(again, brief)[-1].state, canvases(painter, brief)[-1].state)

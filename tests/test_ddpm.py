@@ -27,7 +27,7 @@ from danqing.diffusion.guidance import Guidance, guide
 from danqing.diffusion.loss import variational_bound
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
+from danqing.diffusion.samplers import SAMPLERS, DenoiserOutput, run_sampler
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.variance import Variance, deviation
 from danqing.families import open_painter
@@ -84,12 +84,12 @@ MEAN, STD = 0.4, 0.3
 def moments(share: Callable[..., Any], steps: int) -> tuple[float, float]:
     """Of 16,384 numbers that DDPM paints where the data is a Gaussian, whose denoiser is known."""
 
-    def denoise(x: Tensor, level: Level) -> Answer:
+    def denoise(x: Tensor, level: Level) -> DenoiserOutput:
         gain = level.alpha * STD**2 / (level.alpha**2 * STD**2 + level.sigma**2)
-        return Answer(MEAN + gain * (x - level.alpha * MEAN), share(x, level))
+        return DenoiserOutput(MEAN + gain * (x - level.alpha * MEAN), share(x, level))
 
     seeds, levels = Seeds.of(7, 16), COSINE.levels(steps, "linspace")
-    *_, (end, _) = run_sampler(SAMPLERS["ddpm"].walk(seeds.normal(1, 32, 32), levels, seeds), denoise)
+    *_, (end, _) = run_sampler(SAMPLERS["ddpm"].sample(seeds.normal(1, 32, 32), levels, seeds), denoise)
     return end.mean().item(), end.std().item()
 
 

@@ -196,7 +196,7 @@ def test_a_strength_of_whole_steps_begins_at_a_step(painter: DiffusionPainter, s
     painter = replace(painter, schedule=Schedule.from_config(SD1))
     for left in range(1, steps + 1):
         brief = resolved(painter, steps=steps, sampler="ddim", strength=left / steps)
-        expected = painter.schedule.levels(steps, clean_end=SAMPLERS["ddim"].clean_end)
+        expected = painter.schedule.levels(steps, set_alpha_to_one=SAMPLERS["ddim"].set_alpha_to_one)
         assert painter.levels(brief, redraws=True) == expected[steps - left :]
 
 

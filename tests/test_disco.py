@@ -21,7 +21,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.painter import Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import GradientGuidance, limit_rms, mirror, rms
-from danqing.diffusion.samplers import Answer, ddim, run_sampler
+from danqing.diffusion.samplers import DenoiserOutput, ddim, run_sampler
 from danqing.diffusion.schedule import Level
 from danqing.families import gan, open_clip_scorer, open_painter
 from danqing.families._latent import save_latent
@@ -203,7 +203,7 @@ def test_apps_paint_with_it(painter: DiscoPainter) -> None:
 def test_a_model_of_pixels_is_led_too(painter: DiscoPainter) -> None:
     """Its limit holds after it was led."""
     prior = ddpm.random_painter()
-    assert prior.limit is not None
+    assert prior.threshold is not None
     pixels = replace(painter, card=disco_card("pixels", prior.card), base=prior)
     brief = resolved(pixels, steps=4, guidance=50)
     *_, last = canvases(pixels, brief)
@@ -221,10 +221,10 @@ def test_a_gradient_that_is_not_a_number_is_told_and_counts_as_none() -> None:
         scale = torch.tensor([1.0, float("nan")])
         yield scale * pixels.square().mean(dim=(1, 2, 3))
 
-    denoiser = GradientGuidance(lambda x, _: Answer(x / 2), lambda state: state, losses)
+    denoiser = GradientGuidance(lambda x, _: DenoiserOutput(x / 2), lambda state: state, losses)
     x = torch.ones(2, 3, 4, 4)
     with pytest.warns(RuntimeWarning, match="t = 500 was not finite"):
-        clean = denoiser(x, LEVEL).clean
+        clean = denoiser(x, LEVEL).x0
     assert torch.equal(clean[1], x[1] / 2)
     assert (clean[0] < 0.5).all()
 
@@ -243,20 +243,20 @@ def test_range_loss_has_an_effect() -> None:
     def losses(pixels: Tensor, _level: Level) -> Iterator[Tensor]:
         yield range_loss(pixels)
 
-    denoiser = GradientGuidance(lambda x, _: Answer(2 * x), lambda state: state, losses, clamp=None)
+    denoiser = GradientGuidance(lambda x, _: DenoiserOutput(2 * x), lambda state: state, losses, clamp=None)
     x = torch.full((1, 3, 4, 4), 0.9)
-    assert (denoiser(x, LEVEL).clean < 2 * x).all()
+    assert (denoiser(x, LEVEL).x0 < 2 * x).all()
 
 
 def test_pure_noise_is_not_led_and_no_step_goes_out_of_reach() -> None:
     def losses(pixels: Tensor, _level: Level) -> Iterator[Tensor]:
         yield 100 * pixels.mean(dim=(1, 2, 3))
 
-    denoiser = GradientGuidance(lambda x, _: Answer(x), lambda state: state, losses, reach=0.5)
+    denoiser = GradientGuidance(lambda x, _: DenoiserOutput(x), lambda state: state, losses, reach=0.5)
     x = torch.zeros(1, 3, 4, 4)
-    assert torch.equal(denoiser(x, Level(0.0, 1.0, 999.0)).clean, x)
+    assert torch.equal(denoiser(x, Level(0.0, 1.0, 999.0)).x0, x)
     torch.testing.assert_close(
-        rms(denoiser(x, Level(1e-4, (1 - 1e-8) ** 0.5, 998.0)).clean), torch.full((1, 1, 1, 1), 0.5)
+        rms(denoiser(x, Level(1e-4, (1 - 1e-8) ** 0.5, 998.0)).x0), torch.full((1, 1, 1, 1), 0.5)
     )
 
 

@@ -12,7 +12,7 @@ from danqing.core.brief import Brief
 from danqing.core.painter import Conditioning
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import step
-from danqing.diffusion.schedule import CLEAN
+from danqing.diffusion.schedule import NO_NOISE
 from danqing.families.stable_diffusion.painter import painter_of, random_components
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
@@ -49,18 +49,18 @@ def test_one_guided_step_and_the_changed_painters_word_at_its_end(painter: Diffu
         ours._conditioner.conditioning(batch),
         Brief(prompt="x", guidance=3.0).resolved(painter.card),
     )
-    times, losses = [*painter.schedule.levels(GRID, "trailing")[:-1], CLEAN], []
+    times, losses = [*painter.schedule.levels(GRID, "trailing")[:-1], NO_NOISE], []
     for k in range(8):
         now = next(i for i, level in enumerate(times) if level.t == batch["t"][k])
         here, then = times[now], times[now + 1]
         said = Conditioning(words.tokens[k : k + 1], negative=painter.text(""))
         x = here.alpha * batch["latents"][k : k + 1] + here.sigma * batch["noise"][k : k + 1]
-        guided = painter.denoiser(brief, said, times)(x, here).clean
+        guided = painter.denoiser(brief, said, times)(x, here).x0
         alone = painter.denoiser(brief.model_copy(update={"guidance": 1.0}), said, times)
         moved = step(x, guided, here, then)
         with attached(painter, {ours.adapter: 1.0}):
-            target = guided if then is CLEAN else alone(moved, then).clean
-            missed = (alone(x, here).clean - target).square().sum()
+            target = guided if then is NO_NOISE else alone(moved, then).x0
+            missed = (alone(x, here).x0 - target).square().sum()
         c = 0.00054 * x.numel() ** 0.5
         losses.append((missed + c**2).sqrt() - c)
     assert ours(batch)["loss"].item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)

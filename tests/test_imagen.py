@@ -33,7 +33,7 @@ from danqing.families.imagen.painter import (
     painter_of,
     random_components,
 )
-from danqing.nets.efficient_unet import EfficientUNet, Words, join_skip
+from danqing.nets.efficient_unet import EfficientUNet, TextContext, join_skip
 from danqing.recipes import imagen as recipe
 from danqing.recipes._recipe import TrainRequest
 from danqing.training.cascade import MaskedCaptions, StageObjective
@@ -164,7 +164,7 @@ def test_the_network_sees_words_and_not_pads(components: ImagenComponents) -> No
 
 
 def test_pooled_words_are_their_mean_with_the_learned_token() -> None:
-    words = Words(8, 6)
+    words = TextContext(8, 6)
     tokens, mask = torch.randn(2, 3, 8), torch.tensor([[True, True, False], [False, False, False]])
     taken = []
     words.pooled.register_forward_hook(lambda _module, inputs, _out: taken.append(inputs[0]))

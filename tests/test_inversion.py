@@ -84,7 +84,7 @@ def test_against_diffusers(config: dict[str, Any], spacing: str) -> None:
 
 
 def test_data_end_clean_with_sample_prediction() -> None:
-    """Where the clean end says nothing of the noise, the first step back still makes finite sense."""
+    """Where the last level says nothing of the noise, the first step back still makes finite sense."""
     painter = linear({**SCHEDULE, "prediction_type": "sample"})
     levels, words = painter.schedule.levels(20), WORDS.expand(2)
     assert levels[-1].sigma == 0

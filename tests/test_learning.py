@@ -143,7 +143,7 @@ def test_the_error_by_hand(painter: DiffusionPainter, prediction: Prediction) ->
         target = prediction.target(latents, noise, alpha, sigma)
         expected = (said - target).square().mean(dim=(1, 2, 3))
         torch.testing.assert_close(denoising_error(painter, latents, words, t, noise), expected)
-        clean = prediction.clean(noisy, said, alpha, sigma)
+        clean = prediction.x0(noisy, said, alpha, sigma)
         weight = (alpha / sigma).square().flatten().clamp(max=5)
         expected = weight * (clean - latents).square().mean(dim=(1, 2, 3))
         found = denoising_error(painter, latents, words, t, noise, gamma=5.0)

@@ -23,7 +23,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import Guidance, answer_each, compose, guide, guide_calls_scheduled
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS, run_sampler
-from danqing.diffusion.schedule import CLEAN, Level
+from danqing.diffusion.schedule import NO_NOISE, Level
 from danqing.families.stable_diffusion.painter import random_painter
 from tests.toy import Toy
 
@@ -239,19 +239,19 @@ def test_a_schedule_paints_with_one_then_the_other(painter: DiffusionPainter, sa
     def denoise(x: Tensor, level: Level) -> Tensor:
         nonlocal calls
         calls += 1
-        return painter.prediction.clean(x, (one if calls <= 2 else other)(x, level), level.alpha, level.sigma)
+        return painter.prediction.x0(x, (one if calls <= 2 else other)(x, level), level.alpha, level.sigma)
 
     start = painter.begin(brief, painter.condition(brief), Seeds([1]))
     entry = SAMPLERS[sampler]
-    levels = painter.schedule.levels(4, entry.spacing, entry.clean_end)
-    *_, (expected, _) = run_sampler(entry.walk(start.state, levels, start.seeds), denoise)
+    levels = painter.schedule.levels(4, entry.spacing, entry.set_alpha_to_one)
+    *_, (expected, _) = run_sampler(entry.sample(start.state, levels, start.seeds), denoise)
     assert torch.equal(finished(painter, brief), expected)
 
 
 def test_words_are_a_function_of_the_level(painter: DiffusionPainter, x: Tensor) -> None:
     """Also of levels between two steps, and of trials that look ahead."""
     words = condition(painter, "[cat:dog:2]")
-    levels = [Level(math.cos(a), math.sin(a), a) for a in (1.5, 1.2, 0.9, 0.6)] + [CLEAN]
+    levels = [Level(math.cos(a), math.sin(a), a) for a in (1.5, 1.2, 0.9, 0.6)] + [NO_NOISE]
     token_states = []
 
     def network(x: Tensor, _t: Tensor, words: Conditioning) -> Tensor:
@@ -261,7 +261,7 @@ def test_words_are_a_function_of_the_level(painter: DiffusionPainter, x: Tensor)
     calls = guide_calls_scheduled(network, replace(words, negative=None), Guidance(1.0), levels)
     for angle in (1.55, 1.5, 1.0, 0.9, 0.7, 0.1):
         answer_each(calls(x, Level(math.cos(angle), math.sin(angle), angle)))
-    answer_each(calls(x, CLEAN))
+    answer_each(calls(x, NO_NOISE))
     cat, dog = tokens(painter, "cat"), tokens(painter, "dog")
     assert [torch.equal(each, cat) for each in token_states] == [True] * 3 + [False] * 4
     assert all(torch.equal(each, dog) for each in token_states[3:])

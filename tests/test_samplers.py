@@ -44,13 +44,13 @@ def spread(level: Level) -> float:
 
 
 def levels_of(name: str, config: dict[str, Any], steps: int) -> list[Level]:
-    return Schedule.from_config(config).levels(steps, SAMPLERS[name].spacing, SAMPLERS[name].clean_end)
+    return Schedule.from_config(config).levels(steps, SAMPLERS[name].spacing, SAMPLERS[name].set_alpha_to_one)
 
 
 def run(name: str, levels: list[Level], seeds: Seeds, x: Tensor | None = None) -> Tensor:
     x = seeds.normal(1, 32, 32) * spread(levels[0]) + levels[0].alpha * MEAN if x is None else x
     answer = consistent if name == "lcm" else denoise
-    *_, (end, _) = run_sampler(SAMPLERS[name].walk(x, levels, seeds), answer)
+    *_, (end, _) = run_sampler(SAMPLERS[name].sample(x, levels, seeds), answer)
     return end
 
 
@@ -123,15 +123,17 @@ def test_drive_counts_steps(name: str) -> None:
         queried.append(level)
         return denoise(x, level)
 
-    done = list(run_sampler(SAMPLERS[name].walk(torch.zeros(1, 1, 2, 2), levels, Seeds([1])), answer))
+    done = list(run_sampler(SAMPLERS[name].sample(torch.zeros(1, 1, 2, 2), levels, Seeds([1])), answer))
     assert len(done) == 6
-    assert len(queried) == (11 if name == "heun" else 6)  # Heun looks ahead, but not to the clean end
+    assert len(queried) == (
+        11 if name == "heun" else 6
+    )  # Heun looks ahead, but not to the level without noise
 
 
 def test_stopping_early_asks_no_more() -> None:
     queried = []
     progress = run_sampler(
-        SAMPLERS["ddim"].walk(torch.zeros(1, 1, 2, 2), levels_of("ddim", SD1, 50), Seeds([1])),
+        SAMPLERS["ddim"].sample(torch.zeros(1, 1, 2, 2), levels_of("ddim", SD1, 50), Seeds([1])),
         lambda x, level: queried.append(level) or x,
     )
     next(progress)

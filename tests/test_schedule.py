@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.schedule import CLEAN, SPACINGS, Level, Schedule
+from danqing.diffusion.schedule import NO_NOISE, SPACINGS, Level, Schedule
 
 SD1: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 COSINE = {"beta_schedule": "squaredcos_cap_v2"}
@@ -26,7 +26,7 @@ ZERO: dict[str, Any] = {**SD1, "rescale_betas_zero_snr": True, "prediction_type"
 def test_levels_descend_to_clean(config: dict[Any, Any], spacing: str, steps: int) -> None:
     levels = Schedule.from_config(config).levels(steps, spacing)
     assert len(levels) == steps + 1
-    assert levels[-1] == CLEAN
+    assert levels[-1] == NO_NOISE
     noise = [level.log_snr for level in levels]
     assert all(a < b for a, b in pairwise(noise))
     assert all(math.isclose(level.alpha**2 + level.sigma**2, 1, abs_tol=1e-12) for level in levels)
@@ -43,12 +43,12 @@ def test_zero_terminal_snr_is_an_ordinary_level() -> None:
     first = schedule.levels(10, "trailing")[0]
     assert first == Level(alpha=0.0, sigma=1.0, t=999.0)
     assert first.log_snr == -math.inf
-    assert CLEAN.log_snr == math.inf
+    assert NO_NOISE.log_snr == math.inf
     alpha, sigma = schedule.at(torch.tensor([0, 999]))
     assert alpha.dtype == torch.float32
     assert alpha[1] == 0
     assert sigma[1] == 1
-    assert alpha[0] == Schedule.from_config(SD1).at(torch.tensor([0]))[0]  # the clean end stays
+    assert alpha[0] == Schedule.from_config(SD1).at(torch.tensor([0]))[0]  # the level without noise stays
 
 
 def test_sd1_ends_at_the_first_table_entry() -> None:
@@ -56,7 +56,7 @@ def test_sd1_ends_at_the_first_table_entry() -> None:
     levels = schedule.levels(50)
     assert [level.t for level in levels[-3:-1]] == [21.0, 1.0]
     assert levels[-1].alpha == schedule.levels_at([0])[0].alpha
-    assert schedule.levels(50, clean_end=True)[-1] == CLEAN
+    assert schedule.levels(50, set_alpha_to_one=True)[-1] == NO_NOISE
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
@@ -95,7 +95,7 @@ def test_predictions_are_inverse_to_their_targets(angle: Any, seed: Any) -> None
     x = alpha * x0 + sigma * noise
     for prediction in Prediction:
         output = prediction.target(x0, noise, alpha, sigma)
-        torch.testing.assert_close(prediction.clean(x, output, alpha, sigma), x0, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(prediction.x0(x, output, alpha, sigma), x0, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(prediction.noise(x, output, alpha, sigma), noise, rtol=1e-9, atol=1e-9)
 
 
@@ -106,12 +106,12 @@ def test_unknown_prediction() -> None:
 
 @pytest.mark.parametrize("prediction", list(Prediction))
 def test_min_snr_weight_is_one_loss_on_the_clean_estimate(prediction: Prediction) -> None:
-    """The weight times the output's squared error is min(snr, gamma) times the clean estimate's."""
+    """The weight times the output's squared error is min(snr, gamma) times that of x0."""
     angle = torch.linspace(0.05, 1.5, 30, dtype=torch.float64)
     alpha, sigma = angle.cos(), angle.sin()
     snr = (alpha / sigma) ** 2
     x, output, off = torch.tensor(0.3), torch.tensor(0.2), torch.tensor(1.2)
-    error = prediction.clean(x, off, alpha, sigma) - prediction.clean(x, output, alpha, sigma)
+    error = prediction.x0(x, off, alpha, sigma) - prediction.x0(x, output, alpha, sigma)
     expected = snr.clamp(max=5) * error**2
     torch.testing.assert_close(prediction.min_snr_weight(snr, 5.0) * (off - output) ** 2, expected)
 
@@ -126,7 +126,7 @@ def test_min_snr_weight_of_pure_noise_is_finite(prediction: str, weight: float) 
 
 @pytest.mark.parametrize("strength", [0.001, 0.3, 0.5, 0.999, 1.0])
 def test_on_stable_diffusions_schedule_the_share_is_the_strength(strength: float) -> None:
-    assert Schedule.from_config(SD1).share(strength) == pytest.approx(strength, abs=1e-9)
+    assert Schedule.from_config(SD1).time_fraction(strength) == pytest.approx(strength, abs=1e-9)
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.5, 0.9])
@@ -142,7 +142,7 @@ def test_a_strength_is_the_same_noise_on_every_schedule(strength: float, zero: b
     )
     noise = [
         sigma / alpha
-        for schedule, share in ((Schedule.from_config(SD1), strength), (ours, ours.share(strength)))
+        for schedule, share in ((Schedule.from_config(SD1), strength), (ours, ours.time_fraction(strength)))
         for alpha, sigma in [schedule.at(torch.tensor(round(share * 1000) - 1))]
     ]
     assert float(noise[1] / noise[0]) == pytest.approx(1, rel=0.01)
@@ -150,7 +150,7 @@ def test_a_strength_is_the_same_noise_on_every_schedule(strength: float, zero: b
 
 def test_more_strength_goes_through_more_of_the_times() -> None:
     ours = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
-    shares = [ours.share(k / 50) for k in range(1, 51)]
+    shares = [ours.time_fraction(k / 50) for k in range(1, 51)]
     assert shares == sorted(shares)
     assert shares[24] == pytest.approx(0.646, abs=0.005)  # arccos(0.5266) / (pi / 2), by hand
     assert shares[-1] == 1

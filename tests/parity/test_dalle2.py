@@ -155,7 +155,7 @@ def test_walk_of_the_prior(painter: Dalle2Painter, guidance: float) -> None:
     options = PriorOptions(steps=7, guidance=guidance, limit=1.0, draws=2)
     prior = replace(painter.prior, options=options)
     said, nothing = painter.space("a cat"), painter.space("")
-    *_, found = prior.walk(replace(said, negative=nothing), Seeds([5]))
+    *_, found = prior.sample(replace(said, negative=nothing), Seeds([5]))
     scheduler = exact(prediction_type="sample", clip_sample_range=1.0)
     scheduler.set_timesteps(7)
     rng = torch.Generator().manual_seed(5)

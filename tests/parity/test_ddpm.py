@@ -18,8 +18,8 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.loss import variational_bound
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, Answer, run_sampler
-from danqing.diffusion.schedule import CLEAN, Level, Schedule
+from danqing.diffusion.samplers import SAMPLERS, DenoiserOutput, run_sampler
+from danqing.diffusion.schedule import NO_NOISE, Level, Schedule
 from danqing.diffusion.variance import Variance
 from danqing.families import open_painter
 from danqing.families.ddpm import painter as ddpm
@@ -36,18 +36,18 @@ def network(x: Tensor, t: float | Tensor) -> Tensor:
     return torch.cat([torch.tanh(0.8 * x + t / 1000 - 0.3), torch.cos(3 * x)], dim=1)
 
 
-def ours(config: dict[str, Any], times: Tensor, learned: bool, end: Any = (CLEAN,)) -> Any:
+def ours(config: dict[str, Any], times: Tensor, learned: bool, end: Any = (NO_NOISE,)) -> Any:
     """Our walk along these times from the noise of SEED, the estimate clamped to [-1, 1]."""
     seeds = Seeds([SEED])
     variance, prediction = Variance(config["variance_type"]), Prediction.EPSILON
 
-    def denoise(x: Tensor, level: Level) -> Answer:
+    def denoise(x: Tensor, level: Level) -> DenoiserOutput:
         said = network(x, level.t)
-        told, share = variance.halves(said if learned else said[:, :3], 3)
-        return Answer(prediction.clean(x, told, level.alpha, level.sigma).clamp(-1, 1), share)
+        told, share = variance.split_output(said if learned else said[:, :3], 3)
+        return DenoiserOutput(prediction.x0(x, told, level.alpha, level.sigma).clamp(-1, 1), share)
 
     levels = [*Schedule.from_config(config).levels_at(int(t) for t in times), *end]
-    *_, (end, _) = run_sampler(SAMPLERS["ddpm"].walk(seeds.normal(3, 8, 8), levels, seeds), denoise)
+    *_, (end, _) = run_sampler(SAMPLERS["ddpm"].sample(seeds.normal(3, 8, 8), levels, seeds), denoise)
     return end
 
 

@@ -25,7 +25,7 @@ from danqing.diffusion.clip_guidance import (
     spherical_distance,
     total_variation,
 )
-from danqing.diffusion.samplers import Answer
+from danqing.diffusion.samplers import DenoiserOutput
 from danqing.diffusion.schedule import Level
 from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.disco.loss import ClipModels, Loss
@@ -98,7 +98,7 @@ def test_losses_fall_as_their_gradients_say(loss: Callable[..., Any]) -> None:
 
 
 def test_condition_score_is_the_algebra_of_the_noise() -> None:
-    """guided-diffusion: noise - sqrt(1 - alpha_bar) gradient, and the clean estimate that follows from it."""
+    """guided-diffusion: noise - sqrt(1 - alpha_bar) gradient, and the x0 that follows from it."""
     x, clean, gradient = (drawn(2, 3, 4, 4, seed=seed) for seed in range(3))
     noise = (x - LEVEL.alpha * clean) / LEVEL.sigma
     alpha_bar = LEVEL.alpha**2
@@ -132,20 +132,20 @@ def test_the_whole_gradient_through_network_codec_cuts_and_clip(scorer: ClipScor
     def losses() -> Loss:
         return Loss((scorer,), chosen, said, 5.0, [-9.0], 1000, near, Seeds([7]))
 
-    def denoise(x: Tensor, _level: Level) -> Answer:
-        return Answer(torch.tanh(torch.einsum("ij,njhw->nihw", matrix, x)))
+    def denoise(x: Tensor, _level: Level) -> DenoiserOutput:
+        return DenoiserOutput(torch.tanh(torch.einsum("ij,njhw->nihw", matrix, x)))
 
     def decode(state: Tensor) -> Tensor:
         return torch.einsum("ij,njhw->nihw", mix, state) * 1.5
 
     def value(x: Tensor) -> Any:
-        seen = decode(LEVEL.sigma * denoise(x, LEVEL).clean + (1 - LEVEL.sigma) * x)
+        seen = decode(LEVEL.sigma * denoise(x, LEVEL).x0 + (1 - LEVEL.sigma) * x)
         with torch.no_grad():
             return sum(loss.sum() for loss in losses()(seen, LEVEL))
 
     x = drawn(1, 3, 4, 4, seed=4).requires_grad_()
     gradient = GradientGuidance(denoise, decode, losses(), clamp=None).gradient(
-        x, denoise(x, LEVEL).clean, LEVEL
+        x, denoise(x, LEVEL).x0, LEVEL
     )
     expected = -differences(value, x.detach(), 1e-5)
     assert expected.abs().max() > 0

@@ -50,7 +50,7 @@ def components_for(scheduler: dict[str, Any], channels: int) -> StableDiffusionC
 
 def strength_for(schedule: Schedule, share: float) -> float:
     """The strength that goes through a share of the times of a schedule, which is what theirs means by it."""
-    return bisect_left(range(10**6), share, key=lambda k: schedule.share(k / 10**6)) / 10**6
+    return bisect_left(range(10**6), share, key=lambda k: schedule.time_fraction(k / 10**6)) / 10**6
 
 
 class Drawn(Seeds):

@@ -21,7 +21,7 @@ from torch import Tensor
 from danqing.core.seeds import Seeds
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, run_sampler
-from danqing.diffusion.schedule import CLEAN, Level, Schedule
+from danqing.diffusion.schedule import NO_NOISE, Level, Schedule
 
 # theirs turns torch tensors into numpy arrays in a way that numpy 2 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,9 +41,9 @@ def ours(name: str, levels: list[Level], prediction: Prediction) -> Tensor:
     x = seeds.normal(4, 8, 8)
 
     def denoise(x: Tensor, level: Level) -> Tensor:
-        return prediction.clean(x, network(x, level.t), level.alpha, level.sigma)
+        return prediction.x0(x, network(x, level.t), level.alpha, level.sigma)
 
-    *_, (end, _) = run_sampler(SAMPLERS[name].walk(x, levels, seeds), denoise)
+    *_, (end, _) = run_sampler(SAMPLERS[name].sample(x, levels, seeds), denoise)
     return end
 
 
@@ -64,8 +64,8 @@ _SIGMA_SPACE = (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, HeunDis
 
 
 def along(times: Tensor | dict[float, None], config: Any = SD1) -> list[Level]:
-    """Levels at the times of a scheduler of theirs, whatever its spacing, to the clean end."""
-    return [*Schedule.from_config(config).levels_at(int(t) for t in times), CLEAN]
+    """Levels at the times of a scheduler of theirs, whatever its spacing, to the level without noise."""
+    return [*Schedule.from_config(config).levels_at(int(t) for t in times), NO_NOISE]
 
 
 def assert_close(mine: Tensor, other: Tensor, tolerance: float) -> None:

@@ -78,8 +78,8 @@ class PreconditionedSuperResolution:
         """Alpha and sigma [n 1 1 1] of times [n], between those of the table too."""
         table = self.schedule.alpha_bar.to(t.device)
         low = t.long().clamp(0, len(table) - 1)
-        share = t.double() - low
-        alpha_bar_t = table[low] + share * (table[(low + 1).clamp(max=len(table) - 1)] - table[low])
+        fraction = t.double() - low
+        alpha_bar_t = table[low] + fraction * (table[(low + 1).clamp(max=len(table) - 1)] - table[low])
         alpha_bar = alpha_bar_t.float().view(-1, 1, 1, 1)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
@@ -207,15 +207,15 @@ class Cascade:
         """
         further = sum(self._steps(brief, stage) for stage in self.stages)
         start, cond = replace(canvas, of=canvas.of - further), self._words(conditioning, 0)
-        now: Canvas
-        for now in self.base.steps(self._brief(brief, 0), cond, start):
-            yield _counted(now, canvas, 0, 0)
-        steps_before, before = now.of, self.base
+        step_canvas: Canvas
+        for step_canvas in self.base.steps(self._brief(brief, 0), cond, start):
+            yield _counted(step_canvas, canvas, 0, 0)
+        steps_before, before = step_canvas.of, self.base
         for number, stage in enumerate(self.stages, start=1):
-            small = before.finish(now).to(self.device)
-            for now in self._stage_steps(number, brief, conditioning, canvas.seeds, small):
-                yield _counted(now, canvas, steps_before, number)
-            steps_before, before = steps_before + now.of, stage.painter
+            small = before.finish(step_canvas).to(self.device)
+            for step_canvas in self._stage_steps(number, brief, conditioning, canvas.seeds, small):
+                yield _counted(step_canvas, canvas, steps_before, number)
+            steps_before, before = steps_before + step_canvas.of, stage.painter
 
     def preview(self, canvas: Canvas) -> Tensor:
         """See `Painter.preview`; as large as the stage that the canvas is in."""
@@ -285,6 +285,8 @@ class Cascade:
         return replace(cond, image=image, region=region)
 
 
-def _counted(now: Canvas, whole: Canvas, steps_before: int, stage: int) -> StageCanvas:
+def _counted(step_canvas: Canvas, whole: Canvas, steps_before: int, stage: int) -> StageCanvas:
     """The canvas of a stage as one of the whole walk, which had `steps_before` steps before this stage."""
-    return StageCanvas(now.state, whole.seeds, steps_before + now.step, whole.of, whole.tile, stage)
+    return StageCanvas(
+        step_canvas.state, whole.seeds, steps_before + step_canvas.step, whole.of, whole.tile, stage
+    )

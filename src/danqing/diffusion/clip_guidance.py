@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from danqing.diffusion.samplers import Answer
+from danqing.diffusion.samplers import DenoiserOutput
 from danqing.diffusion.schedule import Level
 
-Denoise = Callable[[Tensor, Level], Answer]
-"""(x [n c h w], level) -> what is clean in it, differentiable in x."""
+Denoise = Callable[[Tensor, Level], DenoiserOutput]
+"""(x [n c h w], level) -> x0, differentiable in x."""
 
 Losses = Callable[[Tensor, Level], Iterable[Tensor]]
 """(pixels [n p h w], level) -> losses [n] to add up; made one by one, so that one graph is held at a time."""
@@ -67,27 +67,27 @@ def limit_rms(gradient: Tensor, most: float) -> Tensor:
     return gradient * torch.where(size > most, most / size, torch.ones_like(size))
 
 
-def condition_score(clean: Tensor, gradient: Tensor, level: Level) -> Tensor:
-    """The clean estimate [n c h w] under a log-likelihood with gradient [n c h w] in x, for alpha > 0.
+def condition_score(x0: Tensor, gradient: Tensor, level: Level) -> Tensor:
+    """X0 [n c h w] under a log-likelihood with gradient [n c h w] in x, for alpha > 0.
 
     Algorithm 2 of arXiv 2105.05233 subtracts sigma times the gradient from the noise, so alpha times the
-    clean estimate grows by sigma^2 times the gradient.
+    x0 grows by sigma^2 times the gradient.
     """
-    return clean + level.sigma**2 / level.alpha * gradient
+    return x0 + level.sigma**2 / level.alpha * gradient
 
 
 @dataclass(frozen=True)
 class GradientGuidance:
-    """A denoiser whose clean estimate is moved down the gradient of losses. A sampler calls it as a denoiser.
+    """A denoiser whose x0 is moved down the gradient of losses. A sampler calls it as a denoiser.
 
     denoise: the denoiser that is guided.
     decode: state [n c h w] -> pixels, differentiable.
     losses: what the pictures are guided by.
     scale: what all losses are multiplied with.
     clamp: the largest root mean square of a gradient; None means any.
-    reach: the largest root mean square by which one step may move the clean estimate. Where there is next to
+    reach: the largest root mean square by which one step may move x0. Where there is next to
         no signal and steps are few, the formula alone would throw the estimate out of all bounds.
-    limit: applied to the clean estimate at the end. Inside `denoise`, clipped values would get no
+    threshold: applied to x0 at the end. Inside `denoise`, clipped values would get no
         gradient.
     """
 
@@ -97,29 +97,29 @@ class GradientGuidance:
     scale: float = 1.0
     clamp: float | None = 0.05
     reach: float = math.inf
-    limit: Callable[[Tensor], Tensor] | None = None
+    threshold: Callable[[Tensor], Tensor] | None = None
 
     @torch.enable_grad()
-    def __call__(self, x: Tensor, level: Level) -> Answer:
-        """The clean estimate of x [n c h w], moved down the losses; a gradient that is not finite is 0."""
+    def __call__(self, x: Tensor, level: Level) -> DenoiserOutput:
+        """X0 [n c h w], moved down the losses; a gradient that is not finite is 0."""
         x = x.detach().requires_grad_()
-        denoised, share = self.denoise(x, level)
-        clean = denoised.detach()
+        denoised, predicted_variance = self.denoise(x, level)
+        x0 = denoised.detach()
         if level.alpha > 0:  # pure noise says nothing of a picture
-            moved = condition_score(clean, self.gradient(x, denoised, level), level) - clean
-            clean = clean + limit_rms(moved, self.reach)
-        clean = clean if self.limit is None else self.limit(clean)
-        return Answer(clean, None if share is None else share.detach())
+            moved = condition_score(x0, self.gradient(x, denoised, level), level) - x0
+            x0 = x0 + limit_rms(moved, self.reach)
+        x0 = x0 if self.threshold is None else self.threshold(x0)
+        return DenoiserOutput(x0, None if predicted_variance is None else predicted_variance.detach())
 
-    def gradient(self, x: Tensor, clean: Tensor, level: Level) -> Tensor:
+    def gradient(self, x: Tensor, x0: Tensor, level: Level) -> Tensor:
         """Minus the gradient of all losses in x [n c h w], clamped.
 
-        clean: the clean estimate [n c h w], computed from x so that gradients flow back to x.
+        x0: [n c h w], computed from x so that gradients flow back to x.
 
-        The losses see clean sigma + x (1 - sigma): the estimate where there is noise, and x itself where
+        The losses see x0 sigma + x (1 - sigma): the estimate where there is noise, and x itself where
         there is none.
         """
-        decoded = self.decode(level.sigma * clean + (1 - level.sigma) * x)
+        decoded = self.decode(level.sigma * x0 + (1 - level.sigma) * x)
         pixels = decoded.detach().requires_grad_()
         pull = torch.zeros_like(pixels)
         for loss in self.losses(pixels, level):

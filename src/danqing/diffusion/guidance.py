@@ -1,9 +1,9 @@
 """Following the words more closely than the network would by itself.
 
 Guidance turns a network of (x, t, words) into a function of (x, level), with the conditioning already bound.
-As a sampler, it never calls the network: it yields each `NetworkCall`, so that who owns the loop may answer
-the calls of many pictures at once. It works on raw network outputs; since a clean estimate is affine in the
-output, mixing outputs and mixing clean estimates is the same.
+Like a sampler, it never calls the network: it yields each `NetworkCall`, so that whoever owns the loop may
+answer the calls of many pictures at once. It works on raw network outputs; since x0 is affine in the output,
+mixing outputs and mixing x0 is the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class NetworkCall(NamedTuple):
-    """What does the network answer? x, t, conditioning: as of `Network`."""
+    """One call of a network. x, t, conditioning: as of `Network`."""
 
     network: Network
     x: Tensor
@@ -42,16 +42,16 @@ class NetworkCall(NamedTuple):
         return self.network(self.x, self.t, self.conditioning)
 
 
-Asking = Generator[NetworkCall, Tensor, T]
+NetworkCalls = Generator[NetworkCall, Tensor, T]
 """Yields network calls, is sent their outputs, returns its result."""
 
 
-def answer_each(asking: Asking[T]) -> T:
+def answer_each(calls: NetworkCalls[T]) -> T:
     """The result, each network call answered by itself."""
     try:
-        call = next(asking)
+        call = next(calls)
         while True:
-            call = asking.send(call.output())
+            call = calls.send(call.output())
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -87,7 +87,7 @@ def guide(
 
 def guide_calls(
     network: Network, conditioning: Conditioning, guidance: Guidance
-) -> Callable[[Tensor, Level], Asking[Tensor]]:
+) -> Callable[[Tensor, Level], NetworkCalls[Tensor]]:
     """The network guided by `conditioning`: a function of x [n c h w] and a level to an output [n c h w].
 
     With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11,
@@ -105,7 +105,7 @@ def guide_calls(
             f"guidance {guidance.scale} needs a negative conditioning, if only of the empty prompt"
         )
 
-    def output(x: Tensor, level: Level) -> Asking[Tensor]:
+    def output(x: Tensor, level: Level) -> NetworkCalls[Tensor]:
         scale = guidance.scale_at(level)
         if scale == 0 and negative is not None:
             return (yield from _network_outputs(network, x, level, [negative]))[0]
@@ -127,7 +127,7 @@ def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 
 def guide_calls_scheduled(
     network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
-) -> Callable[[Tensor, Level], Asking[Tensor]]:
+) -> Callable[[Tensor, Level], NetworkCalls[Tensor]]:
     """`guide_calls`, with the conditioning that is active at each of the `levels`.
 
     A level belongs to the step that starts at it, and one between two levels to the step that it lies in. So
@@ -136,7 +136,7 @@ def guide_calls_scheduled(
     outputs = [(start, guide_calls(network, stage, guidance)) for start, stage in conditioning.stages]
     starts = [level.log_snr for level in levels[:-1]]
 
-    def output(x: Tensor, level: Level) -> Asking[Tensor]:
+    def output(x: Tensor, level: Level) -> NetworkCalls[Tensor]:
         step = bisect_right(starts, level.log_snr) - 1
         return next(guided_output for start, guided_output in reversed(outputs) if start <= max(step, 0))(
             x, level
@@ -147,7 +147,7 @@ def guide_calls_scheduled(
 
 def _network_outputs(
     network: Network, x: Tensor, level: Level, rows: Sequence[Conditioning]
-) -> Asking[Sequence[Tensor]]:
+) -> NetworkCalls[Sequence[Tensor]]:
     """The network's outputs for the same x and each of `rows`, from one call."""
     t = torch.full((len(x) * len(rows),), level.t, device=x.device)
     if len(rows) == 1:
@@ -165,16 +165,16 @@ def _is_whole(parts: Sequence[Conditioning]) -> bool:
 
 
 def keep_outside_region(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
-    """A function of clean estimates that restores the input picture outside the region to repaint.
+    """A function of x0 that restores the input picture outside the region to repaint.
 
-    The clean estimates are mixed, not the noisy states, so it holds with every sampler: outside the region
+    The x0 are mixed, not the noisy states, so it holds with every sampler: outside the region
     sampling converges to the input picture. With deterministic samplers that is blended latent diffusion
     (arXiv 2206.02779 section 4.1), which noises the picture anew at each level.
     """
     image, region = conditioning.image, conditioning.region
 
-    def kept(clean: Tensor) -> Tensor:
-        return clean if image is None or region is None else image + region * (clean - image)
+    def kept(x0: Tensor) -> Tensor:
+        return x0 if image is None or region is None else image + region * (x0 - image)
 
     return kept
 

@@ -44,31 +44,31 @@ def invert(
     network_outputs = guide(painter.network, replace(conditioning, negative=None), Guidance(1.0))
 
     def output(x: Tensor, level: Level) -> Tensor:
-        return painter.variance.halves(network_outputs(x, level), x.shape[1])[0]
+        return painter.variance.split_output(network_outputs(x, level), x.shape[1])[0]
 
     x = latents
     with torch.no_grad():
-        for now, then in pairwise(reversed(levels)):
-            x = _back(painter.prediction, output, x, now, then, corrections)
+        for level, noisier_level in pairwise(reversed(levels)):
+            x = _back(painter.prediction, output, x, level, noisier_level, corrections)
             if not x.isfinite().all():
                 raise NotFinite(
-                    f"inverting at t = {then.t:.0f} gave NaN or infinite values: check the weights"
+                    f"inverting at t = {noisier_level.t:.0f} gave NaN or infinite values: check the weights"
                 )
     return x
 
 
 def _back(
-    prediction: Prediction, output: Output, x: Tensor, now: Level, then: Level, corrections: int
+    prediction: Prediction, output: Output, x: Tensor, level: Level, noisier_level: Level, corrections: int
 ) -> Tensor:
-    """X [n c h w] at `now` -> x at the noisier `then`."""
-    network_output = output(x, then)
-    if now.sigma == 0 and prediction is Prediction.SAMPLE:  # which says nothing of the noise in x
-        clean, noise = x, (x - network_output) / then.sigma
+    """X [n c h w] at `level` -> x at the noisier `noisier_level`."""
+    network_output = output(x, noisier_level)
+    if level.sigma == 0 and prediction is Prediction.SAMPLE:  # which says nothing of the noise in x
+        x0, noise = x, (x - network_output) / noisier_level.sigma
     else:
-        clean = prediction.clean(x, network_output, now.alpha, now.sigma)
-        noise = prediction.noise(x, network_output, now.alpha, now.sigma)
-    there = then.alpha * clean + then.sigma * noise
+        x0 = prediction.x0(x, network_output, level.alpha, level.sigma)
+        noise = prediction.noise(x, network_output, level.alpha, level.sigma)
+    there = noisier_level.alpha * x0 + noisier_level.sigma * noise
     for _ in range(corrections):
-        clean = prediction.clean(there, output(there, then), then.alpha, then.sigma)
-        there = there + x - step(there, clean, then, now)
+        x0 = prediction.x0(there, output(there, noisier_level), noisier_level.alpha, noisier_level.sigma)
+        there = there + x - step(there, x0, noisier_level, level)
     return there

@@ -36,40 +36,46 @@ def denoising_error(
     alpha, sigma = (part.view(-1, 1, 1, 1) for part in painter.schedule.at(t))
     noisy = alpha * latents + sigma * noise
     network_output = painter.network(noisy, t, conditioning).float()
-    output, share = painter.variance.halves(network_output, latents.shape[1])
+    output, predicted_variance = painter.variance.split_output(network_output, latents.shape[1])
     target = painter.prediction.target(latents, noise, alpha, sigma)
     error = (output - target).square().mean(dim=(1, 2, 3))
     if gamma is not None:
         error = error * painter.prediction.min_snr_weight((alpha / sigma).square().flatten(), gamma)
-    if share is None or share.ndim == 0:
+    if predicted_variance is None or predicted_variance.ndim == 0:
         return error
-    clean = painter.prediction.clean(noisy, output.detach(), alpha, sigma)
-    bound = variational_bound(painter.schedule, clean, share, latents, t)
+    x0 = painter.prediction.x0(noisy, output.detach(), alpha, sigma)
+    bound = variational_bound(painter.schedule, x0, predicted_variance, latents, t)
     return error + len(painter.schedule) / 1000 * bound
 
 
-def variational_bound(schedule: Schedule, clean: Tensor, share: Tensor, latents: Tensor, t: Tensor) -> Tensor:
+def variational_bound(
+    schedule: Schedule, x0: Tensor, predicted_variance: Tensor, latents: Tensor, t: Tensor
+) -> Tensor:
     """One term of the variational bound in bits per number, [n] (arXiv 2006.11239 eq. 5; 2102.09672 eq. 15).
 
     KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), and at t = 0 -log p(x_0 | x_1) of a picture of 256 levels.
-    clean, share: [n c h w], the network's estimate of `latents` and of where the log variance lies. t: [n].
+    x0, predicted_variance: [n c h w], the network's estimate of `latents` and of the log variance.
+    t: [n].
     """
     table = schedule.alpha_bar.to(t.device)
-    now, then = table[t], torch.where(t > 0, table[(t - 1).clamp(min=0)], torch.ones_like(table[t]))
-    beta = 1 - now / then
-    pull = then.sqrt() * beta / (1 - now)  # of x_0 on the posterior's mean, 2006.11239 eq. 7
-    high, low = beta.log(), (beta * (1 - then) / (1 - now)).log()
+    alpha_bar, alpha_bar_prev = (
+        table[t],
+        torch.where(t > 0, table[(t - 1).clamp(min=0)], torch.ones_like(table[t])),
+    )
+    beta = 1 - alpha_bar / alpha_bar_prev
+    pull = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar)  # of x_0 on the posterior's mean, 2006.11239 eq. 7
+    high, low = beta.log(), (beta * (1 - alpha_bar_prev) / (1 - alpha_bar)).log()
     first = torch.full_like(low, math.log((1 - table[0]) / (1 - table[1]) * (1 - table[1] / table[0])))
     low = torch.where(t > 0, low, first)  # at t = 0 it is 0: as 2102.09672's code does, t = 1's instead
     pull, low, high = (value.float().view(-1, 1, 1, 1) for value in (pull, low, high))
-    missed, spread = pull * (latents - clean), log_between(share, low, high)
+    missed, spread = pull * (latents - x0), log_between(predicted_variance, low, high)
     divergence = 0.5 * (spread - low + torch.expm1(low - spread) + missed.square() * (-spread).exp())
-    surprise = -_log_share_of_bin(latents, clean, spread)
+    surprise = -_log_mass_of_bin(latents, x0, spread)
     nats = torch.where((t > 0).view(-1, 1, 1, 1), divergence, surprise)
     return nats.mean(dim=(1, 2, 3)) / math.log(2)
 
 
-def _log_share_of_bin(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+def _log_mass_of_bin(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Of a Gaussian, the log of what falls on each value's level (arXiv 2006.11239 eq. 13)."""
     precision = (-log_variance / 2).exp()
     above = torch.special.ndtr((latents - mean + _HALF_BIN) * precision)

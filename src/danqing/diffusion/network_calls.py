@@ -1,4 +1,4 @@
-"""Loops that answer what samplers and guidance ask."""
+"""Loops that answer the calls of samplers and guidance."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ import torch
 from torch import Tensor
 
 from danqing.diffusion.guidance import NetworkCall
-from danqing.diffusion.samplers import Answer, Walk
+from danqing.diffusion.samplers import DenoiserCalls, DenoiserOutput
 from danqing.diffusion.schedule import Level
 
 S = TypeVar("S")
 
-Calls = Generator[NetworkCall | S, Tensor | None, None]
+CallStream = Generator[NetworkCall | S, Tensor | None, None]
 """Yields network calls, to be sent their outputs, and between them what was made, to be sent nothing."""
 
 
 def sampler_calls(
-    walk: Walk,
-    denoise: Callable[[Tensor, Level], Generator[NetworkCall, Tensor, Answer]],
+    calls: DenoiserCalls,
+    denoise: Callable[[Tensor, Level], Generator[NetworkCall, Tensor, DenoiserOutput]],
     done: Callable[[Tensor, Tensor], S],
-) -> Calls[S]:
-    """As `run_sampler`, where `denoise` asks in its turn: yields what it yields, and is sent the answers.
+) -> CallStream[S]:
+    """As `run_sampler`, where `denoise` yields its network calls, and is sent their outputs.
 
-    done: (x after a step, the clean estimate it was made from) -> what to yield after that step; nothing is
-        sent for it.
+    done: (x after a step, the x0 it was made from) -> what to yield after that step; nothing is sent for it.
     """
-    question = next(walk)
+    call = next(calls)
     while True:
-        asking = denoise(question.x, question.level)  # which is sent tensors alone
-        answer = yield from cast("Generator[NetworkCall, Tensor | None, Answer]", asking)
+        network_calls = denoise(call.x, call.level)  # which is sent tensors alone
+        output = yield from cast("Generator[NetworkCall, Tensor | None, DenoiserOutput]", network_calls)
         try:
-            question = walk.send(answer)
+            call = calls.send(output)
         except StopIteration as stop:
-            yield done(stop.value, answer.clean)
+            yield done(stop.value, output.x0)
             return
-        if not question.trial:
-            yield done(question.x, answer.clean)
+        if not call.trial:
+            yield done(call.x, output.x0)
 
 
-def answer_calls(calls: Calls[S]) -> Iterator[S]:
+def answer_calls(calls: CallStream[S]) -> Iterator[S]:
     """What was made, each network call answered by itself and without gradients."""
     output: Tensor | None = None
     while True:

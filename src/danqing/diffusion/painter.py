@@ -24,17 +24,17 @@ from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import (
-    Asking,
     Guidance,
     Network,
+    NetworkCalls,
     answer_each,
     guide_calls_scheduled,
     keep_outside_region,
 )
 from danqing.diffusion.inputs import state_of_images, with_sizes, with_zero_negative
-from danqing.diffusion.network_calls import Calls, answer_calls, sampler_calls
+from danqing.diffusion.network_calls import CallStream, answer_calls, sampler_calls
 from danqing.diffusion.prediction import Prediction
-from danqing.diffusion.samplers import SAMPLERS, Answer
+from danqing.diffusion.samplers import SAMPLERS, DenoiserOutput
 from danqing.diffusion.schedule import Level, Schedule
 from danqing.diffusion.vae import VAE
 from danqing.diffusion.variance import Variance
@@ -59,8 +59,7 @@ class DiffusionPainter:
     modules: the networks under their names in a diffusers folder, for adapters and for tiling.
     concat: input pictures -> further input channels [1 k h w], for a network that was trained to repaint a
         region or to paint by depth. Without it, a region is repainted by keeping what lies outside.
-    limit: a clean estimate [n c h w] -> the nearest that a picture can be; None where there is no limit.
-        Samplers take what then remains for the noise.
+    threshold: x0 [n c h w] -> the nearest that a picture can be, see `thresholding`; None for no bounds.
     variance: of a step of DDPM.
     adapters: those that came with the weights, name -> file.
     frozen: networks beside `modules` that move with the painter, such as a text encoder that no adapter
@@ -83,7 +82,7 @@ class DiffusionPainter:
     latent_rgb: Tensor | None = None
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
     concat: Callable[[InputImages, VAE], Tensor] | None = None
-    limit: Callable[[Tensor], Tensor] | None = None
+    threshold: Callable[[Tensor], Tensor] | None = None
     variance: Variance = Variance.SMALL
     adapters: Mapping[str, Path] = field(default_factory=dict)
     frozen: tuple[nn.Module, ...] = ()
@@ -152,49 +151,49 @@ class DiffusionPainter:
         """
         yield from answer_calls(self.calls(brief, conditioning, canvas))
 
-    def calls(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Calls[Canvas]:
-        """As `steps`, for who answers the network's calls. Raises as `steps`."""
+    def calls(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> CallStream[Canvas]:
+        """As `steps`, for whoever answers the network's calls. Raises as `steps`."""
         levels = self.levels(brief, conditioning.image is not None)
 
-        def after(step: int, x: Tensor, clean: Tensor) -> Canvas:
-            return replace(canvas, state=x if step == canvas.of else clean, step=step)
+        def after(step: int, x: Tensor, x0: Tensor) -> Canvas:
+            return replace(canvas, state=x if step == canvas.of else x0, step=step)
 
-        return self._walk_calls(brief, conditioning, (canvas, levels), after)
+        return self._sample_calls(brief, conditioning, (canvas, levels), after)
 
-    def walk(
+    def sample(
         self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas, levels: Sequence[Level]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The canvas's state on its way along levels: after each step what there is, and its clean estimate.
+        """Sample along levels, from the canvas's state: after each step x and the x0 it was made from.
 
         Raises:
             NotFinite: as `steps`.
         """
-        calls = self._walk_calls(brief, conditioning, (canvas, levels), lambda _, x, clean: (x, clean))
+        calls = self._sample_calls(brief, conditioning, (canvas, levels), lambda _, x, x0: (x, x0))
         yield from answer_calls(calls)
 
     @torch.no_grad()
-    def _walk_calls(
+    def _sample_calls(
         self,
         brief: ResolvedBrief,
         conditioning: Conditioning,
         way: tuple[Canvas, Sequence[Level]],
         after: Callable[[int, Tensor, Tensor], S],
-    ) -> Calls[S]:
-        """The network's calls along the way; then what `after` makes of a step's number, x and clean."""
+    ) -> CallStream[S]:
+        """The network's calls; after each step what `after` makes of its number, x and x0."""
         canvas, levels = way
         conditioning = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
         steps = count(1)
 
-        def done(x: Tensor, clean: Tensor) -> S:
+        def done(x: Tensor, x0: Tensor) -> S:
             step = next(steps)
             if not x.isfinite().all():
                 number = f"step {canvas.step + step} of {canvas.of}"
                 where = f"{number} (t = {levels[step - 1].t:.0f}, {x.dtype})"
                 raise NotFinite(f"{where} gave NaN or infinite values: {self._remedy(brief)}")
-            return after(step, x, clean)
+            return after(step, x, x0)
 
-        walk = SAMPLERS[brief.sampler].walk(canvas.state, levels, canvas.seeds)
-        yield from sampler_calls(walk, self._denoiser_calls(brief, conditioning, levels), done)
+        calls = SAMPLERS[brief.sampler].sample(canvas.state, levels, canvas.seeds)
+        yield from sampler_calls(calls, self._denoiser_calls(brief, conditioning, levels), done)
 
     @torch.no_grad()
     def preview(self, canvas: Canvas) -> Tensor:
@@ -224,49 +223,49 @@ class DiffusionPainter:
         return to_float32(self.upscaler(inputs)).clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
-        """The levels that the brief's sampler walks along; a redraw takes the last of them, by `strength`.
+        """The levels that the brief's sampler goes along; a redraw takes the last of them, by `strength`.
 
-        The same strength hides as much of a picture with every model and every sampler: see `Schedule.share`.
+        The same strength hides as much of a picture with every model and sampler (`Schedule.time_fraction`).
         A strength between two steps begins between their levels, and goes on with those of the steps.
 
         Raises:
             BadBrief: an unknown sampler, steps that the schedule does not have, or less than one step.
         """
         sampler = SAMPLERS[brief.sampler]
-        levels = self.schedule.levels(brief.steps, sampler.spacing, sampler.clean_end)
+        levels = self.schedule.levels(brief.steps, sampler.spacing, sampler.set_alpha_to_one)
         if not redraws or brief.strength is None:
             return levels
-        share = self.schedule.share(brief.strength)
-        if brief.steps * share + 1e-6 < 1:
-            least = math.ceil((1 - 1e-6) / share)
+        fraction = self.schedule.time_fraction(brief.strength)
+        if brief.steps * fraction + 1e-6 < 1:
+            least = math.ceil((1 - 1e-6) / fraction)
             more = f"{least} steps or more, or " if least <= len(self.schedule) else ""
             raise BadBrief(
                 f"strength {brief.strength:g} of {brief.steps} steps is less than one step, which would copy "
                 f"the picture: use {more}more strength"
             )
-        if share == 1:
+        if fraction == 1:
             return levels
         # by steps that are even in time, as those of a sampler may not be
-        begins = self.schedule.time_of_step(brief.steps, brief.steps * (1 - share))
+        begins = self.schedule.time_of_step(brief.steps, brief.steps * (1 - fraction))
         k = min(range(brief.steps), key=lambda k: abs(levels[k].t - begins))
         start = levels[k] if levels[k].t == begins else self.schedule.level_at(begins)
         return [start, *levels[k + 1 :]]
 
     def denoiser(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]
-    ) -> Callable[[Tensor, Level], Answer]:
-        """The guided network as a function of x [n c h w] and a level to clean estimates, differentiable.
+    ) -> Callable[[Tensor, Level], DenoiserOutput]:
+        """The guided network as a function of x [n c h w] and a level to x0, differentiable.
 
         conditioning: for n pictures.
-        levels: those of the walk, for prompts that change on the way.
+        levels: all of them, for prompts that change on the way.
         """
         calls = self._denoiser_calls(brief, conditioning, levels)
         return lambda x, level: answer_each(calls(x, level))
 
     def _denoiser_calls(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]
-    ) -> Callable[[Tensor, Level], Asking[Answer]]:
-        """As `denoiser`, for who answers the network's calls."""
+    ) -> Callable[[Tensor, Level], NetworkCalls[DenoiserOutput]]:
+        """As `denoiser`, for whoever answers the network's calls."""
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
         network, guidance = self.network, Guidance(strength, brief.rescale)
         if self.network_at_guidance is not None:
@@ -276,10 +275,10 @@ class DiffusionPainter:
         repaints = self.concat is not None  # by itself, so that nothing need be kept for it
         kept = keep_outside_region(replace(conditioning, region=None) if repaints else conditioning)
 
-        def denoise(x: Tensor, level: Level) -> Asking[Answer]:
-            network_output, share = self.variance.halves((yield from output(x, level)), x.shape[1])
-            clean = self.prediction.clean(x, network_output, level.alpha, level.sigma)
-            return Answer(kept(clean if self.limit is None else self.limit(clean)), share)
+        def denoise(x: Tensor, level: Level) -> NetworkCalls[DenoiserOutput]:
+            network_output, variance = self.variance.split_output((yield from output(x, level)), x.shape[1])
+            x0 = self.prediction.x0(x, network_output, level.alpha, level.sigma)
+            return DenoiserOutput(kept(x0 if self.threshold is None else self.threshold(x0)), variance)
 
         return denoise
 

@@ -29,7 +29,7 @@ class Prediction(StrEnum):
     def _missing_(cls, value: object) -> Prediction:
         raise BadWeights(unknown("prediction_type", str(value), (member.value for member in cls)))
 
-    def clean(self, x: Tensor, output: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
+    def x0(self, x: Tensor, output: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """The estimate of x_0 [n c h w] from the noisy x and the network's output.
 
         Infinite for epsilon at alpha = 0: the noise in pure noise says nothing of x_0.

@@ -28,7 +28,7 @@ from danqing.nets.placement import as_input, to_float32
 class PriorOptions:
     """How embeddings are drawn.
 
-    steps: of the walk.
+    steps: of sampling.
     guidance: the scale of classifier-free guidance.
     limit: the largest absolute number in a normalised embedding.
     draws: how many embeddings to choose from.
@@ -111,18 +111,18 @@ class Prior:
         z: Tensor = self.network(flat, times, text, states, attention_mask, return_dict=False)[0]
         return to_float32(z).view(n, k, width)
 
-    def walk(self, cond: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
+    def sample(self, cond: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
         """Embeddings [n draws d] as they become clear, one for each of `options.steps`.
 
         cond: for n pictures or for one.
 
-        The walk is DDPM's, on evenly spaced times with both ends.
+        The sampler is DDPM's, on evenly spaced times with both ends.
 
         Raises:
             NotFinite: the network gave NaN or infinite values.
         """
         options, conditioning = self.options, cond.expand(len(seeds))
-        levels = self.schedule.levels(options.steps, "linspace", clean_end=True)
+        levels = self.schedule.levels(options.steps, "linspace", set_alpha_to_one=True)
         output = guide(self, conditioning, Guidance(options.guidance))
 
         @torch.no_grad()
@@ -130,15 +130,15 @@ class Prior:
             return output(x, level).clamp(-options.limit, options.limit)
 
         noise = seeds.normal(options.draws, self.width).to(cond.tokens)
-        for step, (_, clean) in enumerate(
-            run_sampler(SAMPLERS["ddpm"].walk(noise, levels, seeds), denoise), 1
+        for step, (_, x0) in enumerate(
+            run_sampler(SAMPLERS["ddpm"].sample(noise, levels, seeds), denoise), 1
         ):
-            if not clean.isfinite().all():
+            if not x0.isfinite().all():
                 raise NotFinite(
                     f"step {step} of {options.steps} of the prior gave NaN or infinite values: "
                     "check the weights"
                 )
-            yield self.restored(clean)
+            yield self.restored(x0)
 
 
 def best(drawn: Tensor, text: Tensor) -> Tensor:

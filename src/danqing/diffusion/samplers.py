@@ -1,17 +1,17 @@
-"""Sampling algorithms. A sampler does not call the network itself: it yields requests to denoise.
+"""Sampling algorithms. A sampler does not call the network itself: it yields calls of the denoiser.
 
-A sampler is a generator. It yields a `Question(x, level)`, is sent back the `Answer`, what is clean in x, and
-its return value is the final x. What it must remember lives in local variables, so nothing is ever set or
-reset. Whoever owns the loop answers: `run_sampler` one question at a time, a test with the closed-form
-denoiser of a Gaussian.
+A sampler is a generator. It yields a `DenoiserCall(x, level)`, is sent the `DenoiserOutput`, and returns the
+final x. What it must remember lives in local variables, so nothing is ever set or reset. Whoever owns the
+loop answers the calls: `run_sampler` with the network, a test with the closed-form denoiser of a Gaussian.
 
 Everything is written in (alpha, sigma) of x = alpha x_0 + sigma noise, not in k-diffusion's quotient
-s = sigma / alpha, so that walks may start at alpha = 0 (zero terminal SNR). One update serves nearly all:
+s = sigma / alpha, so that sampling may start at alpha = 0 (zero terminal SNR). One update
+serves nearly all:
 
-    x' = alpha' clean + sqrt(sigma'^2 - noise_std^2) noise_hat + noise_std z            (DDIM eq. 12)
+    x' = alpha' x0 + sqrt(sigma'^2 - noise_std^2) noise_hat + noise_std z            (DDIM eq. 12)
 
 Euler in s is this update with noise_std 0; DDPM's posterior and Euler ancestral are it with the full
-noise_std; DPM-Solver++(2M), ODE and SDE, are these two with a `clean` extrapolated from the last two answers.
+noise_std; DPM-Solver++(2M), ODE and SDE, are these two with an x0 extrapolated from the last two outputs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from danqing.diffusion.schedule import Level
 from danqing.diffusion.variance import deviation
 
 
-class Question(NamedTuple):
-    """What is clean in x at this level?
+class DenoiserCall(NamedTuple):
+    """What the denoiser is called with.
 
     x: [n c h w].
     level: of x.
-    trial: looks ahead and does not count as a step.
+    trial: whether the call looks ahead and does not count as a step.
     """
 
     x: Tensor
@@ -44,98 +44,100 @@ class Question(NamedTuple):
     trial: bool = False
 
 
-class Answer(NamedTuple):
-    """The clean estimate of x, and how sure it is.
+class DenoiserOutput(NamedTuple):
+    """What the denoiser answers.
 
-    clean: [n c h w].
-    share: of the variance, as in `variance.Variance.halves`.
+    x0: the estimate of the finished picture [n c h w].
+    predicted_variance: as in `variance.Variance.split_output`.
     """
 
-    clean: Tensor
-    share: Tensor | None = None
+    x0: Tensor
+    predicted_variance: Tensor | None = None
 
 
-Walk = Generator[Question, Answer, Tensor]
-"""Yields questions, is sent answers, returns the final x [n c h w]."""
+DenoiserCalls = Generator[DenoiserCall, DenoiserOutput, Tensor]
+"""Yields calls of the denoiser, is sent its outputs, returns the final x [n c h w]."""
 
-Walker = Callable[[Tensor, Sequence[Level], Seeds], Walk]
-"""(x at the first level [n c h w], levels, source of fresh noise) -> a walk along the levels."""
+SamplerFunction = Callable[[Tensor, Sequence[Level], Seeds], DenoiserCalls]
+"""(x at the first level [n c h w], levels, source of fresh noise) -> the calls along the levels."""
 
-W = TypeVar("W", bound=Walker)
+F = TypeVar("F", bound=SamplerFunction)
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A walk under the name by which people ask for it.
+    """A sampling function under the name by which people ask for it.
 
-    walk: makes a walk.
+    sample: the function.
     title: the name in A1111's interface and metadata.
-    spacing: what users of this name expect; None for the model's own.
-    clean_end: None to end where the model's config says, as diffusers does with DDIM alone.
+    spacing: the times that users of this name expect; None for the model's own.
+    set_alpha_to_one: whether the last level is without noise; None for what the model's config says, as
+        diffusers does with DDIM alone.
     """
 
-    walk: Walker
+    sample: SamplerFunction
     title: str
     spacing: str | None = None
-    clean_end: bool | None = True
+    set_alpha_to_one: bool | None = True
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", BadBrief)
 
 
 def sampler(
-    name: str, title: str, spacing: str | None = None, clean_end: bool | None = True
-) -> Callable[[W], W]:
-    """Decorator: the walk below is a sampler called `name`. One walk may have several names."""
+    name: str, title: str, spacing: str | None = None, set_alpha_to_one: bool | None = True
+) -> Callable[[F], F]:
+    """Decorator: the function is the sampler called `name`. One function may have several names."""
 
-    def add(walk: W) -> W:
-        SAMPLERS.register(name)(Sampler(walk, title, spacing, clean_end))
-        return walk
+    def add(sample: F) -> F:
+        SAMPLERS.register(name)(Sampler(sample, title, spacing, set_alpha_to_one))
+        return sample
 
     return add
 
 
 def run_sampler(
-    walk: Walk, denoise: Callable[[Tensor, Level], Tensor | Answer]
+    calls: DenoiserCalls, denoise: Callable[[Tensor, Level], Tensor | DenoiserOutput]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Answer one question at a time with `denoise`: a clean estimate, or more. Stop iterating to cancel.
+    """Answer each call with `denoise`, which gives x0 or a whole output. Stop iterating to cancel.
 
-    Yields (x after the step, the clean estimate it was made from), both [n c h w], once per finished step;
-    the last x is the result.
+    Yields (x after the step, the x0 it was made from), both [n c h w], once per finished step; the last x is
+    the result.
     """
-    question = next(walk)
+    call = next(calls)
     while True:
-        denoised = denoise(question.x, question.level)
-        answer = denoised if isinstance(denoised, Answer) else Answer(denoised)
+        x0 = denoise(call.x, call.level)
+        output = x0 if isinstance(x0, DenoiserOutput) else DenoiserOutput(x0)
         try:
-            question = walk.send(answer)
+            call = calls.send(output)
         except StopIteration as stop:
-            yield stop.value, answer.clean
+            yield stop.value, output.x0
             return
-        if not question.trial:
-            yield question.x, answer.clean
+        if not call.trial:
+            yield call.x, output.x0
 
 
 def step(
-    x: Tensor, clean: Tensor, now: Level, then: Level, noise_std: float = 0.0, z: Tensor | None = None
+    x: Tensor, x0: Tensor, level: Level, next_level: Level, noise_std: float = 0.0, z: Tensor | None = None
 ) -> Tensor:
-    """The update that all share, DDIM (arXiv 2010.02502) eq. 12: from `now` to `then`.
+    """The update that all share, DDIM (arXiv 2010.02502) eq. 12.
 
-    x, clean: [n c h w].
-    noise_std: the standard deviation of the fresh noise, in [0, then.sigma].
+    x, x0: [n c h w].
+    level, next_level: of x and of the result.
+    noise_std: the standard deviation of the fresh noise, in [0, next_level.sigma].
     z: the fresh noise [n c h w], standard normal; None adds none.
     """
-    noise = (x - now.alpha * clean) / now.sigma
-    moved = then.alpha * clean + math.sqrt(max(then.sigma**2 - noise_std**2, 0.0)) * noise
+    noise = (x - level.alpha * x0) / level.sigma
+    moved = next_level.alpha * x0 + math.sqrt(max(next_level.sigma**2 - noise_std**2, 0.0)) * noise
     return moved if z is None else moved + noise_std * z
 
 
-def ancestral_noise(now: Level, then: Level, eta: float = 1.0) -> float:
+def ancestral_noise(level: Level, next_level: Level, eta: float = 1.0) -> float:
     """The standard deviation of fresh noise, DDIM eq. 16.
 
     eta: 0 is DDIM; 1 is the deviation of DDPM's posterior (arXiv 2006.11239 eq. 7).
     """
-    variance = (then.sigma / now.sigma) ** 2 * (1 - (now.alpha / then.alpha) ** 2)
+    variance = (next_level.sigma / level.sigma) ** 2 * (1 - (level.alpha / next_level.alpha) ** 2)
     return eta * math.sqrt(max(variance, 0.0))
 
 
@@ -144,19 +146,19 @@ def _fresh(x: Tensor, noise_std: float, seeds: Seeds) -> Tensor | None:
     return seeds.normal(*x.shape[1:]).to(x) if noise_std > 0 else None
 
 
-@sampler("ddim", title="DDIM", clean_end=None)
+@sampler("ddim", title="DDIM", set_alpha_to_one=None)
 @sampler("euler", title="Euler", spacing="linspace")
-def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> Walk:
+def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> DenoiserCalls:
     """Song, Meng, Ermon, arXiv 2010.02502, eq. 12. At eta = 0 it is Euler's method in s = sigma / alpha."""
-    for now, then in pairwise(levels):
-        clean = (yield Question(x, now)).clean
-        noise_std = ancestral_noise(now, then, eta)
-        x = step(x, clean, now, then, noise_std, _fresh(x, noise_std, seeds))
+    for level, next_level in pairwise(levels):
+        x0 = (yield DenoiserCall(x, level)).x0
+        noise_std = ancestral_noise(level, next_level, eta)
+        x = step(x, x0, level, next_level, noise_std, _fresh(x, noise_std, seeds))
     return x
 
 
 @sampler("euler_ancestral", title="Euler a", spacing="linspace")
-def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
     """DDIM at eta = 1: `noise_std` is k-diffusion's sigma_up, and what is left of sigma' its sigma_down.
 
     Both are divided by alpha'.
@@ -165,146 +167,145 @@ def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
 
 
 @sampler("lcm", title="LCM", spacing="trailing")
-def lcm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+def lcm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
     """Multistep consistency sampling, Song et al., arXiv 2303.01469, algorithm 1 (LCM: arXiv 2310.04378).
 
     For networks distilled to predict the final sample directly: nothing of the noise is kept, and new noise
     is added to the prediction, up to the next level.
     """
-    for now, then in pairwise(levels):
-        clean = (yield Question(x, now)).clean
-        x = step(x, clean, now, then, then.sigma, _fresh(x, then.sigma, seeds))
+    for level, next_level in pairwise(levels):
+        x0 = (yield DenoiserCall(x, level)).x0
+        x = step(x, x0, level, next_level, next_level.sigma, _fresh(x, next_level.sigma, seeds))
     return x
 
 
 @sampler("ddpm", title="DDPM")
-def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
     """Ho, Jain, Abbeel, arXiv 2006.11239, algorithm 2 with the posterior of eq. 6-7.
 
     With beta-tilde for the variance it is DDIM at eta = 1; a variance that the network predicts is used
-    instead. Steps may skip times
-    (arXiv 2102.09672 section 4).
+    instead. Steps may skip times (arXiv 2102.09672 section 4).
     """
-    for now, then in pairwise(levels):
-        clean, share = yield Question(x, now)
-        noise_std = ancestral_noise(now, then)
-        x = step(x, clean, now, then, noise_std)
+    for level, next_level in pairwise(levels):
+        x0, variance = yield DenoiserCall(x, level)
+        noise_std = ancestral_noise(level, next_level)
+        x = step(x, x0, level, next_level, noise_std)
         noise = _fresh(x, noise_std, seeds)
         if noise is not None:
-            x = x + (noise_std if share is None else deviation(now, then, share)) * noise
+            x = x + (noise_std if variance is None else deviation(level, next_level, variance)) * noise
     return x
 
 
-def _gap(now: Level, then: Level) -> float:
-    """The h = lambda' - lambda of the DPM solvers; infinite from pure noise and to the clean end."""
-    if now.alpha == 0 or then.sigma == 0:
+def _gap(level: Level, next_level: Level) -> float:
+    """The h = lambda' - lambda of the DPM solvers; infinite where alpha or the next sigma is 0."""
+    if level.alpha == 0 or next_level.sigma == 0:
         return math.inf
-    return then.half_log_snr - now.half_log_snr
+    return next_level.half_log_snr - level.half_log_snr
 
 
 @sampler("heun", title="Heun", spacing="karras")
-def heun(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> Walk:
+def heun(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> DenoiserCalls:
     """Karras et al., arXiv 2206.00364, algorithm 1: Euler in s, then the mean of the slopes at both ends.
 
-    The slope is (x/alpha - D) / s. With D and D' the answers at both ends, the mean adds to Euler's x'
+    The slope is (x/alpha - D) / s. With D and D' the x0 at both ends, the mean adds to Euler's x'
 
         alpha'/2 (s/s' - 1) (D' - D),    s/s' = e^h.
 
-    First order where h is infinite. Asks twice per step.
+    First order where h is infinite. Calls the denoiser twice per step.
     """
-    for now, then in pairwise(levels):
-        clean = (yield Question(x, now)).clean
-        x = step(x, clean, now, then)
-        gap = _gap(now, then)
+    for level, next_level in pairwise(levels):
+        x0 = (yield DenoiserCall(x, level)).x0
+        x = step(x, x0, level, next_level)
+        gap = _gap(level, next_level)
         if math.isfinite(gap):
-            ahead = (yield Question(x, then, trial=True)).clean
-            x = x + then.alpha / 2 * math.expm1(gap) * (ahead - clean)
+            ahead = (yield DenoiserCall(x, next_level, trial=True)).x0
+            x = x + next_level.alpha / 2 * math.expm1(gap) * (ahead - x0)
     return x
 
 
-class _Past(NamedTuple):
-    """A clean estimate [n c h w], and the gap of the step that was made from it."""
+class _Estimate(NamedTuple):
+    """An x0 [n c h w], and the gap of the step that was made from it."""
 
-    clean: Tensor
+    x0: Tensor
     gap: float
 
 
 @sampler("dpmpp_2m", title="DPM++ 2M")
 @sampler("dpmpp_2m_karras", title="DPM++ 2M Karras", spacing="karras")
-def dpmpp_2m(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> Walk:
+def dpmpp_2m(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> DenoiserCalls:
     """DPM-Solver++(2M), Lu et al., arXiv 2211.01095, algorithm 2; at eta = 1 SDE-DPM-Solver++(2M).
 
-    Both are `step` with the clean estimate extrapolated to the middle of the interval in lambda.
+    Both are `step` with x0 extrapolated to the middle of the interval in lambda.
     """
     last = None
-    for now, then in pairwise(levels):
-        clean = (yield Question(x, now)).clean
-        answer, noise_std = _Past(clean, _gap(now, then)), ancestral_noise(now, then, eta)
-        x = step(x, _midway(answer, last), now, then, noise_std, _fresh(x, noise_std, seeds))
-        last = answer
+    for level, next_level in pairwise(levels):
+        x0 = (yield DenoiserCall(x, level)).x0
+        estimate, noise_std = _Estimate(x0, _gap(level, next_level)), ancestral_noise(level, next_level, eta)
+        x = step(x, _midway(estimate, last), level, next_level, noise_std, _fresh(x, noise_std, seeds))
+        last = estimate
     return x
 
 
 @sampler("dpmpp_2m_sde", title="DPM++ 2M SDE")
 @sampler("dpmpp_2m_sde_karras", title="DPM++ 2M SDE Karras", spacing="karras")
-def dpmpp_2m_sde(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
-    """SDE-DPM-Solver++(2M), arXiv 2211.01095: DDPM's step with an extrapolated clean estimate."""
+def dpmpp_2m_sde(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
+    """SDE-DPM-Solver++(2M), arXiv 2211.01095: DDPM's step with an extrapolated x0."""
     return dpmpp_2m(x, levels, seeds, eta=1.0)
 
 
-def _midway(answer: _Past, last: _Past | None) -> Tensor:
+def _midway(estimate: _Estimate, last: _Estimate | None) -> Tensor:
     """D + 1/(2r) (D - D_last) with r = h_last / h (2211.01095 algorithm 2).
 
-    Just D in the first step and in the one to the clean end, where h is infinite; and after a step from
-    pure noise, where h_last is.
+    Just D in the first step; in the last one, where h is infinite; and after a step from pure noise, where
+    h_last is.
     """
-    if last is None or math.isinf(answer.gap):
-        return answer.clean
-    return answer.clean + answer.gap / (2 * last.gap) * (answer.clean - last.clean)
+    if last is None or math.isinf(estimate.gap):
+        return estimate.x0
+    return estimate.x0 + estimate.gap / (2 * last.gap) * (estimate.x0 - last.x0)
 
 
-class _Stride(NamedTuple):
-    """A step of UniPC that may be mended: where it began, from which answer, and the answer before that."""
+class _Step(NamedTuple):
+    """A step of UniPC that may be corrected: where it began, its estimate, and the estimate before that."""
 
     x: Tensor
-    now: Level
-    answer: _Past
-    last: _Past | None
+    level: Level
+    estimate: _Estimate
+    last: _Estimate | None
 
 
 @sampler("unipc", title="UniPC")
-def unipc(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> Walk:
-    """UniPC-2, Zhao et al., arXiv 2302.04867, with B_2(h) = e^h - 1, on clean estimates.
+def unipc(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> DenoiserCalls:
+    """UniPC-2, Zhao et al., arXiv 2302.04867, with B_2(h) = e^h - 1, on x0.
 
     The predictor UniP-2 is DPM-Solver++(2M). The corrector UniC-2 corrects each step with the next
     network output, at no extra network call.
     """
-    stride = None
-    for now, then in pairwise(levels):
-        clean = (yield Question(x, now)).clean
-        if stride is not None:
-            x = _unic(stride, clean, now)
-        answer, last = _Past(clean, _gap(now, then)), stride.answer if stride else None
-        stride = _Stride(x, now, answer, last)
-        x = step(x, _midway(answer, last), now, then)
+    previous = None
+    for level, next_level in pairwise(levels):
+        x0 = (yield DenoiserCall(x, level)).x0
+        if previous is not None:
+            x = _unic(previous, x0, level)
+        estimate, last = _Estimate(x0, _gap(level, next_level)), previous.estimate if previous else None
+        previous = _Step(x, level, estimate, last)
+        x = step(x, _midway(estimate, last), level, next_level)
     return x
 
 
-def _unic(stride: _Stride, ahead: Tensor, then: Level) -> Tensor:
-    """UniC (arXiv 2302.04867 section 3.1): the stride again, now with D', the answer at its end.
+def _unic(previous: _Step, ahead: Tensor, next_level: Level) -> Tensor:
+    """UniC (arXiv 2302.04867 section 3.1): the step again, with D', the x0 at its end.
 
         x' = step(x, D) + alpha' (1 - e^-h) (rho_1 / r (D_last - D) + rho_2 (D' - D)),    r = -h_last / h
 
     where rho_1 + rho_2 = b_1 and r rho_1 + rho_2 = b_2. Without a D_last, rho_2 = 1/2.
     """
-    (clean, h), last = stride.answer, stride.last
-    change = (ahead - clean) / 2
+    (x0, h), last = previous.estimate, previous.last
+    change = (ahead - x0) / 2
     if last is not None:
         b_1, b_2 = _moments(h)
         r = -last.gap / h
         rho_1 = (b_1 - b_2) / (1 - r)
-        change = rho_1 / r * (last.clean - clean) + (b_1 - rho_1) * (ahead - clean)
-    return step(stride.x, clean, stride.now, then) - then.alpha * math.expm1(-h) * change
+        change = rho_1 / r * (last.x0 - x0) + (b_1 - rho_1) * (ahead - x0)
+    return step(previous.x, x0, previous.level, next_level) - next_level.alpha * math.expm1(-h) * change
 
 
 def _moments(h: float) -> tuple[float, float]:

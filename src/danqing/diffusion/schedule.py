@@ -1,6 +1,6 @@
 """How much signal and how much noise there is at every time: x_t = alpha_t x_0 + sigma_t noise.
 
-Everything is variance preserving, alpha^2 + sigma^2 = 1, and computed in float64. Samplers walk along a
+Everything is variance preserving, alpha^2 + sigma^2 = 1, and computed in float64. Samplers go along a
 list of levels and never see the table: zero terminal SNR (alpha = 0) is an ordinary level, and no previous
 time is ever guessed from the number of steps.
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.registry import Registry
 
-_CLEAN_TIME = -1.0  # one before the first entry of the table; no network is called there
+_END_TIME = -1.0  # one before the first entry of the table; no network is called there
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Level:
 
     @property
     def log_snr(self) -> float:
-        """ln(alpha^2 / sigma^2): -inf at pure noise, +inf at the clean end."""
+        """ln(alpha^2 / sigma^2): -inf at pure noise, +inf without noise."""
         if self.alpha == 0:
             return -math.inf
         if self.sigma == 0:
@@ -55,7 +55,7 @@ class Level:
         return self.log_snr / 2
 
 
-CLEAN = Level(alpha=1.0, sigma=0.0, t=_CLEAN_TIME)
+NO_NOISE = Level(alpha=1.0, sigma=0.0, t=_END_TIME)
 
 
 BETAS: Registry[Callable[[int, float, float], Tensor]] = Registry("beta_schedule", BadWeights)
@@ -156,14 +156,14 @@ class Schedule:
     alpha_bar: alpha^2 of every time, float64 [T], falling from near 1 at t = 0 to near or exactly 0 at T - 1.
     spacing: which times to take when a sampler does not say.
     steps_offset: added to times of "leading" spacing.
-    clean_end: whether DDIM's last step goes to alpha = 1, or only to alpha_bar[0], as in Stable Diffusion 1
-        (`set_alpha_to_one: false`).
+    set_alpha_to_one: whether DDIM's last step goes to alpha = 1, or only to alpha_bar[0], as in Stable
+        Diffusion 1.
     """
 
     alpha_bar: Tensor
     spacing: str = "leading"
     steps_offset: int = 0
-    clean_end: bool = True
+    set_alpha_to_one: bool = True
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Schedule:
@@ -195,7 +195,7 @@ class Schedule:
             alpha_bar=alpha_bar,
             spacing=spacing,
             steps_offset=config.get("steps_offset", 0),
-            clean_end=config.get("set_alpha_to_one", True),
+            set_alpha_to_one=config.get("set_alpha_to_one", True),
         )
 
     def __len__(self) -> int:
@@ -206,11 +206,11 @@ class Schedule:
         alpha_bar = self.alpha_bar.to(t.device)[t]
         return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
 
-    def share(self, strength: float) -> float:
-        """The share of the times, in (0, 1], that redrawing with `strength` in (0, 1] goes through.
+    def time_fraction(self, strength: float) -> float:
+        """The fraction of the times, in (0, 1], that redrawing with `strength` in (0, 1] goes through.
 
         A strength means what it means in Stable Diffusion 1: the time of this schedule with as much noise is
-        looked up. On its own schedule the share is the strength; a cosine schedule has less noise in its
+        looked up. On its own schedule the fraction is the strength; a cosine schedule has less noise in its
         middle. A strength of 1 is all of the times, whatever their noise: nothing of the picture is kept.
         """
         if strength == 1:
@@ -248,11 +248,13 @@ class Schedule:
         times = [level.t for level in self.levels(steps)[:-1]]
         return round(float(np.interp(k, np.arange(steps), times)), 6)
 
-    def levels(self, steps: int, spacing: str | None = None, clean_end: bool | None = None) -> list[Level]:
-        """`steps + 1` levels, noisiest first: what a sampler walks along, pair by pair.
+    def levels(
+        self, steps: int, spacing: str | None = None, set_alpha_to_one: bool | None = None
+    ) -> list[Level]:
+        """`steps + 1` levels, noisiest first: what a sampler goes along, pair by pair.
 
-        The last one is clean (alpha 1, sigma 0), or as noisy as t = 0 where `clean_end` is False. Spacing and
-        end default to the schedule's own.
+        The last one is without noise (alpha 1, sigma 0), or as noisy as t = 0 where `set_alpha_to_one` is
+        False. Both default to the schedule's own.
 
         Raises:
             BadBrief: `steps` is below 1 or above T.
@@ -260,8 +262,8 @@ class Schedule:
         if not 1 <= steps <= len(self):
             raise BadBrief(f"steps {steps}: choose from 1 to {len(self)}")
         levels = SPACINGS[spacing or self.spacing](self, steps)
-        ends_clean = self.clean_end if clean_end is None else clean_end
-        end = CLEAN if ends_clean else replace(self.levels_at([0])[0], t=_CLEAN_TIME)
+        without_noise = self.set_alpha_to_one if set_alpha_to_one is None else set_alpha_to_one
+        end = NO_NOISE if without_noise else replace(self.levels_at([0])[0], t=_END_TIME)
         return [*levels, end]
 
 

@@ -1,4 +1,4 @@
-"""Where a clean estimate may lie: what `DiffusionPainter.limit` can be."""
+"""Bounds of x0: what `DiffusionPainter.threshold` can be."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from danqing.core.errors import BadWeights
 
 
-def static_threshold(clean: Tensor) -> Tensor:
+def static_threshold(x0: Tensor) -> Tensor:
     """Pixels lie in [-1, 1], so do estimates of them: static thresholding (arXiv 2205.11487 section 2.3)."""
-    return clean.clamp(-1, 1)
+    return x0.clamp(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class DynamicThresholding:
                 f"dynamic thresholding: cap {self.cap:g} would stretch pictures: choose 1 or more, or none"
             )
 
-    def __call__(self, clean: Tensor) -> Tensor:
+    def __call__(self, x0: Tensor) -> Tensor:
         """[n c h w] -> the same in [-1, 1]."""
-        sizes = torch.quantile(clean.abs().flatten(1), self.p, dim=1)
+        sizes = torch.quantile(x0.abs().flatten(1), self.p, dim=1)
         s = sizes.clamp(1, math.inf if self.cap is None else self.cap).view(-1, 1, 1, 1)
-        return torch.clamp(clean, -s, s) / s
+        return torch.clamp(x0, -s, s) / s

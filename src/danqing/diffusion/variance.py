@@ -30,15 +30,15 @@ class Variance(StrEnum):
             return cls.SMALL
         raise BadWeights(unknown("variance_type", str(value), (member.value for member in cls)))
 
-    def halves(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
-        """Split a network's output into the prediction and the share.
+    def split_output(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+        """Split a network's output into the prediction and the predicted variance.
 
         output: [n c h w], or [n 2c h w] where the variance is learned.
         channels: c.
 
-        The prediction is [n c h w]. The share says where the log variance lies: -1 is beta-tilde, 1 is beta,
-        and None counts as -1. It is [n c h w], or broadcasts over that. Where the scheduler fixes the
-        variance, a learned one is ignored, as in diffusers.
+        The prediction is [n c h w]. The predicted variance says where the log variance lies: -1 is
+        beta-tilde, 1 is beta, and None counts as -1. It is [n c h w], or broadcasts over that. Where the
+        scheduler fixes the variance, a learned one is ignored, as in diffusers.
         """
         match self:
             case Variance.SMALL:
@@ -49,25 +49,25 @@ class Variance(StrEnum):
                 return output[:, :channels], output[:, channels:]
 
 
-def deviation(now: Level, then: Level, share: Tensor) -> Tensor:
-    """The standard deviation of the noise that a step from `now` to `then` adds (arXiv 2102.09672 eq. 15).
+def deviation(level: Level, next_level: Level, predicted_variance: Tensor) -> Tensor:
+    """The standard deviation of the noise that a step adds (arXiv 2102.09672 eq. 15).
 
-    then: its sigma is more than 0.
-    share: as in `Variance.halves`; the result has the same shape.
+    level, next_level: from and to; the sigma of `next_level` is more than 0.
+    predicted_variance: as in `Variance.split_output`; the result has the same shape.
 
     The betas are those of the step that is taken, however many times of the table it skips.
     """
-    beta = 1 - (now.alpha / then.alpha) ** 2
+    beta = 1 - (level.alpha / next_level.alpha) ** 2
     high = math.log(beta)
-    low = high + 2 * math.log(then.sigma / now.sigma)  # beta-tilde, 2006.11239 eq. 7
-    return log_between(share, low, high).div(2).exp()
+    low = high + 2 * math.log(next_level.sigma / level.sigma)  # beta-tilde, 2006.11239 eq. 7
+    return log_between(predicted_variance, low, high).div(2).exp()
 
 
-def log_between(share: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
-    """The log variance at `share` of the way between two others.
+def log_between(predicted_variance: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    """The log variance between two others.
 
-    share: in [-1, 1]; -1 is `low`, 1 is `high`.
+    predicted_variance: in [-1, 1]; -1 is `low`, 1 is `high`.
     low, high: logarithms of variances.
     """
-    part = (share + 1) / 2
-    return part * high + (1 - part) * low
+    fraction = (predicted_variance + 1) / 2
+    return fraction * high + (1 - fraction) * low

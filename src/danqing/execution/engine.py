@@ -26,7 +26,7 @@ from torch import Tensor
 
 from danqing.core.painter import Conditioning
 from danqing.diffusion.guidance import NetworkCall
-from danqing.diffusion.network_calls import Calls
+from danqing.diffusion.network_calls import CallStream
 from danqing.execution.fair_lock import FairLock
 
 S = TypeVar("S")
@@ -42,7 +42,7 @@ class Request(Generic[S]):
     on_end: called once, with what ended it; None where it is done or cancelled.
     """
 
-    calls: Calls[S]
+    calls: CallStream[S]
     user: str = ""
     on_event: Callable[[S], None] = lambda _: None
     on_end: Callable[[BaseException | None], None] = lambda _: None
@@ -181,7 +181,7 @@ class EngineThread:
         self._thread = Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def stream(self, calls: Calls[S], user: str = "") -> Iterator[S]:
+    def stream(self, calls: CallStream[S], user: str = "") -> Iterator[S]:
         """What a coroutine yields besides calls, as it comes. Close the iterator to cancel.
 
         Raises:

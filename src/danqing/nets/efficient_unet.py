@@ -54,15 +54,17 @@ class EfficientUNet(nn.Module):
         self.config = config = config or EfficientUNetConfig()
         widths = config.widths
         self.stem = nn.Conv2d(config.channels + config.concat_channels, widths[0], 3, padding=1)
-        self.words = Words(config.text, config.embedding)
+        self.words = TextContext(config.text, config.embedding)
         self.time = TimestepEmbedding(_WAVES, config.embedding)
         self.level = TimestepEmbedding(_WAVES, config.embedding) if config.concat_channels else None
         self.down = nn.ModuleList(
-            Level(config, k, nn.Conv2d(widths[k - 1], width, 3, 2, 1) if k else nn.Identity(), nn.Identity())
+            UNetBlock(
+                config, k, nn.Conv2d(widths[k - 1], width, 3, 2, 1) if k else nn.Identity(), nn.Identity()
+            )
             for k, width in enumerate(widths)
         )
         self.up = nn.ModuleList(
-            Level(config, k, nn.Identity(), Grow(width, widths[k - 1]) if k else nn.Identity())
+            UNetBlock(config, k, nn.Identity(), Upsample(width, widths[k - 1]) if k else nn.Identity())
             for k, width in reversed(list(enumerate(widths)))
         )
         self.norm = nn.GroupNorm(_groups(widths[0]), widths[0])
@@ -95,11 +97,11 @@ class EfficientUNet(nn.Module):
             embedding = embedding + self.level(_waves(level * _LEVELS).to(x.dtype))
         embedding = F.silu(embedding)
         h, skips = self.stem(x), []
-        for part in self.down:
-            h = part(h, embedding, context, attention_mask)
+        for block in self.down:
+            h = block(h, embedding, context, attention_mask)
             skips.append(h)
-        for part in self.up:
-            h = part(join_skip(h, skips.pop()), embedding, context, attention_mask)
+        for block in self.up:
+            h = block(join_skip(h, skips.pop()), embedding, context, attention_mask)
         output: Tensor = self.head(F.silu(self.norm(h)))
         return output
 
@@ -116,7 +118,7 @@ class EfficientUNet(nn.Module):
         return asdict(self.config)
 
 
-class Words(nn.Module):
+class TextContext(nn.Module):
     """The context of attention: projected token states behind a learned token that is always there."""
 
     def __init__(self, text: int, width: int) -> None:
@@ -136,25 +138,28 @@ class Words(nn.Module):
         context = torch.cat([nothing, states], dim=1)
         words = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
         attention_mask = F.pad(words, (1, 0), value=True)
-        share = attention_mask.to(context) / attention_mask.sum(1, keepdim=True)
-        pooled: Tensor = self.pooled((share[:, None] @ context)[:, 0])
+        weights = attention_mask.to(context) / attention_mask.sum(1, keepdim=True)
+        pooled: Tensor = self.pooled((weights[:, None] @ context)[:, 0])
         return context, attention_mask, pooled
 
 
-class Level(nn.Module):
-    """Blocks at one size, `before` and `after` them what changes the size; words after each block."""
+class UNetBlock(nn.Module):
+    """What computes at one resolution: ResNet blocks, each followed by attention to the words.
+
+    before, after: what changes the resolution.
+    """
 
     def __init__(self, config: EfficientUNetConfig, k: int, before: nn.Module, after: nn.Module) -> None:
         super().__init__()
         width, attends = config.widths[k], config.attention[k]
         self.before, self.after = before, after
-        self.blocks = nn.ModuleList(Block(width, config.embedding) for _ in range(config.depths[k]))
+        self.blocks = nn.ModuleList(ResnetBlock(width, config.embedding) for _ in range(config.depths[k]))
         self.words = nn.ModuleList(
             Attention(width, config.embedding, config.to_itself) for _ in self.blocks if attends
         )
 
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor, attention_mask: Tensor) -> Tensor:
-        """The level's output.
+        """The block's output.
 
         h: [n c h w].
         embedding: time, pooled words and noise level [n d].
@@ -169,7 +174,7 @@ class Level(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class ResnetBlock(nn.Module):
     """A residual block of two convolutions; the embedding sets a scale and a shift between them."""
 
     def __init__(self, width: int, embedding: int) -> None:
@@ -220,8 +225,8 @@ class Attention(nn.Module):
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-class Grow(nn.Module):
-    """Another width, then twice the sides."""
+class Upsample(nn.Module):
+    """Another width, then twice the sides, by nearest neighbours."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -229,8 +234,8 @@ class Grow(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """[n c h w] -> [n d 2h 2w]."""
-        grown: Tensor = F.interpolate(self.conv(h), scale_factor=2, mode="nearest")
-        return grown
+        upsampled: Tensor = F.interpolate(self.conv(h), scale_factor=2, mode="nearest")
+        return upsampled
 
 
 def current_key(name: str) -> str:
@@ -239,7 +244,7 @@ def current_key(name: str) -> str:
 
 
 def join_skip(h: Tensor, skip: Tensor) -> Tensor:
-    """A level's own way and the skip connection, both [n c h w]: two of unit variance give one of it."""
+    """The way up and the skip connection, both [n c h w]: two of unit variance give one of it."""
     return (h + skip) * math.sqrt(0.5)
 
 

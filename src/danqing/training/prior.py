@@ -65,8 +65,8 @@ class PriorObjective(Objective):
         z = self._prior.normalised(batch["z"])
         alpha, sigma = (part[:, None] for part in self._prior.schedule.at(batch["t"]))
         noisy = (alpha * z + sigma * batch["noise"])[:, None]
-        clean = self._prior(noisy, batch["t"], self._space.encode_ids(batch["ids"]))[:, 0]
-        return {"loss": (clean.float() - z).square().mean()}
+        x0 = self._prior(noisy, batch["t"], self._space.encode_ids(batch["ids"]))[:, 0]
+        return {"loss": (x0.float() - z).square().mean()}
 
     @torch.no_grad()
     def agreement(self, count: int = 100) -> float:
@@ -100,7 +100,7 @@ class PriorObjective(Objective):
         assert encoded.mask is not None
         nothing = Conditioning(encoded.tokens[-1:], encoded.mask[-1:]).expand(len(texts))
         words = Conditioning(encoded.tokens[:-1], encoded.mask[:-1], negative=nothing)
-        *_, drawn = self._prior.walk(words, Seeds.of(0, len(texts)))
+        *_, drawn = self._prior.sample(words, Seeds.of(0, len(texts)))
         return best(drawn, words.tokens[:, -1])
 
 

@@ -4,7 +4,7 @@ Latent consistency distillation, Luo et al., arXiv 2310.04378, algorithm 1, as l
 arXiv 2311.05556). Along a grid of times t_0 > ... > t_n the painter as it is, guided by omega, takes one
 DDIM step from t_k to t_k+1; what the changed one says is clean at t_k shall be what it says at t_k+1:
 
-    loss = d(f(x_k, t_k), stopgrad f(x_k+1, t_k+1)),    f at the clean end being the step's own result.
+    loss = d(f(x_k, t_k), stopgrad f(x_k+1, t_k+1)),    f without noise being the step's own result.
 
 As "Improved techniques for training consistency models" (arXiv 2310.14189) found best, f at t_k+1 is of the
 present weights, and d the pseudo-Huber distance sqrt(|a - b|^2 + c^2) - c with c = 0.00054 sqrt(numbers).
@@ -60,7 +60,7 @@ class ConsistencyObjective(DenoisingObjective):
         self.learned = nn.ParameterList(adapter.tensors())
         self._nothing = _unconditional(painter)
         levels = painter.schedule.levels(GRID, "trailing")
-        self._grid = torch.tensor([round(level.t) for level in levels])  # the clean end is -1
+        self._grid = torch.tensor([round(level.t) for level in levels])  # the level without noise is -1
 
     def place(self, device: torch.device) -> None:
         """As the parent's; the unconditional states follow."""
@@ -112,10 +112,10 @@ class ConsistencyObjective(DenoisingObjective):
     def _clean(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         alpha, sigma = self._at(t)
         output = self.painter.network(x, t, words).float()
-        return self.painter.prediction.clean(x, output, alpha, sigma)
+        return self.painter.prediction.x0(x, output, alpha, sigma)
 
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma [n 1 1 1] of times on the grid; 1 and 0 at its clean end."""
+        """Alpha and sigma [n 1 1 1] of times on the grid; 1 and 0 at its end without noise."""
         alpha, sigma = self.painter.schedule.at(t.clamp(min=0))
         alpha, sigma = torch.where(t < 0, 1.0, alpha), torch.where(t < 0, 0.0, sigma)
         return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)

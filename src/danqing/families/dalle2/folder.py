@@ -41,7 +41,7 @@ class Dalle2Components:
     prior, decoder, projection: networks, see `Prior` and `Decoder`.
     prior_schedule, decoder_schedule: diffusers configs.
     clip: the hash of the weights of its CLIP.
-    fold: see `Decoder`.
+    patch_size: see `Decoder`.
     prior_options: how embeddings are drawn.
     upsampler: enlarges the decoder's pictures to `card.width`, on the decoder's schedule.
     """
@@ -53,7 +53,7 @@ class Dalle2Components:
     projection: TextProjection
     decoder_schedule: Config
     clip: str
-    fold: int = 1
+    patch_size: int = 1
     prior_options: PriorOptions = field(default_factory=PriorOptions)
     upsampler: EfficientUNet | None = None
 
@@ -83,7 +83,11 @@ def save_components(components: Dalle2Components, folder: Path, dtype: torch.dty
             place = draft / f"{name}_scheduler"
             place.mkdir()
             write_json(schedule, place / "scheduler_config.json")
-        ours = {"clip": components.clip, "fold": components.fold, "prior": asdict(components.prior_options)}
+        ours = {
+            "clip": components.clip,
+            "fold": components.patch_size,
+            "prior": asdict(components.prior_options),
+        }
         write_json(ours, draft / OURS)
         write_json(components.card.model_dump(mode="json"), draft / "card.json")
 
@@ -97,16 +101,16 @@ def read_components(folder: Path) -> Dalle2Components:
     card = read_card(folder)
     ours = read_json(folder / OURS)
     try:
-        clip, fold, prior_options = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
+        clip, patch_size, prior_options = str(ours["clip"]), int(ours["fold"]), PriorOptions(**ours["prior"])
     except (KeyError, TypeError, ValueError) as error:
         raise BadWeights(
             f"{str(folder / OURS)!r} needs clip, fold and prior ({first_line(error)}): fetch it again"
         ) from None
     decoder = read_module(folder / "decoder", UNet2DConditionModel.from_config)
     channels = decoder.config.in_channels
-    if fold < 1 or channels % fold**2 or channels // fold**2 not in (3, 4):
+    if patch_size < 1 or channels % patch_size**2 or channels // patch_size**2 not in (3, 4):
         raise BadWeights(
-            f"{str(folder / OURS)!r}: fold {fold} does not fit {channels} channels: fetch it again"
+            f"{str(folder / OURS)!r}: fold {patch_size} does not fit {channels} channels: fetch it again"
         )
     schedule = read_json(folder / "decoder_scheduler" / "scheduler_config.json")
     check_channels(folder / "decoder", decoder.config, schedule)
@@ -119,7 +123,7 @@ def read_components(folder: Path) -> Dalle2Components:
         projection=read_module(folder / "text_proj", TextProjection.from_config),
         decoder_schedule=schedule,
         clip=clip,
-        fold=fold,
+        patch_size=patch_size,
         prior_options=prior_options,
         upsampler=read_module(place, EfficientUNet.from_config, current_key) if place.is_dir() else None,
     )

@@ -1,10 +1,11 @@
 """DALL-E 2 (unCLIP): words become the CLIP embedding of a picture, and the embedding becomes the picture.
 
 Paper: Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents, arXiv 2204.06125.
-Differs: small, paints RGBA; the decoder predicts v and sees pictures folded, as `ddpm` does. A given picture
-is encoded as its embedding and painted anew rather than over: a brief's strength is how far to leave it, in
-the noise that DDIM finds for it and, half as far, in its embedding, which the words turn (text diff). Several
-pictures are mixed along great circles.
+Differs: small, paints RGBA; the decoder predicts v and sees pictures in patches, as `ddpm` does.
+
+An input picture is encoded as its embedding and painted anew rather than over: a brief's strength is how far
+to leave it, in the noise that DDIM finds for it and, half as far, in its embedding, which the words turn
+(text diff). Several pictures are mixed along great circles.
 Licences: code Apache-2.0; weights are whoever trained them's.
 """
 
@@ -148,18 +149,18 @@ class Dalle2Painter:
             z = conditioning.concat.flatten(1).expand(n, -1)
         else:
             plain = replace(conditioning, image=None)
-            for steps_before, drawn in enumerate(self.prior.walk(plain, canvas.seeds), start=1):  # noqa: B007
+            for steps_before, drawn in enumerate(self.prior.sample(plain, canvas.seeds), start=1):  # noqa: B007
                 yield replace(canvas, state=torch.ones_like(canvas.state), step=steps_before)
             z = best(self.space.sized(drawn), _whole(conditioning).expand(n, -1))
-        cond, now = decoder_conditioning(conditioning.expand(n), z), replace(canvas, of=brief.steps)
-        for now in self.decoder.steps(self._small(brief), cond, now):  # noqa: B020  the canvas moves along
-            yield replace(now, step=steps_before + now.step, of=canvas.of)
+        cond, step_canvas = decoder_conditioning(conditioning.expand(n), z), replace(canvas, of=brief.steps)
+        for step_canvas in self.decoder.steps(self._small(brief), cond, step_canvas):  # noqa: B020  the canvas moves along
+            yield replace(step_canvas, step=steps_before + step_canvas.step, of=canvas.of)
         if self.stage is not None:
             for large in self._enlarged(
-                self.stage, brief, canvas.seeds, self.decoder.finish(now).to(self.decoder.device)
+                self.stage, brief, canvas.seeds, self.decoder.finish(step_canvas).to(self.decoder.device)
             ):
                 yield replace(
-                    large, seeds=canvas.seeds, step=steps_before + now.of + large.step, of=canvas.of
+                    large, seeds=canvas.seeds, step=steps_before + step_canvas.of + large.step, of=canvas.of
                 )
 
     def preview(self, canvas: Canvas) -> Tensor:
@@ -231,17 +232,17 @@ def painter_of(components: Dalle2Components, scorer: ClipScorer) -> Dalle2Painte
         BadWeights: the schedules are not known, or the components do not belong together.
     """
     space = Space.of(scorer, components.prior.config.num_embeddings)
-    side = components.decoder.config.sample_size * components.fold
+    side = components.decoder.config.sample_size * components.patch_size
     decoder = DiffusionPainter(
         card=components.card.model_copy(update={"width": side, "height": side, "grid": side}),
         text=space,
-        network=Decoder(components.decoder.eval(), components.projection.eval(), components.fold),
+        network=Decoder(components.decoder.eval(), components.projection.eval(), components.patch_size),
         prediction=Prediction(components.decoder_schedule.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(components.decoder_schedule),
-        vae=IdentityVAE(components.decoder.config.in_channels // components.fold**2),
+        vae=IdentityVAE(components.decoder.config.in_channels // components.patch_size**2),
         modules={"decoder": components.decoder},
         frozen=(components.projection,),
-        limit=static_threshold,
+        threshold=static_threshold,
         variance=Variance(components.decoder_schedule.get("variance_type", "fixed_small")),
     )
     prior = Prior(

@@ -113,7 +113,7 @@ DECODER_SCHEDULE: Config = {
 }
 
 
-FOLDS = {"tiny": 2, "sticker": 2, "karlo": 1}
+PATCH_SIZES = {"tiny": 2, "sticker": 2, "karlo": 1}
 
 # without words, as in the paper, and without attention, so that crops are enough to learn from
 UPSAMPLERS: dict[str, EfficientUNetConfig] = {
@@ -132,7 +132,7 @@ class Decoder:
 
     unet: the network.
     projection: what it takes of the embeddings.
-    fold: the UNet sees fold x fold pixels as one of more channels.
+    patch_size: the UNet sees patches of so many pixels squared as one pixel of more channels.
 
     A conditioning has tokens [n 1+l+1 d]: the image embedding, l token states, and the text embedding. Where
     its mask leaves the image embedding out, a learned embedding stands for no image.
@@ -140,7 +140,7 @@ class Decoder:
 
     unet: UNet2DConditionModel
     projection: TextProjection
-    fold: int = 1
+    patch_size: int = 1
 
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """Pictures [n c h w], times [n] and an embedding and words for n pictures -> output [n c h w]."""
@@ -150,14 +150,14 @@ class Decoder:
         context, added = self.projection(picture, tokens[:, -1], tokens[:, 1:-1])
         extra = self.projection.config.clip_extra_context_tokens
         output: Tensor = self.unet(
-            as_input(self.unet, F.pixel_unshuffle(x, self.fold)),
+            as_input(self.unet, F.pixel_unshuffle(x, self.patch_size)),
             t,
             encoder_hidden_states=context,
             class_labels=added,
             encoder_attention_mask=F.pad(mask[:, 1:-1], (extra, 0), value=True),
             return_dict=False,
         )[0]
-        return F.pixel_shuffle(to_float32(output), self.fold)
+        return F.pixel_shuffle(to_float32(output), self.patch_size)
 
 
 def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:
@@ -196,10 +196,10 @@ def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjectio
     )
 
 
-def dalle2_card(name: str, decoder: UNet2DConditionModel, fold: int, factor: int = 1) -> Card:
+def dalle2_card(name: str, decoder: UNet2DConditionModel, patch_size: int, factor: int = 1) -> Card:
     """The card of a model from its decoder, whose pictures are enlarged by `factor`."""
-    side = decoder.config.sample_size * fold * factor
-    alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * fold**2 else set()
+    side = decoder.config.sample_size * patch_size * factor
+    alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * patch_size**2 else set()
     tile = {Can.TILE} if factor == 1 else set()  # the upsampler sees no neighbour beyond an edge
     return Card(
         name=name,
@@ -226,14 +226,14 @@ def fresh_components(preset: str, clip: str, seed: int = 0) -> Dalle2Components:
         projection = fresh_projection(decoder, prior.config.embedding_dim)
         upsampler = EfficientUNet(UPSAMPLERS[preset]) if preset in UPSAMPLERS else None
     return Dalle2Components(
-        card=dalle2_card(preset, decoder, FOLDS[preset], 1 if upsampler is None else 2),
+        card=dalle2_card(preset, decoder, PATCH_SIZES[preset], 1 if upsampler is None else 2),
         prior=prior,
         prior_schedule=PRIOR_SCHEDULE,
         decoder=decoder,
         projection=projection,
         decoder_schedule=DECODER_SCHEDULE,
         clip=clip,
-        fold=FOLDS[preset],
+        patch_size=PATCH_SIZES[preset],
         prior_options=PriorOptions(steps=10, guidance=1.5),
         upsampler=upsampler,
     )

@@ -1,6 +1,6 @@
 """The folder of diffusers' DDPMPipeline: model_index.json, unet/ and scheduler/, and two things of our own.
 
-card.json (what the model is) and danqing.json (how pictures are folded, and the names of the classes) are
+card.json (what the model is) and danqing.json (the patch size, and the names of the classes) are
 optional, and other programs leave them alone.
 """
 
@@ -37,14 +37,14 @@ _OURS = "danqing.json"
 class DDPMComponents:
     """What a folder holds: `scheduler` as a diffusers config, and the names of the classes.
 
-    The network sees `fold` x `fold` pixels as one of so many more channels.
+    The network sees `patch_size` x `patch_size` pixels as one of so many more channels.
     """
 
     unet: UNet2DModel
     scheduler: Config
     card: Card
     names: Names = NO_NAMES
-    fold: int = 1
+    patch_size: int = 1
 
 
 class LabelEmbedding(nn.Embedding):
@@ -71,24 +71,24 @@ def read_folder(folder: Path) -> DDPMComponents:
     scheduler = read_json(inside["scheduler"] / "scheduler_config.json")
     unet = read_module(inside["unet"], build_unet, attention_key)
     ours = read_json(folder / _OURS) if (folder / _OURS).is_file() else {}
-    names, fold = _names(folder / _OURS, ours, unet), ours.get("fold", 1)
+    names, patch_size = _names(folder / _OURS, ours, unet), ours.get("fold", 1)
     check_channels(inside["unet"], unet.config, scheduler)
-    if not isinstance(fold, int) or fold < 1 or unet.config.in_channels % fold**2:
+    if not isinstance(patch_size, int) or patch_size < 1 or unet.config.in_channels % patch_size**2:
         raise BadWeights(
-            f"{str(folder / _OURS)!r}: fold {fold!r} does not fit {unet.config.in_channels} channels: "
+            f"{str(folder / _OURS)!r}: fold {patch_size!r} does not fit {unet.config.in_channels} channels: "
             "fetch it again"
         )
-    if (pixels := pixel_channels(unet, fold)) not in (3, 4):
+    if (pixels := pixel_channels(unet, patch_size)) not in (3, 4):
         raise BadWeights(
             f"{str(inside['unet'])!r} paints pictures of {pixels} channels, where colour has 3, or 4 with "
             "alpha: choose another model"
         )
-    card = find_card(folder) or derived_card(folder.name, unet, names, fold)
-    return DDPMComponents(unet, scheduler, card, names, fold)
+    card = find_card(folder) or derived_card(folder.name, unet, names, patch_size)
+    return DDPMComponents(unet, scheduler, card, names, patch_size)
 
 
 def save_folder(components: DDPMComponents, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a diffusers folder, whole or not at all; where nothing is folded, DDPMPipeline opens it too.
+    """Write a diffusers folder, whole or not at all; where the patch size is 1, DDPMPipeline opens it too.
 
     Raises:
         BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
@@ -99,19 +99,19 @@ def save_folder(components: DDPMComponents, folder: Path, dtype: torch.dtype = t
         write_module(components.unet, config, draft / "unet", _STEM, dtype)
         DDPMScheduler.from_config(components.scheduler).save_config(draft / "scheduler")
         write_json(components.card.model_dump(mode="json"), draft / "card.json")
-        write_json({"fold": components.fold, "names": list(components.names.entries)}, draft / _OURS)
+        write_json({"fold": components.patch_size, "names": list(components.names.entries)}, draft / _OURS)
         index = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
         pipeline = {"_class_name": _PIPELINES[0], "_diffusers_version": diffusers.__version__}
         write_json({**pipeline, **index}, draft / "model_index.json")
 
 
-def derived_card(name: str, unet: UNet2DModel, names: Names, fold: int) -> Card:
+def derived_card(name: str, unet: UNet2DModel, names: Names, patch_size: int) -> Card:
     """The card of a model from its network alone."""
     size = unet.config.sample_size
-    height, width = ((side * fold) for side in ((size, size) if isinstance(size, int) else size))
+    height, width = ((side * patch_size) for side in ((size, size) if isinstance(size, int) else size))
     can = {Can.REDRAW, Can.INPAINT, Can.TILE}
     can |= {Can.WORDS, Can.NEGATIVE} if names.entries else set()
-    can |= {Can.ALPHA} if pixel_channels(unet, fold) == 4 else set()
+    can |= {Can.ALPHA} if pixel_channels(unet, patch_size) == 4 else set()
     return Card(
         name=name,
         family="ddpm",
@@ -121,7 +121,7 @@ def derived_card(name: str, unet: UNet2DModel, names: Names, fold: int) -> Card:
         licence="unknown: ask whoever made the folder",
         width=width,
         height=height,
-        grid=fold * 2 ** (len(unet.config.block_out_channels) - 1),
+        grid=patch_size * 2 ** (len(unet.config.block_out_channels) - 1),
         steps=50,
         guidance=1.0,
         sampler="ddim",
@@ -155,7 +155,7 @@ def _names(path: Path, ours: Config, unet: UNet2DModel) -> Names:
     return Names(tuple(entries))
 
 
-def pixel_channels(unet: UNet2DModel, fold: int) -> int:
+def pixel_channels(unet: UNet2DModel, patch_size: int) -> int:
     """Channels of the pictures: 3, or 4 with alpha."""
     channels: int = unet.config.in_channels
-    return channels // fold**2
+    return channels // patch_size**2

@@ -4,7 +4,7 @@ Papers: Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239; N
 DDPM, arXiv 2102.09672 (cosine schedule, learned variance, fewer steps).
 Differs: names are a label (see `conditioning.names`), each with an embedding that is added to the time's, and
 at times none is, so that classifier-free guidance works. The sticker preset predicts v and sees the picture
-folded, 2 x 2 pixels to one of 16 channels, which lets a larger network train at the same speed.
+in patches, 2 x 2 pixels to one of 16 channels, which lets a larger network train at the same speed.
 Licences: code Apache-2.0; weights are whoever trained them's (google/ddpm-*: Apache-2.0).
 """
 
@@ -56,11 +56,11 @@ ORIGINAL: Config = {
 
 @dataclass(frozen=True)
 class Preset:
-    """A network for pictures of `channels`, 4 being with alpha, folded `fold` x `fold` pixels to one."""
+    """A network for pictures of `channels`, 4 with alpha, that it sees in patches of `patch_size` squared."""
 
     side: int
     channels: int
-    fold: int
+    patch_size: int
     scheduler: Config
     network: Config
 
@@ -69,7 +69,7 @@ PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         side=16,
         channels=4,
-        fold=2,
+        patch_size=2,
         scheduler=IMPROVED,
         network={
             "block_out_channels": (16, 32),
@@ -83,7 +83,7 @@ PRESETS: dict[str, Preset] = {
     "sticker": Preset(
         side=32,
         channels=4,
-        fold=2,
+        patch_size=2,
         scheduler=IMPROVED,
         network={
             "block_out_channels": (64, 128, 160),
@@ -98,7 +98,7 @@ PRESETS: dict[str, Preset] = {
     "cifar10": Preset(
         side=32,
         channels=3,
-        fold=1,
+        patch_size=1,
         scheduler=ORIGINAL,
         network={
             "block_out_channels": (128, 256, 256, 256),
@@ -119,19 +119,19 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A UNet as a `Network` of folded pictures and of the first `labels` numbers of a label."""
+    """A UNet as a `Network` of pictures in patches and of the first `labels` numbers of a label."""
 
     unet: UNet2DModel
     labels: int
-    fold: int
+    patch_size: int
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Output [n c h w], or [n 2c h w] with a learned variance, for x [n c h w] at the times t [n]."""
         label = label_of(cond, self.labels) if self.labels else None
         label = None if label is None else as_input(self.unet, label)
-        folded = as_input(self.unet, F.pixel_unshuffle(x, self.fold))
-        output = self.unet(folded, t, class_labels=label, return_dict=False)[0]
-        return F.pixel_shuffle(to_float32(output), self.fold)
+        patches = as_input(self.unet, F.pixel_unshuffle(x, self.patch_size))
+        output = self.unet(patches, t, class_labels=label, return_dict=False)[0]
+        return F.pixel_shuffle(to_float32(output), self.patch_size)
 
 
 def painter_of(components: DDPMComponents) -> DiffusionPainter:
@@ -146,12 +146,12 @@ def painter_of(components: DDPMComponents) -> DiffusionPainter:
     return DiffusionPainter(
         card=components.card,
         text=components.names,
-        network=Denoiser(components.unet.eval(), len(components.names), components.fold),
+        network=Denoiser(components.unet.eval(), len(components.names), components.patch_size),
         prediction=Prediction(config.get("prediction_type", "epsilon")),
         schedule=Schedule.from_config(config),
-        vae=IdentityVAE(pixel_channels(components.unet, components.fold)),
+        vae=IdentityVAE(pixel_channels(components.unet, components.patch_size)),
         modules={"unet": components.unet},
-        limit=static_threshold if config.get("clip_sample", True) else None,
+        threshold=static_threshold if config.get("clip_sample", True) else None,
         variance=Variance(config.get("variance_type", "fixed_small")),
     )
 
@@ -169,20 +169,20 @@ def open_weights(folder: Path) -> DiffusionPainter:
 def fresh_components(preset: str, names: Names = NO_NAMES, seed: int = 0) -> DDPMComponents:
     """A preset of random weights, the same for the same seed: to train, and for tests."""
     chosen = PRESETS[preset]
-    folded = chosen.channels * chosen.fold**2
+    channels = chosen.channels * chosen.patch_size**2
     learned = chosen.scheduler["variance_type"] == Variance.LEARNED
     config = {
         **chosen.network,
-        "sample_size": chosen.side // chosen.fold,
-        "in_channels": folded,
-        "out_channels": folded * (2 if learned else 1),
+        "sample_size": chosen.side // chosen.patch_size,
+        "in_channels": channels,
+        "out_channels": channels * (2 if learned else 1),
         "num_class_embeds": len(names) + 1 if names.entries else None,
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet = build_unet(config).eval()
-    card = derived_card(preset, unet, names, chosen.fold)
-    return DDPMComponents(unet, chosen.scheduler, card, names, chosen.fold)
+    card = derived_card(preset, unet, names, chosen.patch_size)
+    return DDPMComponents(unet, chosen.scheduler, card, names, chosen.patch_size)
 
 
 def random_painter(preset: str = "tiny", names: Names = NO_NAMES, seed: int = 0) -> DiffusionPainter:

@@ -35,7 +35,14 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.clip_guidance import Denoise, GradientGuidance, mirror
 from danqing.diffusion.guidance import keep_outside_region
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.diffusion.samplers import SAMPLERS, Answer, Walk, Walker, ddim, run_sampler
+from danqing.diffusion.samplers import (
+    SAMPLERS,
+    DenoiserCalls,
+    DenoiserOutput,
+    SamplerFunction,
+    ddim,
+    run_sampler,
+)
 from danqing.diffusion.schedule import Level
 from danqing.families._open import family_of, open_clip_scorer, open_painter
 from danqing.families.clip import ClipScorer
@@ -44,11 +51,11 @@ from danqing.families.disco.settings import Settings, checked_settings
 from danqing.weights.pretrained import read_json, replacing_folder, write_json
 from danqing.weights.shipped import shipped, shipped_part
 
-# added to a picture's seed for the generator of its cuts, so that the walk's noise is what it is unguided; no
-# picture has such a seed
+# added to a picture's seed for the generator of its cuts, so that the sampler's noise is the same as without
+# guidance; no picture has such a seed
 _CUT_SEEDS = 2**32
 _NUMBERS = 3 * 1280 * 768  # of a state, for which the original's scales were found
-_REACH = 1.0  # of a clean estimate's deviation, which is about 1
+_REACH = 1.0  # of the deviation of x0, which is about 1
 
 
 @dataclass(eq=False)
@@ -98,14 +105,14 @@ class DiscoPainter:
         levels = self.base.levels(_wordless(brief), conditioning.image is not None)
         conditioning = conditioning.expand(len(canvas.seeds))
         denoise = self._denoiser(brief, conditioning, levels, canvas)
-        walk = self._walker(brief)(canvas.state, levels, canvas.seeds)
-        for step, (x, clean) in enumerate(run_sampler(walk, denoise), start=1):
+        calls = self._sampler_function(brief)(canvas.state, levels, canvas.seeds)
+        for step, (x, x0) in enumerate(run_sampler(calls, denoise), start=1):
             if not x.isfinite().all():
                 raise NotFinite(
                     f"step {step} of {canvas.of} (t = {levels[step - 1].t:.0f}) gave NaN or infinite values: "
                     "lower clamp_max or check the weights"
                 )
-            yield replace(canvas, state=x if step == canvas.of else clean, step=step)
+            yield replace(canvas, state=x if step == canvas.of else x0, step=step)
 
     def preview(self, canvas: Canvas) -> Tensor:
         """The base's preview."""
@@ -119,11 +126,11 @@ class DiscoPainter:
         """The base's enlarged pictures."""
         return self.base.upscale(pixels)
 
-    def _walker(self, brief: ResolvedBrief) -> Walker:
+    def _sampler_function(self, brief: ResolvedBrief) -> SamplerFunction:
         """The brief's sampler; eta is DDIM's."""
-        named = SAMPLERS[brief.sampler].walk
-        walker = partial(ddim, eta=self.settings.eta) if brief.sampler == "ddim" else named
-        return _symmetric(walker, self.settings)
+        named = SAMPLERS[brief.sampler].sample
+        sample = partial(ddim, eta=self.settings.eta) if brief.sampler == "ddim" else named
+        return _symmetric(sample, self.settings)
 
     def _denoiser(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level], canvas: Canvas
@@ -139,20 +146,20 @@ class DiscoPainter:
         if not brief.guidance:
             guided: Denoise = torch.no_grad()(self.base.denoiser(wordless, nothing, levels))
         else:
-            loose = replace(self.base, limit=None).denoiser(wordless, nothing, levels)
+            loose = replace(self.base, threshold=None).denoiser(wordless, nothing, levels)
             clamp = self.settings.clamp_max if self.settings.clamp_grad else None
             loss = self._loss(brief, conditioning, levels, canvas.seeds)
             scale = canvas.state[0].numel() / _NUMBERS
             guided = GradientGuidance(
-                loose, self.base.vae.decode, loss, scale, clamp, _REACH, self.base.limit
+                loose, self.base.vae.decode, loss, scale, clamp, _REACH, self.base.threshold
             )
         kept = keep_outside_region(
             conditioning if conditioning.concat is None else replace(conditioning, region=None)
         )
 
-        def denoise(x: Tensor, level: Level) -> Answer:
-            clean, share = guided(x, level)
-            return Answer(kept(clean), share)
+        def denoise(x: Tensor, level: Level) -> DenoiserOutput:
+            x0, predicted_variance = guided(x, level)
+            return DenoiserOutput(kept(x0), predicted_variance)
 
         return denoise
 
@@ -184,21 +191,23 @@ def _wordless(brief: ResolvedBrief) -> ResolvedBrief:
     return brief.model_copy(update={**quiet, "stylize": 100, "weird": 0, "chaos": 0})
 
 
-def _symmetric(walker: Walker, settings: Settings) -> Walker:
-    """A walk that mirrors its state after certain shares of its steps, and begins anew from there."""
+def _symmetric(sample: SamplerFunction, settings: Settings) -> SamplerFunction:
+    """A sampler that mirrors its state after certain fractions of its steps, and goes on from there."""
     across, down = settings.use_vertical_symmetry, settings.use_horizontal_symmetry
     if not (across or down):
-        return walker
+        return sample
 
-    def walk(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Walk:
+    def symmetric(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
         steps = len(levels) - 1
-        cuts = sorted({min(max(round(share * steps), 1), steps) for share in settings.transformation_percent})
+        cuts = sorted(
+            {min(max(round(fraction * steps), 1), steps) for fraction in settings.transformation_percent}
+        )
         for start, end in pairwise([0, *(cut for cut in cuts if cut < steps), steps]):
-            x = yield from walker(x, levels[start : end + 1], seeds)
+            x = yield from sample(x, levels[start : end + 1], seeds)
             x = mirror(x, across=across, down=down) if end in cuts else x
         return x
 
-    return walk
+    return symmetric
 
 
 @family("disco")

@@ -123,7 +123,7 @@ def stage_painter(
         vae=IdentityVAE(_CHANNELS),
         modules={"unet": unet},
         frozen=(text.model,),
-        limit=_limit(scheduler),
+        threshold=_limit(scheduler),
         variance=Variance(scheduler.get("variance_type", "fixed_small")),
     )
 

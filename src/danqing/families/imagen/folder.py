@@ -1,6 +1,6 @@
 """The folder of an Imagen: card.json, config.json, and a folder for the network of each stage.
 
-config.json tells which text encoder the painter learned with, how clean estimates are limited, and of each
+config.json tells which text encoder the painter learned with, how x0 is thresholded, and of each
 stage its side and how it paints.
 """
 

@@ -155,7 +155,7 @@ def stage_painter(components: ImagenComponents, number: int) -> DiffusionPainter
         vae=IdentityVAE(unet.config.channels),
         modules={"unet": unet},
         frozen=(components.text.model,),
-        limit=DynamicThresholding(config.p, config.cap),
+        threshold=DynamicThresholding(config.p, config.cap),
     )
 
 

@@ -23,11 +23,11 @@ class RefinedPainter(DiffusionPainter):
     """Paints the first steps itself and leaves the last to another.
 
     refiner: paints the last steps.
-    share: of the times that are its own, in (0, 1).
+    switch_at: the fraction of the times that are this painter's own, in (0, 1).
     """
 
     refiner: DiffusionPainter = field(kw_only=True)
-    share: float = field(kw_only=True)
+    switch_at: float = field(kw_only=True)
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """As of any painter."""
@@ -38,21 +38,21 @@ class RefinedPainter(DiffusionPainter):
             image=conditioning.image,
             region=conditioning.region,
         )
-        walks = (self, conditioning, levels[: cut + 1]), (self.refiner, words, levels[cut:])
+        stages = (self, conditioning, levels[: cut + 1]), (self.refiner, words, levels[cut:])
         state, step = canvas.state, 0
-        for painter, cond, part in walks:
+        for painter, cond, part in stages:
             here = replace(canvas, state=state, step=step)
-            for state, clean in painter.walk(brief, cond, here, part):
+            for state, x0 in painter.sample(brief, cond, here, part):
                 step += 1
-                yield replace(canvas, state=state if step == canvas.of else clean, step=step)
+                yield replace(canvas, state=state if step == canvas.of else x0, step=step)
 
     def _cut(self, levels: Sequence[Level]) -> int:
-        """How many steps are its own: those that begin at the times of its share, as diffusers counts."""
-        last = round(len(self.schedule) * (1 - self.share))
+        """How many steps are this painter's own, as diffusers counts."""
+        last = round(len(self.schedule) * (1 - self.switch_at))
         return bisect_left([-level.t for level in levels[:-1]], -last + 1e-6)
 
 
-def refined(painter: Painter, refiner: Painter, share: float) -> RefinedPainter:
+def refined(painter: Painter, refiner: Painter, switch_at: float) -> RefinedPainter:
     """The painter with its last steps by the refiner.
 
     Raises:
@@ -72,7 +72,7 @@ def refined(painter: Painter, refiner: Painter, share: float) -> RefinedPainter:
     if last.concat is not None:
         raise BadBrief(f"refiner {last.card.name!r} repaints masks or paints by depth: choose a plain one")
     own = {part.name: getattr(base, part.name) for part in fields(DiffusionPainter)}
-    return RefinedPainter(**own, refiner=last, share=share)
+    return RefinedPainter(**own, refiner=last, switch_at=switch_at)
 
 
 def _from_step(words: Conditioning, step: int) -> Conditioning:
