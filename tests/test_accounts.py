@@ -21,7 +21,7 @@ from danqing.interfaces.server.guard import Guard
 from danqing.studio.accounts import Role
 from danqing.studio.errors import Conflict, NotThere
 from danqing.studio.gallery import NewPicture
-from danqing.studio.jobs import Limits, Request
+from danqing.studio.jobs import Limits, NewJob
 from danqing.studio.service import Studio, StudioOptions
 from tests.asgi import OPEN, ask, calls, filled
 from tests.command_line import Ask
@@ -111,7 +111,7 @@ def test_a_route_without_a_rule_is_for_admins(studio: Studio, app: Guard) -> Non
 
 def everything_of(studio: Studio, owner: str) -> dict[str, str]:
     """One of each thing that an owner can have: its place in a path, and its id."""
-    job = studio.store.queue.submit(owner, Request("paint", "toy", {}))
+    job = studio.store.queue.submit(owner, NewJob("paint", "toy", {}))
     claim = studio.store.queue.claim("w")
     assert claim is not None
     [made] = danqing.paint("x", painter=Toy(), seed=1)
@@ -273,7 +273,7 @@ def test_what_a_removed_account_made_is_deleted_or_inherited(studio: Studio) -> 
     store, owner = studio.store, {name: studio.store.accounts.get(name).id for name in ROLES}
     kept, gone = everything_of(studio, owner["uma"]), everything_of(studio, owner["gus"])
     store.uploads.add(owner["ada"], store.uploads.path(owner["uma"], kept["{upload}"]).read_bytes())
-    waiting = store.queue.submit(owner["uma"], Request("paint", "toy", {}, key="a key"))
+    waiting = store.queue.submit(owner["uma"], NewJob("paint", "toy", {}, key="a key"))
     with pytest.raises(Conflict):
         store.remove_account("uma", "uma")
     with pytest.raises(NotThere):

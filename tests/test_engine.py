@@ -20,7 +20,7 @@ from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import NetworkCall
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
-from danqing.execution.engine import Engine, EngineThread, Request
+from danqing.execution.engine import Engine, EngineRequest, EngineThread
 from danqing.families.stable_diffusion.painter import random_painter
 
 
@@ -45,10 +45,10 @@ def alone(painter: DiffusionPainter, brief: ResolvedBrief) -> Tensor:
 
 def request(
     painter: DiffusionPainter, brief: ResolvedBrief, user: str = ""
-) -> tuple[Request[Canvas], list[Any]]:
+) -> tuple[EngineRequest[Canvas], list[Any]]:
     """A request and what became of it: its canvases, then its end."""
     log: list[Any] = []
-    return Request(painter.calls(brief, *start(painter, brief)), user, log.append, log.append), log
+    return EngineRequest(painter.calls(brief, *start(painter, brief)), user, log.append, log.append), log
 
 
 def close(ours: Tensor, theirs: Tensor) -> bool:
@@ -138,8 +138,8 @@ _SHARED: dict[str, Any] = {}
 def test_users_get_the_same_share_however_much_they_ask_for() -> None:
     engine, log = Engine(rows=1), list[str]()
     for _ in range(5):
-        engine.add(Request(counting(log, "greedy", 20), "greedy"))
-    engine.add(Request(counting(log, "modest", 20), "modest"))
+        engine.add(EngineRequest(counting(log, "greedy", 20), "greedy"))
+    engine.add(EngineRequest(counting(log, "modest", 20), "modest"))
     for _ in range(20):
         engine.round()
     assert abs(log.count("greedy") - log.count("modest")) <= 1
@@ -147,10 +147,10 @@ def test_users_get_the_same_share_however_much_they_ask_for() -> None:
 
 def test_a_short_request_is_not_behind_a_long_one() -> None:
     engine, log = Engine(rows=1), list[str]()
-    engine.add(Request(counting(log, "long", 100)))
+    engine.add(EngineRequest(counting(log, "long", 100)))
     for _ in range(50):
         engine.round()
-    engine.add(Request(counting(log, "short", 4)))
+    engine.add(EngineRequest(counting(log, "short", 4)))
     for _ in range(9):
         engine.round()
     assert log.count("short") == 4
@@ -158,10 +158,10 @@ def test_a_short_request_is_not_behind_a_long_one() -> None:
 
 def test_an_absence_earns_nothing() -> None:
     engine, log = Engine(rows=1), list[str]()
-    engine.add(Request(counting(log, "early", 200), "early"))
+    engine.add(EngineRequest(counting(log, "early", 200), "early"))
     for _ in range(100):
         engine.round()
-    engine.add(Request(counting(log, "late", 50), "late"))
+    engine.add(EngineRequest(counting(log, "late", 50), "late"))
     log.clear()
     for _ in range(20):
         engine.round()
@@ -170,8 +170,8 @@ def test_an_absence_earns_nothing() -> None:
 
 def test_large_requests_cost_their_rows() -> None:
     engine, log = Engine(rows=1), list[str]()
-    engine.add(Request(counting(log, "four", 20, rows=4), "one"))
-    engine.add(Request(counting(log, "single", 80), "other"))
+    engine.add(EngineRequest(counting(log, "four", 20, rows=4), "one"))
+    engine.add(EngineRequest(counting(log, "single", 80), "other"))
     for _ in range(25):
         engine.round()
     assert 3 <= log.count("single") / log.count("four") <= 5
@@ -187,7 +187,7 @@ def test_no_call_has_more_rows_than_allowed_unless_one_request_has(rows: int) ->
 
     engine = Engine(rows=rows)
     for _ in range(5):
-        engine.add(Request(counting([], "", 3, rows=2, network=network)))
+        engine.add(EngineRequest(counting([], "", 3, rows=2, network=network)))
     run(engine)
     assert max(sizes) == max(2, rows // 2 * 2)
     assert sum(sizes) == 5 * 3 * 2
@@ -234,10 +234,10 @@ def test_a_request_that_fails_takes_no_other_with_it() -> None:
     ends: dict[str, Any] = {}
     engine, log = Engine(rows=8), list[str]()
     engine.add(
-        Request(counting(log, "good", 3, network=network), on_end=lambda error: ends.update(good=error))
+        EngineRequest(counting(log, "good", 3, network=network), on_end=lambda error: ends.update(good=error))
     )
-    engine.add(Request(bad(), on_end=lambda error: ends.update(bad=error)))
-    engine.add(Request(worse(), on_end=lambda error: ends.update(worse=error)))
+    engine.add(EngineRequest(bad(), on_end=lambda error: ends.update(bad=error)))
+    engine.add(EngineRequest(worse(), on_end=lambda error: ends.update(worse=error)))
     run(engine)
     assert log == ["good"] * 3
     assert ends["good"] is None

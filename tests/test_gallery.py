@@ -16,7 +16,7 @@ from danqing.studio import files
 from danqing.studio.browse import Filter
 from danqing.studio.errors import Conflict, NotThere, StorageFull, TooLarge, UnsupportedFormat
 from danqing.studio.gallery import NewPicture
-from danqing.studio.jobs import Claim, LostClaim, Request
+from danqing.studio.jobs import Claim, LostClaim, NewJob
 from danqing.studio.store import Store
 from tests.toy import Toy
 
@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def claim(store: Store, owner: str = "me") -> Claim:
-    store.queue.submit(owner, Request("paint", "toy", {}))
+    store.queue.submit(owner, NewJob("paint", "toy", {}))
     claimed = store.queue.claim("w")
     assert claimed is not None
     return claimed

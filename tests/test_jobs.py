@@ -16,11 +16,11 @@ from danqing.studio.database import Database
 from danqing.studio.errors import Conflict, NotThere, QueueFull
 from danqing.studio.events import events_after
 from danqing.studio.frames import Frame, FrameThrottle
-from danqing.studio.jobs import Claim, Limits, LostClaim, Queue, Request
+from danqing.studio.jobs import Claim, Limits, LostClaim, NewJob, Queue
 from danqing.studio.queue_places import Place, queue_places
 from danqing.studio.tables import VERSION
 
-PAINT = Request("paint", "stickers", {"prompt": "a cat", "seed": 1}, expected=1)
+PAINT = NewJob("paint", "stickers", {"prompt": "a cat", "seed": 1}, expected=1)
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_owners_take_turns(queue: Queue) -> None:
 
 
 def test_a_key_makes_a_request_once(queue: Queue) -> None:
-    request = Request("paint", "stickers", {"prompt": "a"}, key="k1")
+    request = NewJob("paint", "stickers", {"prompt": "a"}, key="k1")
     assert queue.submit("me", request).id == queue.submit("me", request).id
     assert queue.submit("you", request).id != queue.submit("me", request).id
 
@@ -220,8 +220,8 @@ def test_the_outlook_is_honest(queue: Queue, database: Database, monkeypatch: py
     clock[0] += 8
     queue.finish(work)
     one = queue.submit("me", PAINT)
-    two = queue.submit("me", Request("paint", "stickers", {}, expected=4))
-    other = queue.submit("me", Request("learn", "stickers", {}))
+    two = queue.submit("me", NewJob("paint", "stickers", {}, expected=4))
+    other = queue.submit("me", NewJob("learn", "stickers", {}))
     places = queue_places(database, {}, 1)
     assert [(places[job.id].position, places[job.id].eta) for job in (one, two, other)] == [
         (1, 8),
@@ -241,7 +241,7 @@ def test_opening_the_model_is_no_part_of_the_pace(
     clock = [1000.0]
     monkeypatch.setattr("time.time", lambda: clock[0])
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    first = queue.submit("me", Request("paint", "stickers", {}))
+    first = queue.submit("me", NewJob("paint", "stickers", {}))
     work, frames = claim(queue), list[Frame]()
     camera = FrameThrottle(work.job, frames.append)
     clock[0] += 60  # opening
@@ -252,7 +252,7 @@ def test_opening_the_model_is_no_part_of_the_pace(
     assert [frame.left for frame in frames] == [None, 18, 16]
     clock[0] += 16
     queue.finish(work)
-    second = queue.submit("me", Request("paint", "stickers", {}))
+    second = queue.submit("me", NewJob("paint", "stickers", {}))
     assert queue.get("me", first.id).started == 1060
     assert queue_places(database, {}, 1)[second.id].eta == 22
 

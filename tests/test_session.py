@@ -23,7 +23,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import Progress
-from danqing.core.request import Request
+from danqing.core.request import FrozenModel
 from danqing.families.stable_diffusion.painter import random_components, save_folder
 from tests.tiny import model_folder
 from tests.toy import Toy
@@ -118,7 +118,7 @@ def test_two_threads_paint_what_one_would(folder: Path) -> None:
 
 
 def test_a_request_is_validated_and_resolved_once(count: Callable[[Any, str], Counter[str]]) -> None:
-    validated, resolved = count(Request, "of_mapping"), count(Brief, "resolved")
+    validated, resolved = count(FrozenModel, "of_mapping"), count(Brief, "resolved")
     app, session = find_app("paint"), Session.of(Toy())
     inputs = app.parse({"prompt": "a cat --ar 1:1 --chaos 3", "seed": 1, "count": 3}, session)
     assert len(session.run(app, inputs)) == 3

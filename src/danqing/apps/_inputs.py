@@ -33,7 +33,7 @@ from danqing.core.field_groups import (
 )
 from danqing.core.half_width import half_width
 from danqing.core.image_ref import ImageRef
-from danqing.core.request import Request
+from danqing.core.request import FrozenModel
 
 if TYPE_CHECKING:  # which needs numpy
     from danqing.apps._mask_image import Mask
@@ -51,7 +51,7 @@ REDRAWN_PHOTO = (
 )
 
 
-class AppInputs(Request):
+class AppInputs(FrozenModel):
     """The inputs of an app.
 
     needs: what the painter must be able to do.

@@ -20,7 +20,7 @@ from pydantic import (
 from danqing.core.errors import unknown
 from danqing.core.half_width import half_width
 from danqing.core.image_ref import ImageRef
-from danqing.core.request import Request
+from danqing.core.request import FrozenModel
 
 STRENGTH_MAX = 2
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
@@ -61,7 +61,7 @@ IMAGE_PARTS = ("all", "style", "layout")
 _ALIASES = {"hed": "softedge", "soft-edge": "softedge", "line-art": "lineart", "openpose": "pose"}
 
 
-class WeightedImage(Request):
+class WeightedImage(FrozenModel):
     """A picture that others follow in some way: how much, and when.
 
     strength: 0 is not at all, 1 is as what follows it has learned.

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from danqing.core.half_width import half_width, split_marks
-from danqing.core.request import Request
+from danqing.core.request import FrozenModel
 
 SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
 SIDE_MAX = 2048
@@ -54,7 +54,7 @@ Strength = Annotated[float, Field(gt=0, le=1)]
 Weights = Annotated[dict[str, float], BeforeValidator(_weighted)]
 
 
-class ModelChoice(Request):
+class ModelChoice(FrozenModel):
     """Which model paints."""
 
     GROUP: ClassVar[str] = "model"
@@ -67,7 +67,7 @@ class ModelChoice(Request):
     )
 
 
-class VAEChoice(Request):
+class VAEChoice(FrozenModel):
     """Which VAE makes pixels of latents."""
 
     GROUP: ClassVar[str] = "model"
@@ -80,7 +80,7 @@ class VAEChoice(Request):
     )
 
 
-class RefinerChoice(Request):
+class RefinerChoice(FrozenModel):
     """Which model paints the last steps."""
 
     GROUP: ClassVar[str] = "model"
@@ -100,7 +100,7 @@ class RefinerChoice(Request):
     )
 
 
-class Words(Request):
+class Words(FrozenModel):
     """What to paint, in words."""
 
     GROUP: ClassVar[str] = "words"
@@ -121,7 +121,7 @@ class Words(Request):
     )
 
 
-class SeedChoice(Request):
+class SeedChoice(FrozenModel):
     """The numbers that decide the noise, and with it the picture."""
 
     GROUP: ClassVar[str] = "seed"
@@ -143,7 +143,7 @@ class SeedChoice(Request):
     )
 
 
-class Count(Request):
+class Count(FrozenModel):
     """How many pictures."""
 
     GROUP: ClassVar[str] = "size"
@@ -153,7 +153,7 @@ class Count(Request):
     )
 
 
-class Size(Request):
+class Size(FrozenModel):
     """How large the finished pictures are."""
 
     GROUP: ClassVar[str] = "size"
@@ -167,7 +167,7 @@ class Size(Request):
     native: bool = Field(default=False, description="the model's own size, without the upscaler")
 
 
-class Fast(Request):
+class Fast(FrozenModel):
     """Few steps instead of many."""
 
     GROUP: ClassVar[str] = "sampling"
@@ -175,7 +175,7 @@ class Fast(Request):
     fast: bool = Field(default=False, description="in a few steps: several times sooner, a little coarser")
 
 
-class Anyway(Request):
+class Anyway(FrozenModel):
     """To go on where danqing would rather not."""
 
     GROUP: ClassVar[str] = "model"
@@ -186,7 +186,7 @@ class Anyway(Request):
     )
 
 
-class Sampling(Request):
+class Sampling(FrozenModel):
     """How to go from noise to a picture."""
 
     GROUP: ClassVar[str] = "sampling"
@@ -219,7 +219,7 @@ class Sampling(Request):
     )
 
 
-class Midjourney(Request):
+class Midjourney(FrozenModel):
     """Midjourney's parameters for how far to leave the prompt; see `conditioning.midjourney`."""
 
     GROUP: ClassVar[str] = "look"
@@ -247,7 +247,7 @@ class Midjourney(Request):
     )
 
 
-class Tile(Request):
+class Tile(FrozenModel):
     """Pictures that repeat."""
 
     GROUP: ClassVar[str] = "look"
@@ -255,7 +255,7 @@ class Tile(Request):
     tile: bool = Field(default=False, description="a picture that repeats without a seam")
 
 
-class AdapterChoice(Request):
+class AdapterChoice(FrozenModel):
     """What was learned from a few pictures."""
 
     GROUP: ClassVar[str] = "model"
@@ -268,7 +268,7 @@ class AdapterChoice(Request):
     )
 
 
-class Background(Request):
+class Background(FrozenModel):
     """What is behind the drawing."""
 
     GROUP: ClassVar[str] = "look"
@@ -281,7 +281,7 @@ class Background(Request):
     )
 
 
-class ControlChoice(Request):
+class ControlChoice(FrozenModel):
     """What pictures follow besides the words, as they keep it in their metadata; see `core.control`."""
 
     GROUP: ClassVar[str] = "control"

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from danqing.core.errors import BadBrief, shorten, unknown
 
 
-class Request(BaseModel):
-    """A request: frozen, with known fields only."""
+class FrozenModel(BaseModel):
+    """The base of requests and of their field groups: frozen, with known fields only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -64,7 +64,7 @@ _FIXES = {  # pydantic's kind of error -> what to say after "field value"
 }
 
 
-def _first_line(error: ValidationError, form: type[Request]) -> str:
+def _first_line(error: ValidationError, form: type[FrozenModel]) -> str:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     text = str(first["msg"]).removeprefix("Value error, ")

@@ -33,7 +33,7 @@ S = TypeVar("S")
 
 
 @dataclass(eq=False)
-class Request(Generic[S]):
+class EngineRequest(Generic[S]):
     """What an engine does for someone.
 
     calls: its coroutine.
@@ -64,10 +64,10 @@ class Engine:
     def __init__(self, rows: int = 16) -> None:
         self.rows = rows
         self.rounds = 0  # calls of networks so far
-        self._requests: list[Request[object]] = []
+        self._requests: list[EngineRequest[object]] = []
         self._used: dict[str, float] = {}  # rows by user
 
-    def add(self, request: Request[S]) -> None:
+    def add(self, request: EngineRequest[S]) -> None:
         """Let a request join; it computes what stands before its first call of the network."""
         least = min((self._used[other.user] for other in self._requests), default=0.0)
         # who comes anew begins where the others are: an absence earns nothing
@@ -99,10 +99,10 @@ class Engine:
     def __len__(self) -> int:
         return len(self._requests)
 
-    def _of(self, user: str) -> list[Request[object]]:
+    def _of(self, user: str) -> list[EngineRequest[object]]:
         return [request for request in self._requests if request.user == user]
 
-    def _batch(self, waiting: Sequence[Request[object]]) -> list[Request[object]]:
+    def _batch(self, waiting: Sequence[EngineRequest[object]]) -> list[EngineRequest[object]]:
         """The first in line, and those behind it that can share its call."""
         first, *others = waiting
         batch, kind, rows = [first], _kind(_call(first)), len(_call(first).x)
@@ -113,7 +113,7 @@ class Engine:
                 rows += len(call.x)
         return batch
 
-    def _outputs(self, batch: Sequence[Request[object]]) -> list[Tensor | BaseException]:
+    def _outputs(self, batch: Sequence[EngineRequest[object]]) -> list[Tensor | BaseException]:
         """What the network answers each of them; one that it fails for alone gets the error."""
         calls = [_call(request) for request in batch]
         try:
@@ -125,7 +125,7 @@ class Engine:
                 return [error]
             return [output for request in batch for output in self._outputs([request])]
 
-    def _advance(self, request: Request[S], output: Tensor | None) -> None:
+    def _advance(self, request: EngineRequest[S], output: Tensor | None) -> None:
         """Send the output to the coroutine, and let it go on to its next call, or to its end."""
         try:
             while not isinstance(event := request.calls.send(output), NetworkCall):
@@ -137,13 +137,13 @@ class Engine:
         except Exception as error:
             self._end(request, error)
 
-    def _end(self, request: Request[S], error: BaseException | None) -> None:
+    def _end(self, request: EngineRequest[S], error: BaseException | None) -> None:
         self._requests.remove(request)  # type: ignore[arg-type]
         request.calls.close()
         request.on_end(error)
 
 
-def _call(request: Request[object]) -> NetworkCall:
+def _call(request: EngineRequest[object]) -> NetworkCall:
     assert request.call is not None, "it waits for one"
     return request.call
 
@@ -176,7 +176,7 @@ class EngineThread:
         self.engine = Engine(rows)
         self.computing = FairLock()
         self._changed = Condition()
-        self._coming: list[Request[object]] = []
+        self._coming: list[EngineRequest[object]] = []
         self._ending = False
         self._thread = Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -188,7 +188,7 @@ class EngineThread:
             Exception: what the coroutine raises, or the network.
         """
         events: SimpleQueue[tuple[bool, S | BaseException | None]] = SimpleQueue()
-        request = Request(
+        request = EngineRequest(
             calls, user, lambda event: events.put((False, event)), lambda error: events.put((True, error))
         )
         with self._changed:

@@ -41,7 +41,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Request:
+class NewJob:
     """What is wanted of an app. inputs: checked, with the seed fixed. key: a client's own name for it."""
 
     app: str
@@ -73,7 +73,7 @@ class Queue:
     def __init__(self, database: Database, limits: Limits = Limits()) -> None:
         self._database, self.limits = database, limits
 
-    def submit(self, owner: str, request: Request, *, guest: bool = False) -> JobRow:
+    def submit(self, owner: str, request: NewJob, *, guest: bool = False) -> JobRow:
         """Put a request at the end of its owner's jobs; one with a known key is the job that it was.
 
         Raises:

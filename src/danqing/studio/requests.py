@@ -9,7 +9,7 @@ from danqing.apps import App, AppInputs, NamedSession, PictureFiles, ResolvedInp
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, unknown
 from danqing.core.image_ref import ImageLookup
-from danqing.studio.jobs import Request
+from danqing.studio.jobs import NewJob
 
 if TYPE_CHECKING:
     from danqing.core.painter import Painter
@@ -57,7 +57,7 @@ def studio_app(name: str) -> App[Any, Any]:
 
 def parse_request(
     name: str, values: Mapping[str, Any], session: CardSession, lookup: ImageLookup, key: str | None = None
-) -> Request:
+) -> NewJob:
     """The job that a client wants. What is random is decided here, so that a second try paints the same.
 
     Raises:
@@ -70,7 +70,7 @@ def parse_request(
     except _NeedsModel:  # the worker will find out
         inputs = validate(app.inputs, values, lookup)
     stored = {**values, **_decided(inputs)}
-    return Request(name, _model(inputs), stored, expected_pictures(app, inputs), list(inputs.notes), key)
+    return NewJob(name, _model(inputs), stored, expected_pictures(app, inputs), list(inputs.notes), key)
 
 
 def check_values(app: App[Any, Any], values: Mapping[str, Any]) -> None:

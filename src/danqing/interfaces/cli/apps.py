@@ -10,7 +10,7 @@ import typer
 
 from danqing.apps import App, Session, find_app
 from danqing.core.errors import BadBrief, BadPicture, DanqingError, NotFinite
-from danqing.interfaces.cli.batch import Request, check_out, read_requests
+from danqing.interfaces.cli.batch import CommandRequest, check_out, read_requests
 from danqing.interfaces.cli.config import read_config
 from danqing.interfaces.cli.defaults import with_defaults, with_places
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
@@ -62,7 +62,7 @@ class Run:
     standard_input: StandardInput
     config: dict[str, str]
 
-    def one(self, request: Request) -> None:
+    def one(self, request: CommandRequest) -> None:
         """Carry out a request."""
         inputs = self._parse(request)
         extra = {**self.extra, "out": request.out} if request.out is not None else self.extra
@@ -72,7 +72,7 @@ class Run:
             for path in self.report.latest:
                 view(path, self.report, open_it=extra["open_it"], preview=extra["preview"])
 
-    def several(self, requests: Sequence[Request]) -> None:
+    def several(self, requests: Sequence[CommandRequest]) -> None:
         """Carry out requests one after another, once all of them are known to be right.
 
         A picture that cannot be read is reported and left out, and so is one whose numbers break down.
@@ -93,7 +93,7 @@ class Run:
         if done < len(requests):
             raise DanqingError(f"{len(requests) - done} of {len(requests)} failed, {done} are done")
 
-    def _is_readable(self, request: Request) -> bool:
+    def _is_readable(self, request: CommandRequest) -> bool:
         """Whether the pictures of a request can be read."""
         try:
             self._parse(request)
@@ -104,6 +104,6 @@ class Run:
             return False
         return True
 
-    def _parse(self, request: Request) -> Any:
+    def _parse(self, request: CommandRequest) -> Any:
         values = with_defaults(self.app, request.values, self.config, self.standard_input.image)
         return self.app.parse(values, self.session, self.standard_input.image)

@@ -18,7 +18,7 @@ from danqing.interfaces.cli.standard_input import DASH, StandardInput
 
 
 @dataclass(frozen=True)
-class Request:
+class CommandRequest:
     """The values of one request to an app.
 
     place: the line of a file that it comes from, for messages; empty for a command line. out: where that line
@@ -36,7 +36,7 @@ class Request:
 
 def read_requests(
     app: App[Any, Any], options: Mapping[str, Any], from_file: str | None, standard_input: StandardInput
-) -> list[Request]:
+) -> list[CommandRequest]:
     """The requests of a command, each complete.
 
     options: what typer read, by field; positional fields as they stand in line.
@@ -50,13 +50,13 @@ def read_requests(
     options_set = {name: value for name, value in options.items() if value not in (None, [], False)}
     flags = {name: value for name, value in options_set.items() if name not in positional}
     values = {**flags, **_with_input(arguments.values, standard_input)}
-    records = [Request({})] if from_file is None else list(_records(app, from_file, standard_input))
+    records = [CommandRequest({})] if from_file is None else list(_records(app, from_file, standard_input))
     for name in WORDS & arguments.values.keys() if from_file is not None else ():
         text = shorten(arguments.values[name])
         raise BadBrief(f"{text!r} and --from-file both say what to paint: leave one out")
     pictures: list[dict[str, Any]] = [{arguments.image: name} for name in _files(arguments)] or [{}]
     requests = [
-        Request({**values, **picture, **record.values}, record.place, record.out)
+        CommandRequest({**values, **picture, **record.values}, record.place, record.out)
         for record, picture in product(records, pictures)
     ]
     for request in requests:
@@ -84,7 +84,7 @@ def _with_input(values: Mapping[str, Any], standard_input: StandardInput) -> dic
     }
 
 
-def _records(app: App[Any, Any], file: str, standard_input: StandardInput) -> Iterator[Request]:
+def _records(app: App[Any, Any], file: str, standard_input: StandardInput) -> Iterator[CommandRequest]:
     """The requests of a file: a prompt a line, or a JSON object a line in a .jsonl.
 
     Empty lines, and in a text those that begin with #, are skipped.
@@ -102,7 +102,7 @@ def _records(app: App[Any, Any], file: str, standard_input: StandardInput) -> It
         if as_json or (file == DASH and line.startswith('{"')):
             yield _of_json(app, line, place)
         elif "prompt" in app.inputs.model_fields:
-            yield Request({"prompt": line}, place)
+            yield CommandRequest({"prompt": line}, place)
         else:
             raise BadBrief(f"{place}: danqing {app.name} takes no words; give a .jsonl with its fields")
     if not some:
@@ -119,7 +119,7 @@ def _text_of(file: str) -> str:
         raise BadBrief(f"--from-file {shorten(file)!r} cannot be read: {reason}") from None
 
 
-def _of_json(app: App[Any, Any], line: str, place: str) -> Request:
+def _of_json(app: App[Any, Any], line: str, place: str) -> CommandRequest:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -133,7 +133,7 @@ def _of_json(app: App[Any, Any], line: str, place: str) -> Request:
     for name in fields:
         if name not in app.inputs.model_fields:
             raise BadBrief(f"{place}: {unknown('field', name, [*app.inputs.model_fields, 'out'])}")
-    return Request(fields, place, out)
+    return CommandRequest(fields, place, out)
 
 
 def _as_list(value: object) -> Sequence[str]:
@@ -142,7 +142,7 @@ def _as_list(value: object) -> Sequence[str]:
     return [] if value is None else [str(value)]
 
 
-def check_out(out: str | None, requests: Sequence[Request]) -> None:
+def check_out(out: str | None, requests: Sequence[CommandRequest]) -> None:
     """Raises BadBrief: several requests, and one file for all of them."""
     if out is None or len(requests) < 2:
         return

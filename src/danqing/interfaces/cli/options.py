@@ -16,7 +16,7 @@ from danqing.apps import AppInputs
 from danqing.conditioning.parameters import literal
 from danqing.core.brief import Brief
 from danqing.core.image_ref import ImageRef
-from danqing.core.request import Request
+from danqing.core.request import FrozenModel
 from danqing.interfaces.cli.completion import completion
 from danqing.interfaces.cli.shell import join_words
 
@@ -175,7 +175,7 @@ def _shell_value(name: str, inputs: AppInputs) -> Any:
     return literal(value) if name == "prompt" else value
 
 
-def _default_of(inputs: type[Request], name: str) -> object:
+def _default_of(inputs: type[FrozenModel], name: str) -> object:
     return inputs.model_fields[name].get_default(call_default_factory=True)
 
 
@@ -215,7 +215,7 @@ def _fields_as_flags(fields: Any) -> str:
     return " ".join(f"{flag(name)} {value}" for name, value in fields.items())
 
 
-def _of_field(inputs: type[Request], name: str) -> Parameter:
+def _of_field(inputs: type[FrozenModel], name: str) -> Parameter:
     field = inputs.model_fields[name]
     if name in _UNSET and field.get_default(call_default_factory=True) in (None, "", (), {}):
         unset = _UNSET[name]
@@ -236,12 +236,12 @@ def _argument(inputs: type[AppInputs], name: str) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info])
 
 
-def is_list(inputs: type[Request], name: str) -> bool:
+def is_list(inputs: type[FrozenModel], name: str) -> bool:
     """Whether a field holds several values, such as pictures."""
     return get_origin(inputs.model_fields[name].annotation) is tuple
 
 
-def is_image(inputs: type[Request], name: str) -> bool:
+def is_image(inputs: type[FrozenModel], name: str) -> bool:
     """Whether a field holds a picture."""
     return ImageRef in _parts(inputs.model_fields[name].annotation)
 
