@@ -18,11 +18,14 @@ from scipy import ndimage
 from torch import Tensor
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
 
-from danqing.apps._describe import caption, prompt, prompts_for, style_like
+from danqing import Session
+from danqing.apps import find_app
+from danqing.apps._describe import caption, is_doubtful, prompt, prompts_for, style_like
 from danqing.apps._masks import _outside, holes, region_of, scratches
 from danqing.apps._zero_shot import ScorerEnsemble, mentions, open_zero_shot, pixels_on_white
 from danqing.core.card import Card
 from danqing.core.errors import BadBrief, BadWeights
+from danqing.core.progress import no_progress
 from danqing.data.vocabulary import things, vocabulary
 from danqing.families import open_clip_scorer
 from danqing.families.stable_diffusion.painter import byte_tokenizer
@@ -135,6 +138,29 @@ def test_a_drawing_is_described(
     said = prompts_for(drawing(concept, style), classifier, card, language)
     assert said[0] == first
     assert len({text.split("，" if language == "zh" else ", ")[0] for text in said}) == 4
+
+
+def test_of_a_drawing_of_nothing_known_one_is_not_sure(classifier: ScorerEnsemble) -> None:
+    known = [drawing("tiger", "paper-cut"), drawing("octopus", "ink-wash"), drawing("teapot", "porcelain")]
+    assert [is_doubtful(picture, classifier) for picture in known] == [False] * 3
+    lines = Image.new("RGB", (128, 128), "white")
+    for k in range(0, 128, 16):
+        ImageDraw.Draw(lines).line((0, k, 128, 128 - k), "black", 2)
+    assert is_doubtful(lines, classifier)
+    assert not is_doubtful(lines, Colours())  # which was not measured
+
+
+def test_describe_and_stylize_say_that_they_are_not_sure(tmp_path: Path) -> None:
+    place = tmp_path / "noise.png"
+    noise = np.random.default_rng(1).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(place)
+    session = Session()
+    painting = {"style": "paper-cut", "fast": True, "native": True, "how": "paint"}
+    for name, values, says in (("describe", {}, "guesses"), ("stylize", painting, "name what it shows")):
+        app = find_app(name)
+        inputs = app.parse({"image": str(place), "model": "stickers", **values}, session)
+        assert list(app.run(inputs, session, no_progress))
+        assert [note for note in inputs.notes if says in note], name
 
 
 def test_few_things_come_in_several_styles(card: Card) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from time import perf_counter
 
 import danqing
-from danqing.apps._describe import style_like, thing_in
+from danqing.apps._describe import is_doubtful, style_like, thing_in
 from danqing.apps._grid import single_picture
 from danqing.apps._job import Job, on_background
 from danqing.apps._photos import first_photo, named
@@ -41,7 +41,7 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
     job = Job.start("stylize", inputs, session, progress, image=inputs.image)
     card, like = job.card, inputs.like
     name = str(inputs.style) if like is None else style_like(like.source.image, session.classifier(), card)
-    thing = inputs.prompt or thing_in(job.source, card, session)
+    thing = inputs.prompt or _thing(inputs, job, session)
     if name in card.styles and name not in packs:  # of a model with styles of its own
         strength = inputs.strength or STRENGTH
         return redraw_source(job, prompt=thing, style=name, strength=strength, **job.strong_guidance())
@@ -57,6 +57,17 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
         adapters={**({pack.adapter: 1.0} if pack.adapter else {}), **inputs.adapters},
         **job.strong_guidance(),
     )
+
+
+def _thing(inputs: Stylize, job: Job[Stylize], session: Session) -> str:
+    """What a picture shows, by its own words or as CLIP sees it; a line says so where CLIP is not sure."""
+    thing, brief = thing_in(job.source, job.card, session), job.source.brief
+    if (brief is None or not brief.prompt) and is_doubtful(job.source.image, session.classifier()):
+        inputs.noted(
+            f"{named(inputs.image)} shows nothing that danqing is sure of, and is painted as {thing!r}:"
+            " name what it shows in --prompt"
+        )
+    return thing
 
 
 def _check_paintable(inputs: Stylize) -> None:

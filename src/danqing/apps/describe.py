@@ -32,17 +32,25 @@ class Describe(ModelChoice, AppInputs):
 def describe(inputs: Describe, session: Session, progress: ProgressCallback) -> list[str]:  # noqa: ARG001
     """Four prompts that could have painted `image`, best first, or a captioner's sentence.
 
-    The styles are those that the model knows.
+    The styles are those that the model knows. A picture of none of the things that it has learned gets a
+    line that says so, in six of ten cases.
 
     Raises:
         BadBrief: a value is out of its range. BadPicture: the picture cannot be read.
         BadWeights: the captioner's folder cannot be used.
     """
-    from danqing.apps._describe import caption, prompts_for
+    from danqing.apps._describe import caption, is_doubtful, prompts_for
     from danqing.apps._grid import single_picture
+    from danqing.apps._photos import named
 
     source = single_picture(inputs.image.source)
     if inputs.captioner is not None:
         return [caption(source.image, inputs.captioner)]
     card = session.open_card(inputs.model)
-    return prompts_for(source.image, session.classifier(), card, inputs.language)
+    classifier = session.classifier()
+    if is_doubtful(source.image, classifier):
+        inputs.noted(
+            f"{named(inputs.image)} shows nothing that danqing is sure of: these are guesses;"
+            " --captioner names more things"
+        )
+    return prompts_for(source.image, classifier, card, inputs.language)

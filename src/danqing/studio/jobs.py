@@ -201,7 +201,7 @@ class Queue:
             _requeue(session, row)
 
     def add_notes(self, claim: Claim, notes: Sequence[str], expected: int | None) -> None:
-        """What a worker learned about a request before the work. Raises LostClaim."""
+        """What a worker learned about a request. Raises LostClaim."""
         with self._database.write() as session:
             row = row_of_claim(session, claim)
             more = [note for note in notes if note not in row.notes]

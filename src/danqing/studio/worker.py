@@ -134,10 +134,13 @@ class Worker:
         app = find_app(claim.app)
         check_values(app, claim.inputs)
         inputs = app.parse(claim.inputs, self._session, self._store.image_lookup(claim.owner))
-        self._store.queue.add_notes(claim, inputs.notes, expected_pictures(app, inputs))
+        expected = expected_pictures(app, inputs)
+        self._store.queue.add_notes(claim, inputs.notes, expected)
         if isinstance(self._session, ThroughputSession):
             self._session.as_user(claim.owner)
-        return self._work(claim, app, inputs, stopping).run()
+        result = self._work(claim, app, inputs, stopping).run()
+        self._store.queue.add_notes(claim, inputs.notes, expected)  # what came up during the work
+        return result
 
     def _work(self, claim: Claim, app: App[Any, Any], inputs: AppInputs, stopping: Event) -> Work:
         camera = FrameThrottle(claim.job, lambda frame: self._send("frame", frame))

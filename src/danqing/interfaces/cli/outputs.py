@@ -125,6 +125,7 @@ class Lines(Output):
         """See `Output`."""
         with report.working(_model(inputs), "looking at the picture") as progress:
             lines = session.run(app, inputs, progress)
+        report.add(inputs.notes)
         for line in lines:
             report.line(inputs.image_refs()[0].name, line)
 
