@@ -148,7 +148,7 @@ IMAGES = {
 def paint(painter: Painter, images: InputImages, monkeypatch: pytest.MonkeyPatch, **fields: object) -> None:
     """Every verb of a painter on the GPU."""
     brief = Brief.of(**{"prompt": "a cat", "seed": 1, "steps": 3, "native": True, **fields})
-    monkeypatch.setattr(Schedule, "share", lambda _, strength: strength)  # which numpy computes
+    monkeypatch.setattr(Schedule, "time_fraction", lambda _, strength: strength)  # which numpy computes
     with pretended(monkeypatch):
         painter.place(GPU)
         resolved = brief.resolved(painter.card)

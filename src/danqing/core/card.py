@@ -85,7 +85,7 @@ def read_card(folder: Path) -> Card:
     """The card in a folder of weights, without opening them.
 
     Raises:
-        BadWeights: it cannot be read, is not a card, or a field of it is wrong.
+        BadWeights: it is missing, cannot be read, is not a card, or a field of it is wrong.
     """
     path = folder / "card.json"
     try:
@@ -95,6 +95,8 @@ def read_card(folder: Path) -> Card:
         if fault["loc"]:
             fact = f"{fault['loc'][0]} is {shorten(repr(fault['input']), 40)}: {fault['msg'].lower()}"
             raise BadWeights(f"{str(path)!r}: {fact}: correct the card") from None
+    except FileNotFoundError:
+        raise BadWeights(f"{str(path)!r} is missing: fetch the whole folder again") from None
     except OSError:
         pass
     raise BadWeights(f"{str(path)!r} is not a model's card: restore it from where the model came from")
