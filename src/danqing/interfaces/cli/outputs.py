@@ -307,8 +307,7 @@ def _settings(pictures: list[Picture]) -> str:
     several = len(pictures) > 1
     seeds = f"{first.brief.seed} to {last.brief.seed}" if several else f"{first.brief.seed}"
     seconds = sum(picture.info.seconds for picture in pictures) / len(pictures)
-    brief = first.brief
-    how = f", {brief.steps} steps of {brief.sampler}" if brief.sampler else ""
+    how = f", {first.brief.steps} steps of {first.brief.sampler}" if first.brief.sampler else ""
     return f"seed {seeds}, {seconds:.1f} s{' each' if several else ''}{how}"
 
 
