@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 import danqing
 from danqing.apps.paint import paint as app
-from danqing.conditioning.parameters import MAPPING_VERSION
+from danqing.conditioning.parameters import MAPPING_VERSION, Parameters, split
 from danqing.core.brief import Brief
 from danqing.core.errors import BadWeights
 from danqing.core.picture import Picture
@@ -260,6 +260,9 @@ def test_show_tells_how_and_its_command_repaints(ask: Ask) -> None:
     st.sampled_from(["", "-x", "--seed", "a, b"]),
     st.booleans(),
 )
+@example("--A", "--seed", True)
+@example("\uff0d\uff0dA", "", False)
+@example("\u2014\u2014A", "-x", False)
 def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: bool) -> None:
     brief = Brief.of(prompt, negative_prompt=negative, native=native, seed=3).resolved(CARD)
     words = shlex.split(command_line(brief))
@@ -267,7 +270,9 @@ def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: b
     found = command.make_context("paint", words[2:]).params
     names = Brief.model_fields.keys() - {"prompt"}
     ours = {name: value for name, value in found.items() if value is not None and name in names}
-    assert Brief.of(" ".join(found["prompt"]), **ours).completed() == brief
+    text, parameters = split(" ".join(found["prompt"]))
+    assert parameters == Parameters()
+    assert Brief.of(text, **ours).completed() == brief
 
 
 def test_show_prints_no_escape_sequence_of_a_stranger(ask: Ask) -> None:

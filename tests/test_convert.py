@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import importlib
 import io
 import json
+import multiprocessing
 import operator
 import os
 import pickle
@@ -18,6 +20,7 @@ import sys
 import types
 import webbrowser
 import zipfile
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -92,23 +95,29 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(Payload(os.system, f"touch {CANARY}"), tmp_path / "inner.pt")
 
 
+_FORK = multiprocessing.get_context("fork")
+
+
 def read(
     source: str, draft: str = "draft.safetensors", seconds: int = 20, memory: int = 2**30
 ) -> dict[str, Any] | list[Any]:
     """What the program says of a file; it runs in a process of its own, without the seconds of a start."""
-    there, here = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.dup2(here, 1)
-        sys.stdout = os.fdopen(1, "w")
-        code = _unpickle.main(source, draft, str(seconds), str(memory))
-        sys.stdout.flush()
-        os._exit(code)
-    os.close(here)
-    with os.fdopen(there) as said:
-        text = said.read()
-    os.waitpid(child, 0)
+    here, there = _FORK.Pipe(duplex=False)
+    process = _FORK.Process(target=_read, args=(there, source, draft, str(seconds), str(memory)))
+    process.start()
+    there.close()
+    text = ""
+    with here, contextlib.suppress(EOFError):  # it was ended by its limits
+        text = here.recv() if here.poll(60) else ""
+    process.kill()
+    process.join()
     return json.loads(text.splitlines()[-1]) if text.strip() else {"error": ""}
+
+
+def _read(there: Connection, *arguments: str) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        _unpickle.main(*arguments)
+    there.send(output.getvalue())
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])

@@ -21,12 +21,14 @@ STATUS = {
     "not_finite": 422,
     "not_found": 404,
     "conflict": 409,
+    "cancelled": 409,
     "forbidden": 403,
     "queue_full": 429,
     "too_large": 413,
     "unsupported_media_type": 415,
     "storage_full": 507,
     "out_of_memory": 503,
+    "stopping": 503,
     "internal": 500,
 }
 _CODES = {

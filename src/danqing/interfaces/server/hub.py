@@ -93,6 +93,7 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owners: dict[str, str] = {}
         self._positions: dict[str, Any] = {}
+        self._closed = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to the studio."""
@@ -100,7 +101,8 @@ class Hub:
         self._studio.on_events, self._studio.on_frame = self._on_events, self._on_frame
 
     def close(self) -> None:
-        """End all connections, so that the server can stop."""
+        """End all connections, and those that are about to begin, so that the server can stop."""
+        self._closed = True
         for listener in self._listeners:
             listener.close()
 
@@ -120,7 +122,7 @@ class Hub:
                 yield message
             if over and listener.job:
                 return
-            while not listener.closed:
+            while not (listener.closed or self._closed):
                 messages = await listener.take()
                 if not messages:
                     yield None

@@ -13,7 +13,7 @@ from danqing.core.errors import DanqingError
 from danqing.interfaces.server.context import identity_of
 from danqing.interfaces.server.hub import Hub, Listener, Message
 from danqing.studio.browse import Filter
-from danqing.studio.errors import JobFailed
+from danqing.studio.errors import JobFailed, record
 from danqing.studio.service import Studio
 from danqing.studio.tables import JobRow, PictureRow
 
@@ -44,36 +44,53 @@ class Client:
         return await run_in_threadpool(self.studio.submit, self.owner, app, values, key)
 
     async def follow(self, job: str) -> AsyncIterator[Message]:
-        """What happens to a job, to its end; it is cancelled where the client goes away."""
+        """What happens to a job, to its end; it is cancelled where the client goes away.
+
+        Raises:
+            JobFailed: the server stops, or ends the connection of an account that has changed. The job is
+                cancelled then too, since nobody is left to hear of it.
+        """
         over = False
         try:
             async for message in self.hub.messages(Listener(self.owner, job)):
                 if message is None and await self.request.is_disconnected():
-                    break
+                    return
                 if message is not None:
                     over = over or message.last
                     yield message
+            if not over:
+                raise JobFailed(
+                    record("stopping", "the server ends this connection: ask again when it is back")
+                )
         finally:
             if not over:
                 await run_in_threadpool(self._give_up, job)
 
-    async def result(self, job: str) -> JobRow:
-        """A job, once it is done.
+    async def result(self, job: str) -> dict[str, Any]:
+        """What a job found out, once it is done. Raises JobFailed: it has failed, or was cancelled."""
+        row = await self._wait(job)
+        if row.result is None:
+            raise _cancelled(job)
+        return row.result
 
-        Raises:
-            JobFailed: it has failed, or was cancelled.
-        """
+    async def pictures(self, job: str) -> list[PictureRow]:
+        """The pictures of a job, once it is done. Raises JobFailed: also where it was cancelled."""
+        if rows := await self.some_pictures(job):
+            return rows
+        raise _cancelled(job)
+
+    async def some_pictures(self, job: str) -> list[PictureRow]:
+        """As `pictures`; none where the job was cancelled before the first was finished."""
+        await self._wait(job)
+        return await run_in_threadpool(self.pictures_now, job)
+
+    async def _wait(self, job: str) -> JobRow:
         async for _ in self.follow(job):
             pass
         row = await run_in_threadpool(self.studio.store.queue.get, self.owner, job)
         if row.error is not None:
             raise JobFailed(row.error)
         return row
-
-    async def pictures(self, job: str) -> list[PictureRow]:
-        """The pictures of a job, once it is done or was cancelled. Raises JobFailed."""
-        await self.result(job)
-        return await run_in_threadpool(self.pictures_now, job)
 
     def pictures_now(self, job: str) -> list[PictureRow]:
         """The pictures that a job has finished so far."""
@@ -89,3 +106,7 @@ class Client:
             self.studio.cancel(self.owner, job)
         except DanqingError:  # it is over
             return
+
+
+def _cancelled(job: str) -> JobFailed:
+    return JobFailed(record("cancelled", f"job {job} was cancelled: ask again"))

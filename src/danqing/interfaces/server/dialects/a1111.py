@@ -81,8 +81,7 @@ async def interrogate(body: OneImage, request: Request) -> JSONResponse:
     client = Client.of(request)
     image = await client.upload(from_base64(body.image))
     job = await client.submit("describe", {"image": image, "model": current_model(client)})
-    result = (await client.result(job.id)).result or {}
-    return JSONResponse({"caption": result["lines"][0]})
+    return JSONResponse({"caption": (await client.result(job.id))["lines"][0]})
 
 
 @router.post("/png-info")
@@ -139,7 +138,7 @@ def interrupt(request: Request) -> JSONResponse:
 
 async def _paint(client: Client, app: str, inputs: dict[str, Any], body: TextToImage) -> JSONResponse:
     job = await client.submit(app, inputs, body.force_task_id)
-    rows = await client.pictures(job.id)
+    rows = await client.some_pictures(job.id)
     images = [to_base64(await run_in_threadpool(client.read, row)) for row in rows]
     return JSONResponse(
         {

@@ -21,7 +21,7 @@ from danqing.core.errors import BadBrief
 from danqing.interfaces.server.dialects._encode import converted, from_base64, mask_of_alpha, to_base64
 from danqing.interfaces.server.dialects._sizes import nearest_size
 from danqing.interfaces.server.dialects._work import Client
-from danqing.studio.errors import NotThere
+from danqing.studio.errors import JobFailed, NotThere
 from danqing.studio.tables import JobRow, PictureRow
 
 router = APIRouter()
@@ -146,8 +146,7 @@ async def vary(request: Request) -> Response:
     row = await run_in_threadpool(client.studio.store.uploads.get, client.owner, images[0])
     if row.brief is None:
         describing = await client.submit("describe", {"image": images[0], "model": inputs["model"]})
-        lines = ((await client.result(describing.id)).result or {})["lines"]
-        inputs["prompt"] = lines[0]
+        inputs["prompt"] = (await client.result(describing.id))["lines"][0]
     job = await client.submit("vary", inputs)
     return await _answer(Answer(client, job, options, "image_variation"))
 
@@ -196,25 +195,30 @@ def _base64(answer: Answer, row: PictureRow) -> str:
 
 
 async def _stream(answer: Answer) -> AsyncIterator[bytes]:
-    """Partial images at even parts of the way, then the pictures."""
-    client, options, partial = answer.client, answer.options, 0
+    """Partial images at even parts of the way, then the pictures; or what went wrong."""
+    try:
+        async for event in _partial_images(answer):
+            yield event
+        for picture in await answer.client.pictures(answer.job.id):
+            facts = _facts(answer.options, picture)
+            image = await run_in_threadpool(_base64, answer, picture)
+            facts["created_at"] = facts.pop("created")
+            yield _event(f"{answer.kind}.completed", {**facts, "b64_json": image, "usage": _NO_USAGE})
+    except JobFailed as failure:
+        yield _event("error", error_body(500, failure.error)[1])
+
+
+async def _partial_images(answer: Answer) -> AsyncIterator[bytes]:
+    options, count = answer.options, 0
     most = options.partial_images or 0
-    async for message in client.follow(answer.job.id):
-        if message.kind != "progress" or partial == most:
+    async for message in answer.client.follow(answer.job.id):
+        if message.kind != "progress" or count == most:
             continue
         frame = json.loads(message.data)
-        if frame["preview"] and frame["of"] and frame["step"] / frame["of"] >= (partial + 1) / (most + 1):
-            event = await run_in_threadpool(_partial, options, frame["preview"], partial)
+        if frame["preview"] and frame["of"] and frame["step"] / frame["of"] >= (count + 1) / (most + 1):
+            event = await run_in_threadpool(_partial, options, frame["preview"], count)
             yield _event(f"{answer.kind}.partial_image", event)
-            partial += 1
-    row = await run_in_threadpool(client.studio.store.queue.get, client.owner, answer.job.id)
-    if row.error is not None:
-        yield _event("error", error_body(500, row.error)[1])
-    for picture in await run_in_threadpool(client.pictures_now, answer.job.id):
-        facts = _facts(options, picture)
-        image = await run_in_threadpool(_base64, answer, picture)
-        facts["created_at"] = facts.pop("created")
-        yield _event(f"{answer.kind}.completed", {**facts, "b64_json": image, "usage": _NO_USAGE})
+            count += 1
 
 
 def _partial(options: Options, preview: str, index: int) -> dict[str, Any]:
