@@ -33,9 +33,9 @@ from danqing.core.picture import Picture
 from danqing.core.seeds import Seeds
 from danqing.diffusion.guidance import NetworkCall
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.execution.backends import chosen_backend
+from danqing.execution.backends import open_backend
 from danqing.families import open_painter
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 
 Work = Callable[[], object]
 
@@ -77,7 +77,7 @@ def main() -> None:
 def installed(name: str) -> bool:
     """Whether a backend can be used here; says why not."""
     try:
-        return chosen_backend(name, torch.device("cpu")) is not None
+        return open_backend(name, torch.device("cpu")) is not None
     except BadBrief as error:
         print(error)
         return False
@@ -88,7 +88,7 @@ def denoiser_calls(names: Sequence[str], case: Case) -> Mapping[str, Work]:
 
     def call(name: str) -> Work:
         painter = open_painter(case.model, "cpu", backend=name)
-        brief = case.brief(native=True).resolved(painter.card)
+        brief = case.brief(native=True).resolve(painter.card)
         words = painter.condition(brief)
         assert isinstance(painter, DiffusionPainter)
         canvas = painter.begin(brief, words, Seeds([1]))
@@ -105,7 +105,7 @@ def whole_pictures(names: Sequence[str], case: Case) -> tuple[Mapping[str, Work]
 
     def paint(name: str) -> Work:
         painter = open_painter(case.model, "cpu", backend=name)
-        brief = case.brief(native=True, sampler=PEER_SAMPLER).resolved(painter.card)
+        brief = case.brief(native=True, sampler=PEER_SAMPLER).resolve(painter.card)
 
         def work() -> None:
             [pictures[name]] = danqing.paint(brief, painter=painter)
@@ -113,8 +113,8 @@ def whole_pictures(names: Sequence[str], case: Case) -> tuple[Mapping[str, Work]
         return work
 
     painter = open_painter(case.model, "cpu")
-    brief: Brief = case.brief(native=True, sampler=PEER_SAMPLER).resolved(painter.card)
-    theirs = peer(shipped().get(case.model, Path(case.model)), brief)
+    brief: Brief = case.brief(native=True, sampler=PEER_SAMPLER).resolve(painter.card)
+    theirs = peer(shipped_models().get(case.model, Path(case.model)), brief)
     return {"diffusers": theirs, **{name: paint(name) for name in names}}, pictures
 
 

@@ -80,7 +80,7 @@ def brief_of(painter: Painter, options: argparse.Namespace, k: int) -> ResolvedB
     fields = {"sampler": SAMPLERS[k % len(SAMPLERS)]} if options.samplers else {}
     steps = options.steps or 8 + 12 * k // max(1, options.users - 1)
     words = f"a {THINGS[k % len(THINGS)]}, 3d style"
-    return Brief.of(words, seed=k, steps=steps, native=True, model=options.model, **fields).resolved(
+    return Brief.of(words, seed=k, steps=steps, native=True, model=options.model, **fields).resolve(
         painter.card
     )
 

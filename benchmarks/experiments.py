@@ -183,7 +183,7 @@ class Aligned(DiffusionObjective):
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """With what the encoder sees, drawn the same way."""
-        picks = self._picked(size, Generator().set_state(rng.get_state()))
+        picks = self._pick(size, Generator().set_state(rng.get_state()))
         return {**super().batch(size, rng), "seen": self._seen[picks]}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

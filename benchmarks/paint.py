@@ -31,7 +31,7 @@ import danqing
 from danqing.core.brief import Brief
 from danqing.core.painter import Painter
 from danqing.families import open_painter
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 
 PEER_SAMPLER = "dpmpp_2m"  # what DPMSolverMultistepScheduler is by default
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
@@ -105,7 +105,7 @@ def warm(case: Case, painter: Painter, **fields: object) -> list[float]:
 
 def duel(case: Case, painter: Painter, folder: Path) -> list[tuple[float, float]]:
     """Seconds of the same request (ours, theirs), taking turns."""
-    brief = case.brief(native=True, count=case.count, sampler=PEER_SAMPLER).resolved(painter.card)
+    brief = case.brief(native=True, count=case.count, sampler=PEER_SAMPLER).resolve(painter.card)
     theirs = peer(folder, brief)
 
     def ours() -> object:
@@ -142,7 +142,7 @@ def main() -> None:
     case = arguments()
     torch.set_num_threads(case.threads)
     painter = open_painter(case.model)
-    resolved = case.brief().resolved(painter.card)
+    resolved = case.brief().resolve(painter.card)
     native = f"{painter.card.width} x {painter.card.height}"
     pictures = f"{case.count} picture{'s' * (case.count > 1)} of {native}"
     print(f"{case.model}, {resolved.steps} steps, guidance {resolved.guidance:g}, {case.threads} threads")
@@ -153,7 +153,7 @@ def main() -> None:
     tell("  its peak memory", [peak], "MiB")
     tell(f"warm, {resolved.width} x {resolved.height}", warm(case, painter), "s")
     tell(f"warm, {native} (native)", warm(case, painter, native=True), "s")
-    pairs = duel(case, painter, shipped().get(case.model, Path(case.model)))
+    pairs = duel(case, painter, shipped_models().get(case.model, Path(case.model)))
     tell(f"{pictures}: danqing", [ours for ours, _ in pairs], "s")
     tell(f"{pictures}: diffusers", [theirs for _, theirs in pairs], "s")
     tell("danqing / diffusers, pair by pair", [ours / theirs for ours, theirs in pairs], "times")

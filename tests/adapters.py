@@ -63,4 +63,4 @@ def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def resolved(painter: DiffusionPainter, prompt: str = "a cat", **fields: Any) -> ResolvedBrief:
-    return Brief.of(prompt, seed=1, steps=2, native=True, **fields).resolved(painter.card)
+    return Brief.of(prompt, seed=1, steps=2, native=True, **fields).resolve(painter.card)

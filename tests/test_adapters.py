@@ -19,7 +19,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import random_painter
 from danqing.nets.seamless import seamless
-from danqing.tuning.adapter import Adapter, attached, coverage, fingerprint, named_as, with_trigger_words
+from danqing.tuning.adapter import Adapter, attach, coverage, fingerprint, named_as, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter, read_adapter, write_adapter
 from danqing.tuning.lora import Factors, flat_name, new_factors
 from tests.adapters import bits, output, random_adapter, same_bits, scaled
@@ -44,7 +44,7 @@ def word(vectors: Any = 2, width: int = 32, seed: int = 0) -> Adapter:
 def test_off_again_is_bit_identical(painter: DiffusionPainter, error: type[Any] | None) -> None:
     before, said, text = bits(painter), output(painter, "a <my-cat>"), painter.text
     try:
-        with attached(painter, {random_adapter(painter): 0.7, word(): 1.0}):
+        with attach(painter, {random_adapter(painter): 0.7, word(): 1.0}):
             assert not torch.equal(output(painter, "a <my-cat>"), said)
             if error:
                 raise error
@@ -58,9 +58,9 @@ def test_off_again_is_bit_identical(painter: DiffusionPainter, error: type[Any] 
 
 def test_weight_zero_is_exactly_nothing(painter: DiffusionPainter) -> None:
     said = output(painter)
-    with attached(painter, {random_adapter(painter): 0.0, word(): 0}):
+    with attach(painter, {random_adapter(painter): 0.0, word(): 0}):
         assert torch.equal(output(painter), said)
-    with attached(
+    with attach(
         painter, {Adapter("fresh", factors=new_factors(painter.modules, {"unet": ("to_q",)}, 4, 0)): 1.0}
     ):
         assert torch.equal(output(painter), said)  # up is zero before training
@@ -76,18 +76,18 @@ def test_adapters_add_up(painter: Any, first: Any, second: Any) -> None:
     for adapter, weight in ((one, first), (other, second)):
         change = adapter.factors[TO_Q]
         changed += weight * change.alpha / change.rank * change.up @ change.down
-    with attached(painter, {one: first, other: second}), torch.no_grad():
+    with attach(painter, {one: first, other: second}), torch.no_grad():
         torch.testing.assert_close(layer(x), x @ changed.T, rtol=0, atol=5e-6)
 
 
 def test_two_adapters_are_both_at_once(painter: DiffusionPainter) -> None:
     """Nested, together, or with the weight inside: the same output. Measured: 4e-7."""
     one, other = random_adapter(painter, seed=1), random_adapter(painter, seed=2)
-    with attached(painter, {one: 0.5, other: -0.3}):
+    with attach(painter, {one: 0.5, other: -0.3}):
         together = output(painter)
-    with attached(painter, {one: 0.5}), attached(painter, {other: -0.3}):
+    with attach(painter, {one: 0.5}), attach(painter, {other: -0.3}):
         nested = output(painter)
-    with attached(painter, {scaled(one, 0.5): 1.0, scaled(other, -0.3): 1.0}):
+    with attach(painter, {scaled(one, 0.5): 1.0, scaled(other, -0.3): 1.0}):
         inside = output(painter)
     torch.testing.assert_close(nested, together, rtol=0, atol=1e-5)
     torch.testing.assert_close(inside, together, rtol=0, atol=1e-5)
@@ -101,7 +101,7 @@ def test_a_convolutions_change_is_a_convolution(painter: DiffusionPainter) -> No
     x = torch.randn(1, layer.in_channels, 4, 4, generator=torch.Generator().manual_seed(0))
     product = torch.einsum("or,rikl->oikl", change.up[:, :, 0, 0], change.down) * change.alpha / change.rank
     for edges in (seamless(), seamless(layer)):
-        with edges, attached(painter, {adapter: 1.0}), torch.no_grad():
+        with edges, attach(painter, {adapter: 1.0}), torch.no_grad():
             expected = layer._conv_forward(x, layer.weight + product, layer.bias)
             torch.testing.assert_close(layer(x), expected, rtol=0, atol=5e-6)
 
@@ -113,15 +113,15 @@ def test_another_models_adapter_is_refused_before_anything_changes(painter: Diff
     good, said = random_adapter(painter), output(painter)
     wide = Adapter("wide", factors={TO_Q: Factors(torch.ones(4, 64), torch.ones(64, 4), 4.0)})
     with pytest.raises(BadWeights, match=rf"'wide' is for another model: .*{TO_Q}.* \[64, 64\].* \[32, 32\]"):
-        attached(painter, {good: 1.0, wide: 1.0}).__enter__()
+        attach(painter, {good: 1.0, wide: 1.0}).__enter__()
     assert torch.equal(output(painter), said)
     lost = Adapter("sdxl", factors={"text_encoder_2.x": Factors(torch.ones(4, 8), torch.ones(8, 4), 4.0)})
     with pytest.raises(
         BadWeights, match=r"'sdxl' is for another model: .*text_encoder_2\.x.* \[8, 8\].*lacks"
     ):
-        attached(painter, {lost: 1.0}).__enter__()
+        attach(painter, {lost: 1.0}).__enter__()
     with pytest.raises(BadWeights, match=r"'<my-cat>' is for another model: .*\[2, 64\].*\[any 32\]"):
-        attached(painter, {good: 1.0, word(width=64): 1.0}).__enter__()
+        attach(painter, {good: 1.0, word(width=64): 1.0}).__enter__()
     assert torch.equal(output(painter), said)
 
 
@@ -150,12 +150,12 @@ def test_a_learned_word_is_its_vectors_in_place(painter: DiffusionPainter) -> No
     tokenizer, rows = painter.text.tokenizer, painter.text.model.get_input_embeddings().weight.detach()
     cat = Adapter("x", words={"<X-cat>": rows[tokenizer("cat", add_special_tokens=False).input_ids]})
     plain, other = painter.text("a cat, flat").tokens, painter.text("<x-dog> flat").tokens
-    with attached(painter, {cat: 1.0}):
+    with attach(painter, {cat: 1.0}):
         assert torch.equal(painter.text("a <x-cat>, flat").tokens, plain)
         assert torch.equal(painter.text("a <X-Cat>, flat").tokens, plain)
         assert torch.equal(painter.text("<x-dog> flat").tokens, other)
         assert painter.text("a <x-cat> and more words").dropped == "ds"  # 14 bytes fit
-        with attached(painter, {word(seed=3): 1.0}):  # a second one beside it
+        with attach(painter, {word(seed=3): 1.0}):  # a second one beside it
             assert torch.equal(painter.text("a <x-cat>, flat").tokens, plain)
             assert not torch.equal(painter.text("a <my-cat>").tokens, painter.text("a <x-cat>").tokens)
 
@@ -231,9 +231,9 @@ def test_kohya_files(painter: DiffusionPainter, tmp_path: Path) -> None:
     read = read_adapter(tmp_path / "cat.safetensors")
     assert (read.name, read.trigger) == ("cat", "wth cat")
     assert sorted(read.factors) == sorted(map(flat_name, adapter.factors))
-    with attached(painter, {adapter: 1.0}):
+    with attach(painter, {adapter: 1.0}):
         expected = output(painter)
-    with attached(painter, {read: 1.0}):
+    with attach(painter, {read: 1.0}):
         assert torch.equal(output(painter), expected)
     ours = named_as(painter, read)
     write_adapter(ours, tmp_path / "ours.safetensors")
@@ -249,9 +249,9 @@ def test_alpha_is_the_rank_where_a_file_does_not_tell(painter: DiffusionPainter,
 def test_linear_layers_as_convolutions_and_back(painter: DiffusionPainter) -> None:
     change = random_adapter(painter).factors[TO_Q]
     wide = Factors(change.down[..., None, None], change.up[..., None, None], change.alpha)
-    with attached(painter, {Adapter("a", factors={TO_Q: change}): 1.0}):
+    with attach(painter, {Adapter("a", factors={TO_Q: change}): 1.0}):
         expected = output(painter)
-    with attached(painter, {Adapter("b", factors={TO_Q: wide}): 1.0}):
+    with attach(painter, {Adapter("b", factors={TO_Q: wide}): 1.0}):
         assert torch.equal(output(painter), expected)
 
 

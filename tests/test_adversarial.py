@@ -22,7 +22,7 @@ from danqing.data.dataset import CaptionedImages
 from danqing.families import gan
 from danqing.families.stylegan import painter as stylegan
 from danqing.nets.stylegan.generator import Synthesis
-from danqing.training.adaptive_augment import augmented, next_probability
+from danqing.training.adaptive_augment import augment, next_probability
 from danqing.training.adversarial import AdversarialOptions, AdversarialTrainer, Signs
 from danqing.training.adversarial_losses import (
     discriminator_loss,
@@ -202,7 +202,7 @@ def test_no_augmentation_is_none_and_takes_the_same_draws() -> None:
     pixels, ends = unit_pictures(), []
     for p in (0.0, 0.5):
         rng = step_generator(0, 0)
-        changed = augmented(pixels, p, rng)
+        changed = augment(pixels, p, rng)
         ends.append(torch.rand(1, generator=rng))
         assert torch.equal(changed, pixels) == (p == 0)
     assert torch.equal(*ends)
@@ -213,7 +213,7 @@ def test_the_share_of_changed_pictures_grows_with_p() -> None:
     pixels = unit_pictures()[:1].expand(600, -1, -1, -1)
     shares = []
     for p in (0.02, 0.1, 0.3):
-        changed = augmented(pixels, p, step_generator(0, 0))
+        changed = augment(pixels, p, step_generator(0, 0))
         shares.append(float((changed - pixels).abs().flatten(1).amax(dim=1).gt(1e-4).float().mean()))
         assert shares[-1] == pytest.approx(1 - (1 - p) ** 6.25, abs=0.05)
     assert shares == sorted(shares)
@@ -222,12 +222,12 @@ def test_the_share_of_changed_pictures_grows_with_p() -> None:
 def test_bare_paper_stays_bare() -> None:
     paper = torch.ones(40, 4, 16, 16)
     paper[:, 3] = -1
-    torch.testing.assert_close(augmented(paper, 1.0, step_generator(0, 0)), paper, rtol=0, atol=1e-6)
+    torch.testing.assert_close(augment(paper, 1.0, step_generator(0, 0)), paper, rtol=0, atol=1e-6)
 
 
 def test_augmentation_lets_gradients_through() -> None:
     pixels = unit_pictures().requires_grad_()
-    augmented(pixels, 0.9, step_generator(0, 0)).sum().backward()
+    augment(pixels, 0.9, step_generator(0, 0)).sum().backward()
     assert pixels.grad.abs().amax(dim=(1, 2, 3)).min() > 0
 
 

@@ -112,7 +112,7 @@ def test_less_strength_stays_nearer(painter: DiffusionPainter) -> None:
     far = []
     for strength in (0.1, 0.4, 1.0):
         brief = Brief(prompt="a cat", image="x", seed=3, steps=20, strength=strength, guidance=1, native=True)
-        brief = brief.resolved(painter.card)
+        brief = brief.resolve(painter.card)
         words = painter.condition(brief, given)
         *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([3])))
         assert last.of == math.floor(20 * painter.schedule.time_fraction(strength) + 0.5)
@@ -339,7 +339,7 @@ def steps_at_edges(plane: np.ndarray) -> float:
 
 def paint_rolled(painter: DiffusionPainter) -> tuple[torch.Tensor, torch.Tensor]:
     """A tile from rolled noise, and the tile rolled: a seamless painter knows no edge."""
-    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolved(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolve(painter.card)
     words = painter.condition(brief)
     blank = painter.begin(brief, words, Seeds([1]))
     side = blank.state.shape[-1] // 2

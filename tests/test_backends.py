@@ -19,7 +19,7 @@ import danqing.execution.backends as backends_module
 from danqing.apps import Session
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
-from danqing.execution.backends import chosen_backend, execute_with, forget_routes, routes
+from danqing.execution.backends import execute_with, forget_routes, open_backend, routes
 from danqing.execution.call import Call, relative_difference
 from danqing.execution.executor import Executor
 from danqing.execution.exports import export_key, exports_folder, make_room
@@ -252,26 +252,26 @@ def test_old_exports_make_room(tmp_path: Path) -> None:
 
 def test_unknown_and_missing_backends_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadBrief, match=r"unknown backend 'openvin': did you mean 'openvino'\?"):
-        chosen_backend("openvin", CPU)
+        open_backend("openvin", CPU)
     with pytest.raises(BadBrief, match=r"backend 'compile' .* cuda"):
-        chosen_backend("compile", torch.device("cuda"))
+        open_backend("compile", torch.device("cuda"))
     monkeypatch.setattr(backends_module, "find_spec", lambda _: None)
     for name in ("openvino", "openvino-bf16"):
         with pytest.raises(BadBrief, match=r"needs a package: pip install 'danqing\[openvino\]'"):
-            chosen_backend(name, CPU)
-    assert chosen_backend("auto", CPU) is None
-    assert chosen_backend("eager", CPU) is None
+            open_backend(name, CPU)
+    assert open_backend("auto", CPU) is None
+    assert open_backend("eager", CPU) is None
 
 
 @needs_openvino
 def test_openvino_is_refused_where_it_cannot_compute() -> None:
     with pytest.raises(BadBrief, match="paints on the CPU, not on cuda"):
-        chosen_backend("openvino", torch.device("cuda"))
+        open_backend("openvino", torch.device("cuda"))
     with pytest.raises(BadBrief, match=r"not torch\.float16"):
-        chosen_backend("openvino", CPU, torch.float16)
-    assert chosen_backend("auto", torch.device("cuda")) is None
-    assert chosen_backend("auto", CPU, torch.float16) is None
-    automatic = chosen_backend("auto", CPU)
+        open_backend("openvino", CPU, torch.float16)
+    assert open_backend("auto", torch.device("cuda")) is None
+    assert open_backend("auto", CPU, torch.float16) is None
+    automatic = open_backend("auto", CPU)
     assert automatic is not None
     assert automatic.name in BACKENDS
 
@@ -323,7 +323,7 @@ print(executor.routes)
 @torch.no_grad()
 def test_another_process_finds_the_exports(exports: Path, tmp_path: Path) -> None:
     network, x = upscaler(), torch.randn(1, 4, 5, 6)
-    backend = chosen_backend("openvino", CPU)
+    backend = open_backend("openvino", CPU)
     assert backend is not None
     execute_with(One(network), backend)
     first = network(x)
@@ -348,7 +348,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     network, x = upscaler(), torch.randn(1, 4, 5, 6)
     expected = network(x)
     painter = One(network)
-    execute_with(painter, chosen_backend("openvino", CPU))
+    execute_with(painter, open_backend("openvino", CPU))
     assert torch.allclose(network(x), expected, atol=1e-4)
     assert routes(painter).startswith("openvino")
 
@@ -361,7 +361,7 @@ def test_compile_runs_a_network_and_keeps_what_it_made(
     network = upscaler()
     x = torch.randn(1, 4, 5, 6)
     expected = network(x)
-    backend = chosen_backend("compile", CPU)
+    backend = open_backend("compile", CPU)
     assert backend is not None
     painter = One(network)
     execute_with(painter, backend)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from danqing.core.brief import Brief, sides_for_ratio
-from danqing.core.card import Can
+from danqing.core.card import Can, read_card
 from danqing.core.errors import BadBrief
 from danqing.core.field_groups import SEED_MAX
 from tests.toy import CARD
@@ -56,13 +59,13 @@ def test_a_bad_value_is_told_in_one_line(fields: dict[str, object], says: str) -
 
 
 def test_settling_decides_everything_and_twice_is_once() -> None:
-    resolved = Brief.of("a cat").resolved(CARD)
+    resolved = Brief.of("a cat").resolve(CARD)
     assert (resolved.width, resolved.height, resolved.steps, resolved.sampler) == (32, 32, 3, "dpmpp_2m")
     assert resolved.guidance == 4.0
     assert 0 <= (resolved.seed or 0) <= SEED_MAX
-    assert resolved.resolved(CARD) == resolved
-    assert Brief.of("a cat", native=True).resolved(CARD).width == 16
-    assert Brief.of("a cat", guidance=0).resolved(CARD).guidance == 0
+    assert resolved.resolve(CARD) == resolved
+    assert Brief.of("a cat", native=True).resolve(CARD).width == 16
+    assert Brief.of("a cat", guidance=0).resolve(CARD).guidance == 0
 
 
 @pytest.mark.parametrize(
@@ -76,38 +79,38 @@ def test_settling_decides_everything_and_twice_is_once() -> None:
 )
 def test_what_the_model_cannot_paint_is_refused(fields: dict[str, object], says: str) -> None:
     with pytest.raises(BadBrief, match=says.replace("?", r"\?")):
-        Brief.of("a cat", **fields).resolved(CARD)
+        Brief.of("a cat", **fields).resolve(CARD)
 
 
 def test_a_model_without_alpha_has_no_other_background() -> None:
     opaque = CARD.model_copy(update={"can": frozenset()})
     with pytest.raises(BadBrief, match="paints on white only"):
-        Brief.of("a cat", background="transparent").resolved(opaque)
+        Brief.of("a cat", background="transparent").resolve(opaque)
 
 
 def test_a_model_that_paints_no_tiles_says_so() -> None:
     flat = CARD.model_copy(update={"can": CARD.can - {Can.TILE}})
-    assert Brief.of("a cat", tile=True).resolved(CARD).tile
+    assert Brief.of("a cat", tile=True).resolve(CARD).tile
     with pytest.raises(BadBrief, match="paints no tiles: leave tile out"):
-        Brief.of("a cat", tile=True).resolved(flat)
+        Brief.of("a cat", tile=True).resolve(flat)
 
 
 @pytest.mark.parametrize("style", ["paper-cut", "paper cut", "剪纸", "Paper-Cut"])
 def test_a_style_has_the_name_of_any_of_its_words(style: str) -> None:
-    assert Brief.of("a cat", style=style).resolved(CARD).style == "paper-cut"
+    assert Brief.of("a cat", style=style).resolve(CARD).style == "paper-cut"
 
 
 @given(st.integers(0, SEED_MAX - 64), st.integers(1, 64))
 def test_picture_k_is_the_brief_with_the_next_seed(seed: int, count: int) -> None:
-    brief = Brief.of("a cat", seed=seed, count=count).resolved(CARD)
+    brief = Brief.of("a cat", seed=seed, count=count).resolve(CARD)
     last = brief.alone(count - 1)
     assert (last.seed, last.count) == (seed + count - 1, 1)
-    assert last.resolved(CARD) == last
+    assert last.resolve(CARD) == last
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_a_ratio_keeps_the_area_and_the_grid(w: int, h: int) -> None:
-    card = CARD.model_copy(update={"width": 128, "height": 128, "grid": 8, "scale": 4})
+    card = CARD.model_copy(update={"width": 128, "height": 128, "size_multiple": 8, "scale": 4})
     if max(w / h, h / w) > 4:
         with pytest.raises(BadBrief, match="too long"):
             sides_for_ratio(f"{w}:{h}", card)
@@ -116,7 +119,7 @@ def test_a_ratio_keeps_the_area_and_the_grid(w: int, h: int) -> None:
     assert width % 32 == height % 32 == 0
     assert 0.75 < width * height / 512**2 < 1.3
     assert 0.8 < width / height / (w / h) < 1.25
-    assert Brief.of("a cat", width=width, height=height).resolved(card)
+    assert Brief.of("a cat", width=width, height=height).resolve(card)
 
 
 @pytest.mark.parametrize(
@@ -130,3 +133,10 @@ def test_a_bad_ratio_is_refused(ratio: str) -> None:
 
 def test_a_chinese_colon_is_a_colon() -> None:
     assert sides_for_ratio("1：1", CARD) == (32, 32)
+
+
+def test_a_card_of_before_opens(tmp_path: Path) -> None:
+    fields = CARD.model_dump(mode="json")
+    fields["grid"], fields["led_by"] = fields.pop("size_multiple"), fields.pop("prompt_type")
+    (tmp_path / "card.json").write_text(json.dumps(fields))
+    assert read_card(tmp_path) == CARD

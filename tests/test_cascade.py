@@ -44,7 +44,7 @@ def card(side: int, steps: int = 3, **fields: Any) -> Card:
         "year": 2022,
         "licence": "Apache-2.0",
         "summary": "tests",
-        "grid": 4,
+        "size_multiple": 4,
     }
     card_fields |= {"steps": steps, "guidance": 2.0, "sampler": "ddim", "can": frozenset(Can)}
     return Card(name=f"{side} px", family="imagen", width=side, height=side, **{**card_fields, **fields})
@@ -91,11 +91,11 @@ def cascade(**fields: Any) -> Cascade:
         SuperResolution(painter(Net(8, seed), side, steps=steps), factor=2, **fields)
         for seed, side, steps in ((1, 16, 2), (2, 32, 1))
     ]
-    return Cascade(card(32, grid=16), base, tuple(stages))
+    return Cascade(card(32, size_multiple=16), base, tuple(stages))
 
 
 def resolved(row: Cascade | DiffusionPainter, **fields: Any) -> ResolvedBrief:
-    return Brief(**{"prompt": "a cat", "seed": 5, "count": 1, **fields}).resolved(row.card)
+    return Brief(**{"prompt": "a cat", "seed": 5, "count": 1, **fields}).resolve(row.card)
 
 
 def walk(

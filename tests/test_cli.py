@@ -142,10 +142,10 @@ def test_the_bar_counts_steps_over_all_pictures(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_copy_without_models_says_so(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danqing.families._open.shipped", dict)
-    monkeypatch.setattr("danqing.interfaces.cli.models.shipped", dict)
-    monkeypatch.setattr("danqing.apps._session.shipped", dict)
-    monkeypatch.setattr("danqing.weights.shipped.shipped", dict)  # last: the others import it
+    monkeypatch.setattr("danqing.families._open.shipped_models", dict)
+    monkeypatch.setattr("danqing.interfaces.cli.models.shipped_models", dict)
+    monkeypatch.setattr("danqing.apps._session.shipped_models", dict)
+    monkeypatch.setattr("danqing.weights.shipped.shipped_models", dict)  # last: the others import it
     told = "unknown model 'stickers': none came with this copy, so give a folder of weights or a .safetensors"
     told += " file"
     assert ask("paint", "a cat").err == f"danqing: {told}\n"
@@ -264,7 +264,7 @@ def test_show_tells_how_and_its_command_repaints(ask: Ask) -> None:
 @example("\uff0d\uff0dA", "", False)
 @example("\u2014\u2014A", "-x", False)
 def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: bool) -> None:
-    brief = Brief.of(prompt, negative_prompt=negative, native=native, seed=3).resolved(CARD)
+    brief = Brief.of(prompt, negative_prompt=negative, native=native, seed=3).resolve(CARD)
     words = shlex.split(command_line(brief))
     command = cli._load("paint")
     found = command.make_context("paint", words[2:]).params
@@ -272,7 +272,7 @@ def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: b
     ours = {name: value for name, value in found.items() if value is not None and name in names}
     text, parameters = split(" ".join(found["prompt"]))
     assert parameters == Parameters()
-    assert Brief.of(text, **ours).completed() == brief
+    assert Brief.of(text, **ours).complete() == brief
 
 
 def test_show_prints_no_escape_sequence_of_a_stranger(ask: Ask) -> None:
@@ -286,7 +286,7 @@ def test_show_prints_no_escape_sequence_of_a_stranger(ask: Ask) -> None:
 
 
 def test_models_reads_cards_only(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danqing.interfaces.cli.models.shipped", lambda: {"toy": Path("toy")})
+    monkeypatch.setattr("danqing.interfaces.cli.models.shipped_models", lambda: {"toy": Path("toy")})
     listed = ask("models").out
     for fact in (
         "toy",

@@ -166,10 +166,10 @@ def test_the_picture_has_the_shape_of_what_it_follows(session: Session) -> None:
     size = {name: value for name, value in SMALL.items() if name not in ("width", "height")}
     app = find_app("paint")
     inputs = app.parse({"prompt": "a fox", "control": "canny=wide.png", **size}, session)
-    assert inputs.resolved.width > 1.8 * inputs.resolved.height
+    assert inputs.resolved_brief.width > 1.8 * inputs.resolved_brief.height
     assert any("in the shape of wide.png" in note for note in inputs.notes)
     inputs = app.parse({"prompt": "a fox", "control": "canny=wide.png", **SMALL}, session)
-    assert (inputs.resolved.width, inputs.resolved.height) == (64, 64)
+    assert (inputs.resolved_brief.width, inputs.resolved_brief.height) == (64, 64)
 
 
 @pytest.mark.parametrize("app", ["redraw", "inpaint"])

@@ -102,7 +102,7 @@ def read(net: TokenTransformer, n: Any = 2, seed: Any = 0) -> tuple[Tensor, Tens
 
 
 def resolved(painter: TokenPainter, **fields: Any) -> ResolvedBrief:
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, **fields}).resolved(painter.card)
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, **fields}).resolve(painter.card)
 
 
 def canvases(
@@ -241,7 +241,7 @@ def test_the_probability_of_a_picture_is_the_product_of_its_steps() -> None:
 
 def test_each_pad_is_its_own() -> None:
     net = network()
-    padded = net.padded(torch.tensor([[5, 6, 6]]), torch.tensor([[True, False, False]]))
+    padded = net.with_pads(torch.tensor([[5, 6, 6]]), torch.tensor([[True, False, False]]))
     assert padded.tolist() == [[5, 21, 22]]
 
 
@@ -297,7 +297,7 @@ def test_guidance_is_in_logits(painter: TokenPainter) -> None:
     net = painter.transformer
 
     def plain(part: Conditioning) -> Tensor:
-        text = net.padded(part.tokens[..., 0].long(), part.mask)
+        text = net.with_pads(part.tokens[..., 0].long(), part.mask)
         logits, cache = net.begin(text, tokens[0])
         return torch.stack([logits, net.go_on(torch.tensor([3]), 5, cache)])
 

@@ -73,7 +73,7 @@ def picture(seed: int = 0, side: int = 16) -> Tensor:
 
 
 def resolved(painter: Dalle2Painter, **fields: Any) -> ResolvedBrief:
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolve(painter.card)
 
 
 def canvases(
@@ -143,14 +143,14 @@ def test_chunks_are_averaged_over_the_tokens_that_are_heard() -> None:
 
 def test_normalising_comes_back(painter: Dalle2Painter) -> None:
     z = 5 * units(20, WIDTH)
-    torch.testing.assert_close(painter.prior.restored(painter.prior.normalised(z)), z, rtol=0, atol=1e-5)
+    torch.testing.assert_close(painter.prior.denormalise(painter.prior.normalise(z)), z, rtol=0, atol=1e-5)
 
 
 def test_measured_embeddings_have_mean_0_and_deviation_1(painter: Dalle2Painter) -> None:
     network = PriorTransformer(**PRIORS["tiny"])
     data = 3 * torch.randn(60, WIDTH) + 1
     measure(network, data)
-    normal = replace(painter.prior, network=network).normalised(data)
+    normal = replace(painter.prior, network=network).normalise(data)
     torch.testing.assert_close(normal.mean(dim=0), torch.zeros(WIDTH), rtol=0, atol=1e-5)
     torch.testing.assert_close(normal.std(dim=0), torch.ones(WIDTH), rtol=0, atol=1e-5)
     assert not network.clip_mean.requires_grad
@@ -308,7 +308,7 @@ def test_the_upsampler_paints_the_decoders_picture_larger(large: Dalle2Painter) 
     alone = canvases(large, brief, seeds=Seeds([2]))[-1].state
     torch.testing.assert_close(later[-1].state[1:], alone, rtol=0, atol=2e-5)
     small = large.decoder.finish(later[first - 1])
-    again = list(large._enlarged(large.stage, brief, Seeds([1, 2]), small))[-1].state
+    again = list(large._upsample(large.stage, brief, Seeds([1, 2]), small))[-1].state
     assert torch.equal(again, later[-1].state)
 
 
@@ -459,7 +459,7 @@ PACE = TrainOptions(steps=4, batch=4, lr=1e-3, warmup=1, save_every=2, sheet_eve
 
 
 def prior_objective(painter: Dalle2Painter) -> PriorObjective:
-    return prior_objective_of(painter, *stickers(16).parted(lambda row: not row["held_out"])[::-1])
+    return prior_objective_of(painter, *stickers(16).split(lambda row: not row["held_out"])[::-1])
 
 
 def prior_objective_of(

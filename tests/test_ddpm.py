@@ -53,7 +53,7 @@ def state(
     painter: DiffusionPainter, prompt: str = "a cat", seeds: tuple[Any, ...] = (3,), **fields: Any
 ) -> Tensor:
     """What the painter ends with, [n c h w], before it is clipped."""
-    brief = Brief(prompt=prompt, native=True, seed=0, **{"steps": 3, **fields}).resolved(painter.card)
+    brief = Brief(prompt=prompt, native=True, seed=0, **{"steps": 3, **fields}).resolve(painter.card)
     words = painter.condition(brief)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds(seeds)))
     return last.state
@@ -203,7 +203,7 @@ def test_names_matter_and_unknown_words_are_told(painter: DiffusionPainter) -> N
     one, other = state(painter, "a cat", guidance=2), state(painter, "红苹果 苹果", guidance=2)
     assert not torch.equal(one, other)
     assert torch.equal(state(painter, "cat"), state(painter, "猫"))
-    brief = Brief(prompt="a submarine", seed=1).resolved(painter.card)
+    brief = Brief(prompt="a submarine", seed=1).resolve(painter.card)
     assert painter.condition(brief).dropped == "a submarine"
     assert not torch.equal(
         state(painter, "a cat", guidance=3, negative_prompt="flat"), state(painter, "a cat", guidance=3)
@@ -232,7 +232,7 @@ def test_folded_pixels_are_the_same_pixels(painter: DiffusionPainter) -> None:
 
 
 def test_a_tile_has_no_edge(painter: DiffusionPainter) -> None:
-    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolved(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2, tile=True, native=True).resolve(painter.card)
     words = painter.condition(brief)
     blank = painter.begin(brief, words, Seeds([1]))
     rolled = replace(blank, state=blank.state.roll((8, 8), (2, 3)))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from danqing.conditioning.names import Names
 from danqing.core.brief import Brief
 from danqing.core.card import Can
-from danqing.core.device import chosen_device, chosen_dtype
+from danqing.core.device import resolve_device, resolve_dtype
 from danqing.core.errors import BadBrief
 from danqing.core.painter import NO_IMAGES, InputImages, Painter
 from danqing.core.seeds import Seeds
@@ -38,7 +38,7 @@ from danqing.interfaces.cli.main import run
 from danqing.training import classifier, clip, diffusion, discrete_vae, upscaler, vae, vit, words
 from danqing.training.objective import Objective
 from danqing.training.trainer import step_generator
-from danqing.tuning.adapter import attached
+from danqing.tuning.adapter import attach
 from danqing.tuning.inversion_edit import edit_by_inversion
 from danqing.weights.ip_adapter import read_ip_adapter
 from tests.adapters import random_adapter
@@ -151,7 +151,7 @@ def paint(painter: Painter, images: InputImages, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Schedule, "time_fraction", lambda _, strength: strength)  # which numpy computes
     with pretended(monkeypatch):
         painter.place(GPU)
-        resolved = brief.resolved(painter.card)
+        resolved = brief.resolve(painter.card)
         conditioning = painter.condition(resolved, images)
         assert conditioning.tokens.device == GPU
         for canvas in painter.steps(
@@ -210,7 +210,7 @@ def test_every_family_paints(name: str, verb: str, monkeypatch: pytest.MonkeyPat
 def test_every_family_paints_in_half_precision(name: str) -> None:
     """In bfloat16, of 8 bits, what comes out is float32 and near what float32 paints."""
     painter = PAINTERS[name]()
-    brief = Brief.of(prompt="a cat", seed=1, steps=3, native=True).resolved(painter.card)
+    brief = Brief.of(prompt="a cat", seed=1, steps=3, native=True).resolve(painter.card)
 
     def painted() -> Tensor:
         conditioning = painter.condition(brief)
@@ -230,7 +230,7 @@ def test_every_family_paints_in_half_precision(name: str) -> None:
 
 def test_painting_with_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     painter = random_painter()
-    with attached(painter, {random_adapter(painter): 0.7}):
+    with attach(painter, {random_adapter(painter): 0.7}):
         paint(painter, NO_IMAGES, monkeypatch)
 
 
@@ -250,7 +250,7 @@ def test_painting_under_control_and_beside_a_picture(tmp_path: Path, monkeypatch
     adapter, encoder = read_ip_adapter(tmp_path / "ip.safetensors", unet), image_encoder()
     pixels = torch.rand(1, 3, 64, 64)
     controls = [Control(network, pixels, 0.7) for network in (controlnet_for(unet), t2i_adapter(unet))]
-    brief = Brief(prompt="a cat", seed=1, steps=2, width=64, height=64).resolved(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2, width=64, height=64).resolve(painter.card)
     with pretended(monkeypatch):
         painter.place(GPU)
         for network in (adapter, encoder, *(control.network for control in controls)):
@@ -266,7 +266,7 @@ def test_painting_under_control_and_beside_a_picture(tmp_path: Path, monkeypatch
 def test_enlarging_by_painting(monkeypatch: pytest.MonkeyPatch) -> None:
     components = random_components("sd2-x4-tiny")
     painter = x4_of(components, components.scheduler)
-    brief = Brief(prompt="a cat", seed=1, steps=2).resolved(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2).resolve(painter.card)
     with pretended(monkeypatch):
         painter.place(GPU)
         *_, large = painter.repaint(torch.zeros(1, 3, 8, 8), brief)
@@ -276,7 +276,7 @@ def test_enlarging_by_painting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_editing(monkeypatch: pytest.MonkeyPatch) -> None:
     painter = random_painter()
-    brief = Brief(prompt="a cat", seed=1, steps=2, native=True, sampler="ddim").resolved(painter.card)
+    brief = Brief(prompt="a cat", seed=1, steps=2, native=True, sampler="ddim").resolve(painter.card)
     with pretended(monkeypatch):
         painter.place(GPU)
         canvas = edit_by_inversion(painter, PICTURE, brief, brief.model_copy(update={"prompt": "a dog"}))
@@ -296,25 +296,25 @@ def test_measuring_a_vae(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_choice_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert chosen_device() == chosen_device("auto") == torch.device("cuda:0")
-    assert chosen_device("cuda") == torch.device("cuda")
+    assert resolve_device() == resolve_device("auto") == torch.device("cuda:0")
+    assert resolve_device("cuda") == torch.device("cuda")
     with pytest.raises(BadBrief, match="device 'cuda:1' is not there"):
-        chosen_device("cuda:1")
+        resolve_device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert chosen_device() == torch.device("cpu")
+    assert resolve_device() == torch.device("cpu")
     with pytest.raises(BadBrief, match="device 'cuda' is not there"):
-        chosen_device("cuda")
+        resolve_device("cuda")
     with pytest.raises(BadBrief, match="unknown device 'gpu': use auto"):
-        chosen_device("gpu")
+        resolve_device("gpu")
     with pytest.raises(BadBrief, match="unknown device 'meta': use auto"):
-        chosen_device("meta")
+        resolve_device("meta")
 
 
 def test_the_choice_of_a_dtype() -> None:
-    assert chosen_dtype(None) is None
-    assert chosen_dtype("bfloat16") is torch.bfloat16
+    assert resolve_dtype(None) is None
+    assert resolve_dtype("bfloat16") is torch.bfloat16
     with pytest.raises(BadBrief, match="unknown dtype 'int8': use float32, bf16 or fp16"):
-        chosen_dtype("int8")
+        resolve_dtype("int8")
 
 
 def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

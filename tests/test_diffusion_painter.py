@@ -33,7 +33,7 @@ def painter() -> DiffusionPainter:
 
 
 def resolved(painter: DiffusionPainter, **fields: Any) -> ResolvedBrief:
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolve(painter.card)
 
 
 def canvases(painter: DiffusionPainter, brief: ResolvedBrief) -> Iterator[Canvas]:

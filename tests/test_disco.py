@@ -38,7 +38,7 @@ from danqing.families.stable_diffusion.painter import (
 from danqing.interfaces.cli.main import run
 from danqing.nets.cutouts import Cuts, to_grey
 from danqing.weights.pretrained import write_module
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 from tests.test_apps import drawing, mask_of
 
 QUICK = Settings(cutn_batches=1, cut_overview="[1]*1000", cut_innercut="[1]*1000", eta=0)
@@ -60,7 +60,7 @@ def painter() -> DiscoPainter:
 
 def resolved(painter: DiscoPainter, **fields: Any) -> ResolvedBrief:
     values = {"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, "native": True, **fields}
-    return Brief(**values).resolved(painter.card)
+    return Brief(**values).resolve(painter.card)
 
 
 def canvases(
@@ -478,7 +478,7 @@ def test_its_card_promises_what_its_prior_can(painter: DiscoPainter) -> None:
     assert not {Can.LEARN, Can.NEGATIVE} & painter.card.can
 
 
-@pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
+@pytest.mark.skipif("stickers" not in shipped_models(), reason="a copy without weights")
 def test_the_shipped_clip_likes_what_it_leads() -> None:
     """Cosine with the words, led against not led. Measured: 0.34, 0.35 against -0.25, -0.10."""
     prior, scorer = open_painter("stickers"), open_clip_scorer()
@@ -491,7 +491,7 @@ def test_the_shipped_clip_likes_what_it_leads() -> None:
     assert (liked[0] > liked[1] + 0.1).all()
 
 
-@pytest.mark.skipif("stickers" not in shipped(), reason="a copy without weights")
+@pytest.mark.skipif("stickers" not in shipped_models(), reason="a copy without weights")
 def test_the_recipe_needs_no_pictures_and_writes_a_folder_that_paints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

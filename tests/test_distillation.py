@@ -16,10 +16,10 @@ from danqing.diffusion.schedule import NO_NOISE
 from danqing.families.stable_diffusion.painter import painter_of, random_components
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import Trainer, TrainOptions, step_generator
-from danqing.tuning.adapter import attached, coverage
+from danqing.tuning.adapter import attach, coverage
 from danqing.tuning.adapter_files import read_adapter
 from danqing.tuning.distillation import GRID, ConsistencyObjective, every_layer
-from danqing.tuning.dreambooth import networks_frozen
+from danqing.tuning.dreambooth import freeze_networks
 from tests.adapters import bits, same_bits
 from tests.tiny import stickers
 
@@ -47,7 +47,7 @@ def test_one_guided_step_and_the_changed_painters_word_at_its_end(painter: Diffu
     batch = ours.batch(8, step_generator(0, 0))
     words, brief = (
         ours._conditioner.conditioning(batch),
-        Brief(prompt="x", guidance=3.0).resolved(painter.card),
+        Brief(prompt="x", guidance=3.0).resolve(painter.card),
     )
     times, losses = [*painter.schedule.levels(GRID, "trailing")[:-1], NO_NOISE], []
     for k in range(8):
@@ -58,7 +58,7 @@ def test_one_guided_step_and_the_changed_painters_word_at_its_end(painter: Diffu
         guided = painter.denoiser(brief, said, times)(x, here).x0
         alone = painter.denoiser(brief.model_copy(update={"guidance": 1.0}), said, times)
         moved = step(x, guided, here, then)
-        with attached(painter, {ours.adapter: 1.0}):
+        with attach(painter, {ours.adapter: 1.0}):
             target = guided if then is NO_NOISE else alone(moved, then).x0
             missed = (alone(x, here).x0 - target).square().sum()
         c = 0.00054 * x.numel() ** 0.5
@@ -78,9 +78,9 @@ def test_what_is_consistent_already_is_no_error(painter: DiffusionPainter) -> No
 def test_training_changes_the_adapter_and_nothing_else(painter: DiffusionPainter, tmp_path: Path) -> None:
     painter = replace(painter, card=painter.card.model_copy(update={"steps": 2}))
     before = bits(painter)
-    with networks_frozen(painter):
+    with freeze_networks(painter):
         ours = ConsistencyObjective(painter, every_layer(painter, rank=2), stickers(), 3.0, OPTIONS)
-        start = ours.adapter.detached()
+        start = ours.adapter.cpu_copy()
         Trainer(ours, TrainOptions(steps=2, batch=4, warmup=0, sheet_every=2), tmp_path).train()
         ours.export(tmp_path)
     assert same_bits(before, bits(painter))

@@ -20,7 +20,7 @@ from danqing.apps._session import Session
 from danqing.core.card import Card, read_card
 from danqing.data.captions import STYLE_WORDS
 from danqing.interfaces.cli import main as cli
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 from tests.toy import CARD, Toy
 
 ROOT = Path(__file__).parent.parent
@@ -146,9 +146,9 @@ def missing_names(code: str) -> list[str]:
 @pytest.fixture
 def stickers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
     """An empty folder where every model is a toy that claims the sizes and the styles of the shipped one."""
-    size = {"name": "stickers", "width": 128, "height": 128, "grid": 32, "scale": 4}
+    size = {"name": "stickers", "width": 128, "height": 128, "size_multiple": 32, "scale": 4}
     styles = {name: "/".join(words) for name, words in STYLE_WORDS.items()}
-    known = shipped().get("stickers")
+    known = shipped_models().get("stickers")
     card = read_card(known) if known else CARD.model_copy(update={**size, "styles": styles})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Session, "card", lambda *_: card)

@@ -22,7 +22,7 @@ from danqing.core.picture import Picture
 from danqing.effects import EFFECTS, inscriptions, rendering
 from danqing.effects import _filters as f
 from danqing.effects._scene import Scene, whole_of
-from danqing.effects._sheet import bridged, sheet_of
+from danqing.effects._sheet import bridge, sheet_of
 from danqing.effects.rendering import find_effect, render
 from danqing.interfaces.cli import main as cli
 from tests.toy import Toy
@@ -101,7 +101,7 @@ def test_a_paper_cut_is_one_sheet(picture: str, strength: float) -> None:
 def test_bridges_join_all_pieces_and_take_nothing(seed: Any, density: Any) -> None:
     pieces = np.random.default_rng(seed).random((24, 31)) < density
     pieces[0, 0] = True
-    joined = bridged(pieces, 1)
+    joined = bridge(pieces, 1)
     assert (joined | pieces == joined).all()
     assert ndimage.label(joined, np.ones((3, 3)))[1] == 1
 
@@ -109,7 +109,7 @@ def test_bridges_join_all_pieces_and_take_nothing(seed: Any, density: Any) -> No
 def test_a_bridge_is_the_shortest() -> None:
     pieces = np.zeros((20, 30), bool)
     pieces[5:15, 2:6] = pieces[9, 12:20] = True
-    added = bridged(pieces, 1) & ~pieces
+    added = bridge(pieces, 1) & ~pieces
     assert added.sum() == 6
     assert added[9, 6:12].all()
 

@@ -30,7 +30,7 @@ def painter() -> DiffusionPainter:
 
 
 def brief_of(painter: DiffusionPainter, prompt: str, **fields: Any) -> ResolvedBrief:
-    return Brief.of(prompt, **{"native": True, "seed": 1, "steps": 3, **fields}).resolved(painter.card)
+    return Brief.of(prompt, **{"native": True, "seed": 1, "steps": 3, **fields}).resolve(painter.card)
 
 
 def start(painter: DiffusionPainter, brief: ResolvedBrief) -> tuple[Conditioning, Canvas]:

@@ -22,7 +22,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import open_folder, painter_of, random_components, save_folder
-from danqing.tuning.adapter import attached
+from danqing.tuning.adapter import attach
 from danqing.tuning.adapter_files import read_adapter, write_adapter
 from tests.adapters import bits, random_adapter, same_bits
 
@@ -56,7 +56,7 @@ def test_fast_is_the_adapter_in_few_steps_without_guidance(painter: DiffusionPai
     before = bits(painter)
     [fast] = paint(Brief(prompt="a cat", seed=1, fast=True), painter=painter)
     assert (fast.brief.steps, fast.brief.guidance, fast.brief.sampler) == (STEPS, 1.0, "lcm")
-    with attached(painter, {read_adapter(painter.adapters["fast"]): 1.0}):
+    with attach(painter, {read_adapter(painter.adapters["fast"]): 1.0}):
         plain = Brief(prompt="a cat", seed=1, steps=STEPS, guidance=1.0, sampler="lcm")
         [by_hand] = paint(plain, painter=painter)
     [slow] = paint(plain, painter=painter)
@@ -77,13 +77,13 @@ def test_a_model_may_need_no_adapter() -> None:
 
 
 def test_what_is_asked_goes_before_what_fast_does(painter: DiffusionPainter) -> None:
-    brief = Brief(prompt="a cat", fast=True, steps=2, guidance=1.5, sampler="ddim").resolved(painter.card)
+    brief = Brief(prompt="a cat", fast=True, steps=2, guidance=1.5, sampler="ddim").resolve(painter.card)
     assert (brief.steps, brief.guidance, brief.sampler) == (2, 1.5, "ddim")
 
 
 def test_a_model_without_it_says_so() -> None:
     with pytest.raises(BadBrief, match="'tiny' has learned no fast way: leave fast out"):
-        Brief(prompt="a cat", fast=True).resolved(random_components().card)
+        Brief(prompt="a cat", fast=True).resolve(random_components().card)
 
 
 def test_the_models_own_adapter_is_meant_even_where_another_has_its_name(painter: DiffusionPainter) -> None:

@@ -177,14 +177,14 @@ def test_pages_are_cut_at_a_picture(store: Store) -> None:
     assert [row.id for row in rest] == sorted(names)[2::-1]
 
 
-def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+def encode_image(image: Image.Image, form: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def test_uploads_are_checked_and_kept_by_content(store: Store) -> None:
-    data = encoded(Image.new("RGB", (20, 10), "red"), "PNG")
+    data = encode_image(Image.new("RGB", (20, 10), "red"), "PNG")
     row = store.uploads.add("me", data)
     assert (row.width, row.height, row.format) == (20, 10, "png")
     assert store.uploads.add("me", data).id == row.id
@@ -193,14 +193,14 @@ def test_uploads_are_checked_and_kept_by_content(store: Store) -> None:
         store.uploads.get("you", row.id)
     turned = Image.Exif()
     turned[274] = 6
-    photo = store.uploads.add("me", encoded(Image.new("RGB", (20, 10)), "JPEG", exif=turned.tobytes()))
+    photo = store.uploads.add("me", encode_image(Image.new("RGB", (20, 10)), "JPEG", exif=turned.tobytes()))
     assert (photo.width, photo.height) == (10, 20)
     assert photo.notes == ["the picture is turned upright as its EXIF says"]
 
 
 def test_what_is_no_picture_is_refused(store: Store) -> None:
-    png = encoded(Image.new("RGB", (64, 64)), "PNG")
-    gif, tiff = (encoded(Image.new("RGB", (64, 64)), form) for form in ("GIF", "TIFF"))
+    png = encode_image(Image.new("RGB", (64, 64)), "PNG")
+    gif, tiff = (encode_image(Image.new("RGB", (64, 64)), form) for form in ("GIF", "TIFF"))
     for data in (b"", b"x", b"<svg/>", gif, tiff, b"\x89PNG\r\n\x1a\n"):
         with pytest.raises(UnsupportedFormat):
             store.uploads.add("me", data)
@@ -208,18 +208,18 @@ def test_what_is_no_picture_is_refused(store: Store) -> None:
         with pytest.raises((BadPicture, UnsupportedFormat)) as error:
             store.uploads.add("me", png[:cut])
         assert str(store.folder) not in str(error.value)
-    huge = bytearray(encoded(Image.new("1", (8, 8)), "PNG"))
+    huge = bytearray(encode_image(Image.new("1", (8, 8)), "PNG"))
     huge[16:24] = (50_000).to_bytes(4, "big") * 2
     with pytest.raises((TooLarge, UnsupportedFormat)):
         store.uploads.add("me", bytes(huge))
     with pytest.raises(TooLarge):
-        store.uploads.add("me", encoded(Image.new("1", (8000, 4001)), "PNG"))
+        store.uploads.add("me", encode_image(Image.new("1", (8000, 4001)), "PNG"))
     assert [path for path in (store.folder / "uploads").glob("*") if path.is_file()] == []
 
 
 def test_names_of_pictures_are_ids_of_their_owner(store: Store) -> None:
     name = add(store, "a cat")
-    upload = store.uploads.add("me", encoded(Image.new("RGB", (20, 10)), "PNG")).id
+    upload = store.uploads.add("me", encode_image(Image.new("RGB", (20, 10)), "PNG")).id
     lookup = store.image_lookup("me")
     assert lookup(name).source.brief is not None
     assert lookup(upload).source.image.size == (20, 10)

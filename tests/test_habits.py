@@ -39,7 +39,7 @@ from danqing.interfaces.cli.habits import (
     SIZES,
     rewrite,
 )
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 from tests.command_line import TOY, Ask, python
 from tests.toy import CARD, write_card
 
@@ -155,7 +155,7 @@ def test_config_alone_lists_the_settings(ask: Ask) -> None:
 
 @pytest.mark.parametrize("style", ["3D", "3D style", "Paper Cut", "paper_cut Style", "剪纸风格", "立体"])
 def test_a_style_however_it_is_written(style: str) -> None:
-    brief = Brief.of("a cat", style=style, seed=1).resolved(CARD)
+    brief = Brief.of("a cat", style=style, seed=1).resolve(CARD)
     assert brief.style == ("3d" if style[0] in "3立" else "paper-cut")
 
 
@@ -373,7 +373,7 @@ def test_models_are_completed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "mine").mkdir(parents=True)
-    assert models() == [*shipped(), "mine"]
+    assert models() == [*shipped_models(), "mine"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])

@@ -107,7 +107,7 @@ def test_a_picture_as_a_prompt(session: Session) -> None:
     assert from_it.image.tobytes() == looking.image.tobytes()
     reroll = find_app("reroll").parse({"image": "kept.png", "seed": 4}, session)
     assert any("only its words are painted again" in note for note in reroll.notes)
-    assert reroll.resolved.ip_image == reroll.resolved.ip_adapter == ()
+    assert reroll.resolved_brief.ip_image == reroll.resolved_brief.ip_adapter == ()
 
 
 def test_several(session: Session) -> None:

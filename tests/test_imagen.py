@@ -61,7 +61,7 @@ def shipped() -> ImagenComponents:
 
 
 def painted(painter: Cascade, **fields: Any) -> Tensor:
-    brief = Brief(**{"prompt": "a red cat", "seed": 1, "native": True, **fields}).resolved(painter.card)
+    brief = Brief(**{"prompt": "a red cat", "seed": 1, "native": True, **fields}).resolve(painter.card)
     words = painter.condition(brief)
     seeds = Seeds.of(brief.seed, brief.count)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))
@@ -103,7 +103,7 @@ def test_words_that_do_not_fit_are_reported(name: str) -> None:
 def test_a_heavier_word_is_longer() -> None:
     encoder = reader("t5")
     plain = encoder("a red cat").tokens
-    heavy = encoder.weighted(parse("a (red:1.5) cat").parts[0].chunks[0]).tokens
+    heavy = encoder.encode_weighted(parse("a (red:1.5) cat").parts[0].chunks[0]).tokens
     ratio = (heavy.norm(dim=-1) / plain.norm(dim=-1))[0, :4]
     assert ratio[1] / ratio[0] == pytest.approx(1.5, abs=1e-4)
 
@@ -179,7 +179,7 @@ def test_networks_begin_at_zero_and_stages_paint_any_size(preset: str) -> None:
     for config in UNETS[preset]:
         unet = EfficientUNet(config)
         tokens, mask = torch.randn(1, 2, config.text), torch.ones(1, 2, dtype=torch.bool)
-        sides = (unet.grid, 2 * unet.grid)
+        sides = (unet.size_multiple, 2 * unet.size_multiple)
         low = (torch.randn(1, 4, *sides), torch.tensor([0.5])) if config.concat_channels else ()
         out = unet(torch.randn(1, 4, *sides), torch.tensor([5]), tokens, mask, *low)
         assert out.shape == (1, 4, *sides)

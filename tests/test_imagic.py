@@ -25,7 +25,7 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.vae import IdentityVAE
 from danqing.families import open_clip_scorer
 from danqing.families.stable_diffusion.painter import random_painter
-from danqing.tuning.adapter import attached
+from danqing.tuning.adapter import attach
 from danqing.tuning.imagic import ImagicOptions, imagic, reconstructing_model, reconstructing_words
 from tests.adapters import bits, output, resolved, same_bits
 
@@ -141,7 +141,7 @@ def test_longer_tuning_reconstructs_better(painter: DiffusionPainter) -> None:
     torch.manual_seed(0)
     net = Small()
     pixels = DiffusionPainter(
-        card=painter.card.model_copy(update={"width": 8, "height": 8, "grid": 8, "scale": 1}),
+        card=painter.card.model_copy(update={"width": 8, "height": 8, "size_multiple": 8, "scale": 1}),
         text=painter.text,
         network=net,
         prediction=Prediction.V,
@@ -158,7 +158,7 @@ def test_longer_tuning_reconstructs_better(painter: DiffusionPainter) -> None:
         )
         canvas = Canvas(Seeds([1]).normal(4, 8, 8), Seeds([1]), 0, 10)
         brief = resolved(pixels, sampler="ddim").model_copy(update={"steps": 10, "guidance": 1.0})
-        with attached(pixels, {edit.adapter: 1.0}):
+        with attach(pixels, {edit.adapter: 1.0}):
             *_, last = pixels.steps(brief, edit.conditioning(0), canvas)
         ratios.append(10 * torch.log10(4 / (last.state - drawn).square().mean()).item())
     assert ratios[0] + 0.5 < ratios[1] < ratios[2] - 2, ratios

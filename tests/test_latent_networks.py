@@ -281,10 +281,10 @@ def test_truncation() -> None:
     generator = style_generator().eval()
     w = generator.mapping(normal(3, 8, dtype=torch.float32), torch.zeros(3, 0))
     generator.mean.fill_(0.3)
-    assert torch.equal(generator.truncated(w, 1.0), w)
-    same = generator.truncated(w, 0.0)
+    assert torch.equal(generator.truncate(w, 1.0), w)
+    same = generator.truncate(w, 0.0)
     assert torch.equal(same, torch.full_like(w, 0.3))
-    torch.testing.assert_close(generator.truncated(w, 0.5), (w + 0.3) / 2)
+    torch.testing.assert_close(generator.truncate(w, 0.5), (w + 0.3) / 2)
 
 
 def test_the_mapping_knows_no_length() -> None:

@@ -66,7 +66,7 @@ def hasty(painters: dict[str, GanPainter | StylePainter]) -> Any:
 
 
 def resolved(painter: GanPainter | StylePainter, **fields: Any) -> ResolvedBrief:
-    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolved(painter.card)
+    return Brief(**{"prompt": "a cat", "seed": 1, "count": 2, "steps": 3, **fields}).resolve(painter.card)
 
 
 def canvases(
@@ -164,7 +164,7 @@ def test_a_sampler_is_refused_where_there_is_none_to_choose(
     painters: dict[str, GanPainter | StylePainter],
 ) -> None:
     with pytest.raises(BadBrief, match="has no sampler to choose: leave sampler 'ddim' out"):
-        Brief.of("a cat", sampler="ddim").resolved(painters["stylegan"].card)
+        Brief.of("a cat", sampler="ddim").resolve(painters["stylegan"].card)
 
 
 @each

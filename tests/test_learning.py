@@ -23,14 +23,14 @@ from danqing.families.clip import ClipScorer, build_clip
 from danqing.families.stable_diffusion.painter import byte_tokenizer, painter_of, random_components
 from danqing.training.tokenizer import train_tokenizer
 from danqing.training.trainer import step_generator
-from danqing.tuning.adapter import Adapter, attached
+from danqing.tuning.adapter import Adapter, attach
 from danqing.tuning.adapter_files import read_adapter
 from danqing.tuning.dreambooth import (
     LossOptions,
     Shots,
     SubjectObjective,
     encode_pictures,
-    networks_frozen,
+    freeze_networks,
     prior_latents,
     subject_pictures,
 )
@@ -98,7 +98,7 @@ def test_the_loss_is_the_sum_of_its_two_terms(
     adapter = random_adapter(painter, text=True)
     for tensor in adapter.tensors():
         tensor.requires_grad_(True)
-    with networks_frozen(painter), attached(painter, {adapter: 1.0}):
+    with freeze_networks(painter), attach(painter, {adapter: 1.0}):
         both = objective(painter, adapter, weight, gamma)
         batch = both.batch(3, step_generator(0, 0))
         told = both(batch)
@@ -120,7 +120,7 @@ def test_the_loss_is_the_sum_of_its_two_terms(
 
 def test_lambda_zero_is_plain_fine_tuning(painter: DiffusionPainter) -> None:
     adapter = random_adapter(painter, text=False)
-    with attached(painter, {adapter: 1.0}):
+    with attach(painter, {adapter: 1.0}):
         zero, plain = objective(painter, adapter, 0.0), objective(painter, adapter, 1.0, prior=False)
         full = objective(painter, adapter, 1.0)
         batches = [one.batch(3, step_generator(0, 0)) for one in (zero, plain, full)]
@@ -243,7 +243,7 @@ def test_learning_changes_only_what_comes_back(
     assert adapter.trigger == ("z cat" if method == "dreambooth" else "<my-cat>")
     assert (adapter.name, adapter.kind, adapter.base) == ("my-cat", "cat", painter.card.name)
     plain = output(painter, adapter.trigger)
-    with attached(painter, {adapter: 1.0}):
+    with attach(painter, {adapter: 1.0}):
         assert not torch.equal(output(painter, adapter.trigger), plain)
     assert sorted(p.name for p in (tmp_path / "sheets").iterdir()) == ["0000002.png", "0000004.png"]
 
@@ -299,7 +299,7 @@ def test_it_learns_and_remembers(painter: DiffusionPainter, tmp_path: Path) -> N
 
     def errors(adapter: Adapter | None, trigger: str) -> list[float]:
         found = []
-        with attached(painter, {adapter: 1.0} if adapter else {}), torch.no_grad():
+        with attach(painter, {adapter: 1.0} if adapter else {}), torch.no_grad():
             for pictures, prompt in ((subject, trigger), (latents, "cat")):
                 rng, many = torch.Generator().manual_seed(5), pictures.repeat(64 // len(pictures), 1, 1, 1)
                 t, noise = stratified_times(64, 1000, rng), torch.randn(many.shape, generator=rng)

@@ -29,7 +29,7 @@ from danqing.core.progress import no_progress
 from danqing.data.vocabulary import things, vocabulary
 from danqing.families import open_clip_scorer
 from danqing.families.stable_diffusion.painter import byte_tokenizer
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 from tests.toy import CARD
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "stickers"
@@ -43,7 +43,7 @@ def classifier() -> Any:
 
 @pytest.fixture(scope="module")
 def card() -> Card:
-    return Card.model_validate_json((shipped()["stickers"] / "card.json").read_text("utf-8"))
+    return Card.model_validate_json((shipped_models()["stickers"] / "card.json").read_text("utf-8"))
 
 
 def drawing(concept: str, style: str, side: int = 128) -> Image.Image:

@@ -33,7 +33,7 @@ def briefs(draw: st.DrawFn) -> Brief:
         background=draw(st.sampled_from(["white", "transparent", "#a0b1c2"])),
         model=draw(st.sampled_from(["stickers", "C:/my, models/one:two", "模型"])),
         steps=draw(st.integers(1, 1000)),
-    ).resolved(CARD)
+    ).resolve(CARD)
 
 
 def a1111_of(text: str) -> tuple[str, str, dict[str, str], str]:
@@ -52,7 +52,7 @@ def a1111_of(text: str) -> tuple[str, str, dict[str, str], str]:
 
 
 @given(briefs())
-@example(Brief.of(NASTY, negative_prompt=NASTY, seed=3).resolved(CARD))
+@example(Brief.of(NASTY, negative_prompt=NASTY, seed=3).resolve(CARD))
 def test_other_programs_read_every_field(brief: Brief) -> None:
     prompt, negative, fields, model = a1111_of(write_a1111(brief, INFO))
     assert fields["seed"] == str(brief.seed)
@@ -70,12 +70,12 @@ def bare(text: str) -> str:
 
 
 @given(briefs(), st.builds(Info, dropped=TEXT, seconds=st.floats(0, 1e9), parent=st.none() | TEXT))
-@example(Brief.of(NASTY, seed=3).resolved(CARD), INFO)
+@example(Brief.of(NASTY, seed=3).resolve(CARD), INFO)
 def test_our_own_chunk_is_exact(brief: Brief, info: Info) -> None:
     assert read_json(write_json(brief, info)) == (brief, info)
 
 
-RESOLVED = Brief.of("猫", seed=1).resolved(CARD)
+RESOLVED = Brief.of("猫", seed=1).resolve(CARD)
 
 
 def test_what_a_newer_version_wrote_is_read_and_named() -> None:

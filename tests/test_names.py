@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tokenize
 from collections import Counter
 from pathlib import Path
@@ -50,6 +51,19 @@ def test_no_name_is_a_participle_or_poetry() -> None:
         names.update(f"{here}: {token}" for token in tokens if token.strip("_").lower() in FORBIDDEN)
         names.update(f"{here}: its own name" for _ in FORBIDDEN & set(path.stem.split("_")))
     assert dict(names) == {}
+
+
+def test_functions_are_called_by_verbs_or_nouns() -> None:
+    """`resize`, not `resized`: a participle alone is neither what is done nor what comes out."""
+    found = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and re.fullmatch(r"_?[a-z]+ed", node.name)
+        and not node.name.endswith(("eed", "embed"))
+    ]
+    assert found == []
 
 
 def test_a_class_name_means_one_thing() -> None:

@@ -38,7 +38,7 @@ from danqing.training.vae import (
     VAEObjective,
     lossless_start,
     normalise_latents,
-    widened,
+    widen,
 )
 from danqing.training.vit import VitObjective
 from danqing.training.words import WordsObjective
@@ -272,7 +272,7 @@ def test_half_of_the_latents_is_enough_to_compute_but_not_the_same() -> None:
 
 def test_a_widened_autoencoder_computes_the_same_pictures_and_then_hears_its_new_channels() -> None:
     narrow = random_components("tiny").vae
-    wide = widened(narrow, 12)
+    wide = widen(narrow, 12)
     pixels = torch.rand(2, 4, 32, 32) * 2 - 1
     with torch.no_grad():
         first, more = narrow.encode(pixels).latent_dist, wide.encode(pixels).latent_dist
@@ -416,10 +416,10 @@ def test_scenes_are_drawn_as_often_as_asked() -> None:
     components = random_components()
     options = DiffusionOptions(probes=("a cat",), scenes=0.25)
     objective = DiffusionObjective(painter_of(components), components.unet, replace(SEEN, rows=rows), options)
-    picks = objective._picked(4000, step_generator(0, 0))
+    picks = objective._pick(4000, step_generator(0, 0))
     assert float((picks > 0).float().mean()) == pytest.approx(0.25, abs=0.03)
     assert set(picks.tolist()) == set(range(len(SEEN)))
-    alone = diffusion()._picked(4000, step_generator(0, 0))
+    alone = diffusion()._pick(4000, step_generator(0, 0))
     assert torch.bincount(alone).min() > 4000 / len(SEEN) / 2
 
 
@@ -432,7 +432,7 @@ def test_what_was_learned_before_is_rehearsed() -> None:
         objective = DiffusionObjective(
             painter_of(components), components.unet, replace(SEEN, rows=rows), options
         )
-        picks = objective._picked(4000, step_generator(0, 0))
+        picks = objective._pick(4000, step_generator(0, 0))
         assert abs(float((picks == 0).float().mean()) - share) < 0.03
 
 

@@ -82,7 +82,7 @@ def test_a1111(tmp_path: Path) -> None:
     assert any("Clip skip" in each or "clip_skip" in each for each in settings.unread)
     fields, notes = settings.for_card(CARD)
     assert fields["width"] * 3 == fields["height"] * 2, "the shape is kept"
-    assert fields["width"] % (CARD.grid * CARD.scale) == 0
+    assert fields["width"] % (CARD.size_multiple * CARD.scale) == 0
     assert len(notes) == 3
     assert all("\n" not in note for note in notes)
 

@@ -90,7 +90,7 @@ def test_names_are_claimed_without_hard_links(
 def test_signals_that_are_not_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP", raising=False)
     before = signal.getsignal(signal.SIGTERM)
-    with StopSignals().handled(), delayed_stop():
+    with StopSignals().handle(), delayed_stop():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -98,7 +98,7 @@ def test_signals_that_are_not_there_are_none(monkeypatch: pytest.MonkeyPatch) ->
 def test_ctrl_break_stops_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
     stop = StopSignals()
-    with pytest.raises(KeyboardInterrupt), stop.handled():
+    with pytest.raises(KeyboardInterrupt), stop.handle():
         signal.raise_signal(signal.SIGUSR1)
     assert stop.exit_code(130) == 128 + signal.SIGUSR1
 
@@ -109,7 +109,7 @@ def test_a_handler_of_another_language_is_none_of_ours(monkeypatch: pytest.Monke
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with StopSignals().handled(), delayed_stop():
+        with StopSignals().handle(), delayed_stop():
             pass
     finally:
         signal.signal(signal.SIGTERM, before)

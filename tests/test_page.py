@@ -14,7 +14,7 @@ from PIL import Image
 import danqing
 from danqing.apps import _registry as registry
 from danqing.core.card import Can, read_card
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 
 WEB = Path(danqing.__file__).parent / "interfaces" / "web"
 STATIC = WEB / "static"
@@ -132,7 +132,9 @@ def test_what_the_server_says_in_forms_is_known_in_chinese() -> None:
             texts |= {
                 str(choice) for part in (entry, *entry.get("anyOf", [])) for choice in part.get("enum", [])
             }
-    texts |= {read_card(place).summary for place in shipped().values() if (place / "card.json").exists()}
+    texts |= {
+        read_card(place).summary for place in shipped_models().values() if (place / "card.json").exists()
+    }
     assert sorted(texts - SERVER.keys()) == []
 
 

@@ -106,7 +106,7 @@ def test_of_two_the_last_counts_and_it_is_told() -> None:
 def test_parameters_become_fields(text: Any, given: Any, expected: Any) -> None:
     fields = brief_fields(split(text)[1], CARD, given)
     assert fields == expected
-    assert Brief.of("a fox", **fields).resolved(CARD)
+    assert Brief.of("a fox", **fields).resolve(CARD)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_parameters_become_fields(text: Any, given: Any, expected: Any) -> None:
 )
 def test_values_out_of_range_are_refused_as_fields(text: str, says: str) -> None:
     with pytest.raises(BadBrief, match=says):
-        Brief.of("a fox", **brief_fields(split(text)[1], CARD, {})).resolved(CARD)
+        Brief.of("a fox", **brief_fields(split(text)[1], CARD, {})).resolve(CARD)
 
 
 def test_a_ratio_and_a_side_are_too_many() -> None:

@@ -85,7 +85,7 @@ def test_a_photo_is_told_where_the_model_paints_drawings_and_anyway_is_silent() 
     assert photo_notes(inputs_of(CAT, anyway=True), CARD) == []
     assert photo_notes(inputs_of(CAT), CARD.model_copy(update={"styles": {}})) == []
     assert photo_notes(inputs_of(CAT), None) == []
-    painted = Picture(CAT, Brief.of(prompt="a cat").resolved(CARD))
+    painted = Picture(CAT, Brief.of(prompt="a cat").resolve(CARD))
     assert photo_notes(inputs_of(painted), CARD) == []
 
 

@@ -19,7 +19,7 @@ from danqing.core.metadata import Info
 from danqing.core.picture import Picture
 from tests.toy import CARD
 
-BRIEF = Brief.of("一只红色的小熊猫，3d\nNegative prompt: x", negative_prompt="文字", seed=7).resolved(CARD)
+BRIEF = Brief.of("一只红色的小熊猫，3d\nNegative prompt: x", negative_prompt="文字", seed=7).resolve(CARD)
 INFO = Info(sampler="DPM++ 2M", seconds=0.5, versions={"danqing": "0.1.0"})
 
 
@@ -53,7 +53,7 @@ def test_a_jpeg_keeps_its_brief(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 def test_the_longest_prompts_fit(tmp_path: Path, suffix: str) -> None:
-    brief = Brief.of("猫" * 4000, negative_prompt="狗" * 4000, seed=7).resolved(CARD)
+    brief = Brief.of("猫" * 4000, negative_prompt="狗" * 4000, seed=7).resolve(CARD)
     path = Picture(Image.new("RGB", (8, 8)), brief).save(tmp_path / f"a{suffix}")
     assert Picture.open(path).brief == brief
 

@@ -130,7 +130,7 @@ def test_a_card_is_derived_where_none_is(folder: Path) -> None:
     (folder / "card.json").unlink()
     shutil.rmtree(folder / "upscaler")
     card = open_painter(str(folder)).card
-    assert (card.name, card.width, card.height, card.grid, card.scale) == ("copy", 32, 32, 16, 1)
+    assert (card.name, card.width, card.height, card.size_multiple, card.scale) == ("copy", 32, 32, 16, 1)
     assert card.can == set(Can) - {Can.UPSCALE}
 
 

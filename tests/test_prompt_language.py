@@ -29,7 +29,7 @@ def lines(kind: str) -> list[str]:
 
 def brief_of(line: str) -> Brief:
     text, parameters = split(line)
-    brief = Brief.of(text, **{"seed": 7, **brief_fields(parameters, CARD, {})}).resolved(CARD)
+    brief = Brief.of(text, **{"seed": 7, **brief_fields(parameters, CARD, {})}).resolve(CARD)
     return expand_prompt(brief)
 
 

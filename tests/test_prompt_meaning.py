@@ -41,7 +41,7 @@ def x() -> Tensor:
 
 
 def brief_of(painter: DiffusionPainter, prompt: str, **fields: Any) -> ResolvedBrief:
-    return Brief.of(prompt, **{"seed": 1, "steps": 4, "native": True, **fields}).resolved(painter.card)
+    return Brief.of(prompt, **{"seed": 1, "steps": 4, "native": True, **fields}).resolve(painter.card)
 
 
 def condition(painter: DiffusionPainter, prompt: str, **fields: Any) -> Conditioning:
@@ -88,7 +88,7 @@ def test_the_negative_prompt_has_weights(painter: DiffusionPainter) -> None:
     conditioning = condition(painter, "a", negative_prompt="(blue:1.5) AND b::2")
     assert torch.equal(
         conditioning.negative.tokens,
-        painter.text.weighted(parse("(blue:1.5) \\AND b\\::2").parts[0].chunks[0]).tokens,
+        painter.text.encode_weighted(parse("(blue:1.5) \\AND b\\::2").parts[0].chunks[0]).tokens,
     )
     assert not torch.equal(conditioning.negative.tokens, tokens(painter, "blue AND b::2"))
 

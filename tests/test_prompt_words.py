@@ -18,7 +18,7 @@ CARD = Card(
     licence="",
     width=32,
     height=32,
-    grid=8,
+    size_multiple=8,
     styles={"3d": "3D/立体", "paper-cut": "paper-cut/剪纸", "pixel": "pixel art"},
 )
 

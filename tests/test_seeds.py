@@ -30,7 +30,7 @@ def paint(painter: DiffusionPainter, brief: ResolvedBrief) -> Tensor:
 @pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde_karras", "unipc"])
 def test_a_picture_is_the_same_in_a_batch_and_alone(painter: DiffusionPainter, sampler: str) -> None:
     """Kernels round by batch size. Measured: up to 9e-6, and up to 8 of 65,536 bytes off by one."""
-    brief = Brief.of("a red panda", seed=11, count=4, steps=12, guidance=4, sampler=sampler).resolved(
+    brief = Brief.of("a red panda", seed=11, count=4, steps=12, guidance=4, sampler=sampler).resolve(
         painter.card
     )
     grid = paint(painter, brief)
@@ -47,7 +47,7 @@ def bytes_of(pixels: Tensor) -> Tensor:
 
 
 def test_seeds_differ(painter: DiffusionPainter) -> None:
-    brief = Brief.of("a red panda", seed=11, count=2, steps=2).resolved(painter.card)
+    brief = Brief.of("a red panda", seed=11, count=2, steps=2).resolve(painter.card)
     first, second = paint(painter, brief)
     assert (first - second).abs().max() > 0.01
 

@@ -54,7 +54,7 @@ def test_the_command_line_paints_with_it(
 
 def test_its_card(file: Path) -> None:
     card = open_painter(str(file)).card
-    assert (card.name, card.width, card.height, card.grid) == ("model", 512, 512, 64)
+    assert (card.name, card.width, card.height, card.size_multiple) == ("model", 512, 512, 64)
     assert card.summary == "Stable Diffusion 1 for pictures of 512 x 512"
     assert card.can == set(Can) - {Can.ALPHA, Can.UPSCALE}
 

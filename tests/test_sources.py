@@ -121,8 +121,8 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
 def test_a_danqing_picture_brings_its_brief(tmp_path: Path) -> None:
     brief = Brief(prompt="a cat", seed=1, width=24, height=16, steps=2, guidance=1.0, sampler="ddim")
     path = Picture(gradient(), brief).save(tmp_path / "cat.png")
-    assert read_source(path).brief == brief.completed()
-    assert read_source(Picture.open(path)).brief == brief.completed()
+    assert read_source(path).brief == brief.complete()
+    assert read_source(Picture.open(path)).brief == brief.complete()
     assert read_source(gradient()).brief is None
 
 

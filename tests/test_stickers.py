@@ -21,7 +21,7 @@ from danqing.data.drawing_sets import EMOJIBASE, SOURCES, Concept, Drawings, slu
 from danqing.data.holdout import held_out
 from danqing.data.stickers import StickerOptions, build, concepts_of
 from danqing.data.styles import FILTERS
-from danqing.data.synonyms import WORDNET, WordNet, listed, synonyms
+from danqing.data.synonyms import WORDNET, WordNet, read_synonyms, synonyms
 from danqing.data.vocabulary import vocabulary
 
 # ---- styles
@@ -191,7 +191,7 @@ def test_other_words_for_things(cache: Path) -> None:
 
 
 def test_our_own_synonyms_are_for_known_things() -> None:
-    own = listed(resources.files("danqing.data") / "synonyms.txt")
+    own = read_synonyms(resources.files("danqing.data") / "synonyms.txt")
     assert set(own) == set(vocabulary())
     told = [word for sides in own.values() for side in sides for word in side]
     assert len(set(told)) == len(told)  # none for two things

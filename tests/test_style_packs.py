@@ -34,7 +34,7 @@ def test_every_name_means_one_style() -> None:
     names = [name for pack in shipped for name in {pack.name, pack.title.lower(), pack.title_zh.lower()}]
     names += [name for pack in shipped for name in pack.aliases]
     for name in names:
-        assert sum(pack.called(name) for pack in shipped) == 1
+        assert sum(pack.has_name(name) for pack in shipped) == 1
 
 
 def test_the_shipped_model_is_asked_by_its_own_names() -> None:

@@ -243,7 +243,7 @@ def test_sheets_show_the_average_and_training_goes_on_without_it(tmp_path: Path)
     before = trainer.objective.line.bias.item()
     with torch.no_grad():
         trainer.objective.line.bias.fill_(5)
-    with trainer.averaged() as objective:
+    with trainer.ema_scope() as objective:
         assert objective.line.bias.item() == pytest.approx(before)
     assert trainer.objective.line.bias.item() == 5
 

@@ -16,7 +16,7 @@ from danqing.families.stable_diffusion.painter import random_painter
 from danqing.training import discrete_vae
 from danqing.training.objective import Batch, Objective
 from danqing.training.trainer import step_generator
-from danqing.tuning.adapter import attached
+from danqing.tuning.adapter import attach
 from danqing.tuning.distillation import every_layer
 from danqing.tuning.dreambooth import LossOptions, Shots, SubjectObjective
 from danqing.tuning.learning import METHODS
@@ -73,7 +73,7 @@ def test_a_step_of_learning(painter: DiffusionPainter, method: str, monkeypatch:
         painter.place(GPU)
         adapter = METHODS[method].begin(painter, replace(test_learning.QUICK, text=True))
         assert {tensor.device for tensor in adapter.tensors()} == {GPU}
-        with attached(painter, {adapter: 1.0}):
+        with attach(painter, {adapter: 1.0}):
             ours = SubjectObjective(painter, adapter, shots, shots, [], LossOptions(1.0, 5.0))
             batch = ours.batch(4, step_generator(0, 0))
             assert devices_of_losses(ours, batch, mode) == {GPU}

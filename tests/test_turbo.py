@@ -62,10 +62,18 @@ def test_it_is_said_and_may_be_overruled(tmp_path: Path, monkeypatch: pytest.Mon
     fields: dict[str, Any] = {"prompt": "a", "model": "sd_turbo.safetensors", "width": 64, "height": 64}
     inputs = app.parse(fields, session)
     assert sum(NOTE in note for note in inputs.notes) == 1
-    assert (inputs.resolved.steps, inputs.resolved.guidance, inputs.resolved.sampler) == (4, 1.0, "lcm")
+    assert (inputs.resolved_brief.steps, inputs.resolved_brief.guidance, inputs.resolved_brief.sampler) == (
+        4,
+        1.0,
+        "lcm",
+    )
     inputs = app.parse({**fields, "steps": 6, "guidance": 2.0, "sampler": "euler"}, session)
     assert not any(NOTE in note for note in inputs.notes)
-    assert (inputs.resolved.steps, inputs.resolved.guidance, inputs.resolved.sampler) == (6, 2.0, "euler")
+    assert (inputs.resolved_brief.steps, inputs.resolved_brief.guidance, inputs.resolved_brief.sampler) == (
+        6,
+        2.0,
+        "euler",
+    )
 
     redraw = find_app("redraw")
     inputs = redraw.parse({**fields, "image": "in.png"}, session)
@@ -76,4 +84,4 @@ def test_it_is_said_and_may_be_overruled(tmp_path: Path, monkeypatch: pytest.Mon
     Path("sd_turbo.json").write_text(json.dumps({"timestep_spacing": "leading"}))
     inputs = app.parse(fields, Session())
     assert not any(NOTE in note for note in inputs.notes)
-    assert (inputs.resolved.steps, inputs.resolved.guidance) == (25, 7.5)
+    assert (inputs.resolved_brief.steps, inputs.resolved_brief.guidance) == (25, 7.5)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from danqing import Picture, Session, paint
 from danqing.apps import NamedSession, find_app
-from danqing.core.device import chosen_dtype
+from danqing.core.device import resolve_dtype
 from danqing.core.errors import BadBrief, BadWeights, NotFinite
 from danqing.diffusion.vae import DiffusersVAE
 from danqing.interfaces.cli import main as cli
@@ -136,7 +136,7 @@ def test_what_is_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> N
     [("float32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16), ("half", torch.float16)],
 )
 def test_names_of_numbers(name: str, dtype: Any) -> None:
-    assert chosen_dtype(name) is dtype
+    assert resolve_dtype(name) is dtype
 
 
 def test_half_precision_on_the_command_line(session: Session) -> None:  # noqa: ARG001  for its folder

@@ -28,7 +28,7 @@ from danqing.families.stable_diffusion.painter import byte_tokenizer
 from danqing.families.vit import Classifier, build_vit, read_classifier, save_classifier, start_from_clip
 from danqing.interfaces.cli import main as cli
 from danqing.training.trainer import step_generator
-from danqing.training.vit import VitObjective, _overlaid, _patched
+from danqing.training.vit import VitObjective, _cut_mix, _mixup
 from tests.tiny import CONCEPTS, stickers
 
 NAMES = tuple(sorted(name for name, _ in CONCEPTS))
@@ -230,7 +230,7 @@ def test_a_shallow_vit_begins_with_the_first_layers_of_clip() -> None:
         start_from_clip(whole, scorer, pictures(8))
 
 
-@pytest.mark.parametrize("mix", [_overlaid, _patched])
+@pytest.mark.parametrize("mix", [_mixup, _cut_mix])
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_mixed_pictures_hold_as_much_of_both_as_is_said(mix: Callable[..., Any], share: float) -> None:
     """Pictures of ones and of zeros: the mean is the share that is kept."""

@@ -41,7 +41,7 @@ def test_each_token_has_the_weight_of_its_word() -> None:
 
 
 def test_a1111() -> None:
-    found = ENCODER.weighted(CHUNK).tokens
+    found = ENCODER.encode_weighted(CHUNK).tokens
     assert torch.equal(found, weigh_states(words(), token_weights()[..., 0]))
 
 
@@ -49,7 +49,7 @@ def test_comfy() -> None:
     """From the states of the empty text on, token by token."""
     empty = ENCODER("").tokens
     expected = empty + (words() - empty) * token_weights()
-    found = weigh_as(ENCODER, "comfy").weighted(CHUNK).tokens
+    found = weigh_as(ENCODER, "comfy").encode_weighted(CHUNK).tokens
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     still = (token_weights() == 1).expand_as(found)
     torch.testing.assert_close(found[still], words()[still], rtol=0, atol=1e-6)
@@ -68,16 +68,16 @@ def test_compel() -> None:
     with_it, without = (empty + (states - empty) * token_weights() for states in (words(), unseen))
     share = math.tan(0.7 * math.pi / 2)
     expected = (with_it + share * without) / (1 + share)
-    found = weigh_as(ENCODER, "compel").weighted(CHUNK).tokens
+    found = weigh_as(ENCODER, "compel").encode_weighted(CHUNK).tokens
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     strong = (Span("a "), Span("red", 1.4))
-    comfy, compel = (weigh_as(ENCODER, name).weighted(strong).tokens for name in ("comfy", "compel"))
+    comfy, compel = (weigh_as(ENCODER, name).encode_weighted(strong).tokens for name in ("comfy", "compel"))
     assert torch.equal(comfy, compel)
 
 
 def test_weight_1_is_nothing() -> None:
     for name in ("comfy", "compel"):
-        found = weigh_as(ENCODER, name).weighted((Span("a "), Span("red fox in"))).tokens
+        found = weigh_as(ENCODER, name).encode_weighted((Span("a "), Span("red fox in"))).tokens
         torch.testing.assert_close(found, words(), rtol=0, atol=1e-6)
 
 
@@ -88,17 +88,17 @@ def test_both_text_encoders_of_xl() -> None:
     )
     for name in WEIGHTINGS:
         weighed = weigh_as(pair, name)
-        tokens = weighed.weighted(CHUNK).tokens
+        tokens = weighed.encode_weighted(CHUNK).tokens
         width = components.text_encoder.config.hidden_size
-        assert torch.equal(tokens[..., :width], weighed.first.weighted(CHUNK).tokens)
-        assert torch.equal(tokens[..., width:], weighed.second.weighted(CHUNK).tokens)
+        assert torch.equal(tokens[..., :width], weighed.first.encode_weighted(CHUNK).tokens)
+        assert torch.equal(tokens[..., width:], weighed.second.encode_weighted(CHUNK).tokens)
 
 
 def test_pictures_follow_and_keep_it() -> None:
     painter = painter_of(PARTS)
 
     def paint(prompt: str, weighting: str) -> torch.Tensor:
-        brief = Brief(prompt=prompt, weighting=weighting, steps=2, seed=1, native=True).resolved(painter.card)
+        brief = Brief(prompt=prompt, weighting=weighting, steps=2, seed=1, native=True).resolve(painter.card)
         cond = painter.condition(brief)
         *_, canvas = painter.steps(brief, cond, painter.begin(brief, cond, Seeds([1])))
         return canvas.state
@@ -116,6 +116,6 @@ def test_what_is_refused() -> None:
     with pytest.raises(BadBrief, match="weighting 'invoke'"):
         Brief.of("a cat", weighting="invoke")
     plain = replace(painter_of(PARTS), text=lambda _: ENCODER("a"))
-    brief = Brief(prompt="a cat", weighting="compel").resolved(plain.card)
+    brief = Brief(prompt="a cat", weighting="compel").resolve(plain.card)
     with pytest.raises(BadBrief, match="this model does not weigh words as compel: leave weighting out"):
         plain.condition(brief)

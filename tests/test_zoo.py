@@ -73,7 +73,7 @@ def test_plain_diffusers_paints_the_same(painter: DiffusionPainter) -> None:
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.scheduler, DDIMScheduler)
     brief = Brief.of("a red apple, 3d style", seed=3, steps=3, sampler="ddim", native=True)
-    brief = brief.resolved(painter.card)
+    brief = brief.resolve(painter.card)
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds.of(3, 1))
     theirs = pipe(
@@ -94,7 +94,7 @@ def test_plain_diffusers_paints_the_same(painter: DiffusionPainter) -> None:
 def test_it_paints_what_is_asked(painter: DiffusionPainter) -> None:
     """An outside classifier of real drawings names most of the easy things. Measured: 6 of 8."""
     judge = Judge.load(ZOO / "judge")
-    briefs = [Brief.of(words, seed=0, native=True).resolved(painter.card) for _, words in EASY]
+    briefs = [Brief.of(words, seed=0, native=True).resolve(painter.card) for _, words in EASY]
     words = Conditioning.cat(*(painter.condition(brief) for brief in briefs))
     canvas = painter.begin(briefs[0], words, Seeds.of(0, len(briefs)))
     *_, last = painter.steps(briefs[0], words, canvas)

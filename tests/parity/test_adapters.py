@@ -14,7 +14,7 @@ from torch import Tensor
 
 from danqing.core.seeds import Seeds
 from danqing.families.stable_diffusion.painter import painter_of, random_components
-from danqing.tuning.adapter import Adapter, attached
+from danqing.tuning.adapter import Adapter, attach
 from danqing.tuning.adapter_files import read_adapter, write_adapter
 from danqing.tuning.lora import Factors
 from danqing.weights.diffusers_folder import StableDiffusionComponents
@@ -38,7 +38,7 @@ def their_output(pipeline: StableDiffusionPipeline, prompt: Any = "a cat") -> Te
 
 def ours(components: StableDiffusionComponents, adapter: Adapter, weight: Any = 1.0) -> Tensor:
     painter = painter_of(components)
-    with attached(painter, {adapter: weight}):
+    with attach(painter, {adapter: weight}):
         return output(painter)
 
 
@@ -104,7 +104,7 @@ def test_learned_words(
         path = tmp_path / "my-cat.safetensors"
         write_adapter(Adapter("my-cat", words={"<my-cat>": rows}), path)
         adapter = read_adapter(path)
-    with attached(painter, {adapter: 1.0}):
+    with attach(painter, {adapter: 1.0}):
         ids = painter.text.tokenizer(prompt, add_special_tokens=False).input_ids
         embedded = painter.text.model.get_input_embeddings()(torch.tensor(ids))
         states = painter.text("a <my-cat>").tokens

@@ -79,7 +79,7 @@ def picture(seed: int = 0, height: int = SIDE, width: int = SIDE) -> Tensor:
 
 def brief_for(card: Card, **fields: Any) -> ResolvedBrief:
     given = {"prompt": "a red panda", "negative_prompt": "blue", "seed": 9, "steps": 4, "sampler": "ddim"}
-    return Brief(**{**given, "width": SIDE, "height": SIDE, "guidance": 4.0, **fields}).resolved(card)
+    return Brief(**{**given, "width": SIDE, "height": SIDE, "guidance": 4.0, **fields}).resolve(card)
 
 
 def paint(

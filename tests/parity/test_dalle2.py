@@ -197,7 +197,7 @@ def karlo(painter: Dalle2Painter) -> Dalle2Painter:
         resnet_time_scale_shift="scale_shift",
     ).eval()
     projection = drawn(TextProjection.from_config(PROJECTION))
-    card = painter.card.model_copy(update={"width": 8, "height": 8, "grid": 8})
+    card = painter.card.model_copy(update={"width": 8, "height": 8, "size_multiple": 8})
     decoder = replace(
         painter.decoder,
         card=card,
@@ -259,7 +259,7 @@ def test_whole_loop(painter: Dalle2Painter) -> None:
         output_type="np",
     )
     brief = Brief(prompt="a cat", seed=9, steps=6, guidance=2.5, sampler="ddpm", native=True)
-    brief = brief.resolved(ours.card)
+    brief = brief.resolve(ours.card)
     words = ours.condition(brief)
     *_, last = ours.steps(brief, words, ours.begin(brief, words, Seeds([9])))
     torch.testing.assert_close(ours.finish(last), seen[0], rtol=0, atol=1e-4)
@@ -271,5 +271,5 @@ def test_a_fresh_prior_of_diffusers_is_refused_and_measured(painter: Dalle2Paint
     data = torch.randn(40, WIDTH) * 3 + 1
     measure(network, data)
     prior = replace(painter.prior, network=network)
-    torch.testing.assert_close(network.post_process_latents(data), prior.restored(data))
+    torch.testing.assert_close(network.post_process_latents(data), prior.denormalise(data))
     assert not network.clip_mean.requires_grad

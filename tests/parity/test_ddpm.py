@@ -111,7 +111,7 @@ def written(folder: Path, **scheduler: Any) -> tuple[UNet2DModel, DDPMScheduler]
 
 def painted(painter: DiffusionPainter, **fields: Any) -> Tensor:
     """The state [1 3 8 8] that our painter ends with."""
-    brief = Brief(prompt="anything", seed=SEED, native=True, **fields).resolved(painter.card)
+    brief = Brief(prompt="anything", seed=SEED, native=True, **fields).resolve(painter.card)
     words = painter.condition(brief)
     *_, last = painter.steps(brief, words, painter.begin(brief, words, Seeds([SEED])))
     return painter.finish(last)

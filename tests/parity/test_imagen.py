@@ -99,7 +99,7 @@ def cascade(
 
 def resolved(painter: DiffusionPainter | Cascade, steps: int, guidance: float) -> ResolvedBrief:
     asked = {"prompt": "a red cat", "negative_prompt": "blue", "seed": 9, "native": True}
-    return Brief(**asked, steps=steps, guidance=guidance, sampler="ddpm").resolved(painter.card)
+    return Brief(**asked, steps=steps, guidance=guidance, sampler="ddpm").resolve(painter.card)
 
 
 @pytest.mark.parametrize("p", [0.95, 0.995])
@@ -206,7 +206,7 @@ def test_noise_of_the_second_stage() -> None:
 
 def test_a_folder_of_if_paints_both_stages(cascade: Cascade) -> None:
     card = cascade.card
-    assert (card.family, card.width, card.grid, cascade.stages[0].factor) == ("imagen", 16, 4, 2)
+    assert (card.family, card.width, card.size_multiple, cascade.stages[0].factor) == ("imagen", 16, 4, 2)
     assert "no safety checker and no watermark" in card.summary
     brief = resolved(cascade, 3, 2.0)
     words = cascade.condition(brief)
@@ -238,4 +238,4 @@ def test_a_stage_is_enlarged_as_if_does(cascade: Cascade) -> None:
     small = torch.randn(1, 3, 8, 8)
     stage = super_resolution(cascade.stages[0].painter, 2, noised_as(Schedule.from_config(NOISING)))
     expected = torch.nn.functional.interpolate(small, (16, 16), mode="bilinear", align_corners=True)
-    torch.testing.assert_close(stage.enlarged(small), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(stage.upsample(small), expected, rtol=0, atol=1e-6)

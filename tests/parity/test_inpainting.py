@@ -96,7 +96,7 @@ def test_inpainting(scheduler: dict[str, Any], channels: int, strength: float) -
         sampler="ddim",
         native=True,
     )
-    brief = brief.resolved(painter.card)
+    brief = brief.resolve(painter.card)
     seeds = Drawn([9])
     words = painter.condition(brief, InputImages(picture * 2 - 1, region))
     *_, last = painter.steps(brief, words, painter.begin(brief, words, seeds))

@@ -18,7 +18,7 @@ from danqing.apps._generate import with_adapters
 from danqing.core.errors import BadWeights
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.stable_diffusion.painter import painter_of, random_components, random_painter
-from danqing.tuning.adapter import Adapter, attached, coverage
+from danqing.tuning.adapter import Adapter, attach, coverage
 from danqing.tuning.adapter_files import read_adapter
 from danqing.tuning.lora import flat_name
 from danqing.weights.ldm_keys import rename, unet_table
@@ -63,7 +63,7 @@ def test_kinds_of_peft(config: LoraConfig | LoHaConfig | LoKrConfig, tmp_path: P
     before, plain = bits(painter), output(painter)
     adapter = read_adapter(tmp_path)
     theirs = painter_of(replace(random_components(), unet=unet.eval()))
-    with attached(painter, {adapter: 1.0}):
+    with attach(painter, {adapter: 1.0}):
         mine = output(painter)
     torch.testing.assert_close(mine, output(theirs), rtol=0, atol=1e-4)
     assert (mine - plain).abs().max() > 1e-3
@@ -87,7 +87,7 @@ def saved(path: Path, name: str | None = None, **tensors: Any) -> Adapter:
 def changed(
     painter: DiffusionPainter, adapter: Adapter, layer: Linear | Conv2d, x: Tensor, weight: Any = 1.0
 ) -> Tensor:
-    with attached(painter, {adapter: weight}), torch.no_grad():
+    with attach(painter, {adapter: weight}), torch.no_grad():
         return layer(x)
 
 
@@ -166,9 +166,9 @@ def test_names_of_diffusers_2023(painter: DiffusionPainter, tmp_path: Path) -> N
     save_file(tensors, tmp_path / "a.safetensors")
     read = read_adapter(tmp_path / "a.safetensors")
     plain = {name: replace(change, alpha=4.0) for name, change in short.items()}
-    with attached(painter, {Adapter("a", factors=plain): 1.0}):
+    with attach(painter, {Adapter("a", factors=plain): 1.0}):
         expected = output(painter)
-    with attached(painter, {read: 1.0}):
+    with attach(painter, {read: 1.0}):
         assert torch.equal(output(painter), expected)
 
 
@@ -206,7 +206,7 @@ def test_the_second_text_encoder_of_xl(tmp_path: Path) -> None:
         }
     save_file(tensors, tmp_path / "a.safetensors")
     plain = painter.text("a cat")
-    with attached(painter, {read_adapter(tmp_path / "a.safetensors"): 1.0}):
+    with attach(painter, {read_adapter(tmp_path / "a.safetensors"): 1.0}):
         both = painter.text("a cat")
     assert (both.tokens - plain.tokens)[..., :64].abs().max() > 1e-3
     assert (both.tokens - plain.tokens)[..., 64:].abs().max() > 1e-3
@@ -220,13 +220,13 @@ def test_a_pair_of_words_for_xl(tmp_path: Path) -> None:
     save_file(rows, tmp_path / "neg.safetensors")
     adapter = read_adapter(tmp_path / "neg.safetensors")
     plain = painter.text
-    with attached(painter, {adapter: 1.0}):
+    with attach(painter, {adapter: 1.0}):
         for encoder, name in ((painter.text.first, "clip_l"), (painter.text.second, "clip_g")):
             ids = encoder.tokenizer("<neg>", add_special_tokens=False, return_tensors="pt").input_ids
             assert torch.equal(encoder.model.get_input_embeddings()(ids)[0], rows[name])
     assert painter.text is plain
     with pytest.raises(BadWeights, match="is for another model, of two text encoders"):
-        attached(random_painter(), {adapter: 1.0}).__enter__()
+        attach(random_painter(), {adapter: 1.0}).__enter__()
 
 
 # ---- what does not fit
@@ -237,11 +237,11 @@ def test_a_layer_more_than_the_model_has(painter: DiffusionPainter) -> None:
     adapter = random_adapter(painter)
     extra = {"text_encoder.encoder.layers.9.self_attn.q_proj": next(iter(adapter.factors.values()))}
     longer = Adapter("long", factors={**adapter.factors, **extra})
-    with attached(painter, {adapter: 1.0}):
+    with attach(painter, {adapter: 1.0}):
         expected = output(painter)
     total = len(adapter.factors)
     message = rf"{total} of {total + 1} layers are used; this model lacks text_encoder\.encoder\.layers\.9"
-    with pytest.warns(RuntimeWarning, match=message), attached(painter, {longer: 1.0}):
+    with pytest.warns(RuntimeWarning, match=message), attach(painter, {longer: 1.0}):
         assert torch.equal(output(painter), expected)
     with pytest.warns(RuntimeWarning, match="layers are used"):
         found = coverage(painter, longer)

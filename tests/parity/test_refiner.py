@@ -19,7 +19,7 @@ from danqing.core.painter import InputImages
 from danqing.core.seeds import Seeds
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.families.stable_diffusion.painter import open_weights, painter_of
-from danqing.families.stable_diffusion.refiner import refined
+from danqing.families.stable_diffusion.refiner import with_refiner
 from danqing.interfaces.cli.show import _command
 from danqing.weights.diffusers_folder import derived_card
 from tests.parity.test_inpainting import strength_for
@@ -59,7 +59,7 @@ def finish(painter: Any, brief: Any, images: Any = None) -> Any:
 def test_the_last_steps_are_the_refiners(steps: Any, share: Any, negative: Any) -> None:
     painter = painter_of(BASE)
     brief = brief_for(painter.card, steps=steps, negative_prompt=negative)
-    both = refined(painter, painter_of(LAST), share)
+    both = with_refiner(painter, painter_of(LAST), share)
     shared = {
         "prompt": brief.prompt,
         "negative_prompt": negative or None,
@@ -98,7 +98,7 @@ def test_the_refiner_alone_redraws() -> None:
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_every_sampler_hands_over(sampler: Any) -> None:
     painter = painter_of(BASE)
-    both = refined(painter, painter_of(LAST), 0.6)
+    both = with_refiner(painter, painter_of(LAST), 0.6)
     brief = brief_for(painter.card, sampler=sampler, steps=4, prompt="a [red:blue:0.8] panda")
     found = finish(both, brief)
     assert found.isfinite().all()
@@ -107,7 +107,7 @@ def test_every_sampler_hands_over(sampler: Any) -> None:
 
 def test_words_that_change_after_the_switch() -> None:
     """Steps are counted from the first of all, not from the refiner's first."""
-    both = refined(painter_of(BASE), painter_of(LAST), 0.5)
+    both = with_refiner(painter_of(BASE), painter_of(LAST), 0.5)
     brief = brief_for(both.card, steps=4, prompt="a red panda")
     late = brief.model_copy(update={"prompt": "a [red panda:fox:0.75]"})
     never = brief.model_copy(update={"prompt": "a [red panda:fox:1]"})

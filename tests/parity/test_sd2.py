@@ -137,7 +137,7 @@ def test_painting_by_depth() -> None:
 def test_new_channels_change_nothing_at_first() -> None:
     unet = random_components("sd2-tiny").unet
     wide = with_inputs(unet, 5)
-    words = random_painter("sd2-tiny").condition(Brief.of("a cat").resolved(random_painter("sd2-tiny").card))
+    words = random_painter("sd2-tiny").condition(Brief.of("a cat").resolve(random_painter("sd2-tiny").card))
     x, extra = torch.randn(1, 4, 4, 4, generator=rng()), torch.randn(1, 1, 4, 4, generator=rng(1))
     t = torch.tensor([500.0])
     before = Denoiser(unet)(x, t, words)
@@ -190,7 +190,7 @@ def x4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def x4_brief(painter: X4Painter, **fields: Any) -> ResolvedBrief:
-    return Brief(prompt="a cat", steps=5, seed=3, **fields).resolved(painter.card)
+    return Brief(prompt="a cat", steps=5, seed=3, **fields).resolve(painter.card)
 
 
 def test_x4_is_their_upscaler(x4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_the_small_picture_is_noised_on_a_linear_schedule(x4: Path) -> None:
     """1e-4 to 0.02 in a thousand steps, at level 20."""
     small, noise = torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), -1.0)
     theirs = DDPMScheduler.from_config(LOW).add_noise(small, noise, torch.tensor([20]))
-    torch.testing.assert_close(open_folder(x4)._noised(small, noise), theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(open_folder(x4)._add_noise(small, noise), theirs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [1, 100, 128, 129, 300])
@@ -259,7 +259,7 @@ def test_the_noise_level_is_painted_told_and_bounded(x4: Path) -> None:
     noisier = painter.at_level(350)
     small, noise = torch.ones(1, 3, 4, 4), torch.full((1, 3, 4, 4), -1.0)
     theirs = DDPMScheduler.from_config(LOW).add_noise(small, noise, torch.tensor([350]))
-    torch.testing.assert_close(noisier._noised(small, noise), theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(noisier._add_noise(small, noise), theirs, rtol=0, atol=1e-6)
     assert (painter.network.label, noisier.network.label) == (20, 350)
     picture = Image.new("RGB", (8, 8), "red")
     [one], [two] = (upscale(picture, painter=painter, steps=1, seed=1, noise_level=k) for k in (20, 350))

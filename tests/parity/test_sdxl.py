@@ -63,7 +63,7 @@ def pipeline_of(
 
 def brief_for(card: Card, **fields: Any) -> ResolvedBrief:
     given = {"prompt": "a red panda", "negative_prompt": "blue", "seed": 9, "steps": 4, "sampler": "ddim"}
-    return Brief(**{**given, "width": SIDE, "height": SIDE, **fields}).resolved(card)
+    return Brief(**{**given, "width": SIDE, "height": SIDE, **fields}).resolve(card)
 
 
 def paint(

@@ -117,7 +117,7 @@ def test_round_trip(
 def paint(painter: DiffusionPainter) -> Tensor:
     brief = Brief(
         prompt="a red panda", negative_prompt="blue", seed=9, width=64, height=64, steps=5, sampler="ddim"
-    ).resolved(painter.card)
+    ).resolve(painter.card)
     words = painter.condition(brief)
     canvas = painter.begin(brief, words, Seeds.of(9, 1))
     *_, canvas = painter.steps(brief, words, canvas)

@@ -55,7 +55,7 @@ def pipeline_of(components: StableDiffusionComponents) -> StableDiffusionPipelin
 
 def brief_for(card: Card, **fields: Any) -> ResolvedBrief:
     given = {"prompt": "a red panda", "negative_prompt": "blue", "seed": 9, "count": 2, "native": True}
-    return Brief(**{**given, "steps": 5, "guidance": 5.0, "sampler": "ddim", **fields}).resolved(card)
+    return Brief(**{**given, "steps": 5, "guidance": 5.0, "sampler": "ddim", **fields}).resolve(card)
 
 
 def paint(painter: DiffusionPainter, brief: ResolvedBrief) -> tuple[Tensor, Tensor]:

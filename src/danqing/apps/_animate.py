@@ -114,7 +114,7 @@ class _Film:
                 before = warp(before, camera.move(k, scale), inputs.border)
             picture = self._paint(self._brief(brief, script.at(k), k, before), before, k)
             before = _pixels(picture)
-            frame = self._finished(picture, scale, k)
+            frame = self._finish(picture, scale, k)
             if folder is not None:
                 folder.add(k, frame, picture)
             yield frame
@@ -132,7 +132,7 @@ class _Film:
         over = brief.model_copy(update=changes)
 
         def finish(native: Tensor) -> Picture:
-            return self._finished(picture_of(over, self.painter, native), scale, 0)
+            return self._finish(picture_of(over, self.painter, native), scale, 0)
 
         needs = film_needs(self.painter, over, before, finish, count)
         check_room(folder, needs.disk)
@@ -147,10 +147,10 @@ class _Film:
             fit = CanvasFit.around(self.start.image, inputs, card)
             width, height = fit.width, fit.height
             before = from_pil(fit.cut(self.start.image, scale))[None]
-        inputs.brief(width=width, height=height).resolved(card)  # refuses a wrong size as it was given
+        inputs.brief(width=width, height=height).resolve(card)  # refuses a wrong size as it was given
         clear = {"background": "transparent"} if Can.ALPHA in card.can else {}
         sides = {"width": width // scale, "height": height // scale, "native": True}
-        return inputs.brief(**sides, **clear).resolved(card), before
+        return inputs.brief(**sides, **clear).resolve(card), before
 
     def _brief(self, brief: ResolvedBrief, prompt: str, k: int, before: Tensor | None) -> ResolvedBrief:
         start = None if self.inputs.start is None else self.inputs.start.name
@@ -166,7 +166,7 @@ class _Film:
         [picture] = generate(brief, options, progress=part_of(self.progress, k, self.inputs.frames))
         return picture
 
-    def _finished(self, picture: Picture, scale: int, k: int) -> Picture:
+    def _finish(self, picture: Picture, scale: int, k: int) -> Picture:
         """A frame at the film's size, with the metadata of the film."""
         inputs, brief = self.inputs, picture.brief
         pixels = _pixels(picture)

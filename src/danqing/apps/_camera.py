@@ -26,7 +26,7 @@ class Move:
     @property
     def inverse(self) -> Move:
         """The move that brings back what it can."""
-        x, y = _turned(-self.right / self.zoom, -self.down / self.zoom, -self.angle)
+        x, y = _rotate(-self.right / self.zoom, -self.down / self.zoom, -self.angle)
         return Move(-self.angle, 1 / self.zoom, x, y)
 
 
@@ -64,7 +64,7 @@ def _source_points(width: int, height: int, move: Move, like: Tensor) -> tuple[T
     )
 
 
-def _turned(x: float, y: float, angle: float) -> tuple[float, float]:
+def _rotate(x: float, y: float, angle: float) -> tuple[float, float]:
     """A point turned counter-clockwise about 0, y pointing down."""
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     return cosine * x + sine * y, cosine * y - sine * x

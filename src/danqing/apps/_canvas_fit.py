@@ -55,7 +55,7 @@ class CanvasFit:
         for low, high, side in ((left, right, canvas[0]), (top, bottom, canvas[1])):
             margins.append(max(int((high - low) * _AROUND), (side - (high - low) + 1) // 2))
         inside = left - margins[0], top - margins[1], right + margins[0], bottom + margins[1]
-        return cls._of(_clipped(inside, region.size), chosen, card)
+        return cls._of(_clip(inside, region.size), chosen, card)
 
     @classmethod
     def _of(cls, box: Box, chosen: Size, card: Card) -> CanvasFit:
@@ -75,7 +75,7 @@ class CanvasFit:
 
         Beyond the picture it is transparent.
         """
-        inside = _clipped(self.box, image.size)
+        inside = _clip(self.box, image.size)
         place = self._on_canvas(inside, (self.width // scale, self.height // scale))
         size = place[2] - place[0], place[3] - place[1]
         shrinks = size[0] < inside[2] - inside[0]
@@ -86,7 +86,7 @@ class CanvasFit:
 
     def region(self, mask: Image.Image, scale: int) -> Image.Image:
         """A mask at native size: a pixel that holds any of the region belongs to it."""
-        inside = _clipped(self.box, mask.size)
+        inside = _clip(self.box, mask.size)
         place = self._on_canvas(inside, (self.width // scale, self.height // scale))
         size = place[2] - place[0], place[3] - place[1]
         # as floats, since the mean of a speck would round to 0
@@ -97,7 +97,7 @@ class CanvasFit:
 
     def crop_to_picture(self, painted: Image.Image, size: tuple[int, int]) -> Image.Image:
         """The part of a painted canvas that shows the picture (of `size`), at the canvas's resolution."""
-        part = self._on_canvas(_clipped(self.box, size), painted.size)
+        part = self._on_canvas(_clip(self.box, size), painted.size)
         return painted if part == (0, 0, *painted.size) else painted.crop(part)
 
     def paste_over(self, painted: Image.Image, over: Image.Image, cover: Image.Image) -> Image.Image:
@@ -106,7 +106,7 @@ class CanvasFit:
         Only what is covered is computed, some rows at a time: a small region of a large picture costs little,
         and a large one little memory.
         """
-        inside = _clipped(self.box, over.size)
+        inside = _clip(self.box, over.size)
         new = self.crop_to_picture(painted, over.size).convert("RGBA")
         done, box = over.copy(), cover.getbbox()
         if box is not None:
@@ -210,6 +210,6 @@ def _keeps_shape(card: Card) -> bool:
     return Can.ALPHA in card.can or card.one_size
 
 
-def _clipped(box: Box, size: tuple[int, int]) -> Box:
+def _clip(box: Box, size: tuple[int, int]) -> Box:
     left, top, right, bottom = box
     return max(0, left), max(0, top), min(size[0], right), min(size[1], bottom)

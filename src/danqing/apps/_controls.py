@@ -66,7 +66,7 @@ def open_controls(
     places, controls = control_places(session), []
     for ref, name in with_names(inputs):
         if name is None:
-            name, place = _chosen(ref, candidates_for(ref, places, session), painter)
+            name, place = _choose(ref, candidates_for(ref, places, session), painter)
         else:
             place = named_place(name, places, session)
         network = session.part(place, painter, open_control)
@@ -112,7 +112,7 @@ def _map_of(ref: ControlRef, fit: Fit) -> Tensor:
     return torch.from_numpy(np.array(drawn)).permute(2, 0, 1)[None].float() / 255
 
 
-def _chosen(ref: ControlRef, candidates: dict[str, Path], painter: Painter) -> tuple[str, Path]:
+def _choose(ref: ControlRef, candidates: dict[str, Path], painter: Painter) -> tuple[str, Path]:
     """The first of the candidates that steers this painter.
 
     Raises:

@@ -9,7 +9,7 @@ from PIL import Image
 
 import danqing
 from danqing.apps._grid import single_picture
-from danqing.apps._photos import named
+from danqing.apps._photos import image_name
 from danqing.apps._session import Session
 from danqing.apps.cutout import Cutout
 from danqing.core.brief import Brief
@@ -30,11 +30,11 @@ def cut_subject(inputs: Cutout, session: Session) -> Iterator[Picture]:
         raise BadBrief("cutting out needs OpenCV and SciPy: pip install 'danqing[photos]'") from None
     alpha = subject_of(source.image, inputs.box, inputs.point, region)  # type: ignore[arg-type]
     if alpha is None:
-        raise BadBrief(f"nothing stands out in {named(inputs.image)}: give a --box, a --point or words")
+        raise BadBrief(f"nothing stands out in {image_name(inputs.image)}: give a --box, a --point or words")
     image = cut_out(source.image, alpha)
     image = image.crop(alpha.getbbox()) if inputs.crop else image
     image = add_outline(image, inputs.outline) if inputs.outline else image
-    brief = source.brief or Brief.of(prompt="", image=inputs.image.name).resolved(session.open_card(MODEL))
+    brief = source.brief or Brief.of(prompt="", image=inputs.image.name).resolve(session.open_card(MODEL))
     info = Info(
         app="cutout",
         parent=source.id,

@@ -30,7 +30,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.images import from_pil
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
-from danqing.tuning.adapter import attached
+from danqing.tuning.adapter import attach
 from danqing.tuning.imagic import ImagicOptions, imagic
 from danqing.tuning.inversion_edit import edit_by_inversion
 
@@ -71,7 +71,7 @@ def _strip(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor, etas: Sequence[
         plain = brief.model_copy(update={"adapters": {}})  # attached already
         for eta in etas:
             options = GenerateOptions(painter, conditioning=learned.conditioning(eta))
-            with attached(painter, {learned.adapter: learned.weight(eta)}):
+            with attach(painter, {learned.adapter: learned.weight(eta)}):
                 [picture] = generate(plain, options, progress=job.progress)
             yield job.with_metadata(replace(picture, brief=brief), etas=[eta])
 

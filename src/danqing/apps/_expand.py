@@ -29,10 +29,10 @@ def expand(brief: ResolvedBrief) -> list[ExpandedBrief]:
     Raises:
         BadBrief: more adapters than a brief takes, or parts whose weights sum to 0 or less.
     """
-    return [_expanded(brief.alone(k)) for k in range(brief.count)]
+    return [_expand_one(brief.alone(k)) for k in range(brief.count)]
 
 
-def _expanded(single: ResolvedBrief) -> ExpandedBrief:
+def _expand_one(single: ResolvedBrief) -> ExpandedBrief:
     brief = expand_prompt(single)
     prompt = choose(single.prompt, single.seed)
     chosen = "" if prompt == single.prompt else prompt

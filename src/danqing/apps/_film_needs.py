@@ -28,7 +28,7 @@ def film_needs(
     begin = perf_counter()
     native = painter.finish(canvas)
     frame = finish(native)
-    size = len(frame.encoded())
+    size = len(frame.encode())
     conditioning = painter.condition(brief, InputImages(image=native))
     over = painter.begin(brief, conditioning, Seeds.of(brief.seed, 1))
     seconds = (canvas.of + (n - 1) * over.of) * step + n * (perf_counter() - begin)

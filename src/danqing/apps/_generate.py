@@ -31,9 +31,9 @@ from danqing.diffusion.samplers import SAMPLERS
 from danqing.execution.backends import forget_routes, routes
 from danqing.families.stable_diffusion.control import Control, with_controls
 from danqing.families.stable_diffusion.image_prompts import ImagePrompt, with_image_prompts
-from danqing.tuning.adapter import attached, with_trigger_words
+from danqing.tuning.adapter import attach, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
-from danqing.tuning.adapter_names import called, merge_weights
+from danqing.tuning.adapter_names import merge_weights, prompt_name
 
 _RIM = 32  # native pixels; more than an upscaler's convolutions reach
 
@@ -84,7 +84,7 @@ def picture_of(brief: ResolvedBrief, painter: Painter, native: Tensor) -> Pictur
 
     native: what the painter finished, [1 c h w] in [-1, 1].
     """
-    pixels = native if brief.native else _enlarged(native, painter, brief.tile)
+    pixels = native if brief.native else _upscale(native, painter, brief.tile)
     [image] = to_pil(pixels, brief.background)
     info = Info(
         sampler=SAMPLERS[brief.sampler].title if brief.sampler else "",
@@ -116,12 +116,12 @@ def with_adapters(
     places = {**(files or {}), **painter.adapters}
     named_only = isinstance(files, AdapterFiles) and files.named_only
     adapters = {
-        replace(find_adapter(name, places, named_only=named_only), name=called(name)): weight
+        replace(find_adapter(name, places, named_only=named_only), name=prompt_name(name)): weight
         for name, weight in merge_weights(weights, places).items()
     }
     words = (brief.prompt, brief.negative_prompt)
     prompt, negative = (with_trigger_words(text, adapters) for text in words)
-    with attached(painter, adapters):
+    with attach(painter, adapters):
         yield brief.model_copy(update={"prompt": prompt, "negative_prompt": negative})
 
 
@@ -185,7 +185,7 @@ def step_progress(painter: Painter, canvas: Canvas) -> Progress:
     return Progress(canvas.step, canvas.of, preview=partial(painter.preview, canvas))
 
 
-def _enlarged(pixels: Tensor, painter: Painter, tile: bool) -> Tensor:
+def _upscale(pixels: Tensor, painter: Painter, tile: bool) -> Tensor:
     if not tile:
         return painter.upscale(pixels)
     rim = min(_RIM, *pixels.shape[-2:])

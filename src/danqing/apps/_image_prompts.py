@@ -52,7 +52,7 @@ def open_image_prompts(
     places, prompts = control_places(session), []
     for ref, name in with_adapters(inputs):
         if name is None:
-            name, place = _chosen(ip_adapters_in(places, session), painter)
+            name, place = _choose(ip_adapters_in(places, session), painter)
         else:
             place = named_place(name, places, session, "IP-Adapter")
         adapter = session.part(place, painter, open_ip_adapter)
@@ -72,7 +72,7 @@ def on_ground(image: Image.Image, colour: str) -> Image.Image:
     return Image.alpha_composite(ground, image).convert("RGB")
 
 
-def _chosen(candidates: Mapping[str, Path], painter: Painter) -> tuple[str, Path]:
+def _choose(candidates: Mapping[str, Path], painter: Painter) -> tuple[str, Path]:
     """The first of the candidates that is for this painter.
 
     Raises:

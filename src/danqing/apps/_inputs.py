@@ -75,7 +75,7 @@ class AppInputs(FrozenModel):
         """What the user should know before the work begins, a line each."""
         return self._notes
 
-    def noted(self, *notes: str) -> None:
+    def add_notes(self, *notes: str) -> None:
         """Add lines to `notes`."""
         self._notes = (*self._notes, *notes)
 
@@ -171,28 +171,28 @@ class ResolvedInputs(PictureFiles):
         return hasattr(self, "_resolved")
 
     @property
-    def resolved(self) -> ResolvedBrief:
+    def resolved_brief(self) -> ResolvedBrief:
         """What will be painted."""
         return self._resolved
 
     @property
-    def expanded(self) -> list[ExpandedBrief]:
+    def expanded_briefs(self) -> list[ExpandedBrief]:
         """The same, picture by picture."""
         return self._expanded
 
     @property
     def marks(self) -> tuple[str, ...]:
         """The seeds."""
-        return tuple(map(str, self.resolved.seeds))
+        return tuple(map(str, self.resolved_brief.seeds))
 
     def file_title(self, app: str) -> str:  # noqa: ARG002
         """The prompt."""
-        return self.resolved.prompt
+        return self.resolved_brief.prompt
 
     @property
     def transparent(self) -> bool:
         """By the background."""
-        return self.resolved.background == "transparent"
+        return self.resolved_brief.background == "transparent"
 
 
 class PaintInputs(
@@ -231,7 +231,7 @@ class PaintInputs(
         """Also note how fast the model paints by itself, where that is a guess and nobody chose."""
         super().check(card)
         if card.note and card.note not in self.notes and not {"steps", "guidance"} <= self.model_fields_set:
-            self.noted(card.note)
+            self.add_notes(card.note)
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -272,7 +272,7 @@ class MaskInputs(PictureInputs):
     def check_pictures(self) -> None:
         """Read the mask, and note what is repainted. Raises BadBrief: it cannot be meant."""
         if self.mask is not None:
-            self.noted(self.read_mask().note)
+            self.add_notes(self.read_mask().note)
 
     def read_mask(self) -> Mask:
         """The mask that is given."""

@@ -84,7 +84,7 @@ class Job(Generic[InputsT]):
         if "model" not in self.inputs.model_fields_set:
             values["model"] = self.source.brief.model if self.source.brief else self.card.name
         brief = self.inputs.brief(**{**values, **changes})
-        return brief.model_copy(update={"width": width, "height": height}).resolved(self.card)
+        return brief.model_copy(update={"width": width, "height": height}).resolve(self.card)
 
     def generate(
         self,
@@ -101,7 +101,7 @@ class Job(Generic[InputsT]):
         if isinstance(self.inputs, ControlInputs) and cut is not None:
             fit = like(self.source.image, cut)
             options, names = add_controls(options, self.inputs, self.session, fit)
-            brief = brief.completed(**names)
+            brief = brief.complete(**names)
         for picture in generate(brief, options, progress=self.progress):
             image = picture.image if change is None else change(picture.image)
             yield self.with_metadata(replace(picture, image=image))

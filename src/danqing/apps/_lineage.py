@@ -20,7 +20,7 @@ from danqing.core.painter import Painter
 from danqing.core.picture import Picture
 from danqing.core.progress import Progress, ProgressCallback
 from danqing.families.clip import ClipScorer
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 
 SIDE = 256  # pixels of a cell
 _LINE = 20  # pixels of a line of its label
@@ -40,14 +40,14 @@ class Generation:
         family = self.card.family.replace("_", " ")
         paper = f"arXiv {self.card.paper}"
         facts = f"{self.picture.info.seconds:.2f} s, CLIP {self.score:.2f}"
-        led = () if self.card.led_by == "words" else (f"led by {self.card.led_by}",)
+        led = () if self.card.prompt_type == "words" else (f"led by {self.card.prompt_type}",)
         return f"{self.card.year} {family}", paper, facts, *led
 
 
 def paint_generations(inputs: Lineage, session: Session, progress: ProgressCallback) -> Iterator[Generation]:
     """See `lineage.lineage`."""
     brief = Brief.of(**inputs.model_dump(exclude={"models"}, exclude_unset=True))
-    cards = {model: session.open_card(model) for model in inputs.models or shipped()}
+    cards = {model: session.open_card(model) for model in inputs.models or shipped_models()}
     models = sorted(cards, key=lambda model: (cards[model].year, cards[model].paper, cards[model].name))
     scorer = session.clip_scorer()
     for number, model in enumerate(models):
@@ -55,7 +55,7 @@ def paint_generations(inputs: Lineage, session: Session, progress: ProgressCallb
         card = cards[model]
         style = brief.style if brief.style in card.styles else None
         fast = brief.fast and card.fast is not None
-        resolved = brief.model_copy(update={"model": model, "style": style, "fast": fast}).resolved(card)
+        resolved = brief.model_copy(update={"model": model, "style": style, "fast": fast}).resolve(card)
         yield _paint_generation(resolved, session.painter(model), scorer)
 
 
@@ -79,13 +79,13 @@ def sheet(generations: Sequence[Generation], columns: int | None = None) -> Imag
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
     for k, one in enumerate(generations):
         left, top = k % columns * width + 4, k // columns * height + 4
-        whole.paste(_fitted(one.picture.image), (left, top))
+        whole.paste(_fit(one.picture.image), (left, top))
         for line, text in enumerate(one.label):
             draw.text((left, top + SIDE + 2 + line * _LINE), text, fill="black", font=font)
     return whole
 
 
-def _fitted(image: Image.Image) -> Image.Image:
+def _fit(image: Image.Image) -> Image.Image:
     """On white, its longer side a cell's; small pictures keep their pixels visible."""
     clear = image.convert("RGBA")
     scale = SIDE / max(image.size)

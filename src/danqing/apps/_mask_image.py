@@ -53,32 +53,32 @@ def read_mask(mask: Image.Image, picture: Image.Image, name: str, *, invert: boo
             "make them the same"
         )
     what, region = _region(mask, picture)
-    return Mask(*_checked(region, f"mask {name}", what, invert))
+    return Mask(*_check(region, f"mask {name}", what, invert))
 
 
 def checked_region(region: Image.Image, name: str, *, invert: bool = False) -> Mask:
     """A region ("L", 255 = repaint) that was found in a picture, as a mask. Raises as `read_mask`."""
-    return Mask(*_checked(region, name, "what was found", invert))
+    return Mask(*_check(region, name, "what was found", invert))
 
 
 def _region(mask: Image.Image, picture: Image.Image) -> tuple[str, Image.Image]:
     """What is repainted, in words, and the region."""
     if "A" not in mask.getbands():
         return "white", mask.convert("L")
-    drawn, alpha = _drawn(mask, picture), mask.getchannel("A")
+    drawn, alpha = _marking(mask, picture), mask.getchannel("A")
     if drawn == "white":
         return "white", ImageChops.multiply(mask.convert("L"), alpha)
     return ("what is drawn", alpha) if drawn else ("what is transparent", ImageChops.invert(alpha))
 
 
-def _drawn(mask: Image.Image, picture: Image.Image) -> str:
+def _marking(mask: Image.Image, picture: Image.Image) -> str:
     """By what a mask with transparency marks: "white", a "colour" that is drawn, or "" for holes."""
-    pixels = _sampled(mask)
+    pixels = _sample(mask)
     opaque = pixels[..., 3] >= 128
     colours = pixels[opaque][:, :3].astype(np.int16)
     if not len(colours):  # a line so thin that none of its pixels was looked at
         return "colour"
-    original = _sampled(picture)[opaque][:, :3].astype(np.int16)
+    original = _sample(picture)[opaque][:, :3].astype(np.int16)
     dark, bright = (colours < _DARK).all(axis=1).mean(), (colours >= _BRIGHT).all(axis=1).mean()
     if min(dark, bright) >= _SOME and dark + bright >= _MOST:
         copied = (np.abs(colours - original).max(axis=1) <= _ALIKE).mean() >= _MOST
@@ -89,7 +89,7 @@ def _drawn(mask: Image.Image, picture: Image.Image) -> str:
     return "colour" if _is_bright(colours) or frame.mean() < 0.5 else ""
 
 
-def _sampled(image: Image.Image) -> _Bytes:
+def _sample(image: Image.Image) -> _Bytes:
     """Some pixels of a large image, all of a small one."""
     step = ceil(sqrt(image.width * image.height / _LOOK))
     size = ceil(image.width / step), ceil(image.height / step)
@@ -106,7 +106,7 @@ def _is_bright(colours: NDArray[np.int16]) -> bool:
     return bool(np.median(colours.min(axis=1)) >= _BRIGHT)
 
 
-def _checked(region: Image.Image, name: str, what: str, invert: bool) -> tuple[Image.Image, str]:
+def _check(region: Image.Image, name: str, what: str, invert: bool) -> tuple[Image.Image, str]:
     """The region without noise, perhaps turned around, and the line about it."""
     low, high = _extremes(region)
     if high - low < NOISE:

@@ -59,7 +59,7 @@ def region_of(
         BadBrief: no window that counts answers better to the words than a guess would.
     """
     small = _shrunk(pixels_on_white(picture))
-    drawn = _drawn(small)
+    drawn = _drawn_region(small)
     windows = list(_windows(drawn))
     rivals = things("zh" if is_chinese(words) else "en") if others is None else others
     words = _ARTICLE.sub("", words.strip())
@@ -81,13 +81,13 @@ def scratches(picture: Image.Image, widest: int = 3) -> Image.Image:
     smooth = image.filter(ImageFilter.MedianFilter(2 * widest + 1))
     difference = np.asarray(ImageChops.difference(image, smooth)).max(axis=-1)
     grain = 1.4826 * float(np.median(difference))  # of the picture: the deviation of noise by its median
-    return _grown(difference > max(BOLD, 4 * grain))
+    return _grow(difference > max(BOLD, 4 * grain))
 
 
 def holes(picture: Image.Image) -> Image.Image:
     """Transparent places that the drawing encloses: an "L" mask, 255 = there, a pixel over their rim."""
     free = np.asarray(picture.convert("RGBA"))[..., 3] < HAZE * 255
-    return _grown(free & ~_outside(free))
+    return _grow(free & ~_outside(free))
 
 
 DAMAGE: dict[str, Callable[[Image.Image], Image.Image]] = {"scratches": scratches, "holes": holes}
@@ -101,7 +101,7 @@ def _shrunk(pixels: Tensor) -> Tensor:
     return F.interpolate(pixels, size, mode="area") if scale < 1 else pixels
 
 
-def _drawn(pixels: Tensor) -> Mask:
+def _drawn_region(pixels: Tensor) -> Mask:
     """Where a picture [1 3 h w] is drawn on; everywhere if its frame is not mostly of one colour."""
     top, side = pixels[0, :, [0, -1]].flatten(1), pixels[0, :, :, [0, -1]].flatten(1)
     ground = torch.cat([top, side], dim=1).median(dim=1).values
@@ -117,11 +117,11 @@ def _outside(free: Mask) -> Mask:
     count = -1
     while count != (count := int(reached.sum())):
         for turn in range(4):
-            reached = np.rot90(_swept(np.rot90(free, turn), np.rot90(reached, turn)), -turn)
+            reached = np.rot90(_sweep(np.rot90(free, turn), np.rot90(reached, turn)), -turn)
     return reached
 
 
-def _swept(free: Mask, reached: Mask) -> Mask:
+def _sweep(free: Mask, reached: Mask) -> Mask:
     """The free cells that are reached, or right of a reached one with no wall between."""
     at = np.arange(free.shape[1])
     last = np.maximum.accumulate(np.where(reached, at, -1), axis=1)
@@ -178,5 +178,5 @@ def _mask(there: Mask) -> Image.Image:
     return Image.fromarray(there.astype(np.uint8) * 255, "L")
 
 
-def _grown(there: Mask) -> Image.Image:
+def _grow(there: Mask) -> Image.Image:
     return _mask(there).filter(ImageFilter.MaxFilter(3))

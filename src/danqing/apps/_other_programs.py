@@ -61,7 +61,7 @@ class OtherSettings:
     def _sides(self, card: Card) -> tuple[int, int]:
         """The size itself where the model can paint it, else one of its shape."""
         assert self.size is not None
-        step = card.grid * card.scale
+        step = card.size_multiple * card.scale
         width, height = self.size
         area = width * height / (card.width * card.height * card.scale**2)
         if width % step == 0 and height % step == 0 and area <= 2:
@@ -80,15 +80,15 @@ def read_a1111_text(text: str) -> OtherSettings | None:
     chunks, file = PngInfo(), io.BytesIO()
     chunks.add_text(PARAMETERS, text.strip())
     Image.new("RGB", (1, 1)).save(file, "PNG", pnginfo=chunks)
-    return _parsed(io.BytesIO(file.getvalue()))
+    return _parse(io.BytesIO(file.getvalue()))
 
 
 def read_other_settings(path: Path) -> OtherSettings | None:
     """How the picture in a file was painted by another program; None where it does not say."""
-    return _parsed(path)
+    return _parse(path)
 
 
-def _parsed(file: Path | io.BytesIO) -> OtherSettings | None:
+def _parse(file: Path | io.BytesIO) -> OtherSettings | None:
     from sd_parsers import ParserManager
 
     try:

@@ -19,7 +19,7 @@ from danqing.apps._inpaint import inpaint_region
 from danqing.apps._inputs import PictureInputs
 from danqing.apps._job import Job
 from danqing.apps._photo_fill import plain_picture
-from danqing.apps._photos import named
+from danqing.apps._photos import image_name
 from danqing.apps._session import Session
 from danqing.core.errors import BadBrief
 from danqing.core.picture import PIXELS_MAX, Picture
@@ -74,8 +74,8 @@ def outpaint_sides(job: Job[Any], sides: Sides) -> Iterator[Picture]:
     if width * height > PIXELS_MAX:
         raise BadBrief(f"{width}x{height} is above {PIXELS_MAX // 1_000_000} megapixels: add less")
     words = job.words()
-    seeds = job.inputs.brief(**words).resolved(job.card).seeds
-    return (_outpainted(job, sides, seed=seed, count=1, **words) for seed in seeds)
+    seeds = job.inputs.brief(**words).resolve(job.card).seeds
+    return (_outpaint(job, sides, seed=seed, count=1, **words) for seed in seeds)
 
 
 def carry_on(app: str, inputs: PictureInputs, session: Session, sides: Sides) -> Iterator[Picture]:
@@ -89,16 +89,16 @@ def carry_on(app: str, inputs: PictureInputs, session: Session, sides: Sides) ->
     widest = max(sides.left, sides.top, sides.right, sides.bottom)
     if widest > most:
         raise BadBrief(
-            f"{named(inputs.image)} is a photo, and {widest} pixels are too many to carry on from its edge"
-            f" ({most} at most): --model sd15-inpaint paints them, --anyway paints a drawing there"
+            f"{image_name(inputs.image)} is a photo, and {widest} pixels are too many to carry on from its"
+            f" edge ({most} at most): --model sd15-inpaint paints them, --anyway paints a drawing there"
         )
-    inputs.noted(
-        f"{named(inputs.image)} is a photo: it is carried on from what lies along its edge, not painted"
+    inputs.add_notes(
+        f"{image_name(inputs.image)} is a photo: it is carried on from what lies along its edge, not painted"
     )
-    yield plain_picture(app, inputs, session, _mirrored(image, sides), start)
+    yield plain_picture(app, inputs, session, _mirror(image, sides), start)
 
 
-def _outpainted(job: Job[Any], sides: Sides, **changes: Any) -> Picture:
+def _outpaint(job: Job[Any], sides: Sides, **changes: Any) -> Picture:
     image = job.source.image
     while True:
         now = sides.round(image.size)
@@ -114,7 +114,7 @@ def _canvas(image: Image.Image, add: Sides) -> tuple[Image.Image, Image.Image, I
     across, down = _fade(add.left, image.width, add.right), _fade(add.top, image.height, add.bottom)
     cover = Image.fromarray(np.maximum(across[None, :], down[:, None]))
     region = cover.point(lambda value: 255 if value else 0)
-    return _mirrored(image, add), region, cover
+    return _mirror(image, add), region, cover
 
 
 def _fade(before: int, kept: int, after: int) -> NDArray[np.uint8]:
@@ -123,7 +123,7 @@ def _fade(before: int, kept: int, after: int) -> NDArray[np.uint8]:
     return (distance / _FADE * 255).clip(0, 255).astype(np.uint8)
 
 
-def _mirrored(image: Image.Image, add: Sides) -> Image.Image:
+def _mirror(image: Image.Image, add: Sides) -> Image.Image:
     """The picture with parts of its mirror image around it, each at most as large as the picture."""
     right, bottom = add.left + image.width, add.top + image.height
     canvas = Image.new(image.mode, (right + add.right, bottom + add.bottom))

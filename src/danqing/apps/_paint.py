@@ -22,7 +22,7 @@ def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) 
     if inputs.image is not None:
         yield from _from_image(inputs, session, progress)
         return
-    brief = inputs.resolved
+    brief = inputs.resolved_brief
     if brief.sampler:
         SAMPLERS[brief.sampler]  # an unknown name is refused before seconds of opening
     painter = session.painter_for(brief)
@@ -31,9 +31,11 @@ def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) 
     plain = GenerateOptions(painter, adapter_files=session.adapter_files(), batch=inputs.batch)
     options, names = add_controls(plain, inputs, session, fit)
     if names:
-        inputs.set_resolved(brief.completed(**names))
-    for picture in generate(inputs.resolved, options, expanded=inputs.expanded, progress=progress):
-        yield replace(picture, info=picture.info.model_copy(update={"unlearned": inputs.unlearned}))
+        inputs.set_resolved(brief.complete(**names))
+    for picture in generate(
+        inputs.resolved_brief, options, expanded=inputs.expanded_briefs, progress=progress
+    ):
+        yield replace(picture, info=picture.info.model_copy(update={"unlearned": inputs.unlearned_phrase}))
 
 
 def _from_image(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:

@@ -44,7 +44,7 @@ def parse(
         raise BadBrief("--iw and --sref are for paint and imagine: leave them out here")
     fields = brief_fields(parameters, None, fields)
     inputs = validate(inputs_type, fields, image_lookup)
-    inputs.noted(*parameters.notes, *(note for ref in inputs.image_refs() for note in ref.source.notes))
+    inputs.add_notes(*parameters.notes, *(note for ref in inputs.image_refs() for note in ref.source.notes))
     inputs.check_pictures()
     if not isinstance(inputs, PaintInputs):
         return inputs
@@ -52,7 +52,7 @@ def parse(
     card = session.card(inputs.model)
     if card is not None:
         inputs.check(card)
-    inputs.noted(*photo_notes(inputs, card))
+    inputs.add_notes(*photo_notes(inputs, card))
     check_sampler(inputs.sampler)
     check_choices(inputs, session)
     _, referenced = take(choose(inputs.prompt, inputs.seed or 0))

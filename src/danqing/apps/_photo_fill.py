@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 import danqing
-from danqing.apps._photos import first_photo, named
+from danqing.apps._photos import first_photo, image_name
 from danqing.core.errors import BadBrief
 from danqing.core.metadata import Info
 from danqing.core.picture import Picture
@@ -53,7 +53,9 @@ def fill_region(inputs: PictureInputs, session: Session, region: Image.Image) ->
     _check(inputs, region)
     from danqing.photos.filling import fill_damage
 
-    inputs.noted(f"{named(inputs.image)} is a photo: the part is filled from what is around it, not painted")
+    inputs.add_notes(
+        f"{image_name(inputs.image)} is a photo: the part is filled from what is around it, not painted"
+    )
     done = fill_damage(inputs.image.source.image, region)
     yield plain_picture("inpaint", inputs, session, done, start)
 
@@ -64,7 +66,7 @@ def plain_picture(
     """A picture that no model painted, with how it came to be."""
     if inputs.count > 1:
         raise BadBrief(f"count {inputs.count}: there is one way to fill a photo, so leave count out")
-    brief = inputs.brief(style=None, count=1).resolved(session.open_card(inputs.model))
+    brief = inputs.brief(style=None, count=1).resolve(session.open_card(inputs.model))
     info = Info(
         app=app,
         parent=inputs.image.source.id,
@@ -80,7 +82,7 @@ def _check(inputs: PictureInputs, region: Image.Image) -> None:
         from danqing.photos.filling import thickness
     except ImportError:
         raise BadBrief(PACKAGES) from None
-    name = named(inputs.image)
+    name = image_name(inputs.image)
     if inputs.prompt.strip():
         raise BadBrief(
             f"{name} is a photo, and model {inputs.model!r} paints drawings: --model sd15-inpaint paints"

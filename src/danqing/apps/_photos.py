@@ -20,7 +20,7 @@ def photo_notes(inputs: AppInputs, card: Card | None) -> list[str]:
     photo = first_photo(inputs.start_pictures(), card)
     if photo is None or card is None:
         return []
-    return [f"{named(photo)} is a photo, and model {card.name!r} paints drawings: {inputs.photo_advice}"]
+    return [f"{image_name(photo)} is a photo, and model {card.name!r} paints drawings: {inputs.photo_advice}"]
 
 
 def first_photo(pictures: Iterable[ImageRef], card: Card | None) -> ImageRef | None:
@@ -41,6 +41,6 @@ def is_photo(ref: ImageRef) -> bool:
     return (brief is None or not brief.prompt) and likeness.is_photo(ref.source.image)
 
 
-def named(ref: ImageRef) -> str:
+def image_name(ref: ImageRef) -> str:
     """What a message calls a picture."""
     return repr(ref.name) if ref.name != "picture" else "the picture"

@@ -49,20 +49,20 @@ def prepare_paint(
     if not inputs.prompt.strip() and inputs.image is None:
         raise BadBrief("prompt is empty: say what to paint, such as 'a red apple, 3d style'")
     pictures = (ref for ref in inputs.image_refs() if ref is not inputs.settings_of)
-    inputs.noted(*notes, *(note for ref in pictures for note in ref.source.notes))
+    inputs.add_notes(*notes, *(note for ref in pictures for note in ref.source.notes))
     inputs.check_pictures()
     card = session.open_card(inputs.model)
     inputs.check(card)
-    inputs.noted(*photo_notes(inputs, card))
+    inputs.add_notes(*photo_notes(inputs, card))
     _note_unlearned(inputs, card)
     check_controls(inputs, session)
     inputs = with_seed(_with_looks(_with_shape_of_control(inputs, card), session, card))
-    brief = inputs.brief().resolved(card)
-    inputs.noted(*_advice(inputs, brief, parameters))
+    brief = inputs.brief().resolve(card)
+    inputs.add_notes(*_advice(inputs, brief, parameters))
     inputs.set_resolved(brief)
     check_sampler(brief.sampler)
     check_choices(brief, session)
-    for single in inputs.expanded:
+    for single in inputs.expanded_briefs:
         check_adapters(single.brief.adapters, inputs.model, session)
     return inputs
 
@@ -119,12 +119,12 @@ def _with_looks(inputs: PaintT, session: Session, card: Card) -> PaintT:
     if clear and "background" not in inputs.model_fields_set and Can.ALPHA in card.can:
         changes["background"] = "transparent"
     if inputs.style_image is not None and inputs.style is not None:
-        inputs.noted("--sref has no effect beside --style")
+        inputs.add_notes("--sref has no effect beside --style")
     elif inputs.style_image is not None:
         from danqing.apps._describe import style_like
 
         style = style_like(inputs.style_image.source.image, session.classifier(), card)
-        inputs.noted(f"the style of {inputs.style_image.name} is nearest to {style}")
+        inputs.add_notes(f"the style of {inputs.style_image.name} is nearest to {style}")
         changes["style"] = style
     return inputs.model_copy(update=changes)
 
@@ -135,7 +135,7 @@ def _with_shape_of_control(inputs: PaintT, card: Card) -> PaintT:
         return inputs
     ref = inputs.control[0].image
     width, height = sides_like(ref.source.image.size, card, native=inputs.native)
-    inputs.noted(f"{width}x{height}, in the shape of {ref.name}")
+    inputs.add_notes(f"{width}x{height}, in the shape of {ref.name}")
     return inputs.model_copy(update={"width": width, "height": height})
 
 

@@ -31,7 +31,7 @@ def redraw_source(
     keep_size: they are as large as the source, unless a size is asked for; else as their canvas is.
     """
     source = job.source
-    fit = CanvasFit.around(source.image, _sized(job.inputs, source), job.card)
+    fit = CanvasFit.around(source.image, _with_own_size(job.inputs, source), job.card)
     brief = job.resolve(fit.width, fit.height, **changes)
     scale = 1 if brief.native else job.card.scale
     images = InputImages(image=from_pil(fit.cut(source.image, scale))[None])
@@ -50,11 +50,11 @@ def redraw_source(
 
 def on_canvas(inputs: InputsT, source: SourceImage, card: Card) -> InputsT:
     """The inputs with the size of the canvas that the source is redrawn on, where none is chosen."""
-    fit = CanvasFit.around(source.image, _sized(inputs, source), card)
+    fit = CanvasFit.around(source.image, _with_own_size(inputs, source), card)
     return inputs.model_copy(update={"width": fit.width, "height": fit.height})
 
 
-def _sized(inputs: PaintInputs, source: SourceImage) -> PaintInputs:
+def _with_own_size(inputs: PaintInputs, source: SourceImage) -> PaintInputs:
     """A picture that was painted on a canvas of its own size is redrawn on it."""
     brief = source.brief
     if inputs.width or inputs.height or brief is None or source.image.size != (brief.width, brief.height):

@@ -84,7 +84,7 @@ def search_by_words(
     if not words.strip():
         raise BadBrief("say what to look for: words, or a picture with --like")
     files = pictures_in(places)
-    return _ranked(files, scorer.score_function([words]), top)
+    return _rank(files, scorer.score_function([words]), top)
 
 
 def search_by_picture(
@@ -96,11 +96,11 @@ def search_by_picture(
         BadBrief: no pictures are there. BadPicture: the one to compare with cannot be read.
     """
     target = scorer.image_embeddings(pixels_on_white(like.source.image))
-    return _ranked(pictures_in(places), lambda pixels: scorer.image_embeddings(pixels) @ target.T, top)
+    return _rank(pictures_in(places), lambda pixels: scorer.image_embeddings(pixels) @ target.T, top)
 
 
 @torch.no_grad()
-def _ranked(files: Sequence[ImageRef], score: Callable[[Tensor], Tensor], top: int | None) -> SearchResult:
+def _rank(files: Sequence[ImageRef], score: Callable[[Tensor], Tensor], top: int | None) -> SearchResult:
     """One picture is in memory at a time; nothing is kept for the next search."""
     hits: list[Hit] = []
     unreadable: list[UnreadableFile] = []

@@ -19,7 +19,7 @@ from danqing.core.errors import BadBrief, unknown
 from danqing.core.progress import ProgressCallback, no_progress
 from danqing.tuning.adapter_names import adapters_in
 from danqing.weights.model_list import find_place, not_there
-from danqing.weights.shipped import shipped, unknown_model
+from danqing.weights.shipped import shipped_models, unknown_model
 
 if TYPE_CHECKING:
     from danqing.apps._inputs import PaintInputs
@@ -140,7 +140,7 @@ class Session:
     def model_places(self) -> dict[str, Path]:
         """The models that have names: the shipped ones, and those in the folder `models`."""
         own = {path.name: path for path in sorted(self.models.glob("*")) if _is_model(path)}
-        return {**own, **shipped()}
+        return {**own, **shipped_models()}
 
     def painter_for(self, choice: Brief | PaintInputs) -> Painter:
         """The painter of the model, the VAE and the refiner that a request names.
@@ -152,9 +152,9 @@ class Session:
         if choice.vae is not None:
             painter = self._with_vae(painter, choice.vae)
         if choice.refiner is not None:
-            from danqing.families.stable_diffusion.refiner import refined
+            from danqing.families.stable_diffusion.refiner import with_refiner
 
-            painter = refined(painter, self.painter(choice.refiner), choice.refiner_at)
+            painter = with_refiner(painter, self.painter(choice.refiner), choice.refiner_at)
         return painter
 
     def _with_vae(self, painter: Painter, vae: str) -> Painter:

@@ -39,19 +39,19 @@ def with_settings_of(
     prompt = chosen.get("prompt")
     if place is None and isinstance(prompt, str) and is_a1111_text(prompt):
         settings = read_a1111_text(prompt)
-        return (chosen, []) if settings is None else _merged(settings, {**chosen, "prompt": ""}, session)
+        return (chosen, []) if settings is None else _merge(settings, {**chosen, "prompt": ""}, session)
     if place is None:
         return chosen, []
     ref = place if isinstance(place, ImageRef) else image_lookup(place)
     if ref.path is not None and ref.path.suffix.casefold() == ".txt":
-        return _merged(_read_text(ref.path), chosen, session)
+        return _merge(_read_text(ref.path), chosen, session)
     brief = ref.source.brief
     if brief is not None:
         return {**_own(brief), **_not_empty(chosen), "settings_of": ref}, []
     other = None if ref.path is None else read_other_settings(ref.path)
     if other is None:
         raise BadPicture(f"{ref.name!r} does not say how it was painted: use a file as its program saved it")
-    return _merged(other, {**chosen, "settings_of": ref}, session)
+    return _merge(other, {**chosen, "settings_of": ref}, session)
 
 
 def settings_of(ref: ImageRef, session: Session) -> tuple[ResolvedBrief, list[str]]:
@@ -67,7 +67,7 @@ def settings_of(ref: ImageRef, session: Session) -> tuple[ResolvedBrief, list[st
         raise BadPicture(f"{ref.name!r} does not say how it was painted: use a file as its program saved it")
     card = session.open_card(MODEL)
     fields, notes = other.for_card(card)
-    return Brief.of(**fields, model=card.name).resolved(card), notes
+    return Brief.of(**fields, model=card.name).resolve(card), notes
 
 
 def _own(brief: Brief) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _own(brief: Brief) -> dict[str, Any]:
     return {**fields, "prompt": literal(brief.prompt)}
 
 
-def _merged(
+def _merge(
     settings: OtherSettings, chosen: Mapping[str, Any], session: Session
 ) -> tuple[dict[str, Any], list[str]]:
     """What was chosen before what the other program says, for the model that was chosen."""

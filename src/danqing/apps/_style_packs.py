@@ -45,7 +45,7 @@ class StylePack(BaseModel):
         default=(), description="names of the style on cards of models that have learned it"
     )
 
-    def called(self, name: str) -> bool:
+    def has_name(self, name: str) -> bool:
         """Whether `name` means this style."""
         names = (self.name, self.title, self.title_zh, *self.aliases)
         return style_key(name) in map(style_key, names)
@@ -88,7 +88,7 @@ def pack_of(name: str, packs: Mapping[str, StylePack]) -> StylePack:
         BadBrief: there is none, naming the nearest.
     """
     for pack in packs.values():
-        if pack.called(name):
+        if pack.has_name(name):
             return pack
     names = {name for pack in packs.values() for name in (pack.name, pack.title_zh.lower())}
     raise BadBrief(unknown("style", name, names))

@@ -9,7 +9,7 @@ import danqing
 from danqing.apps._describe import is_doubtful, style_like, thing_in
 from danqing.apps._grid import single_picture
 from danqing.apps._job import Job, on_background
-from danqing.apps._photos import first_photo, named
+from danqing.apps._photos import first_photo, image_name
 from danqing.apps._redraw import redraw_source
 from danqing.apps._session import Session
 from danqing.apps._style_packs import apply_style, pack_of
@@ -34,8 +34,8 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
     _check_paintable(inputs)
     photo = first_photo([] if inputs.anyway else [inputs.image], card)
     if photo is not None:
-        inputs.noted(
-            f"{named(photo)} is a photo, and will not look like itself as this model paints drawings:"
+        inputs.add_notes(
+            f"{image_name(photo)} is a photo, and will not look like itself as this model paints drawings:"
             " --how render keeps it (--anyway for no warning)"
         )
     job = Job.start("stylize", inputs, session, progress, image=inputs.image)
@@ -63,8 +63,8 @@ def _thing(inputs: Stylize, job: Job[Stylize], session: Session) -> str:
     """What a picture shows, by its own words or as CLIP sees it; a line says so where CLIP is not sure."""
     thing, brief = thing_in(job.source, job.card, session), job.source.brief
     if (brief is None or not brief.prompt) and is_doubtful(job.source.image, session.classifier()):
-        inputs.noted(
-            f"{named(inputs.image)} shows nothing that danqing is sure of, and is painted as {thing!r}:"
+        inputs.add_notes(
+            f"{image_name(inputs.image)} shows nothing that danqing is sure of, and is painted as {thing!r}:"
             " name what it shows in --prompt"
         )
     return thing
@@ -89,9 +89,9 @@ def _renderings(inputs: Stylize, session: Session, progress: ProgressCallback) -
         raise BadBrief("a rendering follows no picture: leave like out, or how render")
     source = single_picture(inputs.image.source, None)
     style = _effect_of(inputs, session)
-    brief = inputs.brief(style=None).resolved(session.open_card(inputs.model))
+    brief = inputs.brief(style=None).resolve(session.open_card(inputs.model))
     reason = "" if inputs.how == "render" else ", since it looks like a photo; --how paint paints it"
-    inputs.noted(f"{inputs.image.name or 'the picture'} is rendered in {style}, not painted{reason}")
+    inputs.add_notes(f"{inputs.image.name or 'the picture'} is rendered in {style}, not painted{reason}")
     return _render_each(inputs, source, style, brief, progress)
 
 
@@ -100,7 +100,7 @@ def _effect_of(inputs: Stylize, session: Session) -> str:
     from danqing.effects import EFFECTS
 
     name = str(inputs.style)
-    pack = next((pack for pack in session.style_packs().values() if pack.called(name)), None)
+    pack = next((pack for pack in session.style_packs().values() if pack.has_name(name)), None)
     style = pack.name if pack is not None else name
     if style not in EFFECTS:
         raise BadBrief(f"{unknown('style to render', name, EFFECTS)}; --how paint paints it")

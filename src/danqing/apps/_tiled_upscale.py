@@ -243,7 +243,7 @@ def _without_margin(
     margin: int,
 ) -> Image.Image:
     """The picture enlarged with a margin of itself around it, as it goes on where it repeats."""
-    source = _wrapped(picture, margin)
+    source = _wrap(picture, margin)
     large = upscale(source, _times(source.size, factor))
     if not margin:
         return large
@@ -251,7 +251,7 @@ def _without_margin(
     return large.crop((left, top, left + factor * picture.width, top + factor * picture.height))
 
 
-def _wrapped(picture: Image.Image, margin: int) -> Image.Image:
+def _wrap(picture: Image.Image, margin: int) -> Image.Image:
     if not margin:
         return picture
     array = np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))

@@ -86,11 +86,11 @@ def _repaint_brief(job: Job[Upscale]) -> ResolvedBrief:
     """For a painter that enlarges by painting: the words of the request, or those of the picture."""
     prompt = job.words()["prompt"]
     brief = job.inputs.brief(model=job.card.name, prompt=prompt, style=None, tile=False)
-    return brief.resolved(job.card)
+    return brief.resolve(job.card)
 
 
 def _brief(job: Job[Upscale]) -> ResolvedBrief:
     """The brief of a picture that came without one."""
     card = job.card  # which enlarges tiles whether or not it paints them
     tile = job.inputs.tile and Can.TILE in card.can
-    return job.inputs.brief(model=card.name, tile=tile).resolved(card)
+    return job.inputs.brief(model=card.name, tile=tile).resolve(card)

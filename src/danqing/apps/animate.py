@@ -97,7 +97,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     from danqing.apps._parse import parse
 
     inputs: Animate = parse(Animate, with_settings(values), session, image_lookup)
-    inputs.noted(*inputs.settings_file.notes)
+    inputs.add_notes(*inputs.settings_file.notes)
     return inputs
 
 

@@ -41,7 +41,7 @@ def describe(inputs: Describe, session: Session, progress: ProgressCallback) -> 
     """
     from danqing.apps._describe import caption, is_doubtful, prompts_for
     from danqing.apps._grid import single_picture
-    from danqing.apps._photos import named
+    from danqing.apps._photos import image_name
 
     source = single_picture(inputs.image.source)
     if inputs.captioner is not None:
@@ -49,8 +49,8 @@ def describe(inputs: Describe, session: Session, progress: ProgressCallback) -> 
     card = session.open_card(inputs.model)
     classifier = session.classifier()
     if is_doubtful(source.image, classifier):
-        inputs.noted(
-            f"{named(inputs.image)} shows nothing that danqing is sure of: these are guesses;"
+        inputs.add_notes(
+            f"{image_name(inputs.image)} shows nothing that danqing is sure of: these are guesses;"
             " --captioner names more things"
         )
     return prompts_for(source.image, classifier, card, inputs.language)

@@ -80,7 +80,7 @@ def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> It
 
     image, mask = inputs.image.source.image, _mask(inputs, session)
     if inputs.mask is None:
-        inputs.noted(mask.note)
+        inputs.add_notes(mask.note)
     if inputs.show_mask:
         return mask_preview(inputs, session, mask.region)
     if fills(inputs, session):

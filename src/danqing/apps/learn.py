@@ -111,12 +111,12 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     pictures_in(inputs.images)  # folders without any are refused
     for ref in inputs.images:
         if ref.path is None or not ref.path.is_dir():
-            inputs.noted(*ref.source.notes)
+            inputs.add_notes(*ref.source.notes)
     count = len(inputs.files())
     if count < PICTURES_MIN:
         raise BadData(f"a subject is learned from 2 pictures or more, best 4, not {count}: give more")
     card = session.card(inputs.model)  # an unknown model is refused here
-    inputs.noted(*photo_notes(inputs, card))
+    inputs.add_notes(*photo_notes(inputs, card))
     return inputs
 
 

@@ -14,7 +14,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.field_groups import Fast, SeedChoice, Text, Words
 from danqing.core.image_ref import ImageLookup
 from danqing.core.progress import ProgressCallback
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 
 if TYPE_CHECKING:
     from danqing.apps._lineage import Generation
@@ -46,7 +46,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     if inputs.models == ():
         models = values["models"]
         raise BadBrief(f"models {models!r} names none: give some, separated by commas, or leave it out")
-    if not (inputs.models or shipped()):
+    if not (inputs.models or shipped_models()):
         raise BadBrief("no models are shipped with this copy: name folders of weights with --models")
     return with_seed(inputs)
 

@@ -55,14 +55,14 @@ class Paint(ControlInputs, ResolvedInputs, Anyway, GridInputs):
     _unlearned: str = PrivateAttr(default="")
 
     @property
-    def unlearned(self) -> str:
+    def unlearned_phrase(self) -> str:
         """What the prompt is about, where the model has not learned it; else empty."""
         return self._unlearned
 
     def set_unlearned(self, phrase: str, note: str) -> None:
         """Note that the model has not learned what the prompt is about."""
         self._unlearned = phrase
-        self.noted(note)
+        self.add_notes(note)
 
     @property
     def required_skills(self) -> frozenset[Can]:

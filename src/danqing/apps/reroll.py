@@ -46,9 +46,9 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
 
     inputs = validate(Reroll, values, image_lookup)
     brief, notes = settings_of(inputs.image, session)
-    inputs.noted(*notes)
+    inputs.add_notes(*notes)
     if brief.image is not None or brief.strength is not None or brief.control or brief.ip_image:
-        inputs.noted("it was made from a picture: only its words are painted again")
+        inputs.add_notes("it was made from a picture: only its words are painted again")
     session.card(brief.model)  # an unknown model is refused now
     seed = random_seed() if inputs.seed is None else inputs.seed
     inputs.set_resolved(brief.model_copy(update={**_AFRESH, "seed": seed}))
@@ -64,6 +64,6 @@ def reroll(inputs: Reroll, session: Session, progress: ProgressCallback) -> Iter
     """
     from danqing.apps._generate import GenerateOptions, generate
 
-    painter = session.painter_for(inputs.resolved)
+    painter = session.painter_for(inputs.resolved_brief)
     options = GenerateOptions(painter, adapter_files=session.adapter_files())
-    return generate(inputs.resolved, options, expanded=inputs.expanded, progress=progress)
+    return generate(inputs.resolved_brief, options, expanded=inputs.expanded_briefs, progress=progress)

@@ -72,7 +72,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
 
     inputs = parse(Stylize, values, session, image_lookup)
     packs = session.style_packs()
-    if inputs.style is None and any(pack.called(inputs.prompt) for pack in packs.values()):
+    if inputs.style is None and any(pack.has_name(inputs.prompt) for pack in packs.values()):
         raise BadBrief(
             f"{inputs.prompt!r} is a style: give it as the style, and as words what to paint, if at all"
         )

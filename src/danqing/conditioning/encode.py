@@ -21,7 +21,7 @@ Encoder = Callable[[str], Conditioning]
 class WeightedEncoder(Protocol):
     """An `Encoder` that can weigh words."""
 
-    def weighted(self, chunk: Chunk) -> Conditioning:
+    def encode_weighted(self, chunk: Chunk) -> Conditioning:
         """A chunk with weights -> the conditioning of one picture."""
         ...
 
@@ -45,7 +45,7 @@ def encode(text: Encoder, prompt: Prompt, negative: Prompt, steps: int) -> Condi
         return replace(_whole(of_part, prompt.at(step, steps)), negative=uncond)
 
     starts = [0]
-    for step in range(1, steps if prompt.scheduled or negative.scheduled else 1):
+    for step in range(1, steps if prompt.is_scheduled or negative.is_scheduled else 1):
         if any(either.at(step, steps) != either.at(step - 1, steps) for either in (prompt, negative)):
             starts.append(step)
     first, *later = map(at, starts)
@@ -84,7 +84,7 @@ def _chunk(text: Encoder, chunk: Chunk) -> Conditioning:
         return text(text_of(chunk))
     if not isinstance(text, WeightedEncoder):
         raise BadBrief(f"this model cannot weigh words: write {shorten(text_of(chunk))!r} without brackets")
-    return text.weighted(chunk)
+    return text.encode_weighted(chunk)
 
 
 def _all_dropped(dropped: Iterable[str]) -> str:

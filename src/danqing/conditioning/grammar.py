@@ -86,13 +86,13 @@ class Prompt:
         return tuple(weight / sum(weights) for weight in weights)
 
     @property
-    def scheduled(self) -> bool:
+    def is_scheduled(self) -> bool:
         """Whether the words change on the way."""
         return any(span.when != ALWAYS for part in self.parts for chunk in part.chunks for span in chunk)
 
     def at(self, step: int, of: int) -> Prompt:
         """What holds at step `step`, counted from 0, of `of` steps."""
-        if not self.scheduled:
+        if not self.is_scheduled:
             return self
         return replace(self, parts=tuple(_part_at(part, step, of) for part in self.parts))
 
@@ -128,7 +128,7 @@ def parse(text: str, *, whole: bool = False) -> Prompt:
 
 def render(prompt: Prompt) -> str:
     """The text that says `prompt`, always the same one: what `parse` reads back as an equal prompt."""
-    texts = [" BREAK ".join(map(_rendered, part.chunks)) for part in prompt.parts]
+    texts = [" BREAK ".join(map(_render, part.chunks)) for part in prompt.parts]
     weights = [part.weight for part in prompt.parts]
     if prompt.blend:
         return " ".join(f"{text}::{decimal(weight)}" for text, weight in zip(texts, weights, strict=True))
@@ -162,7 +162,7 @@ def _cuts(tokens: list[str], typed: list[str], roles: Roles) -> Iterator[_Cut]:
             match = _SHARE.match(tokens[after]) if after < len(tokens) else None
             if match:
                 tokens[after], typed[after] = tokens[after][match.end() :], typed[after][match.end() :]
-            yield _Cut(i, after, _clamped(float(match[1]), 6) if match else 1.0)
+            yield _Cut(i, after, _clamp(float(match[1]), 6) if match else 1.0)
 
 
 def _pull(ending: Sequence[str]) -> float | None:
@@ -170,7 +170,7 @@ def _pull(ending: Sequence[str]) -> float | None:
     if len(ending) < 2 or ending[0] != ":":
         return None
     match = NUMBER.fullmatch(ending[1])
-    return _clamped(float(match[1]), 6) if match else None
+    return _clamp(float(match[1]), 6) if match else None
 
 
 def _chunks(tokens: Sequence[str], typed: Sequence[str], roles: Roles, where: range) -> tuple[Chunk, ...]:
@@ -182,17 +182,17 @@ def _chunks(tokens: Sequence[str], typed: Sequence[str], roles: Roles, where: ra
             del stack[len(stack) - role.pops :]
             if role.enters:
                 (weight, when), (factor, steps) = stack[-1], role.enters
-                stack.append((_clamped(weight * _clamped(factor)), when.both(steps)))
+                stack.append((_clamp(weight * _clamp(factor)), when.both(steps)))
         elif token == "BREAK":
             chunks.append([])
         else:
             weight, when = stack[-1]
             escaped = token.startswith("\\") and _SPECIAL.fullmatch(token)
-            chunks[-1].append(Span(typed[i][1:] if escaped else typed[i], _clamped(weight, 6), when))
-    return tuple(chunk for chunk in map(_tidied, chunks) if chunk)
+            chunks[-1].append(Span(typed[i][1:] if escaped else typed[i], _clamp(weight, 6), when))
+    return tuple(chunk for chunk in map(_tidy, chunks) if chunk)
 
 
-def _tidied(spans: Iterable[Span]) -> Chunk:
+def _tidy(spans: Iterable[Span]) -> Chunk:
     """The spans that hold at some step, equal neighbours joined, without space around the whole."""
     spans_left = (span for span in spans if span.text and not span.when.never)
     joined = [
@@ -212,23 +212,23 @@ def _is_blank(span: Span) -> bool:
 
 def _part_at(part: Part, step: int, of: int) -> Part:
     chunks = [
-        _tidied(Span(span.text, span.weight) for span in chunk if span.when.holds(step, of))
+        _tidy(Span(span.text, span.weight) for span in chunk if span.when.holds(step, of))
         for chunk in part.chunks
     ]
     return replace(part, chunks=tuple(chunk for chunk in chunks if chunk) or ((),))
 
 
-def _rendered(chunk: Chunk) -> str:
-    return "".join(span.when.around(_weighted(span)) for span in chunk)
+def _render(chunk: Chunk) -> str:
+    return "".join(span.when.around(_render_span(span)) for span in chunk)
 
 
-def _weighted(span: Span) -> str:
+def _render_span(span: Span) -> str:
     text = sub_marks(_ESCAPED, lambda _, typed: f"\\{typed}", span.text)
     if span.weight == 1:
         return text
     return f"({text})" if span.weight == STRONGER else f"({text}:{decimal(span.weight)})"
 
 
-def _clamped(weight: float, places: int | None = None) -> float:
+def _clamp(weight: float, places: int | None = None) -> float:
     weight = max(-WEIGHT_MAX, min(WEIGHT_MAX, weight))
     return weight if places is None else round(weight, places) + 0.0  # no -0.0

@@ -30,7 +30,7 @@ class Names:
         label = self._label(words)
         return Conditioning(label[None, None], dropped="" if label.any() else words)
 
-    def weighted(self, chunk: Chunk) -> Conditioning:
+    def encode_weighted(self, chunk: Chunk) -> Conditioning:
         """Each name with the weight of its words."""
         labels = torch.stack([span.weight * self._label(span.text) for span in chunk]).amax(dim=0)
         text = "".join(span.text for span in chunk)

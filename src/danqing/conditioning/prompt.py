@@ -40,7 +40,7 @@ def styled_prompt(brief: ResolvedBrief, card: Card) -> Prompt:
     prompt, ending = parse(brief.prompt), _style(brief, card)
     if not ending:
         return prompt
-    return replace(prompt, parts=tuple(_ended(part, ending) for part in prompt.parts))
+    return replace(prompt, parts=tuple(_append_to_part(part, ending) for part in prompt.parts))
 
 
 def styled_prompt_text(brief: ResolvedBrief, card: Card) -> str:
@@ -75,12 +75,12 @@ def _style(brief: ResolvedBrief, card: Card) -> str:
     return f"，{styled_zh}" if is_chinese(brief.prompt) else f", {styled_en}"
 
 
-def _ended(part: Part, ending: str) -> Part:
+def _append_to_part(part: Part, ending: str) -> Part:
     *chunks, last = part.chunks
-    return replace(part, chunks=(*chunks, _joined(last, ending)))
+    return replace(part, chunks=(*chunks, _append_to_chunk(last, ending)))
 
 
-def _joined(chunk: Chunk, ending: str) -> Chunk:
+def _append_to_chunk(chunk: Chunk, ending: str) -> Chunk:
     if chunk and chunk[-1] == Span(chunk[-1].text):  # so that a plain prompt stays one span
         return (*chunk[:-1], Span(chunk[-1].text + ending))
     return (*chunk, Span(ending))

@@ -22,10 +22,10 @@ def take(text: str) -> tuple[str, dict[str, float]]:
     """
     weights: dict[str, float] = {}
 
-    def replaced(match: re.Match[str], typed: str) -> str:
+    def replace(match: re.Match[str], typed: str) -> str:
         if match["name"] is None:
             return typed
         weights[match["name"].strip()] = float(match["weight"] or 1)
         return "" if match["lora"] else f"<{match['name']}>"
 
-    return sub_marks(_REFERENCE, replaced, text), weights
+    return sub_marks(_REFERENCE, replace, text), weights

@@ -76,7 +76,7 @@ class TextEncoder:
             dropped=self.tail(words),
         )
 
-    def weighted(self, chunk: Chunk) -> Conditioning:
+    def encode_weighted(self, chunk: Chunk) -> Conditioning:
         """Token states [1 L D] of words that have weights, by `weighting`."""
         words = self(text_of(chunk))
         return replace(words, tokens=WEIGHTINGS[self.weighting](self, chunk, words.tokens))
@@ -158,9 +158,9 @@ class TextEncoderPair:
         """Token states [1 L D1+D2] and pooled words [1 P]."""
         return _side_by_side(self.first(words), self.second(words))
 
-    def weighted(self, chunk: Chunk) -> Conditioning:
+    def encode_weighted(self, chunk: Chunk) -> Conditioning:
         """The same of words that have weights; the pooled words have none."""
-        return _side_by_side(self.first.weighted(chunk), self.second.weighted(chunk))
+        return _side_by_side(self.first.encode_weighted(chunk), self.second.encode_weighted(chunk))
 
 
 def _side_by_side(first: Conditioning, second: Conditioning) -> Conditioning:

@@ -31,7 +31,7 @@ def choose(text: str, seed: int) -> str:
             open_braces[-1].choices.append([])
         elif mark == "}" and len(open_braces) > 1:
             inner = open_braces.pop()
-            open_braces[-1].choices[-1].append(inner.chosen(chance, typed))
+            open_braces[-1].choices[-1].append(inner.choose(chance, typed))
         else:
             open_braces[-1].choices[-1].append(typed)
     return "".join(braces.text for braces in open_braces)
@@ -45,7 +45,7 @@ class _Braces:
     choices: list[list[str]] = field(default_factory=lambda: [[]])
     bars: list[str] = field(default_factory=list)
 
-    def chosen(self, chance: Random, end: str) -> str:
+    def choose(self, chance: Random, end: str) -> str:
         """One of the choices; all of the text where there is no other choice."""
         if not self.bars:
             return self.text + end

@@ -55,7 +55,7 @@ class Brief(
     ModelChoice,
     Words,
 ):
-    """What to paint. Frozen; a field left at None is decided by the model's card in `resolved`.
+    """What to paint. Frozen; a field left at None is decided by the model's card in `resolve`.
 
     Sizes are pixels of the finished picture. Picture k of `count` has the seed `seed + k`, and a brief with
     that seed and `count=1` paints the same picture alone.
@@ -90,7 +90,7 @@ class Brief(
         """
         return cls.of_values(prompt=prompt, **fields)
 
-    def resolved(self, card: Card) -> ResolvedBrief:
+    def resolve(self, card: Card) -> ResolvedBrief:
         """The same brief with every open field decided by `card`: repainting it needs nothing else.
 
         Raises:
@@ -109,10 +109,10 @@ class Brief(
             raise BadBrief(f"model {card.name!r} paints no tiles: leave tile out, or choose another model")
         scale = 1 if self.native else card.scale
         width, height = self.width or card.width * scale, self.height or card.height * scale
-        _check_grid(width, height, card.grid * scale)
+        _check_grid(width, height, card.size_multiple * scale)
         steps, guidance, sampler = self._pace(card)
         other = self._or_random(self.variation_seed) if self.variation else None
-        return self.completed(
+        return self.complete(
             style=_style_name(self.style, card),
             seed=self._or_random(self.seed),
             variation_seed=other,
@@ -123,7 +123,7 @@ class Brief(
             sampler=self.sampler or sampler,
         )
 
-    def completed(self, **values: object) -> ResolvedBrief:
+    def complete(self, **values: object) -> ResolvedBrief:
         """The brief with `values` in its open fields, which are not validated again."""
         changed = self.model_copy(update=values)
         return ResolvedBrief.model_construct(_fields_set=changed.model_fields_set, **dict(changed))
@@ -196,7 +196,7 @@ def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[in
     shape = int(parts[1]) / int(parts[2])
     if not 1 / RATIO_MAX <= shape <= RATIO_MAX:
         raise BadBrief(f"ar {ratio} is too long: choose between 1:{RATIO_MAX} and {RATIO_MAX}:1")
-    cells = card.width * card.height / card.grid**2
+    cells = card.width * card.height / card.size_multiple**2
     ideal = (cells * shape) ** 0.5, (cells / shape) ** 0.5
 
     def miss(sides: tuple[int, int]) -> float:  # a wrong shape shows more than a wrong area
@@ -205,7 +205,7 @@ def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[in
 
     near = [(max(1, floor(side)), max(1, ceil(side))) for side in ideal]
     width, height = min(product(*near), key=miss)
-    step = card.grid * (1 if native else card.scale)
+    step = card.size_multiple * (1 if native else card.scale)
     return width * step, height * step
 
 

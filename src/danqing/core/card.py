@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from danqing.core.errors import BadWeights, shorten
+
+_OLD_NAMES = {"grid": "size_multiple", "led_by": "prompt_type"}  # in cards that were written before
 
 
 class Can(StrEnum):
@@ -47,7 +50,7 @@ class Card(BaseModel):
     licence: str
     width: int = Field(description="native width in pixels")
     height: int = Field(description="native height in pixels")
-    grid: int = Field(description="native sides are multiples of this")
+    size_multiple: int = Field(description="native sides are multiples of this")
     scale: int = Field(default=1, description="factor of the learned upscaler, 1 = none")
     steps: int = 25
     guidance: float = 4.0
@@ -58,7 +61,10 @@ class Card(BaseModel):
     fast: Fast | None = Field(default=None, description="how it paints in few steps; None = it cannot")
     can: frozenset[Can] = frozenset({Can.WORDS, Can.NEGATIVE})
     note: str = Field(default="", description="what to know where nobody chose steps and guidance")
-    led_by: str = Field(default="words", description="how words reach it: words, names it knows, or CLIP")
+    prompt_type: str = Field(
+        default="words",
+        description="what reads a prompt: a text encoder (words), a table (names it knows), or CLIP",
+    )
     closed_vocabulary: bool = Field(
         default=False, description="it has learned the things of `data.vocabulary` and no others"
     )
@@ -66,10 +72,17 @@ class Card(BaseModel):
         default_factory=dict, description="style name -> words for it, en and zh by '/'"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        return {_OLD_NAMES.get(name, name): value for name, value in fields.items()}
+
     @property
     def one_size(self) -> bool:
-        """Whether it paints pictures of its native size only: its grid is as wide as they are."""
-        return self.grid == self.width == self.height
+        """Whether it paints pictures of its native size only: the multiple is as large as they are."""
+        return self.size_multiple == self.width == self.height
 
     @property
     def paints_drawings(self) -> bool:

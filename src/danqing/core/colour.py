@@ -38,7 +38,7 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
         if _MODE_OF_SPACE.get(space) != mode:
             return image, f"has a colour profile for {_printable(space)}, not for {mode}: it is ignored"
         name = _printable(ImageCms.getProfileDescription(profile))
-        converted = _converted(image, profile, mode)
+        converted = _convert(image, profile, mode)
     except (OSError, ValueError, TypeError, ImageCms.PyCMSError):  # whatever is wrong with its bytes
         return image, "has a damaged colour profile, which is ignored"
     if converted is image:
@@ -58,7 +58,7 @@ def unread_colour(image: Image.Image) -> str:
     return ""
 
 
-def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
+def _convert(image: Image.Image, profile: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
     """The picture in sRGB; the very same one where the profile means that."""
     transform = ImageCms.buildTransform(
         profile,

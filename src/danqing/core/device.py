@@ -14,7 +14,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 
 
-def chosen_device(name: str = "auto") -> torch.device:
+def resolve_device(name: str = "auto") -> torch.device:
     """The device called `name`: "auto", "cpu", "cuda", "cuda:1" or "mps".
 
     "auto" is the first CUDA GPU if this PyTorch sees one, else the CPU.
@@ -47,7 +47,7 @@ def _there(device: torch.device) -> bool:
     return device.type == "cpu" or (device.type == "mps" and torch.backends.mps.is_available())
 
 
-def chosen_dtype(name: str | None) -> torch.dtype | None:
+def resolve_dtype(name: str | None) -> torch.dtype | None:
     """The type of numbers called `name`, one of `DTYPES` or short for one; None for None.
 
     Raises:

@@ -35,7 +35,7 @@ def split_commas(text: str) -> list[str]:
     return [part.strip() for part in parts[::2] if part.strip()]
 
 
-def _weighted(value: object) -> object:
+def _parse_weights(value: object) -> object:
     """Text such as my-cat:0.8,ink -> {"my-cat": 0.8, "ink": 1}, as a command line gives it."""
     if not isinstance(value, str):
         return value
@@ -51,7 +51,7 @@ Side = Annotated[int, Field(ge=8, le=SIDE_MAX)]
 Text = Annotated[str, AfterValidator(_printable)]
 Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
 Strength = Annotated[float, Field(gt=0, le=1)]
-Weights = Annotated[dict[str, float], BeforeValidator(_weighted)]
+Weights = Annotated[dict[str, float], BeforeValidator(_parse_weights)]
 
 
 class ModelChoice(FrozenModel):

@@ -54,9 +54,9 @@ def write_a1111(brief: ResolvedBrief, info: Info) -> str:
     second "Negative prompt:" is broken up with a space, and a value that it cannot hold is left out; our JSON
     has both, verbatim.
     """
-    lines = [_unmarked(info.chosen or brief.prompt)]  # others choose by other dice
+    lines = [_without_mark(info.chosen or brief.prompt)]  # others choose by other dice
     if brief.negative_prompt.strip():
-        lines.append(f"Negative prompt: {_unmarked(brief.negative_prompt)}")
+        lines.append(f"Negative prompt: {_without_mark(brief.negative_prompt)}")
     pairs = {
         "Steps": brief.steps,
         "Sampler": info.sampler or brief.sampler,
@@ -116,7 +116,7 @@ def read_json(text: str) -> tuple[ResolvedBrief, Info]:
     open_fields = [name for name in RESOLVED_FIELDS if getattr(brief, name) is None]
     if open_fields:
         raise BadPicture(f"its brief leaves {open_fields[0]} open: use the original file")
-    return brief.completed(), info
+    return brief.complete(), info
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _unmarked(text: str) -> str:
+def _without_mark(text: str) -> str:
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line).replace("Negative prompt:", "Negative prompt :")
 

@@ -34,9 +34,11 @@ class InputImages:
 
     def to(self, device: torch.device) -> InputImages:
         """The same pictures on that device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        move_part = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         references = tuple(picture.to(device) for picture in self.references)
-        return replace(self, references=references, **moved)  # type: ignore[arg-type]
+        return replace(self, references=references, **move_part)  # type: ignore[arg-type]
 
 
 NO_IMAGES = InputImages()
@@ -130,35 +132,35 @@ class Conditioning:
     def to(self, device: torch.device) -> Conditioning:
         """The same on that device."""
 
-        def moved(part: Conditioning) -> Conditioning:
+        def move_part(part: Conditioning) -> Conditioning:
             tensors = {
                 name: value.to(device) for name, value in vars(part).items() if isinstance(value, Tensor)
             }
             negative = None if part.negative is None else part.negative.to(device)
             return replace(part, negative=negative, **tensors)  # type: ignore[arg-type]
 
-        return self.each(moved)
+        return self.each(move_part)
 
     def expand(self, n: int) -> Conditioning:
         """The same prompt for n pictures; of a conditioning for 1 picture, or for n already."""
 
-        def expanded(part: Conditioning) -> Conditioning:
+        def expand_part(part: Conditioning) -> Conditioning:
             return replace(
                 part,
                 tokens=part.tokens.expand(n, -1, -1),
-                mask=_expanded(part.mask, n),
+                mask=_expand(part.mask, n),
                 negative=None if part.negative is None else part.negative.expand(n),
-                image=_expanded(part.image, n),
-                region=_expanded(part.region, n),
-                concat=_expanded(part.concat, n),
-                concat_level=_expanded(part.concat_level, n),
-                pooled=_expanded(part.pooled, n),
-                sizes=_expanded(part.sizes, n),
-                image_tokens=_expanded(part.image_tokens, n),
-                weight=_expanded(part.weight, n),
+                image=_expand(part.image, n),
+                region=_expand(part.region, n),
+                concat=_expand(part.concat, n),
+                concat_level=_expand(part.concat_level, n),
+                pooled=_expand(part.pooled, n),
+                sizes=_expand(part.sizes, n),
+                image_tokens=_expand(part.image_tokens, n),
+                weight=_expand(part.weight, n),
             )
 
-        return self.each(expanded)
+        return self.each(expand_part)
 
     @staticmethod
     def cat(*rows: Conditioning) -> Conditioning:
@@ -180,15 +182,15 @@ def _cat(rows: Sequence[Conditioning]) -> Conditioning:
     length = lcm(*(row.tokens.shape[1] for row in rows))
     weighted = any(row.weight is not None for row in rows)
     return Conditioning(
-        tokens=torch.cat([_repeated(row.tokens, length) for row in rows]),
-        mask=_joined([None if row.mask is None else _repeated(row.mask, length) for row in rows]),
-        image=_joined([row.image for row in rows]),
-        region=_joined([row.region for row in rows]),
-        concat=_joined([row.concat for row in rows]),
-        concat_level=_joined([row.concat_level for row in rows]),
-        pooled=_joined([row.pooled for row in rows]),
-        sizes=_joined([row.sizes for row in rows]),
-        image_tokens=_joined([row.image_tokens for row in rows]),
+        tokens=torch.cat([_repeat(row.tokens, length) for row in rows]),
+        mask=_join([None if row.mask is None else _repeat(row.mask, length) for row in rows]),
+        image=_join([row.image for row in rows]),
+        region=_join([row.region for row in rows]),
+        concat=_join([row.concat for row in rows]),
+        concat_level=_join([row.concat_level for row in rows]),
+        pooled=_join([row.pooled for row in rows]),
+        sizes=_join([row.sizes for row in rows]),
+        image_tokens=_join([row.image_tokens for row in rows]),
         weight=torch.cat([row.weights for row in rows]) if weighted else None,
     )
 
@@ -203,17 +205,17 @@ def _other(row: Conditioning, k: int) -> Conditioning:
     )
 
 
-def _repeated(tensor: Tensor, length: int) -> Tensor:
+def _repeat(tensor: Tensor, length: int) -> Tensor:
     # attention to tokens is the same when each of them stands twice, so lengths meet without padding (a
     # network that also pools them with a token of its own sees that one count less)
     return torch.cat([tensor] * (length // tensor.shape[1]), dim=1)
 
 
-def _expanded(tensor: Tensor | None, n: int) -> Tensor | None:
+def _expand(tensor: Tensor | None, n: int) -> Tensor | None:
     return None if tensor is None else tensor.expand(n, *tensor.shape[1:])
 
 
-def _joined(tensors: list[Tensor | None]) -> Tensor | None:
+def _join(tensors: list[Tensor | None]) -> Tensor | None:
     there = [tensor for tensor in tensors if tensor is not None]
     return torch.cat(there) if len(there) == len(tensors) else None
 

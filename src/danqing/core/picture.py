@@ -70,7 +70,7 @@ class Picture:
             write(self, draft)
         return path
 
-    def encoded(self, suffix: str = ".png") -> bytes:
+    def encode(self, suffix: str = ".png") -> bytes:
         """The bytes of the file that `save` writes under a name with that ending. Raises as `save`."""
         buffer = io.BytesIO()
         writer(Path(f"picture{suffix}"), transparent=self.image.has_transparency_data)(self, buffer)
@@ -104,7 +104,7 @@ class Picture:
             BadPicture: missing, not PNG, JPEG, WebP or GIF, damaged, above 100 megapixels, or no brief.
         """
         path = Path(path)
-        image, text, *_ = decoded(path, (*FORMATS, "GIF"))
+        image, text, *_ = decode_file(path, (*FORMATS, "GIF"))
         if text is None:
             raise BadPicture(
                 f"{str(path)!r} holds no danqing brief, or a program stripped it: use the original file"
@@ -158,7 +158,7 @@ _WRITERS: dict[str, Writer] = {
 }
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """The first frame of a picture file, the text of our own chunk if it has one, and how many frames.
 
     deep: its colours have 16 bits a channel, of which Pillow reads 8.
@@ -170,7 +170,7 @@ class Decoded(NamedTuple):
     deep: bool
 
 
-def decoded(path: Path, formats: tuple[str, ...]) -> Decoded:
+def decode_file(path: Path, formats: tuple[str, ...]) -> DecodedImage:
     """What is in a picture file.
 
     Raises:
@@ -201,14 +201,14 @@ def decoded(path: Path, formats: tuple[str, ...]) -> Decoded:
         raise BadPicture(f"{str(path)!r} is damaged or cut short: use the original file") from None
 
 
-def _decode(path: Path, formats: tuple[str, ...]) -> Decoded:
+def _decode(path: Path, formats: tuple[str, ...]) -> DecodedImage:
     with Image.open(_stream(path), formats=formats) as image:
         if image.width * image.height > PIXELS_MAX:
             raise Image.DecompressionBombError
         deep = image.mode in ("RGB", "RGBA") and ";16" in str(image.tile)  # known only before it is loaded
         image.load()
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's previews, no film
-        return Decoded(image.copy(), _own_text(image), frames, deep)
+        return DecodedImage(image.copy(), _own_text(image), frames, deep)
 
 
 def _stream(path: Path) -> Path | io.BytesIO:

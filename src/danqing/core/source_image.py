@@ -17,7 +17,7 @@ from danqing.core.brief import ResolvedBrief
 from danqing.core.colour import to_srgb, unread_colour
 from danqing.core.errors import BadPicture
 from danqing.core.metadata import Info, read_json
-from danqing.core.picture import Picture, decoded
+from danqing.core.picture import Picture, decode_file
 
 FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # how their files' names end
@@ -73,7 +73,7 @@ def read_source(place: Place) -> SourceImage:
     if isinstance(place, Image.Image):
         image, notes = _upright(place.copy(), "the picture", getattr(place, "n_frames", 1))
         return SourceImage(image, "", notes)
-    file = decoded(Path(place), FORMATS)
+    file = decode_file(Path(place), FORMATS)
     name = repr(str(place))
     image, notes = _upright(file.image, name, file.frames)
     deep = (f"{name} has 16 bits a channel: 8 of them are used",) if file.deep else ()

@@ -24,13 +24,13 @@ class Augment:
 
     def __call__(self, pixels: Tensor, rng: Generator) -> Tensor:
         """[n c h w] in [-1, 1] on white -> the same shape, each picture changed in its own way."""
-        moved = self._moved(1 - pixels, rng)  # white is 0, what grid_sample pads with
+        moved = self._shift(1 - pixels, rng)  # white is 0, what grid_sample pads with
         n, channels = pixels.shape[:2]
         gain = 1 + self.light * (2 * torch.rand(n, 1, 1, 1, generator=rng) - 1)
         tint = 1 + self.tint * (2 * torch.rand(n, channels, 1, 1, generator=rng) - 1)
-        return 1 - self._erased((moved * gain * tint).clamp(0, 2), rng)
+        return 1 - self._erase((moved * gain * tint).clamp(0, 2), rng)
 
-    def _moved(self, pixels: Tensor, rng: Generator) -> Tensor:
+    def _shift(self, pixels: Tensor, rng: Generator) -> Tensor:
         n = len(pixels)
 
         def between(limit: float) -> Tensor:
@@ -44,7 +44,7 @@ class Augment:
         grid = F.affine_grid(torch.stack(rows, dim=1).view(n, 2, 3), list(pixels.shape), align_corners=False)
         return F.grid_sample(pixels, grid, align_corners=False)
 
-    def _erased(self, pixels: Tensor, rng: Generator) -> Tensor:
+    def _erase(self, pixels: Tensor, rng: Generator) -> Tensor:
         """With probability `erase`, one square of 15 to 35 % of the side becomes white."""
         side = pixels.shape[-1]
         draws = torch.rand(len(pixels), 4, generator=rng)

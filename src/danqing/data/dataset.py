@@ -34,7 +34,7 @@ class CaptionedImages:
         index = [i for i, row in enumerate(self.rows) if keep(row)]
         return CaptionedImages(self.pictures[index], tuple(self.rows[i] for i in index))
 
-    def parted(self, out: Callable[[dict[str, Any]], bool]) -> tuple[CaptionedImages, CaptionedImages]:
+    def split(self, out: Callable[[dict[str, Any]], bool]) -> tuple[CaptionedImages, CaptionedImages]:
         """The rows that stay, and those that `out` takes out."""
         return self.where(lambda row: not out(row)), self.where(out)
 
@@ -79,7 +79,7 @@ def read_imagefolder(
     index = folder / "metadata.jsonl"
     if not index.is_file():
         raise BadData(f"{str(index)!r} is missing: build the data set first, as with 'danqing data stickers'")
-    rows = list(captioned(index))
+    rows = list(read_rows(index))
     read, skipped = [], []
     for row in rows:
         picture = _over_white(folder / row["file_name"])
@@ -103,7 +103,7 @@ def read_imagefolder(
     return CaptionedImages(torch.from_numpy(np.stack([p for p, _ in read])), tuple(row for _, row in read))
 
 
-def captioned(index: Path) -> Iterator[dict[str, Any]]:
+def read_rows(index: Path) -> Iterator[dict[str, Any]]:
     """The rows of `metadata.jsonl`.
 
     Raises:

@@ -94,7 +94,7 @@ class Drawings:
             path = self.folder / "assets" / f"{name.lower()}.webp"
             if path.exists():
                 with Image.open(path) as image:
-                    return _resized(image.convert("RGBA"), size)
+                    return _resize(image.convert("RGBA"), size)
         return None
 
     def _vector(self, concept: Concept, size: int) -> Image.Image | None:
@@ -114,7 +114,7 @@ class Drawings:
             return image.convert("RGBA")
 
 
-def _resized(image: Image.Image, size: int) -> Image.Image:
+def _resize(image: Image.Image, size: int) -> Image.Image:
     """Resized in premultiplied colour, so that hidden colours do not bleed into the edge."""
     return image.convert("RGBa").resize((size, size), Image.Resampling.LANCZOS).convert("RGBA")
 

@@ -20,7 +20,7 @@ from scipy import fft, ndimage
 from danqing.core.errors import BadData, BadPicture
 from danqing.core.files import atomic_write
 from danqing.core.source_image import SUFFIXES, read_source
-from danqing.data.dataset import captioned
+from danqing.data.dataset import read_rows
 
 MANIFEST = "manifest.jsonl"
 
@@ -146,7 +146,7 @@ def _beside(verdict: Verdict, kept: Mapping[str, int], twin: int) -> Verdict:
 
 def _captions(folder: Path) -> dict[str, str]:
     index = folder / "metadata.jsonl"
-    rows: Iterable[dict[str, Any]] = captioned(index) if index.is_file() else ()
+    rows: Iterable[dict[str, Any]] = read_rows(index) if index.is_file() else ()
     return {row["file_name"]: str(row.get("text", "")) for row in rows}
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from hashlib import sha256
 from importlib import resources
 
-from danqing.data.synonyms import Synonyms, listed
+from danqing.data.synonyms import Synonyms, read_synonyms
 
 Lexicon = Synonyms
 
@@ -19,18 +19,18 @@ PROBES, PROBES_ZH = 50, 15  # of the words that were found, one in so many is le
 
 def lexicon() -> Lexicon:
     """Name of a thing -> other words for it in English and in Chinese."""
-    return listed(resources.files("danqing.data") / "lexicon.txt")
+    return read_synonyms(resources.files("danqing.data") / "lexicon.txt")
 
 
 def split_lexicon(words: Lexicon) -> tuple[Lexicon, Lexicon]:
     """The words to learn, and those left out to probe with; a word is always on the same side."""
     return (
-        {name: _sifted(both, probes=False) for name, both in words.items()},
-        {name: _sifted(both, probes=True) for name, both in words.items()},
+        {name: _select(both, probes=False) for name, both in words.items()},
+        {name: _select(both, probes=True) for name, both in words.items()},
     )
 
 
-def _sifted(
+def _select(
     both: tuple[tuple[str, ...], tuple[str, ...]], *, probes: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     english, chinese = (tuple(word for word in side if _is_probe(word) == probes) for side in both)
@@ -45,5 +45,5 @@ def _is_probe(word: str) -> bool:
 
 @cache
 def _own() -> frozenset[str]:
-    ours = listed(resources.files("danqing.data") / "synonyms.txt")
+    ours = read_synonyms(resources.files("danqing.data") / "synonyms.txt")
     return frozenset(word for both in ours.values() for side in both for word in side)

@@ -23,7 +23,7 @@ from danqing.core.errors import BadData, shorten
 from danqing.core.files import atomic_write
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.data.captions import COUNTS, article, counted_caption, plain_captions
-from danqing.data.dataset import captioned
+from danqing.data.dataset import read_rows
 from danqing.data.drawing_sets import slug
 
 Row = dict[str, Any]
@@ -79,7 +79,7 @@ def compose(
     index = source / "metadata.jsonl"
     if not index.is_file():
         raise BadData(f"{str(index)!r} is missing: build it first, as with 'danqing data stickers'")
-    rows = list(captioned(index))
+    rows = list(read_rows(index))
     for row in rows:
         if not row.get("concept") or not row.get("style"):
             raise BadData(f"{row['file_name']!r} tells no concept and style: scenes are made of named things")
@@ -121,14 +121,14 @@ def shift_hue(picture: Array, degrees: float, share: float = 1.0) -> Array:
 def repeat_on_canvas(picture: Image.Image, count: int) -> Image.Image:
     """The picture `count` times on one canvas of its size, 2 to 4."""
     centres, side = _LAYOUTS[count]
-    return _arranged([picture] * count, centres, side)
+    return _arrange([picture] * count, centres, side)
 
 
 def side_by_side(one: Image.Image, other: Image.Image, place: str) -> Image.Image:
     """Both on one canvas, the first at `place`, a name in `PLACES`, of the second."""
     right, down = PLACES[place][1]
     centres = ((0.5 + 0.24 * right, 0.5 + 0.24 * down), (0.5 - 0.24 * right, 0.5 - 0.24 * down))
-    return _arranged([one, other], centres, 0.48)
+    return _arrange([one, other], centres, 0.48)
 
 
 def _scenes(
@@ -141,10 +141,10 @@ def _scenes(
     base = [row for row in rows if row["style"] in STYLES]
     rng = random.Random(options.seed)
     for done, row in enumerate(base, start=1):
-        picture = _opened(source / row["file_name"])
-        scenes = [*_coloured(row, picture, options, rng), *_counted(row, picture, options, rng)]
+        picture = _open(source / row["file_name"])
+        scenes = [*_colour_scenes(row, picture, options, rng), *_count_scenes(row, picture, options, rng)]
         alike = [other for other in base if other["style"] == row["style"]]
-        scenes += _placed(row, picture, rng.choice(alike), source, options, rng)
+        scenes += _place_scenes(row, picture, rng.choice(alike), source, options, rng)
         for row_of_scene, scene in scenes:
             path = folder / row_of_scene["file_name"]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def _scenes(
         progress(Progress(done, len(base)))
 
 
-def _coloured(
+def _colour_scenes(
     row: Row, picture: Image.Image, options: SceneOptions, rng: random.Random
 ) -> Iterator[tuple[Row, Image.Image]]:
     names = _colourless(row["concept"], _chinese(row))
@@ -167,7 +167,7 @@ def _coloured(
         yield {**_scene_row(row, f"{colour} {names[0]}", f"{chinese}{names[1]}"), "colour": colour}, image
 
 
-def _counted(
+def _count_scenes(
     row: Row, picture: Image.Image, options: SceneOptions, rng: random.Random
 ) -> Iterator[tuple[Row, Image.Image]]:
     for count in rng.sample(sorted(COUNTS), k=min(options.counts, len(COUNTS))):
@@ -176,12 +176,12 @@ def _counted(
             yield _nameless(_scene_row(row, *phrase)), repeat_on_canvas(picture, count)
 
 
-def _placed(
+def _place_scenes(
     row: Row, picture: Image.Image, other: Row, source: Path, options: SceneOptions, rng: random.Random
 ) -> Iterator[tuple[Row, Image.Image]]:
     if other["concept"] == row["concept"]:
         return
-    second = _opened(source / other["file_name"]).resize(picture.size)
+    second = _open(source / other["file_name"]).resize(picture.size)
     for place in rng.sample(sorted(PLACES), k=min(options.places, len(PLACES))):
         name = other["concept"]
         words = f"{row['concept']} {place} {article(name)} {name}".replace("  ", " ")
@@ -208,7 +208,7 @@ def _chinese(row: Row) -> str:
     return str(row.get("concept_zh") or row["concept"])
 
 
-def _opened(path: Path) -> Image.Image:
+def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGBA")
@@ -227,7 +227,7 @@ def _colourless(name: str, name_zh: str) -> tuple[str, str] | None:
     return None if len(rest_zh) < 2 or rest_zh[0] in coloured else (rest, rest_zh)
 
 
-def _arranged(
+def _arrange(
     pictures: Sequence[Image.Image], centres: Sequence[tuple[float, float]], side: float
 ) -> Image.Image:
     canvas = Image.new("RGBA", pictures[0].size, (255, 255, 255, 0))

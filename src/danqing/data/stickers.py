@@ -114,10 +114,10 @@ def _pictures(
         if renders and (large := drawings.render(concept, max(512, options.size))) is not None:
             for style in FILTERS:  # not over a set: its order would differ from run to run
                 if style in options.styles:
-                    yield source, style, _filtered(large, style, concept, options.size)
+                    yield source, style, _filter(large, style, concept, options.size)
 
 
-def _filtered(picture: Image.Image, style: str, concept: Concept, size: int) -> Image.Image:
+def _filter(picture: Image.Image, style: str, concept: Concept, size: int) -> Image.Image:
     array = np.asarray(picture, np.float32) / np.float32(255)
     styled = FILTERS[style](array, zlib.crc32(concept.code.encode()))
     image = Image.fromarray((styled * 255).round().clip(0, 255).astype(np.uint8), "RGBA")

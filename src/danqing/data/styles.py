@@ -35,7 +35,7 @@ def paper_cut(picture: Array, _seed: int) -> Array:
     side = picture.shape[0]
     edges = _edges(picture, 0.006 * side)
     sheet = picture[..., 3] * _smooth(0.30 - edges, 0.06)
-    dark = _smooth(0.22 - _luminance(picture), 0.05) * _eroded(picture[..., 3], 0.012 * side)
+    dark = _smooth(0.22 - _luminance(picture), 0.05) * _erode(picture[..., 3], 0.012 * side)
     alpha = np.clip(sheet - dark, 0, 1)
     return _flat_colour((0.78, 0.09, 0.11), alpha)
 
@@ -79,10 +79,10 @@ def _edges(picture: Array, sigma: float) -> Array:
 
 def _outline(alpha: Array, width: float) -> Array:
     """A band just inside the silhouette, [h w]."""
-    return np.asarray(np.clip(alpha - _eroded(alpha, width), 0, 1), np.float32)
+    return np.asarray(np.clip(alpha - _erode(alpha, width), 0, 1), np.float32)
 
 
-def _eroded(alpha: Array, width: float) -> Array:
+def _erode(alpha: Array, width: float) -> Array:
     return np.asarray(ndimage.grey_erosion(alpha, size=2 * max(1, round(width)) + 1), np.float32)
 
 

@@ -61,16 +61,16 @@ def find_subject(prompt: str) -> SubjectMatch:
         )
     if name is None and not has_unlearned_name(first, chinese=chinese):
         name = (
-            _misspelled(first) or _first_named_zh(prompt)
+            _similar_name(first) or _first_named_zh(prompt)
             if chinese
-            else _misspelled(first) or _first_named(prompt)
+            else _similar_name(first) or _first_thing(prompt)
         )
     if name is None and not chinese and _is_story(prompt, first):
-        name = _first_named(prompt)
+        name = _first_thing(prompt)
     if name is None and chinese:  # a thing may have its English name in a Chinese sentence
         name = thing_name(" ".join(phrases(prompt)[:1]))
     if name is None:
-        name = _only_named(prompt.lower(), chinese=chinese)
+        name = _only_thing(prompt.lower(), chinese=chinese)
     nearest = _nearest(first, chinese=chinese) if name is None else ()
     return SubjectMatch(name, nearest, first.strip())
 
@@ -86,7 +86,7 @@ def _is_story(prompt: str, first: str) -> bool:
     return len(prompt.split()) >= STORY and unlearned <= people() | SURROUNDINGS
 
 
-def _first_named(prompt: str) -> str | None:
+def _first_thing(prompt: str) -> str | None:
     """The thing that a long English sentence names first, if nothing that is not learned stands before it."""
     words = re.findall(r"[a-z0-9-]+", prompt.lower().replace("'s", ""))
     if len(words) < LONG:
@@ -120,7 +120,7 @@ def _first_named_zh(prompt: str) -> str | None:
     return min(names)[2] if names and min(names)[0] <= min(unlearned, default=len(prompt)) else None
 
 
-def _only_named(text: str, *, chinese: bool) -> str | None:
+def _only_thing(text: str, *, chinese: bool) -> str | None:
     """The one thing that a prompt names by a name of ours, if it names nothing else."""
     unknown = unlearned_names().keys()
     if chinese:
@@ -137,7 +137,7 @@ def _only_named(text: str, *, chinese: bool) -> str | None:
     return match.pop() if len(match) == 1 else None
 
 
-def _misspelled(core: str) -> str | None:
+def _similar_name(core: str) -> str | None:
     """The thing whose name is misspelled in a phrase by a letter or two."""
     words = [word for word in core.split() if len(word) >= LEAST]
     match = [get_close_matches(word, _single_names(), n=1, cutoff=CLOSE) for word in words]

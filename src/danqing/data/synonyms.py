@@ -83,7 +83,7 @@ def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
     A word that is itself a concept's name is left out, and so is one that WordNet gives to two of them.
     """
     concepts = list(concepts)
-    own = listed(resources.files("danqing.data") / "synonyms.txt")
+    own = read_synonyms(resources.files("danqing.data") / "synonyms.txt")
     words_of = {concept.name: wordnet.words(concept) for concept in concepts}
     names = {concept.name.lower() for concept in concepts}
     counts = Counter(word for words in words_of.values() for word in words)
@@ -95,7 +95,7 @@ def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
     return result
 
 
-def listed(file: Traversable) -> Synonyms:
+def read_synonyms(file: Traversable) -> Synonyms:
     """The words of a file of lines `name = other, words / 别的，叫法`."""
     text = file.read_text("utf-8")
     lines = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))

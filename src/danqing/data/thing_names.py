@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 
 from danqing.data.lexicon import lexicon
-from danqing.data.synonyms import listed
+from danqing.data.synonyms import read_synonyms
 from danqing.data.vocabulary import vocabulary
 
 TRUSTED = 25  # words of the lexicon for each thing, the nearest in meaning, that count as learned
@@ -122,7 +122,7 @@ def unlearned_names() -> Mapping[str, tuple[str, ...]]:
 
 @cache
 def _own() -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    return listed(resources.files("danqing.data") / "synonyms.txt")
+    return read_synonyms(resources.files("danqing.data") / "synonyms.txt")
 
 
 def singular(name: str) -> str:

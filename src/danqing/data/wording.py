@@ -92,7 +92,7 @@ def open_caption(subject: Subject, language: str, style: str | None, rng: random
     rule = kind if kind == "mixed" else kind + suffix
     text = _Expander(subject, rng).expand(rule)
     if style is not None:
-        text = _styled(text, style, language, rng)
+        text = _add_style(text, style, language, rng)
     return _with_slips(text, rng)
 
 
@@ -132,7 +132,7 @@ class _Expander:
             others = [both for both in vocabulary().items() if both[0] != self.subject.thing]
             return rng.choice(others)[rule == "known_zh"]
         if rule in ("filler", "fillerword"):
-            word = rng.choice(filler_words("en")) if rng.random() < 0.8 else _invented(rng)
+            word = rng.choice(filler_words("en")) if rng.random() < 0.8 else _invent(rng)
             return word + rng.choice(("", "", "", "s", "ed", "ing", "ly"))
         if rule == "filler_zh":
             return rng.choice(filler_words("zh"))
@@ -173,7 +173,7 @@ class _Expander:
         return f"{first}{adjectives}{colour}{subject.name_zh}{last}"
 
 
-def _styled(text: str, style: str, language: str, rng: random.Random) -> str:
+def _add_style(text: str, style: str, language: str, rng: random.Random) -> str:
     """A sentence with words for a style."""
     written = language if rng.random() < 0.96 else rng.choice(("en", "zh"))
     suffix = SUFFIXES[written]
@@ -220,6 +220,6 @@ def _slip(text: str, rng: random.Random) -> str:
     return text[:place] + slipped + text[place + 2 :]
 
 
-def _invented(rng: random.Random) -> str:
+def _invent(rng: random.Random) -> str:
     syllables = rng.choice((1, 2, 2, 3))
     return "".join(rng.choice(_ONSETS) + rng.choice(_RHYMES) for _ in range(syllables))

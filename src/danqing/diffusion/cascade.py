@@ -52,7 +52,7 @@ class PreconditionedSuperResolution:
 
         x_0 = m + alpha tau^2 r / (alpha^2 tau^2 + sigma^2),    noise = sigma r / (alpha^2 tau^2 + sigma^2).
 
-    So a network of zeros enlarges as `SuperResolution.enlarged` does, and one that learns need not carry the
+    So a network of zeros enlarges as `SuperResolution.upsample` does, and one that learns need not carry the
     picture through its norms. tau^2 is `error`^2 and what `add_noise` hid at the level of the input.
     Preconditioning as in Karras et al., arXiv 2206.00364 section 5, around the enlarged picture instead of
     zero.
@@ -108,7 +108,7 @@ class SuperResolution:
     augment: Augment = add_noise
     align_corners: bool = False
 
-    def enlarged(self, small: Tensor) -> Tensor:
+    def upsample(self, small: Tensor) -> Tensor:
         """The small picture [n c h w] at the size of this stage, bilinear."""
         return F.interpolate(
             small, scale_factor=self.factor, mode="bilinear", align_corners=self.align_corners
@@ -124,7 +124,7 @@ class SuperResolution:
         level: s of each picture [n].
         noise: [n c factor*h factor*w].
         """
-        return cond.with_concat(self.augment(self.enlarged(small), level, noise), level)
+        return cond.with_concat(self.augment(self.upsample(small), level, noise), level)
 
 
 @dataclass(frozen=True)
@@ -209,12 +209,12 @@ class Cascade:
         start, cond = replace(canvas, of=canvas.of - further), self._words(conditioning, 0)
         step_canvas: Canvas
         for step_canvas in self.base.steps(self._brief(brief, 0), cond, start):
-            yield _counted(step_canvas, canvas, 0, 0)
+            yield _with_all_steps(step_canvas, canvas, 0, 0)
         steps_before, before = step_canvas.of, self.base
         for number, stage in enumerate(self.stages, start=1):
             small = before.finish(step_canvas).to(self.device)
             for step_canvas in self._stage_steps(number, brief, conditioning, canvas.seeds, small):
-                yield _counted(step_canvas, canvas, steps_before, number)
+                yield _with_all_steps(step_canvas, canvas, steps_before, number)
             steps_before, before = steps_before + step_canvas.of, stage.painter
 
     def preview(self, canvas: Canvas) -> Tensor:
@@ -285,7 +285,7 @@ class Cascade:
         return replace(cond, image=image, region=region)
 
 
-def _counted(step_canvas: Canvas, whole: Canvas, steps_before: int, stage: int) -> StageCanvas:
+def _with_all_steps(step_canvas: Canvas, whole: Canvas, steps_before: int, stage: int) -> StageCanvas:
     """The canvas of a stage as one of the whole walk, which had `steps_before` steps before this stage."""
     return StageCanvas(
         step_canvas.state, whole.seeds, steps_before + step_canvas.step, whole.of, whole.tile, stage

@@ -173,10 +173,10 @@ def keep_outside_region(conditioning: Conditioning) -> Callable[[Tensor], Tensor
     """
     image, region = conditioning.image, conditioning.region
 
-    def kept(x0: Tensor) -> Tensor:
+    def keep(x0: Tensor) -> Tensor:
         return x0 if image is None or region is None else image + region * (x0 - image)
 
-    return kept
+    return keep
 
 
 def compose(

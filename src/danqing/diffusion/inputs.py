@@ -39,11 +39,11 @@ def with_sizes(
         torch.tensor([[*size, 0, 0, *end]], dtype=torch.float, device=encoded.tokens.device) for end in ends
     )
 
-    def sized(part: Conditioning) -> Conditioning:
+    def resize(part: Conditioning) -> Conditioning:
         negative = None if part.negative is None else replace(part.negative, sizes=negative_sizes)
         return replace(part, sizes=positive, negative=negative)
 
-    return encoded.each(sized)
+    return encoded.each(resize)
 
 
 def with_zero_negative(part: Conditioning) -> Conditioning:

@@ -83,13 +83,13 @@ class Prior:
         """Tokens of words that the network reads, l."""
         return int(self.network.config.num_embeddings)
 
-    def normalised(self, z: Tensor) -> Tensor:
+    def normalise(self, z: Tensor) -> Tensor:
         """Embeddings [... d] with mean 0 and deviation 1 over the data."""
         normal: Tensor = (z - self.network.clip_mean[0]) / self.network.clip_std[0]
         return normal
 
-    def restored(self, z: Tensor) -> Tensor:
-        """The inverse of `normalised`."""
+    def denormalise(self, z: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
         embeddings: Tensor = z * self.network.clip_std[0] + self.network.clip_mean[0]
         return embeddings
 
@@ -138,7 +138,7 @@ class Prior:
                     f"step {step} of {options.steps} of the prior gave NaN or infinite values: "
                     "check the weights"
                 )
-            yield self.restored(x0)
+            yield self.denormalise(x0)
 
 
 def best(drawn: Tensor, text: Tensor) -> Tensor:

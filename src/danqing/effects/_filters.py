@@ -216,7 +216,7 @@ def cover(ground: Array, colour: Array, opacity: Array) -> Array:
     return np.asarray(ground + (colour - ground) * opacity[..., None], np.float32)
 
 
-def displaced(picture: Array, x: Array, y: Array) -> Array:
+def displace(picture: Array, x: Array, y: Array) -> Array:
     """A picture whose pixels are taken from x and y [h w] pixels further on."""
     rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     return np.asarray(

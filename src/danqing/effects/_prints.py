@@ -15,12 +15,12 @@ def print_inks(scene: Scene, lab: Array, palette: Array, *, tint: float, slip: f
     """
     colours = f.inks(lab, palette, soft=1.2, smooth=scene.px(2.2), tint=tint)
     away = scene.fine(slip)
-    return f.displaced(
+    return f.displace(
         colours, np.full(lab.shape[:2], away, np.float32), np.full(lab.shape[:2], -away, np.float32)
     )
 
 
-def pressed(scene: Scene, colours: Array, paper: Array, key: int, *, loss: float) -> Array:
+def press(scene: Scene, colours: Array, paper: Array, key: int, *, loss: float) -> Array:
     """Ink as a block leaves it: uneven, with bare paper here and there. loss: how much, in [0, 1]."""
     rough = f.grain(scene, key)
     bare = f.step(rough + 0.4 * scene.noise(50, key + 5), 2.4 - 1.2 * loss, 0.7)

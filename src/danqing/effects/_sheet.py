@@ -22,10 +22,10 @@ def sheet_of(whole: Whole) -> Mask:
     sheet = f.blur(field, whole.px(1.6)) > 0
     sheet = _without_specks(sheet, whole.px(8))
     held = whole.alpha > 0.5
-    edge = _frame(whole) if held.all() else held & ~_eroded(held, whole.fine(5))
+    edge = _frame(whole) if held.all() else held & ~_erode(held, whole.fine(5))
     sheet = (sheet & held) | edge
     sheet &= ~_crescents(whole, sheet & ~edge, flow)
-    return bridged(_without_specks(sheet, whole.px(8)), max(2, round(whole.px(4)))) & held
+    return bridge(_without_specks(sheet, whole.px(8)), max(2, round(whole.px(4)))) & held
 
 
 def _darkness(whole: Whole, flow: f.Flow) -> Array:
@@ -86,7 +86,7 @@ def _crescent(marks: NDArray[np.uint8], place: NDArray[np.int_], angle: float, s
     cv2.fillPoly(marks, [points], 255, cv2.LINE_AA, shift=4)
 
 
-def _eroded(mask: Mask, radius: float) -> Mask:
+def _erode(mask: Mask, radius: float) -> Mask:
     padded = np.pad(mask, 1)
     return np.asarray(ndimage.distance_transform_edt(padded)[1:-1, 1:-1] > radius, bool)
 
@@ -98,7 +98,7 @@ def _without_specks(sheet: Mask, size: float) -> Mask:
     return np.asarray(~remove_small_objects(~paper, max_size=area // 2), bool)
 
 
-def bridged(sheet: Mask, width: int) -> Mask:
+def bridge(sheet: Mask, width: int) -> Mask:
     """The sheet with its pieces joined by the shortest bridges: a minimum spanning tree of the pieces."""
     pieces, count = ndimage.label(sheet)
     if count < 2:

@@ -32,7 +32,7 @@ def blue_green(scene: Scene) -> Array:
         colour, flesh, 0.85 * f.blur(f.skin(forms.large), scene.px(1.5)) * (1 - _warm(forms.large))
     )
     body = (1 - 0.85 * bare * _warm(forms.large)) * (
-        1 - f.step(_lifted(scene, tone), 0.82, 0.3) * (0.5 + 0.5 * bare)
+        1 - f.step(_lift(scene, tone), 0.82, 0.3) * (0.5 + 0.5 * bare)
     )
     painted = f.cover(ground, colour * (1 + 0.025 * f.grain(scene, 8))[..., None], 0.94 * body)
     drawn = f.lines(f.tone(scene, forms.detail), flow, scene.px(1.2), 0.010, 0.025)
@@ -42,7 +42,7 @@ def blue_green(scene: Scene) -> Array:
     return f.pigment(painted, ink, np.clip(np.maximum(0.75 * drawn, 0.9 * bold), 0, 1))
 
 
-def _lifted(scene: Scene, tone: Array) -> Array:
+def _lift(scene: Scene, tone: Array) -> Array:
     """The tone, with the whole picture's middle at a half."""
     low, middle, high = scene.whole.once(f.levels)
     centre = np.clip((middle - low) / (high - low), 0.15, 0.8)
@@ -51,7 +51,7 @@ def _lifted(scene: Scene, tone: Array) -> Array:
 
 def _minerals(scene: Scene, forms: Array, minerals: Array) -> Array:
     """Azurite where the picture is blue or grey, malachite where green or brown, both paler in light."""
-    tone = f.stairs(_lifted(scene, f.tone(scene, forms)), 6, 0.7) + 0.015 * scene.noise(30, 5)
+    tone = f.stairs(_lift(scene, f.tone(scene, forms)), 6, 0.7) + 0.015 * scene.noise(30, 5)
     lab = f.to_lab(forms)
     green = f.step(f.blur(lab[..., 2] - 0.5 * lab[..., 1], scene.px(4)) + 3 * scene.noise(70, 6), 4, 10)
     azurite = _ramp(tone, minerals[[0, 0, 1, 1, 4]] * np.array([[0.8], [1], [1], [1.25], [1]], np.float32))

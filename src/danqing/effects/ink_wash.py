@@ -28,7 +28,7 @@ def ink_wash(scene: Scene) -> Array:
 def _wash(scene: Scene, forms: Array, rough: Array) -> Array:
     """How much ink the washes have [h w] in [0, 1], a little beyond at wet edges."""
     wander = scene.px(3.5)
-    forms = f.displaced(forms, wander * scene.noise(16, 10), wander * scene.noise(16, 11))
+    forms = f.displace(forms, wander * scene.noise(16, 10), wander * scene.noise(16, 11))
     dark = f.darkness(scene, forms, 0.24) * (1 - 0.28 * f.step(scene.noise(190, 21), 0.3, 2.0))  # and mist
     flat = f.stairs(f.blur(dark, scene.px(2)), 5, 0.45)
     wet = np.maximum(flat - f.blur(flat, scene.px(6)), 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from danqing.effects import _filters as f
-from danqing.effects._prints import key_block, pressed, print_inks
+from danqing.effects._prints import key_block, press, print_inks
 from danqing.effects._scene import Array, Scene
 
 PALETTE = (
@@ -27,7 +27,7 @@ def new_year_print(scene: Scene) -> Array:
     tone = np.clip((lab[..., 0] / 100 - low) / (high - low), 0, 1)
     lab[..., 0] = 100 * (0.16 + 0.8 * tone ** (0.6 if middle < 0.5 else 0.85))
     colours = print_inks(scene, lab, scene.colours[1:], tint=1.15, slip=1.2)
-    colours = pressed(scene, colours, paper, 20, loss=0.3)
+    colours = press(scene, colours, paper, 20, loss=0.3)
     bold = key_block(scene, forms.large, forms.flow, 2.4, 0.014)
     drawn = np.maximum(bold, key_block(scene, forms.detail, forms.flow, 1.3, 0.012))
     return f.cover(colours, line, 0.96 * drawn)

@@ -24,18 +24,18 @@ def oil(scene: Scene) -> Array:
     strokes = f.along(scene.noise(7, 2), flow, scene.px(26))
     strokes = strokes / (strokes.std() + 1e-6)
     wander = scene.px(2.2)
-    forms = f.displaced(forms, wander * strokes * -flow.y, wander * strokes * flow.x)
+    forms = f.displace(forms, wander * strokes * -flow.y, wander * strokes * flow.x)
     lab = f.rich(f.to_lab(forms), 1.22)
     lab[..., 0] = np.clip(lab[..., 0] * (1 + 0.035 * strokes) + 0.9 * strokes, 0, 100)
     colours = f.from_lab(lab)
     height = 0.5 * bristles + 0.6 * strokes + 2.5 * f.lightness(forms)
-    light = _lit(height, scene.fine(1))
+    light = _light(height, scene.fine(1))
     return np.clip(
         colours * (1 + 0.16 * light[..., None]) + 0.06 * np.maximum(light, 0)[..., None] ** 2, 0, 1
     )
 
 
-def _lit(height: Array, unit: float) -> Array:
+def _light(height: Array, unit: float) -> Array:
     """How much light from the upper left falls on a relief, against a flat one [h w] in [-1, 1]."""
     smooth = f.blur(height, 0.5 * unit)
     x, y = (cv2.Sobel(smooth, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from danqing.effects import _filters as f
-from danqing.effects._prints import key_block, pressed, print_inks
+from danqing.effects._prints import key_block, press, print_inks
 from danqing.effects._regions import empty
 from danqing.effects._scene import Array, Scene
 
@@ -30,7 +30,7 @@ def ukiyo_e(scene: Scene) -> Array:
     colours = print_inks(scene, lab, scene.colours[1:], tint=1.0, slip=0.5)
     colours = f.cover(colours, blue, _bokashi(scene, forms))
     wood = scene.noise(2.2, 30, across=160) + 0.6 * scene.noise(7, 31, across=260)
-    colours = pressed(scene, colours * (1 + 0.012 * wood[..., None]), paper, 20, loss=0.18)
+    colours = press(scene, colours * (1 + 0.012 * wood[..., None]), paper, 20, loss=0.18)
     drawn = key_block(scene, forms.detail, forms.flow, 1.1, 0.010)
     bold = key_block(scene, forms.large, forms.flow, 1.9, 0.016)
     return f.cover(colours, line, 0.94 * np.maximum(drawn, bold))

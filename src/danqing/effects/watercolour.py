@@ -19,7 +19,7 @@ def watercolour(scene: Scene) -> Array:
     rough = f.grain(scene, 1)
     forms = f.forms_of(scene, 5)
     wander = scene.px(2.4)
-    washes = f.displaced(forms.large, wander * scene.noise(14, 5), wander * scene.noise(14, 6))
+    washes = f.displace(forms.large, wander * scene.noise(14, 5), wander * scene.noise(14, 6))
     lab = f.rich(f.to_lab(washes), 1.3)
     low, _, high = scene.whole.once(f.levels)
     tone = np.clip((lab[..., 0] / 100 - low) / (high - low), 0, 1)

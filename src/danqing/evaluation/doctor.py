@@ -49,15 +49,15 @@ def examine(place: Path, *, full: bool = False, device: str = "auto") -> Iterato
     weight = first_not_finite(painter.modules)
     yield Finding("weights", f"{weight} is not finite" if weight else "all finite", weight is None)
     if full:
-        yield from _compared(place, painter)
+        yield from _compare(place, painter)
 
 
-def _compared(place: Path, painter: DiffusionPainter) -> Iterator[Finding]:
+def _compare(place: Path, painter: DiffusionPainter) -> Iterator[Finding]:
     pipeline = _pipeline(place, painter)
     for prompt in PROMPTS:
         brief = Brief(
             prompt=prompt, negative_prompt=_NEGATIVE, seed=_SEED, steps=_STEPS, sampler="ddim", native=True
-        ).resolved(painter.card)
+        ).resolve(painter.card)
         ours, theirs = _paint(painter, brief), _their_paint(pipeline, painter, brief)
         apart = (ours - theirs).abs() * 127.5
         mean, most = float(apart.mean()), float(apart.max())

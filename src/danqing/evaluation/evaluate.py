@@ -77,10 +77,10 @@ class Evaluator:
             BadData: too few of the real pictures show things and styles that the judge knows.
         """
         real = self._training_pictures()
-        train_pairs = _drawn(
+        train_pairs = _draw(
             [row for row in real.rows if not row.get("held_out")], options.train_pairs, options.seed
         )
-        held_out = _drawn([row for row in real.rows if row.get("held_out")], options.held_out, options.seed)
+        held_out = _draw([row for row in real.rows if row.get("held_out")], options.held_out, options.seed)
         groups = {
             "seen": (train_pairs, "text"),
             "held-out": (held_out, "text"),
@@ -92,7 +92,7 @@ class Evaluator:
         groups = {name: (rows, column) for name, (rows, column) in groups.items() if rows}
         begun = time.perf_counter()
         painted = {
-            name: self._painted(name, [row[column] for row in rows], options)
+            name: self._paint_prompts(name, [row[column] for row in rows], options)
             for name, (rows, column) in groups.items()
         }
         spent = time.perf_counter() - begun
@@ -102,7 +102,7 @@ class Evaluator:
             figures |= vae_figures(
                 self.vae, to_unit(real.where(lambda row: bool(row.get("held_out"))).pictures)
             )
-        figures |= self._compared(opinions, real)
+        figures |= self._compare(opinions, real)
         figures["CLIP score, painted"] = self._clip_score(painted["seen"], train_pairs)
         return Report(figures, painted, sum(map(len, painted.values())) / spent)
 
@@ -122,7 +122,7 @@ class Evaluator:
             )
         return real
 
-    def _compared(self, opinions: dict[str, ClassifierMetrics], real: CaptionedImages) -> dict[str, float]:
+    def _compare(self, opinions: dict[str, ClassifierMetrics], real: CaptionedImages) -> dict[str, float]:
         """What the judge and CLIP say of the real pictures, and what the judge says of the painted ones."""
         pixels = to_unit(real.pictures)
         result = self._metrics(pixels, real.rows)
@@ -138,7 +138,7 @@ class Evaluator:
             figures["English and Chinese agree: concept"] = float(agree.float().mean())
         return figures
 
-    def _painted(self, name: str, prompts: Sequence[str], options: EvaluationOptions) -> Tensor:
+    def _paint_prompts(self, name: str, prompts: Sequence[str], options: EvaluationOptions) -> Tensor:
         pictures: list[Tensor] = []
         for first in range(0, len(prompts), options.batch):
             part = prompts[first : first + options.batch]
@@ -150,7 +150,7 @@ class Evaluator:
         """Native pictures of several prompts in one batch, with the seeds seed, seed + 1, ..."""
         fields = {name: getattr(options, name) for name in ("steps", "guidance", "sampler", "fast")}
         briefs = [
-            Brief.of(prompt, seed=seed + k, native=True, **fields).resolved(self.painter.card)
+            Brief.of(prompt, seed=seed + k, native=True, **fields).resolve(self.painter.card)
             for k, prompt in enumerate(prompts)
         ]
         words = Conditioning.cat(*(self.painter.condition(brief) for brief in briefs))
@@ -191,7 +191,7 @@ def vae_figures(vae: VAE, pictures: Tensor) -> dict[str, float]:
     }
 
 
-def _drawn(rows: list[Row], count: int, seed: int) -> list[Row]:
+def _draw(rows: list[Row], count: int, seed: int) -> list[Row]:
     """`count` rows in a fixed random order; where there are fewer, each comes again, for another seed."""
     order = random.Random(seed).sample(rows, k=len(rows))
     return [order[k % len(order)] for k in range(count)] if order else []

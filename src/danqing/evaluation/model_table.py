@@ -15,7 +15,7 @@ from danqing.diffusion.vae import DiffusersVAE
 from danqing.evaluation.evaluate import EvaluationOptions, Evaluator, Report
 from danqing.families import open_clip_scorer, open_painter
 from danqing.nets.judge import Judge
-from danqing.weights.shipped import shipped, shipped_part
+from danqing.weights.shipped import shipped_models, shipped_part
 from danqing.weights.tensor_files import read_header
 
 
@@ -61,7 +61,7 @@ class ModelRow:
         return {
             "model": self.card.name,
             "year": str(self.card.year),
-            "led by": self.card.led_by,
+            "prompt type": self.card.prompt_type,
             "size": f"{self.card.width}",
             "parameters": f"{self.parameters / 1e6:.1f} M",
             "pictures/s": f"{self.report.pictures_per_second:.2f}",
@@ -85,7 +85,7 @@ def compare_models(
     """
     painters = {name: open_painter(name).card for name in models}
     for name in sorted(models, key=lambda name: (painters[name].year, painters[name].paper)):
-        evaluator = open_evaluator(name, real, _named(progress, name))
+        evaluator = open_evaluator(name, real, _with_model_name(progress, name))
         yield ModelRow(evaluator.painter.card, count_parameters(name), evaluator.report(options))
 
 
@@ -95,11 +95,11 @@ def count_parameters(model: str) -> int:
     Raises:
         BadWeights: one of them is damaged.
     """
-    place = shipped().get(model, Path(model).expanduser())
+    place = shipped_models().get(model, Path(model).expanduser())
     files = sorted(place.rglob("*.safetensors")) if place.is_dir() else [place]
     own = [file for file in files if file.parent.name != "adapters"]
     return sum(math.prod(shape) for file in own for shape in read_header(file).shapes.values())
 
 
-def _named(progress: ProgressCallback, model: str) -> ProgressCallback:
+def _with_model_name(progress: ProgressCallback, model: str) -> ProgressCallback:
     return lambda event: progress(replace(event, message=f"{model}: {event.message}"))

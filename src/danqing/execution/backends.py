@@ -31,7 +31,7 @@ class Executable(Protocol):
         ...
 
 
-def chosen_backend(name: str, device: torch.device, dtype: torch.dtype | None = None) -> Backend | None:
+def open_backend(name: str, device: torch.device, dtype: torch.dtype | None = None) -> Backend | None:
     """The backend called `name`, one of `names.BACKENDS`; None for eager.
 
     Raises:
@@ -65,7 +65,7 @@ def routes(painter: object) -> str:
 
     As "eager", "eager batched", or "openvino 2026.4, eager: unet" where only some calls were openvino's.
     """
-    batched = " batched" if isinstance(painter, SharedPainter) and painter.batched else ""
+    batched = " batched" if isinstance(painter, SharedPainter) and painter.is_batched else ""
     return _routes(painter) + batched
 
 

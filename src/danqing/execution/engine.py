@@ -118,7 +118,7 @@ class Engine:
         calls = [_call(request) for request in batch]
         try:
             with torch.no_grad():
-                output = _merged(calls).output()
+                output = _merge(calls).output()
             return list(torch.split(output, [len(call.x) for call in calls]))
         except Exception as error:  # a batch that is too large for the memory, or one that is at fault
             if len(batch) == 1:
@@ -155,7 +155,7 @@ def _kind(call: NetworkCall) -> tuple[object, ...]:
     return call.network, call.x.shape[1:], call.x.dtype, call.x.device, tuple(shapes)
 
 
-def _merged(calls: Sequence[NetworkCall]) -> NetworkCall:
+def _merge(calls: Sequence[NetworkCall]) -> NetworkCall:
     if len(calls) == 1:
         return calls[0]
     return NetworkCall(

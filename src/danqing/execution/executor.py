@@ -82,7 +82,7 @@ class Executor:
         key = (call.signature, call.shapes)
         with self._lock:
             if key not in self._programs:
-                self._programs[key] = self._proven(network, call)
+                self._programs[key] = self._prove(network, call)
             proven = self._programs[key]
             if proven is not None:
                 self.routes.add(self.backend.label)
@@ -90,7 +90,7 @@ class Executor:
         self.routes.add(EAGER)
         return plain_call(network, args, named)
 
-    def _proven(self, network: nn.Module, call: Call) -> _Proven | None:
+    def _prove(self, network: nn.Module, call: Call) -> _Proven | None:
         """A program that agrees with eager on this call; None, with a warning, where there is none."""
         args, named = call.arguments(call.tensors)
         output = plain_call(network, args, named)

@@ -54,9 +54,9 @@ class OpenVino:
         except DanqingError:  # a disk that is full or may not be written
             with TemporaryDirectory() as folder:
                 self._export(network, call, Path(folder))
-                return self._compiled(Path(folder), call, keep=False)
+                return self._compile(Path(folder), call, keep=False)
         touch(place)
-        return self._compiled(place, call, keep=True)
+        return self._compile(place, call, keep=True)
 
     def _export(self, network: nn.Module, call: Call, folder: Path) -> None:
         import openvino
@@ -70,7 +70,7 @@ class OpenVino:
             model = front_end.convert(front_end.load(decoder))
         openvino.save_model(model, folder / _GRAPH, compress_to_fp16=False)
 
-    def _compiled(self, folder: Path, call: Call, *, keep: bool) -> Program:
+    def _compile(self, folder: Path, call: Call, *, keep: bool) -> Program:
         """The export in `folder`, compiled for the shapes of the call. keep: what was compiled, beside it."""
         model = self._core.read_model(folder / _GRAPH)
         model.reshape({index: list(shape) for index, shape in enumerate(call.shapes)})

@@ -18,7 +18,7 @@ class _Weight:
     address: int
     version: int
 
-    def unchanged(self) -> bool:
+    def is_unchanged(self) -> bool:
         tensor = self.owner[self.name]
         if tensor is not self.tensor:
             return False
@@ -49,7 +49,7 @@ class Snapshot:
         return (
             not any(self._hooks)
             and all(module.padding_mode == mode for module, mode in self._padded)
-            and all(weight.unchanged() for weight in self._weights)
+            and all(weight.is_unchanged() for weight in self._weights)
         )
 
 

@@ -36,7 +36,7 @@ class SharedPainter(DiffusionPainter):
         return cls(**own, engine=engine, user=user)
 
     @property
-    def batched(self) -> bool:
+    def is_batched(self) -> bool:
         """Whether requests share calls of the network, so that their numbers differ in the last bits."""
         assert self.engine is not None
         return self.engine.engine.rows > 1

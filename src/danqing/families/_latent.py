@@ -111,7 +111,7 @@ class LatentPainter(ABC, Generic[Network]):
         """How many steps there will be."""
         return 1
 
-    def _painted(self, canvas: Canvas, pixels: Tensor) -> Canvas:
+    def _next_canvas(self, canvas: Canvas, pixels: Tensor) -> Canvas:
         """The canvas one step on."""
         moved = replace(canvas, state=pixels, step=canvas.step + 1)
         self.finish(moved)  # tells NaN with the step at which it came
@@ -128,11 +128,11 @@ def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **
         "steps": 1,
         "guidance": 1.0,
         "sampler": "",
-        "led_by": "names it knows",
+        "prompt_type": "names it knows",
         "licence": "Apache-2.0",
         **fields,
     }
-    return Card(name=name, family=family, width=side, height=side, grid=side, **facts)
+    return Card(name=name, family=family, width=side, height=side, size_multiple=side, **facts)
 
 
 def read_latent(

@@ -12,7 +12,7 @@ import danqing.families
 from danqing.core.errors import BadWeights
 from danqing.core.registry import FAMILIES
 from danqing.weights.model_list import find_place, not_there
-from danqing.weights.shipped import shipped, shipped_part, unknown_model
+from danqing.weights.shipped import shipped_models, shipped_part, unknown_model
 
 if TYPE_CHECKING:
     from danqing.core.painter import Painter
@@ -33,8 +33,8 @@ def open_painter(
 ) -> Painter:
     """The painter of a shipped model, of a folder of weights, or of a single file.
 
-    device: where it paints, see `core.device.chosen_device`.
-    dtype: the numbers its networks compute in, see `core.device.chosen_dtype`; None is float32.
+    device: where it paints, see `core.device.resolve_device`.
+    dtype: the numbers its networks compute in, see `core.device.resolve_dtype`; None is float32.
 
     backend: what executes its networks, see `execution.names.BACKENDS`.
 
@@ -42,12 +42,12 @@ def open_painter(
         BadWeights: no such model, or its files cannot be used.
         BadBrief: there is no such device, dtype or backend, or it is not for these.
     """
-    from danqing.core.device import chosen_device, chosen_dtype
-    from danqing.execution.backends import chosen_backend, execute_with
+    from danqing.core.device import resolve_device, resolve_dtype
+    from danqing.execution.backends import execute_with, open_backend
 
-    there, numbers = chosen_device(device), chosen_dtype(dtype)
-    executes = chosen_backend(backend, there, numbers)
-    folder = shipped().get(name) or find_place(name)
+    there, numbers = resolve_device(device), resolve_dtype(dtype)
+    executes = open_backend(backend, there, numbers)
+    folder = shipped_models().get(name) or find_place(name)
     if folder is None or not folder.exists():
         raise BadWeights(not_there(name) or unknown_model(name))
     for module in pkgutil.iter_modules(danqing.families.__path__):

@@ -52,7 +52,7 @@ class GanPainter(LatentPainter[GanGenerator]):
         """
         label = label_of(conditioning.expand(len(canvas.seeds)), len(self.names))
         z, label = (as_input(self.generator, each) for each in (canvas.state.flatten(1), label))
-        yield self._painted(canvas, to_float32(self.generator({"z": z}, label)))
+        yield self._next_canvas(canvas, to_float32(self.generator({"z": z}, label)))
 
 
 @family("gan")

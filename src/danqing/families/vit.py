@@ -179,13 +179,13 @@ def _start_tokens(vit: ViTModel, encoder: CLIPVisionModel, patches: Tensor, pixe
     tokens = F.conv2d(pixels, patches, stride=ours.stride).flatten(2).transpose(1, 2) + places[1:]
     scale = norm.weight / tokens.std(dim=-1).mean()
 
-    def normed(vectors: Tensor) -> Tensor:
+    def normalise(vectors: Tensor) -> Tensor:
         centred: Tensor = (vectors - vectors.mean(dim=-1, keepdim=True)) * scale
         return centred
 
-    ours.weight.copy_(normed(patches.flatten(1).T).T.view_as(patches))
+    ours.weight.copy_(normalise(patches.flatten(1).T).T.view_as(patches))
     ours.bias.zero_()
-    vit.embeddings.position_embeddings.copy_(normed(places)[None] + norm.bias)
+    vit.embeddings.position_embeddings.copy_(normalise(places)[None] + norm.bias)
     vit.embeddings.position_embeddings[0, 0] = norm(mark + places[0])  # the one token that is known
     vit.embeddings.cls_token.zero_()
 

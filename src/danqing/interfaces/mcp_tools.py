@@ -34,13 +34,13 @@ def _with_reasons(tool: Callable[..., Any]) -> Callable[..., Any]:
     """The tool, whose errors reach the assistant as the one line that says what is wrong."""
 
     @wraps(tool)
-    def called(*args: Any, **options: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         try:
             return tool(*args, **options)
         except DanqingError as error:
             raise ToolError(str(error)) from None
 
-    return called
+    return call
 
 
 class Tools:

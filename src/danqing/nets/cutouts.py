@@ -48,7 +48,7 @@ class Cuts:
         cutouts = torch.cat(
             [_overviews(pictures, self.overview, side), self._inner(pictures, side, seeds)], 1
         )
-        return augmented(cutouts, seeds) if self.augment else cutouts
+        return augment(cutouts, seeds) if self.augment else cutouts
 
     def _inner(self, pictures: Tensor, side: int, seeds: Seeds) -> Tensor:
         """Squares of random size and place, the first of them grey: [n inner 3 side side]."""
@@ -77,19 +77,19 @@ def to_grey(pictures: Tensor) -> Tensor:
     return same
 
 
-def augmented(cutouts: Tensor, seeds: Seeds) -> Tensor:
+def augment(cutouts: Tensor, seeds: Seeds) -> Tensor:
     """Looks [n k 3 s s] in [-1, 1], each mirrored, turned, shifted, greyed, coloured by chance, and noisy."""
     n, k = cutouts.shape[:2]
     draws = uniform_noise(seeds, k, 9).to(cutouts).flatten(0, 1)
     noise = seeds.normal(*cutouts.shape[1:]).to(cutouts).flatten(0, 1)
-    flat = _moved(cutouts.flatten(0, 1), draws[:, :4]) + _NOISE * noise
+    flat = _move(cutouts.flatten(0, 1), draws[:, :4]) + _NOISE * noise
     flat = torch.where(draws[:, 4].view(-1, 1, 1, 1) < _GREY, to_grey(flat), flat)
-    return _coloured(flat, (draws[:, 5:] * 2 - 1) * _JITTER).view(n, k, *cutouts.shape[2:])
+    return _jitter_colours(flat, (draws[:, 5:] * 2 - 1) * _JITTER).view(n, k, *cutouts.shape[2:])
 
 
 def _overviews(pictures: Tensor, count: int, side: int) -> Tensor:
     """The whole picture: up to four times as it is, grey, mirrored, and both; more often always as it is."""
-    whole = _resized(pad_to_square(pictures), side)
+    whole = _resize(pad_to_square(pictures), side)
     kinds = [whole, to_grey(whole), whole.flip(-1), to_grey(whole).flip(-1)]
     return torch.stack(kinds if count <= len(kinds) else [whole] * count, dim=1)[:, :count]
 
@@ -107,16 +107,16 @@ def _square(picture: Tensor, side: int, draw: Sequence[float], power: float) -> 
     size = min(size, most)
     top, left = int(down * (height - size + 1)), int(right * (width - size + 1))
     top, left = min(top, height - size), min(left, width - size)  # where a draw is exactly 1
-    return _resized(picture[None, :, top : top + size, left : left + size], side)[0]
+    return _resize(picture[None, :, top : top + size, left : left + size], side)[0]
 
 
-def _resized(pictures: Tensor, side: int) -> Tensor:
+def _resize(pictures: Tensor, side: int) -> Tensor:
     if pictures.shape[-2:] == (side, side):
         return pictures
     return F.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
 
 
-def _moved(cutouts: Tensor, draws: Tensor) -> Tensor:
+def _move(cutouts: Tensor, draws: Tensor) -> Tensor:
     """Looks [m 3 s s] mirrored, turned and shifted by draws [m 4] in [0, 1], their edges going on."""
     mirror = torch.where(draws[:, 0] < 0.5, -1.0, 1.0).to(cutouts)
     angle = torch.deg2rad((draws[:, 1] * 2 - 1) * _TURN)
@@ -128,7 +128,7 @@ def _moved(cutouts: Tensor, draws: Tensor) -> Tensor:
     return F.grid_sample(cutouts, grid, padding_mode="border", align_corners=False)
 
 
-def _coloured(cutouts: Tensor, draws: Tensor) -> Tensor:
+def _jitter_colours(cutouts: Tensor, draws: Tensor) -> Tensor:
     """Looks [m 3 s s] in [-1, 1], brighter, sharper, richer and of another hue by draws [m 4] about 0."""
     brightness, contrast, saturation = (1 + draws[:, :3, None, None, None]).unbind(dim=1)
     unit = (cutouts + 1) / 2 * brightness

@@ -47,7 +47,7 @@ class EfficientUNetConfig:
 
 
 class EfficientUNet(nn.Module):
-    """(x [n c h w], t [n], words) -> output [n c h w]; sides are multiples of `grid`."""
+    """(x [n c h w], t [n], words) -> output [n c h w]; sides are multiples of `size_multiple`."""
 
     def __init__(self, config: EfficientUNetConfig | None = None) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class EfficientUNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     @property
-    def grid(self) -> int:
+    def size_multiple(self) -> int:
         """What sides must be multiples of."""
         return int(2 ** (len(self.config.widths) - 1))
 

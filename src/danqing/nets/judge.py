@@ -84,12 +84,12 @@ class Judge(nn.Module):
         self.eval()
         parts = []
         for part in torch.split(pictures[:, :3], 64):
-            deep, texture = self.features(self._sized(part))
+            deep, texture = self.features(self._resize(part))
             parts.append((self.concept(deep), self.style(texture), deep))
         concept, style, features = (torch.cat(column) for column in zip(*parts, strict=True))
         return concept, style, features
 
-    def _sized(self, pictures: Tensor) -> Tensor:
+    def _resize(self, pictures: Tensor) -> Tensor:
         """At the side it learned with; pixels of a smaller picture are blended, not shown as blocks."""
         side = (self.config.size,) * 2
         if pictures.shape[-1] >= self.config.size:

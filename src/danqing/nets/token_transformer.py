@@ -88,7 +88,7 @@ class TokenTransformer(nn.Module):
         self.token_head = nn.Linear(width, config.vocab)
         self._start()
 
-    def padded(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def with_pads(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Text ids [n text] with each position where `mask` is False replaced by that position's own pad."""
         pads = self.config.words + torch.arange(self.config.text, device=ids.device)
         return torch.where(mask, ids, pads)

@@ -48,7 +48,7 @@ def subject_of(
         there = _part_at(there, round(point[0] * scale), round(point[1] * scale))
     if not LEAST < there.mean() < MOST:
         return None
-    return Image.fromarray(_refined(picture, there))
+    return Image.fromarray(_refine(picture, there))
 
 
 def cut_out(image: Image.Image, alpha: Image.Image) -> Image.Image:
@@ -193,7 +193,7 @@ def _part_at(there: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
     return np.asarray(labels == labels[rows[nearest], columns[nearest]])
 
 
-def _refined(picture: Array, there: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _refine(picture: Array, there: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Alpha [h w] at full size, along the edges that the picture has near those of a small mask."""
     height, width = picture.shape[:2]
     wide = cv2.resize(there.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)

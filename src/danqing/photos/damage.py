@@ -47,7 +47,7 @@ class Part:
     line: bool
 
     @property
-    def damaged(self) -> bool:
+    def is_damage(self) -> bool:
         """Whether it is rather damage than of the photo's own."""
         weights = LINE_WEIGHTS if self.line else SPECK_WEIGHTS
         return float(np.dot(weights, (1.0, *np.clip(self.features, -3, 4)))) > 0
@@ -57,7 +57,7 @@ def damage_of(image: Image.Image) -> Image.Image:
     """Scratches, folds and dust of a photo: an "L" mask of its size, 255 = there, a pixel over the edge."""
     there = np.zeros((image.height, image.width), np.uint8)
     for part in parts_of(image):
-        if part.damaged:
+        if part.is_damage:
             there[part.rows, part.columns] = 255
     return Image.fromarray(cv2.dilate(there, np.ones((3, 3), np.uint8)))
 

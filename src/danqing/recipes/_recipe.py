@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from danqing.core.device import chosen_device
+from danqing.core.device import resolve_device
 from danqing.core.errors import BadBrief
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.core.registry import Registry
@@ -51,7 +51,7 @@ class TrainRequest:
     parts: where other recipes left their weights, each in a folder of its name.
     steps: instead of the recipe's own number.
     further: start from the shipped weights, where the recipe can.
-    device: where to train, see `core.device.chosen_device`.
+    device: where to train, see `core.device.resolve_device`.
     progress: called with each line of the log, and with what is measured.
     """
 
@@ -100,16 +100,16 @@ def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
 
     def add(made: Recipe) -> Recipe:
         @wraps(made)
-        def checked(request: TrainRequest) -> Path:
+        def train(request: TrainRequest) -> Path:
             if request.further and not further:
                 raise BadBrief(f"recipe {name!r} always starts anew: leave --further out")
-            if Processes(chosen_device(request.device)).writes:
+            if Processes(resolve_device(request.device)).writes:
                 return made(request)
             with TemporaryDirectory() as folder:  # the first process alone writes weights that stay
                 made(replace(request, run=Path(folder), progress=no_progress))
             return request.run
 
-        return RECIPES.register(name)(checked)
+        return RECIPES.register(name)(train)
 
     return add
 
@@ -140,8 +140,8 @@ def read(request: TrainRequest) -> tuple[CaptionedImages, CaptionedImages]:
         )
     pictures = read_imagefolder(request.data, progress=request.progress)
     marked = any("held_out" in row for row in pictures.rows)
-    train_set, validation_set = pictures.parted(
-        lambda row: bool(row.get("held_out")) if marked else _drawn(row)
+    train_set, validation_set = pictures.split(
+        lambda row: bool(row.get("held_out")) if marked else _is_drawing(row)
     )
     if len(train_set) >= LEAST and len(validation_set) >= LEAST:
         return train_set, validation_set
@@ -149,7 +149,7 @@ def read(request: TrainRequest) -> tuple[CaptionedImages, CaptionedImages]:
     return pictures, pictures
 
 
-def _drawn(row: dict[str, Any]) -> bool:
+def _is_drawing(row: dict[str, Any]) -> bool:
     return held_out(str(row["file_name"]), "")
 
 

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from danqing.families.stable_diffusion.painter import VAES
 from danqing.recipes._recipe import TrainRequest, read, recipe
 from danqing.training.trainer import TrainOptions
-from danqing.training.vae import VAEObjective, lossless_start, widened
+from danqing.training.vae import VAEObjective, lossless_start, widen
 from danqing.weights.shipped import shipped_part
 
 
@@ -36,4 +36,4 @@ def _start(*, further: bool) -> AutoencoderKL:
         return lossless_start(AutoencoderKL(**VAES["sticker"]))
     shipped = AutoencoderKL.from_pretrained(shipped_part("stickers") / "vae")
     channels = VAES["sticker"]["latent_channels"]
-    return shipped if shipped.config.latent_channels == channels else widened(shipped, channels)
+    return shipped if shipped.config.latent_channels == channels else widen(shipped, channels)

@@ -28,7 +28,7 @@ STEPS = 2000
 def clip(request: TrainRequest) -> Path:
     """Train a tokenizer and both encoders; writes `clip`, in the format of transformers."""
     train_set, validation_set = read(request)
-    model, tokenizer = _shipped() if request.further else _fresh(train_set)
+    model, tokenizer = _open_shipped() if request.further else _fresh(train_set)
     objective = ClipObjective(model, tokenizer, train_set, validation_set, often=things())
     options = TrainOptions(
         steps=request.steps or STEPS, batch=128, lr=1e-3, warmup=100, weight_decay=0.1, ema=0.99
@@ -49,7 +49,7 @@ def _fresh(train_set: CaptionedImages) -> tuple[CLIPModel, CLIPTokenizer]:
     return build_clip("sticker", tokenizer), tokenizer
 
 
-def _shipped() -> tuple[CLIPModel, CLIPTokenizer]:
+def _open_shipped() -> tuple[CLIPModel, CLIPTokenizer]:
     scorer = open_clip_scorer()
     return scorer.model.train().requires_grad_(True), scorer.tokenizer
 

@@ -71,6 +71,6 @@ def trained_vae(
     objective = DiscreteVAEObjective(vae, train_set, validation_set, side, vae_options)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)
     request.train(objective, options, request.run / "codec")
-    psnr, used = objective.eval().measured()
+    psnr, used = objective.eval().measure()
     request.report(f"codec: {psnr:.2f} dB on unseen pictures, perplexity {used:.0f} of {vae.config.vocab}")
     return vae.half().float()

@@ -66,7 +66,7 @@ def shipped_card(components: DDPMComponents, styles: dict[str, str]) -> Card:
         "steps": 25,
         "guidance": 3.0,
         "sampler": "dpmpp_2m",
-        "led_by": "names it knows",
+        "prompt_type": "names it knows",
         "styles": styles,
     }
     return components.card.model_copy(update=fields)

@@ -17,7 +17,7 @@ from danqing.recipes._recipe import TrainRequest, probes_of, read, recipe
 from danqing.training.diffusion import DiffusionOptions
 from danqing.training.trainer import TrainOptions
 from danqing.tuning.distillation import ConsistencyObjective, every_layer
-from danqing.tuning.dreambooth import networks_frozen
+from danqing.tuning.dreambooth import freeze_networks
 
 RANK = 16
 
@@ -28,7 +28,7 @@ def fast(request: TrainRequest) -> Path:
     train_set, _ = read(request)
     painter = open_painter("stickers")
     assert isinstance(painter, DiffusionPainter)
-    with networks_frozen(painter):
+    with freeze_networks(painter):
         adapter = every_layer(painter, RANK)
         options = DiffusionOptions(drop=0.0, probes=probes_of(train_set))
         objective = ConsistencyObjective(painter, adapter, train_set, painter.card.guidance, options)

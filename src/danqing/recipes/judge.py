@@ -30,9 +30,9 @@ def judge(request: TrainRequest) -> Path:
     concepts, styles = (tuple(sorted(set(pictures.column(column)))) for column in ("concept", "style"))
     config, steps, folds = JudgeConfig(concepts, styles), request.steps or STEPS, []
     for k in range(FOLDS):
-        rest, left_out = pictures.parted(partial(_in_fold, k))
+        rest, left_out = pictures.split(partial(_in_fold, k))
         run = request.run / f"fold{k}"
-        concept, style = _trained(rest, left_out, config, steps // 3, run, request).accuracy()
+        concept, style = _train(rest, left_out, config, steps // 3, run, request).accuracy()
         request.report(
             f"fold {k}: left-out concept {concept:.3f}, style {style:.3f}, {len(left_out)} pictures"
         )
@@ -40,7 +40,7 @@ def judge(request: TrainRequest) -> Path:
     reliability = sum(c * n for c, n in folds) / sum(n for _, n in folds)
     request.report(f"reliability: concept top-1 {reliability:.3f} on pictures left out")
     config = dataclasses.replace(config, reliability=round(reliability, 4))
-    _trained(pictures, pictures, config, steps, request.run / "all", request).export(request.run / "judge")
+    _train(pictures, pictures, config, steps, request.run / "all", request).export(request.run / "judge")
     return request.run / "judge"
 
 
@@ -50,7 +50,7 @@ def _in_fold(k: int, row: dict[str, object]) -> bool:
     return digest[0] % FOLDS == k
 
 
-def _trained(
+def _train(
     pictures: CaptionedImages,
     probe: CaptionedImages,
     config: JudgeConfig,

@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from danqing.core.card import Can, Card, Fast
-from danqing.core.device import chosen_device
+from danqing.core.device import resolve_device
 from danqing.core.errors import BadBrief
 from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages
@@ -44,7 +44,7 @@ CARD = Card(
     licence="Apache-2.0",
     width=128,
     height=128,
-    grid=32,
+    size_multiple=32,
     scale=4,
     steps=20,
     guidance=2.0,
@@ -63,15 +63,15 @@ PACE = TrainOptions(steps=5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet
 @recipe("stable_diffusion", further=True)
 def stable_diffusion(request: TrainRequest) -> Path:
     """Train the UNet; writes `unet`, a diffusers component, the words it learned with, and its card."""
-    return trained(request, PACE)
+    return train_unet(request, PACE)
 
 
-def trained(request: TrainRequest, pace: TrainOptions) -> Path:
+def train_unet(request: TrainRequest, pace: TrainOptions) -> Path:
     """The UNet at that pace, but for the steps that were request for; see `stable_diffusion`."""
     train_set, _ = read(request)
-    components = _shipped(request.parts) if request.further else new_components(request.parts)
+    components = _open_shipped(request.parts) if request.further else new_components(request.parts)
     painter = painter_of(components)
-    painter.place(chosen_device(request.device))  # so that pictures are encoded there
+    painter.place(resolve_device(request.device))  # so that pictures are encoded there
     wide = (
         WIDE if bool((train_set.pictures[:, 3] == 0).any()) else 0.0
     )  # around photos there is nothing to paint
@@ -114,7 +114,7 @@ def new_components(folder: Path) -> StableDiffusionComponents:
     )
 
 
-def _shipped(folder: Path) -> StableDiffusionComponents:
+def _open_shipped(folder: Path) -> StableDiffusionComponents:
     """The shipped model, with the CLIP and the VAE of `folder` if there are any."""
     components, clip = read_folder(shipped_part("stickers")), folder / "clip" / "clip"
     if clip.is_dir():

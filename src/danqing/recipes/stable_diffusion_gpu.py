@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from danqing.recipes._recipe import TrainRequest, recipe
-from danqing.recipes.stable_diffusion import trained
+from danqing.recipes.stable_diffusion import train_unet
 from danqing.training.trainer import TrainOptions
 
 PACE = TrainOptions(
@@ -23,4 +23,4 @@ PACE = TrainOptions(
 @recipe("stable_diffusion_gpu", further=True)
 def stable_diffusion_gpu(request: TrainRequest) -> Path:
     """Train the UNet; writes `unet`, a diffusers component."""
-    return trained(request, PACE)
+    return train_unet(request, PACE)

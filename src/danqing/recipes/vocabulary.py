@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from danqing.core.device import chosen_device
+from danqing.core.device import resolve_device
 from danqing.data.dataset import CaptionedImages
 from danqing.data.vocabulary import things
 from danqing.families.stable_diffusion.painter import painter_of
@@ -42,7 +42,7 @@ def vocabulary(request: TrainRequest) -> Path:
         tokenizer=CLIPTokenizer.from_pretrained(clip),
     )
     painter = painter_of(components)
-    painter.place(chosen_device(request.device))  # so that pictures are encoded there
+    painter.place(resolve_device(request.device))  # so that pictures are encoded there
     objective = DiffusionObjective(
         painter, components.unet, pictures, replace(OPTIONS, probes=probes_of(pictures))
     )

@@ -145,7 +145,7 @@ class Accounts:
 
     def log_in(self, name: str, password: str) -> str | None:
         """The secret of a new login; None where name or password are wrong, which takes as long."""
-        name = _folded(name)
+        name = _fold(name)
         with self._database.read() as session:
             row = session.scalar(select(UserRow).where(UserRow.name == name))
         if not _is_password(password, row.password if row else _NOBODY) or row is None:
@@ -163,7 +163,7 @@ class Accounts:
         """Who knows a secret; None if nobody does."""
         query = select(TokenRow.id, TokenRow.expires, UserRow).join(UserRow, UserRow.id == TokenRow.user)
         with self._database.read() as session:
-            row = session.execute(query.where(TokenRow.digest == _hashed(secret))).one_or_none()
+            row = session.execute(query.where(TokenRow.digest == _hash(secret))).one_or_none()
         if row is None:
             return None
         token, expires, user = row
@@ -204,7 +204,7 @@ def _new_secret(
         id=new_id(),
         user=user,
         kind=kind,
-        digest=_hashed(secret),
+        digest=_hash(secret),
         label=label,
         created=time.time(),
         expires=expires,
@@ -214,7 +214,7 @@ def _new_secret(
 
 
 def _user(session: Session, name: str) -> UserRow:
-    row = session.scalar(select(UserRow).where(UserRow.name == _folded(name)))
+    row = session.scalar(select(UserRow).where(UserRow.name == _fold(name)))
     if row is None:
         raise NotThere(f"no account {name[:60]!r}: danqing users list tells them")
     return row
@@ -226,12 +226,12 @@ def _check_not_last(session: Session, row: UserRow) -> None:
         raise Conflict(f"{row.name!r} is the only admin: make another one first")
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _plain_name(name: str) -> str:
-    plain = _folded(name)
+    plain = _fold(name)
     if not _NAME.fullmatch(plain):
         raise BadBrief(f"name {name[:60]!r}: use 1 to 40 letters, digits and . _ @ + -", "name")
     return plain
@@ -255,7 +255,7 @@ def _is_password(password: str, digest: str) -> bool:
             return False
 
 
-def _hashed(secret: str) -> str:
+def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

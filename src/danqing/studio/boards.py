@@ -53,7 +53,7 @@ class Boards:
 
     def add(self, owner: str, name: str) -> Board:
         """A new board without pictures. Raises BadBrief: the name; Conflict: there is one, or too many."""
-        row = BoardRow(id=new_id(), owner=owner, name=_checked(name), created=time.time())
+        row = BoardRow(id=new_id(), owner=owner, name=_check_name(name), created=time.time())
         try:
             with self._database.write() as session:
                 count = select(func.count()).select_from(BoardRow).where(BoardRow.owner == owner)
@@ -66,7 +66,7 @@ class Boards:
 
     def rename(self, owner: str, board: str, name: str) -> Board:
         """Give a board another name. Raises NotThere, BadBrief: the name; Conflict: another has it."""
-        name = _checked(name)
+        name = _check_name(name)
         try:
             with self._database.write() as session:
                 _board_of(session, owner, board).name = name
@@ -147,7 +147,7 @@ def _board_of(session: Session, owner: str, board: str) -> BoardRow:
     return row
 
 
-def _checked(name: str) -> str:
+def _check_name(name: str) -> str:
     """A name without space around it. Raises BadBrief: nothing is left, or it is too long."""
     name = " ".join(name.split())
     if not name or len(name) > NAME_MAX:

@@ -49,7 +49,7 @@ def queue_places(database: Database, paces: dict[str, float], workers: int) -> d
     ahead: float | None = 0.0
     for job, app, model, expected, start in running:
         seconds, passed = _seconds(pace, app, model, expected), time.time() - (start or time.time())
-        left = _left(seconds, passed, paces.get(job))
+        left = _seconds_left(seconds, passed, paces.get(job))
         places[job] = Place(0, left)
         ahead = _sum(ahead, left, workers)
     for number, (job, app, model, expected) in enumerate(waiting, 1):
@@ -71,7 +71,7 @@ def _seconds(pace: Pace, app: str, model: str, expected: int | None) -> float | 
     return None if each is None else each * max(expected or 1, 1)
 
 
-def _left(total: float | None, passed: float, own: float | None) -> float | None:
+def _seconds_left(total: float | None, passed: float, own: float | None) -> float | None:
     """Seconds until a running job is done: by its own pace, once it has one."""
     if own is not None:
         return round(own, 1)

@@ -69,7 +69,7 @@ def parse_request(
         inputs = app.parse(values, session, lookup)
     except _NeedsModel:  # the worker will find out
         inputs = validate(app.inputs, values, lookup)
-    stored = {**values, **_decided(inputs)}
+    stored = {**values, **_drawn_seeds(inputs)}
     return NewJob(name, _model(inputs), stored, expected_pictures(app, inputs), list(inputs.notes), key)
 
 
@@ -94,10 +94,10 @@ def expected_pictures(app: App[Any, Any], inputs: AppInputs) -> int | None:
     return len(inputs.marks)
 
 
-def _decided(inputs: AppInputs) -> dict[str, Any]:
+def _drawn_seeds(inputs: AppInputs) -> dict[str, Any]:
     """The seeds that were drawn."""
     if isinstance(inputs, ResolvedInputs) and inputs.is_resolved:
-        brief = inputs.resolved
+        brief = inputs.resolved_brief
         seeds = {"seed": brief.seed, "variation_seed": brief.variation_seed if brief.variation else None}
     else:
         seeds = {"seed": getattr(inputs, "seed", None)}
@@ -108,5 +108,5 @@ def _decided(inputs: AppInputs) -> dict[str, Any]:
 
 def _model(inputs: AppInputs) -> str:
     if isinstance(inputs, ResolvedInputs) and inputs.is_resolved:
-        return inputs.resolved.model
+        return inputs.resolved_brief.model
     return str(getattr(inputs, "model", None) or "")

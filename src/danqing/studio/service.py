@@ -133,14 +133,14 @@ class Studio:
         request = parse_request(app, values, self.session, self.store.image_lookup(owner), key)
         job = self.store.queue.submit(owner, request, guest=guest)
         self.pool.tell("wake")
-        self._changed()
+        self._tell_clients()
         return job
 
     def cancel(self, owner: str, job: str) -> JobRow:
         """Cancel a job. Raises NotThere; Conflict: it is over."""
         row = self.store.queue.cancel(owner, job)
         self.pool.tell("cancel", job)
-        self._changed()
+        self._tell_clients()
         return row
 
     def places(self) -> dict[str, Place]:
@@ -167,13 +167,13 @@ class Studio:
         """As `Store.remove_account`; its running jobs stop within a step."""
         for job in self.store.remove_account(name, heir):
             self.pool.tell("cancel", job)
-        self._changed()
+        self._tell_clients()
 
-    def changed(self) -> None:
+    def notify_clients(self) -> None:
         """The gallery or an account was changed: tell the clients."""
         self._feed.notify()
 
-    def _changed(self) -> None:
+    def _tell_clients(self) -> None:
         self._places_time = 0.0
         self._feed.notify()
 

@@ -89,7 +89,7 @@ class ThroughputSession(NamedSession):
         """Whether a request is a picture from words alone that leaves the network as it is."""
         if app.name != "paint":
             return False
-        briefs = [single.brief for single in inputs.expanded]
+        briefs = [single.brief for single in inputs.expanded_briefs]
         special = (
             brief.adapters
             or brief.fast

@@ -153,11 +153,13 @@ class Worker:
             begin()
             camera(progress)
 
-        def finished(count: int) -> None:
+        def on_finished(count: int) -> None:
             camera.picture = count
             self._send("changed")
 
-        return Work(claim, app, inputs, self._session, self._store.gallery, self._meaning, progress, finished)
+        return Work(
+            claim, app, inputs, self._session, self._store.gallery, self._meaning, progress, on_finished
+        )
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         error = _plain(error)

@@ -20,7 +20,7 @@ _GATES = ("mirror", "quarter", "move", "scale", "turn", "light", "tint")
 _MOVE, _SCALE, _LIGHT, _TINT = 0.125, 0.2, 0.2, 0.2  # as in the paper's appendix B; colour by hand
 
 
-def augmented(pixels: Tensor, p: float, rng: Generator, *, mirror: bool = True) -> Tensor:
+def augment(pixels: Tensor, p: float, rng: Generator, *, mirror: bool = True) -> Tensor:
     """Pictures [n c h w] in [-1, 1] on white, alpha last if c is 4, each changed by chance.
 
     The draws do not depend on p. mirror: whether a mirrored picture is still one of its kind. Beyond the
@@ -37,7 +37,7 @@ def augmented(pixels: Tensor, p: float, rng: Generator, *, mirror: bool = True) 
     on = dict(zip(_GATES, opened, strict=True))
     on["mirror"] = on["mirror"] & mirror
     draws = dict(zip(_GATES, amount, strict=True))
-    moved = _moved(_ink(pixels), _places(on, draws, dict(zip(_GATES, flat, strict=True))).to(pixels))
+    moved = _move(_ink(pixels), _places(on, draws, dict(zip(_GATES, flat, strict=True))).to(pixels))
     light = torch.exp(_LIGHT * draws["light"] * on["light"]).view(-1, 1, 1, 1)
     tint = torch.exp(_TINT * tints * on["tint"][:, None]).view(n, 3, 1, 1)
     gains = torch.ones(n, channels, 1, 1)
@@ -77,6 +77,6 @@ def _places(on: dict[str, Tensor], draws: dict[str, Tensor], flat: dict[str, Ten
     return torch.stack([cos * flip, -sin, across, sin * flip, cos, down], dim=1).view(-1, 2, 3)
 
 
-def _moved(pixels: Tensor, places: Tensor) -> Tensor:
+def _move(pixels: Tensor, places: Tensor) -> Tensor:
     grid = F.affine_grid(places, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, align_corners=False)

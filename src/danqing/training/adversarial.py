@@ -82,7 +82,7 @@ class AdversarialTrainer(Run):
         return self.task.average
 
     @contextmanager
-    def averaged(self) -> Iterator[GanTask]:
+    def ema_scope(self) -> Iterator[GanTask]:
         """The task: its average stands beside the generator that is trained, so nothing need be exchanged."""
         yield self.task
 
@@ -90,17 +90,17 @@ class AdversarialTrainer(Run):
         task, size, rng = self.task, self.options.batch, step_generator(self.options.seed, step)
         task.generator.train()
         task.discriminator.train()
-        values = self._learned(
+        values = self._descend(
             self._optimisers.discriminator, task.discriminator_losses(size, rng, step), step
         )
-        with task.frozen():
-            values |= self._learned(self._optimisers.generator, task.generator_losses(size, rng, step), step)
+        with task.freeze():
+            values |= self._descend(self._optimisers.generator, task.generator_losses(size, rng, step), step)
         task.follow((step + 1) * size, size)
         for line in self._signs.of(values):
             self._progress(Progress(step + 1, self._pace.last, f"step {step + 1}: {line}"))
         return values
 
-    def _learned(self, optimiser: Adam, losses: dict[str, Tensor], step: int) -> dict[str, float]:
+    def _descend(self, optimiser: Adam, losses: dict[str, Tensor], step: int) -> dict[str, float]:
         """One step down `loss`; the other losses as numbers."""
         loss = losses.pop("loss")
         optimiser.zero_grad(set_to_none=True)

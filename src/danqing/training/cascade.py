@@ -118,8 +118,8 @@ class SuperResolutionObjective(StageObjective):
         super().__init__(stage.painter, unet, pictures, LowResolution(stage, words), options)
         self._stage, self._words, self._crop = stage, words, crop
 
-    def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
-        picks, whole = super()._drawn(size, rng)
+    def _draw(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
+        picks, whole = super()._draw(size, rng)
         side = whole.shape[-1]
         crop = min(self._crop or side, side)
         corners = torch.randint(side - crop + 1, (size, 2), generator=rng).tolist()
@@ -134,14 +134,14 @@ class SuperResolutionObjective(StageObjective):
         large = whole[picks]
         small = F.avg_pool2d(large, self._stage.factor)
         coarse = F.interpolate(small, size=large.shape[-2:], mode="nearest")
-        return sheet_of(torch.cat([coarse, self._painted(picks, small), large]), columns=len(large))
+        return sheet_of(torch.cat([coarse, self._paint(picks, small), large]), columns=len(large))
 
-    def _painted(self, picks: Tensor, small: Tensor) -> Tensor:
+    def _paint(self, picks: Tensor, small: Tensor) -> Tensor:
         """The stage's pictures of small ones [n c h w], each from the seed of its place."""
         painter, seeds = self._stage.painter, Seeds(range(len(small)))
         height, width = (side * self._stage.factor for side in small.shape[-2:])
         plain = Brief(prompt="-", seed=0, native=True, width=width, height=height, guidance=1.0)
-        brief = plain.resolved(painter.card)
+        brief = plain.resolve(painter.card)
         words = self._words.conditioning(self._words.draw(picks, small, Generator().manual_seed(0)))
         level, veil = (
             torch.full((len(small),), self._stage.level),

@@ -73,7 +73,7 @@ class ClipObjective(Objective):
     def batch(self, size: int, rng: Generator) -> Batch:
         """Pairs of pictures of one concept in two styles: the other is a negative, so styles are learnt."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
-        groups = [self._styles_of[concept] for concept in self._drawn(size // self._each, words)]
+        groups = [self._styles_of[concept] for concept in self._draw(size // self._each, words)]
         picks = [i for group in groups for i in words.sample(group, k=min(self._each, len(group)))]
         rows = [self._pictures.rows[i] for i in picks]
         lines = [
@@ -82,7 +82,7 @@ class ClipObjective(Objective):
         pixels = self._augment(to_unit(self._pictures.pictures[picks, :3]), rng)
         return {"pixels": pixels, **self._tokens(lines)}
 
-    def _drawn(self, count: int, words: random.Random) -> list[str]:
+    def _draw(self, count: int, words: random.Random) -> list[str]:
         """As many different concepts, half of them of those that come often."""
         often = words.sample(self._often, k=min(count // 2, len(self._often)))
         others = words.sample(self._others, k=min(count - len(often), len(self._others)))

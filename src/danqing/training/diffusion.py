@@ -155,7 +155,7 @@ class DenoisingObjective(Objective):
         self._conditioner, self._options = conditioner, options
         _check_side(painter, pictures.pictures)
         views = [pictures.pictures] + ([pictures.pictures.flip(-1)] if options.mirror else [])
-        self._latents = [_encoded(painter, view) for view in views]
+        self._latents = [_encode(painter, view) for view in views]
         self._pictures = pictures.pictures
         self._kinds = _kinds(pictures.rows, options)
 
@@ -167,23 +167,23 @@ class DenoisingObjective(Objective):
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Latents, their condition, times and noise."""
-        picks, latents = self._drawn(size, rng)
+        picks, latents = self._draw(size, rng)
         conditioner = self._conditioner.draw(picks, latents, rng)
         times = self._times(size, rng)
         noise = torch.randn(latents.shape, generator=rng)
         return {"latents": latents, **conditioner, "t": times, "noise": noise}
 
-    def _drawn(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    def _draw(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
         """Numbers of pictures, int64 [n], and the latents [n c h w] to learn from."""
-        picks = self._picked(size, rng)
+        picks = self._pick(size, rng)
         mirrored = (torch.rand(size, generator=rng) < self._options.mirror).view(-1, 1, 1, 1)
         if self._options.wide and torch.rand((), generator=rng) < self._options.wide:
             sides = MARGINS[int(torch.randint(len(MARGINS), (), generator=rng))]
             pictures = _wider(self._pictures[picks], *sides)
-            return picks, _encoded(self.painter, torch.where(mirrored, pictures.flip(-1), pictures))
+            return picks, _encode(self.painter, torch.where(mirrored, pictures.flip(-1), pictures))
         return picks, torch.where(mirrored, self._latents[-1][picks], self._latents[0][picks])
 
-    def _picked(self, size: int, rng: Generator) -> Tensor:
+    def _pick(self, size: int, rng: Generator) -> Tensor:
         """Numbers of pictures, int64 [size]: each kind has its share, however many pictures it has."""
         drawn = [kind[torch.randint(len(kind), (size,), generator=rng)] for _, kind in self._kinds]
         if len(drawn) == 1:
@@ -276,7 +276,7 @@ def _kinds(rows: Sequence[Mapping[str, object]], options: DiffusionOptions) -> l
 
 def paint_pixels(painter: Painter, words: str, seeds: Seeds) -> Tensor:
     """Native pictures [n c h w] in [-1, 1] for one prompt, at the defaults of the painter's card."""
-    brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).resolved(painter.card)
+    brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).resolve(painter.card)
     conditioning = painter.condition(brief)
     *_, last = painter.steps(brief, conditioning, painter.begin(brief, conditioning, seeds))
     return painter.finish(last)
@@ -292,10 +292,10 @@ def _check_side(painter: DiffusionPainter, pictures: Tensor) -> None:
         )
 
 
-def _encoded(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
+def _encode(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
     """The latents [n c h w] of pictures uint8 [n 4 h w], the shorter side reduced to the painter's native."""
     factor = min(pictures.shape[-2:]) // painter.card.width
-    parts = (_reduced(to_unit(part), factor) for part in torch.split(pictures, 32))
+    parts = (_downsample(to_unit(part), factor) for part in torch.split(pictures, 32))
     return torch.cat([painter.vae.encode(part).cpu() for part in parts])
 
 
@@ -309,6 +309,6 @@ def _wider(pictures: Tensor, more_high: int, more_wide: int) -> Tensor:
     return torch.cat([F.pad(colour, around, value=255), F.pad(alpha, around, value=0)], dim=1)
 
 
-def _reduced(pixels: Tensor, factor: int) -> Tensor:
+def _downsample(pixels: Tensor, factor: int) -> Tensor:
     """By whole factors, each pixel the mean of those it takes the place of."""
     return pixels if factor == 1 else F.avg_pool2d(pixels, factor)

@@ -82,7 +82,7 @@ class DiscreteVAEObjective(Objective):
         picks = torch.randint(len(self._pixels), (size,), generator=rng)
         mirrored = torch.rand(size, 1, 1, 1, generator=rng) < 0.5
         pixels = self._pixels[picks]
-        pixels = _moved(torch.where(mirrored, pixels.flip(-1), pixels), self._options.reach, rng)
+        pixels = _move(torch.where(mirrored, pixels.flip(-1), pixels), self._options.reach, rng)
         side = pixels.shape[-1] // self.vae.config.factor
         return {"pixels": pixels, "noise": gumbel((size, self.vae.config.vocab, side, side), rng)}
 
@@ -111,7 +111,7 @@ class DiscreteVAEObjective(Objective):
         return {"loss": loss, **{name: value.detach() for name, value in values.items()}}
 
     @torch.no_grad()
-    def measured(self) -> tuple[float, float]:
+    def measure(self) -> tuple[float, float]:
         """Of the probe: PSNR of colours over white in dB (mean over pictures), perplexity of its tokens."""
         probe = self._probe.to(self.device)
         tokens = torch.cat([self.vae.tokens(part) for part in torch.split(probe, 32)])
@@ -121,7 +121,7 @@ class DiscreteVAEObjective(Objective):
 
     def sheet(self) -> Image.Image:
         """Rows of originals over rows of reconstructions. Warns of a codebook that is hardly used."""
-        _, used = self.measured()
+        _, used = self.measure()
         if used < _FEW * self.vae.config.vocab:
             warnings.warn(
                 f"of {self.vae.config.vocab} tokens only {used:.0f} are in use: raise usage, or start anew "
@@ -154,7 +154,7 @@ def perplexity(tokens: Tensor, vocab: int) -> Tensor:
     return entropy(counts / counts.sum()).exp()
 
 
-def _moved(pixels: Tensor, reach: int, rng: Generator) -> Tensor:
+def _move(pixels: Tensor, reach: int, rng: Generator) -> Tensor:
     """The pictures moved together by up to `reach` pixels, their edges repeated."""
     if reach == 0:
         return pixels

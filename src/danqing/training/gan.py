@@ -18,7 +18,7 @@ from danqing.data.captions import STYLE_WORDS
 from danqing.data.dataset import CaptionedImages, to_unit
 from danqing.nets.latent import Discriminator, Drawn, LatentGenerator, near_sides
 from danqing.nets.stylegan import StyleGenerator
-from danqing.training.adaptive_augment import augmented, next_probability
+from danqing.training.adaptive_augment import augment, next_probability
 from danqing.training.adversarial_losses import (
     discriminator_loss,
     generator_loss,
@@ -94,7 +94,7 @@ class GanTask(nn.Module):
         with torch.no_grad():
             fake, other = self._fake(size, rng)
         differ = spread(fake, real)
-        real, fake_view = self._augmented(real, rng), self._augmented(fake, rng)
+        real, fake_view = self._augment(real, rng), self._augment(fake, rng)
         penalised = options.r1 > 0 and step % options.r1_every == 0
         sure = self.discriminator(real.requires_grad_(penalised), label)
         parts = {"discriminator": discriminator_loss(sure, self.discriminator(fake_view, other))}
@@ -110,7 +110,7 @@ class GanTask(nn.Module):
         """`loss` to minimise, and what to log of it. The discriminator must be frozen meanwhile."""
         options = self._options
         fake, label = self._fake(size, rng)
-        loss = plain = generator_loss(self.discriminator(self._augmented(fake, rng), label))
+        loss = plain = generator_loss(self.discriminator(self._augment(fake, rng), label))
         if options.path > 0 and step % options.path_every == 0:
             loss = loss + options.path * options.path_every * self._path_penalty(max(1, size // 2), rng)
         return {"loss": loss, "generator": plain.detach()}
@@ -136,7 +136,7 @@ class GanTask(nn.Module):
         return sheet_of(self.average.eval()(drawn, self._labels[rows].to(self.usual.device)), columns=8)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def freeze(self) -> Iterator[None]:
         """The discriminator computes no gradients for its own weights."""
         self.discriminator.requires_grad_(False)
         try:
@@ -162,10 +162,10 @@ class GanTask(nn.Module):
     def _there(self, drawn: Drawn) -> Drawn:
         return {name: value.to(self.usual.device) for name, value in drawn.items()}
 
-    def _augmented(self, pixels: Tensor, rng: Generator) -> Tensor:
+    def _augment(self, pixels: Tensor, rng: Generator) -> Tensor:
         if self._options.target is None:
             return pixels
-        return augmented(pixels, float(self.strength), rng, mirror=self._options.mirror)
+        return augment(pixels, float(self.strength), rng, mirror=self._options.mirror)
 
     def _adapt(self, sure: Tensor, step: int) -> None:
         target, span = self._options.target, self._options.span

@@ -62,7 +62,7 @@ class PriorObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The squared error among normalised embeddings."""
-        z = self._prior.normalised(batch["z"])
+        z = self._prior.normalise(batch["z"])
         alpha, sigma = (part[:, None] for part in self._prior.schedule.at(batch["t"]))
         noisy = (alpha * z + sigma * batch["noise"])[:, None]
         x0 = self._prior(noisy, batch["t"], self._space.encode_ids(batch["ids"]))[:, 0]
@@ -76,7 +76,7 @@ class PriorObjective(Objective):
         """
         rows = self._unseen.rows[:count]
         truth = self._space.image_embedding(to_unit(self._unseen.pictures[: len(rows)]))
-        return float(F.cosine_similarity(self._drawn([row["text"] for row in rows]), truth).mean())
+        return float(F.cosine_similarity(self._draw([row["text"] for row in rows]), truth).mean())
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
@@ -86,7 +86,7 @@ class PriorObjective(Objective):
         """
         probes = self._unseen if len(self._unseen) else self._train_set
         rows = probes.rows[:8]
-        drawn = F.normalize(self._drawn([row["text"] for row in rows]), dim=1)
+        drawn = F.normalize(self._draw([row["text"] for row in rows]), dim=1)
         near = (drawn @ F.normalize(self._views[0], dim=1).T).topk(min(4, len(self._train_set))).indices
         pictures = torch.cat([probes.pictures[: len(rows), None], self._train_set.pictures[near]], dim=1)
         return sheet_of(to_unit(pictures.flatten(0, 1)), columns=pictures.shape[1])
@@ -95,7 +95,7 @@ class PriorObjective(Objective):
         """Write the transformer as a diffusers component."""
         self.network.save_pretrained(folder)
 
-    def _drawn(self, texts: list[str]) -> Tensor:
+    def _draw(self, texts: list[str]) -> Tensor:
         encoded = self._space.encode_texts([*texts, ""])
         assert encoded.mask is not None
         nothing = Conditioning(encoded.tokens[-1:], encoded.mask[-1:]).expand(len(texts))

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from danqing.core.device import chosen_device
+from danqing.core.device import resolve_device
 from danqing.core.files import atomic_write
 from danqing.core.needs import Needs, check_room, peak_memory
 from danqing.core.progress import Progress, ProgressCallback
@@ -29,7 +29,7 @@ class RunOptions:
     steps: the learning rate falls until the last of them.
     further: how many more steps to train at the last learning rate.
     batch: pictures in a step, over all processes.
-    device: where to train, see `core.device.chosen_device`.
+    device: where to train, see `core.device.resolve_device`.
     says_needs: whether to say after some steps what all of them need; see `core.needs`.
     """
 
@@ -61,7 +61,7 @@ class Run(ABC):
     """The loop of a training in a folder, which holds `checkpoint/`, `log.csv` and `sheets/`."""
 
     def __init__(self, pace: RunOptions, folder: Path) -> None:
-        self.processes = Processes(chosen_device(pace.device))
+        self.processes = Processes(resolve_device(pace.device))
         self.run = self.processes.shared_folder(folder)
         self._pace = pace
         self._at = RunPosition(0, 0.0)
@@ -96,7 +96,7 @@ class Run(ABC):
         self.processes.wait()
 
     @abstractmethod
-    def averaged(self) -> AbstractContextManager[Shows]:
+    def ema_scope(self) -> AbstractContextManager[Shows]:
         """What is trained with its averaged weights in place; the trained ones come back afterwards."""
 
     @abstractmethod
@@ -119,7 +119,7 @@ class Run(ABC):
         return step % every == 0 or step == self._pace.last
 
     def _sheet(self, step: int, look: Callable[[int], None] | None) -> None:
-        with self.averaged() as trained, torch.no_grad():
+        with self.ema_scope() as trained, torch.no_grad():
             picture = trained.sheet()
             if look is not None:
                 look(step)

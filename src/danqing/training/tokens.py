@@ -88,7 +88,7 @@ class TokenObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of the module's docstring and its two terms."""
-        text = self.transformer.padded(batch["ids"], batch["mask"])
+        text = self.transformer.with_pads(batch["ids"], batch["mask"])
         of_text, of_picture = self.transformer(text, batch["read"])
         text_loss = F.cross_entropy(of_text.flatten(0, 1).float(), text[:, 1:].flatten())
         picture_loss = F.cross_entropy(of_picture.flatten(0, 1).float(), batch["tokens"].flatten())

@@ -67,7 +67,7 @@ class Trainer(Run):
             weight_decay=options.weight_decay,
             fused=True,
         )
-        self._ema = EMAModel(self._trained(), decay=options.ema, foreach=True)
+        self._ema = EMAModel(self._parameters(), decay=options.ema, foreach=True)
         self._ahead: Prefetcher | None = None
 
     def train(
@@ -88,7 +88,7 @@ class Trainer(Run):
         finally:
             if self._ahead is not None:
                 self._ahead.close()
-        self._ema.copy_to(self._trained())
+        self._ema.copy_to(self._parameters())
         return self.objective
 
     def _draw(self, step: int) -> Batch:
@@ -105,8 +105,8 @@ class Trainer(Run):
         with self._autocast():
             losses = self.objective(batch)
         torch.autograd.backward(losses["loss"].float())
-        self.processes.average_gradients(self._trained())
-        norm = torch.nn.utils.clip_grad_norm_(self._trained(), self.options.clip)
+        self.processes.average_gradients(self._parameters())
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.options.clip)
         values = {name: float(value.detach()) for name, value in self.processes.mean(losses).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(float(norm))):
             raise NotFinite(
@@ -115,14 +115,14 @@ class Trainer(Run):
             )
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        self._ema.step(self._trained())
+        self._ema.step(self._parameters())
         return values
 
     def _autocast(self) -> torch.autocast:
         kind, half = self.processes.device.type, self.options.precision == "bf16"
         return torch.autocast(kind, torch.bfloat16, enabled=half)
 
-    def _trained(self) -> list[torch.nn.Parameter]:
+    def _parameters(self) -> list[torch.nn.Parameter]:
         return [p for p in self.objective.parameters() if p.requires_grad]
 
     def _resume(self) -> None:
@@ -137,15 +137,15 @@ class Trainer(Run):
         checkpoint.save(self.run / "checkpoint", self.objective, shadow, self._optimiser, self._at)
 
     def _checkpoint_size(self) -> int:
-        trained = size_of(self._trained())
+        trained = size_of(self._parameters())
         return size_of(self.objective.state_dict().values()) + 3 * trained  # an average, and AdamW's two
 
     @contextmanager
-    def averaged(self) -> Iterator[Objective]:
+    def ema_scope(self) -> Iterator[Objective]:
         """The objective with its EMA weights in place; the trained ones come back afterwards."""
-        self._ema.store(self._trained())
-        self._ema.copy_to(self._trained())
+        self._ema.store(self._parameters())
+        self._ema.copy_to(self._parameters())
         try:
             yield self.objective.eval()
         finally:
-            self._ema.restore(self._trained())
+            self._ema.restore(self._parameters())

@@ -67,7 +67,7 @@ class DecoderObjective(DenoisingObjective):
     def sheet(self) -> Image.Image:
         """Six pictures, each before three that are decoded from its embedding alone."""
         painter, nothing, rows = self._whole, self._whole.space(""), []
-        brief = Brief(prompt="-", seed=0, native=True).resolved(painter.card)
+        brief = Brief(prompt="-", seed=0, native=True).resolve(painter.card)
         for picture in self._latents[0][:: max(1, len(self._latents[0]) // 6)][:6, None]:
             z = painter.space.image_embedding(picture)[:, :, None, None]
             words = replace(nothing, negative=nothing, concat=z)

@@ -50,7 +50,7 @@ class VAEObjective(Objective):
             self._pictures.pictures[i, :, y : y + self._crop, x : x + self._crop]
             for i, (y, x) in zip(picks.tolist(), corners, strict=True)
         ]
-        pixels = to_unit(torch.stack([_shuffled(crop, rng) for crop in crops]))
+        pixels = to_unit(torch.stack([_shuffle(crop, rng) for crop in crops]))
         half = torch.rand((), generator=rng) < self._nested
         config = self.autoencoder.config
         side = self._crop // 2 ** (len(config.block_out_channels) - 1)
@@ -121,7 +121,7 @@ def lossless_start(autoencoder: AutoencoderKL) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def widened(autoencoder: AutoencoderKL, latent_channels: int) -> AutoencoderKL:
+def widen(autoencoder: AutoencoderKL, latent_channels: int) -> AutoencoderKL:
     """A copy with more latent channels, which computes the same pictures until it is trained.
 
     The encoder reads the picture into the new channels along orthogonal directions, almost without noise; the
@@ -155,7 +155,7 @@ def _embed(wide: nn.Conv2d, narrow: nn.Conv2d, outs: slice | list[int], ins: sli
     wide.bias[outs] = narrow.bias
 
 
-def _shuffled(crop: Tensor, rng: Generator) -> Tensor:
+def _shuffle(crop: Tensor, rng: Generator) -> Tensor:
     """Mirrored half of the time; colour channels in any order, so that no hue is special."""
     order = torch.randperm(3, generator=rng).tolist() if torch.rand((), generator=rng) < 0.5 else [0, 1, 2]
     crop = crop[[*order, 3]]

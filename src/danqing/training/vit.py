@@ -50,7 +50,7 @@ class VitObjective(Objective):
         targets = F.one_hot(self._labels[picks], self.model.config.num_labels).float()
         how, share = torch.rand(2, generator=rng).tolist()
         if how < MIXED:
-            pixels, kept = (_overlaid if how < MIXED / 2 else _patched)(pixels, share, rng)
+            pixels, kept = (_mixup if how < MIXED / 2 else _cut_mix)(pixels, share, rng)
             targets = kept * targets + (1 - kept) * targets.roll(1, dims=0)
         return {"pixels": pixels, "labels": targets}
 
@@ -93,13 +93,13 @@ class VitObjective(Objective):
         return torch.tensor([label_ids[name] for name in names])
 
 
-def _overlaid(pixels: Tensor, share: float, _rng: Generator) -> tuple[Tensor, float]:
+def _mixup(pixels: Tensor, share: float, _rng: Generator) -> tuple[Tensor, float]:
     """Each picture through the one before it, and how much of itself it keeps (mixup)."""
     kept = 0.5 + 0.5 * share
     return kept * pixels + (1 - kept) * pixels.roll(1, dims=0), kept
 
 
-def _patched(pixels: Tensor, share: float, rng: Generator) -> tuple[Tensor, float]:
+def _cut_mix(pixels: Tensor, share: float, rng: Generator) -> tuple[Tensor, float]:
     """Each picture with a square of the one before it, and how much of its area it keeps (CutMix)."""
     side = pixels.shape[-1]
     edge = max(1, int(side * (0.5 * share) ** 0.5))

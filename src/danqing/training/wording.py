@@ -282,11 +282,11 @@ def cross_attention(unet: nn.Module) -> list[Attention]:
 def attention_output(layer: Attention, queries: Tensor, states: Tensor) -> Tensor:
     """Output [n q c] of a layer for `queries` [q c] over states [n L d]."""
 
-    def parted(vectors: Tensor) -> Tensor:  # [... m c] -> [... heads m c / heads]
+    def split_heads(vectors: Tensor) -> Tensor:  # [... m c] -> [... heads m c / heads]
         return vectors.view(*vectors.shape[:-1], layer.heads, -1).transpose(-3, -2)
 
-    keys, values = parted(layer.to_k(states)), parted(layer.to_v(states))
-    scaled = parted(queries).to(keys.dtype) * layer.scale
+    keys, values = split_heads(layer.to_k(states)), split_heads(layer.to_v(states))
+    scaled = split_heads(queries).to(keys.dtype) * layer.scale
     # by hand: the fused function's backward pass takes five times as long on a CPU
     mixed = (scaled @ keys.transpose(-1, -2)).softmax(dim=-1).to(values.dtype) @ values
     out: Tensor = layer.to_out[0](mixed.transpose(1, 2).flatten(2))

@@ -77,13 +77,13 @@ class WordsObjective(Objective):
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self._pair(words) for _ in range(size)]
         plain, anew = (self._ids([pair[side] for pair in pairs]) for side in (0, 1))
-        longest = int(max(self._used(plain).max(), self._used(anew).max())) + 2
+        longest = int(max(self._lengths(plain).max(), self._lengths(anew).max())) + 2
         length = plain.shape[1] if words.random() < WHOLE else min(longest, plain.shape[1])
         plain, anew = plain[:, :length], anew[:, :length]
         return {
             "plain": plain,
             "anew": anew,
-            "twin": aligned_tokens(plain, anew, self._used(anew) - self._used(plain)),
+            "twin": aligned_tokens(plain, anew, self._lengths(anew) - self._lengths(plain)),
         }
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -144,7 +144,7 @@ class WordsObjective(Objective):
         ids: Tensor = self.text.tokenizer(list(texts), return_tensors="pt", **options)["input_ids"]
         return ids
 
-    def _used(self, ids: Tensor) -> Tensor:
+    def _lengths(self, ids: Tensor) -> Tensor:
         """How many tokens come before the pads, the end mark among them, [n]."""
         ended = ids == self.text.tokenizer.eos_token_id
         return torch.where(ended.any(dim=1), ended.int().argmax(dim=1) + 1, ids.shape[1])
@@ -154,7 +154,7 @@ class WordsObjective(Objective):
         ids = self._ids(texts)
         parts = torch.split(ids.to(self.device), 256)
         states = torch.cat([model(input_ids=part).last_hidden_state for part in parts]).cpu()
-        return F.normalize(states[torch.arange(len(ids)), self._used(ids) - 1], dim=-1)
+        return F.normalize(states[torch.arange(len(ids)), self._lengths(ids) - 1], dim=-1)
 
 
 def has(row: Mapping[str, Any], suffix: str) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.tuning.lora import Change, Factors, addition_hook, fit_factors, layers_of
-from danqing.tuning.textual_inversion import embeddings_attached
+from danqing.tuning.textual_inversion import attach_embeddings
 from danqing.tuning.weight_changes import WeightChange
 
 
@@ -54,21 +54,21 @@ class Adapter:
         pairs = [tensor for change in self.factors.values() for tensor in (change.down, change.up)]
         return [*pairs, *self.words.values()]
 
-    def detached(self) -> Adapter:
+    def cpu_copy(self) -> Adapter:
         """A copy on the CPU that no training goes on changing."""
         factors = {
-            name: Factors(_settled(change.down), _settled(change.up), change.alpha)
+            name: Factors(_settle(change.down), _settle(change.up), change.alpha)
             for name, change in self.factors.items()
         }
-        return replace(self, factors=factors, words={word: _settled(v) for word, v in self.words.items()})
+        return replace(self, factors=factors, words={word: _settle(v) for word, v in self.words.items()})
 
 
-def _settled(tensor: Tensor) -> Tensor:
+def _settle(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone()
 
 
 @contextmanager
-def attached(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> Iterator[DiffusionPainter]:
+def attach(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> Iterator[DiffusionPainter]:
     """Within the block the painter has learned `adapters`, each as strongly as its weight says.
 
     Weights add up and may be negative; 0 is exactly nothing. However the block ends, the painter is
@@ -89,7 +89,7 @@ def attached(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> It
         for name in ("words", "words_2")
     )
     with ExitStack() as stack:
-        stack.enter_context(embeddings_attached(painter, words, words_2))
+        stack.enter_context(attach_embeddings(painter, words, words_2))
         for layer, factors, weight in changes:
             stack.callback(layer.register_forward_hook(addition_hook(factors, weight)).remove)
         yield painter

@@ -42,7 +42,7 @@ def is_adapter_place(name: str) -> bool:
     return False
 
 
-def called(name: str) -> str:
+def prompt_name(name: str) -> str:
     """How a prompt calls an adapter: a file by its stem."""
     return Path(name).stem if is_adapter_place(name) else name
 
@@ -52,7 +52,7 @@ def merge_weights(weights: Mapping[str, float], own: Mapping[str, Path]) -> dict
 
     own: the adapters that have names: name -> file.
     """
-    files = {called(name).casefold(): name for name in weights if called(name) != name}
+    files = {prompt_name(name).casefold(): name for name in weights if prompt_name(name) != name}
     together = {}
     for name, weight in weights.items():
         together[name if name in own else files.get(name.casefold(), name)] = weight

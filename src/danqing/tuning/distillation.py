@@ -28,7 +28,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.diffusion import Captions, DenoisingObjective, DiffusionOptions, paint_pixels
 from danqing.training.objective import Batch
 from danqing.training.sheets import sheet_of
-from danqing.tuning.adapter import Adapter, attached
+from danqing.tuning.adapter import Adapter, attach
 from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.lora import layers_of, new_factors
 from danqing.tuning.textual_inversion import text_encoder
@@ -41,7 +41,7 @@ _PROBED = 4  # steps of the sheet
 class ConsistencyObjective(DenoisingObjective):
     """Trains `adapter` so that `painter` paints in few steps.
 
-    The painter's networks must be frozen (`dreambooth.networks_frozen`).
+    The painter's networks must be frozen (`dreambooth.freeze_networks`).
 
     guidance: omega, which the adapter then has in itself: with it one paints by "lcm" at guidance 1.
     """
@@ -79,13 +79,13 @@ class ConsistencyObjective(DenoisingObjective):
         x = alpha * batch["latents"] + sigma * batch["noise"]
         with torch.no_grad():
             words = self._conditioner.conditioning(batch)
-            guided = self._guided(x, t, words)
+            guided = self._guided_x0(x, t, words)
             alpha_then, sigma_then = self._at(then)
             moved = alpha_then * guided + sigma_then * (x - alpha * guided) / sigma
-            with attached(self.painter, {self.adapter: 1.0}):
+            with attach(self.painter, {self.adapter: 1.0}):
                 target = self._clean(moved, then.clamp(min=0), words)
             target = torch.where(then.view(-1, 1, 1, 1) < 0, guided, target)
-        with attached(self.painter, {self.adapter: 1.0}):
+        with attach(self.painter, {self.adapter: 1.0}):
             error = (self._clean(x, t, words) - target).square().flatten(1).sum(dim=1)
         c = _HUBER * math.sqrt(x[0].numel())
         return {"loss": ((error + c**2).sqrt() - c).mean()}
@@ -94,15 +94,15 @@ class ConsistencyObjective(DenoisingObjective):
         """The probe captions, two pictures each, in a few steps."""
         steps = {"steps": _PROBED, "guidance": 1.0, "sampler": "lcm"}
         quick = replace(self.painter, card=self.painter.card.model_copy(update=steps))
-        with attached(quick, {self.adapter: 1.0}):
+        with attach(quick, {self.adapter: 1.0}):
             pictures = [paint_pixels(quick, words, Seeds([0, 1])) for words in self._options.probes]
         return sheet_of(torch.cat(pictures), columns=8)
 
     def export(self, folder: Path) -> None:
         """Write the adapter as it is now."""
-        write_adapter(self.adapter.detached(), folder / f"{self.adapter.name}.safetensors")
+        write_adapter(self.adapter.cpu_copy(), folder / f"{self.adapter.name}.safetensors")
 
-    def _guided(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+    def _guided_x0(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
         """What is clean in x [n c h w], as the painter itself says under guidance."""
         nothing = self._nothing.expand(len(x))
         both = Conditioning.cat(Conditioning(nothing.tokens, nothing.mask), words)

@@ -81,7 +81,7 @@ class SubjectObjective(Objective):
         self.painted = torch.empty(0)
         self._probes = tuple(probes)
         self._shots = [subject] + ([prior] if prior is not None and options.prior_weight > 0 else [])
-        self._ids = self._tokenised([sentence for shots in self._shots for sentence in shots.prompts])
+        self._ids = self._tokenise([sentence for shots in self._shots for sentence in shots.prompts])
         changes_text = bool(adapter.words) or any(name.startswith("text") for name in adapter.factors)
         with torch.no_grad():
             self._states = None if changes_text else text_encoder(painter).states(self._ids)
@@ -90,11 +90,11 @@ class SubjectObjective(Objective):
         """`size` pictures of the subject, then as many of its kind, each with sentence, time and noise."""
         parts, before = [], 0
         for shots in self._shots:
-            parts.append(self._drawn(shots, before, size, rng))
+            parts.append(self._draw(shots, before, size, rng))
             before += len(shots.prompts)
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
-    def _drawn(self, shots: Shots, before: int, size: int, rng: Generator) -> Batch:
+    def _draw(self, shots: Shots, before: int, size: int, rng: Generator) -> Batch:
         """A share of a batch; `before` sentences belong to other shots."""
         latents = shots.latents[torch.randint(len(shots.latents), (size,), generator=rng)]
         prompts = torch.randint(len(shots.prompts), (size,), generator=rng) + before
@@ -124,9 +124,9 @@ class SubjectObjective(Objective):
 
     def export(self, folder: Path) -> None:
         """Write the adapter as it is now."""
-        write_adapter(self.adapter.detached(), folder / f"{self.adapter.name}.safetensors")
+        write_adapter(self.adapter.cpu_copy(), folder / f"{self.adapter.name}.safetensors")
 
-    def _tokenised(self, sentences: list[str]) -> Tensor:
+    def _tokenise(self, sentences: list[str]) -> Tensor:
         text = text_encoder(self.painter)
         ids: Tensor = text.tokenizer(
             sentences, padding="max_length", truncation=True, max_length=text.max_length, return_tensors="pt"
@@ -135,7 +135,7 @@ class SubjectObjective(Objective):
 
 
 @contextmanager
-def networks_frozen(painter: DiffusionPainter) -> Iterator[None]:
+def freeze_networks(painter: DiffusionPainter) -> Iterator[None]:
     """Within the block no weight of the painter asks for a gradient."""
     weights = [weight for module in painter.modules.values() for weight in module.parameters()]
     required = [weight.requires_grad for weight in weights]
@@ -157,7 +157,7 @@ def subject_pictures(images: Sequence[Image.Image], painter: DiffusionPainter) -
         BadData: fewer than two different pictures.
     """
     height, width = painter.card.height, painter.card.width
-    pictures = torch.stack([_sized(from_pil(image), height, width) for image in images] or [torch.empty(0)])
+    pictures = torch.stack([_resize(from_pil(image), height, width) for image in images] or [torch.empty(0)])
     different = len(torch.unique(pictures.flatten(1), dim=0)) if images else 0
     if different < 2:
         raise BadData(
@@ -166,7 +166,7 @@ def subject_pictures(images: Sequence[Image.Image], painter: DiffusionPainter) -
     return pictures
 
 
-def _sized(picture: Tensor, height: int, width: int) -> Tensor:
+def _resize(picture: Tensor, height: int, width: int) -> Tensor:
     """[4 h w] -> [4 height width], its middle."""
     h, w = picture.shape[1:]
     clear = bool((picture[3] < 1).any())
@@ -207,7 +207,7 @@ def prior_latents(
     path = prior_file(painter, words, count, seed, folder)
     if path.is_file():
         return read_tensors(path)["latents"]
-    brief = Brief.of(words, seed=seed, native=True).resolved(painter.card)
+    brief = Brief.of(words, seed=seed, native=True).resolve(painter.card)
     conditioning, done = painter.condition(brief), []
     for first in range(seed, seed + count, AT_ONCE):
         seeds = Seeds.of(first, min(AT_ONCE, seed + count - first))
@@ -224,7 +224,7 @@ def prior_latents(
 
 def prior_file(painter: DiffusionPainter, words: str, count: int, seed: int, folder: Path) -> Path:
     """Where `prior_latents` keeps what it paints."""
-    brief = Brief.of(words, seed=seed, native=True).resolved(painter.card)
+    brief = Brief.of(words, seed=seed, native=True).resolve(painter.card)
     required = (
         f"{painter.card.name} {fingerprint(painter.modules, values=True)} {brief.model_dump_json()} {count}"
     )

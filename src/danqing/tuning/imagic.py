@@ -22,8 +22,8 @@ from danqing.core.painter import Conditioning
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.diffusion.loss import denoising_error, stratified_times
 from danqing.diffusion.painter import DiffusionPainter
-from danqing.tuning.adapter import Adapter, attached
-from danqing.tuning.dreambooth import networks_frozen
+from danqing.tuning.adapter import Adapter, attach
+from danqing.tuning.dreambooth import freeze_networks
 from danqing.tuning.lora import ATTENTION, RESNETS, learning_rate_share, new_factors
 
 Loss = Callable[[Generator], Tensor]
@@ -91,7 +91,7 @@ def imagic(
 ) -> Edit:
     """Prepare to edit a picture [1 c h w] in [-1, 1] towards the words of a resolved brief.
 
-    Paint with `attached(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`.
+    Paint with `attach(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`.
 
     progress: what it raises stops the preparation; however it ends, the painter is bit-identical afterwards.
 
@@ -121,7 +121,7 @@ def reconstructing_words(
         return _reconstruction(painter, latents, replace(target, tokens=tokens), options.times, rng)
 
     descent = _Descent(options.words_steps, options.words_lr, options.seed, "words", progress)
-    with networks_frozen(painter):
+    with freeze_networks(painter):
         error = descent([tokens], loss)
     return tokens.detach(), error
 
@@ -142,9 +142,9 @@ def reconstructing_model(
 
     lr = options.model_lr * learning_rate_share(adapter.factors)
     descent = _Descent(options.model_steps, lr, options.seed + 1, "model", progress)
-    with networks_frozen(painter), attached(painter, {adapter: 1.0}):
+    with freeze_networks(painter), attach(painter, {adapter: 1.0}):
         error = descent(adapter.tensors(), loss)
-    return adapter.detached(), error
+    return adapter.cpu_copy(), error
 
 
 def _reconstruction(

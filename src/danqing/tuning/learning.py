@@ -18,14 +18,14 @@ from danqing.core.registry import Registry
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.families.clip import ClipScorer
 from danqing.training.trainer import Trainer, TrainOptions
-from danqing.tuning.adapter import Adapter, attached, fingerprint
+from danqing.tuning.adapter import Adapter, attach, fingerprint
 from danqing.tuning.adapter_files import read_adapter
 from danqing.tuning.dreambooth import (
     LossOptions,
     Shots,
     SubjectObjective,
     encode_pictures,
-    networks_frozen,
+    freeze_networks,
     prior_file,
     prior_latents,
 )
@@ -113,18 +113,18 @@ def learn(
     with_prior = method.prior and options.prior_weight > 0
     _say_needs(painter, begun, subject, options, run, len(probes), with_prior, progress)
     prior = _prior(painter, options, run, progress) if with_prior else None
-    with networks_frozen(painter), attached(painter, {begun: 1.0}):
+    with freeze_networks(painter), attach(painter, {begun: 1.0}):
         loss = LossOptions(options.prior_weight, options.gamma)
         objective = SubjectObjective(painter, begun, subject, prior, probes, loss)
         monitor = None if clip is None else Monitor(objective, clip, pictures, plain, run)
         lr = options.lr or method.lr * learning_rate_share(begun.factors)
         Trainer(objective, _pace(options, lr, str(painter.device)), run).train(progress, monitor)
     if options.keep_best and monitor is not None and monitor.best.is_file():
-        return _described(read_adapter(monitor.best), painter, options)
-    return _described(begun.detached(), painter, options)
+        return _with_description(read_adapter(monitor.best), painter, options)
+    return _with_description(begun.cpu_copy(), painter, options)
 
 
-def _described(adapter: Adapter, painter: DiffusionPainter, options: LearnOptions) -> Adapter:
+def _with_description(adapter: Adapter, painter: DiffusionPainter, options: LearnOptions) -> Adapter:
     shapes = fingerprint(painter.modules)
     return replace(adapter, kind=options.kind, base=painter.card.name, shapes=shapes)
 

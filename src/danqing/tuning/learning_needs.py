@@ -12,8 +12,8 @@ from danqing.core.needs import Needs, peak_memory, second_of, try_step
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.checkpoint import size_of
 from danqing.training.trainer import step_generator
-from danqing.tuning.adapter import Adapter, attached
-from danqing.tuning.dreambooth import AT_ONCE, LossOptions, Shots, SubjectObjective, networks_frozen
+from danqing.tuning.adapter import Adapter, attach
+from danqing.tuning.dreambooth import AT_ONCE, LossOptions, Shots, SubjectObjective, freeze_networks
 from danqing.tuning.subject_run import LearnOptions
 
 _PICTURE = 200_000  # bytes, of a painted probe on a sheet
@@ -53,7 +53,7 @@ def _learning_step(
     painter: DiffusionPainter, adapter: Adapter, subject: Shots, options: LearnOptions, *, with_prior: bool
 ) -> float:
     """Seconds of a step of learning; the pictures of the subject stand for those of its kind."""
-    with networks_frozen(painter), attached(painter, {adapter: 1.0}):
+    with freeze_networks(painter), attach(painter, {adapter: 1.0}):
         loss = LossOptions(options.prior_weight, options.gamma)
         objective = SubjectObjective(painter, adapter, subject, subject if with_prior else None, (), loss)
         objective.place(painter.device)
@@ -72,7 +72,7 @@ def _learning_step(
 
 def _painting(painter: DiffusionPainter, options: LearnOptions, n: int) -> float:
     """Seconds in which n pictures are painted at once, by the defaults of the painter's card."""
-    brief = Brief.of(options.kind, seed=options.seed, native=True).resolved(painter.card)
+    brief = Brief.of(options.kind, seed=options.seed, native=True).resolve(painter.card)
     conditioning = painter.condition(brief)
     canvas, seconds = try_step(painter, brief, conditioning, n)
     start = perf_counter()

@@ -38,7 +38,7 @@ class Change(Protocol):
         """What is added to the layer's output for its input x."""
         ...
 
-    def shaped(self, layer: Layer) -> Self:
+    def reshape_for(self, layer: Layer) -> Self:
         """The same change in the layer's number of dimensions."""
         ...
 
@@ -81,7 +81,7 @@ class Factors:
             change = F.conv2d(layer._conv_forward(x, down, None), up)
         return change * (self.alpha / self.rank)
 
-    def shaped(self, layer: Layer) -> Factors:
+    def reshape_for(self, layer: Layer) -> Factors:
         """The same factors in the layer's number of dimensions: a 1 x 1 convolution is a linear layer."""
         extra = layer.weight.ndim - self.down.ndim
         if extra == 2:
@@ -133,7 +133,7 @@ def fit_factors(
         if flat_name(target) not in layers:
             continue
         name, layer = layers[flat_name(target)]
-        shaped = change.shaped(layer)
+        shaped = change.reshape_for(layer)
         if not shaped.fits(layer):
             raise BadWeights(
                 f"adapter {whose!r} is for another model: it changes {name} of shape "

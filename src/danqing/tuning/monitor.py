@@ -55,7 +55,7 @@ class Monitor:
         now = Scores(step, round(likeness, 6), round(obedience, 6))
         before = [scores for scores in read_scores(self._path) if scores.step < step]
         if now.compromise >= max((scores.compromise for scores in before), default=0.0):
-            write_adapter(self._objective.adapter.detached(), self.best)
+            write_adapter(self._objective.adapter.cpu_copy(), self.best)
         with atomic_write(self._path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("step", "clip_i", "clip_t"))

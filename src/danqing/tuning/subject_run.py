@@ -126,9 +126,9 @@ class SubjectRun:
         except OSError:
             return None
         except ValueError:
-            raise _damaged(self.folder) from None
+            raise _damage_error(self.folder) from None
         if not isinstance(record, dict) or set(record) != {"options", "model", "pictures"}:
-            raise _damaged(self.folder)
+            raise _damage_error(self.folder)
         return record
 
 
@@ -136,10 +136,10 @@ def _options(record: dict[str, Any], folder: Path) -> LearnOptions:
     values = record["options"]
     names = {field.name for field in fields(LearnOptions)}
     if not isinstance(values, dict) or set(values) != names:
-        raise _damaged(folder)
+        raise _damage_error(folder)
     options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return LearnOptions(**options)
 
 
-def _damaged(folder: Path) -> BadData:
+def _damage_error(folder: Path) -> BadData:
     return BadData(f"{str(folder / RECORD)!r} is damaged: choose another name, or --restart learns anew")

@@ -26,7 +26,7 @@ _PRIVATE = 0xF0000  # characters that nobody writes: each stands for one vector 
 
 
 @contextmanager
-def embeddings_attached(
+def attach_embeddings(
     painter: DiffusionPainter, words: Mapping[str, Tensor], words_2: Mapping[str, Tensor] | None = None
 ) -> Iterator[None]:
     """Within the block the painter understands `words`: what to write, such as `<my-cat>` -> vectors [v d].
@@ -64,7 +64,7 @@ def _reading(text: TextEncoder, words: Mapping[str, Tensor]) -> Iterator[TextEnc
         _check_width(word, vectors, table)
     try:
         text.model.set_input_embeddings(_Rows(table, len(text.tokenizer), tuple(words.values())))
-        yield replace(text, tokenizer=_extended(text.tokenizer, words))
+        yield replace(text, tokenizer=_extend(text.tokenizer, words))
     finally:
         text.model.set_input_embeddings(table)
 
@@ -111,7 +111,7 @@ class _Rows(nn.Module):
         return torch.where((ids >= self.first).unsqueeze(-1), rows, table)
 
 
-def _extended(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, Tensor]) -> PreTrainedTokenizerBase:
+def _extend(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, Tensor]) -> PreTrainedTokenizerBase:
     """A copy of the tokenizer that makes one token of each vector, in the order of `words`."""
     extended = copy.deepcopy(tokenizer)
     backend = extended.backend_tokenizer

@@ -54,7 +54,7 @@ def _whole(tensors: NamedTensors, _weight: Tensor) -> Tensor:
     return tensors["difference"]
 
 
-def _scaled(tensors: NamedTensors, weight: Tensor) -> Tensor:
+def _scale(tensors: NamedTensors, weight: Tensor) -> Tensor:
     """The weight itself, by a number for each of its inputs or outputs."""
     ones = (1,) * (weight.ndim - 2)
     on_input = bool(tensors["on_input"].any())
@@ -69,7 +69,7 @@ KINDS: dict[frozenset[str], tuple[str, Callable[[NamedTensors, Tensor], Tensor]]
     frozenset({"lokr_w1", "lokr_w2_a", "lokr_w2_b"}): ("LoKr", _lokr),
     frozenset({"lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"}): ("LoKr", _lokr),
     frozenset({"difference"}): ("difference", _whole),
-    frozenset({"scale", "on_input"}): ("(IA)3", _scaled),
+    frozenset({"scale", "on_input"}): ("(IA)3", _scale),
 }
 """The tensors that make a kind of change -> its name, and how its weight is rebuilt."""
 
@@ -129,7 +129,7 @@ class WeightChange:
             F.linear(x, delta, bias) if isinstance(layer, nn.Linear) else layer._conv_forward(x, delta, bias)
         )
 
-    def shaped(self, _layer: Layer) -> WeightChange:
+    def reshape_for(self, _layer: Layer) -> WeightChange:
         """The same: `delta` has the layer's shape."""
         return self
 

@@ -28,17 +28,17 @@ def build_text(config: Config) -> CLIPTextModel:
     kind = config.get("model_type", "clip_text_model")
     if kind != "clip_text_model":
         raise ValueError(f"model_type {kind!r}, not clip_text_model")
-    return CLIPTextModel(CLIPTextConfig.from_dict(TextFields.checked(config)))
+    return CLIPTextModel(CLIPTextConfig.from_dict(TextFields.check(config)))
 
 
 def build_unet(config: Config) -> UNet2DConditionModel:
     """The UNet that a config describes; raises ValueError where a value is wrong."""
-    return UNet2DConditionModel.from_config(UNetFields.checked(config))
+    return UNet2DConditionModel.from_config(UNetFields.check(config))
 
 
 def build_vae(config: Config) -> AutoencoderKL:
     """The VAE that a config describes; raises ValueError where a value is wrong."""
-    return AutoencoderKL.from_config(VAEFields.checked(config))
+    return AutoencoderKL.from_config(VAEFields.check(config))
 
 
 def text_key(name: str) -> str | None:
@@ -58,7 +58,7 @@ def attention_key(name: str) -> str:
 
 def build_projected_text(config: Config) -> CLIPTextModelWithProjection:
     """The second text encoder of Stable Diffusion XL; raises ValueError where a value is wrong."""
-    return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(TextFields.checked(config)))
+    return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(TextFields.check(config)))
 
 
 def projected_key(name: str) -> str | None:
@@ -83,7 +83,7 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
         )
     settings = folder / "tokenizer_config.json"
     try:
-        TokenizerFields.checked(read_json(settings) if settings.is_file() else {})
+        TokenizerFields.check(read_json(settings) if settings.is_file() else {})
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except ValidationError as error:
         raise BadWeights(f"{str(settings)!r}: {first_line(error)}: fetch it again") from None
@@ -103,7 +103,7 @@ def read_scheduler(path: Path) -> Config:
     """
     config = read_json(path)
     try:
-        return SchedulerFields.checked(config)
+        return SchedulerFields.check(config)
     except ValidationError as error:
         name = str(config.get("_class_name", "another program"))
         raise BadWeights(

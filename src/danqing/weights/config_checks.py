@@ -24,7 +24,7 @@ class _Fields(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     @classmethod
-    def checked(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def check(cls, config: dict[str, Any]) -> dict[str, Any]:
         """The config as it is.
 
         Raises:

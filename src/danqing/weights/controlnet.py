@@ -106,7 +106,7 @@ def _folder_config(folder: Path) -> Config:
 
 
 def _build(config: Config) -> ControlNetModel:
-    return ControlNetModel.from_config(ControlNetFields.checked(config))
+    return ControlNetModel.from_config(ControlNetFields.check(config))
 
 
 def _check_base(place: Path, config: Config, base: Config) -> None:

@@ -220,7 +220,7 @@ def derived_card(
         licence="unknown: ask whoever made the folder",
         width=width * factor,
         height=height * factor,
-        grid=factor * 2 ** (len(unet.config.block_out_channels) - 1),
+        size_multiple=factor * 2 ** (len(unet.config.block_out_channels) - 1),
         scale=upscaler.config.scale if upscaler else 1,
         can=frozenset(can),
         **_pace(is_xl, is_distilled, scheduler or {}),

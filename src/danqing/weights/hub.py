@@ -52,7 +52,7 @@ class HubModel:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
 
-    def cached(self, file: HubFile) -> Path:
+    def cached_path(self, file: HubFile) -> Path:
         """Where the file is in the cache once it was fetched."""
         folder = hub_cache() / f"models--{self.repo.replace('/', '--')}"
         return folder / "snapshots" / self.revision / file.path
@@ -138,7 +138,7 @@ def fetch(model: HubModel) -> Path:
             )
         _check(place, file)
     is_single = len(model.files) == 1 and "/" not in model.files[0].path and place.suffix == ".safetensors"
-    return place if is_single else model.cached(HubFile("model_index.json", 0)).parent
+    return place if is_single else model.cached_path(HubFile("model_index.json", 0)).parent
 
 
 def _check(place: Path, file: HubFile) -> None:

@@ -81,7 +81,7 @@ def _vision_config(config: Config) -> Config:
 
 
 def _build(config: Config) -> CLIPVisionModelWithProjection:
-    fields = ImageEncoderFields.checked(_vision_config(config))
+    fields = ImageEncoderFields.check(_vision_config(config))
     return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(fields))
 
 

@@ -59,7 +59,7 @@ def read_ip_adapter(place: Path, unet: UNet2DConditionModel, dtype: torch.dtype 
     _check_base(header, unet)
     attention = word_attention(unet)
     adapter = build_empty(repr(str(place)), lambda: IPAdapter(projection(), attention))
-    fill(adapter, place, _renamed(read_tensors(place, dtype=dtype)))
+    fill(adapter, place, _our_names(read_tensors(place, dtype=dtype)))
     return adapter
 
 
@@ -130,7 +130,7 @@ def _check_base(header: Header, unet: UNet2DConditionModel) -> None:
     )
 
 
-def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _our_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under the names of an `IPAdapter`; others keep theirs, for the message."""
     renamed = {}
     for name, tensor in tensors.items():
@@ -153,11 +153,11 @@ def _of_projection(name: str, tensor: Tensor) -> dict[str, Tensor]:
         if layer[2] == "0.to_kv.weight":
             halves = zip(("to_k", "to_v"), tensor.chunk(2), strict=True)
             return {f"projection.{layer[1]}attn.{part}.weight": half for part, half in halves}
-        return {f"projection.{layer[1]}{_begun(layer[2], _PLUS_NAMES)}": tensor}
-    return {f"projection.{_begun(name, _FULL_NAMES)}": tensor}
+        return {f"projection.{layer[1]}{_our_beginning(layer[2], _PLUS_NAMES)}": tensor}
+    return {f"projection.{_our_beginning(name, _FULL_NAMES)}": tensor}
 
 
-def _begun(name: str, table: dict[str, str]) -> str:
+def _our_beginning(name: str, table: dict[str, str]) -> str:
     """The name with its beginning by the table, if it is there."""
     for theirs, ours in table.items():
         if name.startswith(theirs):

@@ -8,7 +8,7 @@ import danqing.zoo
 from danqing.core.errors import BadWeights, shorten, unknown
 
 
-def shipped() -> dict[str, Path]:
+def shipped_models() -> dict[str, Path]:
     """The models that come with the package: name -> folder."""
     roots = [Path(root) for root in danqing.zoo.__path__]
     return {card.parent.name: card.parent for root in roots for card in sorted(root.glob("*/card.json"))}
@@ -17,9 +17,9 @@ def shipped() -> dict[str, Path]:
 def unknown_model(name: str) -> str:
     """One line for a name that is neither a shipped model nor a place of weights."""
     give = "give a folder of weights or a .safetensors file"
-    if not shipped():
+    if not shipped_models():
         return f"unknown model {shorten(name)!r}: none came with this copy, so {give}"
-    return f"{unknown('model', name, shipped())}, or {give}"
+    return f"{unknown('model', name, shipped_models())}, or {give}"
 
 
 def shipped_part(name: str) -> Path:

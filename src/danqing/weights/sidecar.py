@@ -57,7 +57,7 @@ def read_sidecar(path: Path) -> Config:
 
 def _check(place: Path, fields: Config) -> None:
     try:
-        SchedulerFields.checked({"beta_schedule": "scaled_linear", **fields})
+        SchedulerFields.check({"beta_schedule": "scaled_linear", **fields})
     except ValidationError as error:
         raise BadWeights(f"{str(place)!r}: {first_line(error)}: correct it") from None
 

@@ -87,7 +87,7 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> S
     refuse_pickle(path)
     header = read_header(path)
     kind = _kind_of(header)
-    reader = FileReader(_used(header, kind), dtype)
+    reader = FileReader(_without_unused(header, kind), dtype)
     scheduler = _scheduler_of(reader.header, kind)
     vae = _read_vae(reader, kind)
     _check_channels(reader.header, vae.config.latent_channels)
@@ -109,7 +109,7 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> S
     )
 
 
-def _used(header: Header, kind: Kind) -> Header:
+def _without_unused(header: Header, kind: Kind) -> Header:
     """The header without what stands in a part and is not used."""
     besides = {VAE_PREFIX: r"^first_stage_model\.(loss|model_ema)\."}
     besides |= {encoder.head: encoder.besides for encoder in kind.text_encoders}

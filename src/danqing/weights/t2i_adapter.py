@@ -98,7 +98,7 @@ def _folder_config(folder: Path) -> Config:
 
 
 def _build(config: Config) -> T2IAdapter:
-    return T2IAdapter.from_config(AdapterFields.checked(config))
+    return T2IAdapter.from_config(AdapterFields.check(config))
 
 
 def _check_base(place: Path, config: Config, base: Config) -> None:

@@ -73,7 +73,7 @@ def read_header(path: Path) -> Header:
     Raises:
         BadWeights: the file cannot be read, or is something else, which is named.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
         dtypes = {name: str(part.get_dtype()) for name, part in slices.items()}
@@ -92,7 +92,7 @@ def read_tensors(
         BadWeights: the file cannot be read, or is something else, or is small and holds NaN or infinite
             values.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         tensors: dict[str, Tensor] = {
             name: file.get_tensor(name) for name in (file.keys() if names is None else names)
         }
@@ -189,7 +189,7 @@ def unreadable(path: Path, error: OSError) -> BadWeights:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     beginning = _beginning(path)
     try:
         with safe_open(path, framework="pt") as file:

@@ -55,7 +55,7 @@ class TextEncoderRef:
     @classmethod
     def of(cls, encoder: MaskedEncoder, place: Path | None = None) -> TextEncoderRef:
         """The encoder that was read from `place`."""
-        return cls(None if place is None else str(place), _probed(encoder))
+        return cls(None if place is None else str(place), _probe(encoder))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TextEncoderRef:
@@ -74,7 +74,7 @@ class TextEncoderRef:
         """
         folder = shipped if self.place is None else Path(self.place).expanduser()
         encoder = read_text_encoder(folder)
-        probe = _probed(encoder)
+        probe = _probe(encoder)
         if self.probe and not _alike(probe, self.probe):
             raise BadWeights(
                 f"the text encoder in {str(folder)!r} is another one than the painter learned with: "
@@ -146,7 +146,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _probed(encoder: MaskedEncoder) -> tuple[float, ...]:
+def _probe(encoder: MaskedEncoder) -> tuple[float, ...]:
     last = encoder(_PROBE).tokens[0, 1, :_NUMBERS]  # of the first word
     return tuple(round(float(number), 3) for number in last)
 

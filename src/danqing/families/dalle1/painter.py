@@ -293,9 +293,8 @@ def card_of(name: str, vae: DiscreteVAE, transformer: TokenTransformer, **fields
         "can": {Can.WORDS, Can.NEGATIVE, Can.REDRAW} | alpha,
         **fields,
     }
-    return Card(
-        name=name, family="dalle1", paper="2102.12092", year=2021, width=side, height=side, grid=side, **facts
-    )
+    size = dict.fromkeys(("width", "height", "size_multiple"), side)
+    return Card(name=name, family="dalle1", paper="2102.12092", year=2021, **size, **facts)
 
 
 def fresh_transformer(preset: str, vae: DiscreteVAE, tokenizer: CLIPTokenizer) -> TokenTransformer:

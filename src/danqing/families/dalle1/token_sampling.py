@@ -93,21 +93,21 @@ class GuidedTransformer:
             self._copies, dim=0
         )
         logits, self._cache = self._network.begin(text, self._for_all(tokens.flatten(0, 1)))
-        return self._mixed(logits, n)
+        return self._mix(logits, n)
 
     def go_on(self, tokens: Tensor, at: int) -> Tensor:
         """Tokens [n copies] that were drawn as number `at` -> logits of the next [n copies vocab]."""
         logits = self._network.go_on(self._for_all(tokens.flatten()), at, self._cache)
-        return self._mixed(logits, len(tokens))
+        return self._mix(logits, len(tokens))
 
     def _text(self, conditioning: Conditioning) -> Tensor:
         assert conditioning.mask is not None, "words of this painter have a mask"
-        return self._network.padded(conditioning.tokens[..., 0].long(), conditioning.mask)
+        return self._network.with_pads(conditioning.tokens[..., 0].long(), conditioning.mask)
 
     def _for_all(self, tokens: Tensor) -> Tensor:
         return torch.cat([tokens] * len(self._rows))
 
-    def _mixed(self, logits: Tensor, n: int) -> Tensor:
+    def _mix(self, logits: Tensor, n: int) -> Tensor:
         shape = (n, self._copies, logits.shape[-1])
         outputs = [part.view(shape) for part in to_float32(logits).chunk(len(self._rows))]
         if not self._guided:

@@ -67,7 +67,7 @@ def read_discrete_vae(encoder: Path, decoder: Path) -> DiscreteVAE:
     """
     halves = {"encoder": (encoder, *_read(encoder)), "decoder": (decoder, *_read(decoder))}
     tensors = {
-        f"{half}.{_renamed(name)}": tensor
+        f"{half}.{_our_name(name)}": tensor
         for half, (_, _, tensors) in halves.items()
         for name, tensor in tensors.items()
     }
@@ -114,7 +114,7 @@ def _tensors(record: _Record, prefix: str = "") -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
-def _renamed(name: str) -> str:
+def _our_name(name: str) -> str:
     """Their convolutions call weight and bias w and b."""
     stem, _, last = name.rpartition(".")
     return f"{stem}.{_LONGER.get(last, last)}"

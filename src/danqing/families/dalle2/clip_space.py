@@ -78,9 +78,9 @@ class Space:
         """One text, with the words that did not fit as `dropped`."""
         return replace(self.encode_texts([words]), dropped=self.text.tail(words))
 
-    def weighted(self, chunk: Chunk) -> Conditioning:
+    def encode_weighted(self, chunk: Chunk) -> Conditioning:
         """A text with weights: they count in the states, not in the embedding of the whole."""
-        plain, states = self(text_of(chunk)), self.text.weighted(chunk).tokens
+        plain, states = self(text_of(chunk)), self.text.encode_weighted(chunk).tokens
         return replace(plain, tokens=torch.cat([states, plain.tokens[:, -1:]], dim=1))
 
     def encode_texts(self, texts: Sequence[str]) -> Conditioning:
@@ -96,7 +96,7 @@ class Space:
         """Texts as ids [n l], encoded; what follows the first end mark is masked."""
         ids = as_input(self.text_projection, ids)
         output = self.text.model(ids)
-        whole = self.sized(to_float32(self.text_projection(output.pooler_output)))
+        whole = self.rescale(to_float32(self.text_projection(output.pooler_output)))
         ends = (ids == self.text.tokenizer.eos_token_id).cumsum(dim=1)
         mask = F.pad(ends, (1, -1)) == 0
         tokens = torch.cat([to_float32(output.last_hidden_state), whole[:, None]], dim=1)
@@ -112,9 +112,9 @@ class Space:
         if self.image_encoder is None or self.image_projection is None:
             raise BadWeights("this model came without image_encoder, so it cannot look at a given picture")
         inputs = as_input(self.image_projection, self.processor(pixels[:, :3]))
-        return self.sized(to_float32(self.image_projection(self.image_encoder(inputs).pooler_output)))
+        return self.rescale(to_float32(self.image_projection(self.image_encoder(inputs).pooler_output)))
 
-    def sized(self, z: Tensor) -> Tensor:
+    def rescale(self, z: Tensor) -> Tensor:
         """Embeddings [... d] at the length that they have here."""
         return F.normalize(z, dim=-1) if self.unit else z
 

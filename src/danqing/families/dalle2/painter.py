@@ -96,7 +96,7 @@ class Dalle2Painter:
             BadBrief: words or steps that cannot be followed.
         """
         conditioning = encode(self.space, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
-        conditioning = self._joined(conditioning)
+        conditioning = self._join(conditioning)
         images = images.to(self.decoder.device)
         pictures = images.references or (() if images.image is None else (images.image,))
         if not pictures:
@@ -151,12 +151,12 @@ class Dalle2Painter:
             plain = replace(conditioning, image=None)
             for steps_before, drawn in enumerate(self.prior.sample(plain, canvas.seeds), start=1):  # noqa: B007
                 yield replace(canvas, state=torch.ones_like(canvas.state), step=steps_before)
-            z = best(self.space.sized(drawn), _whole(conditioning).expand(n, -1))
+            z = best(self.space.rescale(drawn), _whole(conditioning).expand(n, -1))
         cond, step_canvas = decoder_conditioning(conditioning.expand(n), z), replace(canvas, of=brief.steps)
         for step_canvas in self.decoder.steps(self._small(brief), cond, step_canvas):  # noqa: B020  the canvas moves along
             yield replace(step_canvas, step=steps_before + step_canvas.step, of=canvas.of)
         if self.stage is not None:
-            for large in self._enlarged(
+            for large in self._upsample(
                 self.stage, brief, canvas.seeds, self.decoder.finish(step_canvas).to(self.decoder.device)
             ):
                 yield replace(
@@ -179,7 +179,7 @@ class Dalle2Painter:
         """`card.scale` times larger, [n c h w] in [-1, 1]."""
         return self.decoder.upscale(pixels)
 
-    def _joined(self, conditioning: Conditioning) -> Conditioning:
+    def _join(self, conditioning: Conditioning) -> Conditioning:
         length = self.prior.length + 1
 
         def alone(part: Conditioning) -> Conditioning:
@@ -197,12 +197,12 @@ class Dalle2Painter:
         side = self.card.width // self._factor
         return brief.model_copy(update={"width": side, "height": side, "native": True})
 
-    def _enlarged(
+    def _upsample(
         self, stage: SuperResolution, brief: ResolvedBrief, seeds: Seeds, small: Tensor
     ) -> Iterator[Canvas]:
         """The stage's canvases over small pictures [n c h w], with seeds of its own."""
         own, card = seeds.further(1), stage.painter.card
-        stage_brief = Brief(prompt="-", seed=0, native=True, guidance=1.0, tile=brief.tile).resolved(card)
+        stage_brief = Brief(prompt="-", seed=0, native=True, guidance=1.0, tile=brief.tile).resolve(card)
         noise = own.normal(small.shape[1], card.height, card.width).to(small)
         nothing = Conditioning(small.new_zeros(len(small), 1, 1))
         level = small.new_full((len(small),), stage.level)
@@ -234,7 +234,7 @@ def painter_of(components: Dalle2Components, scorer: ClipScorer) -> Dalle2Painte
     space = Space.of(scorer, components.prior.config.num_embeddings)
     side = components.decoder.config.sample_size * components.patch_size
     decoder = DiffusionPainter(
-        card=components.card.model_copy(update={"width": side, "height": side, "grid": side}),
+        card=components.card.model_copy(update={"width": side, "height": side, "size_multiple": side}),
         text=space,
         network=Decoder(components.decoder.eval(), components.projection.eval(), components.patch_size),
         prediction=Prediction(components.decoder_schedule.get("prediction_type", "epsilon")),

@@ -169,14 +169,14 @@ def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:
 
     def with_embedding(part: Conditioning) -> Conditioning:
         negative = (
-            None if part.negative is None else _prepended(part.negative, torch.zeros_like(z), attend=False)
+            None if part.negative is None else _prepend(part.negative, torch.zeros_like(z), attend=False)
         )
-        return replace(_prepended(part, z, attend=True), negative=negative, image=None, concat=None)
+        return replace(_prepend(part, z, attend=True), negative=negative, image=None, concat=None)
 
     return conditioning.each(with_embedding)
 
 
-def _prepended(part: Conditioning, z: Tensor, *, attend: bool) -> Conditioning:
+def _prepend(part: Conditioning, z: Tensor, *, attend: bool) -> Conditioning:
     mask = torch.ones_like(part.tokens[..., 0], dtype=torch.bool) if part.mask is None else part.mask
     first = torch.full_like(mask[:, :1], attend)
     return replace(
@@ -210,7 +210,7 @@ def dalle2_card(name: str, decoder: UNet2DConditionModel, patch_size: int, facto
         licence="Apache-2.0",
         width=side,
         height=side,
-        grid=side,
+        size_multiple=side,
         steps=20,
         guidance=3.0,
         can=frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW} | alpha | tile),

@@ -121,7 +121,7 @@ def derived_card(name: str, unet: UNet2DModel, names: Names, patch_size: int) ->
         licence="unknown: ask whoever made the folder",
         width=width,
         height=height,
-        grid=patch_size * 2 ** (len(unet.config.block_out_channels) - 1),
+        size_multiple=patch_size * 2 ** (len(unet.config.block_out_channels) - 1),
         steps=50,
         guidance=1.0,
         sampler="ddim",

@@ -49,7 +49,7 @@ from danqing.families.clip import ClipScorer
 from danqing.families.disco.loss import ClipModels, Loss
 from danqing.families.disco.settings import Settings, checked_settings
 from danqing.weights.pretrained import read_json, replacing_folder, write_json
-from danqing.weights.shipped import shipped, shipped_part
+from danqing.weights.shipped import shipped_models, shipped_part
 
 # added to a picture's seed for the generator of its cuts, so that the sampler's noise is the same as without
 # guidance; no picture has such a seed
@@ -230,7 +230,7 @@ def open_weights(folder: Path) -> DiscoPainter:
     base = _open_base(name, folder)
     clips = tuple(open_clip_scorer(_place(str(scorer), folder, _part)) for scorer in scorers)
     card = find_card(folder) or disco_card(folder.name, base.card)
-    for fact in ("width", "height", "grid", "scale"):
+    for fact in ("width", "height", "size_multiple", "scale"):
         if getattr(card, fact) != getattr(base.card, fact):
             raise BadWeights(
                 f"{str(folder / 'card.json')!r} says {fact} {getattr(card, fact)}, "
@@ -240,7 +240,7 @@ def open_weights(folder: Path) -> DiscoPainter:
 
 
 def _open_base(name: str, folder: Path) -> DiffusionPainter:
-    place = _place(name, folder, lambda name: shipped().get(name))
+    place = _place(name, folder, lambda name: shipped_models().get(name))
     if place.is_dir() and family_of(place) == "disco":
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is led itself: name a diffusion model")
     painter = open_painter(str(place), device="cpu")
@@ -291,7 +291,7 @@ def disco_card(name: str, base: Card) -> Card:
         "steps": max(base.steps, 25),
         "guidance": 25.0,  # what one small CLIP needs; the original sums several
         "sampler": "ddim",
-        "led_by": "CLIP",
+        "prompt_type": "CLIP",
         "can": base.can - {Can.NEGATIVE, Can.LEARN} | {Can.WORDS, Can.REDRAW, Can.INPAINT},
         "styles": base.styles,
     }

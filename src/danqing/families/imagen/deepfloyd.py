@@ -58,7 +58,7 @@ class IFDenoiser:
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Output [n 2c h w], the variance behind the prediction."""
-        level = None if cond.concat_level is None else _numbered(cond.concat_level, self.levels)
+        level = None if cond.concat_level is None else _to_numbers(cond.concat_level, self.levels)
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         x, tokens = as_input(self.unet, x), as_input(self.unet, cond.tokens)
         output: Tensor = self.unet(x, t, encoder_hidden_states=tokens, class_labels=level, return_dict=False)[
@@ -71,7 +71,7 @@ def noised_as(schedule: Schedule) -> Augment:
     """Noise as much as `schedule` has at the share s of its times."""
 
     def augment(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-        alpha, sigma = schedule.at(_numbered(level, len(schedule)))
+        alpha, sigma = schedule.at(_to_numbers(level, len(schedule)))
         return alpha.view(-1, 1, 1, 1) * picture + sigma.view(-1, 1, 1, 1) * noise
 
     return augment
@@ -99,7 +99,7 @@ def read_if(folder: Path) -> Cascade:
             "name": folder.name,
             "steps": base.steps,
             "guidance": base.guidance,
-            "grid": base.grid * last.width // base.width,
+            "size_multiple": base.size_multiple * last.width // base.width,
         }
     )
     return Cascade(card, painters[0], tuple(stages))
@@ -153,7 +153,7 @@ def _read_stage(folder: Path, kind: str, text: MaskedEncoder) -> DiffusionPainte
         licence="DeepFloyd IF License Agreement",
         width=unet.config.sample_size,
         height=unet.config.sample_size,
-        grid=2 ** (len(unet.config.block_out_channels) - 1),
+        size_multiple=2 ** (len(unet.config.block_out_channels) - 1),
         steps=100 if base else 50,
         guidance=7.0 if base else 4.0,
         sampler="ddpm",
@@ -162,6 +162,6 @@ def _read_stage(folder: Path, kind: str, text: MaskedEncoder) -> DiffusionPainte
     return stage_painter(unet, read_json(folder / "scheduler" / "scheduler_config.json"), card, text)
 
 
-def _numbered(level: Tensor, count: int) -> Tensor:
+def _to_numbers(level: Tensor, count: int) -> Tensor:
     """Levels in [0, 1] as numbers of `count` times, int64."""
     return (level * count).round().long().clamp(max=count - 1)

@@ -106,15 +106,15 @@ def with_denoiser(
 ) -> DiffusionPainter:
     """The painter with `changes` to its `Denoiser`, and with the networks that they need, by name."""
 
-    def changed(network: Network) -> Network:
+    def with_control(network: Network) -> Network:
         assert isinstance(network, Denoiser)
         return replace(network, **changes)
 
     at_guidance = painter.network_at_guidance
     return replace(
         painter,
-        network=changed(painter.network),
-        network_at_guidance=None if at_guidance is None else lambda value: changed(at_guidance(value)),
+        network=with_control(painter.network),
+        network_at_guidance=None if at_guidance is None else lambda value: with_control(at_guidance(value)),
         modules={**painter.modules, **networks},
     )
 

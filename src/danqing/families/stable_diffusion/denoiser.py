@@ -95,7 +95,7 @@ class Denoiser:
                 encoder_hidden_states=as_input(self.unet, cond.tokens),
                 encoder_attention_mask=cond.mask,
                 timestep_cond=None if self.guidance is None else self._guidance_embedding(x),
-                added_cond_kwargs=None if cond.sizes is None else self._added(cond),
+                added_cond_kwargs=None if cond.sizes is None else self._added_conditions(cond),
                 class_labels=None if self.label is None else torch.full_like(t, self.label, dtype=torch.long),
                 return_dict=False,
                 **added,
@@ -135,7 +135,7 @@ class Denoiser:
                 encoder_hidden_states=as_input(network, cond.tokens),
                 controlnet_cond=as_input(network, one.control_map).expand(len(x), -1, -1, -1),
                 conditioning_scale=one.strength,
-                added_cond_kwargs=None if cond.sizes is None else self._added(cond),
+                added_cond_kwargs=None if cond.sizes is None else self._added_conditions(cond),
                 return_dict=False,
             )
             outputs = [as_input(self.unet, output) for output in (*down, middle)]
@@ -147,7 +147,7 @@ class Denoiser:
             "mid_block_additional_residual": total[-1],
         }
 
-    def _added(self, cond: Conditioning) -> dict[str, Tensor]:
+    def _added_conditions(self, cond: Conditioning) -> dict[str, Tensor]:
         """What Stable Diffusion XL reads besides the tokens."""
         assert cond.pooled is not None
         assert cond.sizes is not None

@@ -236,7 +236,7 @@ def x4_of(components: StableDiffusionComponents, low: Config) -> X4Painter:
         summary="Stable Diffusion's x4 upscaler",
         width=side,
         height=side,
-        grid=factor * 2 ** (len(components.unet.config.block_out_channels) - 1),
+        size_multiple=factor * 2 ** (len(components.unet.config.block_out_channels) - 1),
         scale=1,
         steps=75,
         guidance=9.0,

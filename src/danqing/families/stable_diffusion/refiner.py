@@ -52,7 +52,7 @@ class RefinedPainter(DiffusionPainter):
         return bisect_left([-level.t for level in levels[:-1]], -last + 1e-6)
 
 
-def refined(painter: Painter, refiner: Painter, switch_at: float) -> RefinedPainter:
+def with_refiner(painter: Painter, refiner: Painter, switch_at: float) -> RefinedPainter:
     """The painter with its last steps by the refiner.
 
     Raises:

@@ -64,7 +64,7 @@ class X4Painter(DiffusionPainter):
 
     def tiles(self, height: int, width: int) -> int:
         """In how many tiles `repaint` paints a picture of that size."""
-        return len(list(_tiles(*self._fitted(torch.empty(1, 1, height, width)).shape[-2:])))
+        return len(list(_tiles(*self._pad(torch.empty(1, 1, height, width)).shape[-2:])))
 
     @torch.no_grad()
     def repaint(self, pixels: Tensor, brief: ResolvedBrief) -> Iterator[Tensor]:
@@ -76,9 +76,9 @@ class X4Painter(DiffusionPainter):
             NotFinite: the network gave NaN or infinite values.
         """
         seeds, factor = Seeds(brief.seeds[:1]), self.vae.factor
-        small = self._fitted(pixels[:, :3])
+        small = self._pad(pixels[:, :3])
         drawn = seeds.normal(3 + self.vae.channels, *small.shape[-2:])
-        noised = self._noised(small, drawn[:, :3]).to(self.device)
+        noised = self._add_noise(small, drawn[:, :3]).to(self.device)
         cond = super().condition(brief)
         total = torch.zeros(1, 3, *(factor * side for side in small.shape[-2:]))
         weight = torch.zeros_like(total[:, :1])
@@ -93,13 +93,13 @@ class X4Painter(DiffusionPainter):
             large = total / weight.clamp(min=1e-6)
             yield large[..., : factor * pixels.shape[-2], : factor * pixels.shape[-1]]
 
-    def _noised(self, small: Tensor, noise: Tensor) -> Tensor:
+    def _add_noise(self, small: Tensor, noise: Tensor) -> Tensor:
         alpha, sigma = self.low.at(torch.tensor([self.level]))
         return alpha * small + sigma * noise
 
-    def _fitted(self, small: Tensor) -> Tensor:
+    def _pad(self, small: Tensor) -> Tensor:
         """The picture with its last rows and columns repeated up to what the network can halve."""
-        grid = self.card.grid // self.vae.factor
+        grid = self.card.size_multiple // self.vae.factor
         down, right = (-side % grid for side in small.shape[-2:])
         return torch.nn.functional.pad(small, (0, right, 0, down), mode="replicate")
 

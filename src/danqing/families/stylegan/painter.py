@@ -107,10 +107,10 @@ class StylePainter(LatentPainter[StyleGenerator]):
         label = label_of(conditioning, len(self.names))
         z = canvas.state.flatten(1)
         noise = [canvas.seeds.normal(1, side, side).to(z) for side in self.generator.synthesis.sides]
-        scene = _Scene(self.generator, noise, *self._styles_kept(brief, conditioning))
+        scene = _Scene(self.generator, noise, *self._styles_to_keep(brief, conditioning))
         w = self._style(z, label, brief)
         if self.scorer is None or canvas.of == 1:
-            yield self._painted(canvas, scene(w))
+            yield self._next_canvas(canvas, scene(w))
             return
         target = self._target(conditioning)
         others = canvas.seeds.normal(self.search.candidates, z.shape[1]).to(z)
@@ -120,7 +120,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
         climb = Climb(w, target, self.scorer, self.search.rate, self.search.pull)
         for step in range(1, canvas.of + 1):
             w = w if step == 1 else climb.step(scene)
-            canvas = self._painted(canvas, scene(w))
+            canvas = self._next_canvas(canvas, scene(w))
             yield canvas
 
     def _count(self, brief: ResolvedBrief, conditioning: Conditioning) -> int:
@@ -129,7 +129,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
 
     def _style(self, z: Tensor, label: Tensor, brief: ResolvedBrief) -> Tensor:
         w = style_of(self.generator, z, label)
-        return to_float32(self.generator.truncated(w, truncation(brief)))
+        return to_float32(self.generator.truncate(w, truncation(brief)))
 
     def _target(self, conditioning: Conditioning) -> Tensor:
         """The embedding that each picture shall be near to, [n d] of length 1, or zeros."""
@@ -140,16 +140,16 @@ class StylePainter(LatentPainter[StyleGenerator]):
     def _styles(self, images: InputImages, label: Tensor) -> Tensor | None:
         """The styles of the input picture, or the weighted mean of several; [1 rows style 1]."""
         if not images.references:
-            return None if images.image is None else self._projected(images.image, label)[..., None]
-        styles = [self._projected(picture, label) for picture in images.references]
+            return None if images.image is None else self._project(images.image, label)[..., None]
+        styles = [self._project(picture, label) for picture in images.references]
         weights = torch.tensor(images.weights, device=self.device) / sum(images.weights)
         return torch.einsum("k,knrd->nrd", weights, torch.stack(styles))[..., None]
 
-    def _projected(self, picture: Tensor, label: Tensor) -> Tensor:
+    def _project(self, picture: Tensor, label: Tensor) -> Tensor:
         pixels = picture[:, : self.generator.config.channels]
         return project(self.generator, pixels, label, self.search.projection)
 
-    def _styles_kept(self, brief: ResolvedBrief, conditioning: Conditioning) -> tuple[Tensor | None, int]:
+    def _styles_to_keep(self, brief: ResolvedBrief, conditioning: Conditioning) -> tuple[Tensor | None, int]:
         """The styles of an input picture, and the row from which on they give way."""
         if conditioning.image is None:
             return None, 0
@@ -210,8 +210,8 @@ def style_card(name: str, generator: StyleGenerator) -> Card:
         paper="1812.04948",
         year=2018,
     )
-    led_by = " and ".join((*(["names it knows"] if generator.labels else []), "CLIP"))
-    fields = {"can": card.can | {Can.WORDS, Can.REDRAW}, "steps": 12, "led_by": led_by}
+    prompt_type = " and ".join((*(["names it knows"] if generator.labels else []), "CLIP"))
+    fields = {"can": card.can | {Can.WORDS, Can.REDRAW}, "steps": 12, "prompt_type": prompt_type}
     return card.model_copy(update=fields)
 
 

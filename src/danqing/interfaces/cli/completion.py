@@ -37,19 +37,19 @@ def _begin_with(names: Iterable[str], begin: str) -> list[str]:
 
 def models() -> list[str]:
     """The shipped models, and those in the folder `models` here."""
-    from danqing.weights.shipped import shipped
+    from danqing.weights.shipped import shipped_models
 
     own = Path("models")
-    return [*shipped(), *(sorted(place.name for place in own.iterdir()) if own.is_dir() else ())]
+    return [*shipped_models(), *(sorted(place.name for place in own.iterdir()) if own.is_dir() else ())]
 
 
 def styles() -> list[str]:
     """The styles that the shipped models have learned, and the style packs."""
     from danqing.apps import Session
     from danqing.core.card import read_card
-    from danqing.weights.shipped import shipped
+    from danqing.weights.shipped import shipped_models
 
-    learned = [style for folder in shipped().values() for style in read_card(folder).styles]
+    learned = [style for folder in shipped_models().values() for style in read_card(folder).styles]
     return sorted({*learned, *Session().style_packs()})
 
 

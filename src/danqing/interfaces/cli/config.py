@@ -69,17 +69,17 @@ def read_config() -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):  # under sudo the home is another's
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from None
+        raise _damage_error(path, error) from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _damaged(path, error) from None
+        raise _damage_error(path, error) from None
     for name, value in values.items():
         check_setting(name, value, str(path))
     return values
 
 
-def _damaged(path: Path, error: Exception) -> BadBrief:
+def _damage_error(path: Path, error: Exception) -> BadBrief:
     reason = getattr(error, "strerror", None) or str(error)
     return BadBrief(f"the settings in {str(path)!r} cannot be read: {reason}; mend or delete the file")
 

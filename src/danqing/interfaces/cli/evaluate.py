@@ -18,7 +18,7 @@ from danqing.interfaces.cli.output_files import check_free, check_place
 from danqing.interfaces.cli.progress import counting
 from danqing.interfaces.cli.report import Report, reporting
 from danqing.interfaces.cli.tables import split_commas
-from danqing.weights.shipped import shipped
+from danqing.weights.shipped import shipped_models
 
 if TYPE_CHECKING:  # torch, which `--help` must not load
     from danqing.data.dataset import CaptionedImages
@@ -79,7 +79,7 @@ def evaluate(
     danqing evaluate --data my-stickers --all
     """
     session = context.obj
-    several = list(shipped()) if everything else split_commas(model)
+    several = list(shipped_models()) if everything else split_commas(model)
     if not several:
         raise BadBrief(f"model {model!r} names none: give one, or several by commas")
     for name in several:
@@ -112,7 +112,7 @@ def _page(evaluator: Evaluator, options: EvaluationOptions, sheet: Path | None, 
     from danqing.training.sheets import sheet_of
 
     painter = evaluator.painter
-    with with_adapters(painter, Brief(prompt="-", fast=options.fast).resolved(painter.card)):
+    with with_adapters(painter, Brief(prompt="-", fast=options.fast).resolve(painter.card)):
         measured = evaluator.report(options)
     figures = {**measured.figures, "pictures per second": measured.pictures_per_second}
     if as_json:

@@ -277,12 +277,12 @@ def _options(words: Sequence[str], notes: list[str]) -> list[str]:
 def _with_scale(words: Sequence[str], scale: str) -> list[str]:
     """The options with `scale` behind each picture of --ip-image that has no number of its own."""
 
-    def scaled(word: str) -> str:
+    def with_scale(word: str) -> str:
         return word if re.search(r":[\d.]+(:[\d.]+-[\d.]+)?$", word) else f"{word}:{scale}"
 
     before = ["", *words]
     return [
-        scaled(word) if word.startswith("--ip-image=") or former == "--ip-image" else word
+        with_scale(word) if word.startswith("--ip-image=") or former == "--ip-image" else word
         for former, word in zip(before, words, strict=False)
     ]
 

@@ -227,7 +227,7 @@ def main() -> None:
     sys.stderr, _ = patient_stream(sys.stderr)
     warnings.showwarning = _warn  # where it was given matters to nobody here
     stop = StopSignals()
-    with stop.handled():
+    with stop.handle():
         code = stop.exit_code(run(sys.argv[1:]))
     if sys.stdout is not None:
         sys.stdout.flush()

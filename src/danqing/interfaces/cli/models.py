@@ -21,7 +21,7 @@ from danqing.weights.model_list import (
     not_there,
     unlist_model,
 )
-from danqing.weights.shipped import shipped, unknown_model
+from danqing.weights.shipped import shipped_models, unknown_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,11 +81,11 @@ def add(
         if not entry and not HUB_ID.fullmatch(what):
             raise BadBrief(unknown_model(what))
         selection = Selection(variant or (entry.variant if entry else ""), revision, file)
-        place = _fetched(entry.repo if entry else what, selection, yes)
+        place = _fetch(entry.repo if entry else what, selection, yes)
     if not Path(place).exists():
         raise BadBrief(f"{what!r} is on your list at {str(place)!r} and no longer there: add its new place")
     called = name or (what if entry else Path(what).stem if place.is_file() else Path(what).name)
-    if called in shipped():
+    if called in shipped_models():
         raise BadBrief(f"{called!r} is the name of a shipped model: choose another with --name")
     from danqing.interfaces.cli.model_files import use_of
 
@@ -101,7 +101,7 @@ class Selection(NamedTuple):
     file: str
 
 
-def _fetched(repo: str, selection: Selection, yes: bool) -> Path:
+def _fetch(repo: str, selection: Selection, yes: bool) -> Path:
     from danqing.weights.hub import fetch, find_on_hub
 
     model = find_on_hub(repo, selection.revision or None, selection.variant, selection.file)
@@ -112,7 +112,7 @@ def _fetched(repo: str, selection: Selection, yes: bool) -> Path:
 
 
 def _offer(model: HubModel) -> str:
-    left = sum(file.size for file in model.files if not model.cached(file).exists())
+    left = sum(file.size for file in model.files if not model.cached_path(file).exists())
     rest = f", {left / 1e9:.2f} GB of it not here yet" if left != model.size else ""
     return (
         f"{model.repo}: {len(model.files)} files, {model.size / 1e9:.2f} GB{rest}; licence: {model.licence}"
@@ -127,7 +127,7 @@ def info(name: Name) -> None:
     """
     from danqing.interfaces.cli.model_files import facts_of_file, facts_of_folder
 
-    place = shipped().get(name) or find_place(name)
+    place = shipped_models().get(name) or find_place(name)
     if place is None:
         raise BadBrief(not_there(name) or unknown_model(name))
     if (place / "card.json").is_file():
@@ -217,7 +217,7 @@ def doctor(
     """
     from danqing.evaluation.doctor import examine
 
-    place = shipped().get(name) or find_place(name)
+    place = shipped_models().get(name) or find_place(name)
     if place is None:
         raise BadBrief(not_there(name) or unknown_model(name))
     device = getattr(context.obj, "device", "auto")
@@ -236,7 +236,7 @@ def _console() -> Console:
 
 
 def _list_things(model: str, console: Console) -> None:
-    names = [name for name, folder in shipped().items() if read_card(folder).closed_vocabulary]
+    names = [name for name, folder in shipped_models().items() if read_card(folder).closed_vocabulary]
     if model not in names:
         raise BadBrief(
             f"--words {model}: there is no list of what it has learned; there is of {', '.join(names)}"
@@ -246,7 +246,7 @@ def _list_things(model: str, console: Console) -> None:
 
 
 def _list_models(console: Console) -> None:
-    folders = shipped()
+    folders = shipped_models()
     if not folders:
         console.print("no models are shipped with this copy; paint with --model FOLDER")
     for name, folder in folders.items():
@@ -269,10 +269,10 @@ def _facts(card: Card) -> dict[str, str]:
     native = f" ({card.width}x{card.height} enlarged {card.scale} times)" if card.scale > 1 else ""
     return {
         "paints": card.summary,
-        "size": f"{size}{native}, sides in steps of {card.grid * card.scale}",
+        "size": f"{size}{native}, sides in steps of {card.size_multiple * card.scale}",
         "steps": " of ".join(filter(None, (str(card.steps), card.sampler))) + f", guidance {card.guidance:g}",
         "fast": f"{card.fast.steps} steps, guidance {card.fast.guidance:g}" if card.fast else "no",
-        "led by": card.led_by,
+        "prompt type": card.prompt_type,
         "can": ", ".join(sorted(card.can)),
         "styles": "; ".join(f"{name} ({words})" for name, words in card.styles.items()) or "none",
         "licence": card.licence,

@@ -108,7 +108,7 @@ class Pictures(Output):
             )
         if report.as_json:
             raise BadBrief("--out - and --json both write to standard output: leave one out")
-        return lambda picture, _: report.binary(picture.encoded(), [picture])
+        return lambda picture, _: report.binary(picture.encode(), [picture])
 
 
 class Lines(Output):
@@ -206,7 +206,7 @@ class Film(Output):
         settings_file = folder.settings if is_folder else film.with_name(f"{film.stem}_settings.txt")
         seconds = round(sum(frame.info.seconds for frame in frames), 3)
         facts = {**picture_facts(frames[0]), "seconds": seconds, "frames": len(frames), "fps": inputs.fps}
-        report.result(film, {**facts, "settings": str(settings_file)}, report.dropped(frames))
+        report.result(film, {**facts, "settings": str(settings_file)}, report.warn_of_dropped(frames))
         report.note(f"danqing animate --settings {settings_file} makes it again")
 
 
@@ -255,7 +255,7 @@ class Lineage(Output):
         image = sheet(generations)
         place = files.save_image(files.pictures[0], image)
         size = {"width": image.width, "height": image.height}
-        dropped = report.dropped(one.picture for one in generations)
+        dropped = report.warn_of_dropped(one.picture for one in generations)
         report.result(place, {"seed": seed, **size, "grid": True}, dropped)
 
 
@@ -285,18 +285,18 @@ def _grid(pictures: list[Picture], inputs: PictureFiles) -> Picture:
     from danqing.apps import grid_of
 
     whole = isinstance(inputs, ResolvedInputs) and pictures[0].info.app == "paint"
-    return grid_of(pictures, inputs.resolved if whole and isinstance(inputs, ResolvedInputs) else None)
+    return grid_of(pictures, inputs.resolved_brief if whole and isinstance(inputs, ResolvedInputs) else None)
 
 
 def _model(inputs: Any) -> str:
-    return str(inputs.resolved.model if isinstance(inputs, ResolvedInputs) else inputs.model)
+    return str(inputs.resolved_brief.model if isinstance(inputs, ResolvedInputs) else inputs.model)
 
 
 def _painting(app: AnyApp, inputs: Any) -> str:
     """What the bar says while it is painted."""
     if not isinstance(inputs, ResolvedInputs):
         return f"painting {app.name}" + (f", seed {inputs.seed}" if hasattr(inputs, "seed") else "")
-    brief = inputs.resolved
+    brief = inputs.resolved_brief
     number = f"{brief.count} pictures" if brief.count > 1 else "1 picture"
     return f"painting {number}, seed {brief.seed}, {brief.width}x{brief.height}"
 

@@ -76,12 +76,10 @@ class _Lines:
         if now - self._last < LINE_SECONDS or progress.done or not progress.of:
             return
         self._last = now
-        text = (
-            f"{progress.message or self._doing}: {progress.step} of {progress.of}{self._left(progress, now)}"
-        )
-        print(text, file=sys.stderr, flush=True)
+        done = f"{progress.message or self._doing}: {progress.step} of {progress.of}"
+        print(f"{done}{self._time_left(progress, now)}", file=sys.stderr, flush=True)
 
-    def _left(self, progress: Progress, now: float) -> str:
+    def _time_left(self, progress: Progress, now: float) -> str:
         """The time that is left, as the steps since the first one say; nothing at that one."""
         start, first = self._first or (now, progress.step)
         steps = progress.step - first

@@ -80,7 +80,7 @@ class Report:
 
     def picture(self, path: Path, picture: Picture, *, grid: bool = False) -> None:
         """A picture that is saved, and the words that it does not show."""
-        self.result(path, {**picture_facts(picture), "grid": grid}, self.dropped([picture]))
+        self.result(path, {**picture_facts(picture), "grid": grid}, self.warn_of_dropped([picture]))
         if grid and not self.as_json and not path.stem.endswith("-grid"):
             self.note(f"{path} is the grid")
 
@@ -88,7 +88,7 @@ class Report:
         """The bytes of a picture's file, on stdout."""
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-        self.dropped(pictures)
+        self.warn_of_dropped(pictures)
 
     def line(self, source: str, text: str) -> None:
         """A line of text about a picture."""
@@ -98,7 +98,7 @@ class Report:
         else:
             print(text, flush=True)
 
-    def dropped(self, pictures: Iterable[Picture]) -> list[str]:
+    def warn_of_dropped(self, pictures: Iterable[Picture]) -> list[str]:
         """Warnings of words that pictures do not show; each is printed once.
 
         They are too many for a text encoder, or unknown to a list of names.

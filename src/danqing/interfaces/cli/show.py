@@ -10,7 +10,7 @@ import typer
 
 from danqing.apps import find_app, names, with_switches
 from danqing.core.errors import BadBrief, BadPicture
-from danqing.core.picture import FORMATS, Picture, decoded
+from danqing.core.picture import FORMATS, Picture, decode_file
 from danqing.core.source_image import read_source
 from danqing.execution.names import BACKENDS
 from danqing.interfaces.cli.options import app_line, command_line
@@ -56,7 +56,7 @@ def _other_settings(path: Path) -> OtherSettings | None:
     """
     from danqing.apps import read_other_settings
 
-    if decoded(path, (*FORMATS, "GIF")).text is not None:
+    if decode_file(path, (*FORMATS, "GIF")).text is not None:
         return None
     return read_other_settings(path)
 

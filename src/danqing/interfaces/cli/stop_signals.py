@@ -19,7 +19,7 @@ class StopSignals:
         self.number: int | None = None
 
     @contextmanager
-    def handled(self) -> Iterator[None]:
+    def handle(self) -> Iterator[None]:
         """Raise KeyboardInterrupt when one of them comes; the handlers before come back afterwards."""
         signals = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
         before = {each: signal.getsignal(each) for each in signals}

@@ -114,7 +114,7 @@ class Guard:
         try:
             self._check_origin(scope, headers)
             await self._check_caller(scope, headers)
-            receive = self._limited(scope, headers, receive)
+            receive = self._limit_body(scope, headers, receive)
         except HTTPException as error:
             body = record(error.detail, (error.headers or {})["message"])
             more = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else {}
@@ -153,7 +153,7 @@ class Guard:
             _refuse(403, "forbidden", f"{identity.role.value}s may not do this: ask an admin")
         state["identity"] = identity
 
-    def _limited(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    def _limit_body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """`receive`, which ends the request where its body is too large. Raises HTTPException."""
         path, size = scope["path"], headers.get("content-length")
         body = next((b for start, b in self._options.bodies.items() if path.startswith(start)), Body())
@@ -167,7 +167,7 @@ class Guard:
             _refuse(413, "too_large", f"the body has {size[:20]} bytes: send at most {body.most}")
         count = 0
 
-        async def limited() -> Message:
+        async def receive_limited() -> Message:
             nonlocal count
             message = await receive()
             count += len(message.get("body", b""))
@@ -175,7 +175,7 @@ class Guard:
                 raise HTTPException(413, f"the body is too large: send at most {body.most} bytes")
             return message
 
-        return limited
+        return receive_limited
 
     def _with_headers(self, scope: Scope, send: Send) -> Send:
         async def sending(message: Message) -> None:

@@ -141,7 +141,7 @@ class Hub:
             for message in await asyncio.to_thread(self._standing, listener):
                 yield message
         while after is not None:
-            numbers, messages = await asyncio.to_thread(self._missed, listener, after)
+            numbers, messages = await asyncio.to_thread(self._missed_events, listener, after)
             for message in messages:
                 yield message
             if numbers < 0:
@@ -166,7 +166,7 @@ class Hub:
             for view in views
         ]
 
-    def _missed(self, listener: Listener, after: int) -> tuple[int, list[Message]]:
+    def _missed_events(self, listener: Listener, after: int) -> tuple[int, list[Message]]:
         """The next events; and the number of the last one, or -1 if there are no more."""
         with self._studio.store.database.read() as session:
             events = events_after(session, after, _REPLAY)

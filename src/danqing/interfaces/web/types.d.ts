@@ -31,9 +31,9 @@ export interface Upload {
 
 export interface Card {
   name: string; family: string; summary: string; paper: string; year: number; licence: string;
-  width: number; height: number; grid: number; scale: number; steps: number; guidance: number; sampler: string;
+  width: number; height: number; size_multiple: number; scale: number; steps: number; guidance: number; sampler: string;
   fast: { steps: number; guidance: number; sampler: string } | null;
-  can: string[]; led_by: string; closed_vocabulary: boolean; styles: Record<string, string>;
+  can: string[]; prompt_type: string; closed_vocabulary: boolean; styles: Record<string, string>;
 }
 
 export interface Model { id: string; warm: boolean; card: Card | null }

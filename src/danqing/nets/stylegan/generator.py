@@ -193,7 +193,7 @@ class StyleGenerator(LatentGenerator):
         """One style for all rows: [n style] -> [n rows style]."""
         return w[:, None].expand(-1, self.synthesis.rows, -1)
 
-    def truncated(self, w: Tensor, psi: float) -> Tensor:
+    def truncate(self, w: Tensor, psi: float) -> Tensor:
         """From the mean style towards w [... style]: 0 is the mean, 1 is w (arXiv 1812.04948 appendix B)."""
         return w if psi == 1 else self.mean + psi * (w - self.mean)
 

@@ -77,10 +77,10 @@ class ModulatedConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Modulated by style w."""
         scales = self.affine(w) * self.gain
-        y = self._convolved(x * scales[:, :, None, None])
+        y = self._convolve(x * scales[:, :, None, None])
         return y * self._norm(scales)[:, :, None, None] if self.demodulate else y
 
-    def _convolved(self, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor) -> Tensor:
         if not self.up:
             return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
         wide = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)

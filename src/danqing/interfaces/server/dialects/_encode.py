@@ -34,7 +34,7 @@ def to_base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def converted(data: bytes, form: str, quality: int = 95) -> bytes:
+def convert(data: bytes, form: str, quality: int = 95) -> bytes:
     """A PNG as "png" (as it is), "jpeg" (on white) or "webp"."""
     if form == "png":
         return data

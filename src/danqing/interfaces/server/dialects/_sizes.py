@@ -11,7 +11,7 @@ def nearest_size(width: int, height: int, card: Card) -> tuple[int, int]:
 
     Programs send the sizes of other models (512x512, 1024x1024) without asking; the answer tells the size.
     """
-    grid = card.grid * card.scale
+    grid = card.size_multiple * card.scale
     if card.one_size:
         return card.width * card.scale, card.height * card.scale
     most = min(SIDE_MAX, 2 * max(card.width, card.height) * card.scale)

@@ -70,14 +70,14 @@ class Client:
         """What a job found out, once it is done. Raises JobFailed: it has failed, or was cancelled."""
         row = await self._wait(job)
         if row.result is None:
-            raise _cancelled(job)
+            raise _cancel_error(job)
         return row.result
 
     async def pictures(self, job: str) -> list[PictureRow]:
         """The pictures of a job, once it is done. Raises JobFailed: also where it was cancelled."""
         if rows := await self.some_pictures(job):
             return rows
-        raise _cancelled(job)
+        raise _cancel_error(job)
 
     async def some_pictures(self, job: str) -> list[PictureRow]:
         """As `pictures`; none where the job was cancelled before the first was finished."""
@@ -108,5 +108,5 @@ class Client:
             return
 
 
-def _cancelled(job: str) -> JobFailed:
+def _cancel_error(job: str) -> JobFailed:
     return JobFailed(record("cancelled", f"job {job} was cancelled: ask again"))

@@ -90,7 +90,7 @@ async def png_info(body: OneImage, request: Request) -> JSONResponse:
     client = Client.of(request)
     upload = await client.upload(from_base64(body.image))
     row = await run_in_threadpool(client.studio.store.uploads.get, client.owner, upload)
-    brief = None if row.brief is None else Brief.of_mapping(row.brief).completed()
+    brief = None if row.brief is None else Brief.of_mapping(row.brief).complete()
     text = "" if brief is None else write_a1111(brief, Info())
     return JSONResponse({"info": text, "items": {"parameters": text} if text else {}, "parameters": {}})
 
@@ -151,7 +151,7 @@ async def _paint(client: Client, app: str, inputs: dict[str, Any], body: TextToI
 
 def _info(rows: list[PictureRow]) -> dict[str, Any]:
     """What `info` holds there, as far as it means something here."""
-    briefs = [Brief.of_mapping(row.brief).completed() for row in rows]
+    briefs = [Brief.of_mapping(row.brief).complete() for row in rows]
     if not briefs:  # it was interrupted before the first was finished
         return {"all_seeds": [], "all_prompts": [], "infotexts": []}
     first = briefs[0]

@@ -18,7 +18,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
-from danqing.interfaces.server.dialects._encode import converted, from_base64, mask_of_alpha, to_base64
+from danqing.interfaces.server.dialects._encode import convert, from_base64, mask_of_alpha, to_base64
 from danqing.interfaces.server.dialects._sizes import nearest_size
 from danqing.interfaces.server.dialects._work import Client
 from danqing.studio.errors import JobFailed, NotThere
@@ -190,7 +190,7 @@ def _image(answer: Answer, row: PictureRow) -> dict[str, Any]:
 def _base64(answer: Answer, row: PictureRow) -> str:
     options = answer.options
     return to_base64(
-        converted(answer.client.read(row), options.output_format or "png", options.output_compression or 95)
+        convert(answer.client.read(row), options.output_format or "png", options.output_compression or 95)
     )
 
 
@@ -251,7 +251,7 @@ def _card(client: Client, model: str | None) -> Card:
     card = session.card(name) if name in session.model_places() else None
     if card is None:
         raise NotThere(f"no model {name!r}: choose one of GET /v1/models")
-    if Can.WORDS not in card.can and card.led_by == "words":
+    if Can.WORDS not in card.can and card.prompt_type == "words":
         raise BadBrief(f"model {name!r} does not paint: choose another", "model")
     return card
 

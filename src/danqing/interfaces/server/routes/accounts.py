@@ -137,7 +137,7 @@ def log_out(response: Response, studio: StudioParam, caller: Caller) -> None:
     """End this login; with a token, end the token."""
     if caller.secret:
         studio.store.accounts.drop_secret(caller.owner, caller.secret)
-        studio.changed()
+        studio.notify_clients()
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
 
 
@@ -157,7 +157,7 @@ def change_password(
     if accounts.log_in(caller.name, body.old) is None:
         raise HTTPException(403, "the old password is wrong: try again")
     accounts.set_password(caller.name, body.new)
-    studio.changed()
+    studio.notify_clients()
     secret = accounts.log_in(caller.name, body.new)
     if secret is not None:
         _set_cookie(request, response, secret, LOGIN_SECONDS)
@@ -180,7 +180,7 @@ def add_token(body: NewToken, request: Request, studio: StudioParam, caller: Cal
 def remove_token(token: Id, studio: StudioParam, caller: Caller) -> None:
     """End a token; what it was used for is refused from now on."""
     studio.store.accounts.drop_secret(caller.owner, token)
-    studio.changed()
+    studio.notify_clients()
 
 
 @router.get("/v1/users")
@@ -204,7 +204,7 @@ def change_user(name: Name, change: UserChange, request: Request, studio: Studio
         accounts.set_role(name, change.role)
     if change.password is not None:
         accounts.set_password(name, change.password)
-    studio.changed()
+    studio.notify_clients()
     return _users([accounts.get(name)])[0]
 
 

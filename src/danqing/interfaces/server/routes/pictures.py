@@ -78,7 +78,7 @@ def get_picture(picture: Id, studio: StudioParam, owner: Owner) -> PictureDetail
 def change_picture(picture: Id, change: Change, studio: StudioParam, owner: Owner) -> PictureView:
     """Star it, or move it to the trash and back."""
     row = studio.store.gallery.change(owner, picture, star=change.star, trashed=change.trashed)
-    studio.changed()
+    studio.notify_clients()
     return picture_views(studio, [row])[0]
 
 
@@ -89,11 +89,11 @@ def delete_picture(
     """Move a picture to the trash; `forever` deletes one that is there."""
     if forever:
         studio.store.gallery.delete(owner, picture)
-        studio.changed()
+        studio.notify_clients()
         response.status_code = 204
         return None
     row = studio.store.gallery.change(owner, picture, star=None, trashed=True)
-    studio.changed()
+    studio.notify_clients()
     return picture_views(studio, [row])[0]
 
 
@@ -101,7 +101,7 @@ def delete_picture(
 def empty_trash(studio: StudioParam, owner: Owner) -> None:
     """Delete all that is in the trash."""
     studio.store.gallery.empty_trash(owner)
-    studio.changed()
+    studio.notify_clients()
 
 
 @router.get("/v1/pictures/{picture}/file", response_class=FileResponse)

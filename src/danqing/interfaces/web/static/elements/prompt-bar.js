@@ -104,7 +104,7 @@ class PromptBar extends View {
     const styles = Object.entries(card?.styles ?? {}).map(([value, names]) => [value, styleName(names)]);
     const shapes = SHAPES.map((value) => [value, value || t("shape.own")]);
     const names = models.value.map(({ id }) => [id, id]);
-    const oneSize = card !== null && card.grid === card.width && card.width === card.height;
+    const oneSize = card !== null && card.size_multiple === card.width && card.width === card.height;
     this.controls.replaceChildren(...[
       styles.length && this.#select("style", [["", t("style.none")], ...styles], now.style),
       !oneSize && this.#select("ar", shapes, now.ar),
