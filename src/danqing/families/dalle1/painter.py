@@ -286,6 +286,7 @@ def card_of(name: str, vae: DiscreteVAE, transformer: TokenTransformer, **fields
     alpha = {Can.ALPHA} if vae.config.channels == 4 else set()
     facts: dict[str, Any] = {
         "summary": f"a DALL-E for pictures of {side} x {side}",
+        **dict.fromkeys(("width", "height", "size_multiple"), side),
         "licence": "Apache-2.0",
         "steps": transformer.config.side,
         "guidance": 2.0,
@@ -293,8 +294,7 @@ def card_of(name: str, vae: DiscreteVAE, transformer: TokenTransformer, **fields
         "can": {Can.WORDS, Can.NEGATIVE, Can.REDRAW} | alpha,
         **fields,
     }
-    size = dict.fromkeys(("width", "height", "size_multiple"), side)
-    return Card(name=name, family="dalle1", paper="2102.12092", year=2021, **size, **facts)
+    return Card(name=name, family="dalle1", paper="2102.12092", year=2021, **facts)
 
 
 def fresh_transformer(preset: str, vae: DiscreteVAE, tokenizer: CLIPTokenizer) -> TokenTransformer:
