@@ -6,9 +6,13 @@ builds the network. The bounds are far beyond every published model.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from danqing.core.errors import BadWeights
+from danqing.weights.tensor_files import first_line
 
 Count = Annotated[int, Field(gt=0, le=2**16)]
 Few = Annotated[int, Field(gt=0, le=64)]
@@ -32,6 +36,14 @@ class _Fields(BaseModel):
         """
         cls.model_validate(config)
         return config
+
+    @classmethod
+    def read(cls, place: Path, config: dict[str, Any]) -> Self:
+        """The fields in the config of `place`. Raises BadWeights: naming the field and its value."""
+        try:
+            return cls.model_validate(config)
+        except ValidationError as error:
+            raise BadWeights(f"{str(place)!r}: {first_line(error)}: fetch it again") from None
 
 
 class UNetFields(_Fields):

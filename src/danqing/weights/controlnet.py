@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from diffusers import ControlNetModel
-from pydantic import ValidationError
 
 from danqing.core.errors import BadWeights
 from danqing.weights.config_checks import ControlNetFields
@@ -19,8 +18,8 @@ from danqing.weights.detect import FileKind, family_of_width, identify
 from danqing.weights.file_reader import FileReader
 from danqing.weights.ldm_configs import added_config, count, encoder_config, side
 from danqing.weights.ldm_keys import Table, unet_table
-from danqing.weights.pretrained import Config, read_json, read_module
-from danqing.weights.tensor_files import Header, first_line, printable, read_header, refuse_pickle
+from danqing.weights.pretrained import Config, read_config, read_module
+from danqing.weights.tensor_files import Header, read_header, refuse_pickle
 
 _HEAD = "control_model."
 _HINT, _EMBEDDING = "input_hint_block", "controlnet_cond_embedding"
@@ -95,9 +94,7 @@ def width_of_words(place: Path) -> int | None:
 
 
 def _folder_config(folder: Path) -> Config:
-    config = read_json(folder / "config.json")
-    if (name := config.get("_class_name")) != "ControlNetModel":
-        raise BadWeights(f"{str(folder)!r} holds {printable(str(name))}: give a ControlNet")
+    config = read_config(folder, "ControlNetModel", "a ControlNet")
     if config.get("global_pool_conditions"):
         raise BadWeights(
             f"{str(folder)!r} takes a map as a whole, which is not read: give another ControlNet"
@@ -115,10 +112,7 @@ def _check_base(place: Path, config: Config, base: Config) -> None:
     Raises:
         BadWeights: naming both generations, or the value that is wrong.
     """
-    try:
-        own = ControlNetFields.model_validate(config)
-    except ValidationError as error:
-        raise BadWeights(f"{str(place)!r}: {first_line(error)}: fetch it again") from None
+    own = ControlNetFields.read(place, config)
     width, base_width = own.cross_attention_dim, base["cross_attention_dim"]
     if width != base_width:
         theirs = family_of_width(width) or f"a model with words of width {width}"

@@ -16,7 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from danqing.core.errors import BadWeights, DanqingError
-from danqing.weights.tensor_files import check_keys, first_line, read_tensors, refuse_pickle, unreadable
+from danqing.weights.tensor_files import (
+    check_keys,
+    first_line,
+    printable,
+    read_tensors,
+    refuse_pickle,
+    unreadable,
+)
 
 Config = dict[str, Any]
 Rename = Callable[[str], str | None]
@@ -45,6 +52,18 @@ def read_json(path: Path) -> Config:
     if not isinstance(value, dict):
         raise BadWeights(f"{str(path)!r} holds no JSON object: fetch it again")
     return value
+
+
+def read_config(folder: Path, class_name: str, what: str) -> Config:
+    """The config.json of a network of diffusers.
+
+    Raises:
+        BadWeights: the folder has none, or holds a network of another class than `what` is.
+    """
+    config = read_json(folder / "config.json")
+    if (name := config.get("_class_name")) != class_name:
+        raise BadWeights(f"{str(folder)!r} holds {printable(str(name))}: give {what}")
+    return config
 
 
 def read_module(

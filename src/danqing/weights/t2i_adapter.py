@@ -13,16 +13,13 @@ from pathlib import Path
 
 import torch
 from diffusers import T2IAdapter
-from pydantic import ValidationError
 
 from danqing.core.errors import BadWeights
 from danqing.weights.config_checks import AdapterFields
 from danqing.weights.detect import SD1, SDXL, FileKind, identify
-from danqing.weights.pretrained import Config, build_empty, fill, read_json, read_module
+from danqing.weights.pretrained import Config, build_empty, fill, read_config, read_json, read_module
 from danqing.weights.tensor_files import (
     Header,
-    first_line,
-    printable,
     read_header,
     read_tensors,
     refuse_pickle,
@@ -46,7 +43,7 @@ def read_t2i_adapter(place: Path, base: Config, dtype: torch.dtype | None = None
         BadWeights: it is something else, or steers another model.
     """
     if place.is_dir():
-        config = _folder_config(place)
+        config = read_config(place, "T2IAdapter", "a T2I-Adapter")
         _check_base(place, config, base)
         return read_module(place, _build, dtype=dtype)
     refuse_pickle(place)
@@ -67,7 +64,7 @@ def steers(place: Path, base: Config) -> bool:
     """Whether it is a T2I-Adapter for such a UNet, by its config or header alone."""
     try:
         if place.is_dir():
-            config = _folder_config(place)
+            config = read_config(place, "T2IAdapter", "a T2I-Adapter")
         else:
             header = read_header(place)
             if identify(header).kind is not FileKind.T2I_ADAPTER:
@@ -90,13 +87,6 @@ def is_t2i_adapter(place: Path) -> bool:
         return False
 
 
-def _folder_config(folder: Path) -> Config:
-    config = read_json(folder / "config.json")
-    if (name := config.get("_class_name")) != "T2IAdapter":
-        raise BadWeights(f"{str(folder)!r} holds {printable(str(name))}: give a T2I-Adapter")
-    return config
-
-
 def _build(config: Config) -> T2IAdapter:
     return T2IAdapter.from_config(AdapterFields.check(config))
 
@@ -107,10 +97,7 @@ def _check_base(place: Path, config: Config, base: Config) -> None:
     Raises:
         BadWeights: naming both generations, or the value that is wrong.
     """
-    try:
-        own = AdapterFields.model_validate(config)
-    except ValidationError as error:
-        raise BadWeights(f"{str(place)!r}: {first_line(error)}: fetch it again") from None
+    own = AdapterFields.read(place, config)
     for_xl, is_xl = own.adapter_type == "full_adapter_xl", base.get("addition_embed_type") == "text_time"
     if for_xl != is_xl:
         theirs, ours = (SDXL if xl else f"{SD1} or 2" for xl in (for_xl, is_xl))
