@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 _BILINEAR = 2  # Pillow's number, as files store it
 
-_TOWER_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-_TOWER_STICKER = {
+_ENCODER_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_ENCODER_STICKER = {
     "hidden_size": 192,
     "intermediate_size": 768,
     "num_hidden_layers": 4,
@@ -41,13 +41,13 @@ _TOWER_STICKER = {
 
 # GELU as in OpenCLIP, not the QuickGELU of OpenAI's weights
 TEXT: dict[str, Config] = {
-    "tiny": {**_TOWER_TINY, "max_position_embeddings": 16, "hidden_act": "gelu", "projection_dim": 32},
-    "sticker": {**_TOWER_STICKER, "max_position_embeddings": 48, "hidden_act": "gelu", "projection_dim": 192},
+    "tiny": {**_ENCODER_TINY, "max_position_embeddings": 16, "hidden_act": "gelu", "projection_dim": 32},
+    "sticker": {**_ENCODER_STICKER, "max_position_embeddings": 48, "hidden_act": "gelu", "projection_dim": 192},
 }
 VISION: dict[str, Config] = {
-    "tiny": {**_TOWER_TINY, "image_size": 32, "patch_size": 8, "hidden_act": "gelu", "projection_dim": 32},
+    "tiny": {**_ENCODER_TINY, "image_size": 32, "patch_size": 8, "hidden_act": "gelu", "projection_dim": 32},
     "sticker": {
-        **_TOWER_STICKER,
+        **_ENCODER_STICKER,
         "image_size": 128,
         "patch_size": 16,
         "hidden_act": "gelu",
