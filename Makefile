@@ -36,7 +36,7 @@ test: $(VENV)/installed-dev ## Check style and types, and run all tests, on all 
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --reruns 1
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --reruns 1 --rerun-show-tracebacks
 
 lint: $(VENV)/installed-dev ## Only style and types
 	@$(BIN)/python -m ruff check .

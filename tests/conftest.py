@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from hypothesis import settings
 
 from danqing.interfaces.cli import main as cli
+from danqing.interfaces.cli import progress
 from tests.command_line import Answer, Ask
 from tests.toy import open_painter, write_card
 
@@ -32,7 +34,8 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(autouse=True)
 def no_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the person who runs the tests has set changes nothing."""
+    """What the person who runs the tests has set changes nothing, nor how fast the machine is."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", math.inf)
     monkeypatch.setenv("DANQING_CONFIG", str(tmp_path_factory.mktemp("settings") / "danqing" / "config.toml"))
     monkeypatch.setenv("DANQING_LANG", "en")
     monkeypatch.delenv("DANQING_DEVICE", raising=False)

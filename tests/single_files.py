@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -123,6 +125,13 @@ def original(components: StableDiffusionComponents, kind: Kind = SD1) -> dict[st
         "model_ema.decay": torch.ones(1),
         "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
     }
+
+
+def write_model(place: Path, components: StableDiffusionComponents, kind: Kind = SD1) -> None:
+    """A single file as other programs write it, and the tokenizer beside it."""
+    tensors = {name: tensor.contiguous() for name, tensor in original(components, kind).items()}
+    save_file(tensors, place)
+    components.tokenizer.save_pretrained(place.parent / "tokenizer")
 
 
 def full_size(kind: Kind) -> tuple[dict[str, Tensor], tuple[Any, Any, Any]]:

@@ -24,8 +24,7 @@ from danqing.effects.control_maps import control_map
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.show import _command
 from tests.controlnets import controlnet_for, original
-from tests.single_files import SD1, SDXL, tiny
-from tests.single_files import original as whole
+from tests.single_files import SD1, SDXL, tiny, write_model
 
 SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 2, "seed": 3, "model": "tiny.safetensors"}
 
@@ -43,9 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny Stable Diffusion 1, and ControlNets of 1 and XL in `controls`."""
     folder = tmp_path_factory.mktemp("control")
     parts = tiny(SD1)
-    tensors = {name: tensor.contiguous() for name, tensor in whole(parts, SD1).items()}
-    save_file(tensors, folder / "tiny.safetensors")
-    parts.tokenizer.save_pretrained(folder / "tokenizer")
+    write_model(folder / "tiny.safetensors", parts)
     (folder / "controls").mkdir()
     save_file(original(controlnet_for(parts.unet)), folder / "controls" / "control_v11p_canny.safetensors")
     other = tiny(SDXL)

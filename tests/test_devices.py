@@ -90,6 +90,7 @@ def test_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = objective.batch(4, step_generator(0, 0))
     for module in (vae, classifier, clip, diffusion, discrete_vae, upscaler, vit, words):
         monkeypatch.setattr(module, "sheet_of", lambda *_, **__: Image.new("RGB", (1, 1)))
+    monkeypatch.setattr(words, "PROBES", 1)
     with pretended(monkeypatch) as mode:
         objective.place(GPU)
         there = {key: mode.from_tensor(value).to(GPU) for key, value in batch.items()}

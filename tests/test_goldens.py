@@ -9,6 +9,7 @@ benchmarks/goldens.py does the same on the shipped models, byte for byte.
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import shlex
@@ -26,6 +27,7 @@ from PIL import Image, ImageDraw, ImageSequence
 
 import danqing
 from danqing.interfaces.cli import main as cli
+from danqing.interfaces.cli import progress
 from tests import tiny
 
 GOLDENS = Path(__file__).with_name("goldens.json")
@@ -189,6 +191,7 @@ def settle(patch: pytest.MonkeyPatch) -> None:
     patch.setenv("DANQING_DEVICE", "cpu")
     patch.setenv("COLUMNS", "110")
     patch.setattr(secrets, "randbelow", lambda below: 7 % below)
+    patch.setattr(progress, "LINE_SECONDS", math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +217,7 @@ def steady() -> Iterator[None]:
 @pytest.mark.usefixtures("steady")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_it_painted_once_it_paints_still(name: str, place: Path, goldens: Told) -> None:
+    shutil.rmtree(place / name, ignore_errors=True)
     (place / name).mkdir()
     new, old = json.loads(json.dumps(told(COMMANDS[name], place / name))), goldens[name]
     painted = [pixels_of(record) for record in (old, new)]

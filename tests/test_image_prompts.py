@@ -18,8 +18,7 @@ from danqing.core.errors import BadBrief, BadWeights
 from danqing.interfaces.cli import main as cli
 from danqing.interfaces.cli.show import _command
 from tests.image_prompts import image_encoder, ip_adapter, original_t2i, t2i_adapter
-from tests.single_files import SD1, SDXL, tiny
-from tests.single_files import original as whole
+from tests.single_files import SD1, SDXL, tiny, write_model
 from tests.test_control import SMALL, photo
 
 
@@ -28,9 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny Stable Diffusion 1, and IP-Adapters, an image encoder and a T2I-Adapter."""
     folder = tmp_path_factory.mktemp("prompts")
     components = tiny(SD1)
-    tensors = {name: tensor.contiguous() for name, tensor in whole(components, SD1).items()}
-    save_file(tensors, folder / "tiny.safetensors")
-    components.tokenizer.save_pretrained(folder / "tokenizer")
+    write_model(folder / "tiny.safetensors", components)
     controls = folder / "controls"
     controls.mkdir()
     save_file(ip_adapter(tiny(SDXL).unet), controls / "an-ip-adapter_sdxl.safetensors")

@@ -19,8 +19,7 @@ pytest.importorskip("fastapi", reason="THE PAGE WAS NOT TRIED IN A BROWSER: pip 
 from tests.controlnets import controlnet_for, original
 from tests.image_prompts import image_encoder, ip_adapter
 from tests.server import Server
-from tests.single_files import SD1, tiny
-from tests.single_files import original as whole
+from tests.single_files import SD1, tiny, write_model
 from tests.test_studio_page import Visitor, chromium, expect, pytestmark  # noqa: F401
 from tests.tiny import model_folder
 
@@ -38,9 +37,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("controls")
     components = tiny(SD1)
     (folder / "models").mkdir()
-    tensors = {name: tensor.contiguous() for name, tensor in whole(components, SD1).items()}
-    save_file(tensors, folder / "models" / "foreign.safetensors")
-    components.tokenizer.save_pretrained(folder / "models" / "tokenizer")
+    write_model(folder / "models" / "foreign.safetensors", components)
     controls = folder / "controls"
     controls.mkdir()
     save_file(original(controlnet_for(components.unet)), controls / "control_v11p_canny.safetensors")

@@ -42,7 +42,12 @@ _ENCODER_STICKER = {
 # GELU as in OpenCLIP, not the QuickGELU of OpenAI's weights
 TEXT: dict[str, Config] = {
     "tiny": {**_ENCODER_TINY, "max_position_embeddings": 16, "hidden_act": "gelu", "projection_dim": 32},
-    "sticker": {**_ENCODER_STICKER, "max_position_embeddings": 48, "hidden_act": "gelu", "projection_dim": 192},
+    "sticker": {
+        **_ENCODER_STICKER,
+        "max_position_embeddings": 48,
+        "hidden_act": "gelu",
+        "projection_dim": 192,
+    },
 }
 VISION: dict[str, Config] = {
     "tiny": {**_ENCODER_TINY, "image_size": 32, "patch_size": 8, "hidden_act": "gelu", "projection_dim": 32},

@@ -19,7 +19,7 @@ _RULES: tuple[tuple[str, Role], ...] = (
     (r"(GET|PATCH|DELETE) /v1/(pictures|trash)(/.*)?", Role.GUEST),
     (r"(GET|POST|PATCH|PUT|DELETE) /v1/boards(/.*)?", Role.GUEST),
     (r"POST /v1/images/.*", Role.GUEST),
-    (r"(GET|POST) /sdapi/v1/.*", Role.GUEST),
+    (r"(GET|POST) /(sdapi/v1|controlnet)/.*", Role.GUEST),
     (r"POST /v1/models/[^/]*/warm", Role.USER),
 )
 """Method and path -> the least role that may."""

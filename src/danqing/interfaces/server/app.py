@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 import danqing
 from danqing.interfaces.server.callers import Callers
-from danqing.interfaces.server.dialects import a1111, a1111_lists, openai
+from danqing.interfaces.server.dialects import a1111, a1111_controlnet, a1111_lists, openai
 from danqing.interfaces.server.errors import Dialects, ErrorResponse, install
 from danqing.interfaces.server.guard import Guard, GuardOptions
 from danqing.interfaces.server.hub import Hub
@@ -45,8 +45,10 @@ def create_app(studio: Studio, options: GuardOptions | None = None, *, page: boo
     app.state.a1111_models = {}
     dialects.add("/v1/images", openai.error_body)
     dialects.add("/sdapi/", a1111.error_body)
+    dialects.add("/controlnet/", a1111.error_body)
     install(app, dialects)
-    for module in (apps, uploads, jobs, pictures, boards, accounts, system, openai, a1111, a1111_lists):
+    dialect_modules = (openai, a1111, a1111_lists, a1111_controlnet)
+    for module in (apps, uploads, jobs, pictures, boards, accounts, system, *dialect_modules):
         app.include_router(module.router)
     if page and (static_folder() / "index.html").is_file():
         add_page(app)

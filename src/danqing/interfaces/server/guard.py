@@ -61,6 +61,7 @@ _BODIES = {
     "/v1/images/edits": Body(("multipart/form-data",), 4 * BYTES_MAX),
     "/v1/images/variations": Body(("multipart/form-data",), BYTES_MAX),
     "/sdapi/": Body(most=4 * BYTES_MAX),
+    "/controlnet/": Body(most=4 * BYTES_MAX),
 }
 
 

@@ -58,6 +58,7 @@ class TextToImage(BaseModel):
     override_settings: dict[str, Any] | None = None
     send_images: bool | None = True
     force_task_id: str | None = Field(default=None, max_length=200)
+    alwayson_scripts: dict[str, Any] | None = None
 
     def inputs(self, card: Card, model: str) -> dict[str, Any]:
         """The inputs of an app of ours."""

@@ -18,7 +18,9 @@ from danqing.core.card import Card
 from danqing.core.errors import BadBrief
 from danqing.core.metadata import Info, write_a1111
 from danqing.interfaces.server.dialects._a1111_bodies import ImageToImage, OneImage, TextToImage
+from danqing.interfaces.server.dialects._a1111_controlnet import control_inputs
 from danqing.interfaces.server.dialects._a1111_models import current_model, known_model
+from danqing.interfaces.server.dialects._cards import card_of
 from danqing.interfaces.server.dialects._encode import from_base64, to_base64, white_mask
 from danqing.interfaces.server.dialects._work import Client
 from danqing.studio.tables import PictureRow
@@ -41,7 +43,8 @@ async def txt2img(body: TextToImage, request: Request) -> JSONResponse:
     """Pictures from words."""
     client = Client.of(request)
     model, card = _model(client, body)
-    return await _paint(client, "paint", {**body.inputs(card, model), **body.size(card)}, body)
+    controls = await control_inputs(client, body.alwayson_scripts)
+    return await _paint(client, "paint", {**body.inputs(card, model), **body.size(card), **controls}, body)
 
 
 @router.post("/img2img")
@@ -51,9 +54,11 @@ async def img2img(body: ImageToImage, request: Request) -> JSONResponse:
     model, card = _model(client, body)
     if not body.init_images:
         raise BadBrief("init_images is empty: send a picture", "init_images")
+    source = await client.upload(from_base64(body.init_images[0]))
     inputs = {
         **body.inputs(card, model),
-        "image": await client.upload(from_base64(body.init_images[0])),
+        **await control_inputs(client, body.alwayson_scripts, source),
+        "image": source,
         "strength": min(max(body.denoising_strength or 0.01, 0.01), 1.0),
     }
     if body.mask is None:
@@ -178,10 +183,7 @@ def _info(rows: list[PictureRow]) -> dict[str, Any]:
 
 
 def _model(client: Client, body: TextToImage) -> tuple[str, Card]:
-    """The model that the request or the caller's options name. Raises NotThere, BadBrief."""
+    """The model that the request or the caller's options name. Raises NotThere."""
     name = (body.override_settings or {}).get("sd_model_checkpoint")
     model = known_model(client, str(name)) if name else current_model(client)
-    card = client.studio.session.card(model)
-    if card is None:
-        raise BadBrief(f"model {model!r} has no card: ask for it over /v1/jobs")
-    return model, card
+    return model, card_of(client, model)

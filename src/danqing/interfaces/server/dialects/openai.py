@@ -18,6 +18,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from danqing.core.card import Can, Card
 from danqing.core.errors import BadBrief
+from danqing.interfaces.server.dialects._cards import card_of
 from danqing.interfaces.server.dialects._encode import convert, from_base64, mask_of_alpha, to_base64
 from danqing.interfaces.server.dialects._sizes import nearest_size
 from danqing.interfaces.server.dialects._work import Client
@@ -245,12 +246,12 @@ def _card(client: Client, model: str | None) -> Card:
     """The card of the model that is named.
 
     Raises:
-        NotThere: there is no such model, or it has no card.
+        NotThere: there is no such model.
     """
-    session, name = client.studio.session, model or "stickers"
-    card = session.card(name) if name in session.model_places() else None
-    if card is None:
+    name = model or client.studio.options.model
+    if name not in client.studio.session.model_places():
         raise NotThere(f"no model {name!r}: choose one of GET /v1/models")
+    card = card_of(client, name)
     if Can.WORDS not in card.can and card.prompt_type == "words":
         raise BadBrief(f"model {name!r} does not paint: choose another", "model")
     return card
