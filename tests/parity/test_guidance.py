@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from torch import Tensor
 
-from danqing.diffusion.guidance import classifier_free, rescale
+from danqing.diffusion.guidance import Guidance, classifier_free, rescale
+from danqing.diffusion.schedule import Schedule
 
 
 @pytest.fixture
@@ -37,3 +39,22 @@ def test_rescale(pair: Tensor, amount: float) -> None:
         rtol=0,
         atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("steps", [5, 10, 20, 50])
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.2, 0.8), (0.0, 0.4), (0.6, 1.0)])
+def test_interval(steps: int, offset: int, spacing: str, start: float, end: float) -> None:
+    """The steps that are guided, of all that are evenly spaced in time."""
+    scheduler = DDIMScheduler(timestep_spacing=spacing, steps_offset=offset)
+    scheduler.set_timesteps(steps)
+    guider = ClassifierFreeGuidance(guidance_scale=4.0, start=start, stop=end)
+    theirs = []
+    for step, t in enumerate(scheduler.timesteps):
+        guider.set_state(step, steps, t)
+        theirs.append(guider.num_conditions == 2)
+    schedule = Schedule.from_config(dict(scheduler.config))
+    guidance = Guidance(4.0, interval=schedule.times_between(start, end))
+    mine = [guidance.scale_at(level) == 4.0 for level in schedule.levels(steps)[:-1]]
+    assert mine == theirs

@@ -177,4 +177,6 @@ def _advice(inputs: Paint, brief: ResolvedBrief, parameters: Parameters) -> list
         notes.append(
             f"guidance {brief.guidance:g} leads towards the words of --no, not away: give more than 1"
         )
+    if brief.guidance == 1 and (brief.guidance_start, brief.guidance_end) != (0, 1):
+        notes.append("guidance_start and guidance_end have no effect at guidance 1, which guides nowhere")
     return notes

@@ -72,6 +72,8 @@ def write_a1111(brief: ResolvedBrief, info: Info) -> str:
         "Refiner switch at": None if brief.refiner is None else f"{brief.refiner_at:g}",
         "Style": brief.style,
         "CFG rescale": f"{brief.rescale:g}" if brief.rescale else None,
+        "CFG start": f"{brief.guidance_start:g}" if brief.guidance_start else None,
+        "CFG end": f"{brief.guidance_end:g}" if brief.guidance_end < 1 else None,
         "RNG": "CPU",
         "Version": f"danqing {info.versions.get('danqing', '')}".strip(),
     }

@@ -63,8 +63,8 @@ class Guidance:
 
     scale: 1 follows the prompt as learned, 0 ignores it, more exaggerates it.
     rescale: how much to reduce over-saturation, in [0, 1] (arXiv 2305.08891 suggests 0.7).
-    interval: the log-SNRs between which to guide at all (arXiv 2404.07724); elsewhere the scale is 1 and a
-        step costs half.
+    interval: the times t, from the first up to but without the second, at which to guide at all
+        (arXiv 2404.07724); elsewhere the scale is 1 and a step costs half.
     """
 
     scale: float
@@ -74,7 +74,7 @@ class Guidance:
     def scale_at(self, level: Level) -> float:
         """The scale at this level: 1 outside the interval."""
         low, high = self.interval
-        return self.scale if low <= level.log_snr <= high else 1.0
+        return self.scale if low <= level.t < high else 1.0
 
 
 def guide(

@@ -267,7 +267,8 @@ class DiffusionPainter:
     ) -> Callable[[Tensor, Level], NetworkCalls[DenoiserOutput]]:
         """As `denoiser`, for whoever answers the network's calls."""
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
-        network, guidance = self.network, Guidance(strength, brief.rescale)
+        interval = self.schedule.times_between(brief.guidance_start, brief.guidance_end)
+        network, guidance = self.network, Guidance(strength, brief.rescale, interval)
         if self.network_at_guidance is not None:
             network, guidance = self.network_at_guidance(strength), Guidance(1.0)
         network = self._seamless(network) if brief.tile else network

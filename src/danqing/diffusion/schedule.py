@@ -219,6 +219,16 @@ class Schedule:
         noise = np.interp(strength * (len(theirs) - 1), np.arange(len(theirs)), theirs)
         return float(np.interp(noise, ours, np.arange(len(ours)))) / (len(ours) - 1)
 
+    def times_between(self, start: float, end: float) -> tuple[float, float]:
+        """The times that lie between two shares of the way from noise to picture, in [0, 1].
+
+        They are those from the first of the result up to but without the second. With evenly spaced times
+        that is steps from `start` up to `end` of all of them, as diffusers' guiders count; the same share is
+        the same noise at any number of steps, as in ComfyUI.
+        """
+        count = len(self)
+        return round(count * (1 - end), 6), round(count * (1 - start), 6)
+
     def levels_at(self, times: Iterable[int]) -> list[Level]:
         """The levels of the given times.
 

@@ -46,6 +46,8 @@ SHARED = (  # the fields of a brief that are options, in the order of the help p
     "guidance",
     "sampler",
     "rescale",
+    "guidance_start",
+    "guidance_end",
     "tile",
     "stylize",
     "chaos",
