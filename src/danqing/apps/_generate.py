@@ -26,6 +26,7 @@ from danqing.core.painter import NO_IMAGES, Canvas, Conditioning, InputImages, P
 from danqing.core.picture import Picture
 from danqing.core.progress import Progress, ProgressCallback, no_progress, part_of
 from danqing.core.seeds import InterpolatedSeeds, Seeds
+from danqing.diffusion.network_changes import check_cache
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.samplers import SAMPLERS
 from danqing.execution.backends import forget_routes, routes
@@ -70,7 +71,11 @@ def generate(
     """The pictures of a brief, each as soon as it is finished.
 
     expanded: the briefs of the single pictures, where they are known already; see `expand`.
+
+    Raises:
+        BadBrief: the painter cannot do what the brief asks for.
     """
+    check_cache(getattr(options.painter, "network", None), brief.cache_interval, options.painter.card.name)
     singles = expand(brief) if expanded is None else expanded
     groups = [list(group) for _, group in groupby(singles, key=lambda single: _words_key(single.brief))]
     batches = [batch for group in groups for batch in _batches(group, options.batch)]

@@ -59,6 +59,8 @@ def prepare_paint(
     inputs = with_seed(_with_looks(_with_shape_of_control(inputs, card), session, card))
     brief = inputs.brief().resolve(card)
     inputs.add_notes(*_advice(inputs, brief, parameters))
+    if brief.cache_interval > 1 and session.backend != "eager":
+        inputs.add_notes(f"with cache_interval PyTorch itself runs the UNet, not backend {session.backend!r}")
     inputs.set_resolved(brief)
     check_sampler(brief.sampler)
     check_choices(brief, session)

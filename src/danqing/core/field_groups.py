@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from danqing.core.half_width import half_width, split_marks
 from danqing.core.request import FrozenModel
+from danqing.core.savings import Savings
 
 SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
 SIDE_MAX = 2048
@@ -186,7 +187,7 @@ class Anyway(FrozenModel):
     )
 
 
-class Sampling(FrozenModel):
+class Sampling(Savings):
     """How to go from noise to a picture."""
 
     GROUP: ClassVar[str] = "sampling"
@@ -212,34 +213,11 @@ class Sampling(FrozenModel):
         description="guidance rescale (arXiv 2305.08891), 0 = off",
         json_schema_extra={"step": 0.05, "advanced": True},
     )
-    guidance_start: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="guide from here, 0 = noise; before it a step costs half (arXiv 2404.07724)",
-        json_schema_extra={"step": 0.05, "advanced": True},
-    )
-    guidance_end: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="guide up to here, 1 = the finished picture; behind it a step costs half",
-        json_schema_extra={"step": 0.05, "advanced": True},
-    )
     sampler: Text | None = Field(
         default=None,
         description="how to walk from noise to picture, such as euler",
         json_schema_extra={"choices_from": "samplers", "advanced": True},
     )
-
-    @model_validator(mode="after")
-    def _guided_somewhere(self) -> Self:
-        if self.guidance_start >= self.guidance_end:
-            raise ValueError(
-                f"guidance_start {self.guidance_start:g} is not below guidance_end {self.guidance_end:g}: "
-                "give a smaller start, or guidance 1 to guide nowhere"
-            )
-        return self
 
 
 class Midjourney(FrozenModel):

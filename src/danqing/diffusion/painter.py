@@ -33,6 +33,7 @@ from danqing.diffusion.guidance import (
 )
 from danqing.diffusion.inputs import state_of_images, with_sizes, with_zero_negative
 from danqing.diffusion.network_calls import CallStream, answer_calls, sampler_calls
+from danqing.diffusion.network_changes import with_cache, with_seamless_borders
 from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.samplers import SAMPLERS, DenoiserOutput
 from danqing.diffusion.schedule import Level, Schedule
@@ -271,7 +272,8 @@ class DiffusionPainter:
         network, guidance = self.network, Guidance(strength, brief.rescale, interval)
         if self.network_at_guidance is not None:
             network, guidance = self.network_at_guidance(strength), Guidance(1.0)
-        network = self._seamless(network) if brief.tile else network
+        network = with_cache(network, brief.cache_interval, self.card.name)
+        network = with_seamless_borders(network, self.modules.values()) if brief.tile else network
         output = guide_calls_scheduled(network, conditioning, guidance, levels)
         repaints = self.concat is not None  # by itself, so that nothing need be kept for it
         kept = keep_outside_region(replace(conditioning, region=None) if repaints else conditioning)
@@ -282,15 +284,6 @@ class DiffusionPainter:
             return DenoiserOutput(kept(x0 if self.threshold is None else self.threshold(x0)), variance)
 
         return denoise
-
-    def _seamless(self, network: Network) -> Network:
-        """The network with the edges of a picture that tiles."""
-
-        def output(x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-            with self._edges(tile=True):
-                return network(x, t, conditioning)
-
-        return output
 
     def _sides(self, brief: ResolvedBrief) -> tuple[int, int]:
         """Height and width of the state."""

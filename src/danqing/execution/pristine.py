@@ -26,10 +26,11 @@ class _Weight:
 
 
 class Snapshot:
-    """The weights, hooks and borders of a network at one moment; it keeps no reference to the network itself.
+    """What a network is at one moment: weights, hooks, borders, forwards. It keeps no reference to it.
 
-    An adapter adds hooks, `seamless` changes the borders of convolutions, training writes to weights: a
-    program that was made before knows nothing of them. To look takes some tens of microseconds.
+    An adapter adds hooks, `seamless` changes the borders of convolutions, `FeatureCache` what blocks compute,
+    training writes to weights: a program that was made before knows nothing of them. To look takes some tens
+    of microseconds.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -41,6 +42,7 @@ class Snapshot:
             for name, tensor in store.items()
             if tensor is not None
         ]
+        self._forwards = [(vars(module), vars(module).get("forward")) for module in modules]
         self._hooks = [hooks for module in modules for hooks in _hooks_of(module)]
         self._padded = [(module, module.padding_mode) for module in modules if isinstance(module, nn.Conv2d)]
 
@@ -48,6 +50,7 @@ class Snapshot:
         """Whether the network is unchanged and nothing listens inside it."""
         return (
             not any(self._hooks)
+            and all(own.get("forward") is forward for own, forward in self._forwards)
             and all(module.padding_mode == mode for module, mode in self._padded)
             and all(weight.is_unchanged() for weight in self._weights)
         )

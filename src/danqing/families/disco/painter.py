@@ -188,7 +188,7 @@ class DiscoPainter:
 def _wordless(brief: ResolvedBrief) -> ResolvedBrief:
     """The brief of the base: no prompt, and nothing to exaggerate in it."""
     quiet = {"prompt": "", "negative_prompt": "", "style": None, "guidance": 1.0, "rescale": 0.0}
-    return brief.model_copy(update={**quiet, "stylize": 100, "weird": 0, "chaos": 0})
+    return brief.model_copy(update={**quiet, "cache_interval": 1, "stylize": 100, "weird": 0, "chaos": 0})
 
 
 def _symmetric(sample: SamplerFunction, settings: Settings) -> SamplerFunction:

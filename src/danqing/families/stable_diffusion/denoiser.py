@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from danqing.core.painter import Conditioning
+from danqing.nets.feature_cache import FeatureCache
 from danqing.nets.ip_adapter import IPAdapter, PicturePrompt, looking_at
 from danqing.nets.placement import as_input, to_float32
 
@@ -75,6 +77,7 @@ class Denoiser:
     controlnets: their residuals add up.
     features: of T2I-Adapters, which add up.
     image_prompts: pictures that it looks at, in the order of their tokens.
+    cache: the deep features of one painting, see `with_cache`; None computes them every time.
     """
 
     unet: UNet2DConditionModel
@@ -83,12 +86,13 @@ class Denoiser:
     controlnets: tuple[ScheduledControlNet, ...] = ()
     features: tuple[AdapterFeatures, ...] = ()
     image_prompts: tuple[ScheduledImagePrompt, ...] = ()
+    cache: FeatureCache | None = None
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
         added = self._control_residuals(x, t, cond) | self._adapter_residuals(x, t)
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
-        with looking_at(self.unet, self._prompts_at(float(t[0]), cond)):
+        with looking_at(self.unet, self._prompts_at(float(t[0]), cond)), self._reusing(x, t, cond):
             output: Tensor = self.unet(
                 as_input(self.unet, x),
                 t,
@@ -101,6 +105,18 @@ class Denoiser:
                 **added,
             )[0]
         return to_float32(output)
+
+    def with_cache(self, interval: int) -> Denoiser:
+        """See `diffusion.network_changes.CacheableNetwork`."""
+        return replace(self, cache=FeatureCache(interval))
+
+    def _reusing(self, x: Tensor, t: Tensor, cond: Conditioning) -> AbstractContextManager[None]:
+        """The cache for one call: it holds for as many rows, the same words and the same helpers."""
+        if self.cache is None:
+            return nullcontext()
+        helpers = (*self.controlnets, *self.features, *self.image_prompts)
+        at_work = tuple(one.times.has(float(t[0])) for one in helpers)
+        return self.cache.reused(self.unet, cond.tokens, (x.shape, at_work))
 
     def _prompts_at(self, t: float, cond: Conditioning) -> list[PicturePrompt]:
         """The pictures that it looks at, at this time."""

@@ -48,6 +48,7 @@ SHARED = (  # the fields of a brief that are options, in the order of the help p
     "rescale",
     "guidance_start",
     "guidance_end",
+    "cache_interval",
     "tile",
     "stylize",
     "chaos",

@@ -6,10 +6,10 @@ import { duration, say, t, when } from "../i18n.js";
 import { notify } from "../state.js";
 
 /** Fields of a brief that are shown, in this order. */
-const FIELDS = ["model", "style", "seed", "steps", "guidance", "guidance_start", "guidance_end", "sampler", "strength", "negative_prompt", "variation", "stylize", "chaos", "weird", "tile", "background", "rescale"];
+const FIELDS = ["model", "style", "seed", "steps", "guidance", "guidance_start", "guidance_end", "cache_interval", "sampler", "strength", "negative_prompt", "variation", "stylize", "chaos", "weird", "tile", "background", "rescale"];
 
 /** What a field is worth when nobody chose it, so that it need not be shown. @type {Record<string, any>} */
-const USUAL = { negative_prompt: "", variation: 0, stylize: 100, chaos: 0, weird: 0, tile: false, background: "white", rescale: 0, guidance_start: 0, guidance_end: 1 };
+const USUAL = { negative_prompt: "", variation: 0, stylize: 100, chaos: 0, weird: 0, tile: false, background: "white", rescale: 0, guidance_start: 0, guidance_end: 1, cache_interval: 1 };
 
 class PictureFacts extends View {
   /** A picture or an upload. @type {any} */
