@@ -50,7 +50,7 @@ WAYS: dict[str, Fields] = {
     "fast, cache 2": {"fast": True, "cache_interval": 2},
 }
 STYLES = ("3d", "flat", "cartoon")
-SD1 = {"cross_attention_dim": 768}  # else as UNet2DConditionModel is by itself
+SD1 = {"sample_size": 64, "cross_attention_dim": 768}  # else as UNet2DConditionModel is by itself
 ON_SHEET = 8
 
 
