@@ -102,7 +102,7 @@ def psnr(one: Image.Image, other: Image.Image) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
-def measured(bench: Bench, ways: Mapping[str, Fields], chosen: argparse.Namespace) -> dict[str, Figures]:
+def measure(bench: Bench, ways: Mapping[str, Fields], chosen: argparse.Namespace) -> dict[str, Figures]:
     """All ways, prompt by prompt, until the minutes are over."""
     figures = {name: Figures() for name in ways}
     rows: list[list[Image.Image]] = []
@@ -179,7 +179,7 @@ def main() -> None:
     for name, unet in networks.items():
         print(f"deep blocks of {name}: {deep_share(unet):.0%} of the operations", flush=True)
     ways = {name: WAYS[name] for name in WAYS if name == PLAIN or name in (chosen.only or WAYS)}
-    print(table(measured(bench, ways, chosen)))
+    print(table(measure(bench, ways, chosen)))
     print(f"load of the machine: {os.getloadavg()[1]:.1f} processes on {os.cpu_count()} cores")
 
 

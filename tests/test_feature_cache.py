@@ -32,7 +32,7 @@ from danqing.families.stable_diffusion.denoiser import Denoiser
 from danqing.families.stable_diffusion.image_prompts import ImagePrompt, tokens_of, with_image_prompts
 from danqing.families.stable_diffusion.painter import painter_of, random_painter
 from danqing.nets.feature_cache import FeatureCache, deep_modules
-from danqing.tuning.adapter import attached
+from danqing.tuning.adapter import attach
 from danqing.weights.ip_adapter import read_ip_adapter
 from tests.adapters import random_adapter
 from tests.controlnets import controlnet_for
@@ -49,7 +49,7 @@ def painter() -> DiffusionPainter:
 
 def resolved(painter: DiffusionPainter, **fields: Any) -> ResolvedBrief:
     values = {"prompt": "a cat", "seed": 1, "steps": 6, "native": True, **fields}
-    return Brief.of(**values).resolved(painter.card)
+    return Brief.of(**values).resolve(painter.card)
 
 
 def canvases(painter: DiffusionPainter, **fields: Any) -> Iterator[Canvas]:
@@ -239,7 +239,7 @@ def test_an_engine_keeps_them_apart(painter: DiffusionPainter) -> None:
 
 def test_adapters_count_on_every_step(painter: DiffusionPainter) -> None:
     plain = paint(painter, cache_interval=3)
-    with attached(painter, {random_adapter(painter, text=False): 1.0}):
+    with attach(painter, {random_adapter(painter, text=False): 1.0}):
         learned = paint(painter, cache_interval=3)
         unet, words = painter.modules["unet"], some_words(painter)
         full, now = (some_x(seed=1), times(700.0)), (some_x(seed=2), times(500.0))
@@ -305,7 +305,7 @@ def test_a_backend_leaves_it_to_eager_and_says_so(painter: DiffusionPainter) -> 
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_model_without_such_a_unet_says_so(cached: bool) -> None:
     painter = ddpm.random_painter("tiny", NAMES)
-    brief = Brief.of("a cat", seed=1, steps=2, cache_interval=2 if cached else 1).resolved(painter.card)
+    brief = Brief.of("a cat", seed=1, steps=2, cache_interval=2 if cached else 1).resolve(painter.card)
     if not cached:
         assert len(list(generate(brief, GenerateOptions(painter)))) == 1
         return

@@ -25,7 +25,7 @@ from tests.toy import CARD
 def paint(painter: Painter, pictures: int = 2, **fields: Any) -> Tensor:
     """The last state of a picture of the tiny model."""
     values = {"prompt": "a cat", "seed": 1, "steps": 5, "native": True, **fields}
-    brief = Brief.of(**values).resolved(painter.card)
+    brief = Brief.of(**values).resolve(painter.card)
     conditioning = painter.condition(brief)
     canvas = painter.begin(brief, conditioning, Seeds.of(1, pictures))
     *_, canvas = painter.steps(brief, conditioning, canvas)
@@ -77,7 +77,7 @@ def test_the_same_noise_is_guided_however_the_sampler_goes(rows: list[int]) -> N
     painter = random_painter()
     brief = Brief.of(
         "a cat", seed=1, steps=12, sampler="dpmpp_2m_karras", guidance_start=0.3, guidance_end=0.6
-    ).resolved(painter.card)
+    ).resolve(painter.card)
     levels = painter.levels(brief, redraws=False)[:-1]
     count = len(painter.schedule)
     paint(painter, pictures=1, steps=12, sampler=brief.sampler, guidance_start=0.3, guidance_end=0.6)
@@ -118,10 +118,10 @@ def test_an_empty_interval_is_one_line(fields: tuple[float, float]) -> None:
 
 
 def test_metadata() -> None:
-    brief = Brief.of("a cat", seed=1, guidance_start=0.25, guidance_end=0.75).resolved(CARD)
+    brief = Brief.of("a cat", seed=1, guidance_start=0.25, guidance_end=0.75).resolve(CARD)
     assert read_json(write_json(brief, Info())) == (brief, Info())
     assert "CFG start: 0.25, CFG end: 0.75" in write_a1111(brief, Info())
-    plain = Brief.of("a cat", seed=1).resolved(CARD)
+    plain = Brief.of("a cat", seed=1).resolve(CARD)
     assert "CFG start" not in write_a1111(plain, Info())
     old = json.loads(write_json(plain, Info()))
     del old["brief"]["guidance_start"], old["brief"]["guidance_end"]

@@ -41,7 +41,7 @@ class FeatureCache:
         self._kind: object = None
 
     @contextmanager
-    def reused(self, unet: nn.Module, tokens: Tensor, kind: object) -> Iterator[None]:
+    def reuse(self, unet: nn.Module, tokens: Tensor, kind: object) -> Iterator[None]:
         """Within it the UNet is called once. Afterwards it is as before, whatever happens.
 
         tokens: the words that the call reads; other words ask for a full pass.
@@ -50,10 +50,10 @@ class FeatureCache:
         full = not self._holds(tokens, kind)
         if full:
             self.clear()
-        answer = self._computed if full else self._remembered
+        answer = self._compute if full else self._recall
         forwards = {module: partial(answer, module, module.forward) for module in deep_modules(unet)}
         try:
-            with _replaced(forwards):
+            with _replace(forwards):
                 yield
         except BaseException:
             self.clear()
@@ -70,18 +70,18 @@ class FeatureCache:
             return False
         return self._tokens.shape == tokens.shape and torch.equal(self._tokens, tokens)
 
-    def _computed(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    def _compute(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
         output = forward(*args, **named)
         self._outputs[module] = output
         return output
 
-    def _remembered(self, module: nn.Module, *_: Any, **__: Any) -> Any:
+    def _recall(self, module: nn.Module, *_: Any, **__: Any) -> Any:
         # only the last of them counts; the others give the shapes that the UNet's own forward goes by
         return self._outputs[module]
 
 
 @contextmanager
-def _replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+def _replace(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Within it modules compute something else."""
     before = {module: vars(module).get("forward") for module in forwards}
     try:

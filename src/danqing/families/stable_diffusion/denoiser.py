@@ -116,7 +116,7 @@ class Denoiser:
             return nullcontext()
         helpers = (*self.controlnets, *self.features, *self.image_prompts)
         at_work = tuple(one.times.has(float(t[0])) for one in helpers)
-        return self.cache.reused(self.unet, cond.tokens, (x.shape, at_work))
+        return self.cache.reuse(self.unet, cond.tokens, (x.shape, at_work))
 
     def _prompts_at(self, t: float, cond: Conditioning) -> list[PicturePrompt]:
         """The pictures that it looks at, at this time."""
