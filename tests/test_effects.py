@@ -17,6 +17,7 @@ from skimage import data as photos
 from danqing.apps._session import Session
 from danqing.apps._style_packs import packs
 from danqing.apps.stylize import stylize
+from danqing.core import fonts
 from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.effects import EFFECTS, inscriptions, rendering
@@ -252,7 +253,7 @@ def test_without_opencv_one_line_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_a_seal_and_a_title_stand_in_an_empty_corner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "font.ttf").write_bytes(ImageFont.load_default(20).font_bytes)
-    monkeypatch.setattr(inscriptions, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(fonts, "_folders", lambda: [tmp_path])
     image = Image.new("RGB", (300, 200), "white")
     image.paste((20, 20, 20), (0, 0, 200, 200))  # only the right is empty
     made = np.asarray(inscriptions.inscribe(image, title="AB", seal="CD"), int)

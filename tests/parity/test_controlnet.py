@@ -308,6 +308,6 @@ def test_what_is_refused(tmp_path: Path) -> None:
             read_controlnet(tmp_path / "other.safetensors", dict(one.unet.config))
         assert what == "a ControlNet union" or width_of_words(tmp_path / "other.safetensors") is None
     one.unet.save_pretrained(tmp_path / "unet")
-    with pytest.raises(BadWeights, match="holds UNet2DConditionModel: give a ControlNet"):
+    with pytest.raises(BadWeights, match="holds UNet2DConditionModel, which is no ControlNet"):
         read_controlnet(tmp_path / "unet", dict(one.unet.config))
     assert width_of_words(tmp_path / "unet") is None

@@ -193,5 +193,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadWeights, match="is truncated or not safetensors"):
         read_t2i_adapter(place, dict(one.config))
     one.save_pretrained(tmp_path / "unet")
-    with pytest.raises(BadWeights, match="holds UNet2DConditionModel: give a T2I-Adapter"):
+    with pytest.raises(BadWeights, match="holds UNet2DConditionModel, which is no T2I-Adapter"):
         read_t2i_adapter(tmp_path / "unet", dict(one.config))

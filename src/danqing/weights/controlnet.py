@@ -94,7 +94,7 @@ def width_of_words(place: Path) -> int | None:
 
 
 def _folder_config(folder: Path) -> Config:
-    config = read_config(folder, "ControlNetModel", "a ControlNet")
+    config = read_config(folder, "ControlNetModel", "ControlNet")
     if config.get("global_pool_conditions"):
         raise BadWeights(
             f"{str(folder)!r} takes a map as a whole, which is not read: give another ControlNet"

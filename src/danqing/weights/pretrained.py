@@ -57,12 +57,16 @@ def read_json(path: Path) -> Config:
 def read_config(folder: Path, class_name: str, what: str) -> Config:
     """The config.json of a network of diffusers.
 
+    what: the kind of network, for messages.
+
     Raises:
-        BadWeights: the folder has none, or holds a network of another class than `what` is.
+        BadWeights: the folder has none, or holds a network of another class.
     """
     config = read_json(folder / "config.json")
     if (name := config.get("_class_name")) != class_name:
-        raise BadWeights(f"{str(folder)!r} holds {printable(str(name))}: give {what}")
+        raise BadWeights(
+            f"{str(folder)!r} holds {printable(str(name))}, which is no {what}: give another folder"
+        )
     return config
 
 

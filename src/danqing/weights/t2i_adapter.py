@@ -43,7 +43,7 @@ def read_t2i_adapter(place: Path, base: Config, dtype: torch.dtype | None = None
         BadWeights: it is something else, or steers another model.
     """
     if place.is_dir():
-        config = read_config(place, "T2IAdapter", "a T2I-Adapter")
+        config = read_config(place, "T2IAdapter", "T2I-Adapter")
         _check_base(place, config, base)
         return read_module(place, _build, dtype=dtype)
     refuse_pickle(place)
@@ -64,7 +64,7 @@ def steers(place: Path, base: Config) -> bool:
     """Whether it is a T2I-Adapter for such a UNet, by its config or header alone."""
     try:
         if place.is_dir():
-            config = read_config(place, "T2IAdapter", "a T2I-Adapter")
+            config = read_config(place, "T2IAdapter", "T2I-Adapter")
         else:
             header = read_header(place)
             if identify(header).kind is not FileKind.T2I_ADAPTER:

@@ -1,0 +1,153 @@
+"""Heat maps of the words of a prompt over the picture that was painted of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+from danqing.apps._generate import GenerateOptions, generate, with_adapters
+from danqing.apps._session import Session
+from danqing.apps.explain import Explain
+from danqing.conditioning.grammar import text_of
+from danqing.conditioning.prompt import styled_prompt
+from danqing.conditioning.text import TextEncoder, TextEncoderPair
+from danqing.core.brief import ResolvedBrief
+from danqing.core.errors import BadBrief
+from danqing.core.fonts import find_font
+from danqing.core.painter import Painter
+from danqing.core.picture import Picture
+from danqing.core.progress import ProgressCallback
+from danqing.diffusion.painter import DiffusionPainter
+from danqing.nets.attention_maps import AttentionMaps
+from danqing.nets.ip_adapter import word_attention
+
+SIDE = 256  # pixels of a cell of the sheet
+_LABEL, _GAP = 28, 4
+_COLUMNS = 4
+_HEAT = (200, 50, 30)  # cinnabar
+_CHINESE = 0x3400  # where the codes of its characters begin
+_PIECE = re.compile(r"[^\W\u3400-\u9fff]+|[\u3400-\u9fff]+")  # a word, or Chinese characters without space
+
+
+def explain_picture(inputs: Explain, session: Session, progress: ProgressCallback) -> Picture:
+    """See `explain.explain`."""
+    brief, files = inputs.resolved_brief, session.adapter_files()
+    painter = _with_attention(session.painter_for(brief))
+    [single] = inputs.expanded_briefs
+    with with_adapters(painter, single.brief, files) as prompted:
+        conditioning = painter.condition(prompted)
+    scale = painter.vae.factor * (1 if brief.native else painter.card.scale)
+    maps = AttentionMaps(conditioning.tokens, brief.height // scale, brief.width // scale)
+    options = GenerateOptions(painter, conditioning=conditioning, adapter_files=files)
+    with maps.record(painter.modules["unet"]):
+        [picture] = generate(single.brief, options, expanded=[single], progress=progress)
+    words = _maps_of_words(painter, prompted, maps.mean())
+    info = picture.info.model_copy(update={"app": "explain", "inputs": inputs.metadata(seed=inputs.seed)})
+    return replace(picture, image=sheet(picture.image, words), info=info)
+
+
+def sheet(image: Image.Image, maps: Sequence[tuple[str, Tensor]]) -> Image.Image:
+    """The picture, and a cell for each word with its map over a pale copy, in reading order on white.
+
+    maps: the words and their maps [h w], of any scale.
+    """
+    whole = image.convert("RGBA")
+    plain = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+    plain = ImageOps.contain(plain, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    cells = [("", plain), *((word, _heat(plain, heat)) for word, heat in maps)]
+    columns = min(_COLUMNS, len(cells))
+    width, height = plain.width + 2 * _GAP, plain.height + 2 * _GAP + _LABEL
+    page = Image.new("RGB", (columns * width, math.ceil(len(cells) / columns) * height), "white")
+    draw, font = ImageDraw.Draw(page), _font("".join(word for word, _ in maps))
+    for k, (word, cell) in enumerate(cells):
+        left, top = k % columns * width + _GAP, k // columns * height + _GAP
+        page.paste(cell, (left, top))
+        draw.text((left, top + plain.height + 2), word, fill="black", font=font)
+    return page
+
+
+def _with_attention(painter: Painter) -> DiffusionPainter:
+    """The painter, if its UNet reads words.
+
+    Raises:
+        BadBrief: it has none.
+    """
+    unet = painter.modules.get("unet") if isinstance(painter, DiffusionPainter) else None
+    readable = isinstance(painter, DiffusionPainter) and isinstance(
+        painter.text, TextEncoder | TextEncoderPair
+    )
+    if unet is None or not word_attention(unet) or not readable:
+        raise BadBrief(
+            f"model {painter.card.name!r} has no attention to words that could be shown: use stickers, or "
+            "another Stable Diffusion"
+        )
+    assert isinstance(painter, DiffusionPainter)
+    return painter
+
+
+def _maps_of_words(painter: DiffusionPainter, brief: ResolvedBrief, maps: Tensor) -> list[tuple[str, Tensor]]:
+    """Each word of the first part of the prompt, and the mean of the maps [L h w] of its tokens."""
+    found: dict[tuple[int, int, int], tuple[str, list[int]]] = {}
+    start = 0
+    for number, chunk in enumerate(styled_prompt(brief, painter.card).parts[0].chunks):
+        text = text_of(chunk)
+        spans = _spans(painter.text, text)
+        for place, span in enumerate(spans):
+            if span is None or (piece := _piece_at(text, *span)) is None:
+                continue
+            found.setdefault((number, *piece), (text[slice(*piece)], []))[1].append(start + place)
+        start += len(spans)
+    return [(word, maps[places].mean(0)) for word, places in found.values()]
+
+
+def _piece_at(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """From where to where the word is that a token is of; Chinese has no spaces, so there it is the token.
+
+    None for a token of signs alone.
+    """
+    found = next(
+        (piece for piece in _PIECE.finditer(text) if piece.start() < end and start < piece.end()), None
+    )
+    if found is None:
+        return None
+    chinese = ord(found[0][0]) >= _CHINESE
+    return (start, end) if chinese else (found.start(), max(end, found.end()))
+
+
+def _spans(text: Any, words: str) -> list[tuple[int, int] | None]:
+    """Where in `words` each of the L tokens stands; None for begin, end and pad."""
+    encoder = text.first if isinstance(text, TextEncoderPair) else text
+    tokens = encoder.tokenizer(
+        words,
+        padding="max_length",
+        truncation=True,
+        max_length=encoder.max_length,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+    )
+    pairs = zip(tokens.offset_mapping, tokens.special_tokens_mask, strict=True)
+    return [None if special else (start, end) for (start, end), special in pairs]
+
+
+def _heat(plain: Image.Image, heat: Tensor) -> Image.Image:
+    """A pale grey copy of the picture, reddened where the map is high; its highest place is red."""
+    low, high = float(heat.min()), float(heat.max())
+    share = ((heat - low) / max(high - low, 1e-12)).numpy()
+    strength = Image.fromarray((255 * share).astype(np.uint8)).resize(plain.size, Image.Resampling.BICUBIC)
+    grey = Image.blend(plain.convert("L").convert("RGB"), Image.new("RGB", plain.size, "white"), 0.5)
+    return Image.composite(Image.new("RGB", plain.size, _HEAT), grey, strength.point(lambda v: v * 4 // 5))
+
+
+def _font(text: str) -> Any:
+    """A font for the labels; words in a script that no font at hand has are shown as boxes."""
+    try:
+        return ImageFont.truetype(find_font(text), 18)
+    except BadBrief:
+        return ImageFont.load_default(18)

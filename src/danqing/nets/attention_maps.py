@@ -1,0 +1,78 @@
+"""Where a UNet looks for each token: its cross-attention (DAAM, arXiv 2210.04885)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from danqing.nets.ip_adapter import word_attention
+
+_SAME = 1e-3  # how far token states may be from those looked for; those of other texts are about 1 away
+
+
+class AttentionMaps:
+    """The sum of the cross-attention to one text, at the size of the latents.
+
+    It is recorded by hooks that only look, so that the numbers of the network are the very same.
+    """
+
+    def __init__(self, tokens: Tensor, height: int, width: int) -> None:
+        """tokens: the states of the text [1 L D]; height, width: of the latents."""
+        self._tokens, self._size = tokens, (height, width)
+        self._total = torch.zeros(tokens.shape[1], height, width)
+        self._count = 0
+
+    @contextmanager
+    def record(self, unet: nn.Module) -> Iterator[None]:
+        """Add what `unet` attends to within the block, in rows that read the text."""
+        layers = word_attention(unet)
+        hooks = [layer.register_forward_pre_hook(self._add, with_kwargs=True) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def mean(self) -> Tensor:
+        """How much of the attention of each place goes to each token [L h w]; the sum over L is 1.
+
+        Raises:
+            ValueError: nothing was recorded.
+        """
+        if not self._count:
+            raise ValueError("no row of the network has read this text")
+        return self._total / self._count
+
+    @torch.no_grad()
+    def _add(self, layer: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        hidden = positional[0] if positional else named["hidden_states"]
+        text = named.get("encoder_hidden_states", positional[1] if len(positional) > 1 else None)
+        if text is None or not (rows := self._rows(text)):
+            return
+        hidden, text = hidden[rows], text[rows]
+        query = layer.head_to_batch_dim(layer.to_q(hidden))
+        key = layer.head_to_batch_dim(layer.to_k(text))
+        scores = layer.get_attention_scores(query, key)  # [rows * heads, places, L]
+        heights, widths = self._sides(scores.shape[1])
+        maps = scores.float().mean(0).T.unflatten(1, (heights, widths))
+        self._total += F.interpolate(maps[None], self._size, mode="bilinear")[0].cpu()
+        self._count += 1
+
+    def _rows(self, text: Tensor) -> list[int]:
+        """The rows of a call that read the text, not a negative prompt or another one."""
+        if text.shape[1:] != self._tokens.shape[1:]:
+            return []
+        distance = (text.float() - self._tokens.to(text.device).float()).abs().amax(dim=(1, 2))
+        return [row for row, value in enumerate(distance.tolist()) if value < _SAME]
+
+    def _sides(self, places: int) -> tuple[int, int]:
+        """Height and width of the smaller map that has so many places."""
+        height, width = self._size
+        shrink = sqrt(height * width / places)
+        return round(height / shrink), round(width / shrink)
