@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from danqing.apps._animate import keep_frames as keep_frames
     from danqing.apps._classify import Classification as Classification
     from danqing.apps._control_names import choices_of_controls as choices_of_controls
+    from danqing.apps._control_names import is_ip_adapter as is_ip_adapter
     from danqing.apps._disco_settings_file import settings_text as settings_text
     from danqing.apps._frame_folder import FrameFolder as FrameFolder
     from danqing.apps._generate import with_adapters as with_adapters
@@ -57,6 +58,7 @@ _PLACES = {
     "film_writer": "_video",
     "find_app": "_registry",
     "grid_of": "_grid",
+    "is_ip_adapter": "_control_names",
     "keep_frames": "_animate",
     "names": "_registry",
     "pictures_in": "_image_files",

@@ -94,7 +94,7 @@ def _with_attention(painter: Painter) -> DiffusionPainter:
 
 def _maps_of_words(painter: DiffusionPainter, brief: ResolvedBrief, maps: Tensor) -> list[tuple[str, Tensor]]:
     """Each word of the first part of the prompt, and the mean of the maps [L h w] of its tokens."""
-    found: dict[tuple[int, int, int], tuple[str, list[int]]] = {}
+    words: dict[tuple[int, int, int], tuple[str, list[int]]] = {}
     start = 0
     for number, chunk in enumerate(styled_prompt(brief, painter.card).parts[0].chunks):
         text = text_of(chunk)
@@ -102,9 +102,9 @@ def _maps_of_words(painter: DiffusionPainter, brief: ResolvedBrief, maps: Tensor
         for place, span in enumerate(spans):
             if span is None or (piece := _piece_at(text, *span)) is None:
                 continue
-            found.setdefault((number, *piece), (text[slice(*piece)], []))[1].append(start + place)
+            words.setdefault((number, *piece), (text[slice(*piece)], []))[1].append(start + place)
         start += len(spans)
-    return [(word, maps[places].mean(0)) for word, places in found.values()]
+    return [(word, maps[places].mean(0)) for word, places in words.values()]
 
 
 def _piece_at(text: str, start: int, end: int) -> tuple[int, int] | None:
@@ -112,13 +112,13 @@ def _piece_at(text: str, start: int, end: int) -> tuple[int, int] | None:
 
     None for a token of signs alone.
     """
-    found = next(
-        (piece for piece in _PIECE.finditer(text) if piece.start() < end and start < piece.end()), None
+    piece = next(
+        (match for match in _PIECE.finditer(text) if match.start() < end and start < match.end()), None
     )
-    if found is None:
+    if piece is None:
         return None
-    chinese = ord(found[0][0]) >= _CHINESE
-    return (start, end) if chinese else (found.start(), max(end, found.end()))
+    chinese = ord(piece[0][0]) >= _CHINESE
+    return (start, end) if chinese else (piece.start(), max(end, piece.end()))
 
 
 def _spans(text: Any, words: str) -> list[tuple[int, int] | None]:
@@ -147,6 +147,8 @@ def _heat(plain: Image.Image, heat: Tensor) -> Image.Image:
 
 def _font(text: str) -> Any:
     """A font for the labels; words in a script that no font at hand has are shown as boxes."""
+    if text.isascii():
+        return ImageFont.load_default(18)
     try:
         return ImageFont.truetype(find_font(text), 18)
     except BadBrief:

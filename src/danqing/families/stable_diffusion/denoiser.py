@@ -114,7 +114,7 @@ class Denoiser:
         """The cache for one call: it holds for as many rows, the same words and the same helpers."""
         if self.cache is None:
             return nullcontext()
-        helpers = (*self.controlnets, *self.features, *self.image_prompts)
+        helpers: tuple[Any, ...] = (*self.controlnets, *self.features, *self.image_prompts)
         at_work = tuple(one.times.has(float(t[0])) for one in helpers)
         return self.cache.reuse(self.unet, cond.tokens, (x.shape, at_work))
 

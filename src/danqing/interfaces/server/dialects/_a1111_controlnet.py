@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from danqing.apps._control_names import choices_of_controls, is_ip_adapter
+from danqing.apps import choices_of_controls, is_ip_adapter
 from danqing.core.control import CONTROL_KINDS, STRENGTH_MAX
 from danqing.core.errors import BadBrief, shorten
 from danqing.interfaces.server.dialects._encode import from_base64
@@ -57,14 +57,14 @@ class ControlUnit(BaseModel):
             if self.model_name is None:
                 raise BadBrief("a unit of controlnet names neither module nor model: name one", _FIELD)
             return "none"
-        found = next((name for name, kind in CONTROL_KINDS.items() if kind.is_for(module)), "")
-        if not found or not (CONTROL_KINDS[found].computed or found == "tile"):
+        kind = next((name for name, kind in CONTROL_KINDS.items() if kind.is_for(module)), "")
+        if not kind or not (CONTROL_KINDS[kind].computed or kind == "tile"):
             raise BadBrief(
                 f"module {shorten(module)!r} is not here: send its map with module 'none', or use one of "
                 f"{', '.join(MODULES)}",
                 _FIELD,
             )
-        return found
+        return kind
 
 
 MODULES = ("none", *(name for name, kind in CONTROL_KINDS.items() if kind.computed), "tile")
