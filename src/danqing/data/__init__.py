@@ -1,1 +1,1 @@
-"""Data sets of captioned pictures: building them, reading them, and words for them in English and Chinese."""
+"""Data sets of captioned pictures: build and read them, and their vocabulary in English and Chinese."""

@@ -1,4 +1,4 @@
-"""Random changes that leave a picture what it is."""
+"""Random augmentation that keeps the subject of a picture recognisable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True)
 class Augment:
-    """How far a picture may be turned (degrees), scaled, moved (fractions), lit and tinted."""
+    """The largest random change of each kind.
+
+    turn: rotation in degrees.
+    scale: logarithm of the factor by which the picture grows or shrinks.
+    move: shift as a fraction of the side.
+    light: relative change of 1 - pixel, the same in all channels.
+    tint: relative change of 1 - pixel, in each channel by itself.
+    erase: probability, in [0, 1], that a square becomes white.
+    mirror: whether pictures are mirrored with probability 1/2.
+    """
 
     turn: float = 10.0
     scale: float = 0.15
@@ -23,8 +32,11 @@ class Augment:
     mirror: bool = True
 
     def __call__(self, pixels: Tensor, rng: Generator) -> Tensor:
-        """[n c h w] in [-1, 1] on white -> the same shape, each picture changed in its own way."""
-        moved = self._shift(1 - pixels, rng)  # white is 0, what grid_sample pads with
+        """Augment pictures [n c h w] in [-1, 1] on white.
+
+        The shape stays, and each picture gets its own change.
+        """
+        moved = self._shift(1 - pixels, rng)  # grid_sample pads with 0, so white must be 0
         n, channels = pixels.shape[:2]
         gain = 1 + self.light * (2 * torch.rand(n, 1, 1, 1, generator=rng) - 1)
         tint = 1 + self.tint * (2 * torch.rand(n, channels, 1, 1, generator=rng) - 1)

@@ -55,7 +55,7 @@ _VOWEL_SOUNDS = ("heir", "honest", "honor", "honour", "hour")  # an hourglass
 
 
 COUNTS: dict[int, tuple[str, str]] = {2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四")}
-_PLURALS = {  # of the last letters of a name
+_PLURALS = {  # by the last letters of a name
     "mouse": "mice",
     "goose": "geese",
     "sheep": "sheep",
@@ -73,7 +73,10 @@ _UNCOUNTED = {"corn", "bread", "coffee", "lightning", "fire", "sun", "moon", "ra
 
 
 def counted_caption(name: str, name_zh: str, count: int, *, animal: bool) -> tuple[str, str] | None:
-    """Several of a thing, as "three cats" and "三只猫"; None for what is not counted, or a plural already."""
+    """The name in the plural with its number, as "three cats" and "三只猫".
+
+    None for things that are not counted and for names that are plural already.
+    """
     if name in _UNCOUNTED or is_plural(name):
         return None
     number, number_zh = COUNTS[count]
@@ -81,7 +84,7 @@ def counted_caption(name: str, name_zh: str, count: int, *, animal: bool) -> tup
 
 
 def is_plural(name: str) -> bool:
-    """Whether an English name is one of several things already, as "cherries"."""
+    """Whether an English name is a plural already, as "cherries"."""
     return name.endswith("s") and not name.endswith(("ss", "us", "is"))
 
 
@@ -95,7 +98,7 @@ def _plural(name: str) -> str:
 
 
 def article(name: str) -> str:
-    """`a` or `an`, by how the word sounds; none before a number or several things."""
+    """The article `a` or `an`, chosen by sound; an empty text before a number or a plural."""
     word = name.lower()
     if is_plural(word) or word.split(" ")[0] in {number for number, _ in COUNTS.values()}:
         return ""
@@ -104,7 +107,7 @@ def article(name: str) -> str:
 
 
 def english_caption(name: str, style: str | None, rng: random.Random) -> str:
-    """One of many ways to say it in English."""
+    """A random English caption for the thing in the style."""
     before = article(name)
     opening = rng.choice(_OPENINGS).format(a=before, one="a" if before else "")
     thing = f"{opening}{name}".replace("  ", " ").lstrip()
@@ -112,7 +115,7 @@ def english_caption(name: str, style: str | None, rng: random.Random) -> str:
 
 
 def chinese_caption(name: str, style: str | None, rng: random.Random) -> str:
-    """One of many ways to say it in Chinese."""
+    """A random Chinese caption for the thing in the style."""
     several = name.startswith(tuple(number for _, number in COUNTS.values()))
     thing = rng.choice(_OPENINGS_OF_SEVERAL_ZH if several else _OPENINGS_ZH) + name
     if style is None:
@@ -122,7 +125,12 @@ def chinese_caption(name: str, style: str | None, rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Shares:
-    """Captions, in [0, 1], that call the thing by a tag or a synonym, and that leave the style out."""
+    """Shares of the captions, each in [0, 1].
+
+    tag: those that name the thing by one of its tags.
+    synonym: those that name it by a synonym.
+    unstyled: those that do not name the style.
+    """
 
     tag: float = 0.0
     synonym: float = 0.0
@@ -130,9 +138,9 @@ class Shares:
 
 
 def caption_of(row: Mapping[str, Any], language: str, rng: random.Random, shares: Shares) -> str:
-    """One of many captions in "en" or "zh" for a row of a data set; of synonyms, rather an early one.
+    """A random caption in "en" or "zh" for a row of a data set. Early synonyms are drawn more often.
 
-    A row that tells neither a concept nor a phrase, or no style, has its written caption only.
+    A row without a style, or with neither a concept nor a phrase, always gets the caption stored in it.
     """
     suffix, say = _LANGUAGES[language]
     name = row.get(f"phrase{suffix}") or _name(row, suffix, rng, shares)
@@ -142,7 +150,7 @@ def caption_of(row: Mapping[str, Any], language: str, rng: random.Random, shares
 
 
 def _name(row: Mapping[str, Any], suffix: str, rng: random.Random, shares: Shares) -> str:
-    """What a row calls its thing: by its concept, a tag or a synonym; empty where it does not."""
+    """The name of the row's thing: its concept, a tag or a synonym. Empty if the row has none."""
     others, draw = row.get(f"synonyms{suffix}"), rng.random()
     if draw < shares.tag and row.get(f"tags{suffix}"):
         return str(rng.choice(row[f"tags{suffix}"]))

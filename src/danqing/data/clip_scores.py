@@ -1,4 +1,4 @@
-"""What CLIP sees when pictures are filtered: whether caption and picture agree, and linear judgements."""
+"""CLIP scores for filtering pictures: the match of caption and picture, and linear classifiers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from danqing.weights.tensor_files import read_tensors
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear classifier of CLIP's embeddings of length 1: weight [d] and bias."""
+    """A linear classifier of normalised CLIP embeddings.
+
+    weight: [d].
+    bias: a scalar tensor.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -30,9 +34,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class ClipScores:
-    """`match`: the cosine of picture and caption, where there is one.
+    """Scores pictures with CLIP, for `filter.filter_folder`.
 
-    aesthetic: its logit is the score of that name. unsafe: a probability, the sigmoid of its logit.
+    match: the cosine of picture and caption, given only if there is a caption.
+    aesthetic: the logit of the classifier of that name.
+    unsafe: the sigmoid of that classifier's logit, a probability.
     """
 
     scorer: ClipScorer
@@ -42,7 +48,7 @@ class ClipScores:
 
     @torch.no_grad()
     def __call__(self, image: Image.Image, caption: str) -> Mapping[str, float]:
-        """The scores of a picture, as `filter.ImageScores` gives them."""
+        """The scores of a picture by name; see the class."""
         embedding, scores = self.scorer.image_embeddings(from_pil(image)[None])[0], {}
         if caption:
             if caption not in self._text_embeddings:
@@ -56,10 +62,10 @@ class ClipScores:
 
 
 def read_linear(path: Path, width: int) -> Linear:
-    """A linear classifier from a safetensors file: `weight` of `width` numbers, and `bias` of one or none.
+    """Read a linear classifier from a safetensors file: `weight` of `width` numbers and an optional `bias`.
 
     Raises:
-        BadWeights: the file is no such thing, or made for another CLIP.
+        BadWeights: the file is not a linear classifier, or it was made for another CLIP.
     """
     if not path.is_file():
         raise BadWeights(f"{str(path)!r} is missing: give a safetensors file")

@@ -1,4 +1,4 @@
-"""Reading a captioned folder of pictures into memory."""
+"""Reads a folder of captioned pictures into memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from danqing.core.source_image import SIDE_MIN, to_plain_rgb
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Pictures [n 4 h w] uint8, colour over white with alpha last, and one row of metadata for each."""
+    """Captioned pictures in memory.
+
+    pictures: uint8 [n 4 h w], colour over white, alpha last.
+    rows: the metadata of each picture.
+    """
 
     pictures: Tensor
     rows: tuple[dict[str, Any], ...]
@@ -30,12 +34,12 @@ class CaptionedImages:
         return len(self.rows)
 
     def where(self, keep: Callable[[dict[str, Any]], bool]) -> CaptionedImages:
-        """Only the rows that `keep` accepts."""
+        """The pictures whose row `keep` accepts."""
         index = [i for i, row in enumerate(self.rows) if keep(row)]
         return CaptionedImages(self.pictures[index], tuple(self.rows[i] for i in index))
 
     def split(self, out: Callable[[dict[str, Any]], bool]) -> tuple[CaptionedImages, CaptionedImages]:
-        """The rows that stay, and those that `out` takes out."""
+        """Two data sets: the pictures whose row `out` refuses, and those whose row it accepts."""
         return self.where(lambda row: not out(row)), self.where(out)
 
     def column(self, name: str) -> list[str]:
@@ -43,10 +47,10 @@ class CaptionedImages:
         return [str(row[name]) for row in self.rows]
 
     def require(self, *names: str) -> None:
-        """Tell before training that a metadata field is missing or empty.
+        """Check, before training starts, that every picture has these metadata fields.
 
         Raises:
-            BadData: naming the first picture that lacks it.
+            BadData: a field is missing or empty; the message names the first such picture.
         """
         for row in self.rows:
             for name in names:
@@ -54,10 +58,10 @@ class CaptionedImages:
                     raise BadData(f"{row.get('file_name')!r} has no {name}: write it into metadata.jsonl")
 
     def check_captions(self) -> None:
-        """Tell before training that nothing can be learned from the words.
+        """Check, before training starts, that there is something to learn from the captions.
 
         Raises:
-            BadData: a picture without a caption, or the same one for all.
+            BadData: a picture has no caption, or all captions are the same.
         """
         self.require("text")
         texts = self.column("text")
@@ -68,13 +72,15 @@ class CaptionedImages:
 def read_imagefolder(
     folder: Path, least: int = 2, progress: ProgressCallback = no_progress
 ) -> CaptionedImages:
-    """All pictures of an imagefolder with `metadata.jsonl` (fields file_name, text).
+    """Read all pictures of an imagefolder with `metadata.jsonl` (fields file_name and text).
 
-    A file that is missing, damaged or tiny is skipped; progress: gets a line for each, and their number.
+    A picture file that is missing, damaged or tiny is skipped.
+
+    progress: gets one message for each skipped file, and then their number.
 
     Raises:
-        BadData: no metadata or damaged ones, fewer than `least` readable pictures, or pictures of different
-        sizes.
+        BadData: there is no metadata or it is damaged, fewer than `least` pictures are readable, or the
+            pictures differ in size.
     """
     index = folder / "metadata.jsonl"
     if not index.is_file():
@@ -104,10 +110,11 @@ def read_imagefolder(
 
 
 def read_rows(index: Path) -> Iterator[dict[str, Any]]:
-    """The rows of `metadata.jsonl`.
+    """Yield the rows of `metadata.jsonl`.
 
     Raises:
-        BadData: naming the line that is no JSON object with a `file_name`, or the encoding that is not UTF-8.
+        BadData: a line is not a JSON object with a `file_name` (the message names it), or the file is not
+            UTF-8.
     """
     try:
         lines = index.read_text("utf-8").split("\n")  # splitlines would also break at U+2028 inside a caption
@@ -128,7 +135,10 @@ def read_rows(index: Path) -> Iterator[dict[str, Any]]:
 
 
 def _over_white(path: Path) -> NDArray[np.uint8] | None:
-    """[4 h w] uint8, colour over white and alpha; None for a file that is no picture."""
+    """The picture as uint8 [4 h w], colour over white and alpha.
+
+    None if the file is not a readable picture.
+    """
     try:
         with Image.open(path) as image:
             rgba = to_plain_rgb(ImageOps.exif_transpose(image))[0].convert("RGBA")
@@ -141,5 +151,5 @@ def _over_white(path: Path) -> NDArray[np.uint8] | None:
 
 
 def to_unit(pictures: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]."""
+    """Convert uint8 pictures to float32 in [-1, 1]."""
     return pictures.float().div_(127.5).sub_(1)

@@ -1,4 +1,4 @@
-"""Where the pictures come from: openly licensed drawing sets, published as ordinary npm packages."""
+"""Sources of the pictures: openly licensed drawing sets, published as ordinary npm packages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SOURCES = (
 
 
 def slug(label: str) -> str:
-    """The name under which iconify sets keep an emoji: its label in lower ASCII, words joined by '-'."""
+    """The file name that iconify sets give an emoji: its label in lower-case ASCII, words joined by '-'."""
     ascii_label = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", ascii_label.replace("'", "")).strip("-")
 
@@ -63,7 +63,7 @@ class Concept:
 
 
 def read_concepts(emojibase: Path, renamed: dict[str, tuple[str, str]]) -> list[Concept]:
-    """Every emoji but clock faces, in order; `renamed` maps a label to plainer (English, Chinese) words."""
+    """All emoji except clock faces, in order. `renamed` maps a label to simpler (English, Chinese) names."""
     english = json.loads((emojibase / "en" / "data.json").read_text("utf-8"))
     chinese = {row["hexcode"]: row for row in json.loads((emojibase / "zh" / "data.json").read_text("utf-8"))}
     concepts = []
@@ -78,7 +78,7 @@ def read_concepts(emojibase: Path, renamed: dict[str, tuple[str, str]]) -> list[
 
 
 class Drawings:
-    """The drawings of one unpacked package, by concept: vectors rendered at any size, or bitmaps resized."""
+    """The drawings of one unpacked package. Vectors are rendered at any size, bitmaps are resized."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -115,14 +115,14 @@ class Drawings:
 
 
 def _resize(image: Image.Image, size: int) -> Image.Image:
-    """Resized in premultiplied colour, so that hidden colours do not bleed into the edge."""
+    """Resize in premultiplied colour, so that colours of transparent pixels do not bleed into the edge."""
     return image.convert("RGBa").resize((size, size), Image.Resampling.LANCZOS).convert("RGBA")
 
 
 def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
-    """The plain files of an archive, and none that would lie outside of `folder`.
+    """Extract the plain files of an archive, except those that would lie outside of `folder`.
 
-    Written out, since `extractall` has its filter from Python 3.11.4 on only.
+    This does not use `extractall`, because its filter exists only since Python 3.11.4.
     """
     for member in tar:
         path, data = (folder / member.name).resolve(), tar.extractfile(member) if member.isfile() else None
@@ -132,10 +132,10 @@ def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
 
 
 def unpack_package(package: str, cache: Path) -> Path:
-    """The folder of an npm package, fetched once by the npm client without running any install script.
+    """The folder of an npm package. It is downloaded once, by the npm client, and no install script is run.
 
     Raises:
-        BadData: npm is missing or cannot fetch the package.
+        BadData: npm is missing or cannot download the package.
     """
     folder = cache / re.sub(r"[@/]+", "_", package).strip("_")
     if folder.exists():
@@ -144,7 +144,7 @@ def unpack_package(package: str, cache: Path) -> Path:
     if npm is None:
         raise BadData("npm is not installed: it is needed once, to fetch the drawings (not for painting)")
     cache.mkdir(parents=True, exist_ok=True)
-    # npm packs into a draft, so that an interrupted fetch leaves nothing that looks finished
+    # npm writes into a draft folder, so that an interrupted download never looks complete
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
     try:
         command = [npm, "pack", package, "--silent", "--pack-destination", str(draft)]
@@ -164,7 +164,7 @@ def unpack_package(package: str, cache: Path) -> Path:
 
 
 def read_vocabulary(path: Path) -> tuple[list[str], dict[str, tuple[str, str]]]:
-    """The labels of a vocabulary file in order, and the plainer words it gives some of them."""
+    """The labels of a vocabulary file in order, and the simpler (English, Chinese) names of some of them."""
     labels, renamed = [], {}
     for line in _lines(path):
         label, _, words = (part.strip() for part in line.partition("="))

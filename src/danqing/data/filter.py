@@ -1,7 +1,7 @@
-"""Which pictures of a folder to learn from: every one is scored, and a manifest tells why it stays or goes.
+"""Filters a folder of training pictures: scores each one, and writes to a manifest why it stays or goes.
 
-Nothing is moved or deleted. The scores are facts of a picture, and the decision is a function of scores and
-limits alone: the same folder gives the same manifest, and a stricter limit never keeps more.
+Nothing is moved or deleted. The decision depends on scores and limits alone: the same folder gives the same
+manifest, and a stricter limit never keeps more pictures.
 """
 
 from __future__ import annotations
@@ -25,16 +25,19 @@ from danqing.data.dataset import read_rows
 MANIFEST = "manifest.jsonl"
 
 ImageScores = Callable[[Image.Image, str], Mapping[str, float]]
-"""Further scores of a picture and its caption, "" for none: such as `match`, `aesthetic` or `unsafe`."""
+"""Maps a picture and its caption ("" for none) to further scores such as `match`, `aesthetic` or `unsafe`."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture needs to stay; None asks for nothing.
+    """The limits that a picture must meet to stay; None switches a limit off.
 
-    side: the shorter side in pixels, at least. sharp: variance of the grey picture's Laplacian, at least.
-    twin: bits in which the perceptual hashes of two pictures differ, above which they are two. match: cosine
-    of picture and caption, at least. aesthetic: at least, and unsafe: at most, of the user's own classifiers.
+    side: least length of the shorter side, in pixels.
+    sharp: least variance of the Laplacian of the grey picture.
+    twin: pictures whose perceptual hashes differ in at most so many bits are duplicates.
+    match: least cosine of picture and caption.
+    aesthetic: least score of the user's own classifier.
+    unsafe: highest probability by the user's own classifier.
     """
 
     side: int = 64
@@ -47,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of the manifest: a file, its scores, whether it stays, and why not."""
+    """One line of the manifest: a file, its scores, whether it stays, and the reason if it does not."""
 
     file: str
     keep: bool
@@ -57,12 +60,13 @@ class Verdict:
 
 
 def filter_folder(folder: Path, limits: Limits, scorers: Iterable[ImageScores] = ()) -> Iterator[Verdict]:
-    """A verdict on every picture in and below `folder`, in the order of their names.
+    """Yield a verdict on every picture in and below `folder`, sorted by file name.
 
-    Captions are those of its `metadata.jsonl`, where it has one. Of twins the first that stays is kept.
+    Captions come from the folder's `metadata.jsonl`, if there is one. Of duplicates only the first that
+    passes the other limits stays.
 
     Raises:
-        BadData: no pictures there, or a metadata.jsonl that cannot be read.
+        BadData: the folder has no pictures, or its metadata.jsonl cannot be read.
     """
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
@@ -80,7 +84,10 @@ def filter_folder(folder: Path, limits: Limits, scorers: Iterable[ImageScores] =
 
 
 def write_manifest(verdicts: Iterable[Verdict], path: Path) -> tuple[int, int]:
-    """Write one JSON object a line, whole or not at all; how many stay, and how many there are."""
+    """Write the manifest atomically, one JSON object on each line.
+
+    Returns (pictures that stay, all pictures).
+    """
     stay = count = 0
     with atomic_write(path) as draft, draft.open("w", encoding="utf-8") as out:
         for verdict in verdicts:
@@ -90,9 +97,9 @@ def write_manifest(verdicts: Iterable[Verdict], path: Path) -> tuple[int, int]:
 
 
 def reason_against(scores: Mapping[str, float], limits: Limits) -> str:
-    """Why a picture of these scores goes, by the first limit that it breaks; "" if it stays.
+    """The first limit that these scores break, as a reason to drop the picture; "" if it stays.
 
-    A score that was asked for and is not there is a reason too.
+    A score that a limit needs and that is missing is a reason too.
     """
     least = ("side", "sharp", "match", "aesthetic")
     for name, sign in (*((name, 1) for name in least), ("unsafe", -1)):
@@ -107,9 +114,10 @@ def reason_against(scores: Mapping[str, float], limits: Limits) -> str:
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """64 bits that stay nearly the same when a picture is resized or saved again.
+    """A perceptual hash of 64 bits that hardly changes when a picture is resized or saved again.
 
-    Signs against the median of the 64 lowest frequencies of the cosine transform (pHash, Zauner 2010).
+    Bit k says whether one of the 64 lowest frequencies of the cosine transform is above their median (pHash,
+    Zauner 2010).
     """
     grey = np.asarray(_grey(image).resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
     low = fft.dctn(grey, norm="ortho")[:8, :8].flatten()
@@ -117,7 +125,7 @@ def perceptual_hash(image: Image.Image) -> int:
 
 
 def sharpness(image: Image.Image) -> float:
-    """Variance of the Laplacian of the grey picture: small where nothing has an edge."""
+    """The variance of the Laplacian of the grey picture: small for a blurred picture."""
     grey: NDArray[np.float64] = np.asarray(_grey(image), dtype=np.float64)
     return float(ndimage.laplace(grey).var())
 
@@ -151,6 +159,6 @@ def _captions(folder: Path) -> dict[str, str]:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """On white, since what a transparent pixel hides is not seen."""
+    """The picture over white in grey, so that the colour of transparent pixels does not count."""
     ground = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("L")

@@ -1,7 +1,7 @@
-"""Many other words for the best-known things, the nearest in meaning first: `lexicon.txt`.
+"""Synonyms of the best-known things, the nearest in meaning first: `lexicon.txt`.
 
 A sentence encoder chose them from the dictionary (`python recipes/lexicon.py`); nobody has read them all. The
-first ones are our own, from `synonyms.txt`.
+first ones of each thing come from our own list, `synonyms.txt`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from danqing.data.synonyms import Synonyms, read_synonyms
 
 Lexicon = Synonyms
 
-PROBES, PROBES_ZH = 50, 15  # of the words that were found, one in so many is left out of training
+PROBES, PROBES_ZH = 50, 15  # one in so many of the encoder's words is held out of training
 
 
 def lexicon() -> Lexicon:
-    """Name of a thing -> other words for it in English and in Chinese."""
+    """Maps the name of a thing to its synonyms in English and in Chinese."""
     return read_synonyms(resources.files("danqing.data") / "lexicon.txt")
 
 
 def split_lexicon(words: Lexicon) -> tuple[Lexicon, Lexicon]:
-    """The words to learn, and those left out to probe with; a word is always on the same side."""
+    """Split into the synonyms to train on and those held out for tests; a word is always on the same side."""
     return (
         {name: _select(both, probes=False) for name, both in words.items()},
         {name: _select(both, probes=True) for name, both in words.items()},

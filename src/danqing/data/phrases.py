@@ -1,4 +1,4 @@
-"""Cuts a prompt down to the phrases that name things: without requests, places, verbs and styles."""
+"""Reduces a prompt to phrases that may name its subject: drops requests, places, verbs and styles."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _INVERTED = re.compile(  # "in a hole under the oak lived a rabbit"
 
 _RELATIVE = re.compile(r"\b(?:who|that|which)\b")
 
-EARLY = 4  # words before a request: "could you please draw"
+EARLY = 4  # most words that may stand before a request: "could you please draw"
 
 _BLANK = re.compile(
     r"\b(?:a|an|the|my|his|her|our|your|their|this|that|some|one|can|could|would|you|u|i|we|us|me|what|does|do|how|look|looks)\b"
@@ -52,7 +52,7 @@ _BLANK = re.compile(
 
 
 def phrases(prompt: str) -> list[str]:
-    """The words of what the clauses of an English prompt name, lower case, the likeliest first."""
+    """The noun phrases of an English prompt, one for each clause, lower case, the likeliest subject first."""
     text = re.sub(r"\(([^():]+)(?::[\d.]+)?\)|--\w+(?: [\d.:]+)?|::[\d.]+", r"\1", prompt.lower())
     clauses = [each.strip() for each in re.split(r"[,.;:!?\n|]|\s-\s", text) if each.strip()]
     cores = [core for core in map(_clause, clauses) if core]
@@ -65,7 +65,7 @@ def phrases(prompt: str) -> list[str]:
 
 
 def _clause(text: str) -> str:
-    """What a clause names, without openings and what hangs on it."""
+    """The noun phrase of a clause, without its opening words and without what follows the noun."""
     opening = _OPENINGS.match(text)
     if opening is not None and not _CUTS.search(opening[0].removesuffix(" of")):
         text = text[opening.end() :]
@@ -100,7 +100,7 @@ _CUTS_ZH = re.compile(
 
 
 def phrases_zh(prompt: str) -> list[str]:
-    """The characters of what the clauses of a Chinese prompt name, the likeliest first."""
+    """The noun phrases of a Chinese prompt, one for each clause, the likeliest subject first."""
     clauses = [each.strip() for each in re.split(r"[，。,.；;：:！!？?、\s]", prompt) if each.strip()]
     for each in clauses[1:]:
         if match := _REQUESTS_ZH.match(each):
@@ -117,7 +117,7 @@ _WISHED_ZH = re.compile(r"^我?(?:想要|想吃|想喝|想看|很想|超想|好�
 
 _THERE_ZH = re.compile(r"^(?!旁|背|远|后|前|边).{1,8}?(?:里|上|下|边|中|前|后)面?有(?=.)")  # "桌子上有一只猫"
 
-_AROUND_ZH = re.compile(r"旁边|背景|远处|后面|前面|边上|在[^的]*$")  # a clause of what is around
+_AROUND_ZH = re.compile(r"旁边|背景|远处|后面|前面|边上|在[^的]*$")  # a clause about the surroundings
 
 _MEDIUM_ZH = re.compile(r"(?<=.)的?(?:图片|图标|图案|图|插画|插图|贴纸|头像|表情包|照片|剪影)$")
 

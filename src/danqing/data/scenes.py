@@ -1,7 +1,7 @@
-"""Scenes composed of a data set's pictures: things in other colours, several of them, two in their places.
+"""Makes scenes from a data set's pictures: recoloured things, several of a thing, two things side by side.
 
-What names alone never say. Captions are exact and come in both languages; a row tells in `phrase` what its
-picture shows. A scene is held out if a picture in it is.
+They teach colours, numbers and places, which single named things cannot. Captions are exact and in both
+languages; the row's field `phrase` says what the scene shows. A scene is held out if one of its pictures is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from danqing.data.drawing_sets import slug
 Row = dict[str, Any]
 Array = NDArray[np.float32]
 
-COLOURS: dict[str, tuple[str, float, float]] = {  # -> 中文, degrees on the colour wheel, share of saturation
+# English name -> (Chinese name, hue in degrees, factor of the saturation)
+COLOURS: dict[str, tuple[str, float, float]] = {
     "red": ("红色的", 0, 1.0),
     "orange": ("橙色的", 28, 1.0),
     "yellow": ("黄色的", 50, 1.0),
@@ -38,21 +39,22 @@ COLOURS: dict[str, tuple[str, float, float]] = {  # -> 中文, degrees on the co
     "purple": ("紫色的", 280, 1.0),
     "pink": ("粉色的", 335, 0.55),
 }
-PLACES: dict[str, tuple[str, tuple[float, float]]] = {  # -> 中文, where the first thing is: right, down
+# English name -> (Chinese name, shift of the first thing to the right and down)
+PLACES: dict[str, tuple[str, tuple[float, float]]] = {
     "left of": ("左边", (-1, 0)),
     "right of": ("右边", (1, 0)),
     "above": ("上面", (0, -1)),
     "below": ("下面", (0, 1)),
 }
-STYLES = ("3d", "flat", "cartoon")  # whose pictures are in the colours of things
-_LAYOUTS = {  # number -> centres and side of each thing, as shares of the picture
+STYLES = ("3d", "flat", "cartoon")  # only pictures in these styles have natural colours and are recoloured
+_LAYOUTS = {  # number of things -> their centres and their side, as fractions of the picture's side
     2: (((0.27, 0.5), (0.73, 0.5)), 0.46),
     3: (((0.5, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
     4: (((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)), 0.46),
 }
 OTHER_COLOURS = {"black", "white", "brown", "grey", "gray", "golden", "silver"}
-_NEAR = 45.0  # degrees from the commonest hue that are recoloured with it
-_PALE = 0.12  # mean saturation below which a thing has no colour of its own
+_NEAR = 45.0  # hues at most so many degrees from the commonest one are shifted with it
+_PALE = 0.12  # a picture of lower mean saturation has no colour to shift, and is tinted
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ class SceneOptions:
 def compose(
     source: Path, folder: Path, options: SceneOptions, progress: ProgressCallback = no_progress
 ) -> int:
-    """Write a data set of the pictures in `source` and scenes of them. Returns how many pictures it has.
+    """Write a data set of the pictures in `source` and of scenes made from them.
+
+    Returns the number of pictures.
 
     progress: counts pictures.
 
     Raises:
-        BadData: `source` is no data set, does not tell concepts and styles, has none of `STYLES`, or a
-            picture in it cannot be read.
+        BadData: `source` is not a data set, its rows lack a concept or a style, it has no picture in
+            `STYLES`, or a picture cannot be read.
     """
     index = source / "metadata.jsonl"
     if not index.is_file():
@@ -97,9 +101,9 @@ def compose(
 
 
 def shift_hue(picture: Array, degrees: float, share: float = 1.0) -> Array:
-    """RGBA [h w 4] in [0, 1] with its commonest hue, and hues near it, turned to `degrees`.
+    """Shift the commonest hue of an RGBA picture [h w 4] in [0, 1], and hues near it, to `degrees`.
 
-    share: of the saturation that is kept. What has hardly a colour of its own is tinted instead.
+    share: factor of the saturation, in [0, 1]. A picture with hardly any colour is tinted instead.
     """
     hue, saturation, value = _hsv(picture[..., :3])
     weight = picture[..., 3] * saturation * value
@@ -119,13 +123,16 @@ def shift_hue(picture: Array, degrees: float, share: float = 1.0) -> Array:
 
 
 def repeat_on_canvas(picture: Image.Image, count: int) -> Image.Image:
-    """The picture `count` times on one canvas of its size, 2 to 4."""
+    """The picture 2 to 4 times (`count`), on one canvas of its own size."""
     centres, side = _LAYOUTS[count]
     return _arrange([picture] * count, centres, side)
 
 
 def side_by_side(one: Image.Image, other: Image.Image, place: str) -> Image.Image:
-    """Both on one canvas, the first at `place`, a name in `PLACES`, of the second."""
+    """Both pictures on one canvas.
+
+    `place`, a name in `PLACES`, says where the first is, seen from the second.
+    """
     right, down = PLACES[place][1]
     centres = ((0.5 + 0.24 * right, 0.5 + 0.24 * down), (0.5 - 0.24 * right, 0.5 - 0.24 * down))
     return _arrange([one, other], centres, 0.48)
@@ -192,7 +199,7 @@ def _place_scenes(
 
 
 def _scene_row(row: Row, phrase: str, phrase_zh: str) -> Row:
-    """The row of a scene of that phrase, made from the picture of `row`."""
+    """The metadata row of a scene with that phrase, made from the picture of `row`."""
     text, text_zh = plain_captions(phrase, phrase_zh, row["style"])
     fields = {"phrase": phrase, "phrase_zh": phrase_zh, "text": text, "text_zh": text_zh}
     stem = PurePosixPath(row["file_name"]).stem  # there may be several drawings of one thing
@@ -200,7 +207,7 @@ def _scene_row(row: Row, phrase: str, phrase_zh: str) -> Row:
 
 
 def _nameless(row: Row) -> Row:
-    """Not one thing that a judge could name."""
+    """The row without its concept: a scene does not show a single thing that the judge has a class for."""
     return {key: value for key, value in row.items() if key not in ("concept", "concept_zh")}
 
 
@@ -217,7 +224,10 @@ def _open(path: Path) -> Image.Image:
 
 
 def _colourless(name: str, name_zh: str) -> tuple[str, str] | None:
-    """Both names without a colour in front: a blue one is no "blue red apple". None where that fails."""
+    """Both names without a leading colour, to avoid "a blue red apple".
+
+    None if another colour word remains.
+    """
     first, _, rest = name.partition(" ")
     if not rest or first not in COLOURS:
         return None if OTHER_COLOURS & {*name.split()} else (name, name_zh)

@@ -1,6 +1,6 @@
 """The sticker data set: openly licensed drawings and three rendered styles, captioned in English and Chinese.
 
-Written as a Hugging Face imagefolder: `<style>/<slug>.png` (RGBA, straight colour) and one `metadata.jsonl`.
+It is a Hugging Face imagefolder: `<style>/<slug>.png` (RGBA, straight alpha) and one `metadata.jsonl`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ from danqing.data.styles import FILTERS
 from danqing.data.synonyms import WORDNET, WordNet, synonyms
 
 THINGS = (3, 4, 5, 6, 7)  # emojibase groups: animals and nature, food, travel, activities, objects
-RENDERED_FROM = "cartoon"  # the set whose drawings the rendered styles start from
+RENDERED_FROM = "cartoon"  # the drawing set that the rendered styles are made from
 
 
 @dataclass(frozen=True)
 class StickerOptions:
-    """What to build. size: the side in pixels. known_only: only the things of the vocabulary.
+    """What to build.
 
-    vocabulary: a file of things and what to call them; None is the shipped one, of the 120 best-known.
+    size: the side of the pictures in pixels.
+    known_only: whether to build only the things of the vocabulary.
+    vocabulary: a file of things and their names; None is the shipped one, with the 120 best-known things.
+    styles: the names of the styles.
     """
 
     size: int = 128
@@ -54,12 +57,12 @@ class StickerOptions:
 def build(
     folder: Path, cache: Path, options: StickerOptions, progress: ProgressCallback = no_progress
 ) -> int:
-    """Fetch the drawings, render them all, and write the data set. Returns how many pictures it has.
+    """Download the drawings, render them, and write the data set. Returns the number of pictures.
 
     progress: counts concepts.
 
     Raises:
-        BadData: a style is not known, or a package cannot be fetched.
+        BadData: a style is unknown, or a package cannot be downloaded.
     """
     for style in options.styles:
         if style not in captions.STYLE_WORDS:
@@ -83,10 +86,10 @@ def build(
 
 
 def concepts_of(emojibase: Path, *, known_only: bool, vocabulary: Path | None = None) -> list[Concept]:
-    """The things of the vocabulary, with the plainer words it gives; unless `known_only` all others too.
+    """The things of the vocabulary under its simpler names and, unless `known_only`, all other emoji too.
 
-    Where two things would have one name, as when the vocabulary calls the locomotive a train, the
-    vocabulary's stays.
+    If two things have the same name (the vocabulary calls the locomotive a train), the vocabulary's one
+    stays.
     """
     with resources.as_file(resources.files("danqing.data") / "vocabulary.txt") as path:
         labels, renamed = read_vocabulary(vocabulary or path)
@@ -103,7 +106,7 @@ def concepts_of(emojibase: Path, *, known_only: bool, vocabulary: Path | None = 
 def _pictures(
     concept: Concept, sets: list[tuple[DrawingSet, Drawings]], options: StickerOptions
 ) -> Iterator[tuple[DrawingSet, str, Image.Image]]:
-    """Every picture of one concept: (where from, style, RGBA)."""
+    """Every picture of one concept: (drawing set, style, RGBA picture)."""
     for source, drawings in sets:
         is_wanted = source.style in options.styles
         renders = source.style == RENDERED_FROM
@@ -112,7 +115,7 @@ def _pictures(
         if is_wanted and (picture := drawings.render(concept, options.size)) is not None:
             yield source, source.style, picture
         if renders and (large := drawings.render(concept, max(512, options.size))) is not None:
-            for style in FILTERS:  # not over a set: its order would differ from run to run
+            for style in FILTERS:  # FILTERS is ordered; the order of a set would differ from run to run
                 if style in options.styles:
                     yield source, style, _filter(large, style, concept, options.size)
 

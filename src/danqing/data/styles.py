@@ -1,8 +1,8 @@
-"""Styles made by rendering: real drawings turned into paper-cuts, porcelain painting and ink wash.
+"""Rendered styles: turn real drawings into paper-cuts, porcelain painting and ink wash.
 
-Each takes and gives RGBA float arrays [h w 4] in [0, 1] with straight colour, and is deterministic in
-(picture, seed). Lengths are fractions of the picture's side, so that a style looks the same at 128 and 512
-pixels.
+Each filter maps an RGBA float array [h w 4] in [0, 1], straight alpha, to another one, and depends on
+(picture, seed) only. Lengths are fractions of the picture's side, so that a style looks the same at 128 and
+512 pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def style_filter(name: str) -> Callable[[Filter], Filter]:
 
 @style_filter("paper-cut")
 def paper_cut(picture: Array, _seed: int) -> Array:
-    """剪纸: one sheet of red paper; inner contours and the darkest parts are cut out."""
+    """剪纸, paper-cut: one sheet of red paper; inner contours and the darkest parts are cut out."""
     side = picture.shape[0]
     edges = _edges(picture, 0.006 * side)
     sheet = picture[..., 3] * _smooth(0.30 - edges, 0.06)
@@ -42,7 +42,10 @@ def paper_cut(picture: Array, _seed: int) -> Array:
 
 @style_filter("porcelain")
 def porcelain(picture: Array, _seed: int) -> Array:
-    """青花: cobalt on white glaze; darkness becomes the strength of the wash, contours a dark line."""
+    """青花, blue-and-white porcelain: cobalt on white glaze.
+
+    Dark areas become a stronger wash, contours dark lines.
+    """
     side = picture.shape[0]
     ink = 0.62 * (1 - _luminance(picture)) ** 1.2 + 0.85 * np.clip(_edges(picture, 0.005 * side) * 1.6, 0, 1)
     ink = np.clip(np.maximum(ink, _outline(picture[..., 3], 0.012 * side)), 0, 1)[..., None]
@@ -52,7 +55,7 @@ def porcelain(picture: Array, _seed: int) -> Array:
 
 @style_filter("ink-wash")
 def ink_wash(picture: Array, seed: int) -> Array:
-    """水墨: soft grey washes and broken brush lines; the paper shows through as transparency."""
+    """水墨, ink wash: soft grey washes and broken brush lines; the paper shows through as transparency."""
     side = picture.shape[0]
     rng = np.random.default_rng(seed)
     grain = ndimage.zoom(rng.standard_normal((24, 24)), side / 24, order=3)[:side, :side]
@@ -71,14 +74,14 @@ def _luminance(picture: Array) -> Array:
 
 
 def _edges(picture: Array, sigma: float) -> Array:
-    """Strength of colour contours inside the picture, about 1 for a black-white step, [h w]."""
+    """Strength [h w] of the colour edges inside the picture; about 1 for a step from black to white."""
     over = picture[..., :3] * picture[..., 3:] + 0.5 * (1 - picture[..., 3:])
     gradients = [ndimage.gaussian_gradient_magnitude(over[..., c], sigma) for c in range(3)]
     return np.asarray(np.max(gradients, axis=0) * sigma * 2.5, np.float32)
 
 
 def _outline(alpha: Array, width: float) -> Array:
-    """A band just inside the silhouette, [h w]."""
+    """A band [h w] just inside the silhouette."""
     return np.asarray(np.clip(alpha - _erode(alpha, width), 0, 1), np.float32)
 
 
@@ -87,7 +90,7 @@ def _erode(alpha: Array, width: float) -> Array:
 
 
 def _smooth(x: Array, width: float) -> Array:
-    """A soft step from 0 to 1 around x = 0."""
+    """A smooth step from 0 to 1 around x = 0."""
     return np.asarray(np.clip(x / width + 0.5, 0, 1), np.float32)
 
 

@@ -1,7 +1,7 @@
-"""What a prompt is about, and whether the shipped model has learned it: without a network, by words alone.
+"""Finds the subject of a prompt, and whether the shipped model has learned it. Uses word lists, no network.
 
-Of the phrases of a prompt (`phrases.py`) the first one counts that names a thing of the vocabulary, by its
-name or by another word of the lexicon (`thing_names.py`).
+The subject is the first phrase of the prompt (`phrases.py`) that names a thing of the vocabulary, by its name
+or by a synonym of the lexicon (`thing_names.py`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ from danqing.data.vocabulary import vocabulary
 
 @dataclass(frozen=True)
 class SubjectMatch:
-    """name: the English name of the learned thing that a prompt is about; None if nothing learned is.
+    """The result of `find_subject`.
 
-    nearest: where it is None, three learned things that are a little like it, named in the prompt's language;
-    none where the prompt names nothing at all. phrase: the words of the prompt for its subject.
+    name: the English name of the learned thing that the prompt is about; None if it is about no learned
+        thing.
+    nearest: if name is None, three similar learned things, named in the prompt's language; empty if the
+        prompt names nothing at all.
+    phrase: the part of the prompt that names its subject.
     """
 
     name: str | None
@@ -43,14 +46,14 @@ class SubjectMatch:
 
 
 def find_subject(prompt: str) -> SubjectMatch:
-    """What a prompt in English or Chinese is about."""
+    """Find the subject of a prompt in English or Chinese."""
     chinese = is_chinese(prompt)
     cores = (phrases_zh if chinese else phrases)(prompt)
     first = cores[0] if cores else ""
     match = named_zh if chinese else thing_name
     name = match(first)
     if name is None and not has_unlearned_name(first, chinese=chinese):
-        # named otherwise before: "the king of the savanna, a lion"; "老花镜，眼镜"
+        # a description may come first: "the king of the savanna, a lion"; "老花镜，眼镜"
         name = next(
             (
                 match(core)
@@ -67,7 +70,7 @@ def find_subject(prompt: str) -> SubjectMatch:
         )
     if name is None and not chinese and _is_story(prompt, first):
         name = _first_thing(prompt)
-    if name is None and chinese:  # a thing may have its English name in a Chinese sentence
+    if name is None and chinese:  # a Chinese sentence may name the thing in English
         name = thing_name(" ".join(phrases(prompt)[:1]))
     if name is None:
         name = _only_thing(prompt.lower(), chinese=chinese)
@@ -75,19 +78,22 @@ def find_subject(prompt: str) -> SubjectMatch:
     return SubjectMatch(name, nearest, first.strip())
 
 
-STORY = 13  # words of a sentence that is a story
+STORY = 13  # an English sentence of at least so many words may be a story
 
-LONG, LONG_ZH = 9, 12  # words or characters of a sentence that may come to its subject late
+LONG, LONG_ZH = 9, 12  # sentences of at least so many words or characters may name their subject late
 
 
 def _is_story(prompt: str, first: str) -> bool:
-    """Whether an English sentence is long and begins with somebody, or with a place or a time."""
+    """Whether an English sentence is long and its first phrase names only people, places or times."""
     unlearned = {word for word in first.split() if word in unlearned_names()}
     return len(prompt.split()) >= STORY and unlearned <= people() | SURROUNDINGS
 
 
 def _first_thing(prompt: str) -> str | None:
-    """The thing that a long English sentence names first, if nothing that is not learned stands before it."""
+    """The first learned thing that a long English sentence names.
+
+    None if an unlearned thing comes before it.
+    """
     words = re.findall(r"[a-z0-9-]+", prompt.lower().replace("'s", ""))
     if len(words) < LONG:
         return None
@@ -105,7 +111,10 @@ def _first_thing(prompt: str) -> str | None:
 
 
 def _first_named_zh(prompt: str) -> str | None:
-    """The same of a Chinese one."""
+    """The first learned thing that a long Chinese sentence names.
+
+    None if an unlearned thing comes before it.
+    """
     if len(prompt) < LONG_ZH:
         return None
     unlearned = [
@@ -121,7 +130,7 @@ def _first_named_zh(prompt: str) -> str | None:
 
 
 def _only_thing(text: str, *, chinese: bool) -> str | None:
-    """The one thing that a prompt names by a name of ours, if it names nothing else."""
+    """The only learned thing that a prompt names by a plain name; None if it names other things too."""
     unknown = unlearned_names().keys()
     if chinese:
         if any(len(word) > 1 and word in text for word in unknown):
@@ -138,13 +147,14 @@ def _only_thing(text: str, *, chinese: bool) -> str | None:
 
 
 def _similar_name(core: str) -> str | None:
-    """The thing whose name is misspelled in a phrase by a letter or two."""
+    """The learned thing whose name a phrase misspells by a letter or two."""
     words = [word for word in core.split() if len(word) >= LEAST]
     match = [get_close_matches(word, _single_names(), n=1, cutoff=CLOSE) for word in words]
     return next((plain_names()[names[0]] for names in reversed(match) if names), None)
 
 
-LEAST, CLOSE = 5, 0.86  # letters of a word that may be misspelled, and how like it is then
+# least letters of a word that may be misspelled; least similarity (difflib ratio) to the name
+LEAST, CLOSE = 5, 0.86
 
 
 @cache
@@ -153,7 +163,7 @@ def _single_names() -> tuple[str, ...]:
 
 
 def _nearest(core: str, *, chinese: bool, count: int = 3) -> tuple[str, ...]:
-    """Learned things that are a little like a phrase: by the list of unlearned_names, or as it is spelled."""
+    """Learned things similar to a phrase: those listed in `unlearned_names`, or those spelled similarly."""
     names = vocabulary()
     if not core.strip():
         return ()

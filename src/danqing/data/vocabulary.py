@@ -8,7 +8,7 @@ from danqing.data.drawing_sets import read_vocabulary
 
 
 def vocabulary() -> dict[str, str]:
-    """The best-known things in the file's order: English name -> Chinese name."""
+    """Maps English to Chinese names of the best-known things, in the file's order."""
     with resources.as_file(resources.files("danqing.data") / "vocabulary.txt") as path:
         _, names = read_vocabulary(path)
     return dict(names.values())

@@ -1,7 +1,8 @@
-"""Open wording: sentences as people type them, about a thing that a plain caption names.
+"""Open wording: sentences as users type them, about one thing that a plain caption names.
 
-`wording.txt` is a grammar of two languages, `filler_words.txt` has common words that may stand anywhere. The
-subject is in the middle of adjectives, places, quality tags, stories and other things, which are not it.
+`wording.txt` is a grammar for both languages; `filler_words.txt` lists common words that may stand anywhere.
+The sentences surround the subject with adjectives, places, quality tags, stories and other things. The text
+encoder must learn to find the subject among them.
 """
 
 from __future__ import annotations
@@ -59,9 +60,13 @@ _MEASURES_ZH = ("只", "个", "个", "朵", "条", "把", "辆", "张")
 
 @dataclass(frozen=True)
 class Subject:
-    """What a sentence is about. name: as in the sentence, a synonym perhaps; thing: the plain English name.
+    """The subject of a sentence.
 
-    colour: a name in `scenes.COLOURS`; count: a number in `captions.COUNTS`.
+    thing: its plain English name.
+    name: its English name in the sentence, perhaps a synonym.
+    name_zh: the same in Chinese.
+    colour: a name in `scenes.COLOURS`.
+    count: a number in `captions.COUNTS`.
     """
 
     thing: str
@@ -72,7 +77,7 @@ class Subject:
 
 
 def plain_caption(subject: Subject, language: str, style: str | None) -> str:
-    """The caption that a painter has learned: "two red cars, flat style", "一只猫" without a style."""
+    """A caption as the painter was trained on: "two red cars, flat style", or "一只猫" without a style."""
     if language == "zh":
         colour = COLOURS[subject.colour][0] if subject.colour else ""
         number = counted_caption(subject.thing, "", subject.count, animal=False) if subject.count else None
@@ -86,7 +91,10 @@ def plain_caption(subject: Subject, language: str, style: str | None) -> str:
 
 
 def open_caption(subject: Subject, language: str, style: str | None, rng: random.Random) -> str:
-    """One of very many sentences about a subject in "en" or "zh", in a style or in none; rarely in both."""
+    """A random sentence as users type it, in "en" or "zh", rarely in both.
+
+    It names the style, if there is one.
+    """
     suffix = SUFFIXES[language]
     kind = rng.choices(("short", "tagged", "sentence", "free", "mixed"), (3.5, 3, 6.5, 3, 0.6))[0]
     rule = kind if kind == "mixed" else kind + suffix
@@ -105,7 +113,7 @@ class _Expander:
     depth: int = field(default=0)
 
     def expand(self, rule: str) -> str:
-        """A text by that rule."""
+        """A random text by that rule."""
         made = self._special(rule)
         if made is not None:
             return made
@@ -122,7 +130,7 @@ class _Expander:
         return f"{before}{self.expand(rule)}"
 
     def _special(self, rule: str) -> str | None:
-        """A rule that is not in the grammar: the subject, other things or filler words."""
+        """The text of a rule outside the grammar (subject, other things, filler words); None for others."""
         rng = self.rng
         if rule == "np":
             return self._english()
@@ -174,7 +182,7 @@ class _Expander:
 
 
 def _add_style(text: str, style: str, language: str, rng: random.Random) -> str:
-    """A sentence with words for a style."""
+    """The sentence with the style added to it."""
     written = language if rng.random() < 0.96 else rng.choice(("en", "zh"))
     suffix = SUFFIXES[written]
     words = rng.choice(grammar()[f"style{suffix}.{style}"])
@@ -183,7 +191,7 @@ def _add_style(text: str, style: str, language: str, rng: random.Random) -> str:
 
 
 def _with_slips(text: str, rng: random.Random) -> str:
-    """With typing errors: articles missing or not, letters of any case, now and then a wrong letter."""
+    """The sentence with typing errors: missing articles, other upper or lower case, rarely a wrong letter."""
     missing = rng.random() < 0.08
     text = re.sub(r"@ (\w+)", lambda match: _with_article(match[1], missing), text)
     text = re.sub(r"  +", " ", text).replace(" ,", ",").strip()
@@ -209,7 +217,7 @@ def _with_article(word: str, missing: bool) -> str:
 
 
 def _slip(text: str, rng: random.Random) -> str:
-    """A letter doubled, dropped or swapped with the next, within a word of four letters or more."""
+    """Double, drop or swap one letter in a word of at least four letters."""
     words = list(re.finditer(r"[A-Za-z]{4,}", text))
     if not words:
         return text

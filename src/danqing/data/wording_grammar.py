@@ -9,7 +9,7 @@ from importlib import resources
 
 @cache
 def grammar() -> Mapping[str, tuple[str, ...]]:
-    """Rule -> its alternatives."""
+    """Maps each rule to its alternatives."""
     rules: dict[str, list[str]] = {}
     for line in _lines("wording.txt"):
         name, _, ways = line.partition(": ")
@@ -19,7 +19,7 @@ def grammar() -> Mapping[str, tuple[str, ...]]:
 
 @cache
 def filler_words(language: str) -> tuple[str, ...]:
-    """Common words in a language that mean none of the things."""
+    """Common words of a language that do not name any learned thing."""
     return tuple(word for word in _lines("filler_words.txt") if word.isascii() == (language == "en"))
 
 
