@@ -1,1 +1,1 @@
-"""One trainer, one objective per network."""
+"""Training from data sets: one trainer for all losses, one more for GANs, and one objective per network."""

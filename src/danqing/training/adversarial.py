@@ -1,6 +1,6 @@
 """The trainer of a GAN: two optimisers, an average that copies buffers, and warnings when training collapses.
 
-It shares its loop, checkpoints, log and sheets with the other trainer (`training.run`).
+It shares its loop, checkpoints, log and sample sheets with the other trainer (`training.run`).
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from danqing.training.gan import GanTask
 from danqing.training.run import Run, RunOptions
 from danqing.training.trainer import step_generator
 
-_CERTAIN = 1e-3  # a discriminator with a smaller loss teaches nothing
-_ALIKE = 0.05  # of the spread of real pictures
-_LEAKING = 0.8  # augmentation that a generator begins to paint
+_CERTAIN = 1e-3  # a discriminator with a smaller loss gives the generator no gradient
+_ALIKE = 0.05  # least spread of painted pictures, as a share of the spread of real ones
+_LEAKING = 0.8  # probability of augmentation above which the generator begins to paint the changes
 
 
 @dataclass(frozen=True)
 class AdversarialOptions(RunOptions):
-    """Learning rates of generator and discriminator, and Adam's betas.
+    """How to train a GAN. The defaults are StyleGAN's; DCGAN's are 2e-4 and (0.5, 0.999).
 
-    The defaults are StyleGAN's; DCGAN's are 2e-4 and (0.5, 0.999). patience: for how many steps something
-    must look wrong before it is reported; in its first hundreds of steps any generator paints much the same.
+    lr: learning rate of the generator.
+    lr_discriminator: learning rate of the discriminator.
+    betas: Adam's betas.
+    patience: number of steps for which a problem must last before it is reported; in its first hundreds of
+        steps any generator paints much the same.
     """
 
     lr: float = 2.5e-3
@@ -45,9 +48,9 @@ class AdversarialOptions(RunOptions):
 
 
 class AdversarialTrainer(Run):
-    """Trains two networks against each other in a run folder; a second call continues there, bit-equal.
+    """Trains two networks against each other in a run folder; a second call resumes there, bit-equal.
 
-    Several processes each compute the whole batch, since the losses couple its pictures.
+    With several processes each one computes the whole batch, because the losses couple its pictures.
 
     Raises:
         BadData: the networks cannot learn from batches of that size.
@@ -69,10 +72,10 @@ class AdversarialTrainer(Run):
     def train(
         self, progress: ProgressCallback = no_progress, look: Callable[[int], None] | None = None
     ) -> LatentGenerator:
-        """Run to the last step; returns the averaged generator.
+        """Train to the last step. Returns the averaged generator.
 
-        progress: also gets what looks wrong. look: called with the step after
-        each sheet.
+        progress: also gets warnings about training problems.
+        look: called with the step after each sample sheet.
 
         Raises:
             NotFinite: a loss or a gradient is NaN or infinite; the last good checkpoint stays.
@@ -83,7 +86,7 @@ class AdversarialTrainer(Run):
 
     @contextmanager
     def ema_scope(self) -> Iterator[GanTask]:
-        """The task: its average stands beside the generator that is trained, so nothing need be exchanged."""
+        """Yields the task unchanged, because it holds the averaged generator beside the trained one."""
         yield self.task
 
     def _step(self, step: int) -> dict[str, float]:
@@ -101,7 +104,7 @@ class AdversarialTrainer(Run):
         return values
 
     def _descend(self, optimiser: Adam, losses: dict[str, Tensor], step: int) -> dict[str, float]:
-        """One step down `loss`; the other losses as numbers."""
+        """Take one optimiser step on `loss`. Returns the other losses as numbers."""
         loss = losses.pop("loss")
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -121,24 +124,27 @@ class AdversarialTrainer(Run):
             _, self._at = saved
 
     def _save(self) -> None:
-        # the average is a part of the task
+        # the task contains the averaged weights, so the list of EMA weights is empty
         checkpoint.save(self.run / "checkpoint", self.task, [], self._optimisers, self._at)
 
     def _checkpoint_size(self) -> int:
         networks = self.task.generator, self.task.discriminator
         trained = size_of(weight for network in networks for weight in network.parameters())
-        return size_of(self.task.state_dict().values()) + 2 * trained  # Adam's two
+        return size_of(self.task.state_dict().values()) + 2 * trained  # Adam keeps two moments of each weight
 
 
 class Signs:
-    """Counts the steps for which something has looked wrong, and tells it when that has lasted."""
+    """Counts for how many steps each problem has lasted, and reports it when the patience is reached."""
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
         self._lasting = {"certain": 0, "alike": 0, "leaking": 0}
 
     def of(self, values: dict[str, float]) -> Iterator[str]:
-        """The lines to say after a step with these losses: once for as long as a sign lasts."""
+        """The warnings after a step with these losses.
+
+        Each is given once for as long as its problem lasts.
+        """
         now = {
             "certain": values["discriminator"] < _CERTAIN,
             "alike": values["spread"] < _ALIKE,
@@ -161,16 +167,16 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class _Two:
-    """Two optimisers in one checkpoint."""
+    """Both optimisers as one, for a checkpoint."""
 
     generator: Adam
     discriminator: Adam
 
     def state_dict(self) -> dict[str, Any]:
-        """Both states by name."""
+        """The states of both optimisers."""
         return {"generator": self.generator.state_dict(), "discriminator": self.discriminator.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Both go back to theirs."""
+        """Restore both optimisers."""
         self.generator.load_state_dict(state_dict["generator"])
         self.discriminator.load_state_dict(state_dict["discriminator"])

@@ -1,6 +1,6 @@
-"""What generators and discriminators minimise, and the two gradients that are kept in check.
+"""The losses of generators and discriminators, and the two gradient penalties.
 
-Logits are positive for real pictures.
+Logits are positive for pictures that the discriminator takes for real.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 
 def squared_gradient(logits: Tensor, pixels: Tensor) -> Tensor:
-    """R1: the squared length of each logit's gradient in its picture, [n] (arXiv 1801.04406 eq. 9).
+    """R1: the squared norm of each logit's gradient with respect to its picture, [n] (arXiv 1801.04406 eq.
 
-    pixels [n c h w] must require gradients; the result can be differentiated again.
+    9).
+
+    pixels: [n c h w], must require gradients. The result can be differentiated again.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), pixels, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))
 
 
 def path_lengths(pixels: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
-    """The length of J^T y, with J the derivative of a picture in its styles: [n] (arXiv 1912.04958 eq. 4).
+    """The length of J^T y, J being the Jacobian of a picture in its styles: [n] (arXiv 1912.04958 eq. 4).
 
-    ws [n rows d] must require gradients; noise like pixels, standard normal. With y = noise / sqrt(h w), it
-    is the root of the mean over rows of the squared length of the gradient of <pixels, y>.
+    With y = noise / sqrt(h w), it is the root of the mean over rows of the squared norm of the gradient of
+    <pixels, y>.
+
+    ws: [n rows d], must require gradients.
+    noise: standard normal, of the shape of pixels.
     """
     y = noise / math.sqrt(pixels.shape[-1] * pixels.shape[-2])
     (gradient,) = torch.autograd.grad((pixels * y).sum(), ws, create_graph=True)
@@ -43,9 +48,9 @@ def path_lengths(pixels: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
 
 
 def spread(painted: Tensor, real: Tensor) -> float:
-    """How much painted pictures [n c h w] differ from each other, 1 is as much as real ones; 0 is collapse.
+    """How much painted pictures [n c h w] vary, relative to real ones: about 1 is good, 0 is mode collapse.
 
-    The mean squared distance of two pictures is twice the variance, so it is a ratio of variances.
+    It is a ratio of variances; the mean squared distance of two pictures is twice the variance.
     """
     one, other = (pictures.var(dim=0, correction=0).mean() for pictures in (painted, real))
     return float(one / other.clamp(min=1e-12))

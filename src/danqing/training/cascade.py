@@ -1,7 +1,7 @@
-"""Training the stages of a cascade: to denoise a picture besides a small and noisy copy of it.
+"""Training the stages of a cascade: each denoises a picture given a small, noisy copy of it.
 
-Imagen, arXiv 2205.11487 section 2.4: the copy is noised at a random level s, an input of the network.
-Large pictures may be learned from crops, since a stage without self-attention sees no further.
+Imagen, arXiv 2205.11487 section 2.4: the copy is noised at a random level s, which the network gets as an
+input. Stages without self-attention may learn large pictures from crops.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from danqing.training.sheets import sheet_of
 
 
 class MaskedCaptions(Captions):
-    """Captions for an encoder that tells words from pads."""
+    """Captions for a text encoder with an attention mask (True for tokens, False for padding)."""
 
     def __init__(self, text: MaskedEncoder, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         super().__init__(text, pictures, options)
@@ -38,42 +38,42 @@ class MaskedCaptions(Captions):
         self._reader.place(device)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
-        """The tokens of a random caption, int64 [n l], and which are no pads, bool [n l]."""
+        """Token ids of a random caption, int64 [n l], and their attention mask, bool [n l]."""
         ids, mask = self._reader.tokenize(self.captions_of(picks, rng))
         return {"ids": ids, "mask": mask}
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """The token states of the captions."""
+        """Encode the captions."""
         return self._reader.encode_ids(batch["ids"], batch["mask"])
 
 
 class Wordless:
-    """No words at all."""
+    """A `Conditioner` without captions."""
 
     def place(self, _device: torch.device, /) -> None:
         """Nothing to move."""
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
-        """One token of nothing for each picture, [n 1 1]."""
+        """One zero token for each picture, [n 1 1]."""
         return {"tokens": torch.zeros(len(picks), 1, 1)}
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """What was drawn."""
+        """The zero tokens as a `Conditioning`."""
         return Conditioning(batch["tokens"])
 
 
 class LowResolution:
-    """The conditioning of `words`, and the picture itself: small, enlarged again and noised at random."""
+    """The conditioning of `words` and the low-resolution picture, which is enlarged and noised at random."""
 
     def __init__(self, stage: SuperResolution, words: Conditioner) -> None:
         self._stage, self._words = stage, words
 
     def place(self, device: torch.device) -> None:
-        """Move what the words need."""
+        """Move the networks of `words`."""
         self._words.place(device)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
-        """The small pictures, their levels s ~ U(0, 1) and the noise over them."""
+        """The downsampled pictures, their noise levels s ~ U(0, 1) and the noise."""
         return {
             **self._words.draw(picks, latents, rng),
             "small": F.avg_pool2d(latents, self._stage.factor),
@@ -82,13 +82,13 @@ class LowResolution:
         }
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """What was drawn, as the stage is shown it."""
+        """The conditioning of `words` with the noised low-resolution pictures."""
         words = self._words.conditioning(batch)
         return self._stage.with_low_resolution(words, batch["small"], batch["level"], batch["veil"])
 
 
 class StageObjective(DenoisingObjective):
-    """Trains the network of a stage; as it is, of the base, which is shown nothing."""
+    """Trains the network of a stage. Without a subclass it trains the base stage, which gets no picture."""
 
     unet: nn.Module
 
@@ -100,9 +100,9 @@ class StageObjective(DenoisingObjective):
 
 
 class SuperResolutionObjective(StageObjective):
-    """Trains `unet`, which `stage.painter` asks, from crops of `crop` pixels, None for whole pictures.
+    """Trains `unet`, the network of `stage.painter`, from crops of `crop` pixels, or whole pictures if None.
 
-    pictures: at the size of the stage or larger, by a whole factor.
+    pictures: at the size of the stage, or larger by a whole factor.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class SuperResolutionObjective(StageObjective):
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
-        """Small pictures (enlarged by repetition), painted ones, true ones."""
+        """Rows of small pictures (enlarged by repetition), painted ones and true ones."""
         whole = self._latents[0]
         picks = torch.arange(0, len(whole), max(1, len(whole) // 8))[:8]
         large = whole[picks]
@@ -137,7 +137,7 @@ class SuperResolutionObjective(StageObjective):
         return sheet_of(torch.cat([coarse, self._paint(picks, small), large]), columns=len(large))
 
     def _paint(self, picks: Tensor, small: Tensor) -> Tensor:
-        """The stage's pictures of small ones [n c h w], each from the seed of its place."""
+        """Upscale small pictures [n c h w] by the stage; the seed of each is its index."""
         painter, seeds = self._stage.painter, Seeds(range(len(small)))
         height, width = (side * self._stage.factor for side in small.shape[-2:])
         plain = Brief(prompt="-", seed=0, native=True, width=width, height=height, guidance=1.0)

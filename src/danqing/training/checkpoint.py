@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read back bit-equal."""
+"""Checkpoints: written atomically, read back bit-equal."""
 
 from __future__ import annotations
 
@@ -17,32 +17,39 @@ from torch import Tensor, nn
 
 from danqing.core.errors import BadWeights, shorten
 
-# what reading another network's or a damaged checkpoint can raise
+# exceptions that reading a damaged checkpoint or one of another network can raise
 _DAMAGED = (OSError, EOFError, RuntimeError, ValueError, LookupError, SafetensorError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
 class RunPosition:
-    """Where a run stands."""
+    """How far a run has come.
+
+    step: number of steps done.
+    seconds: time spent on them.
+    """
 
     step: int
     seconds: float
 
 
 class Stateful(Protocol):
-    """An optimiser, or what stands for several."""
+    """An optimiser, or an object that holds several."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only."""
+        """The state, as tensors and plain values only."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go back to what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         ...
 
 
 def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: Stateful, at: RunPosition) -> None:
-    """Write weights, EMA, optimiser and progress; the previous checkpoint is replaced in one rename."""
+    """Write weights, EMA weights, optimiser state and position.
+
+    One rename replaces the previous checkpoint.
+    """
     draft, old = folder.with_suffix(".part"), folder.with_suffix(".old")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -58,9 +65,10 @@ def save(folder: Path, network: nn.Module, ema: list[Tensor], optimiser: Statefu
 
 
 def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Tensor], RunPosition] | None:
-    """Restore what `save` wrote, or None when there is no checkpoint.
+    """Restore what `save` wrote. None if there is no checkpoint.
 
-    A run killed between the two renames of `save` leaves only the previous one, under `.old`: it is used.
+    If a run was killed between the two renames of `save`, only the previous checkpoint is left, under `.old`,
+    and it is used.
 
     Raises:
         BadWeights: the checkpoint belongs to another network or is damaged.
@@ -74,7 +82,7 @@ def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Te
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         optimiser.load_state_dict(torch.load(folder / "optimiser.pt", weights_only=True))
         ema = load_file(folder / "ema.safetensors")
-        # copies: Windows does not replace a file that is still mapped
+        # clones, since Windows cannot replace a file that is still memory-mapped
         shadow = [ema[str(i)].clone() for i in range(len(ema))]
         progress: dict[str, Any] = json.loads((folder / "progress.json").read_text("utf-8"))
         at = RunPosition(int(progress["step"]), float(progress["seconds"]))
@@ -87,7 +95,7 @@ def load(folder: Path, network: nn.Module, optimiser: Stateful) -> tuple[list[Te
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
-    """The bytes of all tensors."""
+    """The size of all tensors in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

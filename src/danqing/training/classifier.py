@@ -1,6 +1,6 @@
-"""The judge: a small classifier of concept and style, trained on real pictures only, strongly augmented.
+"""Trains the judge: a small classifier of concept and style, on real pictures only, with strong augmentation.
 
-It is never used to train or to steer a painter, so its opinion of painted pictures is an outside one.
+It is never used to train or guide a painter, so that it can evaluate painted pictures independently.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
 STRONG = Augment(turn=15, scale=0.22, move=0.1, light=0.25, tint=0.2, erase=0.5)
-DROPOUT = 0.2  # of the features that tell the concept (arXiv 1207.0580)
+DROPOUT = 0.2  # of the features that the concept is classified from (arXiv 1207.0580)
 
 
 class JudgeObjective(Objective):
     """Cross-entropy over concepts and over styles, with label smoothing.
 
     Raises:
-        BadData: the pictures' side is no multiple of the judge's.
+        BadData: the pictures' side is not a multiple of the judge's.
     """
 
-    least = 2  # batch norm needs a spread
+    least = 2  # batch norm needs at least two rows
 
     row_wise = False  # batch normalisation couples the rows of a batch
 
@@ -75,11 +75,11 @@ class JudgeObjective(Objective):
         return concept, style
 
     def sheet(self) -> Image.Image:
-        """What the judge sees in training."""
+        """Augmented training pictures."""
         return sheet_of(self.batch(32, Generator().manual_seed(0))["pixels"], columns=8)
 
     def export(self, folder: Path) -> None:
-        """Write weights and the names of concepts and styles."""
+        """Write the weights, and the names of concepts and styles."""
         self.judge.save(folder)
 
 

@@ -28,7 +28,7 @@ SHARES = captions.Shares(tag=0.12, synonym=0.25, unstyled=0.14)
 
 
 def contrastive(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-    """Symmetric cross-entropy over cosines times `scale`; row k of a [n d] belongs to row k of b [n d]."""
+    """Symmetric cross-entropy over cosines times `scale`; row k of a [n d] matches row k of b [n d]."""
     logits = scale * F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T
     target = torch.arange(len(logits), device=logits.device)
     return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
@@ -37,13 +37,13 @@ def contrastive(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:
 class ClipObjective(Objective):
     """Trains a CLIPModel on captioned pictures, best with a concept, a style and names in two languages.
 
-    often: concepts that half of every batch is drawn from, as far as there are so many.
+    often: concepts from which half of every batch is drawn, if there are enough of them.
 
     Raises:
-        BadData: captions are missing or all the same, or pictures are of another size than it takes.
+        BadData: captions are missing or all the same, or the pictures' size is not the model's.
     """
 
-    least = 4  # two pairs: of one alone the loss is 0
+    least = 4  # two pairs; the loss of a single pair is 0
 
     row_wise = False  # its loss couples the rows of a batch
 
@@ -71,7 +71,10 @@ class ClipObjective(Objective):
         self._others = sorted(self._styles_of.keys() - set(often))
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Pairs of pictures of one concept in two styles: the other is a negative, so styles are learnt."""
+        """Two pictures of each concept, in different styles.
+
+        One is a negative for the other, so that the encoders learn styles.
+        """
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         groups = [self._styles_of[concept] for concept in self._draw(size // self._each, words)]
         picks = [i for group in groups for i in words.sample(group, k=min(self._each, len(group)))]
@@ -83,7 +86,7 @@ class ClipObjective(Objective):
         return {"pixels": pixels, **self._tokens(lines)}
 
     def _draw(self, count: int, words: random.Random) -> list[str]:
-        """As many different concepts, half of them of those that come often."""
+        """`count` different concepts, half of them from `often`."""
         often = words.sample(self._often, k=min(count // 2, len(self._often)))
         others = words.sample(self._others, k=min(count - len(often), len(self._others)))
         return often + others
@@ -103,14 +106,14 @@ class ClipObjective(Objective):
 
     @torch.no_grad()
     def recall(self, language: str = "en", first: int = 1) -> float:
-        """How often a held-out picture is among the `first` that its own caption finds among all held out."""
+        """The share of held-out captions whose own picture is among the `first` nearest held-out pictures."""
         near = self._cosines(len(self._probe), len(self._probe), language).argsort(dim=1, descending=True)
         own = torch.arange(len(near))[:, None]
         return float((near[:, :first] == own).any(dim=1).float().mean())
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
-        """Eight held-out pictures, each before the four that CLIP finds nearest to its caption."""
+        """Eight rows, each a held-out picture and then the four that CLIP finds nearest to its caption."""
         near = self._cosines(8, 200)
         near = near.topk(min(4, near.shape[1])).indices
         rows = torch.cat([torch.arange(len(near))[:, None], near], dim=1)
@@ -137,7 +140,7 @@ class ClipObjective(Objective):
         return embeddings
 
     def _cosines(self, texts: int, pictures: int, language: str = "en") -> Tensor:
-        """Between the first captions and the first pictures held out, [texts pictures]."""
+        """Cosines of the first held-out captions and the first held-out pictures, [texts pictures]."""
         field = "text" if language == "en" else "text_zh"
         lines = [row.get(field) or row["text"] for row in self._probe.rows[:texts]]
         read = self._read({name: part.to(self.device) for name, part in self._tokens(lines).items()})

@@ -1,9 +1,9 @@
-"""Where a discrete VAE begins: with every token in use.
+"""Initial weights of a discrete VAE in which every token is in use.
 
 From random weights a discrete VAE of mostly white pictures collapses within a hundred steps: a few
-tokens take all positions, and the others never get a gradient. So it starts as what k-means makes of the
-pictures' patches, written into its layers: each token is the middle of a cluster of distinct patches, white
-being one of them.
+tokens take all positions, and the others never get a gradient. So training starts from k-means of the
+pictures' patches, written into the layers: each token is the centre of a cluster of distinct patches, one of
+them white.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from torch import Generator, Tensor, nn
 
 from danqing.nets.discrete_vae import DiscreteVAE, map_pixels
 
-_PATCHES = 40_000  # that the clusters are made of
+_PATCHES = 40_000  # most patches to cluster
 _ROUNDS = 12
-_SLOPE = 0.2  # of a sigmoid between 0.1 and 0.9, about: turns errors of pixels into errors of logits
+# about the slope of a sigmoid between 0.1 and 0.9: converts errors of pixels into errors of logits
+_SLOPE = 0.2
 _SURE = 0.8  # mean probability of the likeliest token at the start
 
 
 @torch.no_grad()
 def codebook_start(vae: DiscreteVAE, pixels: Tensor) -> DiscreteVAE:
-    """Weights with which `vae` is vector quantisation of the patches of `pixels` [n c h w] in [-1, 1].
+    """Weights with which `vae` computes vector quantisation of the patches of `pixels` [n c h w] in [-1, 1].
 
-    Residual branches begin as zero; through the straight path a patch becomes the plus and minus of its
-    principal components, which the ReLU at the end leaves whole, and then its nearness to each cluster.
+    Residual branches start at zero. The straight path maps a patch to its principal components, each as its
+    positive and its negative part, which the last ReLU does not change, and then to the similarity to each
+    cluster centre.
 
     Raises:
-        ValueError: a network that pools, or whose widths leave no room for plus and minus.
+        ValueError: the network pools, or its layers are too narrow for both parts.
     """
     config = vae.config
     if config.groups != 1 or config.start != config.hidden or config.hidden % 2:
@@ -50,14 +52,15 @@ def codebook_start(vae: DiscreteVAE, pixels: Tensor) -> DiscreteVAE:
 
 
 def means(points: Tensor, count: int, rng: Generator) -> Tensor:
-    """The middles [count d] of clusters of the distinct ones among `points` [n d] (Lloyd's k-means).
+    """Cluster centres [count d] of the distinct ones among `points` [n d] (Lloyd's k-means).
 
-    Points that are the same count once, so that a white ground does not take more than its one cluster.
+    Equal points count once, so that a white background gets only one cluster.
     """
     grain = points.std() / 20
     distinct: Tensor = torch.unique((points / grain).round(), dim=0) * grain
     middles: Tensor = distinct[torch.randperm(len(distinct), generator=rng)[:count]]
-    if len(middles) < count:  # fewer different patches than tokens: the rest begin near some of them
+    # fewer distinct patches than tokens: the remaining centres start near the others
+    if len(middles) < count:
         again = middles[torch.randint(len(middles), (count - len(middles),), generator=rng)]
         middles = torch.cat([middles, again + grain * torch.randn(again.shape, generator=rng)])
     for _ in range(_ROUNDS):
@@ -69,12 +72,15 @@ def means(points: Tensor, count: int, rng: Generator) -> Tensor:
 
 
 def similarity_to_means(points: Tensor, middles: Tensor) -> Tensor:
-    """X . c - |c|^2 / 2, largest for the nearest middle: [n d], [k d] -> [n k]."""
+    """The similarity x . c - |c|^2 / 2, largest for the nearest centre: [n d], [k d] -> [n k]."""
     return points @ middles.T - middles.square().sum(dim=1) / 2
 
 
 def sharpness(points: Tensor, middles: Tensor) -> float:
-    """The factor of nearness that makes the likeliest token as likely as it should be, by bisection."""
+    """The factor of the similarities that gives the likeliest token a mean probability of `_SURE`.
+
+    By bisection.
+    """
     near = similarity_to_means(points[:2000], middles)
     low, high = 1e-3, 1e6
     for _ in range(50):
@@ -85,7 +91,7 @@ def sharpness(points: Tensor, middles: Tensor) -> float:
 
 
 def _principal(centred: Tensor, count: int) -> Tensor:
-    """The directions [d count] in which points [n d] differ most; zeros where d is less."""
+    """The first principal components [d count] of centred points [n d]; zeros where d < count."""
     _, vectors = torch.linalg.eigh(centred.T @ centred)
     axes = vectors.flip(1)[:, :count]
     return torch.cat([axes, torch.zeros(len(axes), count - axes.shape[1])], dim=1)
@@ -102,9 +108,10 @@ def _write_encoder(vae: DiscreteVAE, axes: Tensor, mean: Tensor, clusters: Tenso
 
 
 def _write_decoder(vae: DiscreteVAE, patches: Tensor, missed: Tensor) -> None:
-    """Each token [vocab d] paints its patch, in [0.1, 0.9], and is as unsure as `missed`, b.
+    """Make each token [vocab d] decode to its patch, in [0.1, 0.9], with scale b = `missed`.
 
-    The layers hold the principal components of the patches' logits, plus and minus, as the encoder's do.
+    The layers hold the principal components of the patches' logits as positive and negative parts, as in the
+    encoder.
     """
     first, last = vae.decoder.ends
     logits = torch.logit(patches.clamp(map_pixels(torch.tensor(-1.0)), map_pixels(torch.tensor(1.0))))

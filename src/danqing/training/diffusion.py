@@ -1,6 +1,6 @@
 """Training the denoiser of a diffusion model, of pixels or of latents (arXiv 2112.10752 eq. 3).
 
-The condition is left out now and then, for classifier-free guidance.
+The condition is dropped at random, for classifier-free guidance.
 
 Times are logit-normal (arXiv 2403.03206 section 3.1), since shapes are decided at middle noise, with a
 uniform share so that no time goes untrained. Error in v on a cosine schedule needs no further weight: it is
@@ -34,7 +34,7 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
-MARGINS = ((1, 0), (0, 1))  # (more high, more wide) of the canvases that are not square
+MARGINS = ((1, 0), (0, 1))  # (taller, wider) of the canvases that are not square
 
 
 @dataclass(frozen=True)
@@ -43,34 +43,35 @@ class DiffusionOptions:
 
     drop: float = 0.1  # captions replaced by "", for classifier-free guidance
     unstyled: float = 0.1  # captions that do not name the style
-    mirror: float = 0.0  # pictures mirrored
-    wide: float = 0.0  # batches on canvases half as wide or half as high again, around transparent pictures
-    scenes: float = 0.36  # pictures that are scenes, where there are scenes and others
-    synonyms: float = 0.1  # captions that call the thing by another word
-    rehearsal: float | None = None  # drawings of what was "learned" before; None draws all drawings alike
+    mirror: float = 0.0  # pictures that are mirrored
+    # batches of pictures with transparent margins that make them half as wide or as high again
+    wide: float = 0.0
+    scenes: float = 0.36  # scenes among the pictures, if there are both scenes and others
+    synonyms: float = 0.1  # captions that name the thing by a synonym
+    rehearsal: float | None = None  # rows marked "learned" among the drawings; None draws all drawings alike
     uniform: float = 0.2  # times drawn uniformly instead of logit-normally
-    gamma: float | None = None  # min-SNR, arXiv 2303.09556
+    gamma: float | None = None  # cap of the min-SNR weight, arXiv 2303.09556; None for no weight
     probes: tuple[str, ...] = ("a cat, 3d style", "a red apple, cartoon style", "一只兔子，剪纸风格")
 
 
 class Conditioner(Protocol):
-    """What a network learns of its pictures besides their latents: words, names, other pictures."""
+    """Provides the condition of each training picture: captions, labels or other pictures."""
 
     def place(self, device: torch.device, /) -> None:
         """Move the frozen networks that `conditioning` needs."""
         ...
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
-        """Everything random about it: picks int64 [n] of the data set, whose latents are [n c h w]."""
+        """Make all random choices. picks: indices of pictures, int64 [n]; latents: theirs, [n c h w]."""
         ...
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """What `draw` drew, as the network's words for n pictures. Called without gradients."""
+        """Encode what `draw` returned as the conditioning of n pictures. Called without gradients."""
         ...
 
 
 class Captions:
-    """English and Chinese words for each picture, at times without its style, or none at all."""
+    """English and Chinese captions, at times without the style, or empty."""
 
     def __init__(self, text: TextEncoder, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         self._text, self._rows, self._options = text, pictures.rows, options
@@ -81,7 +82,7 @@ class Captions:
         self._text.place(device)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
-        """The tokens of a random caption, int64 [n l]."""
+        """Token ids of random captions, int64 [n l]."""
         ids = self._text.tokenizer(
             self.captions_of(picks, rng),
             padding="max_length",
@@ -92,11 +93,11 @@ class Captions:
         return {"ids": ids}
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """The token states of the captions."""
+        """Encode the captions."""
         return Conditioning(self._text.states(batch["ids"]))
 
     def captions_of(self, picks: Tensor, rng: Generator) -> list[str]:
-        """A random caption of each picture."""
+        """A random caption for each picture."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         return [self._caption(self._rows[i], words) for i in picks.tolist()]
 
@@ -108,7 +109,7 @@ class Captions:
 
 
 class Labels:
-    """The names of each picture, its concept and its style, as a label; at times only the former, or none."""
+    """Class labels: the concept and the style of each picture, at times only the concept, or none."""
 
     def __init__(self, names: Names, pictures: CaptionedImages, options: DiffusionOptions) -> None:
         self._options = options
@@ -116,29 +117,29 @@ class Labels:
         self._full, self._plain = names.labels(pairs), names.labels([concept] for concept, _ in pairs)
 
     def place(self, _device: torch.device, /) -> None:
-        """Nothing to move: labels come with the batch."""
+        """Do nothing: labels need no network."""
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:  # noqa: ARG002  see Conditioner
-        """Labels [n k]."""
+        """Random labels, int64 [n k]."""
         keep, unstyled = torch.rand(2, len(picks), 1, generator=rng)
         label = torch.where(unstyled < self._options.unstyled, self._plain[picks], self._full[picks])
         return {"label": label * (keep >= self._options.drop)}
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """The labels as `Names` gives them."""
+        """The labels as `Names` encodes them."""
         return Conditioning(batch["label"][:, None])
 
 
 class DenoisingObjective(Objective):
-    """Trains the network of any diffusion painter, on what `conditioner` says of each picture.
+    """Trains the network of any diffusion painter with the conditions that `conditioner` provides.
 
-    unet: the module inside `painter.network` that learns; the VAE and `conditioner` stay frozen.
+    unet: the module inside `painter.network` to train; the VAE and `conditioner` stay frozen.
 
-    The latents of all pictures, and of their mirror images if those are asked for, are computed once; those
-    of wider canvases when they are drawn.
+    The latents of all pictures, and of their mirror images if needed, are computed once; those of wider
+    canvases each time that they are drawn.
 
     Raises:
-        BadData: the pictures' side is no multiple of the painter's.
+        BadData: the pictures' side is not a multiple of the painter's.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class DenoisingObjective(Objective):
         self._kinds = _kinds(pictures.rows, options)
 
     def place(self, device: torch.device) -> None:
-        """The whole painter: VAE and text encoder run at every step."""
+        """Move the whole painter: VAE and text encoder run at every step."""
         super().place(device)
         self.painter.place(device)
         self._conditioner.place(device)
@@ -174,7 +175,7 @@ class DenoisingObjective(Objective):
         return {"latents": latents, **conditioner, "t": times, "noise": noise}
 
     def _draw(self, size: int, rng: Generator) -> tuple[Tensor, Tensor]:
-        """Numbers of pictures, int64 [n], and the latents [n c h w] to learn from."""
+        """Indices of pictures, int64 [n], and the latents [n c h w] to learn from."""
         picks = self._pick(size, rng)
         mirrored = (torch.rand(size, generator=rng) < self._options.mirror).view(-1, 1, 1, 1)
         if self._options.wide and torch.rand((), generator=rng) < self._options.wide:
@@ -184,7 +185,7 @@ class DenoisingObjective(Objective):
         return picks, torch.where(mirrored, self._latents[-1][picks], self._latents[0][picks])
 
     def _pick(self, size: int, rng: Generator) -> Tensor:
-        """Numbers of pictures, int64 [size]: each kind has its share, however many pictures it has."""
+        """Indices of pictures, int64 [size]: each kind gets its share, however many pictures it has."""
         drawn = [kind[torch.randint(len(kind), (size,), generator=rng)] for _, kind in self._kinds]
         if len(drawn) == 1:
             return drawn[0]
@@ -209,7 +210,7 @@ class DenoisingObjective(Objective):
         return {"loss": error.mean()}
 
     def sheet(self) -> Image.Image:
-        """The probe captions, two pictures each, by the painter itself at its defaults."""
+        """Pictures of the probe captions, two each, painted with the defaults of the painter's card."""
         pictures = [paint_pixels(self.painter, words, Seeds([0, 1])) for words in self._options.probes]
         return sheet_of(torch.cat(pictures), columns=8)
 
@@ -240,7 +241,7 @@ class DiffusionObjective(DenoisingObjective):
 
 @torch.no_grad()
 def with_more_channels(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """A copy for latents of more channels: the first ones are denoised as before, the new ones not yet."""
+    """A copy for latents of more channels: it denoises the first ones as before, the new ones not yet."""
     old = unet.config.in_channels
     wide = UNet2DConditionModel.from_config(
         {**unet.config, "in_channels": channels, "out_channels": channels}
@@ -259,9 +260,9 @@ def with_more_channels(unet: UNet2DConditionModel, channels: int) -> UNet2DCondi
 
 
 def _kinds(rows: Sequence[Mapping[str, object]], options: DiffusionOptions) -> list[tuple[float, Tensor]]:
-    """(share, numbers of pictures) of drawings of new things, of drawings learned before, and of scenes.
+    """(share, indices of pictures) of new drawings, of drawings learned before, and of scenes.
 
-    Scenes outnumber the drawings that they are made of, and would hide them.
+    There are more scenes than drawings, so without shares they would dominate training.
     """
     scenes = torch.tensor(["phrase" in row for row in rows])
     learned = torch.tensor([options.rehearsal is not None and bool(row.get("learned")) for row in rows])
@@ -275,7 +276,7 @@ def _kinds(rows: Sequence[Mapping[str, object]], options: DiffusionOptions) -> l
 
 
 def paint_pixels(painter: Painter, words: str, seeds: Seeds) -> Tensor:
-    """Native pictures [n c h w] in [-1, 1] for one prompt, at the defaults of the painter's card."""
+    """Native pictures [n c h w] in [-1, 1] for one prompt, with the defaults of the painter's card."""
     brief = Brief(prompt=words, seed=seeds.seeds[0], native=True).resolve(painter.card)
     conditioning = painter.condition(brief)
     *_, last = painter.steps(brief, conditioning, painter.begin(brief, conditioning, seeds))
@@ -293,14 +294,14 @@ def _check_side(painter: DiffusionPainter, pictures: Tensor) -> None:
 
 
 def _encode(painter: DiffusionPainter, pictures: Tensor) -> Tensor:
-    """The latents [n c h w] of pictures uint8 [n 4 h w], the shorter side reduced to the painter's native."""
+    """The latents [n c h w] of pictures uint8 [n 4 h w], reduced to the native size of the shorter side."""
     factor = min(pictures.shape[-2:]) // painter.card.width
     parts = (_downsample(to_unit(part), factor) for part in torch.split(pictures, 32))
     return torch.cat([painter.vae.encode(part).cpu() for part in parts])
 
 
 def _wider(pictures: Tensor, more_high: int, more_wide: int) -> Tensor:
-    """Pictures [n 4 h w] in the middle of a transparent canvas, a quarter larger on the sides asked for."""
+    """Pictures [n 4 h w] with transparent margins of a quarter of the side, as `MARGINS` asks."""
     right, down = (
         side // 4 * more for side, more in zip(pictures.shape[:1:-1], (more_wide, more_high), strict=True)
     )
@@ -310,5 +311,5 @@ def _wider(pictures: Tensor, more_high: int, more_wide: int) -> Tensor:
 
 
 def _downsample(pixels: Tensor, factor: int) -> Tensor:
-    """By whole factors, each pixel the mean of those it takes the place of."""
+    """Downsample by whole factors; each pixel is the mean of those that it replaces."""
     return pixels if factor == 1 else F.avg_pool2d(pixels, factor)

@@ -1,9 +1,9 @@
 """The discrete VAE (arXiv 2102.12092 eq. 1): relaxed tokens, logit-Laplace pixels, KL to uniform.
 
 loss = -ln p(x | z) + square * (x - mean)^2 + kl * KL(q(z | x) || uniform) - usage * H(mean of q), with means
-over elements of the first two and over positions of KL. H, the entropy of how often each token is used in the
-batch, speaks for tokens that nobody uses; the squared error weighs flat colours that are wrong. z is a
-Gumbel-softmax sample (arXiv 1611.01144) whose temperature falls; kl grows from 0.
+over elements of the first two and over positions of KL. H is the entropy of how often each token is used in
+the batch; it rewards the use of rare tokens. The squared error penalises wrong flat colours. z is a
+Gumbel-softmax sample (arXiv 1611.01144) whose temperature falls during training; kl grows from 0.
 """
 
 from __future__ import annotations
@@ -30,16 +30,23 @@ from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 from danqing.weights.pretrained import write_module
 
-_FEW = 0.05  # of the vocabulary: a perplexity below this share is reported
+_FEW = 0.05  # share of the vocabulary; a perplexity below it is reported
 
 
 @dataclass(frozen=True)
 class DiscreteVAEOptions:
-    """span: steps over which the temperature falls from `tau` to `tau_end`, and over which kl grows.
+    """How to train a discrete VAE.
 
-    finest: least ln b. A byte is about 0.035 wide in logits at white, ln 0.035 = -3.4; without a floor a
-    white ground that is always right would make its density, and its share of the loss, grow without end.
-    reach: how many pixels a picture is moved at most.
+    span: steps over which the temperature falls, and over which kl grows.
+    tau: temperature of the Gumbel-softmax in the first step.
+    tau_end: temperature from step `span` on.
+    kl: final weight of the KL divergence.
+    usage: weight of the entropy of token use.
+    square: weight of the squared error.
+    finest: least ln b of the logit-Laplace distribution. A byte is about 0.035 wide in logits at white, and
+        ln 0.035 = -3.4; without a floor the density of an easy white background, and its share of the loss,
+        would grow without end.
+    reach: largest random shift of a picture, in pixels.
     """
 
     span: int = 2000
@@ -53,9 +60,10 @@ class DiscreteVAEOptions:
 
 
 class DiscreteVAEObjective(Objective):
-    """Trains a `DiscreteVAE` on whole pictures, mirrored half of the time and moved a little.
+    """Trains a `DiscreteVAE` on whole pictures, mirrored half of the time and shifted a little.
 
-    pictures: to learn from, at any size; they are reduced to `side`. probe: never trained on, for the sheet.
+    pictures: training pictures at any size; they are reduced to `side`.
+    probe: pictures that are not trained on, for the sample sheet.
     """
 
     done: Tensor
@@ -75,7 +83,8 @@ class DiscreteVAEObjective(Objective):
         channels = vae.config.channels
         self._pixels, self._probe = (resize_pictures(each, side, channels) for each in (pictures, probe))
         self._options = options
-        self.register_buffer("done", torch.zeros((), dtype=torch.long))  # steps, for the schedules
+        # number of steps done, for the schedules of temperature and kl
+        self.register_buffer("done", torch.zeros((), dtype=torch.long))
 
     def batch(self, size: int, rng: Generator) -> Batch:
         """Pictures [n c h w] in [-1, 1], and Gumbel noise for their tokens."""
@@ -87,7 +96,7 @@ class DiscreteVAEObjective(Objective):
         return {"pixels": pixels, "noise": gumbel((size, self.vae.config.vocab, side, side), rng)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss of the module's docstring, its terms, and how many tokens are in use (perplexity)."""
+        """The loss of the module's docstring, its terms, and the perplexity of the tokens."""
         options = self._options
         pixels = batch["pixels"]
         along = (self.done / max(1, options.span)).clamp(max=1)
@@ -112,7 +121,7 @@ class DiscreteVAEObjective(Objective):
 
     @torch.no_grad()
     def measure(self) -> tuple[float, float]:
-        """Of the probe: PSNR of colours over white in dB (mean over pictures), perplexity of its tokens."""
+        """PSNR of colours over white in dB, mean over the probe pictures, and perplexity of their tokens."""
         probe = self._probe.to(self.device)
         tokens = torch.cat([self.vae.tokens(part) for part in torch.split(probe, 32)])
         painted = torch.cat([self.vae.pictures(part) for part in torch.split(tokens, 32)])
@@ -120,7 +129,7 @@ class DiscreteVAEObjective(Objective):
         return float(-10 * error.log10().mean()), float(perplexity(tokens, self.vae.config.vocab))
 
     def sheet(self) -> Image.Image:
-        """Rows of originals over rows of reconstructions. Warns of a codebook that is hardly used."""
+        """Rows of originals over rows of reconstructions. Warns if few tokens of the codebook are used."""
         _, used = self.measure()
         if used < _FEW * self.vae.config.vocab:
             warnings.warn(
@@ -134,28 +143,29 @@ class DiscreteVAEObjective(Objective):
         return sheet_of(torch.cat([rows for pair in pairs for rows in pair]), columns=8)
 
     def export(self, folder: Path) -> None:
-        """Write the weights by themselves; `families.dalle1.save` writes them as part of a painter."""
+        """Write the weights alone; `families.dalle1.save` writes them as part of a painter."""
         write_module(self.vae, self.vae.to_config(), folder, "model", torch.float32)
 
 
 def resize_pictures(pictures: CaptionedImages, side: int, channels: int) -> Tensor:
-    """The pictures [n channels side side] in [-1, 1], by the mean over areas."""
+    """The pictures [n channels side side] in [-1, 1], resized by area averaging."""
     return F.interpolate(to_unit(pictures.pictures[:, :channels]), (side, side), mode="area")
 
 
 def entropy(shares: Tensor) -> Tensor:
-    """-sum p ln p of shares [k] that sum to 1, in nats."""
-    return -(shares * shares.clamp(min=1e-12).log()).sum()  # where a share is 0 its gradient is finite
+    """The entropy -sum p ln p of probabilities [k] that sum to 1, in nats."""
+    # the clamp keeps the gradient finite where a share is 0
+    return -(shares * shares.clamp(min=1e-12).log()).sum()
 
 
 def perplexity(tokens: Tensor, vocab: int) -> Tensor:
-    """Exp of the entropy of how often each token occurs: as many tokens, equally used, say as much."""
+    """Exp of the entropy of token frequencies: the number of equally used tokens with the same entropy."""
     counts = torch.bincount(tokens.flatten(), minlength=vocab).float()
     return entropy(counts / counts.sum()).exp()
 
 
 def _move(pixels: Tensor, reach: int, rng: Generator) -> Tensor:
-    """The pictures moved together by up to `reach` pixels, their edges repeated."""
+    """Shift all pictures by the same random offset of up to `reach` pixels; edges are repeated."""
     if reach == 0:
         return pixels
     side = pixels.shape[-1]

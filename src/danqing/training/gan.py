@@ -1,4 +1,4 @@
-"""A generator against a discriminator (arXiv 1406.2661), with what later work found to keep them going."""
+"""A generator against a discriminator (arXiv 1406.2661), with later methods that stabilise their training."""
 
 from __future__ import annotations
 
@@ -29,17 +29,23 @@ from danqing.training.adversarial_losses import (
 from danqing.training.sheets import sheet_of
 
 _ADAPT_EVERY = 4  # steps
-_PATH_DECAY = 0.01  # of the usual path length
+_PATH_DECAY = 0.01  # weight of a new value in the running mean of path lengths
 
 
 @dataclass(frozen=True)
 class GanOptions:
-    """What varies between recipes.
+    """What differs between recipes.
 
-    r1, path: weights of the two penalties, each computed every so many steps and then counted as often (lazy
-    regularisation, arXiv 1912.04958 section 3.1). drop: share of the pictures without their label. target:
-    how sure the discriminator may be of real pictures; None leaves adaptive augmentation out. span: pictures
-    in which that can go from 0 to 1. half_life: pictures after which a weight counts half in the average.
+    r1: weight of the gradient penalty of the discriminator.
+    r1_every: steps between its computations, each of which counts so many times (lazy regularisation,
+        arXiv 1912.04958 section 3.1).
+    path: weight of the path length penalty of the generator.
+    path_every: steps between its computations, likewise.
+    drop: share of the pictures whose label is dropped.
+    target: mean sign of real logits that augmentation aims at; None trains without adaptive augmentation.
+    span: number of pictures in which the augmentation can go from 0 to 1.
+    mirror: whether pictures are mirrored at random.
+    half_life: number of pictures after which a weight counts half in the average.
     """
 
     r1: float = 1.0
@@ -54,16 +60,18 @@ class GanOptions:
 
 
 class GanTask(nn.Module):
-    """Both networks, their data, and the average of the generator, which is what paints in the end.
+    """Both networks, their data, and the averaged generator, which is the one that is used for painting.
 
-    strength: of the augmentation, p. certainty: the mean sign of real logits since p last changed. usual: the
-    running mean of path lengths.
+    All randomness of a step comes from the generator that is passed in. As in arXiv 1912.04958 the
+    discriminator learns first; both penalties are added to the loss of their step and get no step of their
+    own.
 
-    All randomness of a step comes from the generator that it is given. As in 1912.04958 the discriminator
-    learns first; both penalties are added to the loss of their step instead of having a step of their own.
+    strength: the probability p of augmentation.
+    certainty: the mean sign of real logits since p last changed.
+    usual: the running mean of path lengths.
 
     Raises:
-        BadData: fewer than two pictures, or their side does not fit the network.
+        BadData: there are fewer than two pictures, or their side does not fit the network.
     """
 
     strength: Tensor
@@ -88,7 +96,7 @@ class GanTask(nn.Module):
         self._labels = names.labels((str(row.get("concept")), str(row.get("style"))) for row in pictures.rows)
 
     def discriminator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
-        """`loss` to minimise, and what to log of it."""
+        """The discriminator's losses: `loss` is the one to minimise, the others are for the log."""
         options = self._options
         real, label = self._real(size, rng)
         with torch.no_grad():
@@ -107,7 +115,10 @@ class GanTask(nn.Module):
         return {"loss": loss, **{name: value.detach() for name, value in (parts | statistics).items()}}
 
     def generator_losses(self, size: int, rng: Generator, step: int) -> dict[str, Tensor]:
-        """`loss` to minimise, and what to log of it. The discriminator must be frozen meanwhile."""
+        """The generator's losses: `loss` is the one to minimise, the others are for the log.
+
+        The discriminator must be frozen during the call.
+        """
         options = self._options
         fake, label = self._fake(size, rng)
         loss = plain = generator_loss(self.discriminator(self._augment(fake, rng), label))
@@ -117,9 +128,9 @@ class GanTask(nn.Module):
 
     @torch.no_grad()
     def follow(self, pictures_so_far: int, batch: int) -> None:
-        """Move the average after `pictures_so_far` pictures: weights by their half-life, buffers are copied.
+        """Update the average after `pictures_so_far` pictures: weights by half-life, buffers by copy.
 
-        In the beginning the half-life is a twentieth of what was seen (arXiv 2006.06676, its code).
+        At the start the half-life is a twentieth of the pictures so far, as in the code of arXiv 2006.06676.
         """
         keep = 0.5 ** (batch / max(1.0, min(self._options.half_life, pictures_so_far * 0.05)))
         for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
@@ -129,7 +140,7 @@ class GanTask(nn.Module):
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
-        """The first pictures' names painted by the average, from fixed latents."""
+        """Pictures of some labels of the data set, painted by the averaged generator from fixed latents."""
         rng = Generator().manual_seed(0)
         drawn = self._there(self.average.draw(32, rng))
         rows = torch.linspace(0, len(self._pictures) - 1, 32).long()
@@ -137,7 +148,7 @@ class GanTask(nn.Module):
 
     @contextmanager
     def freeze(self) -> Iterator[None]:
-        """The discriminator computes no gradients for its own weights."""
+        """Turn off gradients of the discriminator's weights inside the context."""
         self.discriminator.requires_grad_(False)
         try:
             yield
@@ -180,7 +191,7 @@ class GanTask(nn.Module):
             self.certainty.zero_()
 
     def _path_penalty(self, size: int, rng: Generator) -> Tensor:
-        """Squared difference of path lengths from their running mean."""
+        """The squared difference of path lengths from their running mean."""
         assert isinstance(self.generator, StyleGenerator), "only styles have path lengths"
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
         label, drawn = self._label(picks, rng), self._there(self.generator.draw(size, rng))
@@ -193,7 +204,7 @@ class GanTask(nn.Module):
 
 
 def names_of(pictures: CaptionedImages) -> Names:
-    """The concepts and the styles of a data set, in English and Chinese, as far as its rows tell them."""
+    """The concepts and styles of a data set, in English and Chinese where its rows have both."""
     rows = [row for row in pictures.rows if row.get("concept") and row.get("style")]
     concepts = sorted({(str(row["concept"]), str(row.get("concept_zh") or row["concept"])) for row in rows})
     styles = [(style, *STYLE_WORDS.get(style, ())) for style in sorted({str(row["style"]) for row in rows})]

@@ -1,4 +1,4 @@
-"""The written and the shown record of a run."""
+"""The log of a run: a CSV file and progress messages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from danqing.core.progress import Progress, ProgressCallback
 
 
 class Log:
-    """Averages losses, appends them to a CSV file and tells each line with speed and time left.
+    """Averages losses, appends them to a CSV file, and reports each line with the speed and the time left.
 
-    start: the step a run continues from; lines of later steps, which will run again, are dropped.
+    start: the step that the run resumes from. Lines of later steps are removed, because those run again.
     """
 
     def __init__(self, path: Path, start: int, steps: int, batch: int, progress: ProgressCallback) -> None:
@@ -24,7 +24,7 @@ class Log:
         self._since = time.monotonic()
 
     def add(self, step: int, losses: dict[str, float], every: int) -> None:
-        """Count one step; every `every` steps (and at the last) write the means."""
+        """Count one step; every `every` steps, and at the last one, write the means."""
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
@@ -53,7 +53,10 @@ class Log:
 
 
 def _cut(path: Path, start: int) -> None:
-    """Keep the header and the lines up to step `start`; half a line of a killed run goes too."""
+    """Keep the header and the lines up to step `start`.
+
+    An incomplete last line of a killed run is removed too.
+    """
     if not path.exists():
         return
     header, *lines = path.read_text("utf-8").splitlines(keepends=True) or [""]

@@ -1,4 +1,4 @@
-"""What a trainer needs of a thing to be trained."""
+"""The interface between a trainer and a network with its loss."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Batch = dict[str, Tensor]
 class Objective(nn.Module, ABC):
     """A network with its data and its loss.
 
-    `batch` owns all randomness, drawn from the generator it is given, so that a step is a pure function of
-    (weights, seed, step): that makes an interrupted run resume bit-equal. `forward` only computes.
+    `batch` makes all random choices, with the generator it is given, so that a step is a pure function of
+    (weights, seed, step): so an interrupted run resumes bit-equal. `forward` is deterministic.
     """
 
-    least = 1  # pictures that a batch needs
+    least = 1  # the smallest batch that the loss can learn from, in pictures
     row_wise = True  # the loss is a mean over rows, so several processes may share a batch
 
     def check_batch(self, size: int) -> None:
-        """Tell before training that nothing can be learned from batches of `size`.
+        """Check, before training starts, that batches of `size` are large enough.
 
         Raises:
-            BadData: naming the size and what it needs.
+            BadData: the message names the size and the least size.
         """
         if size < self.least:
             raise BadData(
@@ -37,25 +37,25 @@ class Objective(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def place(self, device: torch.device) -> None:
-        """Move what `forward` and `sheet` compute with, the frozen parts too."""
+        """Move all networks that `forward` and `sheet` use, the frozen ones too."""
         self.to(device)
 
     @abstractmethod
     def batch(self, size: int, rng: Generator) -> Batch:
-        """One batch on the CPU: data, noise, everything random."""
+        """One batch on the CPU: the data, the noise and everything else that is random."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars to report; `loss` is the one to minimise."""
+        """The losses as scalars; `loss` is the one to minimise, the others are for the log."""
 
     @abstractmethod
     def sheet(self) -> Image.Image:
-        """A picture of how well it does now, on fixed inputs."""
+        """A sample sheet that shows the quality reached so far, on fixed inputs."""
 
     @abstractmethod
     def export(self, folder: Path) -> None:
-        """Write the weights in the form in which they are used."""
+        """Write the weights in the format that inference reads."""

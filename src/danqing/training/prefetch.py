@@ -1,4 +1,4 @@
-"""Batches drawn on the CPU while a GPU learns from the one before."""
+"""Prepares the next batch on the CPU while a GPU computes the present one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from danqing.training.objective import Batch
 
 
 class Prefetcher:
-    """`draw` of a step, with that of the next one begun in another thread. The batches are the same."""
+    """Calls `draw` for the next step in another thread. The batches are the same as without it."""
 
     def __init__(self, draw: Callable[[int], Batch]) -> None:
         self._draw = draw
@@ -17,11 +17,11 @@ class Prefetcher:
         self._begun: dict[int, Future[Batch]] = {}
 
     def __call__(self, step: int) -> Batch:
-        """The batch of `step`; what it raises is raised here."""
+        """The batch of `step`. An exception of `draw` is raised here."""
         ready = self._begun.pop(step, None) or self._pool.submit(self._draw, step)
         self._begun = {step + 1: self._pool.submit(self._draw, step + 1)}
         return ready.result()
 
     def close(self) -> None:
-        """Draw no more."""
+        """Stop the thread."""
         self._pool.shutdown(cancel_futures=True)

@@ -25,7 +25,7 @@ from danqing.training.sheets import sheet_of
 class PriorObjective(Objective):
     """Trains `network` in the space of a frozen CLIP, and sets its mean and deviation from the data.
 
-    Pictures, and their mirror images, are embedded once.
+    The CLIP embeddings of the pictures and of their mirror images are computed once.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class PriorObjective(Objective):
         self._train_set, self._unseen = train_set, unseen
 
     def place(self, device: torch.device) -> None:
-        """Move the network, and CLIP which stays frozen."""
+        """Move the network and the frozen CLIP."""
         super().place(device)
         self._space.place(device)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Embeddings [n d], the ids of a caption of each, times and noise."""
+        """Embeddings [n d], the token ids of a caption for each, times and noise."""
         picks = torch.randint(len(self._train_set), (size,), generator=rng)
         views = torch.randint(len(self._views), (size,), generator=rng)
         z = self._views[views, picks]
@@ -61,7 +61,7 @@ class PriorObjective(Objective):
         return {"z": z, **token_ids, "t": times, "noise": noise}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The squared error among normalised embeddings."""
+        """The squared error of the normalised embeddings."""
         z = self._prior.normalise(batch["z"])
         alpha, sigma = (part[:, None] for part in self._prior.schedule.at(batch["t"]))
         noisy = (alpha * z + sigma * batch["noise"])[:, None]
@@ -70,9 +70,9 @@ class PriorObjective(Objective):
 
     @torch.no_grad()
     def agreement(self, count: int = 100) -> float:
-        """The mean cosine of embeddings drawn for the captions of held-out pictures with the true ones.
+        """The mean cosine of embeddings sampled for held-out captions and those of their true pictures.
 
-        There must be some.
+        At least one picture must be held out.
         """
         rows = self._unseen.rows[:count]
         truth = self._space.image_embedding(to_unit(self._unseen.pictures[: len(rows)]))
@@ -80,9 +80,9 @@ class PriorObjective(Objective):
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
-        """For eight held-out pictures the four seen ones nearest to what is drawn for their captions.
+        """For eight held-out captions: the four training pictures nearest to an embedding sampled for each.
 
-        For eight seen ones where none are held out.
+        If none are held out, eight training captions are used.
         """
         probes = self._unseen if len(self._unseen) else self._train_set
         rows = probes.rows[:8]

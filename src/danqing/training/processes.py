@@ -1,8 +1,8 @@
-"""The processes that train together: one by itself, or those that `torchrun` or `accelerate launch` started.
+"""Data-parallel training: one process alone, or those that `torchrun` or `accelerate launch` started.
 
-All draw the same global batch from the generator of the step. Each computes the loss of its own rows,
-gradients are averaged, and so all take the same step: the weights are those of one process with the whole
-batch, within float error. Only the first process writes.
+All processes draw the same global batch from the generator of the step. Each computes the loss of its own
+rows, and the gradients are averaged, so that all take the same step: the weights equal those of one process
+with the whole batch, within float error. Only the first process writes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from danqing.training.objective import Batch
 
 
 class Processes:
-    """One process among those that train together.
+    """One process of those that train together.
 
-    device: where it computes: on the GPU of its local rank, if it shall be a GPU.
+    device: where it computes; if it is a GPU, the GPU of the process's local rank.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -31,19 +31,19 @@ class Processes:
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether there is more than one process."""
         return bool(self._state.num_processes > 1)
 
     @property
     def writes(self) -> bool:
-        """Whether this is the one that writes logs, sheets and checkpoints."""
+        """Whether this process writes logs, sample sheets and checkpoints."""
         return bool(self._state.is_main_process)
 
     def rows_of(self, batch: Batch, size: int) -> Batch:
-        """The share of a global batch of `size` rows: every n-th row, for n processes.
+        """The share of one process in a global batch of `size` rows: every n-th row, for n processes.
 
-        Tensors that do not have a row for each picture are kept whole. A batch that cannot be shared equally
-        goes whole to every process: a mean over unequal shares would not be that of the batch.
+        Tensors that do not have one row for each picture are kept whole. If the rows cannot be shared
+        equally, every process gets the whole batch: a mean over unequal shares would be another one.
         """
         if not self.several or size % self._state.num_processes:
             return batch
@@ -53,7 +53,7 @@ class Processes:
         }
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Give every process the mean of all gradients, in place."""
+        """Replace the gradients of every process by their mean over all processes."""
         if not self.several:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -62,19 +62,19 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Scalars, averaged over the processes."""
+        """Average scalars over the processes."""
         if not self.several:
             return values
         stacked: Tensor = reduce(torch.stack([value.detach().float() for value in values.values()]), "mean")
         return dict(zip(values, stacked.unbind(), strict=True))
 
     def shared_folder(self, folder: Path) -> Path:
-        """The folder that the first process names, which may be another one here."""
+        """The folder path of the first process, sent to all; on the others `folder` may differ."""
         if not self.several:
             return folder
         [path] = broadcast_object_list([str(folder)])
         return Path(path)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes get here."""
         self._state.wait_for_everyone()

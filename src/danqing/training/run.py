@@ -1,4 +1,4 @@
-"""A run: steps counted in a folder, where an interrupted one goes on bit-equal."""
+"""The training loop in a run folder, where an interrupted run resumes bit-equal."""
 
 from __future__ import annotations
 
@@ -26,11 +26,16 @@ from danqing.training.processes import Processes
 class RunOptions:
     """How long to train, and how often to write what. Periods are in steps.
 
-    steps: the learning rate falls until the last of them.
-    further: how many more steps to train at the last learning rate.
+    steps: number of steps over which the learning rate falls.
     batch: pictures in a step, over all processes.
+    seed: seed of all random choices.
     device: where to train, see `core.device.resolve_device`.
-    says_needs: whether to say after some steps what all of them need; see `core.needs`.
+    save_every: period of checkpoints.
+    sheet_every: period of sample sheets.
+    log_every: period of lines in the log.
+    further: how many more steps to train at the last learning rate.
+    says_needs: whether to report, after some steps, the time, memory and disk space of the run; see
+        `core.needs`.
     """
 
     steps: int
@@ -45,15 +50,15 @@ class RunOptions:
 
     @property
     def last(self) -> int:
-        """The number of all steps."""
+        """The total number of steps."""
         return self.steps + self.further
 
 
 class Shows(Protocol):
-    """A network that can show on a picture how well it does."""
+    """A network that can show its quality in a picture."""
 
     def sheet(self) -> Image.Image:
-        """The same inputs every time."""
+        """A sample sheet on fixed inputs."""
         ...
 
 
@@ -67,12 +72,15 @@ class Run(ABC):
         self._at = RunPosition(0, 0.0)
 
     def _loop(self, progress: ProgressCallback, look: Callable[[int], None] | None) -> None:
-        """From the last checkpoint to the last step; `progress` and `look` as in `Trainer.train`."""
-        self.processes.wait()  # until nobody writes a checkpoint any more
+        """Train from the last checkpoint to the last step.
+
+        `progress` and `look` are as in `Trainer.train`.
+        """
+        self.processes.wait()  # another process may still write a checkpoint
         self._resume()
         pace, writes = self._pace, self.processes.writes
         first = self._at.step
-        disk = 2 * self._checkpoint_size()  # the one before stays until the new one stands
+        disk = 2 * self._checkpoint_size()  # the old checkpoint stays on disk until the new one is complete
         if first < pace.last:
             check_room(self.run, disk)
         log = Log(self.run / "log.csv", first, pace.last, pace.batch, progress)
@@ -84,7 +92,8 @@ class Run(ABC):
             self._at = RunPosition(step + 1, now - started)
             if not writes:
                 continue
-            if step == first + 1 and pace.says_needs:  # the first one also prepares
+            # the first step is slower, because it also sets things up
+            if step == first + 1 and pace.says_needs:
                 memory = peak_memory(self.processes.device)
                 needs = Needs((now - before) * (pace.last - step), memory, disk)
                 progress(Progress(note=f"this training needs {needs}"))
@@ -97,15 +106,18 @@ class Run(ABC):
 
     @abstractmethod
     def ema_scope(self) -> AbstractContextManager[Shows]:
-        """What is trained with its averaged weights in place; the trained ones come back afterwards."""
+        """A context with the averaged weights in place; the trained ones come back when it ends."""
 
     @abstractmethod
     def _step(self, step: int) -> dict[str, float]:
-        """Learn from one batch, a function of the weights, the seed and `step` alone; the losses to log."""
+        """Train on one batch, as a function of the weights, the seed and `step` alone.
+
+        Returns the losses to log.
+        """
 
     @abstractmethod
     def _resume(self) -> None:
-        """Go back to the last checkpoint, if there is one."""
+        """Load the last checkpoint, if there is one."""
 
     @abstractmethod
     def _save(self) -> None:
@@ -113,7 +125,7 @@ class Run(ABC):
 
     @abstractmethod
     def _checkpoint_size(self) -> int:
-        """Bytes of a checkpoint."""
+        """The size of a checkpoint in bytes."""
 
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self._pace.last

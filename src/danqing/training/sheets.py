@@ -1,4 +1,4 @@
-"""Contact sheets of pictures in the painter's format."""
+"""Sample sheets: many pictures in one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def sheet_of(pictures: Tensor, columns: int) -> Image.Image:
-    """[n c h w] in [-1, 1], colour over white first, as one picture with `columns` to a row."""
+    """Arrange pictures [n c h w] in [-1, 1], colour over white first, in rows of `columns`."""
     colour = ((pictures[:, :3].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
     short = -len(colour) % columns
     blank = torch.full((short, *colour.shape[1:]), 255, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer of CLIP's kind for English and Chinese captions."""
+"""Trains a byte-level BPE tokenizer like CLIP's for English and Chinese captions."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from transformers import CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-# CLIP's words: contractions, runs of letters, single digits, runs of anything else
+# CLIP's pattern of words: contractions, runs of letters, single digits, runs of anything else
 _WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
 def train_tokenizer(captions: Iterable[str], merges: int = 3000, length: int = 48) -> CLIPTokenizer:
-    """Learn merges from captions.
+    """Train a tokenizer on captions.
 
     Every byte, inside and at the end of a word, is in the vocabulary, so no text is ever unknown; the end
-    token has the highest id, where CLIP's text encoder pools.
+    token has the highest id, because CLIP's text encoder pools at the highest id.
 
-    merges: how many to learn, fewer where the captions repeat too little. length: tokens per text.
+    merges: most merges to learn; there are fewer if the captions repeat too little.
+    length: tokens per text.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs = _learnt(captions, alphabet, merges)
@@ -37,10 +38,11 @@ def train_tokenizer(captions: Iterable[str], merges: int = 3000, length: int = 4
 
 
 def _learnt(captions: Iterable[str], alphabet: list[str], merges: int) -> list[tuple[str, str]]:
-    """Byte pairs in the order in which they were merged, of text cleaned and cut as CLIP's tokenizer does.
+    """The learned merges in order. Text is cleaned and split as in CLIP's tokenizer.
 
-    The trainer breaks ties by token id, and gives ids to the ends of words in the order of a hash map,
-    another one each time. Named as special tokens they have fixed ids, so that training repeats exactly.
+    The trainer of `tokenizers` breaks ties by token id, and gives ids to word ends in the order of a hash
+    map, which differs each time. Declared as special tokens they get fixed ids, so that training is
+    reproducible.
     """
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence(

@@ -1,7 +1,7 @@
-"""The transformer over text and picture tokens (arXiv 2102.12092 section 2.2).
+"""Training the transformer over text and picture tokens (arXiv 2102.12092 section 2.2).
 
 loss = (CE of text + 7 * CE of pictures) / 8, each a mean over its tokens, in nats. A picture's tokens are
-the VAE's likeliest ones, computed once; some captions are dropped, for guidance without words.
+the VAE's likeliest ones, computed once; some captions are dropped, for classifier-free guidance.
 """
 
 from __future__ import annotations
@@ -33,10 +33,16 @@ _TEXT, _PICTURE = 1 / 8, 7 / 8
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """drop, unstyled, synonyms: shares of captions, as in `DiffusionOptions`. moves: pixels, see `views`.
+    """How to train on tokens. Shares are in [0, 1].
 
-    wrong: share of the tokens that are read, not of those to predict, replaced by any others, so that a token
-    drawn badly does not spoil the rest of a picture.
+    drop: share of the captions replaced by "".
+    unstyled: share of the captions that do not name the style.
+    synonyms: share of the captions that name the thing by a synonym.
+    mirror: share of the pictures that are mirrored.
+    wrong: share of the input tokens that are replaced by random ones, but not in the targets, so that the
+        model learns to go on after a badly sampled token.
+    moves: shifts (down, right) of the pictures in pixels, see `views`.
+    probes: captions of the sample sheet.
     """
 
     drop: float = 0.1
@@ -51,8 +57,8 @@ class TokenOptions:
 class TokenObjective(Objective):
     """Trains `painter.transformer` on the tokens of its VAE.
 
-    Each picture has several views, moved by each of `moves` (down, right), and those mirrored. A checkpoint
-    remembers the VAE, and is refused with another one.
+    Each picture has several views: shifted by each of `moves`, and the same mirrored. A checkpoint stores a
+    fingerprint of the VAE and is refused with another VAE.
     """
 
     codec: Tensor
@@ -67,12 +73,12 @@ class TokenObjective(Objective):
         self.register_buffer("codec", torch.tensor(list(bytes.fromhex(fingerprint(painter.vae)))))
 
     def place(self, device: torch.device) -> None:
-        """The whole painter, by which sheets are painted."""
+        """Move the whole painter, which paints the sample sheets."""
         super().place(device)
         self.painter.place(device)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Ids of a random caption, which are words, and a picture's tokens [n l], right and as read."""
+        """Token ids of a random caption, and a picture's tokens [n l] as targets and as noisy inputs."""
         options = self._options
         picks = torch.randint(len(self._rows), (size,), generator=rng)
         moves = torch.randint(len(options.moves), (size,), generator=rng)
@@ -99,7 +105,7 @@ class TokenObjective(Objective):
         }
 
     def sheet(self) -> Image.Image:
-        """The probe captions, four pictures each, by the painter itself at its defaults."""
+        """Pictures of the probe captions, four each, painted with the defaults of the painter's card."""
         pictures = [paint_pixels(self.painter, words, Seeds([0, 1, 2, 3])) for words in self._options.probes]
         return sheet_of(torch.cat(pictures), columns=4)
 
@@ -108,10 +114,10 @@ class TokenObjective(Objective):
         save(self.painter, folder)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *how: Any, **fields: Any) -> Any:
-        """What `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            BadWeights: they learned the tokens of another VAE.
+            BadWeights: the weights were trained with the tokens of another VAE.
         """
         kept = state_dict.get("codec")
         if kept is not None and not torch.equal(kept, self.codec):
@@ -130,7 +136,7 @@ class TokenObjective(Objective):
 
 
 def views(pixels: Tensor, moves: tuple[tuple[int, int], ...]) -> list[Tensor]:
-    """Pictures [n c h w] moved down and right by each of `moves`, less than a side; edges are repeated."""
+    """Pictures [n c h w] shifted down and right by each of `moves`, less than a side; edges are repeated."""
     moved = []
     for down, right in moves:
         reach = max(abs(down), abs(right))

@@ -1,4 +1,4 @@
-"""The one trainer: EMA, clipping, bf16, exact resume, a stop on NaN, live progress and sample sheets."""
+"""The one trainer: EMA, gradient clipping, bf16, exact resume, a stop on NaN, progress and sample sheets."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ from danqing.training.run import Run, RunOptions
 class TrainOptions(RunOptions):
     """How long and how fast to train.
 
-    lr falls from its peak to a tenth along half a cosine after a linear warm-up. precision: "bf16" for mixed
-    precision (weights stay float32), "no" for none.
+    lr: peak learning rate; it falls to a tenth along half a cosine after a linear warm-up.
+    warmup: number of steps of the warm-up.
+    weight_decay: weight decay of AdamW.
+    betas: betas of AdamW.
+    clip: largest norm of the gradient.
+    ema: decay of the averaged weights in each step.
+    precision: "bf16" for mixed precision (weights stay float32), "no" for none.
     """
 
     lr: float = 1e-3
@@ -39,7 +44,7 @@ class TrainOptions(RunOptions):
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
-    """Linear warm-up, then half a cosine from the peak to a tenth of it."""
+    """The learning rate of a step: linear warm-up, then half a cosine from the peak to a tenth of it."""
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup
     done = (step - options.warmup) / max(1, options.steps - options.warmup)
@@ -47,12 +52,12 @@ def learning_rate(step: int, options: TrainOptions) -> float:
 
 
 def step_generator(seed: int, step: int) -> Generator:
-    """The randomness of one step. A function of (seed, step) alone, so nothing need be stored to resume."""
+    """The random generator of one step. It depends on (seed, step) alone: checkpoints need not store it."""
     return Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
 class Trainer(Run):
-    """Trains an objective in a run folder; a second call continues where the first stopped, bit-equal."""
+    """Trains an objective in a run folder; a second call resumes there, bit-equal."""
 
     def __init__(self, objective: Objective, options: TrainOptions, run: Path) -> None:
         super().__init__(options, run)
@@ -73,15 +78,14 @@ class Trainer(Run):
     def train(
         self, progress: ProgressCallback = no_progress, look: Callable[[int], None] | None = None
     ) -> Objective:
-        """Run to the last step; returns the objective holding its EMA weights.
+        """Train to the last step. Returns the objective with its EMA weights in place.
 
-        look: called with the step after each sheet, with the EMA
-        weights in place.
+        look: called with the step after each sample sheet, while the EMA weights are in place.
 
         Raises:
             NotFinite: the loss or its gradient is NaN or infinite; the last good checkpoint stays.
         """
-        if self.processes.device.type != "cpu":  # where it would only take turns with the learning
+        if self.processes.device.type != "cpu":  # on a CPU the two threads would only slow each other down
             self._ahead = Prefetcher(self._draw)
         try:
             self._loop(progress, look)
@@ -138,11 +142,12 @@ class Trainer(Run):
 
     def _checkpoint_size(self) -> int:
         trained = size_of(self._parameters())
-        return size_of(self.objective.state_dict().values()) + 3 * trained  # an average, and AdamW's two
+        # the EMA weights, and AdamW's two moments
+        return size_of(self.objective.state_dict().values()) + 3 * trained
 
     @contextmanager
     def ema_scope(self) -> Iterator[Objective]:
-        """The objective with its EMA weights in place; the trained ones come back afterwards."""
+        """A context with the EMA weights in place; the trained ones come back when it ends."""
         self._ema.store(self._parameters())
         self._ema.copy_to(self._parameters())
         try:

@@ -23,9 +23,9 @@ from danqing.training.sheets import sheet_of
 
 @dataclass(frozen=True)
 class Embeddings:
-    """A `Conditioner` that tells a picture's embedding and a caption, and at times one of them or neither.
+    """A `Conditioner` of a picture's CLIP embedding and a caption; at times one of them or both are dropped.
 
-    blind: the share of pictures, in [0, 1], whose embedding is left out.
+    blind: the share of pictures, in [0, 1], whose embedding is dropped.
     """
 
     space: Space
@@ -37,12 +37,12 @@ class Embeddings:
         self.space.place(device)
 
     def draw(self, picks: Tensor, latents: Tensor, rng: Generator) -> Batch:
-        """The tokens of a caption, int64 [n l], and whether the picture is seen, bool [n]."""
+        """Token ids of a caption, int64 [n l], and whether the embedding is kept, bool [n]."""
         visible = torch.rand(len(picks), generator=rng) >= self.blind
         return {**self.captions.draw(picks, latents, rng), "visible": visible}
 
     def conditioning(self, batch: Batch) -> Conditioning:
-        """What a `Decoder` is conditioned on: first the embedding of the same picture, mirrored or not."""
+        """The conditioning of a `Decoder`: first the embedding of the same, perhaps mirrored picture."""
         z = self.space.image_embedding(batch["latents"])
         words = decoder_conditioning(self.space.encode_ids(batch["ids"]), z)
         assert words.mask is not None
@@ -51,7 +51,7 @@ class Embeddings:
 
 
 class DecoderObjective(DenoisingObjective):
-    """Trains the decoder of a painter, its projection with it; CLIP stays frozen."""
+    """Trains the decoder of a painter together with its projection; CLIP stays frozen."""
 
     def __init__(
         self, painter: Dalle2Painter, pictures: CaptionedImages, options: DiffusionOptions, blind: float = 0.1
@@ -65,7 +65,7 @@ class DecoderObjective(DenoisingObjective):
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
-        """Six pictures, each before three that are decoded from its embedding alone."""
+        """Six rows, each a picture and then three that are decoded from its embedding alone."""
         painter, nothing, rows = self._whole, self._whole.space(""), []
         brief = Brief(prompt="-", seed=0, native=True).resolve(painter.card)
         for picture in self._latents[0][:: max(1, len(self._latents[0]) // 6)][:6, None]:
@@ -78,9 +78,9 @@ class DecoderObjective(DenoisingObjective):
 
 @torch.no_grad()
 def copy_matching_weights(decoder: UNet2DConditionModel, trained: UNet2DModel) -> int:
-    """Copy what a trained pixel model has of the same name and shape into a decoder; how many tensors.
+    """Copy the tensors of a trained pixel model that have the same name and shape. Returns their number.
 
-    A learned variance, in the last channels of its output, is left out.
+    The last output channels, if they hold a learned variance, are left out.
     """
     have, copied = trained.state_dict(), 0
     for name, value in decoder.state_dict().items():

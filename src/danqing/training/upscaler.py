@@ -1,4 +1,4 @@
-"""Training the x4 upscaler: L1 in colour and alpha, and L1 of their gradients so that edges stay crisp."""
+"""Training the x4 upscaler: L1 in colour and alpha, and L1 of their gradients so that edges stay sharp."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from danqing.training.sheets import sheet_of
 
 
 class UpscalerObjective(Objective):
-    """Learns to undo an area reduction by the network's factor.
+    """Learns to undo area downsampling by the network's factor.
 
-    pictures: large ones. The small inputs are softened and slightly noisy at random, as painted pictures are.
+    pictures: large pictures. Their downsampled copies are blurred and noised a little at random, because
+        painted pictures look like that.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class UpscalerObjective(Objective):
 
     @torch.no_grad()
     def psnr(self, count: int = 24) -> tuple[float, float]:
-        """PSNR in dB on the probe pictures over all four channels: (ours, bicubic)."""
+        """PSNR in dB on the probe pictures over all four channels: (upscaler, bicubic)."""
         large = to_unit(self._probe.pictures[:count]).to(self.device)
         small = F.avg_pool2d(large, self.upscaler.config.scale)
         ours = torch.cat([self.upscaler(part) for part in torch.split(small, 4)])
@@ -66,7 +67,7 @@ class UpscalerObjective(Objective):
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
-        """Small (enlarged by repetition), ours, truth."""
+        """Rows of small pictures (enlarged by repetition), upscaled ones and originals."""
         large = to_unit(self._probe.pictures[:4]).to(self.device)
         small = F.avg_pool2d(large, self.upscaler.config.scale)
         coarse = F.interpolate(small, size=large.shape[-2:], mode="nearest")

@@ -1,9 +1,9 @@
 """The KL autoencoder (arXiv 2112.10752, section 3.1), on RGBA crops, without a discriminator.
 
 loss = L1 + L1 of image gradients + 5 * squared error + kl_weight * KL(q(z|x) || N(0, I)), all means over
-elements; the squared error weighs flat colours that are wrong. With probability `nested` only the first half
-of the latent channels reaches the decoder (arXiv 2508.00413): what a thing is gathers in those, its fine
-detail in the others, and a diffusion model finds the shape in a few channels.
+elements; the squared error penalises wrong flat colours. With probability `nested` only the first half
+of the latent channels reaches the decoder (arXiv 2508.00413): so those channels hold the shape of a thing,
+the others its fine detail, and a diffusion model finds the shape in a few channels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from danqing.training.sheets import sheet_of
 class VAEObjective(Objective):
     """Trains an AutoencoderKL on random crops.
 
-    pictures: the training pictures. probe: pictures never trained on, for the sheet and the PSNR.
+    pictures: training pictures.
+    probe: pictures that are not trained on, for the sample sheet and the PSNR.
+    crop: side of the crops in pixels.
+    kl_weight: weight of the KL divergence.
+    nested: probability that only the first half of the latent channels is decoded.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class VAEObjective(Objective):
 
     @torch.no_grad()
     def reconstruct(self, pictures: Tensor) -> Tensor:
-        """[n 4 h w] in [-1, 1] through the posterior mean and back, clamped."""
+        """Encode pictures [n 4 h w] in [-1, 1] to the posterior mean and decode that, clamped."""
         codes = self.autoencoder.encode(pictures).latent_dist.mean
         painted: Tensor = self.autoencoder.decode(codes).sample
         return painted.clamp(-1, 1)
@@ -97,12 +101,12 @@ class VAEObjective(Objective):
 
 @torch.no_grad()
 def lossless_start(autoencoder: AutoencoderKL) -> AutoencoderKL:
-    """Start as close to a linear, information-keeping code as the architecture allows.
+    """Initialise as close to a linear, information-preserving code as the architecture allows.
 
-    Residual branches begin as zero, so that every other convolution lies on one straight path; those are
-    orthogonal without bias, where the usual uniform start shrinks the signal 27-fold on its way and drowns
-    it in biases. The posterior begins almost without noise. It reached in 150 steps
-    the loss that took 650 without orthogonality.
+    Residual branches start at zero, so that only every other convolution is left on the straight path; those
+    are orthogonal without bias. The usual uniform initialisation shrinks the signal 27-fold on its way
+    through the network, so that the biases dominate. The posterior starts almost without noise. With this
+    start 150 steps reached the loss that took 650 without orthogonality.
     """
     blocks = [block for block in autoencoder.modules() if isinstance(block, ResnetBlock2D)]
     inside = {id(conv) for block in blocks for conv in (block.conv1, block.conv2)}
@@ -124,8 +128,8 @@ def lossless_start(autoencoder: AutoencoderKL) -> AutoencoderKL:
 def widen(autoencoder: AutoencoderKL, latent_channels: int) -> AutoencoderKL:
     """A copy with more latent channels, which computes the same pictures until it is trained.
 
-    The encoder reads the picture into the new channels along orthogonal directions, almost without noise; the
-    decoder begins deaf to them. The first channels keep their meaning.
+    The encoder maps the picture to the new channels along orthogonal directions, almost without noise; the
+    decoder starts with zero weights for them. The first channels keep their meaning.
     """
     old, new = autoencoder.config.latent_channels, latent_channels
     wide: AutoencoderKL = AutoencoderKL.from_config({**autoencoder.config, "latent_channels": new})
@@ -146,7 +150,10 @@ def widen(autoencoder: AutoencoderKL, latent_channels: int) -> AutoencoderKL:
 
 
 def _embed(wide: nn.Conv2d, narrow: nn.Conv2d, outs: slice | list[int], ins: slice) -> None:
-    """Put the weights of `narrow` at those outputs and inputs of `wide`, and zeros elsewhere."""
+    """Copy the weights of `narrow` to the output channels `outs` and input channels `ins` of `wide`.
+
+    Zero the rest.
+    """
     nn.init.zeros_(wide.weight)
     wide.weight[outs, ins] = narrow.weight
     assert wide.bias is not None
@@ -156,7 +163,7 @@ def _embed(wide: nn.Conv2d, narrow: nn.Conv2d, outs: slice | list[int], ins: sli
 
 
 def _shuffle(crop: Tensor, rng: Generator) -> Tensor:
-    """Mirrored half of the time; colour channels in any order, so that no hue is special."""
+    """Mirror half of the crops, and permute the colour channels, so that no hue is special."""
     order = torch.randperm(3, generator=rng).tolist() if torch.rand((), generator=rng) < 0.5 else [0, 1, 2]
     crop = crop[[*order, 3]]
     return crop.flip(-1) if torch.rand((), generator=rng) < 0.5 else crop
@@ -166,8 +173,9 @@ def _shuffle(crop: Tensor, rng: Generator) -> Tensor:
 def normalise_latents(autoencoder: AutoencoderKL, pictures: Tensor) -> None:
     """Fold latent statistics into quant_conv and post_quant_conv, exactly, so that `scaling_factor` can be 1.
 
-    With z' = (z - mean) / std the 1 x 1 convolution that makes (mean, logvar) is rescaled per channel and
-    the one that reads z is rescaled inversely: the autoencoder computes the same pictures.
+    With z' = (z - mean) / std the 1 x 1 convolution that outputs (mean, logvar) is rescaled per channel, and
+    the
+    one that takes z is rescaled inversely: the autoencoder computes the same pictures.
     """
     means = torch.cat([autoencoder.encode(part).latent_dist.mean for part in torch.split(pictures, 16)])
     mean, std = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3))

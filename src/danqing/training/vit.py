@@ -1,4 +1,4 @@
-"""A ViT that learns names from few pictures: strong augmentation, and two pictures mixed in one.
+"""Trains a ViT classifier on few pictures: strong augmentation, and two pictures mixed into one.
 
 Papers: mixup arXiv 1710.09412; CutMix arXiv 1905.04899; what small ViTs need, arXiv 2106.10270.
 """
@@ -21,15 +21,15 @@ from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
 STRONG = Augment(turn=15, scale=0.22, move=0.1, light=0.25, tint=0.2, erase=0.5)
-MIXED = 0.5  # share of the batches in which every picture is two
+MIXED = 0.5  # share of the batches whose pictures are mixed
 
 
 class VitObjective(Objective):
     """Cross-entropy over the concepts of a data set, with label smoothing.
 
     Raises:
-        BadData: fewer than two things to tell apart, a thing that the network has no name for, or pictures
-            whose side is no multiple of the network's.
+        BadData: there are fewer than two classes, the network has no class for a concept, or the pictures'
+            side is not a multiple of the network's.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class VitObjective(Objective):
         self._labels = self._labels_of(pictures)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Augmented pictures on white [n 3 s s], half of the batches mixed, and how much of which name."""
+        """Augmented pictures on white [n 3 s s], half of the batches mixed, and the weight of each class."""
         picks = torch.randint(len(self._pictures), (size,), generator=rng)
         pixels = STRONG(self._small(self._pictures.pictures[picks]), rng)
         targets = F.one_hot(self._labels[picks], self.model.config.num_labels).float()
@@ -55,14 +55,14 @@ class VitObjective(Objective):
         return {"pixels": pixels, "labels": targets}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The cross-entropy, and how often the most likely name is the most frequent label."""
+        """The cross-entropy, and the share of pictures whose likeliest class is their main label."""
         logits = self.model(batch["pixels"]).logits.float()
         loss = F.cross_entropy(logits, batch["labels"], label_smoothing=0.1)
         right = (logits.argmax(dim=1) == batch["labels"].argmax(dim=1)).float().mean()
         return {"loss": loss, "right": right.detach()}
 
     def pictures(self, count: int) -> Tensor:
-        """The first pictures as the network sees them, [count 3 s s], without augmentation."""
+        """The first pictures as inputs of the network, [count 3 s s], without augmentation."""
         return self._small(self._pictures.pictures[:count]).to(self.device)
 
     @torch.no_grad()
@@ -72,7 +72,7 @@ class VitObjective(Objective):
         return float((logits.argmax(dim=1) == self._labels_of(self._probe)).float().mean())
 
     def sheet(self) -> Image.Image:
-        """What the network sees in training."""
+        """Augmented training pictures."""
         return sheet_of(self.batch(32, Generator().manual_seed(0))["pixels"], columns=8)
 
     def export(self, folder: Path) -> None:
@@ -94,13 +94,16 @@ class VitObjective(Objective):
 
 
 def _mixup(pixels: Tensor, share: float, _rng: Generator) -> tuple[Tensor, float]:
-    """Each picture through the one before it, and how much of itself it keeps (mixup)."""
+    """Blend each picture with the one before it (mixup); also returns the share that it keeps."""
     kept = 0.5 + 0.5 * share
     return kept * pixels + (1 - kept) * pixels.roll(1, dims=0), kept
 
 
 def _cut_mix(pixels: Tensor, share: float, rng: Generator) -> tuple[Tensor, float]:
-    """Each picture with a square of the one before it, and how much of its area it keeps (CutMix)."""
+    """Paste a square of the picture before into each one (CutMix).
+
+    Also returns the share of area that it keeps.
+    """
     side = pixels.shape[-1]
     edge = max(1, int(side * (0.5 * share) ** 0.5))
     left, top = torch.randint(side - edge + 1, (2,), generator=rng).tolist()

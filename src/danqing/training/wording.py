@@ -1,9 +1,9 @@
-"""Teaching a text encoder open wording, without a picture: compared is what the UNet makes of both.
+"""Trains a text encoder on open wording, without pictures, through the UNet's cross-attention.
 
-"once upon a time a cat lived by the sea" shall have the effect of "a cat". The two have few tokens in common,
-so their states are not compared, but what the UNet's cross-attention makes of them: for queries from real
-paintings, the output of every layer, and the pooled state that goes to its time embedding. The
-teacher is the encoder as it was (distillation as in arXiv 1503.02531, by attention as in arXiv 2002.10957).
+"once upon a time a cat lived by the sea" should have the effect of "a cat". The two share few tokens, so the
+loss does not compare their states but what the UNet's cross-attention computes from them: the output of every
+layer for queries from real paintings, and the pooled state that goes to its time embedding. The teacher is
+the text encoder before training (distillation as in arXiv 1503.02531, by attention as in arXiv 2002.10957).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROBES = (
     "一只可爱的小兔子在草地上，3D风格",
     "once upon a time there was a very old house living by the sea",
 )
-PADS = 6  # computed by the teacher; the rest differ by a thousandth of the variance of the outputs
+PADS = 6  # pads that the teacher computes; later ones differ by a thousandth of the variance of the outputs
 SAY = {"en": captions.english_caption, "zh": captions.chinese_caption}
 
 
@@ -49,8 +49,11 @@ SAY = {"en": captions.english_caption, "zh": captions.chinese_caption}
 class WordingOptions:
     """Shares of the batch and weights of the loss.
 
-    plain: captions that stay as they are. synonyms: of the open sentences whose subject has another name.
-    pooled: weight of the pooled state. queries: of each layer in each step. bank: queries kept of each layer.
+    plain: share of the captions that stay plain.
+    synonyms: share of the open sentences whose subject is named by a synonym.
+    pooled: weight of the pooled state.
+    queries: number of queries of each layer in each step.
+    bank: number of queries stored for each layer.
     """
 
     plain: float = 0.35
@@ -63,8 +66,10 @@ class WordingOptions:
 class WordingObjective(Objective):
     """Trains the painter's text encoder on pairs of an open sentence and its plain caption.
 
-    lexicon: further words for things, in both languages. The UNet gives its queries once, and is frozen.
-    teacher: the encoder that plain captions are taken from; the painter's own as it is now if not given.
+    lexicon: synonyms of things, in both languages.
+    teacher: the frozen encoder of the plain captions; None for a copy of the painter's own.
+
+    The UNet stays frozen; its queries are collected once.
     """
 
     def __init__(
@@ -87,14 +92,14 @@ class WordingObjective(Objective):
         self._variances = self._measured_variances()
 
     def place(self, device: torch.device) -> None:
-        """The whole painter, by which sheets are painted, and the queries."""
+        """Move the whole painter, which paints the sample sheets, and the queries."""
         super().place(device)
         self.painter.place(device)
         self._bank = [queries.to(device) for queries in self._bank]
         self._variances = [variance.to(device) for variance in self._variances]
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Ids of plain captions and of open sentences, int64 [n L], and which queries to take [q]."""
+        """Token ids of plain captions and of open sentences, int64 [n L], and which queries to take [q]."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self.pair(words) for _ in range(size)]
         chosen = torch.randint(self.options.bank, (self.options.queries,), generator=rng)
@@ -102,7 +107,7 @@ class WordingObjective(Objective):
         return {"plain": plain, "open": open_, "queries": chosen}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """How far the layers' outputs and the pooled state differ; 1: as for another caption at random."""
+        """The loss: the difference of outputs and pooled states; a random other caption would give 1."""
         with torch.no_grad():
             targets = self.outputs(self._teacher_states(batch["plain"]), batch["queries"])
         states = self.model(input_ids=batch["open"]).last_hidden_state
@@ -115,7 +120,10 @@ class WordingObjective(Objective):
         return {"loss": attention + self.options.pooled * pooled, "attention": attention, "pooled": pooled}
 
     def _teacher_states(self, ids: Tensor) -> Tensor:
-        """The teacher's states [n L d]; pads far behind the words are all alike, and computed once."""
+        """The teacher's states [n L d].
+
+        Pads far behind the text all get the same state, which is computed once.
+        """
         ended = ids == self.text.tokenizer.eos_token_id
         longest = int(torch.where(ended.any(dim=1), ended.int().argmax(dim=1), ids.shape[1]).max())
         near = ids[:, : longest + 1 + PADS]
@@ -123,7 +131,7 @@ class WordingObjective(Objective):
         return torch.cat([states, states[:, -1:].expand(-1, ids.shape[1] - near.shape[1], -1)], dim=1)
 
     def outputs(self, states: Tensor, queries: Tensor) -> list[Tensor]:
-        """What the UNet makes of states [n L d]: each layer [n q c] for its queries [q]; the pooled [n t]."""
+        """Each layer's output [n q c] of states [n L d] for its queries [q]; last the pooled states [n t]."""
         layers = [
             attention_output(layer, bank[queries], states)
             for layer, bank in zip(self._layers, self._bank, strict=True)
@@ -132,7 +140,7 @@ class WordingObjective(Objective):
         return [*layers, pooled]
 
     def pair(self, rng: random.Random) -> tuple[str, str]:
-        """A plain caption, and an open sentence for it, or the same."""
+        """A plain caption, and an open sentence with the same meaning, or the caption again."""
         draw, language = rng.random(), rng.choice(("en", "zh"))
         if draw < 0.04:
             return "", ""
@@ -149,7 +157,7 @@ class WordingObjective(Objective):
     def _rehearsal(
         self, thing: str, name_zh: str, language: str, style: str | None, rng: random.Random
     ) -> tuple[str, str]:
-        """A caption as the UNet has met it, of a thing or a scene; the thing may have another name."""
+        """A caption as the UNet was trained on, of a thing or of a scene, perhaps with a synonym."""
         subject = self._with_attributes(Subject(thing, thing, name_zh), style, rng, share=0.35)
         seed = rng.random()
         if subject.colour is None and subject.count is None and rng.random() < 0.12:
@@ -171,7 +179,7 @@ class WordingObjective(Objective):
     def _with_attributes(
         self, subject: Subject, style: str | None, rng: random.Random, share: float = 0.25
     ) -> Subject:
-        """With a colour or a number, where pictures have been learned from that have them."""
+        """The subject with a colour or a number, if the model has learned pictures with one."""
         if (style is not None and style not in COLOURED) or rng.random() > share:
             return subject
         named = {*subject.thing.split()} & {*COLOURS, *OTHER_COLOURS}
@@ -183,7 +191,7 @@ class WordingObjective(Objective):
         return Subject(subject.thing, subject.name, subject.name_zh, count=count)
 
     def _with_synonym(self, subject: Subject, language: str, rng: random.Random) -> Subject:
-        """Under another word of the lexicon, rather an early one, which is nearer in meaning."""
+        """The subject under a synonym of the lexicon; early ones, nearer in meaning, are drawn more often."""
         words = self._lexicon.get(subject.thing, ((), ()))[language == "zh"]
         if not words:
             return subject
@@ -193,7 +201,7 @@ class WordingObjective(Objective):
 
     @torch.no_grad()
     def accuracy(self, language: str, count: int = 480, seed: int = 1) -> float:
-        """Share of open sentences whose outputs are nearest to those of the right plain caption."""
+        """The share of open sentences whose outputs are nearest to those of the right plain caption."""
         rng, names = random.Random(seed), vocabulary()
         subjects = [Subject(thing, thing, zh) for thing, zh in names.items()]
         style = self._styles[0]
@@ -206,7 +214,7 @@ class WordingObjective(Objective):
         return float(sum(one == other for one, other in zip(nearest, chosen, strict=True)) / count)
 
     def _signature(self, model: nn.Module, texts: Sequence[str]) -> Tensor:
-        """All that the UNet makes of texts on a few queries, [n s], scaled by its variance."""
+        """The `outputs` for texts on a few queries, flattened to [n s] and scaled by their variance."""
         queries = torch.arange(0, self.options.bank, max(1, self.options.bank // 16), device=self.device)
         parts = []
         for ids in torch.split(self.ids(texts).to(self.device), 128):
@@ -219,24 +227,24 @@ class WordingObjective(Objective):
         return torch.cat(parts)
 
     def sheet(self) -> Image.Image:
-        """What the painter paints of a few sentences."""
+        """Pictures of a few sentences by the painter."""
         return sheet_of(
             torch.cat([paint_pixels(self.painter, probe, Seeds([0])) for probe in PROBES]), columns=4
         )
 
     def export(self, folder: Path) -> None:
-        """Write the encoder as a part of a diffusers folder."""
+        """Write the text encoder as a component of a diffusers folder."""
         self.model.save_pretrained(folder)
 
     def ids(self, texts: Sequence[str]) -> Tensor:
-        """Token ids [n L] of texts, padded and cut to the whole length."""
+        """Token ids [n L] of texts, padded and cut to the full length."""
         options = {"padding": "max_length", "truncation": True, "max_length": self.text.max_length}
         ids: Tensor = self.text.tokenizer(list(texts), return_tensors="pt", **options)["input_ids"]
         return ids
 
     @torch.no_grad()
     def _collect_queries(self, pictures: int = 64) -> list[Tensor]:
-        """Queries [bank c] of each layer, from noise at random times under random plain captions."""
+        """Queries [bank c] of each layer, from noisy latents at random times with random plain captions."""
         rng = random.Random(0)
         noise = Generator().manual_seed(0)
         texts = [
@@ -254,7 +262,7 @@ class WordingObjective(Objective):
         return kept
 
     def _noisy_latents(self, states: Tensor, noise: Generator) -> tuple[Tensor, Tensor]:
-        """What a painting looks like on its way: latents [n c h w] at random times [n]."""
+        """Latents [n c h w] as in the middle of sampling, at random times [n]."""
         config: Any = self._unet.config
         shape = (len(states), config.in_channels, config.sample_size, config.sample_size)
         times = torch.randint(20, 1000, (len(states),), generator=noise)
@@ -266,7 +274,7 @@ class WordingObjective(Objective):
 
     @torch.no_grad()
     def _measured_variances(self, texts: int = 256) -> list[Tensor]:
-        """How much the outputs vary from caption to caption, a number for each of `outputs`."""
+        """Twice the variance from caption to caption of each of `outputs`."""
         rng = random.Random(1)
         captions_ = [self.pair(rng)[0] for _ in range(texts)]
         states = self._teacher(input_ids=self.ids(captions_).to(self.device)).last_hidden_state
@@ -275,19 +283,19 @@ class WordingObjective(Objective):
 
 
 def cross_attention(unet: nn.Module) -> list[Attention]:
-    """The layers that look at words."""
+    """The cross-attention layers of a UNet, in order."""
     return [layer for name, layer in unet.named_modules() if name.endswith("attn2")]
 
 
 def attention_output(layer: Attention, queries: Tensor, states: Tensor) -> Tensor:
-    """Output [n q c] of a layer for `queries` [q c] over states [n L d]."""
+    """The output [n q c] of a layer for `queries` [q c] over states [n L d]."""
 
     def split_heads(vectors: Tensor) -> Tensor:  # [... m c] -> [... heads m c / heads]
         return vectors.view(*vectors.shape[:-1], layer.heads, -1).transpose(-3, -2)
 
     keys, values = split_heads(layer.to_k(states)), split_heads(layer.to_v(states))
     scaled = split_heads(queries).to(keys.dtype) * layer.scale
-    # by hand: the fused function's backward pass takes five times as long on a CPU
+    # written out, since the fused function's backward pass takes five times as long on a CPU
     mixed = (scaled @ keys.transpose(-1, -2)).softmax(dim=-1).to(values.dtype) @ values
     out: Tensor = layer.to_out[0](mixed.transpose(1, 2).flatten(2))
     return out
@@ -295,7 +303,7 @@ def attention_output(layer: Attention, queries: Tensor, states: Tensor) -> Tenso
 
 @contextmanager
 def recorded_queries(layers: Sequence[Attention]) -> Iterator[list[Tensor]]:
-    """The queries [n p c] of layers, in their order, once the block has run."""
+    """Yields a list that holds the queries [n p c] of the layers, in order, when the context ends."""
     recorded: dict[int, Tensor] = {}
     kept: list[Tensor] = []
     hooks = [

@@ -1,7 +1,7 @@
-"""Teaching a text encoder further words for things that it knows, without a picture.
+"""Trains a text encoder on synonyms of things that it has learned, without pictures.
 
-The encoder learns to give "a puppy, 3d style" the states of "a dog, 3d style", token for token, and to leave
-the states of all other captions as they were. What paints by its states needs no training then. This is
+The encoder learns to give "a puppy, 3d style" the states of "a dog, 3d style", token for token, and to keep
+the states of all other captions. So a UNet that was trained with these states needs no training. This is
 sequence-level distillation of the encoder into itself, the teacher being frozen (arXiv 1503.02531 section 2.1
 with states for logits, as in arXiv 1909.10351 eq. 8).
 """
@@ -29,18 +29,19 @@ from danqing.training.diffusion import paint_pixels
 from danqing.training.objective import Batch, Objective
 from danqing.training.sheets import sheet_of
 
-PROBES = 12  # pictures of a sheet
-KEPT = 0.3  # share of the captions that stay as they are, beside those without a name to change
-EMPTY = 0.05  # share that is no words at all, which guidance asks of every picture
-WHOLE = 0.125  # share of the batches in which the pad tokens are learned to the last
+PROBES = 12  # number of pictures in the sample sheet
+KEPT = 0.3  # share of the captions that stay as they are, in addition to those without a synonym
+EMPTY = 0.05  # share of empty captions, since classifier-free guidance encodes "" for every picture
+WHOLE = 0.125  # share of the batches in which the loss counts all pad tokens
 SUFFIXES = {"en": "", "zh": "_zh"}
 SAY = {"en": captions.english_caption, "zh": captions.chinese_caption}
 
 
 class WordsObjective(Objective):
-    """Trains the painter's text encoder; rows: of a data set of pictures with concepts and styles.
+    """Trains the painter's text encoder.
 
-    One word in fifty of the lexicon is left out, to probe with.
+    rows: metadata of a data set of pictures with concepts and styles.
+    lexicon: synonyms of things. One in fifty of its words is held out to measure the accuracy.
 
     Raises:
         BadData: the lexicon has no words for the things of the rows.
@@ -68,12 +69,12 @@ class WordsObjective(Objective):
             raise BadData("the lexicon has no further words for the things of these pictures")
 
     def place(self, device: torch.device) -> None:
-        """The whole painter, by which sheets are painted."""
+        """Move the whole painter, which paints the sample sheets."""
         super().place(device)
         self.painter.place(device)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """Captions [n l], plain and with other words, and for each token of the latter its twin's place."""
+        """Token ids of captions [n l], plain and with synonyms, and positions from `aligned_tokens`."""
         words = random.Random(int(torch.randint(2**31, (), generator=rng)))
         pairs = [self._pair(words) for _ in range(size)]
         plain, anew = (self._ids([pair[side] for pair in pairs]) for side in (0, 1))
@@ -96,7 +97,7 @@ class WordsObjective(Objective):
 
     @torch.no_grad()
     def accuracy(self, lexicon: Lexicon, language: str) -> float:
-        """Of the lexicon's words, the share whose last state is nearest to that of the right name."""
+        """The share of the lexicon's words whose last state is nearest to that of the right name."""
         names, side = list(self._names[language]), list(SUFFIXES).index(language)
         questions = [
             (word, name)
@@ -111,7 +112,7 @@ class WordsObjective(Objective):
         return float(sum(right) / len(right))
 
     def sheet(self) -> Image.Image:
-        """What the painter paints of words that are left out, one of each thing as far as there are some."""
+        """Pictures of held-out words by the painter, one of each thing while there are enough."""
         probes = [word for english, _ in self.left_out.values() for word in english[:1]][:PROBES]
         words = probes or list(self._names["en"])[:PROBES]
         return sheet_of(
@@ -119,11 +120,11 @@ class WordsObjective(Objective):
         )
 
     def export(self, folder: Path) -> None:
-        """Write the encoder as a part of a diffusers folder."""
+        """Write the text encoder as a component of a diffusers folder."""
         self.model.save_pretrained(folder)
 
     def _pair(self, rng: random.Random) -> tuple[str, str]:
-        """A caption, and the same with another word for the thing, or unchanged."""
+        """A caption, and the same with a synonym of its thing, or unchanged."""
         if rng.random() < EMPTY:
             return "", ""
         row = rng.choice(self._rows)
@@ -135,22 +136,23 @@ class WordsObjective(Objective):
         others = self.learned.get(str(row.get("concept")), ((), ()))[list(SUFFIXES).index(language)]
         if not others or not name or name not in phrase or rng.random() < KEPT:
             return plain, plain
-        word = others[int(len(others) * rng.random() ** 2)]  # rather an early one, which is nearer in meaning
+        # early synonyms, which are nearer in meaning, are drawn more often
+        word = others[int(len(others) * rng.random() ** 2)]
         return plain, SAY[language](phrase.replace(name, word, 1), style, random.Random(seed))
 
     def _ids(self, texts: Sequence[str]) -> Tensor:
-        """Token ids [n L] of texts, padded to the whole length."""
+        """Token ids [n L] of texts, padded to the full length."""
         options = {"padding": "max_length", "truncation": True, "max_length": self.text.max_length}
         ids: Tensor = self.text.tokenizer(list(texts), return_tensors="pt", **options)["input_ids"]
         return ids
 
     def _lengths(self, ids: Tensor) -> Tensor:
-        """How many tokens come before the pads, the end mark among them, [n]."""
+        """The number of tokens before the pads, with the end token, [n]."""
         ended = ids == self.text.tokenizer.eos_token_id
         return torch.where(ended.any(dim=1), ended.int().argmax(dim=1) + 1, ids.shape[1])
 
     def _last(self, model: torch.nn.Module, texts: Sequence[str]) -> Tensor:
-        """The states of the end marks [n d], of length 1."""
+        """The states of the end tokens, normalised, [n d]."""
         ids = self._ids(texts)
         parts = torch.split(ids.to(self.device), 256)
         states = torch.cat([model(input_ids=part).last_hidden_state for part in parts]).cpu()
@@ -158,15 +160,16 @@ class WordsObjective(Objective):
 
 
 def has(row: Mapping[str, Any], suffix: str) -> bool:
-    """Whether a row tells what it shows in the language of `suffix`."""
+    """Whether a row has a phrase or a concept in the language of `suffix`."""
     return bool(row.get(f"phrase{suffix}") or row.get(f"concept{suffix}"))
 
 
 def aligned_tokens(plain: Tensor, anew: Tensor, longer: Tensor) -> Tensor:
-    """For each token of `anew` [n l] the place in `plain` [n l] of the one that it stands for, int64 [n l].
+    """For each token of `anew` [n l] the position of the one it replaces in `plain` [n l]: int64 [n l].
 
-    Both end alike, `longer` [n] tokens later in `anew`, and begin alike; between, tokens are counted from the
-    end too, and a word of more tokens than its twin has begins with copies of the first one.
+    Both texts begin and end with the same tokens; the end stands `longer` [n] tokens later in `anew`.
+    Between, positions are counted from the end, and if the synonym has more tokens than the plain name, its
+    first tokens all map to the name's first one.
     """
     place = torch.arange(anew.shape[1]).expand_as(anew)
     shifted = (place - longer[:, None]).clamp(min=0, max=anew.shape[1] - 1)

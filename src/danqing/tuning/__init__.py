@@ -1,1 +1,1 @@
-"""Learning from a few pictures. All that is learned is an `Adapter`, which comes off bit-exactly."""
+"""Fine-tuning on a few pictures. The result is an `Adapter`, which can be removed bit-exactly."""

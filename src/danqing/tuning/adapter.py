@@ -1,4 +1,4 @@
-"""What was learned, apart from the model it was learned on; how to put it on, and how to ask for it."""
+"""Adapters: what was learned, stored apart from the model; how to attach it and how a prompt names it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from danqing.tuning.weight_changes import WeightChange
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """Changes to layers, learned words, or both.
+    """Changes to layers, learned embeddings, or both.
 
-    name: how people ask for it: in a brief's `adapters`, and as `<name>` in its prompt.
+    name: the key in a brief's `adapters`, and `<name>` in its prompt.
     factors: by network and layer, `unet.mid_block.attentions.0...to_q`, or as in `lora.flat_name`.
-    rebuilt: the same of other kinds, from files of other programs.
-    words: what to write -> vectors [v d].
+    rebuilt: changes of other kinds by the same keys, from files of other programs.
+    words: prompt text of a learned word -> its embeddings [v d].
     words_2: the same for the second text encoder of Stable Diffusion XL.
-    trigger: the words that the model learned for it, which `with_trigger_words` puts in the place of
-        `<name>`; empty for none.
-    kind: what it is one of, such as "cat".
-    base: the card's name of the model it was learned on; empty where a file does not tell.
-    shapes: the `fingerprint` of that model; empty where a file does not tell.
+    trigger: the trigger words, which `with_trigger_words` puts in the place of `<name>`; empty for none.
+    kind: the class of the subject, such as "cat".
+    base: the card's name of the base model; empty if the file does not contain it.
+    shapes: the `fingerprint` of the base model; empty if the file does not contain it.
     """
 
     name: str
@@ -46,16 +45,16 @@ class Adapter:
 
     @property
     def changes(self) -> dict[str, Change]:
-        """All changes of layers, of every kind."""
+        """The changes of all layers, of every kind."""
         return {**self.factors, **self.rebuilt}
 
     def tensors(self) -> list[Tensor]:
-        """All that was learned, in a fixed order."""
+        """All learned tensors, in a fixed order."""
         pairs = [tensor for change in self.factors.values() for tensor in (change.down, change.up)]
         return [*pairs, *self.words.values()]
 
     def cpu_copy(self) -> Adapter:
-        """A copy on the CPU that no training goes on changing."""
+        """A copy on the CPU that further training does not change."""
         factors = {
             name: Factors(_settle(change.down), _settle(change.up), change.alpha)
             for name, change in self.factors.items()
@@ -69,10 +68,11 @@ def _settle(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def attach(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> Iterator[DiffusionPainter]:
-    """Within the block the painter has learned `adapters`, each as strongly as its weight says.
+    """A context in which `adapters` are attached to the painter, each with its weight.
 
-    Weights add up and may be negative; 0 is exactly nothing. However the block ends, the painter is
-    bit-identical afterwards. It is one painter: nobody else may paint with it meanwhile.
+    Weights add up and may be negative; 0 has no effect at all. After the block, even after an exception, the
+    painter is bit-identical to before. The painter itself is changed: no other thread may paint with it in
+    the block.
 
     Raises:
         BadWeights: an adapter is for another model; nothing was attached then.
@@ -99,9 +99,9 @@ def attach(painter: DiffusionPainter, adapters: Mapping[Adapter, float]) -> Iter
 class Coverage:
     """How many layers an adapter changes.
 
-    changed: those that the painter has.
-    layers: of how many in the networks that it touches.
-    stated: of how many that the adapter speaks of.
+    changed: number of layers in the adapter that the painter has.
+    layers: number of all layers in the networks that the adapter changes.
+    stated: number of layers in the adapter.
     """
 
     changed: int
@@ -110,10 +110,10 @@ class Coverage:
 
 
 def coverage(painter: DiffusionPainter, adapter: Adapter) -> Coverage:
-    """How much of the painter the adapter changes.
+    """How many layers of the painter the adapter changes.
 
     Raises:
-        BadWeights: it is for another model, naming the first layer that does not fit.
+        BadWeights: it is for another model; the message names the first layer that does not fit.
     """
     changed = [name for name, *_ in fit_factors(painter.modules, adapter.changes, adapter.name)]
     touched = {name.partition(".")[0] for name in changed}
@@ -122,7 +122,7 @@ def coverage(painter: DiffusionPainter, adapter: Adapter) -> Coverage:
 
 
 def named_as(painter: DiffusionPainter, adapter: Adapter) -> Adapter:
-    """The adapter with the painter's own names and shapes of layers, as a file in our dialect needs them.
+    """The adapter with the painter's own layer names and shapes, which files in our dialect need.
 
     Raises:
         BadWeights: it is for another model.
@@ -132,10 +132,10 @@ def named_as(painter: DiffusionPainter, adapter: Adapter) -> Adapter:
 
 
 def with_trigger_words(prompt: str, adapters: Iterable[Adapter]) -> str:
-    """The prompt with the words that the model learned in the place of each `<name>`.
+    """The prompt with each `<name>` replaced by the adapter's trigger words.
 
-    A learned word is known by its bare name too, as people write EasyNegative. They are set apart from
-    letters beside them: "一只<my-cat>" becomes "一只 wth cat".
+    A learned word is replaced without the brackets too, because people write EasyNegative like that. Spaces
+    are added between the trigger words and letters beside them: "一只<my-cat>" becomes "一只 wth cat".
     """
     for adapter in adapters:
         name = re.escape(adapter.name)
@@ -152,7 +152,7 @@ def _set_apart(trigger: str, hit: re.Match[str]) -> str:
 
 
 def fingerprint(networks: Mapping[str, nn.Module], *, values: bool = False) -> str:
-    """Sixteen hex digits of the shapes of all networks, and with `values` of every bit in them."""
+    """Sixteen hex digits that depend on the shapes of all networks and, with `values`, on every weight."""
     digest = hashlib.sha256()
     for network, module in sorted(networks.items()):
         for name, tensor in module.state_dict().items():

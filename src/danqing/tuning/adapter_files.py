@@ -1,9 +1,9 @@
-"""Adapters as files: ours, and those of other programs.
+"""Reads and writes adapter files: ours, and those of other programs.
 
-Layers are read in every dialect and of every kind that `lora_dialects` and `weight_changes` know; learned
-words in those of diffusers (`<word>` alone) and of A1111 (`emb_params`, `string_to_param`, `clip_l` with
-`clip_g`). We write as diffusers does, which reads it too; and words beside layers as A1111 bundles them
-(`bundle_emb.<word>.string_to_param.*`). Never is a pickle executed.
+Layers are read in every dialect and of every kind that `lora_dialects` and `weight_changes` support;
+embeddings in those of diffusers (`<word>` alone) and of A1111 (`emb_params`, `string_to_param`, `clip_l` with
+`clip_g`). We write the dialect of diffusers, and embeddings in a file with layers as A1111 bundles them
+(`bundle_emb.<word>.string_to_param.*`). A pickle is never executed.
 """
 
 from __future__ import annotations
@@ -32,25 +32,27 @@ from danqing.weights.tensor_files import Header, printable, read_header, read_te
 _OURS, _THEIRS = (
     "danqing",
     "lora_adapter_metadata",
-)  # keys of the metadata: about the adapter; peft's settings
+)  # metadata keys: the adapter's own, and peft's settings
 _FIELDS = ("name", "trigger", "kind", "base", "shapes")
 _BUNDLED = re.compile(r"bundle_emb\.(?P<word>.+)\.string_to_param\.\*")
 
 
 def find_adapter(name: str, own: Mapping[str, Path] | None = None, *, named_only: bool = False) -> Adapter:
-    """The adapter that a name means; see `find_adapter_file`.
+    """Read the adapter of that name; see `find_adapter_file`.
 
     Raises:
-        BadBrief: there is none, naming the nearest. BadWeights: its file cannot be used.
+        BadBrief: there is none; the message names the most similar one.
+        BadWeights: its file cannot be used.
     """
     return read_adapter(find_adapter_file(name, own, named_only=named_only))
 
 
 def write_adapter(adapter: Adapter, path: Path) -> None:
-    """Write one safetensors file, whole or not at all, which diffusers reads too.
+    """Write one safetensors file, atomically, which diffusers reads too.
 
-    Of an adapter with both layers and words diffusers reads neither: write two, if it should. Layers read
-    from a kohya file need `adapter.named_as` first, since that dialect does not tell dots from underscores.
+    If the adapter has both layers and embeddings, diffusers reads neither: write two files for it. Layers
+    that were read from a kohya file need `adapter.named_as` first, since that dialect writes dots as
+    underscores.
 
     Raises:
         DanqingError: the file cannot be written.
@@ -72,10 +74,10 @@ def write_adapter(adapter: Adapter, path: Path) -> None:
 
 
 def read_adapter(path: Path) -> Adapter:
-    """The adapter in a file, or in a folder of peft or diffusers.
+    """Read an adapter from a file, or from a folder of peft or diffusers.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the message, one line, names the file and what is wrong with it.
     """
     if path.is_dir():
         path = next(path / name for name in IN_FOLDER if (path / name).is_file())
@@ -105,10 +107,10 @@ def read_adapter(path: Path) -> Adapter:
 
 
 def _refuse_others(header: Header) -> None:
-    """The file may be an adapter.
+    """Check that a file may be an adapter.
 
     Raises:
-        BadWeights: naming what it is instead.
+        BadWeights: the message names what the file is instead.
     """
     info = identify(header)
     if info.kind is FileKind.CHECKPOINT:
@@ -121,10 +123,10 @@ _Sorted = tuple[dict[str, dict[str, Tensor]], dict[str, Tensor], dict[str, Tenso
 
 
 def _sorted_out(path: Path, tensors: Mapping[str, Tensor], name: str) -> _Sorted:
-    """Layers with the parts of their changes; words; words of a second text encoder.
+    """Sort the tensors of a file into layers, embeddings, and embeddings of a second text encoder.
 
     Raises:
-        BadWeights: we cannot tell what a tensor is, or cannot use it.
+        BadWeights: a tensor has an unknown name or cannot be used.
     """
     layers: dict[str, dict[str, Tensor]] = {}
     words, words_2 = {}, {}
@@ -147,10 +149,10 @@ def _sorted_out(path: Path, tensors: Mapping[str, Tensor], name: str) -> _Sorted
 
 
 def _vectors(path: Path, key: str, tensor: Tensor) -> Tensor:
-    """The vectors of a word [v d].
+    """The embeddings of a learned word [v d].
 
     Raises:
-        BadWeights: they are none.
+        BadWeights: the tensor does not have that shape.
     """
     if tensor.ndim not in (1, 2) or tensor.numel() == 0 or not tensor.is_floating_point():
         raise BadWeights(
@@ -163,10 +165,10 @@ def _vectors(path: Path, key: str, tensor: Tensor) -> Tensor:
 def _change(
     path: Path, name: str, parts: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> Factors | WeightChange:
-    """The change of a layer.
+    """The change of one layer.
 
     Raises:
-        BadWeights: its tensors make none.
+        BadWeights: its tensors do not form a known kind of change.
     """
     for part, tensor in parts.items():
         is_number = part in ("alpha", "on_input")
@@ -180,7 +182,7 @@ def _change(
     rank = tensors["down"].shape[0] if "down" in tensors else None
     alpha = float(parts["alpha"]) if "alpha" in parts else _peft_alpha(path, name, rank, settings)
     if tensors.keys() == {"down", "up"} and rank is not None:
-        return Factors(tensors["down"], tensors["up"], alpha or float(rank))  # kohya: 0 means the rank
+        return Factors(tensors["down"], tensors["up"], alpha or float(rank))  # kohya: alpha 0 means the rank
     change = WeightChange.of(tensors, alpha or None, settings.get(f"{name.partition('.')[0]}.r"))
     if change is None:
         lack = "lacks a half of" if {"down", "up"} & tensors.keys() else f"has {', '.join(tensors)} alone of"
@@ -189,7 +191,7 @@ def _change(
 
 
 def _settings_beside(path: Path) -> dict[str, Any]:
-    """Peft's settings in adapter_config.json, as its metadata have them: of whichever network."""
+    """Peft's settings in adapter_config.json, in the form of a file's metadata; they hold for any network."""
     place = path.parent / "adapter_config.json"
     if path.name != IN_FOLDER[0] or not place.is_file():
         return {}
@@ -198,13 +200,14 @@ def _settings_beside(path: Path) -> dict[str, Any]:
 
 
 def _peft_alpha(path: Path, name: str, rank: int | None, settings: Mapping[str, Any]) -> float | None:
-    """What peft's settings say of a layer: the pattern that its path ends with, or what all have.
+    """The alpha that peft's settings give a layer: by a pattern that its path ends with, or the general one.
 
     Raises:
-        BadWeights: they say no number, or name layers by no pattern.
+        BadWeights: the alpha is not a number, or a pattern is not a regular expression.
     """
     network, _, layer = name.partition(".")
-    layers = [layer, f"text_model.{layer}"]  # newer ones lack the prefix, older files have it
+    # paths in text encoders begin with this prefix only in older files
+    layers = [layer, f"text_model.{layer}"]
     try:
         patterns: dict[str, float] = settings.get(f"{network}.alpha_pattern") or {}
         fitting = [
@@ -226,7 +229,7 @@ def _peft_alpha(path: Path, name: str, rank: int | None, settings: Mapping[str, 
 
 
 def _peft_settings(factors: Mapping[str, Factors]) -> dict[str, Any]:
-    """What peft must know of the layers of each network: the `LoraConfig` that diffusers makes of it."""
+    """Peft's settings of the layers of each network, from which diffusers makes its `LoraConfig`."""
     settings: dict[str, Any] = {}
     for network in sorted({name.partition(".")[0] for name in factors}):
         layers = {
@@ -256,12 +259,12 @@ def _json(path: Path, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
 
 
 def _read_pt(path: Path) -> Adapter:
-    """A learned word of A1111: `string_to_param` {"*": [v d]} and its name."""
+    """Read an embedding file of A1111: `string_to_param` {"*": [v d]} and its name."""
     try:
         stored = torch.load(path, weights_only=True, map_location="cpu")
         vectors = stored.get("emb_params", stored.get("string_to_param", {}).get("*"))
         vectors = vectors.detach().to_dense().float() if isinstance(vectors, Tensor) else None
-    except Exception:  # whatever a damaged file makes torch stumble over
+    except Exception:  # torch raises many kinds of exceptions for a damaged file
         vectors = None
     fits = vectors is not None and not vectors.is_meta and vectors.ndim in (1, 2) and vectors.numel() > 0
     if vectors is None or not fits or not vectors.isfinite().all():

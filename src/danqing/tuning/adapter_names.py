@@ -1,4 +1,4 @@
-"""What the name of an adapter means: a file, without reading it. Needs no torch."""
+"""Finds the file that an adapter's name means, without reading it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 
 from danqing.core.errors import BadBrief, unknown
 
-SUFFIXES = (".safetensors", ".pt", ".bin", ".ckpt", ".pth", ".pkl", ".pickle")  # some only to be refused
-IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # of peft, of diffusers
+# some are listed only so that they can be refused with a message
+SUFFIXES = (".safetensors", ".pt", ".bin", ".ckpt", ".pth", ".pkl", ".pickle")
+IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")  # as peft and diffusers name it
 
 
 def find_adapter_file(name: str, own: Mapping[str, Path] | None = None, *, named_only: bool = False) -> Path:
-    """The file that `name` is, or the one called so among a model's own or in the folder `adapters` here.
+    """The file of an adapter: `name` is a path, or a name among `own`, or a name in the folder `adapters`.
 
-    named_only: neither a file nor that folder counts, only `own`.
+    own: the adapters of a model: name -> file.
+    named_only: whether to look only into `own`.
 
     Raises:
-        BadBrief: there is none, naming the nearest.
+        BadBrief: there is none; the message names the most similar one.
     """
     if named_only:
         if name not in (own or {}):
@@ -33,9 +35,9 @@ def find_adapter_file(name: str, own: Mapping[str, Path] | None = None, *, named
 
 
 def is_adapter_place(name: str) -> bool:
-    """Whether `name` is a file, or a folder of peft or diffusers, and not the name of an adapter."""
+    """Whether `name` is a path to a file, or to a folder of peft or diffusers, and not an adapter's name."""
     path = Path(name).expanduser()
-    with suppress(OSError):  # a name that is too long for a file
+    with suppress(OSError):  # raised if the name is too long for a path
         if path.is_file():
             return path.suffix in SUFFIXES
         return any((path / file).is_file() for file in IN_FOLDER)
@@ -43,12 +45,12 @@ def is_adapter_place(name: str) -> bool:
 
 
 def prompt_name(name: str) -> str:
-    """How a prompt calls an adapter: a file by its stem."""
+    """The adapter's name in a prompt; for a file, its stem."""
     return Path(name).stem if is_adapter_place(name) else name
 
 
 def merge_weights(weights: Mapping[str, float], own: Mapping[str, Path]) -> dict[str, float]:
-    """The weights with each `<name>` of a prompt as the file of that name, where one is there too.
+    """The weights; a name as in a prompt is replaced by the file of that name, if that is a key too.
 
     own: the adapters that have names: name -> file.
     """

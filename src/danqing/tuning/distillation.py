@@ -1,13 +1,15 @@
-"""Few-step painting: low-rank changes after which one step gives what many guided steps would end at.
+"""Few-step painting: an adapter whose single steps reach what many guided steps would reach.
 
 Latent consistency distillation, Luo et al., arXiv 2310.04378, algorithm 1, as low-rank changes (LCM-LoRA,
-arXiv 2311.05556). Along a grid of times t_0 > ... > t_n the painter as it is, guided by omega, takes one
-DDIM step from t_k to t_k+1; what the changed one says is clean at t_k shall be what it says at t_k+1:
+arXiv 2311.05556). On a grid of times t_0 > ... > t_n the teacher, which is the painter without the adapter,
+guided with omega, takes one DDIM step from t_k to t_k+1. The student's estimate of the clean picture at t_k
+is trained to equal its estimate at t_k+1:
 
-    loss = d(f(x_k, t_k), stopgrad f(x_k+1, t_k+1)),    f without noise being the step's own result.
+    loss = d(f(x_k, t_k), stopgrad f(x_k+1, t_k+1)),    f at the last, noise-free time being the teacher's
+    step.
 
-As "Improved techniques for training consistency models" (arXiv 2310.14189) found best, f at t_k+1 is of the
-present weights, and d the pseudo-Huber distance sqrt(|a - b|^2 + c^2) - c with c = 0.00054 sqrt(numbers).
+As "Improved techniques for training consistency models" (arXiv 2310.14189) found best, f at t_k+1 uses the
+present weights, and d is the pseudo-Huber distance sqrt(|a - b|^2 + c^2) - c with c = 0.00054 sqrt(numbers).
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.lora import layers_of, new_factors
 from danqing.tuning.textual_inversion import text_encoder
 
-GRID = 40  # times on the way; those of 2, 4 and 8 even steps are among them
+GRID = 40  # number of times; those of 2, 4 and 8 even steps are among them
 _HUBER = 0.00054
-_PROBED = 4  # steps of the sheet
+_PROBED = 4  # steps of the pictures in the sample sheet
 
 
 class ConsistencyObjective(DenoisingObjective):
@@ -43,7 +45,7 @@ class ConsistencyObjective(DenoisingObjective):
 
     The painter's networks must be frozen (`dreambooth.freeze_networks`).
 
-    guidance: omega, which the adapter then has in itself: with it one paints by "lcm" at guidance 1.
+    guidance: omega, which the adapter learns to imitate: paint with the sampler "lcm" at guidance 1.
     """
 
     def __init__(
@@ -60,15 +62,16 @@ class ConsistencyObjective(DenoisingObjective):
         self.learned = nn.ParameterList(adapter.tensors())
         self._nothing = _unconditional(painter)
         levels = painter.schedule.levels(GRID, "trailing")
-        self._grid = torch.tensor([round(level.t) for level in levels])  # the level without noise is -1
+        # the time of the level without noise is -1
+        self._grid = torch.tensor([round(level.t) for level in levels])
 
     def place(self, device: torch.device) -> None:
-        """As the parent's; the unconditional states follow."""
+        """Move as the parent does, and the unconditional states too."""
         super().place(device)
         self._nothing = _unconditional(self.painter)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """As the parent's, and the next time on the grid."""
+        """As the parent's batch, with the next time on the grid."""
         drawn = torch.randint(GRID, (size,), generator=rng)
         return super().batch(size, rng) | {"t": self._grid[drawn], "then": self._grid[drawn + 1]}
 
@@ -91,7 +94,7 @@ class ConsistencyObjective(DenoisingObjective):
         return {"loss": ((error + c**2).sqrt() - c).mean()}
 
     def sheet(self) -> Image.Image:
-        """The probe captions, two pictures each, in a few steps."""
+        """Pictures of the probe captions, two each, painted in a few steps."""
         steps = {"steps": _PROBED, "guidance": 1.0, "sampler": "lcm"}
         quick = replace(self.painter, card=self.painter.card.model_copy(update=steps))
         with attach(quick, {self.adapter: 1.0}):
@@ -99,11 +102,11 @@ class ConsistencyObjective(DenoisingObjective):
         return sheet_of(torch.cat(pictures), columns=8)
 
     def export(self, folder: Path) -> None:
-        """Write the adapter as it is now."""
+        """Write the adapter with its present weights."""
         write_adapter(self.adapter.cpu_copy(), folder / f"{self.adapter.name}.safetensors")
 
     def _guided_x0(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
-        """What is clean in x [n c h w], as the painter itself says under guidance."""
+        """The guided painter's estimate of the clean x [n c h w], without the adapter."""
         nothing = self._nothing.expand(len(x))
         both = Conditioning.cat(Conditioning(nothing.tokens, nothing.mask), words)
         unconditional, conditional = self._clean(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
@@ -115,7 +118,7 @@ class ConsistencyObjective(DenoisingObjective):
         return self.painter.prediction.x0(x, output, alpha, sigma)
 
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma [n 1 1 1] of times on the grid; 1 and 0 at its end without noise."""
+        """Alpha and sigma [n 1 1 1] at times on the grid; 1 and 0 at its last, noise-free time."""
         alpha, sigma = self.painter.schedule.at(t.clamp(min=0))
         alpha, sigma = torch.where(t < 0, 1.0, alpha), torch.where(t < 0, 0.0, sigma)
         return alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
@@ -127,7 +130,7 @@ def _unconditional(painter: DiffusionPainter) -> Conditioning:
 
 
 def every_layer(painter: DiffusionPainter, rank: int, seed: int = 0) -> Adapter:
-    """Changes of every layer of the painter's UNet, which change nothing yet."""
+    """An untrained adapter for every layer of the painter's UNet; it changes nothing yet."""
     unet = {"unet": painter.modules["unet"]}
     endings = tuple(name.partition(".")[2] for name in layers_of(unet))
     return Adapter("fast", factors=new_factors(unet, {"unet": endings}, rank, seed), base=painter.card.name)

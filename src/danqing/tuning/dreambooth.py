@@ -1,8 +1,8 @@
-"""Learning a subject from a few pictures while keeping what else the model knows.
+"""Learns a subject from a few pictures while preserving what the model has learned before.
 
 Papers: DreamBooth, Ruiz et al., arXiv 2208.12242; with low-rank changes, LoRA, arXiv 2106.09685. The same
-loss without its second term learns words (textual inversion, Gal et al., arXiv 2208.01618 eq. 2).
-Differs from DreamBooth: min-SNR weights, if any, are on both terms; times are stratified.
+loss without its second term learns embeddings (textual inversion, Gal et al., arXiv 2208.01618 eq. 2).
+Differences from DreamBooth: min-SNR weights, if any, apply to both terms; times are stratified.
 """
 
 from __future__ import annotations
@@ -36,12 +36,16 @@ from danqing.tuning.adapter_files import write_adapter
 from danqing.tuning.textual_inversion import text_encoder
 from danqing.weights.tensor_files import read_tensors
 
-AT_ONCE = 8  # prior pictures painted in one batch
+AT_ONCE = 8  # number of prior pictures painted in one batch
 
 
 @dataclass(frozen=True)
 class Shots:
-    """Latents [n c h w] of pictures, and sentences that each tell what any of them shows."""
+    """Training pictures with captions.
+
+    latents: [n c h w].
+    prompts: captions that each fit all of the pictures.
+    """
 
     latents: Tensor
     prompts: tuple[str, ...]
@@ -49,19 +53,23 @@ class Shots:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """prior_weight: the paper's lambda. gamma: min-SNR (arXiv 2303.09556), None for none."""
+    """Weights of the loss.
+
+    prior_weight: the paper's lambda.
+    gamma: the cap of the min-SNR weight (arXiv 2303.09556); None for no weight.
+    """
 
     prior_weight: float = 1.0
     gamma: float | None = None
 
 
 class SubjectObjective(Objective):
-    """Trains the factors and words of an adapter that is attached to the painter, and nothing else.
+    """Trains the factors and embeddings of an adapter that is attached to the painter, and nothing else.
 
-    DreamBooth eq. 2: the error on the subject, and lambda times the error on the painter's own earlier
-    pictures of its kind, in one batch. Without `prior`, or with lambda 0, there is only the first. Token
-    states are computed once unless the adapter changes them. `painted` are the pictures of the last sheet,
-    one for each of `probes`.
+    DreamBooth eq. 2: the error on the subject, plus lambda times the error on pictures of the same class that
+    the painter made before, in one batch. Without `prior`, or with lambda 0, there is only the first term.
+    Token states are computed once, unless the adapter changes them. `painted` are the pictures of the last
+    sample sheet, one for each of `probes`.
     """
 
     row_wise = False  # its loss couples the rows of a batch
@@ -87,7 +95,7 @@ class SubjectObjective(Objective):
             self._states = None if changes_text else text_encoder(painter).states(self._ids)
 
     def batch(self, size: int, rng: Generator) -> Batch:
-        """`size` pictures of the subject, then as many of its kind, each with sentence, time and noise."""
+        """`size` pictures of the subject, then as many of its class, each with caption, time and noise."""
         parts, before = [], 0
         for shots in self._shots:
             parts.append(self._draw(shots, before, size, rng))
@@ -95,7 +103,7 @@ class SubjectObjective(Objective):
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     def _draw(self, shots: Shots, before: int, size: int, rng: Generator) -> Batch:
-        """A share of a batch; `before` sentences belong to other shots."""
+        """A part of a batch from `shots`, whose captions are numbered from `before` on."""
         latents = shots.latents[torch.randint(len(shots.latents), (size,), generator=rng)]
         prompts = torch.randint(len(shots.prompts), (size,), generator=rng) + before
         times = stratified_times(size, len(self.painter.schedule), rng)
@@ -103,7 +111,7 @@ class SubjectObjective(Objective):
         return {"latents": latents, "prompt": prompts, "t": times, "noise": noise}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """`subject` and, where there is one, `prior` are the two terms."""
+        """The losses: `subject` and, if there is a prior, `prior` are the two terms."""
         here = {key: value.to(self._ids.device) for key, value in batch.items()}
         states = text_encoder(self.painter).states(self._ids) if self._states is None else self._states
         words = Conditioning(states[here["prompt"]])
@@ -117,13 +125,13 @@ class SubjectObjective(Objective):
         return {"loss": loss, "subject": terms[0], "prior": terms[1]}
 
     def sheet(self) -> Image.Image:
-        """The probes by the painter as it is now, at the defaults of its card, always with the same seeds."""
+        """Pictures of the probes by the painter with its present weights, always with the same seeds."""
         pictures = [paint_pixels(self.painter, probe, Seeds([k])) for k, probe in enumerate(self._probes)]
         self.painted = torch.cat(pictures)
         return sheet_of(self.painted, columns=4)
 
     def export(self, folder: Path) -> None:
-        """Write the adapter as it is now."""
+        """Write the adapter with its present weights."""
         write_adapter(self.adapter.cpu_copy(), folder / f"{self.adapter.name}.safetensors")
 
     def _tokenise(self, sentences: list[str]) -> Tensor:
@@ -136,7 +144,7 @@ class SubjectObjective(Objective):
 
 @contextmanager
 def freeze_networks(painter: DiffusionPainter) -> Iterator[None]:
-    """Within the block no weight of the painter asks for a gradient."""
+    """A context in which no weight of the painter requires gradients."""
     weights = [weight for module in painter.modules.values() for weight in module.parameters()]
     required = [weight.requires_grad for weight in weights]
     try:
@@ -149,9 +157,10 @@ def freeze_networks(painter: DiffusionPainter) -> Iterator[None]:
 
 
 def subject_pictures(images: Sequence[Image.Image], painter: DiffusionPainter) -> Tensor:
-    """Pictures [n 4 h w] in [-1, 1] at the painter's native size, turned the way their EXIF says.
+    """Pictures [n 4 h w] in [-1, 1] at the painter's native size, rotated as their EXIF data says.
 
-    What is transparent somewhere is padded with nothing to the native shape; what is not, is cropped to it.
+    A picture with transparency is padded to the native shape with transparent pixels; others are cropped to
+    it.
 
     Raises:
         BadData: fewer than two different pictures.
@@ -167,14 +176,14 @@ def subject_pictures(images: Sequence[Image.Image], painter: DiffusionPainter) -
 
 
 def _resize(picture: Tensor, height: int, width: int) -> Tensor:
-    """[4 h w] -> [4 height width], its middle."""
+    """Resize a picture [4 h w] and crop its middle, [4 height width]."""
     h, w = picture.shape[1:]
     clear = bool((picture[3] < 1).any())
     scale = (min if clear else max)(height / h, width / w)
     sides = max(1, round(h * scale)), max(1, round(w * scale))
     scaled = F.interpolate(picture[None], sides, mode="bilinear", antialias=True)[0]
     top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
-    around = (left, width - sides[1] - left, top, height - sides[0] - top)  # negative crops
+    around = (left, width - sides[1] - left, top, height - sides[0] - top)  # negative padding crops
     colour, alpha = (
         F.pad(scaled[:3], around, value=1.0),
         F.pad(scaled[3:], around, value=-1.0 if clear else 1),
@@ -183,7 +192,7 @@ def _resize(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def encode_pictures(painter: DiffusionPainter, pictures: Tensor, mirror: bool) -> Tensor:
-    """Latents of pictures [n c h w], and of their mirror images too if asked for."""
+    """Latents of pictures [n c h w], followed by those of their mirror images if `mirror`."""
     views = torch.cat([pictures, pictures.flip(-1)]) if mirror else pictures
     return torch.cat([painter.vae.encode(part) for part in torch.split(views, AT_ONCE)])
 
@@ -196,13 +205,13 @@ def prior_latents(
     folder: Path,
     progress: ProgressCallback = no_progress,
 ) -> Tensor:
-    """What the painter itself paints for `words` by default, as latents [count c h w]; kept in `folder`.
+    """Latents [count c h w] of pictures that the painter paints for the prompt `words`; cached in `folder`.
 
-    The file's name tells the painter's weights, the words and all settings: what changes any of them paints
-    anew.
+    The file's name depends on the painter's weights, the prompt and all settings: if any of them changes, the
+    pictures are painted again.
 
     Raises:
-        NotFinite: the numbers broke down.
+        NotFinite: the latents are NaN or infinite.
     """
     path = prior_file(painter, words, count, seed, folder)
     if path.is_file():
@@ -223,7 +232,7 @@ def prior_latents(
 
 
 def prior_file(painter: DiffusionPainter, words: str, count: int, seed: int, folder: Path) -> Path:
-    """Where `prior_latents` keeps what it paints."""
+    """The file in which `prior_latents` caches its result."""
     brief = Brief.of(words, seed=seed, native=True).resolve(painter.card)
     required = (
         f"{painter.card.name} {fingerprint(painter.modules, values=True)} {brief.model_dump_json()} {count}"

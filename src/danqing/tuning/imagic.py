@@ -1,10 +1,10 @@
-"""Editing one picture by a sentence, without a mask (Imagic, Kawar et al., arXiv 2210.09276).
+"""Edits one picture by a prompt, without a mask (Imagic, Kawar et al., arXiv 2210.09276).
 
-(a) Move the token states of the sentence until the model reconstructs the picture from them; (b) fine-tune
-the model at those states; (c) paint between them and the sentence (section 3.2, eq. 3).
-Differs: (b) is a low-rank adapter, so that the model itself stays as it was, and it fades as the sentence
-comes: at full weight a small network paints the picture whatever the prompt. Every step averages several
-times.
+(a) Optimise the token states of the prompt until the model reconstructs the picture from them; (b) fine-tune
+the model at those states; (c) paint from interpolations between them and the prompt's states (section 3.2,
+eq. 3). Differences from the paper: (b) trains a low-rank adapter, so that the model itself stays as it was,
+and the adapter's weight falls towards the prompt, because at full weight a small network paints the picture
+whatever the prompt. Every step averages several times.
 """
 
 from __future__ import annotations
@@ -27,14 +27,21 @@ from danqing.tuning.dreambooth import freeze_networks
 from danqing.tuning.lora import ATTENTION, RESNETS, learning_rate_share, new_factors
 
 Loss = Callable[[Generator], Tensor]
-ETA_MAX = 1.5  # beyond it pictures fall apart
+ETA_MAX = 1.5  # larger values give broken pictures
 
 
 @dataclass(frozen=True)
 class ImagicOptions:
-    """Steps and learning rates of (a) and (b), the second times `learning_rate_share`.
+    """Steps and learning rates of (a) and (b).
 
-    times: noise levels averaged in each step, 4 or more.
+    words_steps: number of steps of (a).
+    words_lr: learning rate of (a).
+    model_steps: number of steps of (b).
+    model_lr: learning rate of (b), which is multiplied by `learning_rate_share`.
+    rank: rank of the adapter.
+    convs: whether the adapter changes convolutions too.
+    times: number of noise levels averaged in each step, at least 4.
+    seed: seed of times and noise.
     """
 
     words_steps: int = 100
@@ -49,11 +56,13 @@ class ImagicOptions:
 
 @dataclass(frozen=True)
 class Edit:
-    """A picture that can be painted anew nearer to the sentence.
+    """A picture that is ready to be painted closer to the prompt.
 
-    target: the sentence's conditioning. optimised: token states [1 l d] that reconstruct the picture while
-    `adapter` is attached. errors: the mean error of the last steps of (a) and of (b); the second is how far
-    the picture is from being reconstructed.
+    target: the prompt's conditioning.
+    optimised: token states [1 l d] that reconstruct the picture while `adapter` is attached.
+    adapter: the result of (b).
+    errors: the mean errors of the last steps of (a) and of (b); if the second is large, the picture is badly
+        reconstructed.
     """
 
     target: Conditioning
@@ -63,16 +72,21 @@ class Edit:
 
     @property
     def distance(self) -> float:
-        """How far (a) moved the token states, relative to their length; if far, the sentence is lost."""
+        """How far (a) moved the token states, relative to their norm.
+
+        If it is large, the prompt's meaning is lost.
+        """
         moved, length = (self.optimised - self.target.tokens).norm(), self.target.tokens.norm()
         return float(moved / length)
 
     def weight(self, eta: float) -> float:
-        """The weight of `adapter` at `eta`: 1 at the picture, 0 from the sentence on."""
+        """The weight of `adapter` at `eta`: 1 at the picture (0), 0 from the prompt (1) on."""
         return max(0.0, 1 - eta)
 
     def conditioning(self, eta: float) -> Conditioning:
-        """Eta e_target + (1 - eta) e_optimised: 0 is the picture, 1 the sentence; 0.6 to 0.8 are edits.
+        """The interpolation eta e_target + (1 - eta) e_optimised: 0 gives the picture, 1 the prompt.
+
+        Edit at 0.6-0.8.
 
         Raises:
             BadBrief: eta lies outside [0, 1.5].
@@ -89,14 +103,15 @@ def imagic(
     options: ImagicOptions | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Edit:
-    """Prepare to edit a picture [1 c h w] in [-1, 1] towards the words of a resolved brief.
+    """Prepare to edit a picture [1 c h w] in [-1, 1] towards the prompt of a resolved brief.
 
-    Paint with `attach(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`.
+    Paint with `attach(painter, {edit.adapter: edit.weight(eta)})` and `edit.conditioning(eta)`. After the
+    call, even after an exception, the painter is bit-identical to before.
 
-    progress: what it raises stops the preparation; however it ends, the painter is bit-identical afterwards.
+    progress: an exception that it raises stops the preparation.
 
     Raises:
-        NotFinite: the numbers broke down.
+        NotFinite: a loss is NaN or infinite.
     """
     options = options or ImagicOptions()
     target, latents = painter.condition(brief), painter.vae.encode(picture)
@@ -114,7 +129,7 @@ def reconstructing_words(
     options: ImagicOptions,
     progress: ProgressCallback = no_progress,
 ) -> tuple[Tensor, float]:
-    """Step (a): token states [1 l d] near `target` that best denoise latents [1 c h w]; the error."""
+    """Step (a): token states [1 l d] near `target` that best denoise latents [1 c h w]; and their error."""
     tokens = target.tokens.detach().clone().requires_grad_(True)
 
     def loss(rng: Generator) -> Tensor:
@@ -133,7 +148,7 @@ def reconstructing_model(
     options: ImagicOptions,
     progress: ProgressCallback = no_progress,
 ) -> tuple[Adapter, float]:
-    """Step (b): an adapter with which latents [1 c h w] are best denoised at `words`; the error."""
+    """Step (b): an adapter that best denoises latents [1 c h w] at `words`; and its error."""
     endings = {"unet": ATTENTION + (RESNETS if options.convs else ())}
     adapter = Adapter("imagic", factors=new_factors(painter.modules, endings, options.rank, options.seed))
 
@@ -159,7 +174,7 @@ def _reconstruction(
 
 @dataclass(frozen=True)
 class _Descent:
-    """Adam with half a cosine to zero, so that it settles."""
+    """Adam with a learning rate that falls to zero along half a cosine."""
 
     steps: int
     lr: float
@@ -168,7 +183,7 @@ class _Descent:
     progress: ProgressCallback
 
     def __call__(self, learned: Sequence[Tensor], loss: Loss) -> float:
-        """Minimise; returns the mean loss of the last tenth.
+        """Minimise the loss. Returns the mean loss of the last tenth of the steps.
 
         Raises:
             NotFinite: the loss is NaN or infinite.

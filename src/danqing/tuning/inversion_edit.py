@@ -1,6 +1,7 @@
-"""Edits by DDIM inversion: the noise of a picture, painted again with other words.
+"""Edits by DDIM inversion: find the noise that gives a picture, and denoise it with another prompt.
 
-The noise holds what the picture is, so that an edit takes two walks and no learning.
+The noise preserves the composition of the picture, so that an edit needs no training: one pass of inversion
+and one of sampling.
 """
 
 from __future__ import annotations
@@ -27,13 +28,20 @@ def edit_by_inversion(
     mend: int = 1,
     progress: ProgressCallback = no_progress,
 ) -> Canvas:
-    """A picture [1 c h w] in [-1, 1] of what `source` says, painted as `target` says; both are resolved.
+    """Repaint a picture [1 c h w] in [-1, 1] that shows what `source` says, as `target` says.
 
-    The target's steps, strength and guidance count; its sampler is DDIM. region: [1 1 h w], 1 where to
-    repaint. progress: counts steps of painting. Returns the last canvas, for `Painter.finish`.
+    Both are resolved.
+
+    Steps, strength and guidance are the target's; the sampler is DDIM.
+
+    region: mask [1 1 h w], 1 where to repaint.
+    progress: counts the steps of painting.
+
+    Returns the last canvas, for `Painter.finish`.
 
     Raises:
-        BadBrief: a strength that leaves no step. NotFinite: the numbers broke down.
+        BadBrief: the strength leaves no step.
+        NotFinite: the latents are NaN or infinite.
     """
     target = target.model_copy(update={"sampler": "ddim"})
     words = painter.condition(target, InputImages(image=picture, region=region))

@@ -1,4 +1,4 @@
-"""Learn a subject from a few pictures: one call, three methods, one trainer."""
+"""Learns a subject from a few pictures: one function, three methods, one trainer."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ from danqing.weights.tensor_files import read_tensors
 
 @dataclass(frozen=True)
 class Method:
-    """How a subject is learned: an adapter to train, how fast, and if with a prior.
+    """How a subject is learned.
 
-    The learning rate is that of the shipped painter, times `learning_rate_share`.
+    begin: makes the untrained adapter.
+    lr: the learning rate for the shipped painter, which is multiplied by `learning_rate_share`.
+    prior: whether the loss has a prior term.
     """
 
     begin: Callable[[DiffusionPainter, LearnOptions], Adapter]
@@ -54,7 +56,7 @@ METHODS: Registry[Method] = Registry("method", BadBrief)
 
 
 def _dreambooth(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
-    """Low-rank changes, with a rare token before the kind: "wth cat"."""
+    """Low-rank changes; the subject is called by a rare token before its class: "wth cat"."""
     endings = {
         "unet": ATTENTION + (RESNETS if options.convs else ()),
         "text_encoder": TEXT if options.text else (),
@@ -66,7 +68,7 @@ def _dreambooth(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
 
 
 def _textual_inversion(painter: DiffusionPainter, options: LearnOptions) -> Adapter:
-    """A new word `<name>` that begins as the kind."""
+    """A new word `<name>`, initialised from the class."""
     word = f"<{options.name}>"
     vectors = first_vectors(painter, options.kind, options.vectors)
     return Adapter(options.name, words={word: vectors}, trigger=word)
@@ -93,13 +95,16 @@ def learn(
 ) -> Adapter:
     """Learn a subject from pictures [n c h w] in [-1, 1] (see `dreambooth.subject_pictures`).
 
-    run: a folder for checkpoints, sheets and logs; a second call continues there, bit-equal. clip: scores the
-    sheets (`monitor.Monitor`). progress: what it raises stops the learning.
-    However it ends, the painter is bit-identical afterwards.
+    After the call, even after an exception, the painter is bit-identical to before.
+
+    run: a folder for checkpoints, sample sheets and logs; a second call resumes there, bit-equal.
+    clip: scores the sample sheets (`monitor.Monitor`).
+    progress: an exception that it raises stops the training.
 
     Raises:
-        BadBrief: an unknown method, or no rare token. BadData: fewer than two pictures, or a run folder of
-        something else. NotFinite: the numbers broke down; the last good checkpoint stays.
+        BadBrief: the method is unknown, or there is no rare token.
+        BadData: there are fewer than two pictures, or the run folder holds another subject.
+        NotFinite: a loss is NaN or infinite; the last good checkpoint stays.
     """
     if len(pictures) < 2:
         raise BadData(f"{len(pictures)} pictures are too few to learn a subject: give 2 or more, best 4")
@@ -130,7 +135,7 @@ def _with_description(adapter: Adapter, painter: DiffusionPainter, options: Lear
 
 
 def _pace(options: LearnOptions, lr: float, device: str) -> TrainOptions:
-    """No average of the weights: over so few steps it would only lag behind."""
+    """The trainer's options. There is no EMA: over so few steps it would only lag behind."""
     return TrainOptions(
         steps=options.steps,
         further=options.further,
@@ -161,7 +166,7 @@ def _sentences(options: LearnOptions, thing: str) -> tuple[str, ...]:
 
 
 def _probes(painter: DiffusionPainter, thing: str) -> list[str]:
-    """What sheets show: the thing as it was learned, and in up to three styles that it was perhaps not."""
+    """The captions of the sample sheet: the subject, and the subject in up to three styles of the card."""
     styles = [words.split("/")[0].strip() for words in list(painter.card.styles.values())[:3]]
     return [f"a {thing}", *(f"a {thing}, {style} style" for style in styles)]
 
@@ -169,10 +174,10 @@ def _probes(painter: DiffusionPainter, thing: str) -> list[str]:
 def _claim(
     run: SubjectRun, painter: DiffusionPainter, pictures: Tensor, options: LearnOptions
 ) -> LearnOptions:
-    """Note in the run folder what is learned there, and keep the pictures.
+    """Record in the run folder what is learned there, and store the pictures.
 
     Raises:
-        BadData: something else was.
+        BadData: the folder holds another subject.
     """
     digest = hashlib.sha256(pictures.contiguous().numpy().tobytes()).hexdigest()[:16]
     model = f"{painter.card.name} {fingerprint(painter.modules, values=True)}"
@@ -203,10 +208,10 @@ def _say_needs(
     with_prior: bool,
     progress: ProgressCallback,
 ) -> None:
-    """Say what the steps that are left need, and refuse a disk that is full.
+    """Report what the remaining steps need, and check that the disk has room for them.
 
     Raises:
-        DanqingError: it is.
+        DanqingError: the disk is full.
     """
     done = SubjectRun(run).steps_done()
     if done >= options.last:

@@ -1,4 +1,4 @@
-"""What it takes to learn a subject, as some steps on this machine say."""
+"""Estimates time, memory and disk space for learning a subject, from some steps on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from danqing.tuning.adapter import Adapter, attach
 from danqing.tuning.dreambooth import AT_ONCE, LossOptions, Shots, SubjectObjective, freeze_networks
 from danqing.tuning.subject_run import LearnOptions
 
-_PICTURE = 200_000  # bytes, of a painted probe on a sheet
+_PICTURE = 200_000  # bytes of one painted probe in a sample sheet
 
 
 def learning_needs(
@@ -29,10 +29,11 @@ def learning_needs(
     done: int,
     prior: bool | None,
 ) -> Needs:
-    """What is still needed, by two steps of learning and two of painting; they change nothing.
+    """What is still needed, measured by two training steps and two sampling steps, which change nothing.
 
-    probes: how many pictures a sheet has. done: how many steps are done. prior: whether pictures of the kind
-    are still to be painted; None where none are needed.
+    probes: number of pictures in a sample sheet.
+    done: number of steps done.
+    prior: whether the prior pictures are still to be painted; None if none are needed.
     """
     step = _learning_step(painter, adapter, subject, options, with_prior=prior is not None)
     sheets = options.last // options.look_every - done // options.look_every + 1
@@ -44,7 +45,7 @@ def learning_needs(
         batches = -(-options.prior_count // AT_ONCE)
         seconds += batches * _painting(painter, options, min(AT_ONCE, options.prior_count))
     learned = size_of(adapter.tensors())
-    # two checkpoints of weights, average and AdamW's two, the best and the last
+    # two checkpoints of weights, EMA and AdamW's two moments; the best adapter and the last
     disk = 10 * learned + latents + size_of([subject.latents]) + probes * sheets * _PICTURE
     return Needs(seconds, peak_memory(painter.device), disk)
 
@@ -52,7 +53,7 @@ def learning_needs(
 def _learning_step(
     painter: DiffusionPainter, adapter: Adapter, subject: Shots, options: LearnOptions, *, with_prior: bool
 ) -> float:
-    """Seconds of a step of learning; the pictures of the subject stand for those of its kind."""
+    """Seconds of one training step; the subject's pictures stand for those of its class."""
     with freeze_networks(painter), attach(painter, {adapter: 1.0}):
         loss = LossOptions(options.prior_weight, options.gamma)
         objective = SubjectObjective(painter, adapter, subject, subject if with_prior else None, (), loss)
@@ -71,7 +72,7 @@ def _learning_step(
 
 
 def _painting(painter: DiffusionPainter, options: LearnOptions, n: int) -> float:
-    """Seconds in which n pictures are painted at once, by the defaults of the painter's card."""
+    """Seconds to paint n pictures in one batch with the defaults of the painter's card."""
     brief = Brief.of(options.kind, seed=options.seed, native=True).resolve(painter.card)
     conditioning = painter.condition(brief)
     canvas, seconds = try_step(painter, brief, conditioning, n)

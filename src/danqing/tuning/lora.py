@@ -1,8 +1,8 @@
-"""Low-rank changes to a network's layers (LoRA, Hu et al., arXiv 2106.09685), put on by hooks.
+"""Low-rank changes to a network's layers (LoRA, Hu et al., arXiv 2106.09685), attached by forward hooks.
 
 Eq. 3: the layer x -> W x becomes x -> W x + alpha / r * up (down x). A convolution's `down` has its kernel,
-stride and padding, and its `up` is 1 x 1. W itself is never touched, so that taking a change off leaves every
-bit as it was, and several changes simply add up.
+stride and padding, and its `up` is 1 x 1. W itself is never modified, so that removing a change restores
+every bit, and several changes simply add up.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from danqing.weights.tensor_files import printable
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 RESNETS = ("conv1", "conv2")
 TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
-SMALL = 256  # the widest layer of the shipped painter, on which learning rates were measured
+SMALL = 256  # width of the widest layer in the shipped painter, on which learning rates were measured
 
 Layer = nn.Linear | nn.Conv2d
 
 
 class Change(Protocol):
-    """What a file says of one layer: `Factors`, or a `weight_changes.WeightChange`."""
+    """The change of one layer in a file: `Factors`, or a `weight_changes.WeightChange`."""
 
     def __call__(self, layer: Layer, x: Tensor) -> Tensor:
-        """What is added to the layer's output for its input x."""
+        """The term to add to the layer's output for its input x."""
         ...
 
     def reshape_for(self, layer: Layer) -> Self:
-        """The same change in the layer's number of dimensions."""
+        """The same change with the number of dimensions of the layer's weight."""
         ...
 
     def fits(self, layer: Layer) -> bool:
-        """Whether the change can be one of the layer's weight."""
+        """Whether the change fits the shape of the layer's weight."""
         ...
 
     def changes(self) -> tuple[int, ...]:
-        """The shape of the weight that is changed."""
+        """The shape of the weight that it changes."""
         ...
 
 
@@ -59,8 +59,9 @@ Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
 class Factors:
     """The change of one layer.
 
-    down: [r in], or [r in k k] of a convolution. up: [out r], or [out r 1 1]. alpha: the change is scaled by
-    alpha / r.
+    down: [r in], or [r in k k] of a convolution.
+    up: [out r], or [out r 1 1].
+    alpha: the change is scaled by alpha / r.
     """
 
     down: Tensor
@@ -69,20 +70,23 @@ class Factors:
 
     @property
     def rank(self) -> int:
-        """The r of the paper."""
+        """The rank, r in the paper."""
         return self.down.shape[0]
 
     def __call__(self, layer: Layer, x: Tensor) -> Tensor:
-        """What is added to the layer's output for its input x."""
+        """The term to add to the layer's output for its input x."""
         down, up = self.down.to(x), self.up.to(x)
         if isinstance(layer, nn.Linear):
             change = F.linear(F.linear(x, down), up)
-        else:  # its own padding mode too, which a seamless picture changes
+        else:  # also with the layer's padding mode, which seamless painting changes
             change = F.conv2d(layer._conv_forward(x, down, None), up)
         return change * (self.alpha / self.rank)
 
     def reshape_for(self, layer: Layer) -> Factors:
-        """The same factors in the layer's number of dimensions: a 1 x 1 convolution is a linear layer."""
+        """The same factors with the number of dimensions of the layer's weight.
+
+        A 1 x 1 convolution counts as linear.
+        """
         extra = layer.weight.ndim - self.down.ndim
         if extra == 2:
             return Factors(self.down[..., None, None], self.up[..., None, None], self.alpha)
@@ -91,16 +95,16 @@ class Factors:
         return self
 
     def fits(self, layer: Layer) -> bool:
-        """Whether the change has the shape of the layer's weight."""
+        """Whether the change fits the shape of the layer's weight."""
         return self.changes() == tuple(layer.weight.shape) and self.up.shape[1] == self.rank
 
     def changes(self) -> tuple[int, ...]:
-        """The shape of the weight that is changed."""
+        """The shape of the weight that it changes."""
         return (self.up.shape[0], *self.down.shape[1:])
 
 
 def flat_name(name: str) -> str:
-    """`unet.mid_block.attentions.0` -> `unet.mid_block_attentions_0`, as kohya's files name layers."""
+    """A layer's name as in kohya's files: `unet.mid_block.attentions.0` -> `unet.mid_block_attentions_0`."""
     network, _, path = name.partition(".")
     return f"{network}.{path.replace('.', '_')}"
 
@@ -118,12 +122,12 @@ def layers_of(networks: Mapping[str, nn.Module]) -> dict[str, Layer]:
 def fit_factors(
     networks: Mapping[str, nn.Module], changes: Mapping[str, C], whose: str
 ) -> Iterator[tuple[str, Layer, C]]:
-    """The layer's own name, the layer and the change in its shape, for each of `changes`.
+    """For each of `changes`: the layer's own name, the layer, and the change in the layer's shape.
 
-    A few layers that these networks lack are skipped with a warning, as of a deeper text encoder.
+    A few layers that these networks lack, as those of a deeper text encoder, are skipped with a warning.
 
     Raises:
-        BadWeights: a layer has another shape, a network or more than half of the layers are missing.
+        BadWeights: a layer has another shape, or a network or more than half of the layers are missing.
     """
     layers = _layers_by_name(networks)
     lacking = [target for target in changes if flat_name(target) not in layers]
@@ -143,7 +147,7 @@ def fit_factors(
 
 
 def _layers_by_name(networks: Mapping[str, nn.Module]) -> dict[str, tuple[str, Layer]]:
-    """All layers by the names that files have for them, as in `flat`."""
+    """All layers by the names that adapter files use for them; see `flat_name`."""
     layers = layers_of(networks)
     named = {flat_name(name): (name, layer) for name, layer in layers.items()}
     tables = {name: table for name, network in networks.items() if (table := _original_names(network))}
@@ -152,13 +156,13 @@ def _layers_by_name(networks: Mapping[str, nn.Module]) -> dict[str, tuple[str, L
         if path.startswith("text_model."):
             named[flat_name(f"{network}.{path.removeprefix('text_model.')}")] = name, layer
         if network in tables:
-            with suppress(KeyError):  # the original code has nothing like it
+            with suppress(KeyError):  # the original code has no such layer
                 named.setdefault(flat_name(f"{network}.{rename(tables[network], path)}"), (name, layer))
     return named
 
 
 def _original_names(network: nn.Module) -> Table:
-    """The names that the original code has for a UNet's modules; none for other networks."""
+    """The names of a UNet's modules in the original code; empty for other networks."""
     if not isinstance(network, UNet2DConditionModel) or not isinstance(network.config.layers_per_block, int):
         return {}
     return unet_table(dict(network.config))
@@ -194,10 +198,10 @@ def addition_hook(factors: Change, weight: float) -> Hook:
 def new_factors(
     networks: Mapping[str, nn.Module], endings: Mapping[str, tuple[str, ...]], rank: int, seed: int
 ) -> dict[str, Factors]:
-    """Factors to be trained, which change nothing yet: `down` random, `up` zero, alpha = rank.
+    """Untrained factors, which change nothing yet: `down` random, `up` zero, alpha = rank.
 
-    endings: network name -> how the paths of the wanted layers end, such as `ATTENTION`. The rank is at most
-    the smaller side of a layer.
+    endings: network name -> endings of the paths of the layers to train, such as `ATTENTION`.
+    rank: is reduced to the smaller side of a layer if necessary.
     """
     rng = torch.Generator().manual_seed(seed)
     made = {}
@@ -209,10 +213,10 @@ def new_factors(
 
 
 def learning_rate_share(factors: Mapping[str, Factors]) -> float:
-    """How much of a learning rate measured on the shipped painter suits these factors, in (0, 1].
+    """The factor, in (0, 1], that scales a learning rate measured on the shipped painter to these factors.
 
     It falls with the square of the widest layer: the 3e-3 of a painter of 256 becomes 1.2e-4 for the 1280 of
-    Stable Diffusion, where 1e-4 is what people use.
+    Stable Diffusion, where 1e-4 is usual.
     """
     widest = max((change.up.shape[0] for change in factors.values()), default=SMALL)
     return min(1.0, (SMALL / widest) ** 2)

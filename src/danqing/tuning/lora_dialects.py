@@ -1,11 +1,11 @@
-"""How the tensors of LoRA files are named, in every dialect that people have.
+"""The names of tensors in LoRA files, in every dialect in use.
 
     diffusers and peft    unet.<layer>.lora_A.weight, base_model.model.<layer>.lora_A.weight
     diffusers of 2023     unet.<layer>.processor.to_q_lora.down.weight, <layer>.lora.down.weight
     kohya and LyCORIS     lora_unet_<layer>.lora_down.weight, lora_te1_<layer>.hada_w1_a, and so on
 
-Kohya's dialect writes `_` for the dots in a layer's path, and may name layers as the original code does; who
-attaches the change finds the layer by both (`lora.fit_factors`).
+Kohya's dialect writes `_` for the dots in a layer's path, and may use the layer names of the original code;
+`lora.fit_factors` finds the layer by both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LYCORIS = (
     *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
     *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
 )
-_ENDS = {  # of a name -> what the tensor is of its layer
+_ENDS = {  # end of a tensor's name -> its part in the change of the layer
     r"lora_A(?:\.default)?\.weight|lora_down\.weight|lora(?:_linear_layer)?\.down\.weight": "down",
     r"lora_B(?:\.default)?\.weight|lora_up\.weight|lora(?:_linear_layer)?\.up\.weight": "up",
     r"lora_mid\.weight": "mid",
@@ -32,7 +32,7 @@ _ENDS = {  # of a name -> what the tensor is of its layer
 _END = re.compile("|".join(f"(?P<e{k}>{pattern})" for k, pattern in enumerate(_ENDS)))
 _LAYER = re.compile(rf"(?P<layer>.+?)\.(?P<end>{'|'.join(_ENDS)})")
 _OLD = re.compile(r"(?P<layer>.+?)(?:\.processor)?\.to_(?P<which>q|k|v|out)_lora\.(?P<end>down|up)\.weight")
-_OLD_LAYERS = {  # of an attention: in the UNet, in a text encoder
+_OLD_LAYERS = {  # attention layers, in the UNet and in a text encoder
     "q": ("to_q", "q_proj"),
     "k": ("to_k", "k_proj"),
     "v": ("to_v", "v_proj"),
@@ -47,10 +47,10 @@ _UNET = re.compile(r"^(down_blocks|mid_block|up_blocks|conv_in|conv_out|time_emb
 
 @dataclass(frozen=True)
 class Entry:
-    """What a tensor of a file is: the `part` of a layer's change.
+    """A tensor of a file: one part of a layer's change.
 
     layer: network and path, `unet.mid_block.attentions.0...to_q`, or with `_` for the dots of the path.
-    part: down, up, mid, alpha, magnitude, difference, bias, scale, on_input, or as LyCORIS calls it.
+    part: down, up, mid, alpha, magnitude, difference, bias, scale, on_input, or a name of LyCORIS.
     """
 
     layer: str
@@ -58,7 +58,7 @@ class Entry:
 
 
 def entry_of(key: str) -> Entry | None:
-    """What the tensor called `key` is; None if no dialect has such a name."""
+    """The layer and part of the tensor called `key`; None if no dialect has such a name."""
     if match := _OLD.fullmatch(key):
         layer = _layer_of(match["layer"])
         if layer is None:
@@ -76,10 +76,10 @@ def entry_of(key: str) -> Entry | None:
 
 
 def _layer_of(stem: str) -> str | None:
-    """Network and path of a layer, without the prefix that text encoders have in older files."""
+    """Network and path of a layer, without the prefix of text encoders in older files."""
     if match := _KOHYA.fullmatch(stem):
         return f"{_NETWORKS.get(match['network'], 'unknown')}.{match['layer'].removeprefix('text_model_')}"
-    stem = stem.removeprefix("base_model.model.")  # peft does not tell which network it changed
+    stem = stem.removeprefix("base_model.model.")  # peft's names do not contain the network
     if match := _NAMED.fullmatch(stem):
         return f"{match['network']}.{match['layer'].removeprefix('text_model.')}"
     if _TEXT.match(stem):

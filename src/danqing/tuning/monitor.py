@@ -1,4 +1,4 @@
-"""Likeness to the subject (CLIP-I) and to the prompt (CLIP-T) during learning, to see overfitting."""
+"""Similarity to the subject (CLIP-I) and to the prompt (CLIP-T) during training, to detect overfitting."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from danqing.tuning.dreambooth import SubjectObjective
 
 @dataclass(frozen=True)
 class Scores:
-    """Of the pictures painted after `step` steps: mean cosines in [-1, 1] (arXiv 2208.12242 section 4.1).
+    """Mean cosines, in [-1, 1], of the pictures painted after `step` steps (arXiv 2208.12242 section 4.1).
 
-    clip_i: to the pictures of the subject. clip_t: to the words, with the kind in the place of the subject.
+    clip_i: with the pictures of the subject.
+    clip_t: with the prompts, in which the class replaces the subject.
     """
 
     step: int
@@ -28,14 +29,15 @@ class Scores:
 
     @property
     def compromise(self) -> float:
-        """Their product, which neither can carry alone; 0 where one is negative."""
+        """The product of both, so that neither alone is enough; 0 if one of them is negative."""
         return max(self.clip_i, 0) * max(self.clip_t, 0)
 
 
 class Monitor:
-    """Scores the pictures of each sheet into `scores.csv`, and keeps the best adapter in `best.safetensors`.
+    """Writes the scores of each sample sheet to `scores.csv`, and the best adapter to `best.safetensors`.
 
-    subject: the pictures [n c h w] in [-1, 1]. plain: what each probe would be called without the subject.
+    subject: the pictures [n c h w] in [-1, 1].
+    plain: each probe with the class in the place of the subject.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Monitor:
         self._subject, self._words = clip.image_embeddings(subject), clip.text_embeddings(plain)
 
     def __call__(self, step: int) -> None:
-        """Look at the pictures painted after `step` steps. A step looked at again is written once."""
+        """Score the pictures painted after `step` steps. A step that is scored again is written only once."""
         images = self._clip.image_embeddings(self._objective.painted)
         likeness, obedience = (
             float((images @ self._subject.T).mean()),
@@ -63,7 +65,7 @@ class Monitor:
 
 
 def read_scores(path: Path) -> list[Scores]:
-    """The scores in a file that a `Monitor` wrote; none where there is no file."""
+    """Read the scores that a `Monitor` wrote; an empty list if there is no file."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""A word that means nothing to a text encoder yet, to bind a subject to (arXiv 2208.12242 section 3.2)."""
+"""Finds a token without a meaning for the text encoder, for a subject (arXiv 2208.12242 section 3.2)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _SELDOM = "zqxjkvbpygfwmucldrhsnioate"  # English letters, the rarest first
 
 
 def rare_token(tokenizer: PreTrainedTokenizerBase, avoid: Iterable[str] = ()) -> str:
-    """One to three letters that are a single token, rare, and no word in `avoid` (phrases are split).
+    """A rare token of one to three letters that is not among the words of `avoid` (phrases are split).
 
-    Byte pairs are merged in the order of how often they occur, so a high id is a rare token. Without a vowel
-    it is hardly a word. Where all pairs are words, or none were merged, it is the rarest single letter.
+    Byte pairs are merged in the order of their frequency, so a high id means a rare token. Tokens without a
+    vowel come first, since they are hardly words. If there is no such token, the rarest single letter is
+    taken.
 
     Raises:
         BadBrief: the tokenizer has none.
@@ -36,7 +37,7 @@ def rare_token(tokenizer: PreTrainedTokenizerBase, avoid: Iterable[str] = ()) ->
 
 
 def _rarity(text: str, index: int) -> tuple[bool, int]:
-    """Pairs without a vowel first, by id; then single letters; then what may be words, by id."""
+    """Sort key: tokens without a vowel first, by id; then single letters; then possible words, by id."""
     if len(text) == 1:
         return False, 10**9 - _SELDOM.index(text)
     return not set(text) & _VOWELS, index

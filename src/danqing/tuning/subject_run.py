@@ -1,4 +1,4 @@
-"""The folder in which a subject is learned, and what a later call goes on with. Needs no torch."""
+"""The folder in which a subject is learned, and the state from which a later call resumes. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,33 @@ from danqing.core.files import atomic_write
 
 RECORD = "learning.json"
 PICTURES = "pictures.safetensors"
-_FREE = ("avoid", "further")  # may differ from one call to the next
+_FREE = ("avoid", "further")  # options that may differ from one call to the next
 
 
 @dataclass(frozen=True)
 class LearnOptions:
     """What to learn and how. Periods are in steps.
 
-    name: people will write `<name>`. kind: what the subject is one of, in a word or two, such as "cat".
-    method: a name in `learning.METHODS`. steps: until the last of them the learning rate falls; further: how
-    many more to learn at the last rate. lr: None for what suits the method and the model. prior_weight:
-    DreamBooth's lambda, 0 for no prior; prior_count: how many pictures of the kind to paint for it. batch:
-    pictures of the subject in a step, and as many of its kind. vectors: of a learned word. text, convs:
-    change the text encoder, the UNet's convolutions too. avoid: words that must not become the rare token.
-    sentences: around the subject. keep_best: give the adapter of the step that CLIP likes best.
+    name: prompts call the subject `<name>`.
+    kind: the class of the subject in a word or two, such as "cat".
+    method: a name in `learning.METHODS`.
+    steps: number of steps over which the learning rate falls.
+    further: number of further steps at the last learning rate.
+    lr: learning rate; None for the one that suits the method and the model.
+    rank: rank of the low-rank changes.
+    prior_weight: DreamBooth's lambda, 0 for no prior.
+    prior_count: number of pictures of the class to paint for the prior.
+    batch: pictures of the subject in a step, and as many of its class.
+    vectors: number of embeddings of a learned word.
+    text: whether to change the text encoder too.
+    convs: whether to change the UNet's convolutions too.
+    mirror: whether to mirror pictures at random.
+    gamma: cap of the min-SNR weight; None for no weight.
+    precision: "bf16" for mixed precision, "no" for none.
+    avoid: words that must not become the rare token.
+    sentences: caption templates, with {} for the subject.
+    look_every: period of sample sheets.
+    keep_best: whether to return the adapter of the step with the best CLIP scores.
     """
 
     name: str
@@ -54,21 +67,22 @@ class LearnOptions:
 
     @property
     def last(self) -> int:
-        """The number of all steps."""
+        """The total number of steps."""
         return self.steps + self.further
 
 
 class SubjectRun:
-    """A folder with checkpoints, sheets and scores, and beside them a record of what is learned there.
+    """A folder with checkpoints, sample sheets and scores, and a record of what is learned there.
 
-    learning.json: the options, the model and a digest of the pictures. pictures.safetensors: the pictures.
+    learning.json: the options, the model and a digest of the pictures.
+    pictures.safetensors: the pictures.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def options(self) -> LearnOptions | None:
-        """What is learned here and how; None where nothing is.
+        """What is learned here and how; None if nothing is.
 
         Raises:
             BadData: the record is damaged.
@@ -77,14 +91,15 @@ class SubjectRun:
         return None if record is None else _options(record, self.folder)
 
     def claim(self, options: LearnOptions, model: str, pictures: str) -> LearnOptions:
-        """Note what is learned here; gives the options to learn with.
+        """Record what is learned here. Returns the options to learn with.
 
-        The words to avoid stay those of the first call, so that the rare token does.
+        `avoid` keeps the words of the first call, so that the rare token stays the same.
 
-        pictures: a digest of them.
+        model: name and fingerprint of the model.
+        pictures: a digest of the pictures.
 
         Raises:
-            BadData: something else is learned here.
+            BadData: another subject is learned here.
         """
         before = self.options()
         if before is not None:
@@ -102,19 +117,22 @@ class SubjectRun:
         return options
 
     def longer(self, options: LearnOptions, steps: int) -> LearnOptions:
-        """The options for so many steps more; if such steps were begun and not finished, they are meant."""
+        """The options for `steps` more steps.
+
+        If earlier further steps were not finished, only those are done.
+        """
         unfinished = options.further and self.steps_done() < options.last
         return options if unfinished else replace(options, further=options.further + steps)
 
     def steps_done(self) -> int:
-        """The step of the last checkpoint, 0 where there is none."""
+        """The step of the last checkpoint, 0 if there is none."""
         for place in ("checkpoint", "checkpoint.old"):
             with suppress(OSError, ValueError, LookupError, TypeError):
                 return int(json.loads((self.folder / place / "progress.json").read_text("utf-8"))["step"])
         return 0
 
     def clear(self) -> None:
-        """Forget what was learned. The pictures of its kind, that the model painted, stay."""
+        """Delete what was learned. The prior pictures, which the model painted, stay."""
         for name in ("checkpoint", "checkpoint.old", "checkpoint.part", "sheets"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (RECORD, PICTURES, "log.csv", "scores.csv", "best.safetensors"):

@@ -1,8 +1,8 @@
-"""Learned words: vectors that the text encoder reads in place of `<name>` (Gal et al., arXiv 2208.01618).
+"""Learned words: embeddings that the text encoder uses in place of `<name>` (Gal et al., arXiv 2208.01618).
 
-While words are known, the text encoder has a copy of its tokenizer with v further tokens for each, and an
-embedding with their rows after its own: the ids and rows that diffusers' `load_textual_inversion` gives them.
-Afterwards both are the very objects they were.
+While words are attached, the text encoder has a copy of its tokenizer with v further tokens for each word,
+and an embedding layer with their rows after its own: the same ids and rows as diffusers'
+`load_textual_inversion`. Afterwards both are the original objects again.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from danqing.conditioning.text import TextEncoder, TextEncoderPair
 from danqing.core.errors import BadWeights
 from danqing.diffusion.painter import DiffusionPainter
 
-_PRIVATE = 0xF0000  # characters that nobody writes: each stands for one vector between text and id
+# private-use characters, which prompts do not contain: each stands for one embedding until it becomes an id
+_PRIVATE = 0xF0000
 
 
 @contextmanager
 def attach_embeddings(
     painter: DiffusionPainter, words: Mapping[str, Tensor], words_2: Mapping[str, Tensor] | None = None
 ) -> Iterator[None]:
-    """Within the block the painter understands `words`: what to write, such as `<my-cat>` -> vectors [v d].
+    """A context in which the painter's prompts may use `words`: text such as `<my-cat>` -> embeddings [v d].
 
     words_2: the same for its second text encoder, if it has one.
 
     Raises:
-        BadWeights: the painter reads no such vectors, or vectors of another width.
+        BadWeights: the painter has no such text encoder, or the embeddings have another width.
     """
     text = painter.text
     if not words:
@@ -58,7 +59,7 @@ def attach_embeddings(
 
 @contextmanager
 def _reading(text: TextEncoder, words: Mapping[str, Tensor]) -> Iterator[TextEncoder]:
-    """One text encoder that understands `words`."""
+    """The same for one text encoder."""
     table: nn.Embedding | _Rows = text.model.get_input_embeddings()
     for word, vectors in words.items():
         _check_width(word, vectors, table)
@@ -73,7 +74,7 @@ def text_encoder(painter: DiffusionPainter) -> TextEncoder:
     """The painter's text encoder.
 
     Raises:
-        BadWeights: the painter reads words in another way.
+        BadWeights: the painter encodes prompts in another way.
     """
     if not isinstance(painter.text, TextEncoder):
         raise BadWeights(f"model {painter.card.name!r} cannot learn words: choose the method dreambooth")
@@ -81,7 +82,7 @@ def text_encoder(painter: DiffusionPainter) -> TextEncoder:
 
 
 def first_vectors(painter: DiffusionPainter, kind: str, count: int) -> nn.Parameter:
-    """Vectors [count d] to start learning from: those of the words `kind`, the last one repeated."""
+    """Initial embeddings [count d]: those of the words in `kind`, the last one repeated."""
     text = text_encoder(painter)
     ids = text.tokenizer(kind, add_special_tokens=False).input_ids[:count]
     ids += ids[-1:] * (count - len(ids))
@@ -90,21 +91,21 @@ def first_vectors(painter: DiffusionPainter, kind: str, count: int) -> nn.Parame
 
 
 class _Rows(nn.Module):
-    """An embedding with further rows, for ids from `first` on."""
+    """An embedding layer with further rows, for ids from `first` on."""
 
     def __init__(self, table: nn.Embedding | _Rows, first: int, learned: tuple[Tensor, ...]) -> None:
         super().__init__()
         self.table: nn.Embedding | _Rows
         self.table, self.first = table, first
-        self._learned = learned  # in a tuple, they are not among the encoder's own parameters
+        self._learned = learned  # in a tuple, so that they are not registered as parameters of the encoder
 
     @property
     def weight(self) -> Tensor:
-        """The rows that are not learned [tokens d]."""
+        """The original rows [tokens d]."""
         return self.table.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Ids [n L] -> rows [n L d]; those of the known embedding are its own, bit for bit."""
+        """Map ids [n L] to rows [n L d]; rows of original ids are the same bits as before."""
         table: Tensor = self.table(ids.clamp(max=self.first - 1))
         learned = torch.cat([vectors.to(table) for vectors in self._learned])
         rows = F.embedding((ids - self.first).clamp(min=0), learned)
@@ -112,7 +113,7 @@ class _Rows(nn.Module):
 
 
 def _extend(tokenizer: PreTrainedTokenizerBase, words: Mapping[str, Tensor]) -> PreTrainedTokenizerBase:
-    """A copy of the tokenizer that makes one token of each vector, in the order of `words`."""
+    """A copy of the tokenizer with one token for each embedding, in the order of `words`."""
     extended = copy.deepcopy(tokenizer)
     backend = extended.backend_tokenizer
     table, steps = len(extended), [backend.normalizer] if backend.normalizer is not None else []

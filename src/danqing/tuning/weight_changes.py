@@ -1,8 +1,8 @@
-"""Changes of a layer's weight that are no plain pair of factors: LoHa, LoKr, DoRA, (IA)3, whole differences.
+"""Changes of a layer's weight other than LoRA's factors: LoHa, LoKr, DoRA, (IA)3, full differences.
 
-Each is rebuilt from its small tensors whenever its layer is called, so that it takes no memory of its own and
-the weight is never touched. Formulae: LyCORIS, arXiv 2309.14859 (LoHa section 3.2, LoKr section 3.3); DoRA,
-arXiv 2402.09353 eq. 5; (IA)3, arXiv 2205.05638.
+Each is computed from its small tensors whenever its layer is called, so that it needs no memory of its own
+and the weight is never modified. Formulae: LyCORIS, arXiv 2309.14859 (LoHa section 3.2, LoKr section 3.3);
+DoRA, arXiv 2402.09353 eq. 5; (IA)3, arXiv 2205.05638.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NamedTensors = Mapping[str, Tensor]
 
 
 def _lora(tensors: NamedTensors, _weight: Tensor) -> Tensor:
-    """Up times down, through a core where the file has one (a Tucker decomposition)."""
+    """Up times down, with a core tensor between if the file has one (a Tucker decomposition)."""
     up, down = tensors["up"].flatten(1), tensors["down"]
     if "mid" in tensors:
         return torch.einsum("mn...,im,nj->ij...", tensors["mid"], up, down.flatten(1))
@@ -27,14 +27,14 @@ def _lora(tensors: NamedTensors, _weight: Tensor) -> Tensor:
 
 
 def _loha(tensors: NamedTensors, _weight: Tensor) -> Tensor:
-    """The product, number by number, of two low-rank weights."""
+    """The elementwise (Hadamard) product of two low-rank weights."""
     halves = (_half(tensors, f"hada_w{k}_a", f"hada_w{k}_b", f"hada_t{k}") for k in "12")
     first, second = halves
     return first * second
 
 
 def _lokr(tensors: NamedTensors, _weight: Tensor) -> Tensor:
-    """The Kronecker product of two weights, each whole or of low rank."""
+    """The Kronecker product of two weights, each full or of low rank."""
     first, second = (
         tensors[f"lokr_w{k}"]
         if f"lokr_w{k}" in tensors
@@ -55,7 +55,7 @@ def _whole(tensors: NamedTensors, _weight: Tensor) -> Tensor:
 
 
 def _scale(tensors: NamedTensors, weight: Tensor) -> Tensor:
-    """The weight itself, by a number for each of its inputs or outputs."""
+    """The weight scaled by one number for each of its inputs or outputs."""
     ones = (1,) * (weight.ndim - 2)
     on_input = bool(tensors["on_input"].any())
     return weight * tensors["scale"].view(*((1, -1) if on_input else (-1, 1)), *ones)
@@ -71,9 +71,10 @@ KINDS: dict[frozenset[str], tuple[str, Callable[[NamedTensors, Tensor], Tensor]]
     frozenset({"difference"}): ("difference", _whole),
     frozenset({"scale", "on_input"}): ("(IA)3", _scale),
 }
-"""The tensors that make a kind of change -> its name, and how its weight is rebuilt."""
+"""Maps the set of tensors that form a kind of change to its name and the function that computes it."""
 
-_RANKS = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")  # whose first side is the rank, in this order
+# tensors whose first side is the rank; the first one present counts
+_RANKS = ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +82,11 @@ class WeightChange:
     """The change of one layer.
 
     kind: LoRA, LoHa, LoKr, difference or (IA)3.
-    tensors: by what they are.
-    rebuild: tensors and the layer's weight -> the change of the weight, before `scale`.
+    tensors: by their part in the change.
+    rebuild: a function from the tensors and the layer's weight to the change of the weight, before `scale`.
     scale: alpha / rank.
-    magnitude: the length that each row (or column) of the changed weight gets (DoRA); None leaves it.
+    magnitude: the norm that each row (or column) of the changed weight gets (DoRA); None for no change of
+        norms.
     """
 
     kind: str
@@ -97,10 +99,11 @@ class WeightChange:
     def of(
         cls, tensors: NamedTensors, alpha: float | None, stated_rank: int | None = None
     ) -> WeightChange | None:
-        """The change that these tensors make; None if they make none.
+        """The change that these tensors form; None if they form none.
 
-        alpha: None is the rank.
-        stated_rank: what peft says, where no tensor tells; without it two whole halves count as they are.
+        alpha: None means the rank.
+        stated_rank: the rank in peft's settings, used if no tensor has it. Without both, two full factors of
+            a product are not scaled.
         """
         core = frozenset(tensors) - {"mid", "hada_t1", "hada_t2", "lokr_t2", "magnitude", "bias"}
         if core not in KINDS:
@@ -112,17 +115,17 @@ class WeightChange:
         return cls(kind, inner, rebuild, scale, tensors.get("magnitude"))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """What is added to a layer's weight, in its shape.
+        """The difference to add to a layer's weight, in the weight's shape.
 
         Raises:
-            RuntimeError: it has another shape.
+            RuntimeError: the weight has another shape.
         """
         tensors = {name: part.to(weight) for name, part in self.tensors.items()}
         delta = self.rebuild(tensors, weight).reshape(weight.shape) * self.scale
         return delta if self.magnitude is None else _at_length(weight + delta, self.magnitude) - weight
 
     def __call__(self, layer: Layer, x: Tensor) -> Tensor:
-        """What is added to the layer's output for its input x."""
+        """The term to add to the layer's output for its input x."""
         bias = self.tensors["bias"].to(x) if "bias" in self.tensors else None
         delta = self.delta(layer.weight.to(x.dtype))
         return (
@@ -130,11 +133,11 @@ class WeightChange:
         )
 
     def reshape_for(self, _layer: Layer) -> WeightChange:
-        """The same: `delta` has the layer's shape."""
+        """The change itself: `delta` adapts to the layer's shape."""
         return self
 
     def fits(self, layer: Layer) -> bool:
-        """Whether the change can be one of the layer's weight."""
+        """Whether the change fits the shape of the layer's weight."""
         try:
             shape = self.rebuild(self.tensors, layer.weight.float()).shape
         except RuntimeError:
@@ -143,18 +146,18 @@ class WeightChange:
         return same and (self.magnitude is None or self.magnitude.numel() in layer.weight.shape[:2])
 
     def changes(self) -> tuple[int, ...]:
-        """The shape of the weight that is changed; only the scales of (IA)3."""
+        """The shape of the weight that it changes; for (IA)3 that of the scales."""
         if self.kind == "(IA)3":
             return tuple(self.tensors["scale"].shape)
         return tuple(self.rebuild(self.tensors, torch.empty(0)).shape)
 
     def times(self, weight: float) -> WeightChange:
-        """The change with a weight inside; not for DoRA, whose lengths are not linear in it."""
+        """The change multiplied by a weight; not possible for DoRA, which is not linear in it."""
         return replace(self, scale=self.scale * weight)
 
 
 def _at_length(weight: Tensor, magnitude: Tensor) -> Tensor:
-    """A weight whose rows are as long as `magnitude` says; or its columns, where it is written across."""
+    """A weight whose rows have the norms `magnitude`; or whose columns do, if `magnitude` is a row."""
     kept = 1 if magnitude.ndim > 1 and magnitude.shape[0] == 1 < magnitude.numel() else 0
     shape = [1] * weight.ndim
     shape[kept] = -1
