@@ -1,8 +1,8 @@
-"""A program that reads one pickle of weights, with nothing but tensors allowed, and writes safetensors.
+"""A program that reads one pickle of weights, allowing nothing but tensors, and writes safetensors.
 
-Run by `weights.pickles` as a process of its own: `python _unpickle.py SOURCE DRAFT SECONDS MEMORY`. PyTorch's
-restricted reader runs nothing that a file names. Should it ever be wrong, the process may still not start
-programs, open sockets, write files or use more than its share. It imports nothing of danqing.
+`weights.pickles` runs it as a separate process: `python _unpickle.py SOURCE DRAFT SECONDS MEMORY`. PyTorch's
+restricted unpickler runs no code that a file names. If it should have a bug, the process still cannot start
+programs, open sockets, write other files or exceed its limits. It imports nothing of danqing.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-_PARTS = ("image_proj", "ip_adapter")  # of an IP-Adapter, each with tensors of its own
+_PARTS = ("image_proj", "ip_adapter")  # groups of tensors in an IP-Adapter file
 _INSIDE = ("state_dict", "params_ema", "params", "model", "module", "generator")
-"""Where files of other programs keep the tensors, if not at the top."""
-_LEARNED_WORD = "string_to_param"  # of A1111's embeddings: {"*": tensor}
+"""Keys under which files of other programs keep the tensors, if not at the top level."""
+_LEARNED_WORD = "string_to_param"  # the key of A1111's embeddings: {"*": tensor}
 _MOST_TENSORS = 100_000
-_INFLATION = 4  # how much larger than its file what a file holds may be
-_FORBIDDEN = (  # events of the interpreter that no reading of tensors needs
+_INFLATION = 4  # the largest size of the tensors, relative to the size of the file
+_FORBIDDEN = (  # audit events of the interpreter that reading tensors never needs
     "socket.",
     "subprocess.",
     "os.exec",
@@ -51,7 +51,8 @@ _FORBIDDEN = (  # events of the interpreter that no reading of tensors needs
     "urllib.",
     "pty.",
 )
-_HARMLESS = (  # what training programs leave beside the weights, read as an object without any meaning
+# classes that training programs store beside the weights; they are replaced by a class without behaviour
+_HARMLESS = (
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
     "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
@@ -62,22 +63,22 @@ _HARMLESS = (  # what training programs leave beside the weights, read as an obj
 
 
 class Nothing:
-    """Stands for an object that is not wanted."""
+    """Replaces an object that is not needed."""
 
     def __init__(self, *_: object) -> None:
-        """Whatever it is made of."""
+        """Ignore all arguments."""
 
     def __setstate__(self, _: object) -> None:
-        """Whatever its state is."""
+        """Ignore the state."""
 
 
 def main(source: str, draft: str, seconds: str, memory: str) -> int:
-    """Convert, and print a line of JSON about it: {"tensors": 3, "left_out": [...]} or {"error": "..."}."""
+    """Convert the file, and print one line of JSON: {"tensors": 3, "left_out": [...]} or {"error": "..."}."""
     try:
         torch.set_num_threads(1)
         _limit(int(seconds), int(memory), _INFLATION * os.path.getsize(source) + 2**26)  # noqa: PTH202
         report = convert(source, draft)
-    except BaseException as error:  # whatever a hostile file makes happen
+    except BaseException as error:  # a hostile file can raise anything
         lines = str(error).splitlines()
         line = next((text for text in lines if "GLOBAL" in text), lines[0] if lines else "")
         report = {"error": f"{type(error).__name__}: {line}"[:500]}
@@ -101,7 +102,7 @@ def convert(source: str, draft: str) -> dict[str, Any]:
 
 
 def _tensors_in(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
-    """The named tensors, and the names of what else there is."""
+    """The tensors by name, and the names of all other entries."""
     left_out: list[str] = []
     if not isinstance(loaded, Mapping):
         raise ValueError(f"it holds a {type(loaded).__name__}, not tensors by name")
@@ -130,14 +131,14 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_size(tensors: Mapping[str, Tensor], size: int) -> None:
-    """Strides of 0 would make much of little."""
+    """Check the size of the tensors: with strides of 0 a small file can claim huge ones."""
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if total > _INFLATION * size + 2**24 or len(tensors) > _MOST_TENSORS:
         raise ValueError(f"it claims {len(tensors)} tensors of {total} bytes, which is no honest file")
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, each with memory of its own, as safetensors wants them."""
+    """The tensors, each with its own contiguous memory, as safetensors needs them."""
     used: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():
@@ -151,10 +152,10 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _limit(seconds: int, memory: int, file_size: int) -> None:
-    """Let this process have so much time and memory, write files so large, and reach no network."""
+    """Limit this process's CPU time, memory and size of written files, and cut it off the network."""
     try:
         import resource
-    except ImportError:  # Windows: the parent's clock and the hook remain
+    except ImportError:  # Windows has no such limits; the parent's timeout and the audit hook remain
         return
     with open("/proc/self/statm") if os.path.exists("/proc/self/statm") else open(os.devnull) as file:  # noqa: PTH110, PTH123
         used = int((file.read().split() or ["0"])[0]) * resource.getpagesize()
@@ -164,7 +165,7 @@ def _limit(seconds: int, memory: int, file_size: int) -> None:
     for name, most in limits.items():
         with suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
-    with suppress(OSError, AttributeError):  # a network of its own with nobody in it, where that is allowed
+    with suppress(OSError, AttributeError):  # an empty network namespace, if the system allows it
         os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)  # type: ignore[attr-defined,unused-ignore]
 
 

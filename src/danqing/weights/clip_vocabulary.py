@@ -1,4 +1,4 @@
-"""CLIP's vocabulary, which comes in the package: original single files hold none."""
+"""CLIP's vocabulary, which is shipped with the package, because original single files do not contain it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from importlib.resources import files
 from transformers import CLIPTokenizer
 
 _BYTES, _MARKS = 256, ("<|startoftext|>", "<|endoftext|>")
-_WORDS = 49406  # of CLIP, without its two marks; the file's last merges are not used
+# size of CLIP's vocabulary without its two special tokens; the last merges of the file are not used
+_WORDS = 49406
 _LENGTH = 77
 
 
 def clip_tokenizer(pad: str = _MARKS[1]) -> CLIPTokenizer:
     """The tokenizer of CLIP and OpenCLIP, 49408 tokens.
 
-    The ids follow from the file (arXiv 2103.00020 section 2.4, whose code counts so): a byte inside a word,
-    a byte that ends one, what each merge makes, the two marks.
+    The ids follow from the order in the file (arXiv 2103.00020 section 2.4, as its code counts): the bytes
+    inside a word, the bytes that end one, the result of each merge, the two special tokens.
 
-    pad: the token after the end of a text: the end mark again for CLIP, "!" (id 0) for OpenCLIP.
+    pad: the token after the end of a text: the end token again for CLIP, "!" (id 0) for OpenCLIP.
     """
     merges = _merges()
     letters = _letters()
@@ -38,6 +39,6 @@ def _merges() -> tuple[tuple[str, str], ...]:
 
 
 def _letters() -> list[str]:
-    """A visible letter for every byte: first those that are visible in Latin-1, then one from 256 up."""
+    """A visible character for every byte: the visible ones of Latin-1 first, then those from 256 up."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in visible] + [chr(_BYTES + k) for k in range(_BYTES - len(visible))]

@@ -1,4 +1,4 @@
-"""The components of Stable Diffusion by themselves: how each is built from its config, and the old names."""
+"""The components of Stable Diffusion: builds each one from its config, and maps outdated tensor names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 
 
 def build_text(config: Config) -> CLIPTextModel:
-    """The text encoder that a config describes; raises ValueError where a value is wrong."""
+    """Build the text encoder of a config. Raises ValueError: a value is wrong."""
     kind = config.get("model_type", "clip_text_model")
     if kind != "clip_text_model":
         raise ValueError(f"model_type {kind!r}, not clip_text_model")
@@ -32,23 +32,26 @@ def build_text(config: Config) -> CLIPTextModel:
 
 
 def build_unet(config: Config) -> UNet2DConditionModel:
-    """The UNet that a config describes; raises ValueError where a value is wrong."""
+    """Build the UNet of a config. Raises ValueError: a value is wrong."""
     return UNet2DConditionModel.from_config(UNetFields.check(config))
 
 
 def build_vae(config: Config) -> AutoencoderKL:
-    """The VAE that a config describes; raises ValueError where a value is wrong."""
+    """Build the VAE of a config. Raises ValueError: a value is wrong."""
     return AutoencoderKL.from_config(VAEFields.check(config))
 
 
 def text_key(name: str) -> str | None:
-    """Older files prefix `text_model.` and store position_ids; transformers 5 does neither."""
+    """The name without `text_model.`, which transformers 5 dropped; None for stored position_ids."""
     name = name.removeprefix("text_model.")
     return None if name.endswith("position_ids") else name
 
 
 def attention_key(name: str) -> str:
-    """Files written before diffusers 0.15 name the attention's projections as the paper's code did."""
+    """The present name of an attention projection.
+
+    Before version 0.15 diffusers used the names of the paper's code.
+    """
     return re.sub(
         r"(attentions\.\d+)\.(query|key|value|proj_attn)\.",
         lambda match: f"{match[1]}.{OLD_ATTENTION[match[2]]}.",
@@ -57,23 +60,23 @@ def attention_key(name: str) -> str:
 
 
 def build_projected_text(config: Config) -> CLIPTextModelWithProjection:
-    """The second text encoder of Stable Diffusion XL; raises ValueError where a value is wrong."""
+    """Build the second text encoder of Stable Diffusion XL. Raises ValueError: a value is wrong."""
     return CLIPTextModelWithProjection(CLIPTextConfig.from_dict(TextFields.check(config)))
 
 
 def projected_key(name: str) -> str | None:
-    """The same of an encoder with a projection, which has kept its prefix."""
+    """As `text_key`, for an encoder with a projection, whose names keep the prefix."""
     inner = text_key(name)
     return inner if inner is None or inner.startswith("text_projection") else f"text_model.{inner}"
 
 
 def read_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer in a folder.
+    """Read the tokenizer in a folder.
 
     Raises:
-        BadWeights: it is not there, not whole or damaged.
+        BadWeights: it is missing, incomplete or damaged.
     """
-    # without its files transformers makes an empty tokenizer, or one that knows no merges, and says nothing
+    # without its files transformers silently makes an empty tokenizer, or one without merges
     if not any(
         all((folder / name).is_file() for name in names)
         for names in (("tokenizer.json",), ("vocab.json", "merges.txt"))
@@ -96,10 +99,10 @@ def read_tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def read_scheduler(path: Path) -> Config:
-    """The config of a scheduler.
+    """Read the config of a scheduler.
 
     Raises:
-        BadWeights: naming the value that is wrong.
+        BadWeights: a value is wrong; the message names it.
     """
     config = read_json(path)
     try:
@@ -113,10 +116,10 @@ def read_scheduler(path: Path) -> Config:
 
 
 def _check_merges(folder: Path, tokenizer: CLIPTokenizer) -> None:
-    """The tokenizer joins letters to words, if it has any words.
+    """Check that the tokenizer merges letters into words, if its vocabulary has words.
 
     Raises:
-        BadWeights: it does not: every picture would be of something else.
+        BadWeights: it does not, so that every prompt would be misread.
     """
     word = next((word for word in tokenizer.get_vocab() if re.fullmatch(r"[a-z]{3,}</w>", word)), None)
     if word and len(tokenizer.tokenize(word.removesuffix("</w>"))) == len(word.removesuffix("</w>")):

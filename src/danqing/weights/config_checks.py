@@ -1,7 +1,7 @@
-"""What the values in a config may be, so that a damaged one is one line and never a crash or all memory.
+"""Limits for the values in configs: a damaged config gives a message, not a crash or an out-of-memory error.
 
-Only fields that make sizes or numbers are checked; what else a config holds is left to the library that
-builds the network. The bounds are far beyond every published model.
+Only fields that set sizes or numbers are checked; the library that builds the network checks the others. The
+limits are far beyond every published model.
 """
 
 from __future__ import annotations
@@ -29,17 +29,20 @@ class _Fields(BaseModel):
 
     @classmethod
     def check(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """The config as it is.
+        """Check a config, and return it unchanged.
 
         Raises:
-            ValidationError: naming the field and its value.
+            ValidationError: a value is wrong; the message names field and value.
         """
         cls.model_validate(config)
         return config
 
     @classmethod
     def read(cls, place: Path, config: dict[str, Any]) -> Self:
-        """The fields in the config of `place`. Raises BadWeights: naming the field and its value."""
+        """Read the fields from the config in `place`. Raises BadWeights: a value is wrong.
+
+        The message names it.
+        """
         try:
             return cls.model_validate(config)
         except ValidationError as error:
@@ -47,7 +50,7 @@ class _Fields(BaseModel):
 
 
 class UNetFields(_Fields):
-    """Of a `UNet2DConditionModel`."""
+    """Checked fields of a `UNet2DConditionModel`."""
 
     sample_size: Count | list[Count] | None = None
     in_channels: Few = 4
@@ -66,7 +69,7 @@ class UNetFields(_Fields):
 
 
 class ControlNetFields(_Fields):
-    """Of a `ControlNetModel`."""
+    """Checked fields of a `ControlNetModel`."""
 
     in_channels: Few = 4
     conditioning_channels: Few = 3
@@ -83,7 +86,7 @@ class ControlNetFields(_Fields):
 
 
 class VAEFields(_Fields):
-    """Of an `AutoencoderKL`."""
+    """Checked fields of an `AutoencoderKL`."""
 
     in_channels: Few = 3
     out_channels: Few = 3
@@ -98,7 +101,7 @@ class VAEFields(_Fields):
 
 
 class TextFields(_Fields):
-    """Of a `CLIPTextModel`, with or without a projection."""
+    """Checked fields of a `CLIPTextModel`, with or without a projection."""
 
     vocab_size: Words = 49408
     hidden_size: Count = 512
@@ -112,7 +115,7 @@ class TextFields(_Fields):
 
 
 class ImageEncoderFields(_Fields):
-    """Of a `CLIPVisionModelWithProjection`."""
+    """Checked fields of a `CLIPVisionModelWithProjection`."""
 
     hidden_size: Count = 768
     intermediate_size: Count = 3072
@@ -126,7 +129,7 @@ class ImageEncoderFields(_Fields):
 
 
 class AdapterFields(_Fields):
-    """Of a `T2IAdapter`."""
+    """Checked fields of a `T2IAdapter`."""
 
     in_channels: Few = 3
     channels: Levels = Field(default=[320, 640, 1280, 1280])
@@ -136,7 +139,7 @@ class AdapterFields(_Fields):
 
 
 class SchedulerFields(_Fields):
-    """Of a scheduler of diffusers; one that adds noise by betas."""
+    """Checked fields of a diffusers scheduler whose noise follows from betas."""
 
     beta_schedule: str
     num_train_timesteps: Annotated[int, Field(gt=0, le=100_000)] = 1000
@@ -151,6 +154,6 @@ class SchedulerFields(_Fields):
 
 
 class TokenizerFields(_Fields):
-    """Of tokenizer_config.json."""
+    """Checked fields of tokenizer_config.json."""
 
     model_max_length: Annotated[int | float, Field(gt=0)] = 77

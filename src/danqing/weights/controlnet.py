@@ -1,7 +1,8 @@
-"""ControlNets: folders of diffusers, and single files in its naming or in the original one.
+"""Reads ControlNets: diffusers folders, and single files with the names of diffusers or the original ones.
 
-A ControlNet (arXiv 2302.05543) is a copy of a UNet's encoder that also takes a control map, and adds
-to what its UNet passes on. Heads are not in a file's shapes: they are those of the UNet that it steers.
+A ControlNet (arXiv 2302.05543) is a copy of a UNet's encoder that also takes a control map; its outputs are
+added to the UNet's skip connections and middle block. The number of heads does not follow from a file's
+shapes; it is that of the UNet to control.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from danqing.weights.tensor_files import Header, read_header, refuse_pickle
 
 _HEAD = "control_model."
 _HINT, _EMBEDDING = "input_hint_block", "controlnet_cond_embedding"
-_NAMES = (  # of a ControlNet's parts in diffusers
+_NAMES = (  # a ControlNet's modules in diffusers
     "conv_in",
     "time_embedding",
     "add_embedding",
@@ -33,10 +34,10 @@ _NAMES = (  # of a ControlNet's parts in diffusers
     "controlnet_down_blocks",
     "controlnet_mid_block",
 )
-_READS = "attn2.to_k.weight"  # how the names of layers end that read words
-_ADDED = "add_embedding.linear_1.weight"  # reads the pooled words and sizes of Stable Diffusion XL
+_READS = "attn2.to_k.weight"  # end of the names of layers that take token states
+_ADDED = "add_embedding.linear_1.weight"  # layer for the pooled states and sizes of Stable Diffusion XL
 _XL_WORDS = 2048
-_OTHERS = {  # parts of networks that steer in other ways
+_OTHERS = {  # modules of related networks that are not supported
     "task_embedding": "a ControlNet union",
     "control_type_proj.": "a ControlNet union",
     "lora_controlnet": "a Control-LoRA",
@@ -44,13 +45,13 @@ _OTHERS = {  # parts of networks that steer in other ways
 
 
 def read_controlnet(place: Path, base: Config, dtype: torch.dtype | None = None) -> ControlNetModel:
-    """The ControlNet in a folder or a file, on the CPU.
+    """Read the ControlNet in a folder or a file, on the CPU.
 
-    base: the config of the UNet that it shall steer.
-    dtype: of its weights; None is as they are stored, mapped from disk.
+    base: the config of the UNet to control.
+    dtype: of the weights; None keeps the stored one and maps the file from disk.
 
     Raises:
-        BadWeights: it is something else, or steers another model.
+        BadWeights: it is not a ControlNet, or one for another model.
     """
     if place.is_dir():
         config = _folder_config(place)
@@ -80,14 +81,17 @@ def read_controlnet(place: Path, base: Config, dtype: torch.dtype | None = None)
 
 
 def width_of_words(place: Path) -> int | None:
-    """How wide the words are that a ControlNet reads, by its config or header alone; None if it is none."""
+    """The width of the token states that a ControlNet takes; None if it is no ControlNet.
+
+    Reads no tensors.
+    """
     try:
         if place.is_dir():
             return int(_folder_config(place).get("cross_attention_dim", 1280))
         header = read_header(place)
         if identify(header).kind is not FileKind.CONTROLNET:
             return None
-        without = _XL_WORDS if _ADDED in header.shapes else None  # small ones have no attention
+        without = _XL_WORDS if _ADDED in header.shapes else None  # small ControlNets of XL have no attention
         return next((shape[1] for key, shape in header.shapes.items() if key.endswith(_READS)), without)
     except (BadWeights, TypeError, ValueError):
         return None
@@ -107,10 +111,10 @@ def _build(config: Config) -> ControlNetModel:
 
 
 def _check_base(place: Path, config: Config, base: Config) -> None:
-    """It is a copy of a UNet like the one that it shall steer.
+    """Check that it is a copy of the encoder of a UNet with the config `base`.
 
     Raises:
-        BadWeights: naming both generations, or the value that is wrong.
+        BadWeights: it is not; the message names both model generations, or the wrong value.
     """
     own = ControlNetFields.read(place, config)
     width, base_width = own.cross_attention_dim, base["cross_attention_dim"]
@@ -126,7 +130,7 @@ def _check_base(place: Path, config: Config, base: Config) -> None:
 
 
 def _original_config(header: Header) -> Config:
-    """The config of a file in the original naming."""
+    """The config of a file with original names."""
     blocks = range(0, 2 * count(header, f"{_HEAD}{_HINT}."), 2)
     sides = [side(header, f"{_HEAD}{_HINT}.{k}.weight", 0) for k in blocks]
     return {
@@ -137,7 +141,7 @@ def _original_config(header: Header) -> Config:
 
 
 def _original_table(config: Config) -> Table:
-    """The modules of a ControlNet in the original naming, whose encoder is that of a UNet."""
+    """The original names of a ControlNet's modules; its encoder has those of a UNet."""
     levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
     last = 2 * len(config["conditioning_embedding_out_channels"]) - 1
     table = unet_table({**config, "up_block_types": ["UpBlock2D"] * levels})
@@ -149,7 +153,7 @@ def _original_table(config: Config) -> Table:
 
 
 def _config(header: Header, base: Config) -> Config:
-    """The config of a file in the naming of diffusers."""
+    """The config of a file with the names of diffusers."""
     levels, blocks = count(header, "down_blocks."), count(header, f"{_EMBEDDING}.blocks.")
     heads = [f"down_blocks.{k}.attentions.0" for k in range(levels)]
     words = [f"{head}.proj_in.weight" in header.shapes for head in heads]

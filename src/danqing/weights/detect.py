@@ -1,8 +1,7 @@
-"""What a file of weights is, by the names and shapes in its header alone.
+"""Detects what a file of weights is, from the tensor names and shapes in its header.
 
-Every kind of file that people have is a line of a table: how some of its tensors are called, what it is,
-which family it belongs to. The first line that fits names it. Nothing is read but the header, so a file of
-many gigabytes takes milliseconds.
+A table has one line for each kind of file: a pattern of tensor names, the kind, and the model family. The
+first line that matches counts. Only the header is read, so a file of many gigabytes takes milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ UNKNOWN = ""
 
 
 class FileKind(StrEnum):
-    """What a file of weights can be."""
+    """The kinds of weight files."""
 
     CHECKPOINT = "a whole model"
     NETWORK = "a denoising network alone"
@@ -40,11 +39,12 @@ class FileKind(StrEnum):
 class FileInfo:
     """What a file is.
 
-    family: the generation that it belongs to; empty where the file does not tell.
-    prediction: what its network predicts; empty where the file does not tell.
-    channels: that its network takes; 0 where it has none.
-    parts: what it holds of a whole model.
-    tensors: how many there are.
+    kind: the kind of file.
+    family: the model generation; empty if the header does not show it.
+    prediction: what the network predicts; empty if the header does not show it.
+    channels: input channels of the network; 0 if the file has no network.
+    parts: the parts of a whole model that it contains.
+    tensors: number of tensors.
     """
 
     kind: FileKind
@@ -59,7 +59,7 @@ class FileInfo:
         return f"{self.kind}{of}"
 
 
-# A pattern of names, what such a file is, its family: None where widths tell it. The first that fits counts.
+# (pattern of names, kind, family); family None means that it follows from widths. The first match counts.
 _TABLE: tuple[tuple[str, FileKind, str | None], ...] = (
     (r"^lora_\w+_(double|single)_blocks_|single_transformer_blocks\..*lora", FileKind.LORA, FLUX),
     (r"^lora_unet_joint_blocks_|^transformer\..*add_k_proj.*lora", FileKind.LORA, SD3),
@@ -126,18 +126,19 @@ _PARTS = {
     "second text encoder": re.compile(r"^conditioner\.embedders\.1\."),
 }
 _FIRST = re.compile(r"(^|\.)(input_blocks\.0\.0|conv_in)\.weight$")
-_WORDS = re.compile(  # of the layer that reads the words; its width tells the family
+_WORDS = re.compile(  # layers that take token states; their width shows the family
     r"attn2[._](processor\.)?to_k(_lora)?\.(weight|(lora\.)?(lora_A|lora_down|down|hada_w1_b)\b.*)$"
     r"|\d\.to_k_ip\.weight$"
 )
 _WORD_WIDTHS = {768: SD1, 1024: SD2, 1280: REFINER, 2048: SDXL}
-_UNSHUFFLED = {64: SD1, 192: SD1, 256: SDXL, 768: SDXL}  # channels that a T2I-Adapter makes of squares
+# input channels of a T2I-Adapter after pixel unshuffling -> family
+_UNSHUFFLED = {64: SD1, 192: SD1, 256: SDXL, 768: SDXL}
 _SEES = re.compile(r"^(adapter\.)?(conv_in|body\.0\.in_conv)\.weight$")
 _LATENTS = {4: "Stable Diffusion 1, 2 or XL", 16: "Stable Diffusion 3 or FLUX.1"}
 
 
 def identify(header: Header) -> FileInfo:
-    """What the file is; `FileKind.OTHER` where nothing in the table fits."""
+    """Detect what the file is; `FileKind.OTHER` if nothing in the table matches."""
     names = header.shapes
     lone = bool(names) and all("." not in name and len(shape) in (1, 2) for name, shape in names.items())
     last = (FileKind.WORD, None) if lone else (FileKind.OTHER, UNKNOWN)
@@ -154,7 +155,7 @@ def identify(header: Header) -> FileInfo:
 
 
 def family_of_width(width: object) -> str:
-    """The generation whose words are so wide; empty where none's are."""
+    """The generation whose token states have this width; empty if there is none."""
     return _WORD_WIDTHS.get(width, UNKNOWN) if isinstance(width, int) else UNKNOWN
 
 
@@ -176,7 +177,7 @@ def _family_by_width(header: Header, kind: FileKind) -> str:
 
 
 def _prediction(header: Header) -> str:
-    """As `prediction_type` in diffusers; empty where the header does not tell."""
+    """The prediction type as in diffusers' `prediction_type`; empty if the header does not show it."""
     if any(name.startswith("edm_") for name in header.shapes):
         return "edm"
     stated = header.metadata.get("modelspec.prediction_type", "")

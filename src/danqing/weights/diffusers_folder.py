@@ -1,7 +1,7 @@
-"""The diffusers folder of Stable Diffusion: model_index.json, a folder per part, and four things of our own.
+"""The diffusers folder of Stable Diffusion: model_index.json, one folder per component, and our additions.
 
-card.json (what the model is), upscaler/, latent_rgb.safetensors (a map for previews) and adapters/ are
-optional, and other programs leave them alone.
+Our additions are optional, and other programs ignore them: card.json (describes the model), upscaler/,
+latent_rgb.safetensors (a linear map for previews) and adapters/.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PIPELINES = (
     "StableDiffusionInpaintPipeline",
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionUpscalePipeline",
-    "StableDiffusionDepth2ImgPipeline",  # its depth estimator is left alone: the user gives the depth
+    "StableDiffusionDepth2ImgPipeline",  # its depth estimator is not loaded: the user gives the depth map
     "LatentConsistencyModelPipeline",
     "LatentConsistencyModelImg2ImgPipeline",
 )
@@ -59,7 +59,7 @@ _XL_PIPELINES = (
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLImg2ImgPipeline",
 )
-_OTHERS = (  # how pipelines of other families are called
+_OTHERS = (  # pipelines of other families -> their names for the message
     ("StableDiffusion3", "Stable Diffusion 3"),
     ("Flux", "FLUX.1"),
     ("ZImage", "Z-Image"),
@@ -75,7 +75,7 @@ _OTHERS = (  # how pipelines of other families are called
     ("AuraFlow", "AuraFlow"),
 )
 _STEM = "diffusion_pytorch_model"
-TURBO = {  # in the schedulers of SD Turbo and SDXL Turbo alone (arXiv 2311.17042)
+TURBO = {  # values that only the schedulers of SD Turbo and SDXL Turbo have (arXiv 2311.17042)
     "_class_name": "EulerAncestralDiscreteScheduler",
     "timestep_spacing": "trailing",
 }
@@ -83,17 +83,17 @@ TURBO = {  # in the schedulers of SD Turbo and SDXL Turbo alone (arXiv 2311.1704
 
 @dataclass(frozen=True)
 class StableDiffusionComponents:
-    """What a folder holds.
+    """The components in a folder.
 
     unet, vae, text_encoder, tokenizer: as in diffusers.
     scheduler: a diffusers config.
-    card: what the model is.
+    card: describes the model.
     upscaler: enlarges finished pictures.
     latent_rgb: as in `DiffusionPainter`.
-    low: the scheduler config that noises the small picture of an x4 upscaler; None in all others.
-    adapters: those that came with it, name -> file.
-    text_encoder_2, tokenizer_2: of Stable Diffusion XL, whose pooled words are read too.
-    zero_negative: whether an empty negative prompt is zeros and not the encoding of "".
+    low: the scheduler config that noises the low-resolution picture of an x4 upscaler; None for other models.
+    adapters: the adapters in the folder, name -> file.
+    text_encoder_2, tokenizer_2: of Stable Diffusion XL; the pooled states are used too.
+    zero_negative: whether an empty negative prompt means zeros instead of the encoding of "".
     """
 
     unet: UNet2DConditionModel
@@ -112,17 +112,18 @@ class StableDiffusionComponents:
 
 
 def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> StableDiffusionComponents:
-    """The components in a diffusers folder, on the CPU.
+    """Read the components in a diffusers folder, on the CPU.
 
-    dtype: of the networks; None is as they are stored, see `read_module`.
+    dtype: of the networks; None keeps the stored one, see `read_module`.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the message names the file and what is wrong with it.
     """
     index = _read_index(folder)
     scheduler = read_scheduler(folder / "scheduler" / "scheduler_config.json")
     second = folder / "text_encoder_2"
-    has_first = (folder / "text_encoder").is_dir() or not second.is_dir()  # XL's refiner has the second alone
+    # XL's refiner has the second encoder alone
+    has_first = (folder / "text_encoder").is_dir() or not second.is_dir()
     tokenizer = read_tokenizer(folder / ("tokenizer" if has_first else "tokenizer_2"))
     text_encoder = read_module(folder / "text_encoder", build_text, text_key, dtype) if has_first else None
     vae = read_module(folder / "vae", build_vae, attention_key, dtype)
@@ -157,9 +158,10 @@ def read_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> Stab
 def save_folder(
     components: StableDiffusionComponents, folder: Path, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write an ordinary diffusers folder, whole or not at all, that diffusers' own pipeline opens too.
+    """Write an ordinary diffusers folder, atomically, which diffusers' own pipeline opens too.
 
-    Text keys carry the `text_model.` that other programs expect, and every scheduler field is written out.
+    Text encoder keys have the prefix `text_model.`, which other programs expect, and the scheduler's config
+    has every field.
 
     Raises:
         BadWeights: a value does not fit into `dtype`.
@@ -170,7 +172,7 @@ def save_folder(
             part.save_config(draft / name)
             write_module(part, read_json(draft / name / "config.json"), draft / name, _STEM, dtype)
         text_encoder = components.text_encoder
-        # transformers loads in the dtype that the config names, diffusers in float32: let them agree
+        # transformers loads in the dtype of the config, diffusers in float32; so the config says float32
         config = {**text_encoder.config.to_dict(), "architectures": ["CLIPTextModel"], "dtype": "float32"}
         write_module(text_encoder, config, draft / "text_encoder", "model", dtype, prefix="text_model.")
         if components.upscaler is not None:
@@ -200,14 +202,14 @@ def derived_card(
     upscaler: Upscaler | None,
     scheduler: Config | None = None,
 ) -> Card:
-    """The card of a model from its configs alone."""
+    """Derive the card of a model from its configs alone."""
     is_xl = unet.config.addition_embed_type == "text_time"
     is_distilled = unet.config.time_cond_proj_dim is not None
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     size = unet.config.sample_size
     height, width = (size or 64,) * 2 if isinstance(size, int | None) else size
     can = {Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT, Can.TILE, Can.LEARN}
-    if unet.config.in_channels == vae.config.latent_channels + 1:  # all it paints needs a depth map
+    if unet.config.in_channels == vae.config.latent_channels + 1:  # such a model only paints with a depth map
         can -= {Can.INPAINT, Can.LEARN}
     can |= {Can.ALPHA} if vae.config.out_channels == 4 else set()
     can |= {Can.UPSCALE} if upscaler else set()
@@ -228,10 +230,10 @@ def derived_card(
 
 
 def _pace(is_xl: bool, is_distilled: bool, scheduler: Config) -> dict[str, Any]:
-    """Fields of a card: how a model is painted with if nobody says."""
+    """Fields of a card: the default steps, guidance and sampler."""
     if all(scheduler.get(name) == value for name, value in TURBO.items()):
         return {"steps": 4, "guidance": 1.0, "sampler": "lcm"}
-    if is_distilled:  # latent consistency (arXiv 2310.04378), which knows its guidance as an input
+    if is_distilled:  # latent consistency (arXiv 2310.04378), which takes the guidance as an input
         return {"steps": 4, "guidance": 8.0, "sampler": "lcm"}
     return {"guidance": 5.0 if is_xl else 7.5}
 
@@ -255,10 +257,10 @@ def _index() -> Config:
 
 
 def _read_index(folder: Path) -> Config:
-    """The model_index.json of a pipeline that can be opened.
+    """Read the model_index.json of a supported pipeline.
 
     Raises:
-        BadWeights: naming what the folder holds instead, or what of it would have to be run.
+        BadWeights: the pipeline is another one, or has custom code to run; the message names it.
     """
     if not folder.is_dir():
         raise BadWeights(
@@ -276,13 +278,13 @@ def _read_index(folder: Path) -> Config:
 
 
 def _check_fit(folder: Path, components: StableDiffusionComponents) -> None:
-    """The components belong together.
+    """Check that the components fit together.
 
     Raises:
-        BadWeights: naming the numbers that differ.
+        BadWeights: they do not; the message names the numbers that differ.
     """
     latents, expects = components.vae.config.latent_channels, components.unet.config.in_channels
-    # one more sees a depth map, the last a region and the rest of its picture
+    # one more channel is a depth map; the last case has a mask and the masked picture's latents
     if expects not in (latents, latents + 1, 2 * latents + 1) and components.low is None:
         kind = "an editing UNet" if expects > latents else "another model's UNet"
         raise BadWeights(
@@ -300,10 +302,10 @@ def _check_fit(folder: Path, components: StableDiffusionComponents) -> None:
 
 
 def check_channels(folder: Path, network: Config, scheduler: Config) -> None:
-    """A network, by its config, answers twice its channels where its scheduler says that variance is learned.
+    """Check that a network has twice the output channels if its scheduler has a learned variance.
 
     Raises:
-        BadWeights: naming the numbers that differ.
+        BadWeights: it does not; the message names the numbers that differ.
     """
     variance = Variance(scheduler.get("variance_type", "fixed_small"))
     takes, answers = network["in_channels"], network["out_channels"]

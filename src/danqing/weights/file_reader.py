@@ -1,4 +1,4 @@
-"""Modules from the tensors of one file whose names are those of another program."""
+"""Builds modules from one file whose tensors have the names of another program."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ ONLY = "only Stable Diffusion 1, 2 and XL can be opened"
 
 @dataclass(frozen=True)
 class FileReader:
-    """Makes modules of the tensors of one file.
+    """Builds modules from the tensors of one file.
 
-    prefix: what its names lack, as in a file of one part; `header` has it.
-    so: the consequence if they are not those of a module, for the message.
+    header: its header.
+    dtype: of the weights; None keeps the stored one.
+    prefix: a prefix that the file's names lack, if it holds a single part; the names in `header` have it.
+    so: the consequence of a mismatch, for the message.
     """
 
     header: Header
@@ -32,10 +34,11 @@ class FileReader:
     so: str = ONLY
 
     def module(self, head: str, build: Callable[[], M], table: Table) -> M:
-        """The module that the tensors whose names begin with `head` belong to, in evaluation mode.
+        """Build a module from the tensors whose names begin with `head`, in evaluation mode.
 
         Raises:
-            BadWeights: its config describes no network, or the first offending key in the file's own naming.
+            BadWeights: the config is invalid, or tensors do not match; the message has the first one's name
+                in the file.
         """
         path = self.header.path
         module = build_empty(f"{str(path)!r}: {head}*", build)
@@ -52,7 +55,7 @@ class FileReader:
 
 
 def _as_linear(tensor: Tensor, like: Tensor | None) -> Tensor:
-    """A 1x1 convolution as the matrix that the VAE's attention has today."""
+    """A 1x1 convolution's weight as a matrix, which the VAE's attention uses today, if `like` is one."""
     if like is not None and tensor.shape == (*like.shape, 1, 1):
         return tensor[:, :, 0, 0]
     return tensor

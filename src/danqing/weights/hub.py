@@ -1,6 +1,6 @@
-"""Fetching a model from the hub: only the files that a painter needs, into the cache that all programs share.
+"""Downloads a model from the hub: only the files that a painter needs, into the hub library's shared cache.
 
-Cut downloads go on where they stopped. Each large file is checked against the SHA-256 that the hub states.
+Interrupted downloads resume. Each large file is checked against the SHA-256 that the hub states.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file on the hub: its path in the repository, bytes, and SHA-256 where the hub states it."""
+    """A file on the hub: path in the repository, size in bytes, and SHA-256 if the hub states it."""
 
     path: str
     size: int
@@ -37,9 +37,10 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubModel:
-    """What is to be fetched of a repository.
+    """The files to download from a repository.
 
-    revision: the commit. licence: as the repository states it.
+    revision: the commit.
+    licence: as stated in the repository.
     """
 
     repo: str
@@ -49,23 +50,24 @@ class HubModel:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The size of all files in bytes."""
         return sum(file.size for file in self.files)
 
     def cached_path(self, file: HubFile) -> Path:
-        """Where the file is in the cache once it was fetched."""
+        """The path that the file has in the cache after the download."""
         folder = hub_cache() / f"models--{self.repo.replace('/', '--')}"
         return folder / "snapshots" / self.revision / file.path
 
 
 def find_on_hub(repo: str, revision: str | None = None, variant: str = "", file: str = "") -> HubModel:
-    """The files of a repository that a painter needs.
+    """Find the files of a repository that a painter needs.
 
-    variant: "fp16" for weights in half precision. file: the one single file that is wanted.
+    variant: "fp16" for weights in half precision.
+    file: the name of the single file to use, if there are several.
 
     Raises:
-        DanqingError: there is no such repository, it asks for consent, or no network.
-        BadBrief: it holds nothing that opens, or several single files and none is chosen.
+        DanqingError: the repository does not exist or needs consent, or there is no network.
+        BadBrief: it contains no model that opens, or several single files and none is chosen.
     """
     from huggingface_hub import HfApi
 
@@ -84,7 +86,7 @@ def find_on_hub(repo: str, revision: str | None = None, variant: str = "", file:
 def needed_files(
     repo: str, listing: tuple[HubFile, ...], variant: str = "", file: str = ""
 ) -> tuple[HubFile, ...]:
-    """Those of the repository's files that a painter needs; see `find_on_hub`."""
+    """The files in `listing` that a painter needs; see `find_on_hub`."""
     singles = [each for each in listing if each.path.endswith(".safetensors") and "/" not in each.path]
     if file:
         chosen = [each for each in singles if each.path == file]
@@ -116,11 +118,13 @@ def _is_needed(path: str, listing: tuple[HubFile, ...], variant: str) -> bool:
 
 
 def fetch(model: HubModel) -> Path:
-    """Fetch what is not in the cache yet, with a progress bar; the folder, or the single file.
+    """Download the files that are not in the cache yet, with a progress bar.
+
+    Returns the folder or single file.
 
     Raises:
-        DanqingError: the network failed (call again to go on), the disk is full, or a file is not what the
-            hub says.
+        DanqingError: the network failed (call again to resume), the disk is full, or a file differs from what
+            the hub states.
     """
     from huggingface_hub import hf_hub_download
 
@@ -142,7 +146,11 @@ def fetch(model: HubModel) -> Path:
 
 
 def _check(place: Path, file: HubFile) -> None:
-    """Refuse a file that is not what the hub says, and remove it so that it is fetched again."""
+    """Check a file against the size and digest on the hub; a wrong one is removed, to be downloaded again.
+
+    Raises:
+        DanqingError: it differs.
+    """
     if file.sha256 is None:
         return
     digest = hashlib.sha256()
@@ -161,7 +169,7 @@ def _endpoint() -> str | None:
 
 @contextmanager
 def _one_line(repo: str) -> Iterator[None]:
-    """Errors of the hub's library and of the network, each as one line with the fix."""
+    """Convert errors of the hub's library and of the network to one-line messages with the fix."""
     from huggingface_hub import errors
 
     try:
@@ -182,6 +190,6 @@ def _one_line(repo: str) -> Iterator[None]:
         raise DanqingError(
             f"{repo} is not in the cache, and there is no network: go online and add it"
         ) from None
-    except Exception as error:  # of the network: each version of the library has its own
+    except Exception as error:  # network errors differ between versions of the library
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DanqingError(f"{repo} could not be fetched ({line}): run the same again, it goes on") from None

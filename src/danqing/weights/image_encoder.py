@@ -1,4 +1,4 @@
-"""The image encoders that IP-Adapters read with: CLIP's, as a folder of transformers or as one file."""
+"""Reads the image encoders of IP-Adapters: CLIP's, as a transformers folder or as one file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ _HEAD = "vision_model."
 _CLASS, _PATCH = f"{_HEAD}embeddings.class_embedding", f"{_HEAD}embeddings.patch_embedding.weight"
 _POSITIONS, _PROJECTION = f"{_HEAD}embeddings.position_embedding.weight", "visual_projection.weight"
 _LAYER = re.compile(rf"{re.escape(_HEAD)}encoder\.layers\.(\d+)\.")
-_HEADS = {768: 12}  # by width; all larger published ones have 16
-_OPENAI = 768  # what the encoders of OpenAI project to, whose activation is another one
+_HEADS = {768: 12}  # width -> number of heads; all larger published ones have 16
+_OPENAI = 768  # projection width of OpenAI's encoders, which have another activation function
 
 
 class Widths(NamedTuple):
-    """How wide the numbers are that an image encoder gives: of each patch, and of the whole picture."""
+    """The widths of an image encoder's outputs.
+
+    patch: of the hidden state of each patch.
+    picture: of the projected embedding of the picture.
+    """
 
     patch: int
     picture: int
 
 
 def read_image_encoder(place: Path, dtype: torch.dtype | None = None) -> CLIPVisionModelWithProjection:
-    """The image encoder in a folder or a file, on the CPU.
+    """Read the image encoder in a folder or a file, on the CPU.
 
-    dtype: of its weights; None is as they are stored, mapped from disk.
+    dtype: of the weights; None keeps the stored one and maps the file from disk.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the message names the file and what is wrong with it.
     """
     if place.is_dir():
         _check_kind(place)
@@ -51,7 +55,7 @@ def read_image_encoder(place: Path, dtype: torch.dtype | None = None) -> CLIPVis
 
 
 def encoder_widths(place: Path) -> Widths | None:
-    """The widths of an image encoder, by its config or header alone; None if it is none."""
+    """The widths of an image encoder; None if it is none. Reads only its config or header."""
     try:
         if place.is_dir():
             config = _vision_config(_check_kind(place))
@@ -66,7 +70,7 @@ def encoder_widths(place: Path) -> Widths | None:
 
 
 def _check_kind(folder: Path) -> Config:
-    """The config of a folder that holds an image encoder. Raises BadWeights: it holds something else."""
+    """The config of a folder with an image encoder. Raises BadWeights: it contains something else."""
     config = read_json(folder / "config.json")
     if config.get("model_type") not in ("clip_vision_model", "clip"):
         raise BadWeights(f"{str(folder)!r} holds no image encoder of CLIP: give another folder")
@@ -74,7 +78,7 @@ def _check_kind(folder: Path) -> Config:
 
 
 def _vision_config(config: Config) -> Config:
-    """The fields of the image encoder, also where the folder holds both encoders of CLIP."""
+    """The config of the image encoder, also if the folder contains both encoders of CLIP."""
     if config.get("model_type") != "clip":
         return config
     return {**config.get("vision_config", {}), "projection_dim": config.get("projection_dim", 512)}
@@ -86,13 +90,13 @@ def _build(config: Config) -> CLIPVisionModelWithProjection:
 
 
 def _own_key(name: str) -> str | None:
-    """None for the tensors of the text encoder, and for the positions that older files store."""
+    """The tensor's name; None for the text encoder's, and for positions, which older files store."""
     own = name.startswith((_HEAD, "visual_projection.")) and not name.endswith("position_ids")
     return name if own else None
 
 
 def _config(header: Header) -> Config:
-    """The config of a single file. Its heads and its activation are those of the published encoders."""
+    """The config of a single file. Heads and activation are assumed to be those of the published encoders."""
     shapes = header.shapes
     lacking = next((name for name in (_CLASS, _PATCH, _POSITIONS, _PROJECTION) if name not in shapes), None)
     if lacking is not None:

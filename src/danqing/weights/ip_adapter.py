@@ -1,7 +1,7 @@
-"""IP-Adapters: single files as their authors publish them; plain, plus and full.
+"""Reads IP-Adapters: single files as their authors publish them; plain, plus and full.
 
-A file holds `image_proj.*`, which makes tokens of what an image encoder gives, and `ip_adapter.N.*`, the keys
-and values of each layer that reads words, with odd numbers N.
+A file has `image_proj.*`, which maps an image encoder's output to tokens, and `ip_adapter.N.*`, the keys and
+values of each cross-attention layer, with odd numbers N.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from danqing.weights.detect import FileKind, family_of_width, identify
 from danqing.weights.pretrained import build_empty, fill
 from danqing.weights.tensor_files import Header, read_header, read_tensors, refuse_pickle
 
-_TOKENS = 4  # that a plain one makes of a picture
+_TOKENS = 4  # tokens per picture of a plain one
 _HEAD, _LAYERS = "image_proj.", "ip_adapter."
-_READS = "1.to_k_ip.weight"  # tells the width of the words beside which it is read
-_PLAIN, _FULL, _PLUS = "proj.weight", "proj.3.weight", "latents"  # tensors that tell the layouts apart
-_FACES = ("perceiver_resampler.proj_in.weight", "norm.weight")  # without the name of a plain one
-_SIDE = 64  # of a head of the resampler
+_READS = "1.to_k_ip.weight"  # its input width is that of the text encoder's states
+_PLAIN, _FULL, _PLUS = "proj.weight", "proj.3.weight", "latents"  # tensors that distinguish the layouts
+# tensors of face adapters: a resampler, and a norm without the projection of a plain one
+_FACES = ("perceiver_resampler.proj_in.weight", "norm.weight")
+_SIDE = 64  # channels per head of the resampler
 _FULL_NAMES = {"proj.0.": "ff.net.0.proj.", "proj.2.": "ff.net.2.", "proj.3.": "norm."}
-_PLUS_NAMES = {  # behind the number of a layer of the resampler
+_PLUS_NAMES = {  # original names after the number of a resampler layer -> ours
     "0.norm1.": "ln0.",
     "0.norm2.": "ln1.",
     "0.to_q.": "attn.to_q.",
@@ -45,13 +46,13 @@ _LAYER = re.compile(r"(layers\.\d+\.)(.*)")
 
 
 def read_ip_adapter(place: Path, unet: UNet2DConditionModel, dtype: torch.dtype | None = None) -> IPAdapter:
-    """The IP-Adapter in a file, on the CPU.
+    """Read the IP-Adapter in a file, on the CPU.
 
-    unet: that shall look at pictures by it.
-    dtype: of its weights; None is as they are stored, mapped from disk.
+    unet: the UNet that it is for.
+    dtype: of the weights; None keeps the stored one and maps the file from disk.
 
     Raises:
-        BadWeights: it is something else, or is for another model.
+        BadWeights: it is not an IP-Adapter, or one for another model.
     """
     refuse_pickle(place)
     header = read_header(place)
@@ -64,10 +65,10 @@ def read_ip_adapter(place: Path, unet: UNet2DConditionModel, dtype: torch.dtype 
 
 
 def encoder_width(place: Path) -> tuple[int, bool]:
-    """How wide the numbers are that it reads from an image encoder, and whether of each patch.
+    """The width of the image encoder's output that it needs, and whether that is one vector per patch.
 
     Raises:
-        BadWeights: it is no IP-Adapter.
+        BadWeights: it is not an IP-Adapter.
     """
     header = read_header(place)
     _projection(header)
@@ -79,7 +80,10 @@ def encoder_width(place: Path) -> tuple[int, bool]:
 
 
 def width_of_words(place: Path) -> int | None:
-    """How wide the words are beside which it is read, by its header alone; None if it is no IP-Adapter."""
+    """The width of the token states that it is trained for; None if it is no IP-Adapter.
+
+    Reads only the header.
+    """
     try:
         header = read_header(place)
     except BadWeights:
@@ -88,10 +92,10 @@ def width_of_words(place: Path) -> int | None:
 
 
 def _projection(header: Header) -> Callable[[], nn.Module]:
-    """What makes the module that is called `image_proj`, by the shapes of its tensors.
+    """The function that builds the module `image_proj`, chosen by the shapes of its tensors.
 
     Raises:
-        BadWeights: the file is no IP-Adapter, or one that reads faces.
+        BadWeights: the file is not an IP-Adapter, or it is one for faces.
     """
     path, shapes = header.path, header.shapes
     if (info := identify(header)).kind is not FileKind.IP_ADAPTER:
@@ -119,7 +123,7 @@ def _projection(header: Header) -> Callable[[], nn.Module]:
 
 
 def _check_base(header: Header, unet: UNet2DConditionModel) -> None:
-    """It reads beside words as wide as those of the UNet. Raises BadWeights: naming both generations."""
+    """Check that its token width is the UNet's. Raises BadWeights: it differs; both generations are named."""
     width, base = header.shapes.get(f"{_LAYERS}{_READS}", (0, 0))[1], unet.config.cross_attention_dim
     if width in (0, base):
         return
@@ -131,7 +135,7 @@ def _check_base(header: Header, unet: UNet2DConditionModel) -> None:
 
 
 def _our_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names of an `IPAdapter`; others keep theirs, for the message."""
+    """The tensors under our `IPAdapter`'s names; unknown names stay, for the message."""
     renamed = {}
     for name, tensor in tensors.items():
         number, _, rest = name.removeprefix(_LAYERS).partition(".")
@@ -146,7 +150,7 @@ def _our_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _of_projection(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """A tensor of `image_proj`, by its names in diffusers; keys and values of the resampler are in one."""
+    """A tensor of `image_proj` under our names; the resampler's joint keys and values are split."""
     if name in (_PLAIN, "proj.bias"):
         return {f"projection.{name.replace('proj', 'image_embeds')}": tensor}
     if layer := _LAYER.fullmatch(name):
@@ -158,7 +162,7 @@ def _of_projection(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def _our_beginning(name: str, table: dict[str, str]) -> str:
-    """The name with its beginning by the table, if it is there."""
+    """The name with its beginning replaced as in the table; unchanged if no entry matches."""
     for theirs, ours in table.items():
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)

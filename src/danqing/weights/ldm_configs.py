@@ -1,6 +1,7 @@
-"""What the networks in an original Stable Diffusion file look like, read from the shapes of their tensors.
+"""Derives the configs of the networks in an original Stable Diffusion file from the shapes of their tensors.
 
-Not in the shapes: groups of 32 in every norm, 64 channels a head in text encoders, and what `Kind` holds.
+The shapes do not show: the 32 groups of every norm, the 64 channels per head of text encoders, and the
+fields of `Kind`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from danqing.weights.tensor_files import Header
 UNET, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
 CONV_IN = f"{UNET}input_blocks.0.0.weight"
 
-_HEAD = 64  # channels a head in every text encoder
+_HEAD = 64  # channels per head in every text encoder
 
 
 @dataclass(frozen=True)
 class TextEncoderFormat:
     """How a text encoder is stored.
 
-    head: what its names begin with. blocks: and those of its blocks. table: of how many blocks.
-    act: its activation. pad: the token after the end of a text. projected: whether its pooled words are read.
-    besides: what is stored there and not used.
+    head: prefix of its tensor names.
+    blocks: prefix of its blocks' names.
+    table: makes the table of names for a number of blocks.
+    act: its activation function.
+    pad: the token after the end of a text.
+    projected: whether its pooled and projected state is used.
+    besides: pattern of stored tensors that are not used.
     """
 
     head: str
@@ -47,9 +52,13 @@ class TextEncoderFormat:
 class Kind:
     """One generation of Stable Diffusion, recognised by where its text encoders are.
 
-    heads: of a UNet level with so many channels. predicts: None where files of this kind come with either.
-    sides: native pixels by prediction. scale: of the latents. zero_negative: as in
-        `StableDiffusionComponents`.
+    title: its name.
+    text_encoders: how they are stored.
+    heads: number of channels in a UNet level -> number of heads.
+    predicts: the prediction type; None if such files have either.
+    sides: native sides in pixels by prediction type.
+    scale: scaling factor of the latents.
+    zero_negative: as in `StableDiffusionComponents`.
     """
 
     title: str
@@ -73,7 +82,7 @@ _OPEN_CLIP = TextEncoderFormat(
     blocks="transformer.resblocks.",
     table=open_clip_table,
     act="gelu",
-    pad="!",  # its id is 0, which is what the original pads with
+    pad="!",  # its id is 0, with which the original code pads
     # Stable Diffusion 2 stops before the last of OpenCLIP-H's 24 blocks
     besides=rf"{_CLIP.besides}|transformer\.resblocks\.23\.",
 )
@@ -115,7 +124,8 @@ _REFINER = replace(
 )
 KINDS = (
     _SD1,
-    replace(_SD1, text_encoders=(replace(_CLIP, head="cond_stage_model.transformer."),)),  # some merges
+    # the prefix in some merged models
+    replace(_SD1, text_encoders=(replace(_CLIP, head="cond_stage_model.transformer."),)),
     _SD2,
     _SDXL,
     _REFINER,
@@ -151,7 +161,7 @@ def unet_config(header: Header, kind: Kind, prediction: str) -> Config:
     """The config of a `UNet2DConditionModel`.
 
     Raises:
-        BadWeights: a tensor that tells it is not there.
+        BadWeights: a tensor that the config is derived from is missing.
     """
     config = encoder_config(header, UNET)
     ups = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
@@ -160,19 +170,19 @@ def unet_config(header: Header, kind: Kind, prediction: str) -> Config:
         "sample_size": kind.sides[prediction] // 2 ** (_levels(header) - 1),
         "out_channels": side(header, f"{UNET}out.2.weight", 0),
         "up_block_types": [ups[name] for name in reversed(config["down_block_types"])],
-        "attention_head_dim": [  # diffusers: the number of heads
+        "attention_head_dim": [  # in diffusers this field is the number of heads
             kind.heads(width) for width in config["block_out_channels"]
         ],
     }
 
 
 def encoder_config(header: Header, head: str) -> Config:
-    """The fields of a UNet's encoder (its down blocks), which a ControlNet is a copy of.
+    """The fields of a UNet's encoder (its down blocks), of which a ControlNet is a copy.
 
-    head: what its names begin with.
+    head: prefix of its tensor names.
 
     Raises:
-        BadWeights: a tensor that tells it is not there.
+        BadWeights: a tensor that the fields are derived from is missing.
     """
     blocks = count(header, f"{head}input_blocks.")
     halvings = [k for k in range(blocks) if f"{head}input_blocks.{k}.0.op.weight" in header.shapes]
@@ -180,7 +190,7 @@ def encoder_config(header: Header, head: str) -> Config:
     words = [f"{head}input_blocks.{k}.1.proj_in.weight" in header.shapes for k in firsts]
     middle = f"{head}middle_block.1"
     depths = [count(header, f"{head}input_blocks.{k}.1.transformer_blocks.") for k in firsts]
-    depths[-1] = count(header, f"{middle}.transformer_blocks.")  # the middle has that of the last level
+    depths[-1] = count(header, f"{middle}.transformer_blocks.")  # the middle has as many as the last level
     return {
         "in_channels": side(header, f"{head}input_blocks.0.0.weight", 1),
         "block_out_channels": [
@@ -196,9 +206,9 @@ def encoder_config(header: Header, head: str) -> Config:
 
 
 def added_config(header: Header, name: str) -> Config:
-    """What a network reads besides the tokens: Stable Diffusion XL's pooled words and sizes.
+    """The config of the additional inputs of Stable Diffusion XL: the pooled state and the sizes.
 
-    name: of the first layer that reads them.
+    name: of the first layer that takes them.
     """
     if name not in header.shapes:
         return {}
@@ -212,10 +222,10 @@ def added_config(header: Header, name: str) -> Config:
 def vae_config(header: Header, scale: float = 0.18215) -> Config:
     """The config of an `AutoencoderKL`.
 
-    scale: of its latents, which no shape tells.
+    scale: scaling factor of its latents, which the shapes do not show.
 
     Raises:
-        BadWeights: a tensor that tells it is not there.
+        BadWeights: a tensor that the config is derived from is missing.
     """
     encoder, decoder = f"{VAE_PREFIX}encoder", f"{VAE_PREFIX}decoder"
     levels = _levels(header)
@@ -235,10 +245,10 @@ def vae_config(header: Header, scale: float = 0.18215) -> Config:
 
 
 def text_config(header: Header, kind: TextEncoderFormat) -> Config:
-    """The config of a `CLIPTextModel`, but for the ids of special tokens.
+    """The config of a `CLIPTextModel`, without the ids of special tokens.
 
     Raises:
-        BadWeights: a tensor that tells it is not there.
+        BadWeights: a tensor that the config is derived from is missing.
     """
     layers = count(header, f"{kind.head}{kind.blocks}")
     table = kind.table(max(layers, 1))
@@ -260,9 +270,10 @@ def text_config(header: Header, kind: TextEncoderFormat) -> Config:
 
 
 def _levels(header: Header) -> int:
-    return count(header, f"{VAE_PREFIX}encoder.down.") or 4  # a file without it has the usual one
+    # a file without the encoder is assumed to have the usual number
+    return count(header, f"{VAE_PREFIX}encoder.down.") or 4
 
 
 def count(header: Header, head: str) -> int:
-    """How many different numbers follow `head`."""
+    """The number of different integers that follow `head` in names."""
     return len({name[len(head) :].split(".")[0] for name in header.shapes if name.startswith(head)})

@@ -1,7 +1,7 @@
-"""The names that the original latent diffusion code gives to tensors, beside those of diffusers.
+"""The original latent diffusion code's names of tensors, by those of diffusers.
 
 A table maps the name of a module in diffusers or transformers to its original name. It is generated from the
-configuration, and `rename` carries a tensor's name over by the longest entry that covers it.
+config; `rename` translates a tensor's name with the longest entry that is a prefix of it.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _FUSED = "attn.in_proj_"
 
 
 def rename(table: Table, name: str) -> str:
-    """The original name for the name of a tensor.
+    """The original name of a tensor.
 
     Raises:
-        KeyError: the original code has nothing like it.
+        KeyError: the original code has no such tensor.
     """
     head, tail = name, ""
     while head not in table:
@@ -54,10 +54,11 @@ def rename(table: Table, name: str) -> str:
 
 
 def unet_table(config: Mapping[str, Any]) -> Table:
-    """The UNet's modules. The original numbers its blocks through, whatever their level.
+    """The UNet's modules. The original numbers its blocks consecutively across levels.
 
-    A level is `layers_per_block` residual blocks going down, one more going up, each followed by attention
-    where the level has it. What halves the sides is a block of its own; what doubles them ends a block.
+    A level is `layers_per_block` residual blocks in the encoder and one more in the decoder, each followed by
+    attention if the level has it. A downsampling layer is a block of its own; an upsampling layer belongs to
+    the block before it.
     """
     levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
     table = {
@@ -74,7 +75,8 @@ def unet_table(config: Mapping[str, Any]) -> Table:
     for level, up_type in enumerate(config["up_block_types"]):
         first = level * (layers + 1)
         down, up = f"down_blocks.{level}", f"up_blocks.{level}"
-        for layer in range(layers + 1):  # one fewer going down, where the last entry covers nothing
+        # the encoder has one fewer, so the last of its entries matches no tensor
+        for layer in range(layers + 1):
             resnets[f"{down}.resnets.{layer}"] = f"input_blocks.{first + layer + 1}.0"
             resnets[f"{up}.resnets.{layer}"] = f"output_blocks.{first + layer}.0"
             table[f"{down}.attentions.{layer}"] = f"input_blocks.{first + layer + 1}.1"
@@ -87,7 +89,7 @@ def unet_table(config: Mapping[str, Any]) -> Table:
 
 
 def vae_table(config: Mapping[str, Any]) -> Table:
-    """The VAE's modules. The original counts the decoder's levels from the largest picture."""
+    """The VAE's modules. The original counts the decoder's levels from the one with the largest sides."""
     levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
     table = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
     resnets: Table = {}
@@ -109,12 +111,12 @@ def vae_table(config: Mapping[str, Any]) -> Table:
 
 
 def clip_table(_layers: int) -> Table:
-    """CLIP's text encoder, which both sides have from transformers."""
+    """CLIP's text encoder, whose module names are the same in both."""
     return {name: name for name in ("embeddings", "encoder", "final_layer_norm")}
 
 
 def open_clip_table(layers: int) -> Table:
-    """OpenCLIP's text encoder, once its projections are taken apart (see `split_attention`)."""
+    """OpenCLIP's text encoder, after its joint projections are split (see `split_attention`)."""
     blocks = {f"encoder.layers.{k}": f"transformer.resblocks.{k}" for k in range(layers)}
     return {
         "embeddings.token_embedding": "token_embedding",
@@ -125,9 +127,9 @@ def open_clip_table(layers: int) -> Table:
 
 
 def split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP's `attn.in_proj_*` [3d ...] as three `attn.{q,k,v}_proj.*` [d ...]; the rest as it is.
+    """Split OpenCLIP's `attn.in_proj_*` [3d ...] into three `attn.{q,k,v}_proj.*` [d ...].
 
-    Its projection multiplies from the other side, so it is transposed.
+    Other tensors stay. The text projection is transposed, because OpenCLIP multiplies from the other side.
     """
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -144,5 +146,5 @@ def split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _inside(heads: Table, inner: Table) -> Table:
-    """Every head with every inner name."""
+    """Every entry of `heads` combined with every entry of `inner`."""
     return {f"{a}.{x}": f"{b}.{y}" for a, b in heads.items() for x, y in inner.items()}

@@ -1,7 +1,7 @@
-"""Where models are besides the shipped ones: the user's own list, and the cache of the hub. Needs no torch.
+"""Finds models besides the shipped ones: in the user's own list, and in the hub's cache. Needs no torch.
 
-The list is one JSON file, name -> place, in the user's data folder or where DANQING_MODELS says. Models are
-used where they are and never copied.
+The list is one JSON file, name -> path, in the user's data folder or at the path in DANQING_MODELS. Models
+are used in place and never copied.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from danqing.core.files import atomic_write
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOVED = {"runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
-"""Hub ids that people still write -> where the same files are today."""
+"""Hub ids that have moved -> the ids of the same files today."""
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A well-known model: where it is on the hub, about how large it is, and under which licence."""
+    """A well-known model on the hub.
+
+    repo: its id.
+    gigabytes: its approximate size.
+    licence: its licence.
+    variant: "fp16" if only that variant is needed.
+    """
 
     repo: str
     gigabytes: float
@@ -41,7 +47,7 @@ def known_models() -> dict[str, KnownModel]:
 
 
 def list_path() -> Path:
-    """Where the user's list is kept."""
+    """The path of the user's list."""
     if place := os.environ.get("DANQING_MODELS"):
         return Path(place)
     from platformdirs import user_data_path
@@ -50,7 +56,7 @@ def list_path() -> Path:
 
 
 def listed_models() -> dict[str, Path]:
-    """The user's list: name -> place; empty where there is none.
+    """The user's list, name -> path; empty if there is none.
 
     Raises:
         BadBrief: it cannot be read.
@@ -68,12 +74,12 @@ def listed_models() -> dict[str, Path]:
 
 
 def list_model(name: str, place: Path) -> None:
-    """Add a model to the list, or let its name mean another place."""
+    """Add a model to the list, or change the path of its name."""
     _write({**listed_models(), name: place.absolute()})
 
 
 def unlist_model(name: str) -> Path:
-    """Take a model off the list; its files stay. Gives its place.
+    """Remove a model from the list; its files stay. Returns its path.
 
     Raises:
         BadBrief: it is not on the list.
@@ -97,15 +103,15 @@ def _write(places: dict[str, Path]) -> None:
 
 
 def find_place(name: str) -> Path | None:
-    """The folder or file that `name` means: a path, a model on the list, or an id in the cache of the hub.
+    """The folder or file of a model: `name` is a path, a name on the list, or an id in the hub's cache.
 
-    None if there is none. A cache folder `models--a--b` is the snapshot inside.
+    None if there is none. For a cache folder `models--a--b` it is the snapshot inside.
     """
     path = Path(name).expanduser()
     try:
         if path.exists():
             return snapshot_in(path) or path
-    except OSError:  # too long for a name, or a folder that may not be entered
+    except OSError:  # the name is too long for a path, or the folder may not be entered
         return None
     if listed := listed_models().get(name):
         return listed
@@ -115,7 +121,7 @@ def find_place(name: str) -> Path | None:
 
 
 def not_there(name: str) -> str | None:
-    """One line for a name that could be fetched from the hub; None if it is no such name."""
+    """The message for a name that could be downloaded from the hub; None if it cannot be such an id."""
     if entry := known_models().get(name):
         return f"{name} is not here: fetch it with danqing models add {name} ({entry.gigabytes:g} GB)"
     if HUB_ID.fullmatch(name) and not name.startswith((".", "/")):
@@ -127,19 +133,19 @@ def not_there(name: str) -> str | None:
 
 
 def hub_cache() -> Path:
-    """Where the hub's library keeps what it fetched, for all programs."""
+    """The folder where the hub's library caches downloads, for all programs."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     place = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home) / "hub"
     return Path(place).expanduser()
 
 
 def cached_model(repo: str) -> Path | None:
-    """The newest snapshot of a repository in the cache of the hub, if it is there."""
+    """The newest snapshot of a repository in the hub's cache; None if there is none."""
     return snapshot_in(hub_cache() / f"models--{repo.replace('/', '--')}")
 
 
 def cached_models() -> dict[str, Path]:
-    """All models in the cache of the hub that have a snapshot: id -> folder."""
+    """All models in the hub's cache that have a snapshot: id -> folder."""
     folders = sorted(hub_cache().glob("models--*"))
     snapshots = {
         folder.name.removeprefix("models--").replace("--", "/"): snapshot_in(folder) for folder in folders
@@ -148,7 +154,7 @@ def cached_models() -> dict[str, Path]:
 
 
 def snapshot_in(folder: Path) -> Path | None:
-    """The snapshot that a cache folder's `main` means, else its newest; None if it is no such folder."""
+    """The snapshot of a cache folder: that of `main`, else the newest; None if it is not a cache folder."""
     snapshots = folder / "snapshots"
     if not snapshots.is_dir():
         return None

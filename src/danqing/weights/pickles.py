@@ -1,6 +1,6 @@
-"""From a pickle of weights to safetensors, in a process of its own, with nothing but tensors allowed.
+"""Converts a pickle of weights to safetensors, in a separate process that allows nothing but tensors.
 
-There is no other way in: where PyTorch's restricted reader refuses a file, it stays closed.
+There is no other way to open a pickle: a file that PyTorch's restricted unpickler refuses is refused.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from danqing.weights.tensor_files import PICKLES, printable, read_header, unread
 _PROGRAM = Path(__file__).with_name("_unpickle.py")
 _KEPT = ("PATH", "HOME", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMPDIR", "VIRTUAL_ENV")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
-_LONGEST = 2**20  # bytes of what the process may say
+_LONGEST = 2**20  # most bytes of the process's output
 
 
 class Converted(NamedTuple):
-    """tensors: how many there are. left_out: the names of what is no tensor."""
+    """The result of a conversion.
+
+    tensors: number of tensors.
+    left_out: names of the entries that are not tensors.
+    """
 
     tensors: int
     left_out: tuple[str, ...]
@@ -35,11 +39,12 @@ class Converted(NamedTuple):
 def convert_pickle(source: Path, target: Path, *, seconds: int | None = None) -> Converted:
     """Write the tensors of a pickle as safetensors; the pickle stays.
 
-    seconds: after which the process is ended; None is by the size of the file.
+    seconds: timeout of the process; None derives it from the file's size.
 
     Raises:
-        BadBrief: it is no pickle by its name. BadWeights: it cannot be read, or asks for more than tensors.
-        DanqingError: the place cannot be written.
+        BadBrief: its name is not that of a pickle.
+        BadWeights: it cannot be read, or needs more than tensors.
+        DanqingError: the target cannot be written.
     """
     if source.suffix.lower() not in PICKLES:
         raise BadBrief(f"{str(source)!r} is no pickle by its name ({', '.join(PICKLES)}): nothing to convert")
@@ -52,15 +57,15 @@ def convert_pickle(source: Path, target: Path, *, seconds: int | None = None) ->
         raise BadWeights(f"{str(source)!r} is no ordinary file: give a pickle of weights")
     with atomic_write(target) as draft:
         report = _run(source, draft, seconds or 60 + size // 2**24, 2 * size + 2**30)
-        read_header(draft)  # what it has written can be read
+        read_header(draft)  # checks that the process wrote a valid file
     return Converted(int(report["tensors"]), tuple(map(printable, report["left_out"])))
 
 
 def _run(source: Path, draft: Path, seconds: int, memory: int) -> dict[str, Any]:
-    """What the process says of a file.
+    """Run the process on a file. Returns its output.
 
     Raises:
-        BadWeights: it says what is wrong, or ends without a word.
+        BadWeights: it reports an error, or ends without output.
     """
     command = [sys.executable, "-P", str(_PROGRAM), str(source.absolute()), str(draft), str(seconds)]
     process = subprocess.Popen(
@@ -89,7 +94,7 @@ def _run(source: Path, draft: Path, seconds: int, memory: int) -> dict[str, Any]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process, and whatever it may have started."""
+    """Kill the process and all its children."""
     with suppress(OSError, AttributeError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
@@ -97,7 +102,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(error: str) -> str:
-    """What is wrong, in one line."""
+    """An error as one line."""
     request = _GLOBAL.search(error)
     if request is not None:
         return f"asks for {printable(request[1])}, which no weights need: do not open it anywhere"

@@ -1,4 +1,4 @@
-"""Reading and writing one component: `config.json` beside a safetensors file. Offline, never a pickle."""
+"""Reads and writes one component: `config.json` beside a safetensors file. Offline, and never a pickle."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Rename = Callable[[str], str | None]
 M = TypeVar("M", bound=nn.Module)
 
 _STEMS = ("diffusion_pytorch_model", "model")
-_MOST_FILES = 1000  # that an index may name
+_MOST_FILES = 1000  # most files that an index may name
 
 
 def read_json(path: Path) -> Config:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
-        BadWeights: the file is missing or holds something else.
+        BadWeights: the file is missing or contains no JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -55,12 +55,12 @@ def read_json(path: Path) -> Config:
 
 
 def read_config(folder: Path, class_name: str, what: str) -> Config:
-    """The config.json of a network of diffusers.
+    """Read the config.json of a diffusers network.
 
     what: the kind of network, for messages.
 
     Raises:
-        BadWeights: the folder has none, or holds a network of another class.
+        BadWeights: there is none, or its class is not `class_name`.
     """
     config = read_json(folder / "config.json")
     if (name := config.get("_class_name")) != class_name:
@@ -76,14 +76,14 @@ def read_module(
     rename: Rename = str,
     dtype: torch.dtype | None = torch.float32,
 ) -> M:
-    """The module that `folder` describes, in evaluation mode.
+    """Read the module in `folder`, in evaluation mode.
 
     build: makes the module from config.json.
-    rename: a name in the file -> the module's name; None drops the tensor.
-    dtype: of its weights; None is as they are stored, which costs no memory until they are used.
+    rename: maps a name in the file to the module's name, or to None to drop the tensor.
+    dtype: of the weights; None keeps the stored one, which needs no memory until they are used.
 
     Raises:
-        BadWeights: in one line that names the file, the first offending key and what to do.
+        BadWeights: the message names the file, the first wrong key and what to do.
     """
     path = folder / "config.json"
     module = build_empty(repr(str(path)), partial(build, read_json(path)))
@@ -95,12 +95,12 @@ def read_module(
 
 
 def build_empty(what: str, build: Callable[[], M]) -> M:
-    """The module that `build` makes, without memory for its weights: see `fill`.
+    """Call `build` without allocating memory for weights; `fill` adds them.
 
-    what: describes it, for the message.
+    what: describes the module in messages.
 
     Raises:
-        BadWeights: there is no such module.
+        BadWeights: the module cannot be built.
     """
     try:
         with torch.device("meta"):
@@ -108,7 +108,7 @@ def build_empty(what: str, build: Callable[[], M]) -> M:
         _fill_buffers(module, build)
     except BadWeights:
         raise
-    except Exception as error:  # whatever the library that builds it happens to stumble over
+    except Exception as error:  # the libraries raise many kinds of exceptions for wrong configs
         raise BadWeights(f"{what} describes no known network: {first_line(error)}") from None
     return module
 
@@ -118,12 +118,12 @@ def fill(
     path: Path,
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Let `module` have exactly these weights, without copying them, in evaluation mode.
+    """Make `tensors` the module's weights, without copying them; sets evaluation mode.
 
-    path: of their file, for the message.
+    path: of their file, for messages.
 
     Raises:
-        BadWeights: they are not those of the module.
+        BadWeights: names or shapes do not match.
     """
     check_keys(path, tensors, module.state_dict())
     module.load_state_dict(tensors, assign=True)
@@ -131,7 +131,7 @@ def fill(
 
 
 def _fill_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> None:
-    """Give the module the buffers that no file holds: CLIP's positions, and what our own modules compute."""
+    """Set the buffers that no file contains: CLIP's positions, and those that our own modules compute."""
     stored = module.state_dict()
     lacking = {name: buffer for name, buffer in module.named_buffers() if name not in stored}
     computed = all(name.endswith("position_ids") for name in lacking)
@@ -143,10 +143,10 @@ def _fill_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> None:
 
 
 def find_weights(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files in `folder`: one, or those that an index names; full precision before half.
+    """The safetensors files in `folder`: one, or those that an index names; full precision goes before half.
 
     Raises:
-        BadWeights: there are none; pickles are refused, since opening one can run any program.
+        BadWeights: there are none. Pickles are refused, because opening one can run any program.
     """
     for stem in _STEMS:
         for variant in ("", ".fp16", ".non_ema"):
@@ -163,7 +163,7 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
 
 
 def _files_of_index(index: Path) -> tuple[Path, ...]:
-    """The files that an index of a model in several parts names, which are beside it."""
+    """The files that the index of a sharded model names, which are in the same folder."""
     files_by_tensor = read_json(index).get("weight_map")
     names = set(files_by_tensor.values()) if isinstance(files_by_tensor, dict) else set()
     plain = all(isinstance(name, str) and Path(name).name == name for name in names)
@@ -181,7 +181,10 @@ def _files_of_index(index: Path) -> tuple[Path, ...]:
 def write_module(
     module: nn.Module, config: Config, folder: Path, stem: str, dtype: torch.dtype, prefix: str = ""
 ) -> None:
-    """Write config.json and `stem`.safetensors, floating tensors in `dtype`, keys after `prefix`.
+    """Write config.json and `stem`.safetensors.
+
+    dtype: of floating-point tensors.
+    prefix: is put before all keys.
 
     Raises:
         BadWeights: a value does not fit into `dtype`.
@@ -201,16 +204,16 @@ def write_module(
 
 
 def write_json(value: Config, path: Path) -> None:
-    """Write a JSON object, keys in their own order."""
+    """Write a JSON object; its keys keep their order."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary neighbour of `folder`; on success it takes the place of `folder`.
+    """Yield an empty temporary folder beside `folder`; on success it replaces `folder`.
 
     Raises:
-        DanqingError: the place cannot be written.
+        DanqingError: the folder cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +231,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def _swap(folder: Path, draft: Path) -> None:
-    """Put draft/new where `folder` is. If that fails `folder` is as it was."""
+    """Move draft/new to `folder`. If that fails `folder` stays as it was."""
     if not folder.exists():
         (draft / "new").rename(folder)
         return

@@ -1,4 +1,4 @@
-"""The weights that come with the package: where each model is."""
+"""The folders of the weights that are shipped with the package."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from danqing.core.errors import BadWeights, shorten, unknown
 
 
 def shipped_models() -> dict[str, Path]:
-    """The models that come with the package: name -> folder."""
+    """The models that are shipped with the package: name -> folder."""
     roots = [Path(root) for root in danqing.zoo.__path__]
     return {card.parent.name: card.parent for root in roots for card in sorted(root.glob("*/card.json"))}
 
 
 def unknown_model(name: str) -> str:
-    """One line for a name that is neither a shipped model nor a place of weights."""
+    """The message for a name that is neither a shipped model nor a path to weights."""
     give = "give a folder of weights or a .safetensors file"
     if not shipped_models():
         return f"unknown model {shorten(name)!r}: none came with this copy, so {give}"
@@ -23,10 +23,10 @@ def unknown_model(name: str) -> str:
 
 
 def shipped_part(name: str) -> Path:
-    """The folder of shipped weights that do not paint by themselves.
+    """The folder of shipped weights that are not a painter by themselves.
 
     Raises:
-        BadWeights: this copy came without them.
+        BadWeights: this installation has none of that name.
     """
     folder = Path(danqing.zoo.__path__[0]) / name
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What stands beside a single file about its schedule: `model.json`, or the `model.yaml` of its training."""
+"""Reads the scheduler settings beside a single file: `model.json`, or the `model.yaml` of its training."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FIELDS = (
     "steps_offset",
     "set_alpha_to_one",
 )
-_LARGEST = 2**20  # bytes of a yaml
-_YAML = {  # of latent diffusion's training code: its name -> ours
+_LARGEST = 2**20  # largest size of a YAML file in bytes
+_YAML = {  # names in latent diffusion's training config -> ours
     "parameterization": "prediction_type",
     "linear_start": "beta_start",
     "linear_end": "beta_end",
@@ -37,12 +37,12 @@ PREDICTIONS = {"v": "v_prediction", "eps": "epsilon", "x0": "sample"}
 
 
 def read_sidecar(path: Path) -> Config:
-    """The fields of a scheduler's config that stand beside the file at `path`; json goes before yaml.
+    """The fields of a scheduler's config beside the file at `path`. JSON takes precedence over YAML.
 
-    Other programs keep notes in such a json too: what is not in `FIELDS` is left alone.
+    Other programs use such a JSON file too: keys that are not in `FIELDS` are ignored.
 
     Raises:
-        BadWeights: one of them cannot be read, or has a wrong value, which is named.
+        BadWeights: a file cannot be read, or has a wrong value, which the message names.
     """
     fields: Config = {}
     for place, read in ((path.with_suffix(".yaml"), _read_yaml), (path.with_suffix(".json"), read_json)):

@@ -1,16 +1,17 @@
-"""A whole Stable Diffusion 1, 2 or XL in one safetensors file, as CompVis and Stability AI published it.
+"""Reads a whole Stable Diffusion 1, 2 or XL from one safetensors file in CompVis' and Stability AI's format.
 
-Read are the weights as trained; a second copy of the UNet (`model_ema.*`) is left alone. The file holds no
-tokenizer: CLIP's vocabulary comes in the package, another one from a `tokenizer` folder beside the file. An
+The trained weights are read; a second, averaged copy of the UNet (`model_ema.*`) is ignored. The file has no
+tokenizer: CLIP's vocabulary is shipped with the package; a folder `tokenizer` beside the file replaces it. A
 VAE that the file lacks is looked for beside it (`model.vae.safetensors`, or a folder `vae`).
 
-It rarely tells what the UNet predicts. What stands beside it has the first word (`weights/sidecar.py`), then
-keys that fine-tunes leave in the file (`v_pred`, `ztsnr`), then `modelspec.prediction_type` in its metadata.
-If all are silent, 1 and XL predict epsilon. Stable Diffusion 2 came with either, under the same names in the
-same shapes: there the spread of one bias tells, which is wide in all published v models.
+The file rarely contains the prediction type. The first of these that has it counts: files beside it
+(`weights/sidecar.py`), keys that fine-tunes leave in the file (`v_pred`, `ztsnr`), and
+`modelspec.prediction_type` in its metadata. If none has it, 1 and XL predict epsilon. Stable Diffusion 2 was
+published with either, with the same names and shapes: it is decided by the standard deviation of one bias,
+which is large in all published v models.
 
-Nor does a file tell that it is SD Turbo or SDXL Turbo, which paint in few steps: its name decides, or the
-title in its metadata, and what stands beside it may say otherwise (`timestep_spacing`).
+Nor does a file show that it is SD Turbo or SDXL Turbo, which paint in few steps: its name decides, or the
+title in its metadata; a file beside it can override that (`timestep_spacing`).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from danqing.weights.sidecar import PREDICTIONS, read_sidecar
 from danqing.weights.tensor_files import Header, printable, read_header, read_tensors, refuse_pickle
 from danqing.weights.vae import read_vae
 
-_ALONE = {  # what is said of a file that is no whole model, and what to do
+_ALONE = {  # kind of file that is no whole model -> (addition to its name, what to do) for the message
     FileKind.LORA: (" and no model", "give the model that it changes, and this with --adapter"),
     FileKind.WORD: (" and no model", "give the model that it was learned on, and this with --adapter"),
     FileKind.CONTROLNET: (
@@ -70,19 +71,20 @@ _ALONE = {  # what is said of a file that is no whole model, and what to do
     FileKind.TEXT_ENCODER: (" alone", "give the whole model"),
     FileKind.NETWORK: ("", "give the whole model, its folder or its file"),
 }
-_MORE_CHANNELS = {3: "an upscaler", 4: "an instruct-pix2pix model"}  # what a UNet takes beside its latents
+# input channels of a UNet besides its latents -> what it is
+_MORE_CHANNELS = {3: "an upscaler", 4: "an instruct-pix2pix model"}
 _TURBO_NAME = re.compile(r"(?:^|[^a-z]|sd|xl)turbo(?:[^a-z]|$)")
 _BIAS = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
-_WIDE = 0.09  # the least standard deviation of that bias in v models of Stable Diffusion 2
+_WIDE = 0.09  # least standard deviation of that bias in v models of Stable Diffusion 2
 
 
 def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> StableDiffusionComponents:
-    """The components in an original checkpoint, on the CPU.
+    """Read the components in an original checkpoint, on the CPU.
 
-    dtype: of the networks; None is as they are stored, mapped from disk.
+    dtype: of the networks; None keeps the stored one and maps the file from disk.
 
     Raises:
-        BadWeights: in one line that names the file, what it is or lacks, and what to do.
+        BadWeights: the message names the file, what it is or lacks, and what to do.
     """
     refuse_pickle(path)
     header = read_header(path)
@@ -110,7 +112,7 @@ def read_single_file(path: Path, dtype: torch.dtype | None = torch.float32) -> S
 
 
 def _without_unused(header: Header, kind: Kind) -> Header:
-    """The header without what stands in a part and is not used."""
+    """The header without tensors of the parts that are not used."""
     besides = {VAE_PREFIX: r"^first_stage_model\.(loss|model_ema)\."}
     besides |= {encoder.head: encoder.besides for encoder in kind.text_encoders}
     unused = {
@@ -126,7 +128,7 @@ def _kind_of(header: Header) -> Kind:
     """The generation of a whole model.
 
     Raises:
-        BadWeights: naming what the file is instead, or what it lacks.
+        BadWeights: it is no whole model; the message names what it is, or what it lacks.
     """
     path, info = str(header.path), identify(header)
     if info.kind is FileKind.OTHER:
@@ -149,10 +151,10 @@ def _kind_of(header: Header) -> Kind:
 
 
 def _scheduler_of(header: Header, kind: Kind) -> Config:
-    """The scheduler's config; which words count, the module says above.
+    """The scheduler's config; the module's docstring has the order of its sources.
 
     Raises:
-        BadWeights: what stands beside the file cannot be read, or the file predicts what we do not know.
+        BadWeights: a file beside the model cannot be read, or the prediction type is unknown.
     """
     fields = read_sidecar(header.path)
     prediction = fields.get("prediction_type") or identify(header).prediction or kind.predicts
@@ -171,13 +173,13 @@ def _scheduler_of(header: Header, kind: Kind) -> Config:
 
 
 def _is_turbo(header: Header) -> bool:
-    """Whether it is SD Turbo or SDXL Turbo: its weights do not tell, so its name or its title decides."""
+    """Whether it is SD Turbo or SDXL Turbo. Its name or title decides, since the weights do not show it."""
     names = header.path.stem, header.metadata.get("modelspec.title", "")
     return any(_TURBO_NAME.search(name.lower()) for name in names)
 
 
 def _read_text_encoder(reader: FileReader, kind: TextEncoderFormat) -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """A text encoder, with a tokenizer that pads as it was trained."""
+    """A text encoder, and a tokenizer that pads as in training."""
     fields = text_config(reader.header, kind)
     tokenizer = _tokenizer_of(reader.header.path, kind, fields["vocab_size"])
     marks = {mark: getattr(tokenizer, mark) for mark in ("bos_token_id", "eos_token_id", "pad_token_id")}
@@ -188,10 +190,10 @@ def _read_text_encoder(reader: FileReader, kind: TextEncoderFormat) -> tuple[CLI
 
 
 def _tokenizer_of(path: Path, kind: TextEncoderFormat, rows: int) -> CLIPTokenizer:
-    """The tokenizer in a folder beside the file, or CLIP's, which comes in the package.
+    """The tokenizer in a folder beside the file, or CLIP's, which is shipped with the package.
 
     Raises:
-        BadWeights: it is not for a text encoder of so many rows.
+        BadWeights: its vocabulary is not of size `rows`, that of the text encoder.
     """
     folder = path.parent / "tokenizer"
     tokenizer = read_tokenizer(folder) if folder.is_dir() else clip_tokenizer()
@@ -227,10 +229,10 @@ def _read_vae(reader: FileReader, kind: Kind) -> AutoencoderKL:
 
 
 def _check_channels(header: Header, latents: int) -> None:
-    """The UNet takes latents, and a depth map or what is around a hole at most.
+    """Check that the UNet takes only latents, perhaps with a depth map or with mask and masked latents.
 
     Raises:
-        BadWeights: naming what it is for, if for something else.
+        BadWeights: it takes other inputs; the message names its purpose.
     """
     takes = side(header, CONV_IN, 1)
     if takes not in (latents, latents + 1, 2 * latents + 1):
@@ -242,10 +244,10 @@ def _check_channels(header: Header, latents: int) -> None:
 
 
 def _check_words(path: Path, unet: Config, width: int) -> None:
-    """The UNet reads what the text encoders say.
+    """Check that the UNet takes token states of the text encoders' width.
 
     Raises:
-        BadWeights: naming the widths that differ.
+        BadWeights: the widths differ; the message names them.
     """
     wants = unet["cross_attention_dim"]
     if width != wants:

@@ -1,7 +1,7 @@
-"""T2I-Adapters: folders of diffusers, and single files in its naming or in the original one.
+"""Reads T2I-Adapters: diffusers folders, and single files with the names of diffusers or the original ones.
 
-Paper: Mou et al., T2I-Adapter, arXiv 2302.08453.
-A T2I-Adapter makes of a map what is added inside the encoder of a UNet, once for all steps.
+Paper: Mou et al., T2I-Adapter, arXiv 2302.08453. A T2I-Adapter computes features of a control map, once for
+all steps, which are added inside the UNet's encoder.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from danqing.weights.tensor_files import (
 )
 
 _HEAD = "adapter."
-_XL_FACTOR = 16  # by which XL's make a map smaller at first; those of the others by 8
-_COLOURS = (3, 1)  # channels of maps
-_RESNET = re.compile(r"body\.(\d+)\.(block[12]\..*)")  # in the original naming
+_XL_FACTOR = 16  # the factor by which XL's adapters first reduce a map; for the others it is 8
+_COLOURS = (3, 1)  # possible channels of maps
+_RESNET = re.compile(r"body\.(\d+)\.(block[12]\..*)")  # in the original names
 _LIGHT = re.compile(r"body\.(\d+)\.body\.(\d+)\.(.*)")
 _IN = re.compile(r"body\.(\d+)\.in_conv\.(.*)")
 
 
 def read_t2i_adapter(place: Path, base: Config, dtype: torch.dtype | None = None) -> T2IAdapter:
-    """The T2I-Adapter in a folder or a file, on the CPU.
+    """Read the T2I-Adapter in a folder or a file, on the CPU.
 
-    base: the config of the UNet that it shall steer.
-    dtype: of its weights; None is as they are stored, mapped from disk.
+    base: the config of the UNet to control.
+    dtype: of the weights; None keeps the stored one and maps the file from disk.
 
     Raises:
-        BadWeights: it is something else, or steers another model.
+        BadWeights: it is not a T2I-Adapter, or one for another model.
     """
     if place.is_dir():
         config = read_config(place, "T2IAdapter", "T2I-Adapter")
@@ -61,7 +61,7 @@ def read_t2i_adapter(place: Path, base: Config, dtype: torch.dtype | None = None
 
 
 def steers(place: Path, base: Config) -> bool:
-    """Whether it is a T2I-Adapter for such a UNet, by its config or header alone."""
+    """Whether it is a T2I-Adapter for a UNet with that config. Reads only its config or header."""
     try:
         if place.is_dir():
             config = read_config(place, "T2IAdapter", "T2I-Adapter")
@@ -78,7 +78,7 @@ def steers(place: Path, base: Config) -> bool:
 
 
 def is_t2i_adapter(place: Path) -> bool:
-    """Whether a folder or file is one, whatever it steers, by its config or header alone."""
+    """Whether a folder or file is a T2I-Adapter for any model. Reads only its config or header."""
     try:
         if place.is_dir():
             return read_json(place / "config.json").get("_class_name") == "T2IAdapter"
@@ -92,10 +92,10 @@ def _build(config: Config) -> T2IAdapter:
 
 
 def _check_base(place: Path, config: Config, base: Config) -> None:
-    """What it makes fits the encoder of such a UNet.
+    """Check that its features fit the encoder of a UNet with the config `base`.
 
     Raises:
-        BadWeights: naming both generations, or the value that is wrong.
+        BadWeights: they do not; the message names both generations, or the wrong value.
     """
     own = AdapterFields.read(place, config)
     for_xl, is_xl = own.adapter_type == "full_adapter_xl", base.get("addition_embed_type") == "text_time"
@@ -106,13 +106,13 @@ def _check_base(place: Path, config: Config, base: Config) -> None:
         )
     sides = list(base["block_out_channels"])
     levels = own.channels if own.adapter_type != "light_adapter" else [*own.channels, own.channels[-1]]
-    # XL's has one more, which the UNet's middle takes
+    # XL's adapters have one more level, for the UNet's middle block
     if levels[: len(sides)] != sides:
         raise BadWeights(f"{str(place)!r} is a T2I-Adapter for a UNet of other sizes: choose another one")
 
 
 def _renaming(header: Header) -> Callable[[str], str]:
-    """From the names in a file to those of diffusers, by whether they are diffusers' already."""
+    """A function that maps the file's names to those of diffusers, chosen by which names the file has."""
     names = header.shapes
     if any(name.startswith(_HEAD) for name in names):
         return str
@@ -137,19 +137,19 @@ def _light_name(name: str) -> str:
 
 
 def _resnets_a_level(header: Header) -> int:
-    """How many stand in a row before the next level, in the original naming of a full one.
+    """The number of residual blocks in a level of a full adapter with original names.
 
-    The first two levels differ in width, so a layer of its own leads into the second.
+    The first two levels differ in width, so that the second begins with a convolution called `in_conv`.
     """
     firsts = [int(match[1]) for match in map(_IN.fullmatch, header.shapes) if match]
     return min(firsts, default=2) or 2
 
 
 def _config(place: Path, shapes: dict[str, tuple[int, ...]]) -> Config:
-    """The config of a single file, by the shapes under the names of diffusers.
+    """The config of a single file, from the shapes of its tensors under the names of diffusers.
 
     Raises:
-        BadWeights: it is not whole.
+        BadWeights: a tensor is missing.
     """
     levels = len({name.split(".")[2] for name in shapes if name.startswith(f"{_HEAD}body.")})
     layers = len({name.split(".")[4] for name in shapes if name.startswith(f"{_HEAD}body.0.resnets.")})
@@ -175,7 +175,7 @@ def _config(place: Path, shapes: dict[str, tuple[int, ...]]) -> Config:
 
 
 def _map_and_factor(unshuffled: int) -> tuple[int, int]:
-    """A map's channels, and the side of the squares of pixels that become channels."""
+    """A map's number of channels, and the factor of the pixel unshuffling."""
     for channels in _COLOURS:
         side = isqrt(unshuffled // channels)
         if channels * side**2 == unshuffled and side in (8, _XL_FACTOR):

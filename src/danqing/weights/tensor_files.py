@@ -1,8 +1,7 @@
-"""One safetensors file: its header, its tensors mapped from disk, and what a file is that is none.
+"""Reads safetensors files: headers, and tensors mapped from disk; names what other files are.
 
-Tensors are mapped, not copied: they cost no memory and no time until they are used. Numbers that are not
-finite are looked for at once in small files, and in large ones when a picture is not finite
-(`nets.placement.not_finite`).
+Mapped tensors need no memory and no time until they are used. Small files are checked for values that are not
+finite when they are opened, large ones only after a picture is not finite (`nets.placement.not_finite`).
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ from danqing.core.errors import BadWeights, shorten
 from danqing.nets.placement import is_finite
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
-_SMALL = 2**26  # numbers of a file that are all looked at when it is opened: a twentieth of a second
-_BEGINNINGS: tuple[
-    tuple[bytes, str, str], ...
-] = (  # of a file that is no safetensors: what it is, what to do
+_SMALL = 2**26  # most numbers in a file for which all are checked when it is opened: a twentieth of a second
+# first bytes of other files, what they are, what to do
+_BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (
         b"version https://git-lfs",
         "a pointer of git-lfs, not the weights",
@@ -54,11 +52,12 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself.
+    """The header of a safetensors file.
 
-    shapes: of its tensors, by name.
+    path: the file.
+    shapes: tensor name -> shape.
     metadata: free text by key.
-    dtypes: of its tensors, by name: F32, F16, BF16, I8 and so on.
+    dtypes: tensor name -> F32, F16, BF16, I8 and so on.
     """
 
     path: Path
@@ -68,10 +67,10 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The head of a safetensors file, without its tensors.
+    """Read the header of a safetensors file, without its tensors.
 
     Raises:
-        BadWeights: the file cannot be read, or is something else, which is named.
+        BadWeights: the file cannot be read, or it is of another kind, which the message names.
     """
     with _open(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -83,14 +82,14 @@ def read_header(path: Path) -> Header:
 def read_tensors(
     path: Path, names: Iterable[str] | None = None, dtype: torch.dtype | None = torch.float32
 ) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, all or those in `names`.
+    """Read the tensors of a safetensors file, all or those in `names`.
 
-    dtype: what floating ones are cast to; None leaves them as they are stored. A tensor that need not be cast
+    dtype: to which floating-point tensors are cast; None keeps the stored one. A tensor that is not cast
         stays on disk until it is used.
 
     Raises:
-        BadWeights: the file cannot be read, or is something else, or is small and holds NaN or infinite
-            values.
+        BadWeights: the file cannot be read, is of another kind, or is small and has values that are NaN or
+            infinite.
     """
     with _open(path) as file:
         tensors: dict[str, Tensor] = {
@@ -116,14 +115,14 @@ def check_keys(
 ) -> None:
     """Check that `tensors` are those of a network: every expected one in its shape, and no others.
 
-    path: the file, for the message.
-    tensors: what is in the file.
-    expected: the network's own.
-    so: the consequence if they do not fit, for the message.
+    path: the file, for messages.
+    tensors: the file's tensors.
+    expected: the network's tensors.
+    so: the consequence of a mismatch, for messages.
 
     Raises:
-        BadWeights: naming the first that is missing, mis-shaped, unexpected or no floating numbers, and how
-            many more there are.
+        BadWeights: a tensor is missing, unexpected, of another shape or not floating-point; the message names
+            the first one and the number of others.
     """
     shared = [name for name in expected if name in tensors]
     faults = [(f"lacks {name}", "missing") for name in expected if name not in tensors]
@@ -155,10 +154,10 @@ def check_keys(
 
 
 def refuse_pickle(path: Path) -> None:
-    """Opening a pickle can run any program.
+    """Check that a file is not a pickle, because opening one can run any program.
 
     Raises:
-        BadWeights: the file's name says that it is one.
+        BadWeights: its name is that of a pickle.
     """
     if path.suffix.lower() in PICKLES:
         raise BadWeights(
@@ -168,12 +167,12 @@ def refuse_pickle(path: Path) -> None:
 
 
 def printable(name: str, most: int = 120) -> str:
-    """A name from a file as a terminal may print it: not longer than `most`, without control characters."""
+    """A name from a file, safe to print: at most `most` characters, no control characters."""
     return shorten("".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), most)
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says; of a value that is not what it should be, where it is and why."""
+    """The first line of an error's message; for a validation error the field and the reason."""
     if isinstance(error, ValidationError):
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
@@ -183,7 +182,7 @@ def first_line(error: Exception) -> str:
 
 
 def unreadable(path: Path, error: OSError) -> BadWeights:
-    """One line for a file that the system does not give."""
+    """The error for a file that the system cannot read, in one line."""
     reason = _REASONS.get(error.errno or 0, f"cannot be read ({error.strerror}): fetch it again")
     return BadWeights(f"{shorten(str(path), 120)!r} {reason}")
 
@@ -204,10 +203,10 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def _beginning(path: Path) -> bytes:
-    """The first bytes of a file, without white space before them.
+    """The first bytes of a file, without leading white space.
 
     Raises:
-        BadWeights: there is no such file, or it is a pipe, a device or may not be read.
+        BadWeights: it does not exist, is a pipe or a device, or may not be read.
     """
     try:
         if path.exists() and not path.is_file():

@@ -1,7 +1,7 @@
-"""Frozen language models for painters that take any: our CLIP's text encoder, T5, BERT and its kin.
+"""Frozen language models for painters that take any: our CLIP's text encoder, T5, BERT and similar ones.
 
-A painter's folder tells which it learned with, and the first numbers that it makes of a probe: painted with
-another, its pictures would mean nothing.
+A painter's folder records the text encoder of its training and the first values of its output for a fixed
+text, because with another encoder the pictures would have nothing to do with the prompt.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ TEXT_ENCODERS: dict[str, type[PreTrainedModel]] = {
     "t5": T5EncoderModel,
     "bert": BertModel,
 }
-"""model_type of a transformers config -> the class that gives its token states."""
+"""Maps model_type in a transformers config to the class that outputs its token states."""
 
 _VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.txt", "vocab.json")
-_PROBE, _NUMBERS, _NEAR = "a red cat", 8, 0.05  # half precision and another machine make 0.01 of difference
-_LONGEST = 77  # tokens that are read where an encoder sets no bound, as DeepFloyd IF
+_PROBE, _NUMBERS, _NEAR = "a red cat", 8, 0.05  # half precision and other machines change the values by 0.01
+_LONGEST = 77  # most tokens for an encoder without a limit of its own, as in DeepFloyd IF
 
 
 @dataclass(frozen=True)
 class TextEncoderRef:
-    """Which text encoder a painter learned with.
+    """The text encoder that a painter was trained with.
 
-    place: its folder; None is the CLIP that is shipped.
-    probe: the first numbers that it makes of a fixed text.
+    place: its folder; None for the shipped CLIP.
+    probe: the first values of its output for a fixed text.
     """
 
     place: str | None = None
@@ -54,23 +54,25 @@ class TextEncoderRef:
 
     @classmethod
     def of(cls, encoder: MaskedEncoder, place: Path | None = None) -> TextEncoderRef:
-        """The encoder that was read from `place`."""
+        """A reference to the encoder that was read from `place`."""
         return cls(None if place is None else str(place), _probe(encoder))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TextEncoderRef:
-        """From what `to_config` gave."""
+        """Read what `to_config` returned."""
         return cls(config.get("place"), tuple(float(number) for number in config.get("probe", ())))
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values, for `config.json`."""
+        """Plain values for `config.json`."""
         return asdict(self)
 
     def open(self, shipped: Path) -> MaskedEncoder:
-        """The encoder; `shipped` is the folder of our CLIP.
+        """Read the encoder.
+
+        shipped: the folder of our CLIP.
 
         Raises:
-            BadWeights: it is not there, cannot be read, or is another one than the painter learned with.
+            BadWeights: it is missing, cannot be read, or differs from the one of the training.
         """
         folder = shipped if self.place is None else Path(self.place).expanduser()
         encoder = read_text_encoder(folder)
@@ -84,12 +86,14 @@ class TextEncoderRef:
 
 
 def read_text_encoder(folder: Path, words: Path | None = None) -> MaskedEncoder:
-    """The text encoder in a folder of transformers, its tokenizer in `words` or in the same.
+    """Read the text encoder in a transformers folder.
 
-    In float32, since T5's states overflow half precision.
+    It is in float32, since T5's states overflow half precision.
+
+    words: the folder of its tokenizer; None for the same folder.
 
     Raises:
-        BadWeights: in one line that names the folder and what is missing or wrong.
+        BadWeights: the message names the folder and what is missing or wrong.
     """
     if not folder.is_dir():
         raise BadWeights(f"no text encoder in {str(folder)!r}: give the folder of its weights")
@@ -102,7 +106,7 @@ def read_text_encoder(folder: Path, words: Path | None = None) -> MaskedEncoder:
     try:
         with _quiet():
             model, loading_info = TEXT_ENCODERS[kind].from_pretrained(folder, dtype=torch.float32, **options)
-    except Exception as error:  # transformers raises bare ones of many libraries
+    except Exception as error:  # transformers passes on exceptions of many libraries
         raise BadWeights(f"{str(folder)!r} cannot be read ({first_line(error)}): fetch it again") from None
     lacking = sorted(name for name in loading_info["missing_keys"] if "pooler" not in name)
     if lacking:
@@ -111,7 +115,7 @@ def read_text_encoder(folder: Path, words: Path | None = None) -> MaskedEncoder:
 
 
 def masked_encoder_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> MaskedEncoder:
-    """An encoder as long as both the tokenizer and the model allow."""
+    """An encoder whose length is the largest that both tokenizer and model allow."""
     bound = getattr(model.config, "max_position_embeddings", None) or _LONGEST
     longest = min(tokenizer.model_max_length, bound, _LONGEST)
     return MaskedEncoder(tokenizer, model.eval().requires_grad_(False), longest)
@@ -134,7 +138,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' report on what else is in a file, such as the other half of CLIP."""
+    """Suppress transformers' report about unused tensors, such as the other half of CLIP."""
     loud, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

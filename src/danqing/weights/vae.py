@@ -1,4 +1,4 @@
-"""A VAE by itself: a folder of diffusers, or a file in its naming or in the original one."""
+"""Reads a VAE alone: from a diffusers folder, or from a file with the names of diffusers or original ones."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _KINDS = (FileKind.VAE, FileKind.CHECKPOINT)
 
 
 def read_vae(place: Path, scale: float, dtype: torch.dtype | None = torch.float32) -> AutoencoderKL:
-    """The VAE of a folder, its own or that of a whole model, or of a file, likewise.
+    """Read the VAE from a folder or a file, which may be a VAE's own or a whole model's.
 
-    scale: of its latents, which a file does not tell.
-    dtype: of its weights; None is as they are stored.
+    scale: scaling factor of its latents, which a file does not contain.
+    dtype: of the weights; None keeps the stored one.
 
     Raises:
-        BadWeights: it holds something else.
+        BadWeights: there is no VAE in it.
     """
     if place.is_dir():
         folder = place / "vae" if (place / "vae").is_dir() else place
@@ -48,7 +48,7 @@ def read_vae(place: Path, scale: float, dtype: torch.dtype | None = torch.float3
 
 
 def _config(header: Header, scale: float) -> Config:
-    """The config of a file in the naming of diffusers."""
+    """The config of a file with the names of diffusers."""
     levels = count(header, "encoder.down_blocks.")
     return {
         "in_channels": side(header, "encoder.conv_in.weight", 1),
@@ -66,7 +66,7 @@ def _config(header: Header, scale: float) -> Config:
 
 
 def _table(header: Header) -> Table:
-    """The names of diffusers, today's or those of before 0.15."""
+    """A table for the names of diffusers: today's, or those before 0.15."""
     table = {name: name for name in ("encoder", "decoder", "quant_conv", "post_quant_conv")}
     if "encoder.mid_block.attentions.0.query.weight" not in header.shapes:
         return table
