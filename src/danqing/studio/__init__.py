@@ -1,4 +1,6 @@
-"""What a server keeps: a durable queue of jobs, a gallery, processes that work. Knows apps, never HTTP.
+"""The durable state and the workers of a server: job queue, gallery, accounts.
 
-The parts import SQLAlchemy, which comes with `danqing[studio]`; nothing is imported here.
+Knows apps, but nothing of HTTP.
+
+Its modules import SQLAlchemy, which comes with `danqing[studio]`; nothing is imported here.
 """

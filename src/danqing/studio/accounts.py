@@ -1,7 +1,7 @@
-"""Accounts: who may use a studio, what they may do, and the secrets by which they are known.
+"""Accounts: the users of a studio, their roles, and the secrets that identify them.
 
-A studio without accounts belongs to whoever reaches it. The first account is an admin, and owns what was made
-before there were any.
+A studio without accounts is open to everybody who can reach it. The first account is an admin, and becomes
+the owner of everything that was made before.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LOGIN_SECONDS = 30 * 24 * 3600
 """How long a browser stays logged in."""
 
 PASSWORD_MIN, PASSWORD_MAX = 8, 200  # characters
-TOKENS_MAX = 100  # of an account
+TOKENS_MAX = 100  # most tokens of an account
 _NAME = re.compile(r"[\w.@+-]{1,40}")
-_PREFIX = "dq-"  # so that a leaked token is recognised
+_PREFIX = "dq-"  # a prefix by which secret scanners recognise a leaked token
 _HASHER = PasswordHasher()
-_ONE_BY_ONE = Lock()  # a hash takes 64 MB
+_ONE_BY_ONE = Lock()  # one at a time, since a hash takes 64 MB of memory
 
 
 class Role(StrEnum):
@@ -48,13 +48,19 @@ class Role(StrEnum):
 
     @property
     def rank(self) -> int:
-        """A higher one may do all that a lower one may."""
+        """A role may do everything that roles of a lower rank may."""
         return list(Role).index(self)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks. owner: of jobs and pictures. name: "" without accounts. secret: the id of what proved it."""
+    """The caller of a request.
+
+    owner: the id that the caller's jobs and pictures have.
+    name: the account's name; "" without accounts.
+    role: what the caller may do.
+    secret: the id of the token or login that was used.
+    """
 
     owner: str
     name: str
@@ -63,7 +69,7 @@ class Identity:
 
 
 LOCAL_USER = Identity("local", "", Role.ADMIN)
-"""Whoever asks where there are no accounts."""
+"""The identity of every caller while there are no accounts."""
 
 
 class Accounts:
@@ -73,7 +79,7 @@ class Accounts:
         self._database = database
 
     def exist(self) -> bool:
-        """Whether there are any."""
+        """Whether there are any accounts."""
         with self._database.read() as session:
             return session.scalar(select(UserRow.id).limit(1)) is not None
 
@@ -88,7 +94,7 @@ class Accounts:
             return _user(session, name)
 
     def role_of(self, owner: str) -> Role:
-        """What an owner may do; those who are gone, nothing more than guests."""
+        """The role of an owner; that of a guest if the account is gone."""
         if not self.exist():
             return LOCAL_USER.role
         with self._database.read() as session:
@@ -96,11 +102,11 @@ class Accounts:
         return Role.GUEST if row is None else Role(row.role)
 
     def add(self, name: str, password: str, role: Role) -> UserRow:
-        """A new account.
+        """Add an account.
 
         Raises:
-            BadBrief: the name or the password cannot be used, or the first one is no admin.
-            Conflict: there is one of this name.
+            BadBrief: the name or the password is not valid, or the first account is not an admin.
+            Conflict: there is an account of this name.
         """
         name = _plain_name(name)
         digest = _digest(name, password)
@@ -116,7 +122,7 @@ class Accounts:
         return row
 
     def set_role(self, name: str, role: Role) -> UserRow:
-        """Change what an account may do. Raises NotThere, Conflict: it is the last admin."""
+        """Change the role of an account. Raises NotThere; Conflict: it is the last admin."""
         with self._database.write() as session:
             row = _user(session, name)
             if role is not Role.ADMIN:
@@ -134,7 +140,10 @@ class Accounts:
             add_event(session, row.id, "account", row.id)
 
     def remove(self, name: str) -> str:
-        """Remove an account and its secrets; returns its id. Raises NotThere, Conflict: the last admin."""
+        """Remove an account and its secrets; returns its id. Raises NotThere.
+
+        Conflict: it is the last admin.
+        """
         with self._database.write() as session:
             row = _user(session, name)
             _check_not_last(session, row)
@@ -144,7 +153,7 @@ class Accounts:
         return row.id
 
     def log_in(self, name: str, password: str) -> str | None:
-        """The secret of a new login; None where name or password are wrong, which takes as long."""
+        """The secret of a new login; None if name or password are wrong, which takes the same time."""
         name = _fold(name)
         with self._database.read() as session:
             row = session.scalar(select(UserRow).where(UserRow.name == name))
@@ -152,7 +161,7 @@ class Accounts:
             return None
         with self._database.write() as session:
             now = session.get(UserRow, row.id)
-            if now is None or now.password != row.password:  # it was changed meanwhile
+            if now is None or now.password != row.password:  # the password was changed meanwhile
                 return None
             if _HASHER.check_needs_rehash(now.password):
                 now.password = _HASHER.hash(password)
@@ -160,7 +169,7 @@ class Accounts:
             return _new_secret(session, row.id, "login", "", time.time() + LOGIN_SECONDS)[1]
 
     def identify(self, secret: str) -> Identity | None:
-        """Who knows a secret; None if nobody does."""
+        """The identity that a secret belongs to; None if there is none."""
         query = select(TokenRow.id, TokenRow.expires, UserRow).join(UserRow, UserRow.id == TokenRow.user)
         with self._database.read() as session:
             row = session.execute(query.where(TokenRow.digest == _hash(secret))).one_or_none()
@@ -171,7 +180,12 @@ class Accounts:
         return None if expired else Identity(user.id, user.name, Role(user.role), token)
 
     def new_token(self, owner: str, label: str) -> tuple[TokenRow, str]:
-        """A token for programs, and its secret, which is not kept. Raises NotThere, Conflict: too many."""
+        """Make a token for programs. Returns its row and its secret, which is not stored.
+
+        Raises:
+            NotThere: there is no such account.
+            Conflict: it has too many tokens.
+        """
         with self._database.write() as session:
             if session.get(UserRow, owner) is None:
                 raise NotThere("no such account: log in again")
@@ -187,7 +201,7 @@ class Accounts:
             return session.scalars(query.order_by(TokenRow.id)).all()
 
     def drop_secret(self, owner: str, secret: str) -> None:
-        """End a token or a login by its id. Raises NotThere."""
+        """Delete a token or a login by its id. Raises NotThere."""
         with self._database.write() as session:
             row = session.get(TokenRow, secret)
             if row is None or row.user != owner:
@@ -238,7 +252,7 @@ def _plain_name(name: str) -> str:
 
 
 def _digest(name: str, password: str) -> str:
-    """What is kept of a password. Raises BadBrief."""
+    """The hash of a password, which is stored in its place. Raises BadBrief: the password is not valid."""
     if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX or password.casefold() == name:
         raise BadBrief(
             f"the password: use {PASSWORD_MIN} to {PASSWORD_MAX} characters, and not the name", "password"
@@ -260,4 +274,4 @@ def _hash(secret: str) -> str:
 
 
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$" + "A" * 22 + "$" + "A" * 43
-"""The hash of no password, so that an unknown name takes as long as a wrong password."""
+"""The hash of an unused password, checked for unknown names so that they take as long as wrong passwords."""

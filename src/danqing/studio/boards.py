@@ -1,4 +1,4 @@
-"""Boards: collections of pictures that have a name. A picture may be on several, and stays where it is."""
+"""Boards: named collections of pictures. A picture may be on several boards, and stays in the gallery."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from danqing.studio.errors import Conflict, NotThere
 from danqing.studio.ids import new_id
 from danqing.studio.tables import BoardPictureRow, BoardRow, PictureRow
 
-NAME_MAX = 60  # letters
-BOARDS_MAX = 500  # of one owner
+NAME_MAX = 60  # characters
+BOARDS_MAX = 500  # boards of one owner
 
 
 @dataclass(frozen=True)
 class Board:
-    """A board as its owner sees it.
+    """A board with its summary.
 
-    created: seconds since 1970. count: its pictures that are not in the trash. cover: the newest of them.
+    created: seconds since 1970.
+    count: number of its pictures that are not in the trash.
+    cover: id of the newest of them; None if there is none.
     """
 
     id: str
@@ -35,7 +37,7 @@ class Board:
 
 
 class Boards:
-    """The boards of all owners. Of an owner's boards the others know nothing."""
+    """The boards of all owners. An owner sees no boards of others."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,7 +54,10 @@ class Boards:
             return _boards(session, BoardRow.id == board)[0]
 
     def add(self, owner: str, name: str) -> Board:
-        """A new board without pictures. Raises BadBrief: the name; Conflict: there is one, or too many."""
+        """Add an empty board. Raises BadBrief: a bad name.
+
+        Conflict: the name is taken, or there are too many.
+        """
         row = BoardRow(id=new_id(), owner=owner, name=_check_name(name), created=time.time())
         try:
             with self._database.write() as session:
@@ -65,7 +70,7 @@ class Boards:
         return self.get(owner, row.id)
 
     def rename(self, owner: str, board: str, name: str) -> Board:
-        """Give a board another name. Raises NotThere, BadBrief: the name; Conflict: another has it."""
+        """Rename a board. Raises NotThere; BadBrief: a bad name; Conflict: the name is taken."""
         name = _check_name(name)
         try:
             with self._database.write() as session:
@@ -85,7 +90,7 @@ class Boards:
             session.execute(delete(BoardRow).where(BoardRow.owner == owner))
 
     def put(self, owner: str, board: str, picture: str) -> Board:
-        """Put a picture on a board; one that is there already stays. Raises NotThere."""
+        """Add a picture to a board; does nothing if it is there already. Raises NotThere."""
         with self._database.write() as session:
             _board_of(session, owner, board)
             if not session.scalar(
@@ -97,7 +102,10 @@ class Boards:
         return self.get(owner, board)
 
     def take(self, owner: str, board: str, picture: str) -> Board:
-        """Take a picture off a board, if it is there. Raises NotThere: the board."""
+        """Remove a picture from a board; does nothing if it is not there.
+
+        Raises NotThere: there is no such board.
+        """
         with self._database.write() as session:
             _board_of(session, owner, board)
             row = session.get(BoardPictureRow, (board, picture))
@@ -113,7 +121,7 @@ class Boards:
 
 
 def hand_over_boards(session: Session, old: str, new: str) -> None:
-    """Give the boards of `old` to `new`; of two with one name the pictures are put together."""
+    """Make `new` the owner of all boards of `old`; two boards with the same name are merged."""
     theirs = {row.name: row.id for row in session.scalars(select(BoardRow).where(BoardRow.owner == new))}
     for row in session.scalars(select(BoardRow).where(BoardRow.owner == old)).all():
         if row.name not in theirs:
@@ -126,7 +134,7 @@ def hand_over_boards(session: Session, old: str, new: str) -> None:
 
 
 def _boards(session: Session, which: ColumnElement[bool]) -> list[Board]:
-    """Boards with what is on them, by name."""
+    """The boards that fulfil a condition, with their summaries, by name."""
     visible = PictureRow.trashed.is_(None) & PictureRow.missing.is_(False)
     query = (
         select(BoardRow, func.count(PictureRow.id), func.max(PictureRow.id))
@@ -148,7 +156,7 @@ def _board_of(session: Session, owner: str, board: str) -> BoardRow:
 
 
 def _check_name(name: str) -> str:
-    """A name without space around it. Raises BadBrief: nothing is left, or it is too long."""
+    """The name without surrounding white space. Raises BadBrief: it is empty or too long."""
     name = " ".join(name.split())
     if not name or len(name) > NAME_MAX:
         raise BadBrief(f"a board's name has {len(name)} letters: use 1 to {NAME_MAX}", "name")

@@ -1,4 +1,4 @@
-"""Looking through the gallery: lists, and searches by words and by meaning."""
+"""Lists of pictures in the gallery, and searches by text and by CLIP embedding."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from danqing.studio.tables import BoardPictureRow, PictureRow
 from danqing.studio.vectors import Vector, VectorIndex
 from danqing.studio.words import with_words
 
-_NEAR = 0.2  # a cosine below it says that a picture shows something else
-_LOOK = 20  # times as many neighbours are looked at as are wanted, since filters drop some
+_NEAR = 0.2  # least cosine of a picture that shows the searched thing
+_LOOK = 20  # so many times the wanted number of neighbours is fetched, since filters drop some
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which pictures. board: the id of one. before: the id of the last picture of the page before."""
+    """Conditions for pictures; None allows all.
+
+    owner: id of their owner.
+    app: name of the app that made them.
+    model: name of the model.
+    job: id of their job.
+    star: whether they have a star.
+    board: id of a board that they are on.
+    trash: whether they are in the trash.
+    before: id of the last picture on the previous page.
+    limit: most pictures to return.
+    """
 
     owner: str
     app: str | None = None
@@ -31,7 +42,7 @@ class Filter:
     limit: int = 50
 
     def query(self) -> Select[PictureRow]:
-        """Newest first."""
+        """The database query, newest pictures first."""
         query = select(PictureRow).where(PictureRow.owner == self.owner, PictureRow.missing.is_(False))
         for name in ("app", "model", "job", "star"):
             if (value := getattr(self, name)) is not None:
@@ -48,7 +59,12 @@ class Filter:
 
 @dataclass(frozen=True)
 class Match:
-    """A picture that was searched for. score: its cosine; None for words. by: words or meaning."""
+    """A search result.
+
+    row: the picture.
+    score: cosine of its embedding; None for a match of words.
+    by: "words" or "meaning".
+    """
 
     row: PictureRow
     score: float | None
@@ -56,23 +72,23 @@ class Match:
 
 
 class Browser:
-    """Lists and searches."""
+    """Lists and searches the pictures of a database."""
 
     def __init__(self, database: Database) -> None:
         self._database, self._vectors = database, VectorIndex(database)
 
     def page(self, which: Filter) -> Sequence[PictureRow]:
-        """The pictures of a filter, newest first."""
+        """The pictures that fulfil the conditions, newest first."""
         with self._database.read() as session:
             return session.scalars(which.query()).all()
 
     def by_words(self, words: str, which: Filter) -> list[Match]:
-        """The pictures whose prompts have all of the words, newest first."""
+        """The pictures whose prompts contain all of the words, newest first."""
         with self._database.read() as session:
             return [Match(row, None, "words") for row in session.scalars(with_words(which.query(), words))]
 
     def by_meaning(self, vector: Vector, which: Filter, *, least: float = -1.0) -> list[Match]:
-        """The pictures nearest to an embedding, the nearest first, and none below the cosine `least`."""
+        """The pictures with a cosine of at least `least` between embedding and `vector`, the nearest first."""
         hits = {
             number: score
             for number, score in self._vectors.nearest(vector, _LOOK * which.limit)
@@ -84,7 +100,7 @@ class Browser:
         return sorted(matches, key=lambda match: -(match.score or 0.0))[: which.limit]
 
     def search(self, words: str, vector: Vector | None, which: Filter) -> list[Match]:
-        """First those whose prompts have the words, then those that show it."""
+        """The pictures whose prompts contain the words, then those whose embeddings are near to `vector`."""
         matches = self.by_words(words, which)
         if vector is not None and len(matches) < which.limit:
             ids = {match.row.id for match in matches}

@@ -1,4 +1,4 @@
-"""What pictures and words mean, as CLIP's embeddings; on the CPU, beside what is being painted."""
+"""CLIP embeddings of pictures and texts, computed on the CPU while the worker paints."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class ClipIndex:
-    """Embeddings [d] of length 1 by the shipped CLIP; all are None where this copy came without it."""
+    """Embeddings [d] of length 1 by the shipped CLIP; all are None if this installation has no CLIP."""
 
     def __init__(self) -> None:
         self._lock = Lock()
 
     def of_image(self, image: Image.Image) -> Vector | None:
-        """Of a picture, on white."""
+        """The embedding of a picture over white."""
         from danqing.core.images import from_pil
 
         scorer = self._open()
         return None if scorer is None else _array(scorer.image_embeddings(from_pil(image)[None, :3]))
 
     def of_file(self, path: Path) -> Vector | None:
-        """Of a picture's file; None if it cannot be read."""
+        """The embedding of a picture file; None if it cannot be read."""
         try:
             return self.of_image(read_source(path).image)
         except BadPicture:
             return None
 
     def of_words(self, words: str) -> Vector | None:
-        """Of a text in English or Chinese."""
+        """The embedding of a text in English or Chinese."""
         scorer = self._open()
         return None if scorer is None else _array(scorer.text_embeddings([words]))
 

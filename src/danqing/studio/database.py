@@ -1,8 +1,8 @@
 """The database of the studio: one SQLite file.
 
-Tables are made by `create_all`, and the file says which version of the schema it has. Alembic would bring a
-second description of every table and a command to run; here a version is one function in `_UPGRADES`, which
-runs when the file is opened.
+`create_all` makes the tables, and the file stores the version of its schema. Alembic would need a second
+description of every table and a command to run; here each version has one function in `_UPGRADES`, which runs
+when the file is opened.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from sqlalchemy.orm import Session
 from danqing.core.errors import DanqingError
 from danqing.studio.tables import VERSION, Table
 
-_WAIT = (
-    30_000  # milliseconds for another writer; ten of them on a slow disk have needed more than five seconds
-)
+# milliseconds to wait for another writer; on a slow disk ten writers needed more than five seconds
+_WAIT = 30_000
 
 _UPGRADES: dict[int, Callable[[Connection], None]] = {1: lambda _: None, 2: lambda _: None}
-"""Version -> what makes the next one of it. New tables are made for every version.
+"""Maps a version to the function that upgrades it to the next one. New tables are created for every version.
 
-1 lacked accounts, 2 boards.
+Version 1 lacked accounts, version 2 boards.
 """
 
 
@@ -42,7 +41,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that is the only writer from its first statement on; committed at the end."""
+        """A transaction that excludes other writers from its first statement on.
+
+        It is committed at the end.
+        """
         with (
             Session(self._engine.execution_options(write=True), expire_on_commit=False) as session,
             session.begin(),
@@ -51,7 +53,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that sees one state of the database and changes nothing."""
+        """A read-only transaction, which sees one state of the database."""
         with Session(self._engine, autoflush=False, expire_on_commit=False) as session:
             yield session
 
@@ -76,7 +78,8 @@ class Database:
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # SQLAlchemy's begin, below, is the only one
+    # sqlite3 must not begin transactions itself; SQLAlchemy's begin, below, does
+    connection.isolation_level = None
     for pragma in ("journal_mode=WAL", f"busy_timeout={_WAIT}", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 

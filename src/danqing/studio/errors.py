@@ -1,4 +1,4 @@
-"""What can go wrong in a studio, and how an error is told to a client."""
+"""The errors of a studio, and their form in the API."""
 
 # ruff: noqa: N818  as in danqing.core.errors
 
@@ -10,19 +10,22 @@ from danqing.core.errors import BadBrief, BadPicture, BadWeights, DanqingError, 
 
 
 class NotThere(DanqingError):
-    """No such job, picture, upload or model, or not this user's."""
+    """The job, picture, upload or model does not exist, or belongs to another user."""
 
 
 class Conflict(DanqingError):
-    """It is too late, or too early, for what is wanted."""
+    """The action does not fit the present state, such as cancelling a job that is over."""
 
 
 class Forbidden(DanqingError):
-    """The account may not do it."""
+    """The account's role does not allow it."""
 
 
 class QueueFull(DanqingError):
-    """Too many jobs wait. seconds: after which to try again."""
+    """Too many jobs wait.
+
+    seconds: time after which to try again.
+    """
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -30,19 +33,22 @@ class QueueFull(DanqingError):
 
 
 class StorageFull(DanqingError):
-    """The disk is full, or nearly."""
+    """The disk is full, or nearly full."""
 
 
 class TooLarge(DanqingError):
-    """More bytes or pixels than are taken."""
+    """There are more bytes or pixels than the limit."""
 
 
 class UnsupportedFormat(DanqingError):
-    """A picture of a format that is not taken, or bytes that are none."""
+    """The picture has a format that is not supported, or the bytes are no picture."""
 
 
 class JobFailed(DanqingError):
-    """A job that somebody waited for has failed. error: as it is recorded."""
+    """A job that the caller waited for has failed.
+
+    error: the record of its error.
+    """
 
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(error["message"])
@@ -64,13 +70,13 @@ CODES: dict[type[BaseException], str] = {
     DanqingError: "bad_request",
     MemoryError: "out_of_memory",
 }
-"""Kind of error -> the code in the API."""
+"""Maps each kind of error to its code in the API."""
 
 
 def error_record(error: BaseException, fields: frozenset[str] = frozenset()) -> dict[str, Any]:
     """An error as the API shows it: code, message, field and fix.
 
-    fields: the inputs of the request, one of which a message may begin with.
+    fields: names of the request's inputs; a message that begins with one of them is about that field.
     """
     if isinstance(error, JobFailed):
         return error.error
@@ -86,5 +92,5 @@ def error_record(error: BaseException, fields: frozenset[str] = frozenset()) -> 
 
 
 def record(code: str, message: str, *, field: str | None = None, fix: str | None = None) -> dict[str, Any]:
-    """The form of every error."""
+    """The JSON form of every error."""
     return {"code": code, "message": message, "field": field, "fix": fix}

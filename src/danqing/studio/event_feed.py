@@ -1,4 +1,4 @@
-"""Telling clients what is new: events from the database, in their order, and frames as they come."""
+"""Sends new events in the database to clients, in their order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from danqing.studio.database import Database
 from danqing.studio.events import events_after, last_event
 from danqing.studio.tables import EventRow
 
-_LOOK = 2.0  # seconds after which to look without a hint
+_LOOK = 2.0  # seconds between checks without a notification
 
 
 class EventFeed:
-    """Hands each new event to `listener`, in a thread of its own."""
+    """Passes each new event to `listener`, in a thread of its own."""
 
     def __init__(self, database: Database, listener: Callable[[Sequence[EventRow]], None]) -> None:
         self._database, self._listener = database, listener
@@ -21,17 +21,17 @@ class EventFeed:
         self._thread = Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin with the events from now on."""
+        """Start the thread. It passes only events that come later."""
         with self._database.read() as session:
             self._last = last_event(session)
         self._thread.start()
 
     def notify(self) -> None:
-        """There may be something new."""
+        """Check for new events now."""
         self._news.set()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._ending.set()
         self._news.set()
         self._thread.join()

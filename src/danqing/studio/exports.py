@@ -1,4 +1,4 @@
-"""Copying pictures out of the gallery, with or without what is written in them."""
+"""Copies pictures out of the gallery, with or without their metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAGE = 200
 
 
 def bare_png(path: Path) -> bytes:
-    """A PNG of the same pixels, without what is written in the file. Raises NotThere."""
+    """A PNG of the same pixels, without metadata. Raises NotThere."""
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             image.load()
@@ -36,9 +36,10 @@ def bare_png(path: Path) -> bytes:
 def export_pictures(
     store: Store, which: Filter, folder: Path, name: Callable[[PictureRow], str], *, bare: bool
 ) -> Iterator[Path]:
-    """Copy the pictures of a filter, newest first; yields the path of each copy, and replaces no file.
+    """Copy the pictures of a filter, newest first. Yields the path of each copy; no file is overwritten.
 
-    name: of a picture's file, without its ending. bare: as PNGs without metadata, but films as they are.
+    name: maps a picture to the name of its file, without the ending.
+    bare: whether to write PNGs without metadata; films are copied unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for row in _rows(store, which):
@@ -56,7 +57,7 @@ def _copy(source: Path, stripped: bool, target: Path) -> None:
 
 
 def _rows(store: Store, which: Filter) -> Iterator[PictureRow]:
-    """All pictures of a filter, whatever its limit."""
+    """All pictures of a filter; its limit is ignored."""
     before = which.before
     while page := store.browser.page(replace(which, before=before, limit=_PAGE)):
         yield from page

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Atomic and durable file writes: after a power cut a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from danqing.studio.errors import StorageFull
 from danqing.studio.ids import new_id
 
 DRAFT = ".draft-"
-"""How the names of unfinished files begin; the sweep at the start removes them."""
+"""Prefix of the names of unfinished files; the sweep at the start removes them."""
 
 FLOOR = 256 * 2**20
-"""Bytes that stay free on the disk: below it nothing new is begun."""
+"""Bytes that must stay free on the disk; with less no new file is begun."""
 
 
 @contextmanager
 def replace_durably(path: Path) -> Iterator[Path]:
-    """Yield a draft beside `path`; on success it is on the disk under that name, renamed once.
+    """Yield a draft beside `path`; on success it is flushed to the disk and renamed to `path`.
 
     Raises:
         StorageFull: the disk is full.
@@ -32,7 +32,7 @@ def replace_durably(path: Path) -> Iterator[Path]:
         yield draft
         _flush(draft)
         draft.replace(path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
+        if os.name == "posix":  # Windows cannot open a folder to flush it
             _flush(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -43,7 +43,7 @@ def replace_durably(path: Path) -> Iterator[Path]:
 
 
 def check_space(folder: Path) -> None:
-    """Raises StorageFull: the disk has less than `FLOOR` left."""
+    """Raises StorageFull: the disk has less than `FLOOR` bytes left."""
     free = shutil.disk_usage(folder).free
     if free < FLOOR:
         raise StorageFull(f"only {free // 2**20} MB are left on the disk: make room, then ask again")

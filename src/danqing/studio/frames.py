@@ -1,4 +1,4 @@
-"""How far a running job is, as small messages from a worker: a step and a little picture."""
+"""Progress of a running job, as small messages from a worker: the step and a small preview."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from danqing.core.progress import Progress
 
 SIDE = 256  # pixels of a preview's longer side
 BYTES_MAX = 12_000
-_GAP = 1 / 12  # seconds between frames
-_SHARE = 0.05  # of the time at most goes into previews
+_GAP = 1 / 12  # least seconds between frames
+_SHARE = 0.05  # largest share of the time that is spent on previews
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How far a job is.
+    """The progress of a job.
 
-    step, of: units of work over all its pictures; of is 0 where that is unknown.
-    picture: which of its pictures is being made, from 0.
-    preview: a JPEG; None where there is none.
-    pace: seconds for a step so far, from the first report on, when the model was open; None at the first.
+    job: its id.
+    step, of: units of work over all its pictures; `of` is 0 if that is unknown.
+    message: text for the user.
+    picture: index of the picture that is being made, from 0.
+    preview: a JPEG; None if there is none.
+    pace: mean seconds per step since the first report, which comes after the model is open; None at first.
     """
 
     job: str
@@ -35,27 +37,27 @@ class Frame:
 
     @property
     def left(self) -> float | None:
-        """Seconds until it is done, at its pace; None where nobody can tell."""
+        """Seconds until it is done, at its pace; None if that is unknown."""
         return None if self.pace is None or not self.of else self.pace * (self.of - self.step)
 
     @property
     def part(self) -> float:
-        """The part of the work that is done, in [0, 1]."""
+        """The share of the work that is done, in [0, 1]."""
         return self.step / self.of if self.of else 0.0
 
 
 class FrameThrottle:
-    """Makes frames of progress, no more often than someone can see and than it costs."""
+    """Converts progress to frames, limited in rate and in the share of time for previews."""
 
     def __init__(self, job: str, send: Callable[[Frame], None]) -> None:
         self._job, self._send = job, send
         self._next = 0.0
         self.picture = 0
         self._message = ""
-        self._first: tuple[float, int] | None = None  # when the first report came, and its step
+        self._first: tuple[float, int] | None = None  # time and step of the first report
 
     def __call__(self, progress: Progress) -> None:
-        """Send a frame, unless the last one was just now; the last step is always sent."""
+        """Send a frame, unless the last one was a moment ago; the last step is always sent."""
         start = time.monotonic()
         self._message = progress.message or self._message
         self._first = self._first or (start, progress.step)

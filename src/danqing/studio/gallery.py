@@ -1,8 +1,8 @@
-"""The gallery: pictures as files, and a row for each that cannot drift from its file.
+"""The gallery: picture files, and a database row for each, which are kept consistent.
 
-A file is written beside its place, flushed and renamed; then one transaction adds the row and proves that the
-job is still the worker's. What a crash leaves between the two is removed by the sweep at the next start. A
-picture is deleted the other way round: first the row, then the file.
+A file is written beside its final path, flushed and renamed; then one transaction adds the row and checks
+that the job still belongs to the worker. What a crash leaves between these steps is removed by the sweep at
+the next start. Deleting runs the other way round: first the row, then the file.
 """
 
 from __future__ import annotations
@@ -31,16 +31,21 @@ from danqing.studio.tables import PictureRow
 from danqing.studio.vectors import Vector, to_bytes
 from danqing.studio.words import forget_words, index_words
 
-THUMBNAIL = 384  # pixels of the longer side
+THUMBNAIL = 384  # length of the longer side in pixels
 SIDES = (128, THUMBNAIL, 768)
-TREE_MAX = 2000  # pictures of one tree that are shown
+TREE_MAX = 2000  # most pictures of one tree that are shown
 
 
 @dataclass(frozen=True)
 class NewPicture:
     """A picture that a job has finished.
 
-    index: which of its job, from 0. write: writes its file to a path. sources: ids it was made from.
+    index: its index in the job, from 0.
+    picture: the picture.
+    write: a function that writes its file to a path.
+    format: png, jpg or webp.
+    sources: ids of the pictures and uploads that it was made from.
+    vector: its CLIP embedding; None if there is no CLIP.
     """
 
     index: int
@@ -53,10 +58,16 @@ class NewPicture:
 
 @dataclass(frozen=True)
 class NewFile:
-    """A picture that was made elsewhere.
+    """A picture that was not made by a job.
 
-    image: upright, in sRGB. format: png, jpg or webp. created: seconds since 1970.
-    brief: what is known of how it was painted, by the names of a `Brief`. info: whatever else is.
+    path: its file.
+    image: its pixels, upright, in sRGB.
+    format: png, jpg or webp.
+    created: seconds since 1970.
+    model: name of the model; "" if unknown.
+    brief: what is known of its request, by the field names of `Brief`.
+    info: all other metadata.
+    vector: its CLIP embedding; None if there is no CLIP.
     """
 
     path: Path
@@ -70,16 +81,19 @@ class NewFile:
 
 
 class Gallery:
-    """The pictures in a folder and a database. Of an owner's pictures the others know nothing."""
+    """The pictures in a folder and a database. An owner sees no pictures of others."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database, self.folder = database, folder
 
     def add(self, claim: Claim, new: NewPicture) -> str | None:
-        """Keep a picture of a job; returns its id, or None where the job had it from an earlier try.
+        """Add a picture of a job.
+
+        Returns its id, or None if an earlier attempt at the job has added it already.
 
         Raises:
-            LostClaim: the job is another worker's now. StorageFull.
+            LostClaim: the job belongs to another worker now.
+            StorageFull: the disk is full.
         """
         picture, name, now = new.picture, new_id(), time.time()
         row = PictureRow(
@@ -102,12 +116,15 @@ class Gallery:
         self._write(row, picture.image, new.write)
         try:
             self._commit(row, lambda session: row_of_claim(session, claim))
-        except IntegrityError:  # the same job and index
+        except IntegrityError:  # there is a picture of the same job and index
             return None
         return name
 
     def add_file(self, owner: str, new: NewFile) -> str:
-        """Keep a picture made elsewhere, with its bytes as they are; returns its id. Raises StorageFull."""
+        """Add a picture file that no job made; its bytes stay as they are. Returns its id.
+
+        Raises StorageFull.
+        """
         name = new_id(new.created)
         row = PictureRow(
             id=name,
@@ -131,7 +148,7 @@ class Gallery:
         return name
 
     def _write(self, row: PictureRow, image: Image.Image, write: Callable[[Path], object]) -> None:
-        """The files of a picture, and what the row says of them."""
+        """Write a picture's file and thumbnail, and set the fields of the row that follow from them."""
         path = self.path(row.file)
         with replace_durably(path) as draft:
             write(draft)
@@ -140,7 +157,7 @@ class Gallery:
         row.size, row.pixels = path.stat().st_size, picture_id(image)
 
     def _commit(self, row: PictureRow, check: Callable[[Session], object]) -> None:
-        """Add a row whose files are there, if `check` raises nothing; else remove the files."""
+        """Add a row whose files exist, unless `check` raises; in that case remove the files."""
         try:
             with self._database.write() as session:
                 check(session)
@@ -159,12 +176,12 @@ class Gallery:
             return _picture_of(session, owner, picture)
 
     def by_pixels(self, owner: str, pixels: str) -> str | None:
-        """The id of the picture that has these pixels, if there is one."""
+        """The id of the picture with these pixels; None if there is none."""
         with self._database.read() as session:
             return _by_pixels(session, owner, pixels)
 
     def children(self, pictures: Sequence[str]) -> dict[str, int]:
-        """How many pictures were made from each of `pictures`."""
+        """The number of pictures that were made from each of `pictures`."""
         query = select(PictureRow.parent, func.count()).where(PictureRow.parent.in_(pictures))
         query = query.where(PictureRow.trashed.is_(None)).group_by(PictureRow.parent)
         with self._database.read() as session:
@@ -180,14 +197,14 @@ class Gallery:
         return ids
 
     def tree(self, owner: str, picture: str) -> Sequence[PictureRow]:
-        """All pictures that came from the same first one, parents before children. Raises NotThere."""
+        """All pictures with the same root, parents before children. Raises NotThere."""
         with self._database.read() as session:
             root = _picture_of(session, owner, picture).root
             query = select(PictureRow).where(PictureRow.root == root, PictureRow.owner == owner)
             return session.scalars(query.order_by(PictureRow.number).limit(TREE_MAX)).all()
 
     def change(self, owner: str, picture: str, *, star: bool | None, trashed: bool | None) -> PictureRow:
-        """Star a picture, move it to the trash or take it back; None leaves it as it is. Raises NotThere."""
+        """Change star and trash of a picture; None leaves them as they are. Raises NotThere."""
         with self._database.write() as session:
             row = _picture_of(session, owner, picture)
             if star is not None:
@@ -198,7 +215,7 @@ class Gallery:
         return row
 
     def delete(self, owner: str, picture: str) -> None:
-        """Delete a picture that is in the trash. Raises NotThere, Conflict: it is not in the trash."""
+        """Delete a picture that is in the trash. Raises NotThere; Conflict: it is not in the trash."""
         with self._database.write() as session:
             row = _picture_of(session, owner, picture)
             if row.trashed is None:
@@ -207,11 +224,11 @@ class Gallery:
         self._unlink(row.file, row.id)
 
     def empty_trash(self, owner: str) -> int:
-        """Delete all that is in an owner's trash; returns how many."""
+        """Delete all pictures in an owner's trash. Returns their number."""
         return self._delete(PictureRow.owner == owner, PictureRow.trashed.is_not(None))
 
     def delete_all(self, owner: str) -> int:
-        """Delete all pictures of an owner; returns how many."""
+        """Delete all pictures of an owner. Returns their number."""
         return self._delete(PictureRow.owner == owner)
 
     def _delete(self, *which: ColumnElement[bool]) -> int:
@@ -224,11 +241,14 @@ class Gallery:
         return len(rows)
 
     def path(self, file: str) -> Path:
-        """Where the file of a row is."""
+        """The full path of a row's file."""
         return self.folder / "pictures" / file
 
     def thumbnail(self, row: PictureRow, side: int = THUMBNAIL) -> Path:
-        """The thumbnail of a picture, made now if it is not there. Raises NotThere: the file is gone."""
+        """The thumbnail of a picture, made if it does not exist yet.
+
+        Raises NotThere: the picture's file is gone.
+        """
         path = self._thumbnail(row.id, side)
         if not path.exists():
             try:
@@ -253,7 +273,7 @@ class Gallery:
 
 
 def write_thumbnail(image: Image.Image, path: Path, side: int) -> None:
-    """A small WebP of a picture: its longer side at most `side` pixels; transparency is kept."""
+    """Write a small WebP of a picture, the longer side at most `side` pixels, with its transparency."""
     small = image.convert("RGBA" if image.has_transparency_data else "RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     with replace_durably(path) as draft:
@@ -273,7 +293,7 @@ def _by_pixels(session: Session, owner: str, pixels: str) -> str | None:
 
 
 def _set_family(session: Session, row: PictureRow, parent_pixels: str | None) -> None:
-    """Find the parent among the sources, or by its pixels, and take over its root."""
+    """Set the parent, found among the sources or by its pixels, and the root, which is the parent's root."""
     parent = next((source for source in row.sources if is_id(source)), None)
     if parent is None and parent_pixels is not None:
         parent = _by_pixels(session, row.owner, parent_pixels)

@@ -11,7 +11,10 @@ _PATTERN = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 def new_id(seconds: float | None = None) -> str:
-    """A new id of 26 characters, which nobody can guess. seconds: since 1970, by which it sorts; else now."""
+    """A new random id of 26 characters.
+
+    seconds: time since 1970 by which it sorts; None for now.
+    """
     now = time.time() if seconds is None else max(seconds, 0.0)
     number = int(now * 1000) << 80 | secrets.randbits(80)
     return "".join(_DIGITS[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,4 +1,4 @@
-"""Pictures that a request names by an id, read from files whose places no client learns."""
+"""Pictures that a request names by id; clients never learn the paths of their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from danqing.core.source_image import SourceImage, read_source
 
 
 def read_as(path: Path, name: str) -> SourceImage:
-    """`read_source`, where messages call the picture `name`. Raises BadPicture."""
+    """Read a picture as `read_source` does; messages call it `name`. Raises BadPicture."""
     place = repr(str(path))
     try:
         source = read_source(path)
@@ -30,5 +30,5 @@ class StoredImage(ImageRef):
 
     @cached_property
     def source(self) -> SourceImage:
-        """As `ImageRef.source`."""
+        """Read the picture; see `ImageRef.source`."""
         return read_as(self._file, self.name)

@@ -1,4 +1,4 @@
-"""Taking pictures of other programs, and of danqing's own commands, into the gallery."""
+"""Imports pictures of other programs, and of danqing's own commands, into the gallery."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file. id: of the picture, new or not; None where it was not taken, as `why` says."""
+    """The result of importing one file.
+
+    path: the file.
+    id: of the picture, new or old; None if the file was not imported.
+    new: whether a picture was added.
+    why: the reason why the file was not imported.
+    """
 
     path: Path
     id: str | None
@@ -32,10 +38,12 @@ class Outcome:
 
 
 def import_folder(store: Store, owner: str, folder: Path, clip: ClipIndex | None) -> Iterator[Outcome]:
-    """Take all pictures in and below a folder, the oldest first, so that parents come before children.
+    """Import all pictures in and below a folder, the oldest first, so that parents come before children.
 
-    The files stay where they are: the gallery has copies. A picture whose pixels it has already is not taken
-    again. clip: by which it is found by what it shows; None leaves that out.
+    The files stay where they are: the gallery has copies. A picture whose pixels are in the gallery already
+    is not imported again.
+
+    clip: computes the embeddings for searches by meaning; None leaves them out.
     """
     files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
     for path in sorted(files, key=lambda path: (path.stat().st_mtime, path)):
@@ -55,7 +63,7 @@ def _import(store: Store, owner: str, path: Path, clip: ClipIndex | None) -> Out
 
 
 def read_file(path: Path) -> NewFile:
-    """A picture with all that its file says. Raises BadPicture: it cannot be read, or is too large."""
+    """Read a picture and its metadata. Raises BadPicture: it cannot be read, or is too large."""
     format_ = _format_of(path)
     image = read_source(path).image
     if image.width * image.height > PIXELS_MAX:
@@ -67,7 +75,7 @@ def read_file(path: Path) -> NewFile:
 
 
 def _format_of(path: Path) -> str:
-    """The ending that fits the bytes, whatever the file is called. Raises BadPicture."""
+    """The file ending that fits the bytes, whatever the file's name is. Raises BadPicture."""
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             return FORMATS[str(image.format)]
@@ -76,7 +84,7 @@ def _format_of(path: Path) -> str:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Model, brief and info of a picture: by danqing, by another program, or by none that says so."""
+    """Model, brief and info from the metadata of danqing or another program; empty if there are none."""
     try:
         ours = Picture.open(path)
     except BadPicture:

@@ -1,4 +1,4 @@
-"""Giving all that one owner has made to another."""
+"""Transfers everything that one owner has made to another."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from danqing.studio.tables import EventRow, JobRow, PictureRow, UploadRow
 
 
 def hand_over(session: Session, old: str, new: str) -> None:
-    """Make all jobs, pictures, boards and uploads of `old` those of `new`, in the transaction of `session`.
+    """Make `new` the owner of all that `old` owns: jobs, pictures, boards and uploads.
 
-    Both may have uploaded the same bytes, which are kept once; keys of jobs are for the old owner's programs.
+    It runs in the transaction of `session`. An upload that both have is kept once. The jobs' idempotency
+    keys are removed: they belong to the old owner's programs.
     """
     kept = select(UploadRow.id).where(UploadRow.owner == new)
     session.execute(delete(UploadRow).where(UploadRow.owner == old, UploadRow.id.in_(kept)))

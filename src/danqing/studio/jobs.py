@@ -1,11 +1,11 @@
-"""The queue: jobs that outlive every process.
+"""The queue: jobs that survive every process.
 
 A worker claims a job in a transaction that excludes all other writers, and gets a token, one more than the
-last. Each write of a result proves that the token is still the newest, so a worker that was thought dead
-cannot write a second result. A claim holds for `LEASE` seconds from its last heartbeat.
+last. Each write of a result checks that the token is still the newest, so that a worker that was taken for
+dead cannot write a second result. A claim is valid for `LEASE` seconds after its last heartbeat.
 
-Fair between owners (start-time fair queuing): the k-th waiting job of an owner has turn k, counted from the
-turn that is being served, and jobs start in the order of turns.
+The queue is fair between owners (start-time fair queuing): the k-th waiting job of an owner has turn k,
+counted from the turn that is being served, and jobs start in the order of turns.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from danqing.studio.ids import new_id
 from danqing.studio.tables import JobRow
 
 LEASE = 30.0  # seconds
-DEATHS_MAX = 2  # of workers at one job
-CLAIMS_MAX = 8  # with restarts of the server, whose cause nobody knows
+DEATHS_MAX = 2  # workers that may die at one job
+CLAIMS_MAX = 8  # claims of one job, with those that ended by a restart of the server for an unknown reason
 STATES = ("queued", "running", "done", "failed", "cancelled")
 OVER = ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many jobs may wait: in all, and of one owner."""
+    """How many jobs may wait: in total, for each user, and for each guest."""
 
     waiting: int = 20_000
     waiting_per_user: int = 1000
@@ -42,7 +42,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class NewJob:
-    """What is wanted of an app. inputs: checked, with the seed fixed. key: a client's own name for it."""
+    """A request for a job.
+
+    inputs: the validated inputs of the app, with a fixed seed.
+    expected: number of pictures that it will make; None if unknown.
+    notes: remarks for the user.
+    key: the client's Idempotency-Key.
+    """
 
     app: str
     model: str
@@ -54,7 +60,11 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's right to work on a job and to write its result."""
+    """A worker's right to do a job and to write its result.
+
+    token: number of the claim; a later claim of the job makes it invalid.
+    inputs: the validated inputs of the app.
+    """
 
     job: str
     token: int
@@ -64,7 +74,7 @@ class Claim:
 
 
 class LostClaim(Exception):  # noqa: N818
-    """Another worker has the job now, or nobody needs it any more: drop the work."""
+    """The claim is no longer valid: another worker has the job, or it is over. Drop the work."""
 
 
 class Queue:
@@ -74,10 +84,10 @@ class Queue:
         self._database, self.limits = database, limits
 
     def submit(self, owner: str, request: NewJob, *, guest: bool = False) -> JobRow:
-        """Put a request at the end of its owner's jobs; one with a known key is the job that it was.
+        """Add a job at the end of its owner's jobs. If the key was used before, return the job of that key.
 
         Raises:
-            QueueFull: too many wait.
+            QueueFull: too many jobs wait.
         """
         with self._database.write() as session:
             if request.key is not None:
@@ -108,7 +118,7 @@ class Queue:
             return _job_of(session, owner, job)
 
     def owner_of(self, job: str) -> str | None:
-        """Whose job it is; None if there is none."""
+        """The owner of a job; None if there is no such job."""
         with self._database.read() as session:
             return session.scalar(select(JobRow.owner).where(JobRow.id == job))
 
@@ -121,7 +131,11 @@ class Queue:
         before: str | None = None,
         limit: int = 50,
     ) -> Sequence[JobRow]:
-        """Jobs of an owner, newest first. states: all if empty. before: an id."""
+        """Jobs of an owner, newest first.
+
+        states: only jobs in these states; empty for all.
+        before: only jobs older than the one with this id.
+        """
         query = select(JobRow).where(JobRow.owner == owner).order_by(JobRow.id.desc()).limit(limit)
         if states := list(states):
             query = query.where(JobRow.state.in_(states))
@@ -136,7 +150,7 @@ class Queue:
         """Cancel a waiting job at once; ask the worker of a running one to stop.
 
         Raises:
-            NotThere: no such job. Conflict: it is over.
+            NotThere: there is no such job. Conflict: it is over.
         """
         with self._database.write() as session:
             row = _job_of(session, owner, job)
@@ -150,7 +164,7 @@ class Queue:
         return row
 
     def claim(self, worker: str) -> Claim | None:
-        """The job whose turn it is, for `worker`; None if none waits."""
+        """Claim the next job for `worker`; None if no job waits."""
         with self._database.write() as session:
             query = select(JobRow).where(JobRow.state == "queued").order_by(JobRow.turn, JobRow.id).limit(1)
             row = session.scalar(query)
@@ -163,45 +177,45 @@ class Queue:
             return Claim(row.id, row.token, row.owner, row.app, row.inputs)
 
     def begin(self, claim: Claim) -> None:
-        """The model is open and the work begins: what it takes is counted from here. Raises LostClaim."""
+        """Record that the model is open: the time of the work is measured from now on. Raises LostClaim."""
         with self._database.write() as session:
             row_of_claim(session, claim).started = time.time()
 
     def heartbeat(self, claim: Claim) -> bool:
-        """Keep a claim; returns whether the job shall be cancelled. Raises LostClaim."""
+        """Renew the lease of a claim. Returns whether the job is to be cancelled. Raises LostClaim."""
         with self._database.write() as session:
             row = row_of_claim(session, claim)
             row.lease = time.time() + LEASE
             return row.cancelling
 
     def finish(self, claim: Claim, result: dict[str, Any] | None = None) -> None:
-        """The job is done, if it is still this claim's. Raises LostClaim."""
+        """Record that the job is done, with its result. Raises LostClaim."""
         with self._database.write() as session:
             row = row_of_claim(session, claim)
             row.result = result
             _end(session, row, "done")
 
     def fail(self, claim: Claim, error: dict[str, Any]) -> None:
-        """The job has failed, as `error` tells. Raises LostClaim."""
+        """Record that the job has failed. Raises LostClaim."""
         with self._database.write() as session:
             row = row_of_claim(session, claim)
             row.error = error
             _end(session, row, "failed")
 
     def stop(self, claim: Claim) -> None:
-        """The work of a job that was to be cancelled has stopped. Raises LostClaim."""
+        """Record that the work of a cancelled job has stopped. Raises LostClaim."""
         with self._database.write() as session:
             _end(session, row_of_claim(session, claim), "cancelled")
 
     def give_back(self, claim: Claim) -> None:
-        """The worker stops before the job is done; it waits for its turn again. Raises LostClaim."""
+        """Put an unfinished job back into the queue. Raises LostClaim."""
         with self._database.write() as session:
             row = row_of_claim(session, claim)
             row.claims -= 1
             _requeue(session, row)
 
     def add_notes(self, claim: Claim, notes: Sequence[str], expected: int | None) -> None:
-        """What a worker learned about a request. Raises LostClaim."""
+        """Add remarks that came up during the work, and the number of pictures. Raises LostClaim."""
         with self._database.write() as session:
             row = row_of_claim(session, claim)
             more = [note for note in notes if note not in row.notes]
@@ -210,19 +224,19 @@ class Queue:
                 add_event(session, row.owner, "job", row.id, row.id)
 
     def release(self, worker: str) -> int:
-        """`worker` has died: its job waits again, or fails after the second death. Returns how many."""
+        """Let the jobs of a dead worker wait again, or fail after two deaths. Returns their number."""
         return self._lose(JobRow.worker == worker, deaths=1)
 
     def expire(self) -> int:
-        """As `release`, for all jobs whose worker has not been heard of for `LEASE` seconds."""
+        """As `release`, for all jobs whose worker has sent no heartbeat for `LEASE` seconds."""
         return self._lose(JobRow.lease < time.time(), deaths=1)
 
     def recover(self) -> int:
-        """All workers are gone, since the server began anew: what was running waits again."""
+        """Let all running jobs wait again; called when the server starts and no workers exist."""
         return self._lose(JobRow.state == "running", deaths=0)
 
     def cancel_all(self, owner: str) -> list[str]:
-        """End all jobs of an owner; whoever works at one is too late. Returns their ids."""
+        """Cancel all jobs of an owner, and invalidate their claims. Returns their ids."""
         with self._database.write() as session:
             query = select(JobRow).where(JobRow.owner == owner, JobRow.state.in_(("queued", "running")))
             rows = session.scalars(query).all()
@@ -232,7 +246,7 @@ class Queue:
         return [row.id for row in rows]
 
     def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
+        """The number of jobs in each state."""
         with self._database.read() as session:
             rows = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state)).all()
         return {**dict.fromkeys(STATES, 0), **dict(rows)}
@@ -242,7 +256,7 @@ class Queue:
             rows = session.scalars(select(JobRow).where(which, JobRow.state == "running")).all()
             for row in rows:
                 row.deaths += deaths
-                row.token += 1  # whoever still works on it is too late
+                row.token += 1  # invalidates the claim of a worker that is still busy with it
                 if row.cancelling:
                     _end(session, row, "cancelled")
                 elif row.deaths >= DEATHS_MAX or row.claims >= CLAIMS_MAX:
@@ -271,7 +285,7 @@ class Queue:
 
 
 def row_of_claim(session: Session, claim: Claim) -> JobRow:
-    """The row of a claim. Raises LostClaim: the job is another's now, or over."""
+    """The row of a claimed job. Raises LostClaim: the claim is no longer valid."""
     row = session.get(JobRow, claim.job)
     if row is None or row.token != claim.token or row.state != "running":
         raise LostClaim(claim.job)
@@ -298,7 +312,7 @@ def _requeue(session: Session, row: JobRow) -> None:
 
 
 def _next_turn(session: Session, owner: str) -> int:
-    """Behind the owner's other jobs, and behind what is being served."""
+    """The turn of a new job: after the owner's other jobs, and after the turn that is being served."""
     mine = select(func.max(JobRow.turn)).where(JobRow.owner == owner)
     turns = [session.scalar(mine.where(JobRow.state == state)) for state in ("queued", "running")]
     begun = select(func.max(JobRow.turn))

@@ -1,4 +1,4 @@
-"""The workers of a studio: started, listened to, begun anew when they die."""
+"""The worker processes of a studio: starts them, reads their messages, restarts them when they die."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from danqing.studio.worker import WorkerOptions, work
 if TYPE_CHECKING:
     from danqing.studio.vectors import Vector
 
-_PATIENCE = 20.0  # seconds for a worker to end by itself
-_SOON = 5.0  # a worker that dies within so many seconds is begun anew later and later
+_PATIENCE = 20.0  # seconds for which a worker may take to stop
+_SOON = 5.0  # a worker that dies within so many seconds is restarted with growing delays
 _PAUSE_MAX = 30.0
 
 log = logging.getLogger(__name__)
 
 
 class Pool:
-    """One worker for each of `workers`, which have no names yet.
+    """One worker process for each of the options in `workers`, whose names are set here.
 
-    on_change: called when the database has something new. frames: job -> the last frame of it.
+    on_change: called when the database has something new.
+    frames: job id -> its last frame.
     """
 
     def __init__(self, workers: Sequence[WorkerOptions], queue: Queue) -> None:
@@ -47,13 +48,13 @@ class Pool:
         self._numbers, self._lock = itertools.count(), Lock()
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start all workers."""
         self._threads = [Thread(target=self._supervise, args=(options,)) for options in self._options]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Let all workers end within a step; what they were at waits for the next start."""
+        """Stop all workers within a step; unfinished jobs wait for the next start."""
         self._ending.set()
         self.tell("end")
         for worker in list(self._workers.values()):
@@ -63,12 +64,12 @@ class Pool:
             thread.join()
 
     def tell(self, kind: str, *values: object) -> None:
-        """Say something to all workers."""
+        """Send a message to all workers."""
         for worker in list(self._workers.values()):
             worker.send(kind, *values)
 
     def embed(self, kind: str, value: object, seconds: float = 3.0) -> Vector | None:
-        """The embedding of "words" or of a "file"; None where no worker tells it in time."""
+        """The embedding of "words" or of a "file", by any worker; None if none answers within `seconds`."""
         worker = next(iter(self._workers.values()), None)
         if worker is None:
             return None
@@ -86,7 +87,7 @@ class Pool:
 
     @property
     def workers(self) -> int:
-        """How many workers are alive."""
+        """The number of living workers."""
         return len(self._workers)
 
     @property
@@ -95,7 +96,7 @@ class Pool:
         return {model for worker in list(self._workers.values()) for model in worker.models}
 
     def kill(self, name: str) -> None:
-        """End the worker called `name` at once; another takes its place."""
+        """Kill the worker called `name`; another one replaces it."""
         worker = self._workers.get(name)
         if worker is not None:
             worker.process.kill()
@@ -109,7 +110,7 @@ class Pool:
             pause = min(max(2 * pause, 0.5), _PAUSE_MAX) if short else 0.0
 
     def _run(self, options: WorkerOptions) -> None:
-        """One worker from birth to death."""
+        """Run one worker process until it dies."""
         worker = _Worker(replace(options, name=f"{options.device} {new_id()}"))
         self._workers[worker.name] = worker
         try:
@@ -141,7 +142,10 @@ class Pool:
 
 
 class _Worker:
-    """A process and our end of its pipe. models: those that are open."""
+    """A worker process and the server's end of its pipe.
+
+    models: the models that are open in it.
+    """
 
     def __init__(self, options: WorkerOptions) -> None:
         context = get_context("spawn")
@@ -153,7 +157,7 @@ class _Worker:
         theirs.close()
 
     def send(self, kind: str, *values: object) -> None:
-        """Say something; one that is dead does not hear it."""
+        """Send a message; does nothing if the worker is dead."""
         try:
             with self._lock:
                 self._connection.send((kind, *values))
@@ -161,7 +165,7 @@ class _Worker:
             log.debug("worker %s is gone", self.name)
 
     def listen(self, hear: Callable[[_Worker, str, Sequence[Any]], None]) -> None:
-        """Hear what the worker says until it dies."""
+        """Pass the worker's messages to `hear` until it dies."""
         connection: Connection = self._connection
         try:
             while True:

@@ -1,4 +1,4 @@
-"""When waiting jobs will start and be done, by what such jobs took before."""
+"""Estimates when waiting jobs will start and finish, from the times of earlier jobs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from sqlalchemy import select
 from danqing.studio.database import Database
 from danqing.studio.tables import JobRow
 
-_SAMPLE = 200  # finished jobs that are looked at
+_SAMPLE = 200  # number of finished jobs to average over
 
 Pace = dict[tuple[str, str], float]
-"""(app, model) -> seconds for one picture."""
+"""Maps (app, model) to seconds for one picture."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """position: 0 while running, 1 for the next. eta: seconds until it is done; None if nobody can tell."""
+    """The place of a job in the queue.
+
+    position: 0 while running, 1 for the next one to start.
+    eta: seconds until it is done; None if that is unknown.
+    """
 
     position: int
     eta: float | None
@@ -29,8 +33,8 @@ class Place:
 def queue_places(database: Database, paces: dict[str, float], workers: int) -> dict[str, Place]:
     """The place of every job that is not over.
 
-    paces: job -> seconds until it is done at its own pace, for those that run and have one.
-    workers: how many jobs run at once.
+    paces: job id -> seconds until it is done, measured, for running jobs that have reported progress.
+    workers: number of jobs that run at once.
     """
     with database.read() as session:
         columns = (JobRow.id, JobRow.app, JobRow.model, JobRow.expected)
@@ -72,7 +76,7 @@ def _seconds(pace: Pace, app: str, model: str, expected: int | None) -> float | 
 
 
 def _seconds_left(total: float | None, passed: float, own: float | None) -> float | None:
-    """Seconds until a running job is done: by its own pace, once it has one."""
+    """Seconds until a running job is done: measured (`own`), or if there is no measurement estimated."""
     if own is not None:
         return round(own, 1)
     return None if total is None else round(max(total - passed, 0.0), 1)

@@ -1,4 +1,7 @@
-"""From what a client sent to a job: checked as far as it goes without opening a model. Needs no torch."""
+"""Turns a client's request into a job, validated as far as possible without opening a model.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ from danqing.studio.jobs import NewJob
 if TYPE_CHECKING:
     from danqing.core.painter import Painter
 
-_LOCAL_APPS = ("search",)  # its folder is a path; the gallery has a search of its own
-_TEXT_MAX = 20_000  # characters of any one input; prompts have a limit of their own
+_LOCAL_APPS = ("search",)  # its folder is a path on this computer; the gallery has its own search
+_TEXT_MAX = 20_000  # most characters of an input; prompts have a limit of their own
 
 
 class _NeedsModel(Exception):  # noqa: N818
-    """The request can only be checked with a model open."""
+    """The request can only be validated with an open model."""
 
 
 class CardSession(NamedSession):
-    """A session that reads cards and opens nothing."""
+    """A session that reads cards and opens no models."""
 
     def open_card(self, model: str) -> Card:
         """The card of a model that has one."""
@@ -32,11 +35,11 @@ class CardSession(NamedSession):
         return card
 
     def painter(self, model: str, vae: str | None = None) -> Painter:  # noqa: ARG002
-        """There is none."""
+        """Always raises: no painter is opened here."""
         self._refuse()
 
     def classifier(self, place: str | None = None) -> Never:  # noqa: ARG002
-        """There is none."""
+        """Always raises: no classifier is opened here."""
         self._refuse()
 
     def _refuse(self) -> Never:
@@ -44,12 +47,12 @@ class CardSession(NamedSession):
 
 
 def studio_apps() -> list[str]:
-    """The names of the apps that can be asked for in a studio."""
+    """The names of the apps that a studio offers."""
     return [name for name in names() if name not in _LOCAL_APPS]
 
 
 def studio_app(name: str) -> App[Any, Any]:
-    """The app called `name`. Raises BadBrief: there is none here; names the nearest."""
+    """The app called `name`. Raises BadBrief: a studio has none of that name; the nearest is named."""
     if name not in studio_apps():
         raise BadBrief(unknown("app", name, studio_apps()), "app")
     return find_app(name)
@@ -58,23 +61,24 @@ def studio_app(name: str) -> App[Any, Any]:
 def parse_request(
     name: str, values: Mapping[str, Any], session: CardSession, lookup: ImageLookup, key: str | None = None
 ) -> NewJob:
-    """The job that a client wants. What is random is decided here, so that a second try paints the same.
+    """The job for a client's request. Random choices are made here, so that a second attempt paints the same.
 
     Raises:
-        BadBrief: it cannot be painted as asked. BadPicture: a picture cannot be read.
+        BadBrief: the request is not valid.
+        BadPicture: a picture cannot be read.
     """
     app = studio_app(name)
     check_values(app, values)
     try:
         inputs = app.parse(values, session, lookup)
-    except _NeedsModel:  # the worker will find out
+    except _NeedsModel:  # the worker validates the rest
         inputs = validate(app.inputs, values, lookup)
     stored = {**values, **_drawn_seeds(inputs)}
     return NewJob(name, _model(inputs), stored, expected_pictures(app, inputs), list(inputs.notes), key)
 
 
 def check_values(app: App[Any, Any], values: Mapping[str, Any]) -> None:
-    """Raises BadBrief: a value that only someone at this computer may give, or far too long a text."""
+    """Raises BadBrief: a value is reserved for users of this computer, or a text is far too long."""
     for field in values:
         if field in app.local_fields:
             raise BadBrief(f"{field} is a path, which a server does not take: leave it out", field)
@@ -84,7 +88,7 @@ def check_values(app: App[Any, Any], values: Mapping[str, Any]) -> None:
 
 
 def expected_pictures(app: App[Any, Any], inputs: AppInputs) -> int | None:
-    """How many pictures a job will make; None if nobody knows yet."""
+    """The number of pictures that a job will make; None if that is not known yet."""
     if app.output == "film":
         return 1
     if app.output != "pictures" or not isinstance(inputs, PictureFiles):
@@ -95,7 +99,7 @@ def expected_pictures(app: App[Any, Any], inputs: AppInputs) -> int | None:
 
 
 def _drawn_seeds(inputs: AppInputs) -> dict[str, Any]:
-    """The seeds that were drawn."""
+    """The randomly chosen seeds among the inputs."""
     if isinstance(inputs, ResolvedInputs) and inputs.is_resolved:
         brief = inputs.resolved_brief
         seeds = {"seed": brief.seed, "variation_seed": brief.variation_seed if brief.variation else None}

@@ -1,4 +1,4 @@
-"""What a job makes of an app's result, by its kind of output: pictures of the gallery, lines or rows."""
+"""Turns an app's output into a job's result, by its kind: pictures in the gallery, lines or rows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Result = dict[str, Any] | None
 
 @dataclass(frozen=True)
 class Work:
-    """A claimed job with all that it needs.
+    """A claimed job with everything that it needs.
 
-    finished: called with the number of pictures that are kept, after each.
+    meaning: computes CLIP embeddings of the pictures.
+    finished: called after each picture with the number of pictures in the gallery.
     """
 
     claim: Claim
@@ -34,16 +35,16 @@ class Work:
     finished: Callable[[int], None]
 
     def run(self) -> Result:
-        """Do it. Raises whatever the app raises, LostClaim and StorageFull."""
+        """Run the app. Raises what the app raises, LostClaim and StorageFull."""
         return _RESULTS[self.app.output](self)
 
     @property
     def sources(self) -> list[str]:
-        """The ids of the pictures that it starts from."""
+        """The ids of its input pictures."""
         return [ref.name for ref in self.inputs.image_refs()]
 
     def keep(self, new: NewPicture) -> None:
-        """Put a picture into the gallery."""
+        """Add a picture to the gallery."""
         vector = self.meaning.of_image(new.picture.image)
         self.gallery.add(self.claim, replace(new, sources=self.sources, vector=vector))
         self.finished(new.index + 1)

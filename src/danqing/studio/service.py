@@ -1,4 +1,4 @@
-"""The studio: the queue, the gallery and the workers of one folder, as one thing to serve."""
+"""The studio: the queue, the gallery and the workers of one folder, behind one class for servers."""
 
 from __future__ import annotations
 
@@ -30,21 +30,25 @@ from danqing.studio.tables import EventRow, JobRow
 from danqing.studio.vectors import Vector, from_bytes
 from danqing.studio.worker import WorkerOptions
 
-_CARE = 5.0  # seconds between looks at leases
+_CARE = 5.0  # seconds between checks for expired leases
 _HOUR = 3600.0
 
 SHARED_RESULTS = ("learn",)
-"""Apps whose result is not their caller's alone: what was learned can be named in everybody's prompts."""
+"""Apps whose result everybody can use: adapters that were trained can be named in every prompt."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StudioOptions:
-    """folder: where all is kept. devices: one worker for each. model: opened at the start.
+    """How to open a studio.
 
-    dtype, backend: as of `Session`.
-    rows: of the network in one call, at most; 1 does one job at a time.
+    folder: the folder of all its files.
+    devices: one worker runs on each.
+    model: name of the model that is opened at the start.
+    backend, dtype: as in `Session`.
+    rows: most rows of the network in one call; 1 does one job at a time.
+    limits: how many jobs may wait.
     """
 
     folder: Path
@@ -57,9 +61,10 @@ class StudioOptions:
 
 
 class Studio:
-    """Everything a server needs. Its methods block for milliseconds: an async server calls them in threads.
+    """Everything that a server needs. Its methods block for milliseconds; async servers call them in threads.
 
-    on_events: called with new events. on_frame: called with each frame of a running job.
+    on_events: called with new events.
+    on_frame: called with each frame of a running job.
     """
 
     def __init__(self, options: StudioOptions) -> None:
@@ -96,7 +101,7 @@ class Studio:
         self._places_lock, self._places_time = Lock(), 0.0
 
     def start(self) -> None:
-        """Mend what a crash left, and begin to work."""
+        """Repair what a crash left, and start the workers."""
         queue = self.store.queue
         if (again := queue.recover()) > 0:
             log.warning("%d jobs were interrupted and begin again", again)
@@ -109,14 +114,14 @@ class Studio:
         self._care.start()
 
     def stop(self) -> None:
-        """End within a step of the running jobs; they are finished after the next start."""
+        """Stop the workers within a step; unfinished jobs are done after the next start."""
         self._ending.set()
         self.pool.stop()
         self._feed.stop()
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder, where it was never started."""
+        """Release the folder of a studio that was never started."""
         self.store.close()
         self._folder_lock.release()
 
@@ -124,7 +129,10 @@ class Studio:
         """Queue a job.
 
         Raises:
-            BadBrief, BadPicture: it cannot be painted as asked. Forbidden. QueueFull. StorageFull.
+            BadBrief, BadPicture: the request is not valid.
+            Forbidden: the owner's role does not allow it.
+            QueueFull: too many jobs wait.
+            StorageFull: the disk is full.
         """
         check_space(self.options.folder)
         guest = self.store.accounts.role_of(owner) is Role.GUEST
@@ -144,7 +152,7 @@ class Studio:
         return row
 
     def places(self) -> dict[str, Place]:
-        """The place of each job that is not over; at most half a second old."""
+        """The place of each job that is not over, at most half a second old."""
         with self._places_lock:
             if time.monotonic() - self._places_time > 0.5:
                 frames = list(self.pool.frames.items())
@@ -154,23 +162,23 @@ class Studio:
             return self._places
 
     def search(self, words: str, which: Filter) -> list[Match]:
-        """Pictures by words, and by meaning where a worker can tell it."""
+        """Search pictures by words and, if a worker can compute the embedding, by meaning."""
         return self.store.browser.search(words, self.pool.embed("words", words), which)
 
     def like(self, image: str, which: Filter) -> list[Match]:
-        """Pictures that look like a picture or an upload. Raises NotThere."""
+        """Pictures similar to a picture or an upload. Raises NotThere."""
         vector = self._vector(which.owner, image)
         matches = [] if vector is None else self.store.browser.by_meaning(vector, which)
         return [match for match in matches if match.row.id != image]
 
     def remove_account(self, name: str, heir: str | None) -> None:
-        """As `Store.remove_account`; its running jobs stop within a step."""
+        """Remove an account; see `Store.remove_account`. Its running jobs stop within a step."""
         for job in self.store.remove_account(name, heir):
             self.pool.tell("cancel", job)
         self._tell_clients()
 
     def notify_clients(self) -> None:
-        """The gallery or an account was changed: tell the clients."""
+        """Notify clients after a change of the gallery or an account."""
         self._feed.notify()
 
     def _tell_clients(self) -> None:
@@ -195,7 +203,7 @@ class Studio:
         self.on_events(events)
 
     def _take_care(self) -> None:
-        """Free the jobs of workers that are stuck, and forget old events."""
+        """Free the jobs of workers without heartbeat, and delete old events, at intervals."""
         next_hour = 0.0
         while not self._ending.wait(_CARE):
             if self.store.queue.expire():

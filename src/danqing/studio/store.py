@@ -1,4 +1,4 @@
-"""All that a studio keeps, in one folder; server and workers open it each for themselves."""
+"""All data of a studio, in one folder; the server and each worker open it separately."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Store:
 
     @property
     def session_options(self) -> dict[str, Any]:
-        """What a `NamedSession` is opened with: requests name what is in this folder, and nothing else."""
+        """The options of `NamedSession` with which requests can name only what is in this folder."""
         places: dict[str, Any] = {name: self.folder / name for name in ("models", "adapters", "styles")}
         return places
 
     def image_lookup(self, owner: str) -> ImageLookup:
-        """What a text in a request of `owner` names: a picture or an upload of theirs, by its id."""
+        """A function that finds a picture or an upload of `owner` by its id."""
 
         def lookup(text: str) -> ImageRef:
             try:
@@ -59,14 +59,15 @@ class Store:
         return lookup
 
     def file_lock(self) -> FileLock:
-        """What is held while a file is there and its row is not, outside of a worker."""
+        """The lock to hold while a file exists and its row does not, outside of a worker."""
         return FileLock(self.folder / "files.lock")
 
     def sweep(self, *, repair: bool = True) -> dict[str, int]:
-        """Make files and rows agree again after a crash: remove files without row, mark rows without file.
+        """Repair a folder after a crash: remove files without a row, mark rows without a file.
 
-        Only to be called while no worker runs. repair: False changes nothing. Returns how many files are to
-        be removed and rows to be changed.
+        It may only be called while no worker runs. Returns both numbers.
+
+        repair: whether to change anything; False only counts.
         """
         with self.file_lock():
             return self._sweep(repair=repair)
@@ -92,12 +93,13 @@ class Store:
         return {"removed": len(lost), "changed": changed}
 
     def remove_account(self, name: str, heir: str | None = None) -> list[str]:
-        """Remove an account. What it made becomes that of the account `heir`, or is deleted for ever.
+        """Remove an account. Its jobs and pictures go to the account `heir`, or are deleted if that is None.
 
         Returns the ids of its jobs that were cancelled.
 
         Raises:
-            NotThere: no such account, or heir. Conflict: it is the last admin, or its own heir.
+            NotThere: there is no such account or heir.
+            Conflict: it is the last admin, or its own heir.
         """
         new_owner = None if heir is None else self.accounts.get(heir).id
         if new_owner == self.accounts.get(name).id:

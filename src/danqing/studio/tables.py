@@ -1,4 +1,4 @@
-"""The tables of the studio. Times are seconds since 1970; JSON columns hold what the API shows."""
+"""The tables of the studio. Times are seconds since 1970; JSON columns contain what the API shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION = 3
-"""Of the schema; kept in the database as SQLite's `user_version`."""
+"""Version of the schema; stored in the database as SQLite's `user_version`."""
 
 
 class Table(DeclarativeBase):
@@ -18,7 +18,12 @@ class Table(DeclarativeBase):
 
 
 class UserRow(Table):
-    """An account. id: what its jobs and pictures have as their owner. password: as argon2 hashed it."""
+    """An account.
+
+    id: the owner of its jobs and pictures.
+    role: a `Role`.
+    password: its argon2 hash.
+    """
 
     __tablename__ = "users"
 
@@ -30,9 +35,11 @@ class UserRow(Table):
 
 
 class TokenRow(Table):
-    """A secret by which an account is known; only its SHA-256 is kept.
+    """A secret that identifies an account; only its SHA-256 is stored.
 
-    kind: token for programs, login for a browser. label: what its owner calls it. expires: None is never.
+    kind: "token" for programs, "login" for a browser.
+    label: the owner's name for it.
+    expires: None for never.
     """
 
     __tablename__ = "tokens"
@@ -48,14 +55,17 @@ class TokenRow(Table):
 
 
 class JobRow(Table):
-    """A request and what became of it.
+    """A job: its request, state and result.
 
     key: the client's Idempotency-Key.
-    turn: the order of starting, fair between owners; see `jobs`.
-    token: the number of the last claim; whoever writes with an older one is too late.
-    lease: until when the claim holds without a heartbeat.
-    claims: how often a worker has begun. deaths: how many of these workers died at it.
-    expected: how many pictures it will make; None if unknown.
+    cancelling: whether its worker has been asked to stop.
+    turn: order of starting, fair between owners; see `jobs`.
+    token: number of the last claim; a write with an older one is refused.
+    worker: name of the worker that has claimed it.
+    lease: end of the claim if there is no further heartbeat.
+    claims: number of claims so far.
+    deaths: number of workers that died at it.
+    expected: number of pictures that it will make; None if unknown.
     """
 
     __tablename__ = "jobs"
@@ -92,11 +102,14 @@ class JobRow(Table):
 class PictureRow(Table):
     """A picture of the gallery: a file below `pictures/`, and its thumbnail.
 
-    number: counts pictures in the order in which they were committed.
+    number: counts pictures in the order of their transactions.
+    trashed: when it was moved to the trash; None if it is not there.
+    missing: whether its file was absent at the last sweep.
     pixels: `core.source_image.picture_id` of its image, by which metadata names a parent.
-    root: the first picture of its tree. sources: the pictures and uploads that its job started from.
-    vector: CLIP's embedding of length 1 in float16; None where there was no CLIP.
-    missing: its file was not there at the last sweep.
+    parent: id of the picture that it was made from.
+    root: id of the first picture of its tree.
+    sources: ids of the pictures and uploads that its job started from.
+    vector: CLIP embedding of length 1 in float16; None if there is no CLIP.
     """
 
     __tablename__ = "pictures"
@@ -137,7 +150,7 @@ class PictureRow(Table):
 
     @property
     def is_film(self) -> bool:
-        """Whether it moves: films are WebP, which of danqing's own pictures no other is."""
+        """Whether it is a film: of danqing's own pictures only films are WebP."""
         return self.format == "webp" and self.app != "import"
 
 
@@ -154,7 +167,7 @@ class BoardRow(Table):
 
 
 class BoardPictureRow(Table):
-    """That a picture is on a board; it ends with either of them."""
+    """A picture on a board; it is deleted with the board or the picture."""
 
     __tablename__ = "board_pictures"
     __table_args__ = (Index("board_pictures_by_picture", "picture"),)
@@ -164,7 +177,10 @@ class BoardPictureRow(Table):
 
 
 class UploadRow(Table):
-    """What someone gave to start from. The id is made of the content, so the same bytes are kept once."""
+    """A picture that a client has uploaded.
+
+    id: is a digest of the content, so that the same bytes are stored once.
+    """
 
     __tablename__ = "uploads"
 
@@ -181,9 +197,11 @@ class UploadRow(Table):
 
 
 class EventRow(Table):
-    """Something that clients want to know of; kept for a day, so that a client can come back.
+    """An event for clients. It is stored for a day, so that a client can reconnect.
 
-    kind: job, picture, gallery or account. subject: the id of what it is about. last: the job is over.
+    kind: job, picture, gallery or account.
+    subject: id of the job, picture or account.
+    last: whether the job is over.
     """
 
     __tablename__ = "events"

@@ -1,4 +1,4 @@
-"""A session that paints several requests at once, in batches of one network call."""
+"""A session that does several requests at once, and batches their network calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from danqing.execution.shared import SharedPainter
 
 
 class Gate:
-    """Lets many through together, or one alone. Who waits to be alone goes before those that come later."""
+    """A lock that many threads may share, or one hold alone. A thread that waits to be alone goes first."""
 
     def __init__(self) -> None:
         self._changed = Condition()
@@ -23,7 +23,7 @@ class Gate:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Inside with others."""
+        """Hold the lock together with others."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone and not self._waiting)
             self._inside += 1
@@ -36,7 +36,7 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside with nobody else."""
+        """Hold the lock alone."""
         with self._changed:
             self._waiting += 1
             self._changed.wait_for(lambda: not self._alone and not self._inside)
@@ -51,9 +51,9 @@ class Gate:
 
 
 class ThroughputSession(NamedSession):
-    """Pictures from words share the network; whatever changes it, or paints in another way, runs alone.
+    """A session in which plain painting requests share network calls; all other requests run alone.
 
-    rows: of the network in one call, at most.
+    rows: most rows of the network in one call.
     """
 
     def __init__(self, *, rows: int, **options: Any) -> None:
@@ -61,11 +61,14 @@ class ThroughputSession(NamedSession):
         self._engine, self._gate, self._thread = EngineThread(rows), Gate(), local()
 
     def as_user(self, user: str) -> None:
-        """Whose requests this thread does from now on."""
+        """Set the user of this thread's next requests, for fairness."""
         self._thread.user = user
 
     def painter(self, model: str) -> Painter:
-        """See `Session.painter`; a shared one, within a request that shares."""
+        """Open a painter, see `Session.painter`.
+
+        In a request that shares network calls it is a `SharedPainter`.
+        """
         painter = super().painter(model)
         if getattr(self._thread, "shares", False):
             assert isinstance(painter, DiffusionPainter)
@@ -74,7 +77,7 @@ class ThroughputSession(NamedSession):
 
     @contextmanager
     def _turn(self, app: App[Any, Any], inputs: Any) -> Iterator[None]:
-        if getattr(self._thread, "inside", False):  # an app that runs another
+        if getattr(self._thread, "inside", False):  # an app that runs another app holds the lock already
             yield
             return
         shares = self._can_share(app, inputs)
@@ -86,7 +89,7 @@ class ThroughputSession(NamedSession):
                 self._thread.inside = self._thread.shares = False
 
     def _can_share(self, app: App[Any, Any], inputs: Any) -> bool:
-        """Whether a request is a picture from words alone that leaves the network as it is."""
+        """Whether a request paints from a prompt alone and does not change the network."""
         if app.name != "paint":
             return False
         briefs = [single.brief for single in inputs.expanded_briefs]
@@ -101,4 +104,5 @@ class ThroughputSession(NamedSession):
             for brief in briefs
         )
         plain = not any(special)
-        return plain and type(super().painter(inputs.model)) is DiffusionPainter  # others step in other ways
+        # painters of other classes do not step through `network_calls`
+        return plain and type(super().painter(inputs.model)) is DiffusionPainter

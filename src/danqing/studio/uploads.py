@@ -1,4 +1,4 @@
-"""What people give to start from: checked once, kept by content."""
+"""Uploaded pictures: validated once, stored by a digest of their content."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from danqing.studio.tables import UploadRow
 
 BYTES_MAX = 64 * 2**20
 PIXELS_MAX = 32_000_000
-FORMATS = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # MPO: a JPEG of a phone, with previews
+# MPO: a phone's JPEG that contains previews
+FORMATS = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}
 _PATTERN = re.compile(r"u-[0-9a-f]{32}")
-_ONE_BY_ONE = BoundedSemaphore(2)  # a picture of 32 megapixels takes 256 MB while it is read
+_ONE_BY_ONE = BoundedSemaphore(2)  # a picture of 32 megapixels takes 256 MB of memory while it is read
 
 
 def is_upload_id(text: str) -> bool:
@@ -38,10 +39,13 @@ class Uploads:
         self._database, self._folder = database, folder / "uploads"
 
     def add(self, owner: str, data: bytes) -> UploadRow:
-        """Check and keep a picture.
+        """Validate and store a picture.
 
         Raises:
-            UnsupportedFormat: not a PNG, JPEG or WebP. TooLarge. BadPicture: damaged. StorageFull.
+            UnsupportedFormat: it is not a PNG, JPEG or WebP.
+            TooLarge: there are too many bytes or pixels.
+            BadPicture: it is damaged.
+            StorageFull: the disk is full.
         """
         if len(data) > BYTES_MAX:
             raise TooLarge(f"the picture has {len(data) >> 20} MB: use one of at most {BYTES_MAX >> 20} MB")
@@ -64,11 +68,11 @@ class Uploads:
         return row
 
     def path(self, owner: str, upload: str) -> Path:
-        """Where the file of an upload is. Raises NotThere."""
+        """The path of an upload's file. Raises NotThere."""
         return self._path(self.get(owner, upload))
 
     def delete_all(self, owner: str) -> None:
-        """Delete all uploads of an owner; files that others have uploaded too are kept."""
+        """Delete all uploads of an owner; files that others have uploaded too stay."""
         with self._database.write() as session:
             rows = session.scalars(select(UploadRow).where(UploadRow.owner == owner)).all()
             for row in rows:
@@ -107,14 +111,15 @@ class Uploads:
 
 
 def _format_of(data: bytes) -> str:
-    """The ending of the file's name, after a look at its head.
+    """The file ending of a picture's format, read from its header.
 
     Raises:
-        UnsupportedFormat, TooLarge.
+        UnsupportedFormat: it is not a PNG, JPEG or WebP.
+        TooLarge: it has too many pixels.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit is above ours
+            warnings.simplefilter("ignore")  # Pillow warns at a limit below ours
             with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
                 width, height, name = image.width, image.height, str(image.format)
     except Image.DecompressionBombError:

@@ -1,4 +1,4 @@
-"""Searching pictures by meaning: CLIP's embeddings of all pictures in memory, compared at once."""
+"""Search by meaning: the CLIP embeddings of all pictures in memory, compared by brute force."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from danqing.studio.database import Database
 from danqing.studio.tables import PictureRow
 
 Vector = NDArray[np.float32]
-"""An embedding [d] of length 1."""
+"""A CLIP embedding [d] of length 1."""
 
 
 def to_bytes(vector: Vector) -> bytes:
-    """As it is stored: float16, half of a percent of a cosine is nothing here."""
+    """The bytes to store: float16, whose error does not matter for cosines."""
     return vector.astype("<f2").tobytes()
 
 
 def from_bytes(data: bytes) -> Vector:
-    """What `to_bytes` stored."""
+    """The embedding that `to_bytes` stored."""
     return np.frombuffer(data, "<f2").astype(np.float32)
 
 
 class VectorIndex:
-    """The embeddings of a database; new ones are read when it is asked."""
+    """The embeddings of a database; each search first reads those that are new."""
 
     def __init__(self, database: Database) -> None:
         self._database, self._lock = database, Lock()
@@ -35,7 +35,7 @@ class VectorIndex:
         self._vectors: NDArray[np.float32] | None = None
 
     def nearest(self, vector: Vector, most: int) -> list[tuple[int, float]]:
-        """The pictures nearest to `vector`: number and cosine, the nearest first."""
+        """The pictures nearest to `vector`: (number, cosine), at most `most`, the nearest first."""
         with self._lock:
             self._refresh()
             if self._vectors is None or self._vectors.shape[1] != len(vector):
@@ -60,7 +60,8 @@ class VectorIndex:
         new = [(number, vector) for number, vector in new if len(vector) == width]
         vectors = np.stack([vector for _, vector in new])
         numbers = np.array([number for number, _ in new])
-        if self._vectors is None or self._vectors.shape[1] != width:  # another CLIP came with an update
+        # an update of danqing brought another CLIP
+        if self._vectors is None or self._vectors.shape[1] != width:
             self._vectors, self._numbers = vectors, numbers
         else:
             self._vectors = np.concatenate([self._vectors, vectors])

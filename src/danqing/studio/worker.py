@@ -1,11 +1,11 @@
-"""A worker: a process of its own that paints the jobs of the queue on one device.
+"""A worker: a separate process that does the jobs of the queue on one device.
 
-It does one job at a time, each byte-equal to what a command paints; or, for `rows` above 1, several whose
+It does one job at a time, byte-equal to the command's result; or, if `rows` is above 1, several jobs whose
 network calls share batches.
 
-Server and worker meet in the database, which alone decides, and over a pipe that carries hints: look, stop,
-here is how far I am. When the server dies the pipe ends, and the worker with it; its job is begun again by
-the next one.
+The database is the only shared state of server and worker; a pipe between them carries hints: there are new
+jobs, stop a job, progress of a job. When the server dies the pipe closes and the worker ends; its job is done
+again after the next start.
 """
 
 from __future__ import annotations
@@ -35,18 +35,20 @@ from danqing.studio.results import Work
 from danqing.studio.store import Store
 from danqing.studio.throughput import ThroughputSession
 
-_LOOK = 2.0  # seconds after which to look at the queue without a hint
-_NICE = 5  # the server answers while it paints
+_LOOK = 2.0  # seconds between checks of the queue without a hint
+_NICE = 5  # lower priority, so that the server answers while the worker paints
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """folder: of the studio. device, dtype, backend: as of `Session`.
+    """How to run a worker.
 
+    folder: the studio's folder.
+    device, dtype, backend: as in `Session`.
     name: of this worker, never used before.
-    rows: of the network in one call, at most; 1 does one job at a time.
+    rows: most rows of the network in one call; 1 does one job at a time.
     """
 
     folder: Path
@@ -58,19 +60,20 @@ class WorkerOptions:
 
 
 class Stopped(Exception):  # noqa: N818
-    """The job shall be cancelled, or the worker shall end."""
+    """The job is cancelled, or the worker has to end."""
 
 
 def work(options: WorkerOptions, connection: Connection) -> None:
     """The main function of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server tells us
+    # Ctrl-C goes to the whole process group; the server sends its own message
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(max(0, _NICE - os.nice(0)))
     Worker(options, connection).run()
 
 
 class Worker:
-    """Claims jobs and does them until it is told to end."""
+    """Claims jobs and does them until it is told to stop."""
 
     def __init__(self, options: WorkerOptions, connection: Connection) -> None:
         self._options, self._connection = options, connection
@@ -78,13 +81,14 @@ class Worker:
         self._session = _session(options, self._store.session_options)
         self._meaning = ClipIndex()
         self._wake, self._ending = Event(), Event()
-        self._jobs: dict[str, Event] = {}  # those at hand -> set to stop one
+        self._jobs: dict[str, Event] = {}  # running jobs -> the event that stops each of them
         self._questions: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._openings: SimpleQueue[Callable[[], None]] = SimpleQueue()  # these wait for the job at hand
+        # models to open; they wait for the running job
+        self._openings: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._send_lock = Lock()
 
     def run(self) -> None:
-        """Work until the end."""
+        """Claim and do jobs until the worker is stopped."""
         Thread(target=self._listen, daemon=True).start()
         for questions in (self._questions, self._openings):
             Thread(target=self._answer, args=(questions,), daemon=True).start()
@@ -104,11 +108,11 @@ class Worker:
         self._store.close()
 
     def _has_room(self) -> bool:
-        """Whether to begin another job beside those at hand; two rows are a picture with guidance."""
+        """Whether to start another job beside the running ones; a picture with guidance needs two rows."""
         return len(self._jobs) < max(1, self._options.rows // 2)
 
     def _do(self, claim: Claim) -> None:
-        """One job, to its end, whatever that is."""
+        """Do one job to its end, whether it succeeds, fails or is cancelled."""
         stopping = self._jobs.setdefault(claim.job, Event())
         self._send("changed")
         over = Event()
@@ -139,7 +143,7 @@ class Worker:
         if isinstance(self._session, ThroughputSession):
             self._session.as_user(claim.owner)
         result = self._work(claim, app, inputs, stopping).run()
-        self._store.queue.add_notes(claim, inputs.notes, expected)  # what came up during the work
+        self._store.queue.add_notes(claim, inputs.notes, expected)  # remarks that came up during the work
         return result
 
     def _work(self, claim: Claim, app: App[Any, Any], inputs: AppInputs, stopping: Event) -> Work:
@@ -171,7 +175,7 @@ class Worker:
             self._store.queue.fail(claim, error_record(error, frozenset(claim.inputs)))
 
     def _keep_alive(self, claim: Claim, stopping: Event, over: Event) -> None:
-        """Renew the lease while the job runs; stop it where it was cancelled, or lost."""
+        """Renew the lease while the job runs; stop the job if it was cancelled or its claim was lost."""
         while not over.wait(LEASE / 6):
             try:
                 if self._store.queue.heartbeat(claim):
@@ -181,7 +185,7 @@ class Worker:
                 return
 
     def _listen(self) -> None:
-        """Hear what the server says; its death is ours."""
+        """Handle messages of the server; if the server dies, end the worker."""
         try:
             while True:
                 kind, *values = self._connection.recv()
@@ -215,7 +219,7 @@ class Worker:
         self._questions.put(lambda: self._send("answer", question, self._meaning.of_file(path)))
 
     def _answer(self, questions: SimpleQueue[Callable[[], None]]) -> None:
-        """Answer questions beside the work."""
+        """Answer the server's questions while a job runs."""
         while True:
             question = questions.get()
             try:
@@ -224,18 +228,21 @@ class Worker:
                 log.exception("a question was not answered")
 
     def _send(self, kind: str, *values: object) -> None:
-        with self._send_lock, suppress(OSError):  # `_listen` sees it too
+        with self._send_lock, suppress(OSError):  # `_listen` notices a closed pipe too
             self._connection.send((kind, *values))
 
 
 def _session(options: WorkerOptions, places: Mapping[str, Any]) -> NamedSession:
-    """The session of a worker. places: its folders."""
+    """The session of a worker.
+
+    places: the folders that its requests may name.
+    """
     chosen = {"device": options.device, "dtype": options.dtype, "backend": options.backend, **places}
     return NamedSession(**chosen) if options.rows == 1 else ThroughputSession(rows=options.rows, **chosen)
 
 
 def _plain(error: Exception) -> Exception:
-    """Full memory and full disks in one form, however a library puts it."""
+    """Errors of full memory and full disks in one form, whatever library raised them."""
     text = str(error)
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return MemoryError(text)
