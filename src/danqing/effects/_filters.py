@@ -12,7 +12,11 @@ from danqing.effects._scene import Array, Scene, Whole
 
 
 class Flow(NamedTuple):
-    """The direction along contours: unit vectors x, y [h w], and how sure it is [h w] in [0, 1]."""
+    """The direction of contours.
+
+    x, y: its unit vector [h w].
+    sure: how distinct it is [h w], in [0, 1].
+    """
 
     x: Array
     y: Array
@@ -20,7 +24,7 @@ class Flow(NamedTuple):
 
 
 def blur(values: Array, sigma: float) -> Array:
-    """A Gaussian; wide ones on a smaller picture, where they cost little."""
+    """A Gaussian blur; wide ones are computed on a reduced picture, which is faster."""
     if sigma < 0.3:
         return values
     if sigma > 12:
@@ -28,7 +32,7 @@ def blur(values: Array, sigma: float) -> Array:
         factor = 4 / sigma
         small = cv2.resize(
             values, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
-        )  # never below a pixel, since sigma is a part of the side
+        )  # at least a pixel, since sigma is a fraction of the side
         return np.asarray(cv2.resize(cv2.GaussianBlur(small, (0, 0), 4), size), np.float32)
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
 
@@ -54,15 +58,15 @@ def unit(values: Array) -> Array:
 
 
 def step(values: Array, threshold: float | Array, width: float) -> Array:
-    """A soft step from 0 to 1 where `values` pass `threshold`: smoothstep over `width`."""
+    """A smooth step (smoothstep) from 0 to 1 where `values` pass `threshold`, over the range `width`."""
     t = np.clip((values - threshold) / width + 0.5, 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def stairs(values: Array, count: int, width: float = 0.3) -> Array:
-    """Values in [0, 1] in `count` + 1 levels with soft steps: soft quantisation (Winnemöller et al. 2006).
+    """Quantise values in [0, 1] to `count` + 1 levels with soft steps (Winnemöller et al. 2006).
 
-    width: of a step, as a part of a level.
+    width: of a step, as a fraction of a level.
     """
     scaled = np.clip(values, 0, 1) * count
     below = np.floor(scaled)
@@ -76,7 +80,7 @@ def flow_of(values: Array, sigma: float) -> Flow:
     tensor = np.dstack([x * x, y * y, x * y])
     tensor = blur(tensor, sigma) + 0.1 * blur(
         tensor, 6 * sigma
-    )  # plain places follow the contours around them
+    )  # plain areas take the direction of the contours around them
     xx, yy, xy = np.moveaxis(tensor, -1, 0)
     angle = 0.5 * np.arctan2(2 * xy, xx - yy)  # of the gradient
     spread = np.sqrt((xx - yy) ** 2 + 4 * xy * xy)
@@ -88,11 +92,12 @@ def along(values: Array, flow: Flow, length: float) -> Array:
     """The mean of values [h w] along the flow, over about `length` pixels to both sides.
 
     Line integral convolution (Cabral and Leedom 1993) as four short convolutions in a row, each along the
-    tangent: curved as the flow is, and without regard to its sense, which a direction has not.
+    local tangent, so that the path curves with the flow. A direction and its opposite count as the same.
     """
     rows, columns = np.mgrid[: values.shape[0], : values.shape[1]].astype(np.float32)
     for k in range(1, 5):
-        stride = k * length / 9.5  # the variances of the four add up to that of a triangle of this length
+        # the variances of the four add up to that of a triangle kernel of this length
+        stride = k * length / 9.5
         x, y = stride * flow.x, stride * flow.y
         ahead = cv2.remap(values, columns + x, rows + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         behind = cv2.remap(values, columns - x, rows - y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -104,7 +109,10 @@ def lines(values: Array, flow: Flow, width: float, faint: float = 0.008, soft: f
     """Dark contour lines of values [h w] in [0, 1], as [h w] in [0, 1].
 
     Flow-based difference of Gaussians (Kang, Lee and Chui 2007), with a soft threshold (Winnemöller 2011).
-    width: the Gaussian's deviation in pixels. faint: contrast that draws no line; soft: from none to full.
+
+    width: deviation of the Gaussian in pixels.
+    faint: contrast up to which no line is drawn.
+    soft: range of contrast from no line to a full one.
     """
     sigma = max(width, 0.5)
     difference = blur(values, sigma) - blur(values, 1.6 * sigma)
@@ -113,10 +121,15 @@ def lines(values: Array, flow: Flow, width: float, faint: float = 0.008, soft: f
 
 
 def kuwahara(picture: Array, radius: float, flow: Flow | None = None, sharp: int = 3) -> Array:
-    """Forms without texture: colours [h w 3] as means of the least varied of eight sectors around each pixel.
+    """Remove texture, keep shapes: each colour becomes the mean of the least varied of eight sectors around.
 
     The generalised Kuwahara filter (Papari, Petkov and Campisi 2007) with Gaussian sectors, anisotropic along
-    `flow` (Kyprianidis, Kang and Döllner 2009); None is the picture's own. radius: pixels.
+    `flow` (Kyprianidis, Kang and Döllner 2009).
+
+    picture: colours [h w 3].
+    radius: in pixels.
+    flow: None for the picture's own.
+    sharp: exponent that favours sectors of low variance.
     """
     radius = max(radius, 1.0)
     flow = flow_of(lightness(picture), radius) if flow is None else flow
@@ -124,7 +137,7 @@ def kuwahara(picture: Array, radius: float, flow: Flow | None = None, sharp: int
     moments = blur(np.dstack([picture, squares]), 0.5 * radius)
     rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     total = np.zeros((*picture.shape[:2], 4), np.float32)
-    for k in range(4):  # a sector, and the one across from it
+    for k in range(4):  # a sector, and the opposite one
         x, y = _offset(flow, radius * cos(k * pi / 4), radius * sin(k * pi / 4))
         for places in ((columns + x, rows + y), (columns - x, rows - y)):
             there = cv2.remap(moments, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -136,14 +149,19 @@ def kuwahara(picture: Array, radius: float, flow: Flow | None = None, sharp: int
 
 
 def _offset(flow: Flow, across: float, ahead: float) -> tuple[Array, Array]:
-    """Pixels across and along the flow as x and y, on an ellipse that is longer the surer the flow."""
+    """The offset in x and y of a point of an ellipse, which is longer where the flow is more distinct."""
     stretch = 1 + flow.sure
     ahead_now, across_now = ahead * stretch, across / stretch
     return ahead_now * flow.x - across_now * flow.y, ahead_now * flow.y + across_now * flow.x
 
 
 class Forms(NamedTuple):
-    """A picture for a painter's eye: the flow of its contours, its detail and large forms [h w 3]."""
+    """A picture without texture.
+
+    flow: the direction of its contours.
+    detail: colours [h w 3] with small shapes.
+    large: colours [h w 3] with large shapes only.
+    """
 
     flow: Flow
     detail: Array
@@ -151,7 +169,7 @@ class Forms(NamedTuple):
 
 
 def forms_of(scene: Scene, radius: float, detail: float = 2.6) -> Forms:
-    """The forms of a scene, larger for a larger radius (thousandths of the side); faces keep theirs."""
+    """The shapes of a scene, larger for a larger radius (thousandths of the side); faces keep fine shapes."""
     flow = flow_of(lightness(scene.picture), scene.px(4))
     fine = kuwahara(scene.picture, scene.px(detail), flow)
     large = kuwahara(kuwahara(fine, scene.px(radius), flow, sharp=4), scene.px(radius), flow, sharp=4)
@@ -160,7 +178,7 @@ def forms_of(scene: Scene, radius: float, detail: float = 2.6) -> Forms:
 
 
 def skin(picture: Array) -> Array:
-    """Where colours may be those of skin [h w] in [0, 1]: by hue and chroma in Lab."""
+    """How likely colours are those of skin, [h w] in [0, 1]: by hue and chroma in Lab."""
     lab = to_lab(picture)
     chroma, hue = np.hypot(lab[..., 1], lab[..., 2]), np.arctan2(lab[..., 2], lab[..., 1])
     return (
@@ -172,9 +190,10 @@ def skin(picture: Array) -> Array:
 
 
 def flatten(picture: Array, reach: float, contrast: float) -> Array:
-    """Colours [h w 3] smoothed between contours: the domain transform (Gastal and Oliveira 2011).
+    """Colours [h w 3] smoothed between contours by the domain transform (Gastal and Oliveira 2011).
 
-    reach: pixels. contrast: in [0, 1], what counts as a contour.
+    reach: in pixels.
+    contrast: least contrast of a contour, in [0, 1].
     """
     return np.asarray(
         cv2.ximgproc.dtFilter(picture * 255, picture, reach, contrast * 255, mode=cv2.ximgproc.DTF_NC),
@@ -183,7 +202,7 @@ def flatten(picture: Array, reach: float, contrast: float) -> Array:
 
 
 def levels(whole: Whole) -> tuple[float, float, float]:
-    """The darkest, the middle and the lightest lightness of the picture, each in [0, 1]."""
+    """The darkest, median and lightest lightness of the picture, each in [0, 1]."""
     visible = (
         lightness(whole.picture)[whole.alpha > 0.5] if (whole.alpha > 0.5).any() else np.array([0.0, 1.0])
     )
@@ -192,13 +211,13 @@ def levels(whole: Whole) -> tuple[float, float, float]:
 
 
 def tone(scene: Scene, picture: Array) -> Array:
-    """Lightness of colours [h w 3], stretched to what the whole picture uses: [h w] in [0, 1]."""
+    """Lightness of colours [h w 3], stretched to the range of the whole picture: [h w] in [0, 1]."""
     low, _, high = scene.whole.once(levels)
     return np.asarray(np.clip((lightness(picture) - low) / (high - low), 0, 1), np.float32)
 
 
 def darkness(scene: Scene, picture: Array, middle: float) -> Array:
-    """1 - tone of colours [h w 3], curved so that half of the whole picture lies below `middle` [h w]."""
+    """1 - tone of colours [h w 3], curved so that half of the whole picture is below `middle`: [h w]."""
     low, centre, high = scene.whole.once(levels)
     usual = np.clip(1 - (centre - low) / (high - low), 0.05, 0.95)
     curve = float(np.clip(np.log(middle) / np.log(usual), 0.6, 2.6))
@@ -206,7 +225,10 @@ def darkness(scene: Scene, picture: Array, middle: float) -> Array:
 
 
 def pigment(ground: Array, colour: Array, density: Array) -> Array:
-    """Transparent colour [3] on a ground [... 3] (Beer and Lambert); density [h w], 1 is the colour."""
+    """Transparent colour [3] on a ground [... 3] (Beer and Lambert).
+
+    density: [h w]; at 1 the result is the colour.
+    """
     share = np.maximum(colour, 0.01) / np.maximum(ground, 0.01)
     return np.asarray(ground * share ** density[..., None], np.float32)
 
@@ -217,7 +239,7 @@ def cover(ground: Array, colour: Array, opacity: Array) -> Array:
 
 
 def displace(picture: Array, x: Array, y: Array) -> Array:
-    """A picture whose pixels are taken from x and y [h w] pixels further on."""
+    """A picture whose pixels are taken from x and y [h w] pixels away."""
     rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     return np.asarray(
         cv2.remap(picture, columns + x, rows + y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32
@@ -227,8 +249,11 @@ def displace(picture: Array, x: Array, y: Array) -> Array:
 def inks(lab: Array, palette: Array, soft: float, smooth: float, tint: float = 1.0) -> Array:
     """The nearest ink of a palette for each pixel: colours [h w 3] in [0, 1].
 
-    lab: [h w 3]. palette: colours [k 3]. soft: how far inks mix, in units of Lab. smooth: over how many
-    pixels a border between inks is evened. tint: how much hue counts against lightness.
+    lab: [h w 3].
+    palette: colours [k 3].
+    soft: how far inks mix, in units of Lab.
+    smooth: pixels over which borders between inks are smoothed.
+    tint: weight of hue against lightness.
     """
     scale = np.array([1, tint, tint], np.float32)
     nearest = np.stack(
@@ -240,7 +265,7 @@ def inks(lab: Array, palette: Array, soft: float, smooth: float, tint: float = 1
 
 
 def rich(lab: Array, chroma: float) -> Array:
-    """Colours in Lab with their chroma times `chroma`, where strong ones grow less."""
+    """Colours in Lab with their chroma multiplied by `chroma`; strong colours grow less."""
     length = np.linalg.norm(lab[..., 1:], axis=-1, keepdims=True)
     most = 95.0
     factor = most * np.tanh(chroma * length / most) / np.maximum(length, 1e-3)
@@ -253,5 +278,5 @@ def grain(scene: Scene, key: int) -> Array:
 
 
 def silk(scene: Scene, key: int) -> Array:
-    """The threads of woven silk [h w], mean 0, deviation about 1."""
+    """The height of woven silk threads [h w], mean 0, deviation about 1."""
     return 0.7 * scene.noise(1.2, key, across=30) + 0.7 * scene.noise(30, key + 1, across=1.2)

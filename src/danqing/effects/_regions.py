@@ -1,4 +1,4 @@
-"""What the whole picture tells of its parts: where the subject is, and which colours it uses."""
+"""Regions and colours of the whole picture: its subject, its background and its main colours."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from skimage.graph import MCP_Geometric
 from danqing.effects import _filters as f
 from danqing.effects._scene import Array, Scene, Whole
 
-_SIDE = 160  # pixels: a background is known on so small a picture
+_SIDE = 160  # pixels: side of the reduced picture, which is enough to find a background
 
 
 def subject(whole: Whole) -> Array:
-    """How likely each place belongs to the subject [h w] in [0, 1]: what no smooth way joins to the border.
+    """How likely each place belongs to the subject, which contours separate from the border: [h w] in [0, 1].
 
-    Geodesic saliency (Wei et al. 2012): the background touches the border, and is of a piece.
+    Geodesic saliency (Wei et al. 2012): the background touches the border and has no contours inside.
     """
     height, width = whole.alpha.shape
     scale = min(1.0, _SIDE / max(height, width))
@@ -34,12 +34,12 @@ def subject(whole: Whole) -> Array:
 
 
 def backdrop(whole: Whole) -> Array:
-    """Where a painter leaves the ground empty (留白) [h w] in [0, 1]: plain, not dark, no subject."""
+    """Where to leave the paper empty (留白), [h w] in [0, 1]: plain, not dark, and not the subject."""
     tone = f.lightness(whole.picture)
     slope = np.hypot(cv2.Scharr(tone, cv2.CV_32F, 1, 0), cv2.Scharr(tone, cv2.CV_32F, 0, 1)) / 32
     busy = f.blur(np.minimum(slope, 0.1), whole.fine(14)) * whole.fine(
         1
-    )  # the steeper, the smaller the picture
+    )  # smaller pictures have steeper gradients
     plain = 1 - f.step(busy, 0.011, 0.012)
     low, _, high = whole.once(f.levels)
     light = f.step(f.blur((tone - low) / (high - low), whole.fine(8)), 0.3, 0.3)
@@ -47,18 +47,18 @@ def backdrop(whole: Whole) -> Array:
 
 
 def empty(scene: Scene, guide: Array) -> Array:
-    """`backdrop` of the whole picture for a scene, its border on the contours of `guide` [h w 3]: [h w]."""
+    """`backdrop` of the whole picture for a scene, [h w], with its edge at contours of `guide` [h w 3]."""
     rough = scene.at(scene.whole.once(backdrop))
     fitted = cv2.ximgproc.guidedFilter(guide, rough, round(scene.fine(25)), 2e-3)  # He, Sun and Tang 2010
     return np.asarray(np.clip(fitted, 0, 1), np.float32)
 
 
 def own_colours(whole: Whole, count: int) -> Array:
-    """The `count` colours that say most of a picture, by k-means in Lab: [count 3] in [0, 1]."""
+    """The `count` main colours of a picture, by k-means in Lab: [count 3] in [0, 1]."""
     small = cv2.resize(f.kuwahara(whole.picture, whole.fine(6)), (96, 96), interpolation=cv2.INTER_AREA)
     points = f.to_lab(small).reshape(-1, 3)
     centres = points[:1]
-    for _ in range(count - 1):  # begin with colours as far apart as can be
+    for _ in range(count - 1):  # starts with colours that are as different as possible
         away = np.linalg.norm(points[:, None] - centres, axis=-1).min(axis=1)
         centres = np.concatenate([centres, points[away.argmax()][None]])
     for _ in range(12):

@@ -1,4 +1,4 @@
-"""What an effect renders: a picture, or one tile of a large one, with what it must know of the whole."""
+"""The input of an effect: a picture, or one tile of a large one, with facts about the whole picture."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Array = NDArray[Any]  # of float32, which the type stubs of NumPy lose in arithmetic
+Array = NDArray[Any]  # float32; NumPy's type stubs lose that in arithmetic
 Value = TypeVar("Value")
-WHOLE_SIDE = 1024  # pixels: the longer side of `Whole` at most
+WHOLE_SIDE = 1024  # pixels: the longest side of `Whole`
 
 
 @dataclass(frozen=True)
 class Whole:
-    """The whole picture, small, for what no tile can know: its tones, its palette, its regions.
+    """The whole picture, reduced, for what a tile does not show: tones, palette, regions.
 
-    picture: colour over white [h w 3] in [0, 1]. alpha: [h w] in [0, 1].
-    strength: in [0, 1]; 0 keeps fine detail, 1 leaves large forms. notes: what effects worked out of it.
+    picture: colour over white [h w 3] in [0, 1].
+    alpha: [h w] in [0, 1].
+    strength: in [0, 1]; 0 keeps fine detail, 1 leaves large shapes.
+    seed: seed of all noise.
+    notes: results of `once`.
     """
 
     picture: Array
@@ -32,15 +35,15 @@ class Whole:
     notes: dict[Callable[..., Any], Any] = field(default_factory=dict, compare=False)
 
     def px(self, thousandths: float) -> float:
-        """A length in pixels of this small picture; see `Scene.px`."""
+        """A length in pixels of this reduced picture; see `Scene.px`."""
         return self.fine(thousandths) * 2 ** (2 * self.strength - 1)
 
     def fine(self, thousandths: float) -> float:
-        """The same whatever the strength."""
+        """As `px`, but independent of the strength."""
         return thousandths / 1000 * sqrt(self.alpha.size)
 
     def once(self, function: Callable[[Whole], Value]) -> Value:
-        """`function` of the whole picture, worked out for the first tile only."""
+        """The result of `function` for the whole picture, computed once for all tiles."""
         if function not in self.notes:
             self.notes[function] = function(self)
         value: Value = self.notes[function]
@@ -51,8 +54,10 @@ class Whole:
 class Scene:
     """A picture, or a tile of it.
 
-    picture: colour over white [h w 3] in [0, 1]. top, left: where the tile begins, in pixels.
-    size: (height, width) of the full picture. colours: the palette [k 3] in [0, 1].
+    picture: colour over white [h w 3] in [0, 1].
+    top, left: where the tile begins, in pixels.
+    size: (height, width) of the full picture.
+    colours: the palette [k 3] in [0, 1].
     """
 
     picture: Array
@@ -63,17 +68,21 @@ class Scene:
     colours: Array
 
     def px(self, thousandths: float) -> float:
-        """A length in pixels: thousandths of the side of a square with the picture's area, by strength."""
+        """A length in pixels, from thousandths of the side of a square with the picture's area.
+
+        Grows with strength.
+        """
         return thousandths / 1000 * sqrt(self.size[0] * self.size[1]) * 2 ** (2 * self.whole.strength - 1)
 
     def fine(self, thousandths: float) -> float:
-        """The same whatever the strength, for paper and brushes."""
+        """As `px`, but independent of the strength, for paper and brushes."""
         return thousandths / 1000 * sqrt(self.size[0] * self.size[1])
 
     def noise(self, size: float, key: int, across: float | None = None) -> Array:
-        """Smooth noise of mean 0 and deviation about 1 [h w], the same at the same place in every tile.
+        """Smooth noise [h w] of mean 0 and deviation about 1, continuous across tiles.
 
-        size: of its grains, in thousandths of the side. across: their width, where it is another.
+        size: of its grains, in thousandths of the side.
+        across: width of its grains, if it differs.
         """
         cells = max(self.fine(size), 1.0), max(self.fine(across or size), 1.0)
         grid = tuple(ceil(length / cell) + 4 for length, cell in zip(self.size, cells, strict=True))
@@ -84,7 +93,7 @@ class Scene:
         return np.asarray((right @ (down @ values).T).T * 2.1, np.float32)
 
     def at(self, values: Array) -> Array:
-        """What this tile shows of a smooth map of the whole picture, [h w]."""
+        """A smooth map of the whole picture, enlarged and cut to this tile, [h w]."""
         height, width = self.picture.shape[:2]
         steps = values.shape[0] / self.size[0], values.shape[1] / self.size[1]
         rows = _spline(height, (self.top + 0.5) * steps[0] - 0.5, steps[0], values.shape[0])
@@ -92,7 +101,7 @@ class Scene:
         return np.asarray((columns @ (rows @ values).T).T, np.float32)
 
     def from_top(self) -> Array:
-        """How far down each row lies [h 1] in [0, 1]."""
+        """The relative height of each row, [h 1]: 0 at the top of the full picture, 1 at its bottom."""
         rows = np.arange(self.picture.shape[0], dtype=np.float32)[:, None]
         return (rows + self.top) / np.float32(self.size[0])
 
@@ -105,7 +114,7 @@ class Scene:
 
 
 def whole_of(picture: Array, alpha: Array, strength: float, seed: int) -> Whole:
-    """The whole of a picture [h w 3] with its alpha [h w]."""
+    """The reduced copy of a picture [h w 3] with its alpha [h w]."""
     height, width = alpha.shape
     scale = min(1.0, WHOLE_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -115,7 +124,7 @@ def whole_of(picture: Array, alpha: Array, strength: float, seed: int) -> Whole:
 
 
 def _spline(count: int, start: float, step: float, length: int) -> sparse.csr_array:
-    """What interpolates `length` values at start, start + step, ... by cubic B-splines: [count length]."""
+    """A matrix [count length] that interpolates values at start, start + step, ... by cubic B-splines."""
     places = start + step * np.arange(count)
     first = np.floor(places).astype(int)
     t = places - first

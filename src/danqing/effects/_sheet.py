@@ -1,4 +1,4 @@
-"""The sheet of a paper-cut: which parts of a picture are paper, so that it hangs together."""
+"""The sheet of a paper-cut: which parts of a picture are paper, so that the paper is one piece."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from danqing.effects import _filters as f
 from danqing.effects._scene import Array, Whole
 
 Mask = NDArray[np.bool_]
-FRAME = 26  # thousandths of the side: the width of the frame
+FRAME = 26  # thousandths of the side: width of the frame
 
 
 def sheet_of(whole: Whole) -> Mask:
-    """Where the paper is [h w]: one connected piece for a picture without transparency."""
+    """The mask of the paper [h w]: one connected piece, if the picture has no transparency."""
     flow = f.flow_of(f.lightness(whole.picture), whole.px(5))
     field = _darkness(whole, flow)
     sheet = f.blur(field, whole.px(1.6)) > 0
@@ -29,7 +29,10 @@ def sheet_of(whole: Whole) -> Mask:
 
 
 def _darkness(whole: Whole, flow: f.Flow) -> Array:
-    """Above 0 where the picture is dark beside its surroundings, or a line; below where light [h w]."""
+    """Above 0 where the picture is darker than its surroundings, or a line.
+
+    Below 0 where it is lighter [h w].
+    """
     fine = f.kuwahara(whole.picture, whole.px(3.5), flow)
     low, middle, high = f.levels(whole)
     tone, broad = (
@@ -41,13 +44,13 @@ def _darkness(whole: Whole, flow: f.Flow) -> Array:
     cut = f.lines(1 - tone, flow, whole.px(2.2), 0.014, 0.02)
     usual = 0.4 * np.clip((middle - low) / (high - low), 0.3, 0.7) + 0.6 * f.blur(tone, whole.px(75))
     dark = (usual - 0.01 - broad) / 0.25 + 1.3 * np.maximum(thin, thick) - 1.5 * cut
-    face = f.step(f.blur(f.skin(fine), whole.px(9)), 0.35, 0.4)  # a face needs eyes, nose and mouth
+    face = f.step(f.blur(f.skin(fine), whole.px(9)), 0.35, 0.4)  # eyes, nose and mouth must show in a face
     features = (f.blur(tone, whole.px(16)) - 0.05 - tone) / 0.15 + 0.8 * thin
     return np.asarray(np.where(face > 0.5, np.maximum(features, dark), dark), np.float32)
 
 
 def _frame(whole: Whole) -> Mask:
-    """A border with a row of diamonds cut out of it [h w]."""
+    """The mask of a border with a row of diamonds cut out of it [h w]."""
     height, width = whole.alpha.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     to_side, to_end = np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)
@@ -62,7 +65,7 @@ def _frame(whole: Whole) -> Mask:
 
 
 def _crescents(whole: Whole, sheet: Mask, flow: f.Flow) -> Mask:
-    """Crescents (月牙纹) along the flow in the middle of large solid parts [h w]."""
+    """Crescents (月牙纹) along the flow in the middle of large solid parts: their mask [h w]."""
     inside = ndimage.distance_transform_edt(sheet)
     size, pitch = whole.px(13), whole.px(46)
     marks = np.zeros(sheet.shape, np.uint8)
@@ -92,14 +95,14 @@ def _erode(mask: Mask, radius: float) -> Mask:
 
 
 def _without_specks(sheet: Mask, size: float) -> Mask:
-    """No loose bit of paper and no hole below `size` pixels across."""
+    """The mask without loose bits of paper and without holes below `size` pixels across."""
     area = max(2, round(size * size))
     paper = remove_small_objects(sheet, max_size=area)
     return np.asarray(~remove_small_objects(~paper, max_size=area // 2), bool)
 
 
 def bridge(sheet: Mask, width: int) -> Mask:
-    """The sheet with its pieces joined by the shortest bridges: a minimum spanning tree of the pieces."""
+    """The mask with its pieces joined by the shortest bridges: a minimum spanning tree of the pieces."""
     pieces, count = ndimage.label(sheet)
     if count < 2:
         return sheet

@@ -1,4 +1,4 @@
-"""Anime 动漫: flat cel colours in light and shade, clean lines, lifted skies, a light on dark hair.
+"""Anime 动漫: flat cel colours in light and shade, clean lines, brighter skies, highlights on dark hair.
 
 Regions: anisotropic Kuwahara filter (Kyprianidis et al. 2009), domain transform (Gastal and Oliveira 2011);
 cels: soft quantisation (Winnemöller, Olsen and Gooch 2006).
@@ -26,12 +26,12 @@ def anime(scene: Scene) -> Array:
     glow = f.blur(colours * f.step(f.lightness(colours), 0.86, 0.2)[..., None], scene.px(14))
     colours = 1 - (1 - colours) * (1 - 0.22 * np.clip(glow, 0, 1))
     drawn = f.lines(f.tone(scene, forms.detail), forms.flow, scene.px(1.15), 0.008, 0.014)
-    ink = 0.55 * line + 0.45 * colours * line.mean() * 2  # lines take some of the colour they bound
+    ink = 0.55 * line + 0.45 * colours * line.mean() * 2  # lines take some colour of the areas beside them
     return f.cover(colours, ink, 0.95 * drawn)
 
 
 def _cels(scene: Scene, flat: Array, forms: Array) -> Array:
-    """Lightness in a few steps, brighter than the picture, with a light where dark hair shines [h w]."""
+    """Lightness [h w] in a few steps, brighter than the picture, with highlights where dark hair shines."""
     low, middle, high = scene.whole.once(f.levels)
     tone = np.clip((flat - low) / (high - low), 0, 1)
     gamma = np.clip(np.log(0.58) / np.log(np.clip((middle - low) / (high - low), 0.1, 0.9)), 0.55, 1.1)
@@ -42,7 +42,7 @@ def _cels(scene: Scene, flat: Array, forms: Array) -> Array:
 
 
 def _with_sky(scene: Scene, colours: Array, forms: Array, sky: Array) -> Array:
-    """The sky a clear blue that pales towards the horizon, and its clouds white."""
+    """The colours with a clear blue sky that pales towards the horizon, and with white clouds."""
     light, down, lab = f.lightness(colours), scene.from_top(), f.to_lab(forms)
     blue = f.step(-lab[..., 2] - 0.8 * np.maximum(lab[..., 1], 0), 6, 9)
     here = f.blur(blue * f.step(lab[..., 0], 42, 14) * f.step(0.75 - down, 0, 0.4), scene.px(2))

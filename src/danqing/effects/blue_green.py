@@ -1,4 +1,4 @@
-"""Blue-green 青绿: azurite in the depths, malachite above, on golden silk, with lines of ink and gold.
+"""Blue-green 青绿: azurite in dark parts, malachite above, on golden silk, with lines of ink and gold.
 
 The palette is that of court landscapes of the Northern Song. Tones: Winnemöller et al. 2006.
 """
@@ -43,14 +43,17 @@ def blue_green(scene: Scene) -> Array:
 
 
 def _lift(scene: Scene, tone: Array) -> Array:
-    """The tone, with the whole picture's middle at a half."""
+    """The tone, shifted so that the whole picture's median is 1/2."""
     low, middle, high = scene.whole.once(f.levels)
     centre = np.clip((middle - low) / (high - low), 0.15, 0.8)
     return np.asarray(np.clip(tone, 0, 1) ** (np.log(0.52) / np.log(centre)), np.float32)
 
 
 def _minerals(scene: Scene, forms: Array, minerals: Array) -> Array:
-    """Azurite where the picture is blue or grey, malachite where green or brown, both paler in light."""
+    """Azurite where the picture is blue or grey, malachite where it is green or brown.
+
+    Both are paler in light.
+    """
     tone = f.stairs(_lift(scene, f.tone(scene, forms)), 6, 0.7) + 0.015 * scene.noise(30, 5)
     lab = f.to_lab(forms)
     green = f.step(f.blur(lab[..., 2] - 0.5 * lab[..., 1], scene.px(4)) + 3 * scene.noise(70, 6), 4, 10)
@@ -60,12 +63,12 @@ def _minerals(scene: Scene, forms: Array, minerals: Array) -> Array:
 
 
 def _ramp(tone: Array, colours: Array) -> Array:
-    """Tone [h w] in [0, 1] -> colours in between those of a ramp [k 3]."""
+    """Map tone [h w] in [0, 1] to colours, interpolated between those of a ramp [k 3]."""
     places = np.linspace(0, 1, len(colours))
     return np.stack([np.interp(tone, places, channel) for channel in colours.T], axis=-1).astype(np.float32)
 
 
 def _warm(picture: Array) -> Array:
-    """Where colours are strong and warm [h w] in [0, 1]: buildings and clothes stay red."""
+    """How strong and warm colours are, [h w] in [0, 1]: so that buildings and clothes stay red."""
     lab = f.to_lab(picture)
     return f.step(lab[..., 1] + 0.25 * lab[..., 2], 34, 22)

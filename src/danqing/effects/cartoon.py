@@ -14,7 +14,7 @@ PALETTE = ("#120e14",)  # line
 
 
 def cartoon(scene: Scene) -> Array:
-    """Bold and flat."""
+    """Bold, flat colours with black outlines."""
     (line,) = scene.colours
     forms = f.forms_of(scene, 6.5, detail=3)
     flat = f.flatten(forms.large, scene.px(40), 0.12)

@@ -1,7 +1,7 @@
-"""Maps that a ControlNet follows, made of any picture: edges, soft edges, line art, scribble.
+"""Computes control maps for ControlNets from any picture: edges, soft edges, line art, scribble.
 
-All are white on black, as the published ControlNets learned them. Soft edges and line art were learned from
-networks that find them; these are classical stand-ins with the same look.
+All are white on black, as the published ControlNets were trained. Those for soft edges and line art were
+trained with maps from networks; these are classical substitutes that look the same.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from PIL import Image
 from danqing.effects._filters import blur, flow_of, lightness, lines, to_lab, unit
 from danqing.effects._scene import Array
 
-LOW, HIGH = 100, 200  # Canny's thresholds, of gradients of bytes
-_USUAL = 512  # pixels of the side for which widths are given
+LOW, HIGH = 100, 200  # Canny's thresholds, for gradients of pixels in 0 to 255
+_USUAL = 512  # pixels: the side for which line widths are given
 
 
 def control_map(image: Image.Image, kind: str) -> Image.Image:
-    """The map of a picture (RGB), of its size, mode "L".
+    """The control map of a picture (RGB), in its size, mode "L".
 
     kind: canny, softedge, lineart or scribble.
     """
@@ -30,7 +30,7 @@ def control_map(image: Image.Image, kind: str) -> Image.Image:
 
 
 def _canny(pixels: np.ndarray) -> np.ndarray:
-    """Canny's edges (1986), a pixel wide."""
+    """Canny's edges (1986), one pixel wide."""
     return np.asarray(cv2.Canny(pixels, LOW, HIGH))
 
 
@@ -42,12 +42,12 @@ def _soft_edges(pixels: np.ndarray) -> np.ndarray:
         smooth = blur(lab, sigma * _scale(pixels))
         across, down = (cv2.Scharr(smooth, cv2.CV_32F, *axes) for axes in ((1, 0), (0, 1)))
         total += sigma * np.sqrt((across**2 + down**2).max(axis=-1))
-    most = max(float(np.percentile(total, 99)), 1.0)  # a plain picture has no edges
+    most = max(float(np.percentile(total, 99)), 1.0)  # avoids a division by 0 for a picture without edges
     return _bytes(total / most)
 
 
 def _line_art(pixels: np.ndarray) -> np.ndarray:
-    """Dark lines and the dark sides of contours."""
+    """Dark lines, and the dark sides of contours."""
     return _bytes(_lines(pixels, 0.9))
 
 

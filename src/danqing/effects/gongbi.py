@@ -26,13 +26,14 @@ def gongbi(scene: Scene) -> Array:
     painted = ground * (0.30 + 0.70 * colour / np.maximum(colour.max(axis=-1, keepdims=True), 0.6))
     opaque = np.clip(0.68 + 0.2 * (1 - f.tone(scene, flat)), 0, 1)
     painted = f.cover(painted, colour * (1 + 0.012 * f.silk(scene, 1))[..., None], opaque)
-    painted = f.cover(ground, painted, 1 - 0.8 * empty(scene, forms.large))  # silk is ground enough
+    # the bare silk is background enough
+    painted = f.cover(ground, painted, 1 - 0.8 * empty(scene, forms.large))
     painted = painted * (1 - 0.45 * shade * (1 - colour.min(axis=-1)))[..., None]
     return f.pigment(painted, line, 0.92 * drawn)
 
 
 def _mineral(scene: Scene, colours: Array) -> Array:
-    """Colours as ground minerals give them: a lifted tone, no black, warm whites, quiet but clear hues."""
+    """Colours like those of ground minerals: lighter, without black, with warm whites and soft hues."""
     lab = f.rich(f.to_lab(colours), 1.05)
     low, _, high = scene.whole.once(f.levels)
     tone = np.clip((lab[..., 0] / 100 - low) / (high - low), 0, 1)

@@ -26,10 +26,11 @@ def ink_wash(scene: Scene) -> Array:
 
 
 def _wash(scene: Scene, forms: Array, rough: Array) -> Array:
-    """How much ink the washes have [h w] in [0, 1], a little beyond at wet edges."""
+    """The amount of ink in the washes [h w] in [0, 1], slightly above 1 at wet edges."""
     wander = scene.px(3.5)
     forms = f.displace(forms, wander * scene.noise(16, 10), wander * scene.noise(16, 11))
-    dark = f.darkness(scene, forms, 0.24) * (1 - 0.28 * f.step(scene.noise(190, 21), 0.3, 2.0))  # and mist
+    # the noise is mist
+    dark = f.darkness(scene, forms, 0.24) * (1 - 0.28 * f.step(scene.noise(190, 21), 0.3, 2.0))
     flat = f.stairs(f.blur(dark, scene.px(2)), 5, 0.45)
     wet = np.maximum(flat - f.blur(flat, scene.px(6)), 0)
     cloud = 1 + 0.16 * scene.noise(60, 20) + 0.07 * rough
@@ -37,7 +38,7 @@ def _wash(scene: Scene, forms: Array, rough: Array) -> Array:
 
 
 def _strokes(scene: Scene, forms: f.Forms, rough: Array) -> Array:
-    """Brush lines [h w] in [0, 1]: thick and thin, dry where the brush runs fast (飞白)."""
+    """Brush lines [h w] in [0, 1], thick and thin, and broken where the brush moves fast (飞白)."""
     bold = f.lines(f.tone(scene, forms.large), forms.flow, scene.px(2.6), 0.02, 0.05)
     thin = f.lines(f.tone(scene, forms.detail), forms.flow, scene.px(1.1), 0.010, 0.03)
     bristles = f.along(scene.noise(1.4, 30), forms.flow, scene.px(14))

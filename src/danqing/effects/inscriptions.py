@@ -1,4 +1,4 @@
-"""A title in brush script (题字) and a red seal (印章), where a painting has room for them."""
+"""Adds a title in brush script (题字) and a red seal (印章) in an empty corner of a painting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def inscribe(image: Image.Image, *, title: str = "", seal: str = "", seed: int =
     """The picture with a title in a column and a seal below it, in its emptiest upper or lower corner.
 
     Raises:
-        BadBrief: no font at hand has these characters.
+        BadBrief: no installed font has these characters.
     """
     font = find_font(title + seal)
     unit = sqrt(image.width * image.height) / 100
@@ -41,7 +41,7 @@ def inscribe(image: Image.Image, *, title: str = "", seal: str = "", seed: int =
 
 
 def _place(image: Image.Image, width: int, height: int, margin: int) -> tuple[int, int]:
-    """Left and top of the emptiest of four corners for something of that size."""
+    """Left and top of the emptiest of four corners for an area of this size."""
     rgba = np.asarray(image.convert("RGBA"), np.float32) / 255
     whole = whole_of(rgba[..., :3], rgba[..., 3], strength=0.5, seed=0)
     scale = whole.alpha.shape[0] / image.height
@@ -58,7 +58,7 @@ def _place(image: Image.Image, width: int, height: int, margin: int) -> tuple[in
 
 
 def _stamp(text: str, font: str, side: int, seed: int) -> Image.Image:
-    """A square seal with white characters (白文) in columns from the right, its edge and face worn."""
+    """A square seal with white characters (白文) in columns from the right; its edge and face look worn."""
     rows = ceil(sqrt(len(text)))
     columns = ceil(len(text) / rows)
     big = 4 * side

@@ -1,4 +1,4 @@
-"""Mosaic 马赛克: square stones laid along the contours, in mortar.
+"""Mosaic 马赛克: square stones in mortar, along the contours.
 
 Simulating decorative mosaics (Hausner 2001): a centroidal Voronoi diagram of oriented squares.
 """
@@ -13,7 +13,7 @@ from danqing.effects import _filters as f
 from danqing.effects._scene import Array, Scene, Whole
 
 PALETTE = ("#3d3832",)  # mortar
-STONE = 15  # thousandths of the side
+STONE = 15  # thousandths of the side: side of a stone
 
 
 def mosaic(scene: Scene) -> Array:
@@ -36,7 +36,7 @@ def mosaic(scene: Scene) -> Array:
 
 
 def _lay(stones: Array, smooth: Array, corners: Array, size: float, change: Array) -> None:
-    """Draw one stone [k 2] with mortar around it, in the colour of its place, a little off."""
+    """Draw one stone [k 2] with mortar around it, in the picture's colour at its place, slightly varied."""
     height, width = smooth.shape[:2]
     middle = corners.mean(axis=0)
     x, y = (int(np.clip(value, 0, most - 1)) for value, most in zip(middle, (width, height), strict=True))
@@ -52,7 +52,7 @@ def _lay(stones: Array, smooth: Array, corners: Array, size: float, change: Arra
 
 def _cells(whole: Whole) -> list[Array]:
     """The corners of the stones, as (x, y) in thousandths of the side."""
-    scale = min(1.0, 5 / whole.px(STONE))  # a few pixels a stone are enough to lay them
+    scale = min(1.0, 5 / whole.px(STONE))  # a few pixels per stone are enough to place them
     picture = cv2.resize(whole.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     tone = f.lightness(f.kuwahara(picture, 2.0))
     flow = f.flow_of(tone, 4.0)
@@ -68,13 +68,13 @@ def _cells(whole: Whole) -> list[Array]:
     )
     diagram = Voronoi(
         np.concatenate([places * sign + shift for sign, shift in mirrors])
-    )  # so that all are bounded
+    )  # points outside, so that all Voronoi cells are bounded
     regions = (diagram.regions[k] for k in diagram.point_region[: len(places)])
     return [diagram.vertices[region] / (whole.fine(1) * scale) for region in regions]
 
 
 def _lloyd(edge: Array, flow: f.Flow, step: float, seed: int) -> Array:
-    """Places (y, x) about `step` apart, along the flow, off the edges: Lloyd's method, squares as cells."""
+    """Points (y, x) about `step` apart, along the flow, off the edges: Lloyd's method with square cells."""
     shape = edge.shape
     y, x = np.mgrid[step / 2 : shape[0] : step, step / 2 : shape[1] : step]
     places = np.stack([y.ravel(), x.ravel()], axis=1)

@@ -1,4 +1,4 @@
-"""Oil 油画: strokes along the forms, thick enough to catch the light.
+"""Oil 油画: strokes along the shapes, with a relief that catches the light.
 
 Anisotropic Kuwahara filter (Kyprianidis, Kang and Döllner 2009); the relief of strokes as in Hertzmann 2002.
 """
@@ -36,7 +36,7 @@ def oil(scene: Scene) -> Array:
 
 
 def _light(height: Array, unit: float) -> Array:
-    """How much light from the upper left falls on a relief, against a flat one [h w] in [-1, 1]."""
+    """Light from the upper left on a relief, compared with a flat surface, [h w] in [-1, 1]."""
     smooth = f.blur(height, 0.5 * unit)
     x, y = (cv2.Sobel(smooth, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
     return np.asarray(np.tanh((x + y) * -0.16 * max(unit, 0.7)), np.float32)

@@ -29,7 +29,7 @@ def pencil(scene: Scene) -> Array:
 
 
 def _hatching(scene: Scene, tone: Array) -> Array:
-    """Strokes [h w] in [0, 1], in one more direction for every darker tone."""
+    """Strokes [h w] in [0, 1]; each darker tone adds one more direction."""
     marks = np.zeros(tone.shape, np.float32)
     for k, (angle, dark) in enumerate(((52, 0.30), (46, 0.50), (128, 0.64), (12, 0.78), (88, 0.90))):
         strokes = _strokes(scene, angle, key=20 + k)
@@ -39,7 +39,7 @@ def _hatching(scene: Scene, tone: Array) -> Array:
 
 
 def _strokes(scene: Scene, angle: float, key: int) -> Array:
-    """Long grains in one direction (degrees), mean 0, deviation about 1 [h w]."""
+    """Noise [h w] stretched in one direction (degrees), mean 0, deviation about 1."""
     length = max(5, 2 * round(scene.fine(16)) + 1)
     kernel = np.zeros((length, length), np.float32)
     middle = length // 2

@@ -1,4 +1,4 @@
-"""Pixel art 像素: few cells, few colours chosen for the picture, ordered dithering between them.
+"""Pixel art 像素: few cells, a small palette chosen for the picture, ordered dithering between its colours.
 
 After Gerstner et al. 2012, with k-means for the palette and Bayer's matrix (1973) for the dither.
 """
@@ -28,14 +28,14 @@ def pixel_art(scene: Scene) -> Array:
 
 
 def _nearest(scene: Scene, cells: Array, axis: int) -> NDArray[np.int_]:
-    """Which row or column of cells each of the tile's pixels lies in."""
+    """The row or column of cells that each of the tile's pixels belongs to."""
     places = np.arange(scene.picture.shape[axis]) + (scene.top, scene.left)[axis] + 0.5
     nearest = (places * cells.shape[axis] / scene.size[axis]).astype(int)
     return np.asarray(np.minimum(nearest, cells.shape[axis] - 1))
 
 
 def _cells(scene: Scene) -> Array:
-    """The picture as cells [rows columns 3]: about 128 in the square, at the middle strength."""
+    """The picture as cells [rows columns 3]: about 128 x 128 at strength 0.5."""
     whole = scene.whole
     side = 128 * 2 ** (1 - 2 * whole.strength)
     height, width = whole.alpha.shape
@@ -43,7 +43,8 @@ def _cells(scene: Scene) -> Array:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     smooth = f.kuwahara(whole.picture, 0.4 / scale, sharp=3)
     small = np.clip(cv2.resize(smooth, size, interpolation=cv2.INTER_AREA), 0, 1)
-    small = np.clip(small + 0.6 * (small - f.blur(small, 1.0)), 0, 1)  # forms must hold at so few cells
+    # sharpened, so that shapes stay clear with so few cells
+    small = np.clip(small + 0.6 * (small - f.blur(small, 1.0)), 0, 1)
     lab = f.rich(f.to_lab(small), 1.25)
     palette = scene.colours if len(scene.colours) else whole.once(_palette)
     tiled = np.tile(_BAYER, (size[1] // 4 + 1, size[0] // 4 + 1))[: size[1], : size[0]]

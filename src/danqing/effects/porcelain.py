@@ -29,11 +29,11 @@ def porcelain(scene: Scene) -> Array:
     painted = f.pigment(painted, cobalt * 0.62, np.clip(np.maximum(drawn, _rings(scene)) + 0.5 * spots, 0, 1))
     return np.clip(
         painted + 0.05 * f.step(scene.noise(330, 11), 1.1, 1.5)[..., None], 0, 1
-    )  # the glaze shines
+    )  # highlights on the glaze
 
 
 def _rings(scene: Scene) -> Array:
-    """Two lines around the picture [h w]; none around a cut-out."""
+    """The mask of two lines around the picture [h w]; a cut-out has none."""
     if scene.whole.alpha.min() < 0.5:
         return np.zeros(scene.picture.shape[:2], np.float32)
     away = scene.from_border() + 0.35 * scene.noise(40, 13)

@@ -1,4 +1,4 @@
-"""An effect on a picture of any size: small ones at twice their size, large ones tile by tile."""
+"""Renders an effect at any size: small pictures at twice their size, large ones tile by tile."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from danqing.effects import EFFECTS
 from danqing.effects._scene import Array, Scene, Whole, whole_of
 
 TILE = 1280  # pixels: the side of a tile without its margin
-MARGIN = 60  # thousandths of the side: beyond what any filter reaches
-SMALL = 350_000  # pixels: pictures below are rendered at twice their size, so that lines have smooth edges
+MARGIN = 60  # thousandths of the side: more than the reach of any filter
+SMALL = 350_000  # pixels: smaller pictures are rendered at twice their size, so that lines have smooth edges
 
 
 class Effect(NamedTuple):
-    """How a style is rendered.
+    """A style effect.
 
-    draw: a scene -> colours [h w 3] in [0, 1]. palette: its colours. inks: whether it takes more of them.
-    crisp: whether small pictures are rendered at their own size too.
+    draw: maps a scene to colours [h w 3] in [0, 1].
+    palette: its colours as #rrggbb.
+    inks: whether the user may give more colours.
+    crisp: whether small pictures are rendered at their own size.
     """
 
     draw: Callable[[Scene], Array]
@@ -38,7 +40,7 @@ def find_effect(name: str) -> Effect:
     """The effect called `name`.
 
     Raises:
-        BadBrief: there is none; names the nearest.
+        BadBrief: there is none; the message names the nearest.
     """
     if name not in EFFECTS:
         raise BadBrief(unknown("effect", name, EFFECTS))
@@ -57,13 +59,16 @@ def render(
     seed: int = 0,
     progress: ProgressCallback = no_progress,
 ) -> Image.Image:
-    """A picture in a style, of its own size, with its transparency.
+    """Render a picture in a style, at its own size, with its transparency.
 
-    image: RGB or RGBA. strength: in [0, 1]; 0 keeps fine detail, 1 leaves large forms.
-    palette: colours as #rrggbb in place of the effect's own, from its first on.
+    image: RGB or RGBA.
+    name: of the effect.
+    strength: in [0, 1]; 0 keeps fine detail, 1 leaves large shapes.
+    palette: colours as #rrggbb that replace the effect's own, beginning with the first.
+    seed: seed of all noise.
 
     Raises:
-        BadBrief: no such effect, or it takes fewer colours.
+        BadBrief: there is no such effect, or it takes fewer colours.
     """
     effect = find_effect(name)
     colours = _colours(name, effect, palette)
@@ -87,7 +92,7 @@ Box = tuple[slice, slice]
 
 
 def _tiles(height: int, width: int, strength: float) -> Iterator[tuple[Box, Box]]:
-    """The tiles that make up a picture, each also with its margin."""
+    """The tiles that make up a picture: (box of the tile, box of the tile with its margin)."""
     margin = round(MARGIN / 1000 * sqrt(height * width) * 2 ** max(0.0, 2 * strength - 1))
     if height * width <= 2 * TILE**2:
         everything = slice(0, height), slice(0, width)
@@ -129,7 +134,7 @@ def _crop(drawn: Array, factor: int, inner: Box, outer: Box) -> np.ndarray:
 
 
 def _whole(rgba: np.ndarray, strength: float, seed: int) -> Whole:
-    shrink = max(1, max(rgba.shape[:2]) // 2048)  # a first step in bytes, so that memory stays bounded
+    shrink = max(1, max(rgba.shape[:2]) // 2048)  # reduce in bytes first, which bounds the memory
     size = max(1, rgba.shape[1] // shrink), max(1, rgba.shape[0] // shrink)
     small = rgba if shrink == 1 else cv2.resize(rgba, size, interpolation=cv2.INTER_AREA)
     return whole_of(_on_white(small), small[..., 3].astype(np.float32) / 255, strength, seed)

@@ -1,4 +1,4 @@
-"""Ukiyo-e 浮世绘: quiet inks, a thin key block, graded skies (bokashi), grain of wood.
+"""Ukiyo-e 浮世绘: muted inks, a thin key block, graded skies (bokashi), wood grain.
 
 Inks: nearest colour of the palette in Lab. Lines: Kang, Lee and Chui 2007.
 """
@@ -20,7 +20,7 @@ INKS = True
 
 
 def ukiyo_e(scene: Scene) -> Array:
-    """Printed in quiet inks."""
+    """A print in muted inks."""
     line, paper, blue, *_ = scene.colours
     forms = f.forms_of(scene, 5)
     lab = f.rich(f.to_lab(f.flatten(forms.large, scene.px(30), 0.10)), 1.1)
@@ -37,7 +37,7 @@ def ukiyo_e(scene: Scene) -> Array:
 
 
 def _bokashi(scene: Scene, forms: f.Forms) -> Array:
-    """A band of blue that fades from the top edge, behind the subject [h w] in [0, 1]."""
+    """A band of blue that fades from the top edge, behind the subject: [h w] in [0, 1]."""
     if scene.whole.alpha.min() < 0.5:
         return np.zeros(scene.picture.shape[:2], np.float32)
     behind = empty(scene, forms.large)

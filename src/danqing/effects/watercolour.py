@@ -1,4 +1,4 @@
-"""Watercolour 水彩: thin washes with dark edges that run into each other, grain of paper, a white margin.
+"""Watercolour 水彩: thin washes with dark edges that run into each other, paper grain, a white margin.
 
 Bousseau, Kaplan, Thollot and Sillion 2006: density of pigment by paper, turbulence and edges.
 """
@@ -32,7 +32,7 @@ def watercolour(scene: Scene) -> Array:
 
 
 def _density(scene: Scene, colours: Array, rough: Array) -> Array:
-    """How much pigment lies where, 1 is the wash as mixed [h w]: eq. 1 of Bousseau et al."""
+    """The density of the pigment [h w]; 1 is the wash as mixed: eq. 1 of Bousseau et al."""
     slopes = f.lightness(colours)
     edge = f.blur(abs(slopes - f.blur(slopes, scene.px(3.5))), scene.px(1.0))
     turbulence = 0.12 * scene.noise(90, 11) + 0.08 * scene.noise(30, 12)
@@ -40,7 +40,7 @@ def _density(scene: Scene, colours: Array, rough: Array) -> Array:
 
 
 def _margin(scene: Scene, rough: Array) -> Array:
-    """0 on the bare paper around the painting, 1 inside [h w]; a cut-out has no margin."""
+    """0 on the bare paper around the painting, 1 inside: [h w]. A cut-out has no margin."""
     if scene.whole.alpha.min() < 0.5:
         return np.ones(rough.shape, np.float32)
     away = scene.from_border() + 9 * scene.noise(70, 14) + 3 * scene.noise(18, 15) + 0.8 * rough

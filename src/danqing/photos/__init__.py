@@ -1,1 +1,1 @@
-"""What is done with photos without a model: knowing one, cutting out its subject, mending damage."""
+"""Photo tools without a model: recognise a photo, cut out its subject, repair damage."""

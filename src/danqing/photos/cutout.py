@@ -1,8 +1,8 @@
-"""The subject of a photo: where it is, with soft edges, and its own colours along them.
+"""Finds the subject of a photo, as a mask with soft edges, and cuts it out with clean colours at the edges.
 
-What stands out from the frame is a first guess (geodesic saliency, Wei et al. 2012), GrabCut (Rother et al.
-2004) decides, a guided filter (He et al. 2013) finds the edge at full size, and blurred colours of either
-side (Forte 2021) take the background out of half-covered pixels.
+Geodesic saliency (Wei et al. 2012) gives a first guess of what stands out from the border, GrabCut (Rother et
+al. 2004) segments, a guided filter (He et al. 2013) finds the edge at full size, and blurred colours of both
+sides (Forte 2021) remove the background's colour from half-covered pixels.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ Array = NDArray[Any]
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
-SIDE = 420  # pixels: the longer side at which the subject is looked for
-NARROW = 64  # pixels: the shorter side at least
+SIDE = 420  # pixels: the longer side of the reduced picture that is segmented
+NARROW = 64  # pixels: its least shorter side
 REGIONS = 18  # pixels: the side of a superpixel
-PLAIN = 10.0  # in Lab: what differs less from the frame hardly stands out
-FEW = 40  # pixels: fewer have no colours to learn
-ROUNDS = 6  # of GrabCut
-LEAST, MOST = 0.003, 0.97  # shares of the picture: what is less, or more, is no subject
-PART = 0.12  # of the largest part: smaller ones are dropped
+PLAIN = 10.0  # in Lab: colours that differ less from the border hardly stand out
+FEW = 40  # pixels: a smaller region is too small to learn colours from
+ROUNDS = 6  # iterations of GrabCut
+LEAST, MOST = 0.003, 0.97  # shares of the picture: a smaller or larger region is no subject
+PART = 0.12  # share of the largest part: smaller parts are dropped
 
 
 def subject_of(
     image: Image.Image, box: Box | None = None, point: Point | None = None, region: Image.Image | None = None
 ) -> Image.Image | None:
-    """How far each pixel belongs to the subject, "L" of the picture's size; None where nothing stands out.
+    """The mask of the subject, "L" of the picture's size, 255 inside; None if nothing stands out.
 
-    box: it lies within left, top, right, bottom, in pixels. point: it is there, x, y.
-    region: it is about there, "L" of the picture's size. Without any, what stands out from the frame.
+    box: the subject lies within (left, top, right, bottom), in pixels.
+    point: the subject is at (x, y), in pixels.
+    region: a rough mask of the subject, "L" of the picture's size.
+
+    Without any of these, the subject is what stands out from the border.
     """
     picture = np.asarray(image.convert("RGB"))
     scale = max(min(1.0, SIDE / max(image.size)), NARROW / min(image.size))
@@ -52,7 +55,7 @@ def subject_of(
 
 
 def cut_out(image: Image.Image, alpha: Image.Image) -> Image.Image:
-    """The picture with `alpha` ("L"), RGBA; along soft edges its colours are those of the subject alone."""
+    """The picture with `alpha` ("L"), RGBA; along soft edges the background's colour is removed."""
     picture = np.asarray(image.convert("RGB"), np.float32)
     cover = np.asarray(alpha, np.float32)[..., None] / 255
     side = max(3, round(0.012 * max(image.size)))
@@ -67,7 +70,7 @@ def cut_out(image: Image.Image, alpha: Image.Image) -> Image.Image:
 
 
 def add_outline(sticker: Image.Image, width: int) -> Image.Image:
-    """A cut-out on white that reaches `width` pixels beyond its edge, as a sticker's; larger by that."""
+    """The cut-out with a white outline of `width` pixels, as stickers have; each side grows by twice that."""
     wide = Image.new("RGBA", (sticker.width + 2 * width, sticker.height + 2 * width))
     wide.paste(sticker, (width, width))
     alpha = np.asarray(wide)[..., 3]
@@ -81,7 +84,10 @@ def add_outline(sticker: Image.Image, width: int) -> Image.Image:
 def _likely(
     small: Array, scale: float, box: Box | None, point: Point | None, region: Image.Image | None
 ) -> Array:
-    """How likely each pixel of a small picture belongs to the subject, [h w] in [0, 1]; 0 is surely not."""
+    """The likelihood, [h w] in [0, 1], that a pixel of a small picture belongs to the subject.
+
+    0 means certainly not.
+    """
     height, width = small.shape[:2]
     if region is not None:
         near = cv2.resize(np.asarray(region), (width, height), interpolation=cv2.INTER_AREA)
@@ -102,7 +108,7 @@ def _likely(
 
 
 def _frame(shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The outermost pixels, but for those below, where subjects stand or are cut off."""
+    """The mask of the border's pixels, without the lower border, where subjects stand or are cut off."""
     edge = np.zeros(shape, bool)
     edge[:2] = edge[:, :2] = edge[:, -2:] = True
     edge[-2:, : shape[1] // 8] = edge[-2:, -shape[1] // 8 :] = True
@@ -110,7 +116,7 @@ def _frame(shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def _saliency(small: Array, ground: NDArray[np.bool_]) -> Array:
-    """How far each pixel lies from the ground, by the colours on the way there, [h w] in [0, 1]."""
+    """The geodesic distance of each pixel from the background `ground`, scaled to [0, 1], [h w]."""
     far = _distances(small, ground)
     height, width = far.shape
     y, x = np.mgrid[:height, :width]
@@ -120,7 +126,7 @@ def _saliency(small: Array, ground: NDArray[np.bool_]) -> Array:
 
 
 def _distances(small: Array, start: NDArray[np.bool_]) -> Array:
-    """The geodesic distance of each pixel's superpixel from those of `start`, in units of Lab, [h w]."""
+    """The geodesic distance of each pixel's superpixel from those in `start`, in units of Lab, [h w]."""
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     slic = cv2.ximgproc.createSuperpixelSLIC(cv2.GaussianBlur(lab, (0, 0), 1), cv2.ximgproc.SLICO, REGIONS)
     slic.iterate(5)
@@ -137,7 +143,7 @@ def _distances(small: Array, start: NDArray[np.bool_]) -> Array:
     )
     pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
     steps = np.linalg.norm(colours[pairs[:, 0]] - colours[pairs[:, 1]], axis=1)
-    steps = np.maximum(steps - 3.0, 0) + 0.05  # shading costs nothing
+    steps = np.maximum(steps - 3.0, 0) + 0.05  # small steps are shading and cost almost nothing
     graph = coo_array((steps, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     first = np.unique(labels[start])
     distance = dijkstra(graph, directed=False, indices=first, min_only=True)
@@ -146,7 +152,7 @@ def _distances(small: Array, start: NDArray[np.bool_]) -> Array:
 
 
 def _grab_cut(small: Array, likely: Array, *, keep_inside: bool) -> NDArray[np.bool_]:
-    """Where the subject is in a small picture, from where it likely is."""
+    """Segment a small picture by GrabCut, starting from `likely`; the mask of the subject."""
     usual = float(np.clip(_otsu(likely), 0.15, 0.6))
     mask = np.where(likely > usual, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     mask[likely > max(0.92, usual)] = cv2.GC_FGD
@@ -168,7 +174,7 @@ def _otsu(values: Array) -> float:
 
 
 def _large_parts(there: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Without specks, and with small holes closed."""
+    """The mask without small parts, and with small holes closed."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     clean = cv2.morphologyEx(there.astype(np.uint8), cv2.MORPH_OPEN, disc)
     for value in (1, 0):
@@ -184,7 +190,7 @@ def _large_parts(there: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _part_at(there: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
-    """The connected part that is at, or nearest to, a place."""
+    """The connected part of the mask at (x, y), or nearest to it."""
     if not there.any():
         return there
     _, labels = cv2.connectedComponents(there.astype(np.uint8))
@@ -194,7 +200,7 @@ def _part_at(there: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
 
 
 def _refine(picture: Array, there: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Alpha [h w] at full size, along the edges that the picture has near those of a small mask."""
+    """Alpha [h w] at full size: the small mask with its edge moved to edges of the picture nearby."""
     height, width = picture.shape[:2]
     wide = cv2.resize(there.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     unit = max(height, width) / SIDE

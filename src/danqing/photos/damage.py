@@ -1,10 +1,10 @@
-"""Damage on a photo: where scratches, folds and dust are.
+"""Finds damage on a photo: scratches, folds and dust.
 
-They are thin and much brighter or darker than what is on both of their sides: top-hats (Serra 1982). Of those
-the long ones may be scratches and folds: openings by line segments of many directions (Soille and Talbot
-2001), which keep them to the pixel. Short ones may be dust. A photo has such things of its own, so a
-regression decides for each connected part, by how even, grey and extreme its colour is, its shape and what is
-around it. `recipes/photo_damage.py` fits it to synthetic damage.
+Damage is thin and much brighter or darker than what is on both of its sides: top-hats (Serra 1982) find such
+pixels. Long ones may be scratches and folds: openings by line segments of many directions (Soille and Talbot
+2001) keep them pixel by pixel. Short ones may be dust. Photos show such things themselves, so a logistic
+regression decides for each connected part, by how even, grey and extreme its colour is, its shape and its
+surroundings. `recipes/photo_damage.py` fits it to synthetic damage.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from PIL import Image
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
-USUAL = 700  # pixels: the longer side of a picture that the lengths below are for
+USUAL = 700  # pixels: the longer side of a picture for which the lengths below are meant
 WIDEST = 8  # pixels: the widest scratch or fold
 DIRECTIONS = 24
-SHORT, LONG = 11, 35  # pixels: segments that follow a line, and that make sure of one
-FAINT, SURE = 18.0, 32.0  # of 255: contrast that belongs to a line, and that makes sure of one
-SPECK = 40.0  # of 255: contrast of dust
-LEAST = 4  # pixels: a smaller part is grain
+SHORT, LONG = 11, 35  # pixels: a segment that follows a line, and one that confirms it
+FAINT, SURE = 18.0, 32.0  # of 255: contrast of a line's pixels, and contrast that confirms it
+SPECK = 40.0  # of 255: least contrast of dust
+LEAST = 4  # pixels: smaller parts are film grain
 
 LINE_WEIGHTS = (-0.0542, -2.22, 4.85, -1.58, -1.75, -0.667, -1.89, -0.421, -3.2, 0.553, -22.3, 2.94, 4.98)
 SPECK_WEIGHTS = (-4.25, 0.638, 2.84, -1.05, -0.223, 0.0951, -4.88, 0.243, -1.96, 5.96, 2.88, -0.624, 2.15)
@@ -36,9 +36,11 @@ SPECK_WEIGHTS = (-4.25, 0.638, 2.84, -1.05, -0.223, 0.0951, -4.88, 0.243, -1.96,
 
 @dataclass(frozen=True)
 class Part:
-    """Something thin on a photo that may be damage.
+    """A thin part of a photo that may be damage.
 
-    rows, columns: its pixels. features: what tells damage by. line: long, and no speck.
+    rows, columns: its pixels.
+    features: inputs of the regression.
+    line: whether it is a line; otherwise it is a speck.
     """
 
     rows: NDArray[np.intp]
@@ -48,13 +50,13 @@ class Part:
 
     @property
     def is_damage(self) -> bool:
-        """Whether it is rather damage than of the photo's own."""
+        """Whether it is likelier to be damage than a part of the scene."""
         weights = LINE_WEIGHTS if self.line else SPECK_WEIGHTS
         return float(np.dot(weights, (1.0, *np.clip(self.features, -3, 4)))) > 0
 
 
 def damage_of(image: Image.Image) -> Image.Image:
-    """Scratches, folds and dust of a photo: an "L" mask of its size, 255 = there, a pixel over the edge."""
+    """The mask of scratches, folds and dust, a pixel wider than they are: "L", 255 inside."""
     there = np.zeros((image.height, image.width), np.uint8)
     for part in parts_of(image):
         if part.is_damage:
@@ -63,7 +65,7 @@ def damage_of(image: Image.Image) -> Image.Image:
 
 
 def parts_of(image: Image.Image) -> Iterator[Part]:
-    """All thin things of a photo, bright ones and dark ones, lines and specks."""
+    """All thin parts of a photo, bright and dark, lines and specks."""
     picture = np.asarray(image.convert("RGB")).astype(np.float32)
     unit = max(image.size) / USUAL
     for values in (picture.min(axis=-1), 255 - picture.max(axis=-1)):
@@ -74,21 +76,21 @@ def parts_of(image: Image.Image) -> Iterator[Part]:
 
 
 def _top_hat(values: Array, width: float) -> Array:
-    """What rises above both sides [h w], if it is at most `width` pixels wide."""
+    """The height above both sides, [h w], of everything at most `width` pixels wide."""
     side = _odd(width) + 2
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     return np.asarray(cv2.morphologyEx(cv2.GaussianBlur(values, (0, 0), 0.5), cv2.MORPH_TOPHAT, disc))
 
 
 def _lines(raised: Array, unit: float) -> Mask:
-    """What may be a line: of contrast, near what is long and of more."""
+    """The mask of lines: pixels of some contrast that are connected to long ones of high contrast."""
     sure = _long(raised, LONG * unit) > SURE
     near = cv2.dilate(sure.astype(np.uint8), np.ones((_odd(9 * unit),) * 2, np.uint8)) > 0
     return np.asarray(near & (_long(raised, SHORT * unit) > FAINT))
 
 
 def _long(raised: Array, length: float) -> Array:
-    """The opening by segments of `length` pixels, in the direction that keeps most."""
+    """The opening by segments of `length` pixels: the largest result over all directions."""
     best = np.zeros_like(raised)
     for k in range(DIRECTIONS):
         segment = _segment(length, k * pi / DIRECTIONS)
@@ -105,7 +107,7 @@ def _segment(length: float, angle: float) -> NDArray[np.uint8]:
 
 
 def _specks(raised: Array, unit: float) -> Mask:
-    """What may be dust: of contrast, connected to what is of more, and small."""
+    """The mask of specks: small parts of some contrast that contain pixels of high contrast."""
     weak = (raised > 0.4 * SPECK).astype(np.uint8)
     _, labels, parts, _ = cv2.connectedComponentsWithStats(weak, connectivity=8)
     small = parts[:, cv2.CC_STAT_AREA] < (1.5 * WIDEST * max(unit, 0.5)) ** 2
@@ -115,7 +117,7 @@ def _specks(raised: Array, unit: float) -> Mask:
 
 
 def _parts(mask: Mask, picture: Array, values: Array, raised: Array, *, line: bool) -> Iterator[Part]:
-    """The connected parts of a mask, with what tells damage by."""
+    """The connected parts of a mask, with their features."""
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     for number, (left, top, width, height, area) in enumerate(boxes):
         if number == 0 or area < LEAST:
@@ -129,7 +131,7 @@ def _parts(mask: Mask, picture: Array, values: Array, raised: Array, *, line: bo
 
 
 def _features(there: Mask, picture: Array, values: Array, raised: Array, side: int) -> tuple[float, ...]:
-    """Numbers about in [0, 2] of a part: its contrast, colour, evenness, shape, and what is beside it."""
+    """The features of a part, each about in [0, 2]: contrast, colour, evenness, shape, and surroundings."""
     area = float(there.sum())
     core = there & (raised >= np.percentile(raised[there], 50))
     inside, colours = values[core], picture[core]

@@ -1,7 +1,7 @@
-"""A part of a photo filled from what is around it: scratches, specks, and small things to be gone.
+"""Fills a region of a photo from its surroundings, to remove scratches, specks and small things.
 
-Two ways that err differently are averaged: biharmonic surfaces (Damelin and Hoang 2018), which carry on
-shading, and frequency selective reconstruction (Genser et al. 2017), which carries on texture.
+Two methods with different errors are averaged: biharmonic surfaces (Damelin and Hoang 2018), which continue
+shading, and frequency selective reconstruction (Genser et al. 2017), which continues texture.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from skimage.restoration import inpaint_biharmonic
 
 Array = NDArray[Any]
 
-AROUND = 24  # pixels: how much of what is around is looked at
-TEXTURE_MOST = 60_000  # pixels: more are filled by shading alone, as texture takes seconds for so many
+AROUND = 24  # pixels: width of the surroundings that are used
+# pixels: larger regions are filled by shading alone, since texture would take many seconds
+TEXTURE_MOST = 60_000
 
 
 def fill_damage(image: Image.Image, region: Image.Image) -> Image.Image:
-    """A picture with `region` ("L" of its size, not 0 = unknown) filled; the rest keeps its very bytes.
+    """The picture with `region` ("L" of its size, not 0 = fill) filled; all other pixels keep their bytes.
 
-    Of a picture with transparency the colours are filled.
+    The alpha of a transparent picture stays as it is.
     """
     box = region.getbbox()
     if box is None:
@@ -50,9 +51,9 @@ def fill_damage(image: Image.Image, region: Image.Image) -> Image.Image:
 
 
 def thickness(region: Image.Image) -> float:
-    """How far the deepest place of a region ("L", not 0 = inside) is from its border, in pixels.
+    """The largest distance of a point in a region ("L", not 0 = inside) from the region's border, in pixels.
 
-    What lies at the edge of the picture has no border there.
+    The edge of the picture does not count as a border.
     """
     inside = (np.asarray(region) > 0).astype(np.uint8)
     return float(cv2.distanceTransform(inside, cv2.DIST_L2, 5).max())

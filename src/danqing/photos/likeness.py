@@ -1,7 +1,7 @@
-"""Whether a picture is a photo, by statistics of its pixels. Needs no torch.
+"""Recognises photos by statistics of their pixels. Needs no torch.
 
-A logistic regression on how tones change from pixel to pixel, how even its blocks are and how colours are
-shared out. `WEIGHTS` is fitted by `recipes/photo_likeness.py`, which measures it too.
+A logistic regression on differences of neighbouring pixels, evenness of blocks and frequencies of colours.
+`recipes/photo_likeness.py` fits `WEIGHTS` and measures its accuracy.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.int16]
-SMALL = 192  # pixels: the longer side of the picture as a whole
-MIDDLE = 256  # pixels: the side of its middle at full size
+SMALL = 192  # pixels: the longer side to which the whole picture is reduced
+MIDDLE = 256  # pixels: the side of the crop from the middle at full size
 
 WEIGHTS: tuple[float, ...] = (  # a constant, then one for each of `features`
     -2.38,
@@ -80,18 +80,18 @@ WEIGHTS: tuple[float, ...] = (  # a constant, then one for each of `features`
 
 
 def is_photo(image: Image.Image) -> bool:
-    """Whether a picture is rather a photo than a drawing, a screenshot, a scan or line art."""
+    """Whether a picture is likelier to be a photo than a drawing, a screenshot, a scan or line art."""
     return photo_likeness(image) > 0.5
 
 
 def photo_likeness(image: Image.Image) -> float:
-    """How likely a picture is a photo, in [0, 1]."""
+    """The probability, in [0, 1], that a picture is a photo."""
     score = float(np.dot(WEIGHTS, [1.0, *features(image)]))
     return 1 / (1 + exp(-min(max(score, -50.0), 50.0)))
 
 
 def features(image: Image.Image) -> list[float]:
-    """Numbers, each about in [0, 1], of the picture on white as a whole and of its middle at full size."""
+    """The regression's inputs, each about in [0, 1]: of the whole picture over white, and of its middle."""
     small = image.copy()
     small.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
     left, top = (max(0, (side - MIDDLE) // 2) for side in image.size)
@@ -109,7 +109,7 @@ def _on_white(image: Image.Image) -> Pixels:
 
 
 def _changes(pixels: Pixels) -> list[float]:
-    """The shares of neighbours that differ by nothing, by 1, 2, 3 to 5, ... 48 and more."""
+    """The shares of neighbouring pixels that differ by 0, 1, 2, 3 to 5, ... 48 and more."""
     steps = [np.abs(np.diff(pixels, axis=axis)).max(axis=-1).ravel() for axis in (0, 1)]
     change = np.concatenate(steps)
     return [
@@ -119,7 +119,7 @@ def _changes(pixels: Pixels) -> list[float]:
 
 
 def _blocks(pixels: Pixels) -> list[float]:
-    """Of blocks of 8 by 8 pixels: the shares that are flat, even, shaded and rough, and how rough."""
+    """The shares of 8 x 8 blocks that are flat, even, shaded and rough, and the mean roughness."""
     grey = pixels.mean(axis=-1)
     rows, columns = (max(side // 8, 1) for side in grey.shape)
     blocks = grey[: rows * 8, : columns * 8].reshape(
@@ -132,7 +132,7 @@ def _blocks(pixels: Pixels) -> list[float]:
 
 
 def _curves(pixels: Pixels) -> list[float]:
-    """How far pixels differ from the mean of their neighbours, which is grain where nothing else is."""
+    """How far pixels differ from the mean of their neighbours; in smooth areas that is film grain."""
     grey = np.pad(pixels.mean(axis=-1), 1, mode="edge")
     around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
     curve = np.abs(4 * grey[1:-1, 1:-1] - around)
@@ -141,7 +141,7 @@ def _curves(pixels: Pixels) -> list[float]:
 
 
 def _shares(pixels: Pixels) -> list[float]:
-    """The shares of the most frequent 1, 4 and 16 colours, how many there are, and their entropy."""
+    """The shares of the most frequent 1, 4 and 16 colours, the number of colours, and their entropy."""
     bins = pixels.reshape(-1, 3) >> 4
     counts = np.sort(np.bincount(bins @ np.array([256, 16, 1]), minlength=4096))[::-1] / len(bins)
     used = counts[counts > 0]
@@ -150,7 +150,7 @@ def _shares(pixels: Pixels) -> list[float]:
 
 
 def _colours(pixels: Pixels) -> list[float]:
-    """The shares of white, black and grey; saturation; how varied the border is; brightness and contrast."""
+    """The shares of white, black and grey; saturation; variance of the border; brightness and contrast."""
     most, least = pixels.max(axis=-1), pixels.min(axis=-1)
     saturation = (most - least) / np.maximum(most, 1)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])

@@ -88,7 +88,7 @@ class Browser:
             return [Match(row, None, "words") for row in session.scalars(with_words(which.query(), words))]
 
     def by_meaning(self, vector: Vector, which: Filter, *, least: float = -1.0) -> list[Match]:
-        """The pictures with a cosine of at least `least` between embedding and `vector`, the nearest first."""
+        """The pictures whose cosine with `vector` is at least `least`, the nearest first."""
         hits = {
             number: score
             for number, score in self._vectors.nearest(vector, _LOOK * which.limit)
