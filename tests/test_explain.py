@@ -125,7 +125,7 @@ def test_each_word_has_a_map_and_signs_have_none() -> None:
 def test_a_sheet_has_a_cell_for_the_picture_and_for_each_word() -> None:
     painter = random_painter()
     [sheet] = explain("a cat", painter=painter, **OPTIONS)
-    assert sheet.image.size == (3 * (_explain.SIDE + 8), 128 + 8 + 28)  # 2:1, three cells
+    assert sheet.image.size == (3 * (_explain.SIDE + 8), 128 + 8 + 36)  # 2:1, three cells
     assert (sheet.info.app, sheet.brief.prompt) == ("explain", "a cat")
     [plain] = paint("a cat", painter=painter, background="white", **OPTIONS)
     cell = sheet.image.crop((4, 4, 4 + _explain.SIDE, 4 + 128))

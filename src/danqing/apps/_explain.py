@@ -29,8 +29,8 @@ from danqing.nets.attention_maps import AttentionMaps
 from danqing.nets.ip_adapter import word_attention
 
 SIDE = 256  # pixels of a cell of the sheet
-_LABEL, _GAP = 28, 4
-_COLUMNS = 4
+_LABEL, _GAP = 36, 4
+_COLUMNS = 3
 _HEAT = (200, 50, 30)  # cinnabar
 _CHINESE = 0x3400  # where the codes of its characters begin
 _PIECE = re.compile(r"[^\W\u3400-\u9fff]+|[\u3400-\u9fff]+")  # a word, or Chinese characters without space
@@ -148,8 +148,8 @@ def _heat(plain: Image.Image, heat: Tensor) -> Image.Image:
 def _font(text: str) -> Any:
     """A font for the labels; words in a script that no font at hand has are shown as boxes."""
     if text.isascii():
-        return ImageFont.load_default(18)
+        return ImageFont.load_default(26)
     try:
-        return ImageFont.truetype(find_font(text), 18)
+        return ImageFont.truetype(find_font(text), 26)
     except BadBrief:
-        return ImageFont.load_default(18)
+        return ImageFont.load_default(26)

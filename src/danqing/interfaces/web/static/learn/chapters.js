@@ -1,9 +1,10 @@
 /** The chapters of the course: which model paints the figure, and what its slider changes. */
 
 /**
- * @typedef {{name: string, year: string, paper: string, field?: string, values?: number[], fixed?: Record<string, any>, noise?: boolean}} Chapter
+ * @typedef {{name: string, year: string, paper: string, field?: string, values?: number[], fixed?: Record<string, any>, noise?: boolean, attention?: boolean}} Chapter
  * name: of the chapter and of the model.
  * field, values: what the slider changes; fixed: further inputs of its pictures.
+ * attention: whether a second figure shows where the network looks for each word.
  * noise: whether the slider adds noise to the picture, as the model's schedule does.
  */
 
@@ -15,6 +16,6 @@ export const chapters = [
   { name: "dalle1", year: "2021", paper: "2102.12092" },
   { name: "disco", year: "2021", paper: "2105.05233" },
   { name: "dalle2", year: "2022", paper: "2204.06125" },
-  { name: "stickers", year: "2022", paper: "2112.10752", field: "guidance", values: [1, 2, 4, 8, 16], fixed: { fast: true } },
+  { name: "stickers", year: "2022", paper: "2112.10752", field: "guidance", values: [1, 2, 4, 8, 16], fixed: { fast: true }, attention: true },
   { name: "imagen", year: "2022", paper: "2205.11487" },
 ];

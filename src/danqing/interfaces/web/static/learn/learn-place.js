@@ -1,5 +1,6 @@
 /** The course: the line of ideas, each painted live by its own model with the reader's words. */
 
+import "./attention-figure.js";
 import "./film-figure.js";
 import "./noise-figure.js";
 import "./sweep-figure.js";
@@ -46,15 +47,16 @@ class LearnPlace extends View {
   }
 
   /** @param {Chapter} chapter */
-  #chapter({ name, year, paper, field, values, fixed, noise }) {
+  #chapter({ name, year, paper, field, values, fixed, noise, attention }) {
     const sweep = field ? h("sweep-figure", { ".model": name, ".field": field, ".values": values, ".fixed": fixed, ".words": this.#what }) : null;
     const figure = noise ? h("noise-figure") : sweep;
+    const second = attention ? h("attention-figure", { ".model": name, ".words": this.#what }) : null;
     return h("section", { class: "chapter", id: `chapter-${name}` },
       h("div", {},
         h("p", { class: "year" }, `${year} · arXiv ${paper}`),
         h("h2", {}, t(`learn.${name}`)),
         ...["idea", "mended", "see"].map((part) => h("p", {}, h("strong", {}, t(`learn.${part}`)), " ", t(`learn.${name}.${part}`)))),
-      figure);
+      second ? h("div", {}, figure, second) : figure);
   }
 
   /** One after the other, oldest idea first. @param {Event} event */

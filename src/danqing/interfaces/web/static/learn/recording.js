@@ -7,10 +7,10 @@ import { frames, jobs, reason, start, unfinished } from "../state.js";
 
 /**
  * Paint one picture and keep each of its previews.
- * @param {Record<string, any>} inputs @param {Listener} listener
+ * @param {Record<string, any>} inputs @param {Listener} listener @param {string} app
  * @returns {Promise<{films: string[], stop: () => void}>} the previews, to which the picture is added in the end
  */
-export async function record(inputs, { onFrame, onEnd }) {
+export async function record(inputs, { onFrame, onEnd }, app = "paint") {
   /** @type {string[]} */
   const films = [];
   /** @type {(() => void)[]} */
@@ -22,7 +22,7 @@ export async function record(inputs, { onFrame, onEnd }) {
     onFrame(source, films.length - 1);
   };
   try {
-    const job = await start("paint", { count: 1, ...inputs });
+    const job = await start(app, inputs);
     const look = () => {
       const now = jobs.get(job.id);
       if (!now || unfinished(now)) return;
