@@ -1,1 +1,1 @@
-"""How good painted pictures are, by an outside judge, on pairs never trained on too."""
+"""Measures the quality of painted pictures with an independent judge, also on held-out pairs."""

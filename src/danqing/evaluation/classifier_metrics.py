@@ -1,4 +1,4 @@
-"""What the judge thinks of a set of pictures that should show given things in given styles."""
+"""Accuracy of painted pictures according to the judge: whether they show the wanted things and styles."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ Pair = tuple[str, str]  # concept, style
 
 @dataclass(frozen=True)
 class ClassifierMetrics:
-    """Shares in [0, 1], the judge's features [n d] and its labels [n 2].
+    """The judge's result on a set of pictures. Shares are in [0, 1].
 
-    by_style: of the pictures that should be of a style, how many are.
+    top1, top5: share of pictures whose wanted thing is the first, or among the first five.
+    style: share of pictures with the wanted style.
+    by_style: the same for each style.
+    features: the judge's features [n d].
+    labels: the predicted thing and style [n 2].
     """
 
     top1: float
@@ -29,7 +33,7 @@ class ClassifierMetrics:
 
 
 def classifier_metrics(judge: Judge, pictures: Tensor, pairs: Sequence[Pair]) -> ClassifierMetrics:
-    """Ask the judge about pictures [n c h w] in [-1, 1] that should show `pairs`."""
+    """Classify pictures [n c h w] in [-1, 1] that should show `pairs`."""
     concepts = {name: i for i, name in enumerate(judge.config.concepts)}
     styles = {name: i for i, name in enumerate(judge.config.styles)}
     concept, style, features = judge.predict(pictures)

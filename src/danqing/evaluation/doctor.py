@@ -1,4 +1,4 @@
-"""Whether a model opens, is whole, and paints what diffusers paints of the same weights."""
+"""Checks whether a model opens, is complete, and paints what diffusers paints with the same weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ _NEGATIVE, _SEED, _STEPS = "blurry", 7, 10
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. good: whether it is as it should be."""
+    """The result of one check.
+
+    what: what was checked.
+    result: the result, for the user.
+    good: whether it is as it should be.
+    """
 
     what: str
     result: str
@@ -32,12 +37,14 @@ class Finding:
 
 
 def examine(place: Path, *, full: bool = False, device: str = "auto") -> Iterator[Finding]:
-    """What there is to say of a model, each as soon as it is known.
+    """Check a model. Yields each finding as soon as it is known.
 
-    full: paint three prompts by us and by diffusers, with the same noise, and compare; takes minutes.
+    full: also paint three prompts with danqing and with diffusers, with the same noise, and compare; takes
+        minutes.
 
     Raises:
-        BadWeights: it does not open. BadBrief: it cannot be compared.
+        BadWeights: the model does not open.
+        BadBrief: it cannot be compared.
     """
     start = time.perf_counter()
     painter = open_painter(str(place), device)
@@ -72,7 +79,7 @@ def _paint(painter: DiffusionPainter, brief: ResolvedBrief) -> Tensor:
 
 
 def _pipeline(place: Path, painter: DiffusionPainter) -> Any:
-    """The pipeline of diffusers for a folder, where and in which numbers the painter computes."""
+    """The diffusers pipeline of a folder, on the painter's device and in its dtype."""
     from diffusers import DDIMScheduler, DiffusionPipeline
 
     if not place.is_dir():
@@ -80,7 +87,7 @@ def _pipeline(place: Path, painter: DiffusionPainter) -> Any:
     weight = next(painter.modules["unet"].parameters())
     try:
         pipeline = DiffusionPipeline.from_pretrained(place, local_files_only=True, dtype=weight.dtype)
-    except Exception as error:  # of many libraries
+    except Exception as error:  # diffusers passes on exceptions of many libraries
         raise BadWeights(f"diffusers does not open {str(place)!r}: {error}") from None
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)

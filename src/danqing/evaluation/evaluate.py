@@ -1,7 +1,7 @@
-"""`danqing evaluate`: one honest page about a model, with fixed seeds and pairs.
+"""`danqing evaluate`: a report on a model in one page, with fixed seeds and pairs.
 
-Each figure for painted pictures stands beside the same figure for real ones: what a perfect painter would
-reach under this judge.
+Each figure for painted pictures stands beside the same figure for real ones, which a perfect painter would
+reach with this judge.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How many pictures of each kind, how many at once, and how to paint them (None = as the card says).
+    """How to paint the pictures to measure. None means the default of the card.
 
-    fast: in a few steps, with the painter's adapter for that, if it has one.
+    train_pairs: number of pictures of pairs from training.
+    held_out: number of pictures of held-out pairs.
+    chinese: number of pictures with Chinese prompts.
+    seed: seed of the first picture.
+    batch: number of pictures painted at once.
+    fast: whether to paint in a few steps, if the painter can.
     """
 
     train_pairs: int = 500
@@ -50,7 +55,12 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class Report:
-    """Figures by name, in the order of the page; the painted pictures [n c h w] for a sheet; how fast."""
+    """The results.
+
+    figures: name -> value, in the order of the page.
+    painted: name of a set -> its pictures [n c h w], for a contact sheet.
+    pictures_per_second: speed of painting.
+    """
 
     figures: dict[str, float]
     painted: dict[str, Tensor] = field(default_factory=dict)
@@ -59,7 +69,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A painter, the judge, CLIP and the real pictures."""
+    """A painter, the judge, CLIP, and the real pictures to compare with."""
 
     painter: Painter
     judge: Judge
@@ -69,12 +79,12 @@ class Evaluator:
     progress: ProgressCallback = no_progress
 
     def report(self, options: EvaluationOptions) -> Report:
-        """Paint, ask the judge and CLIP, compare with the real pictures.
+        """Paint pictures, classify them, and compare them with the real ones.
 
         A data set without held-out pairs gives no figures for them.
 
         Raises:
-            BadData: too few of the real pictures show things and styles that the judge knows.
+            BadData: too few of the real pictures show things and styles that the judge has classes for.
         """
         real = self._training_pictures()
         train_pairs = _draw(
@@ -110,7 +120,7 @@ class Evaluator:
         knows = self.judge.config
         real = self.real.where(
             lambda row: (
-                "phrase" not in row  # scenes are no drawings of one thing as it is
+                "phrase" not in row  # a scene does not show one thing alone
                 and row.get("style") in knows.styles
                 and row.get("concept") in knows.concepts
             )
@@ -123,7 +133,7 @@ class Evaluator:
         return real
 
     def _compare(self, opinions: dict[str, ClassifierMetrics], real: CaptionedImages) -> dict[str, float]:
-        """What the judge and CLIP say of the real pictures, and what the judge says of the painted ones."""
+        """The figures of the real pictures, of the painted ones, and the distances between both."""
         pixels = to_unit(real.pictures)
         result = self._metrics(pixels, real.rows)
         figures = _figures("real (trained on)", result)
@@ -168,7 +178,7 @@ class Evaluator:
 
 
 def distances(painted: Tensor, real: Tensor) -> dict[str, float]:
-    """FID and KID of painted against real features [n d], and of two halves of the real ones: the floor."""
+    """FID and KID of painted and real features [n d], and of two halves of the real ones: the lower limit."""
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
     half, other = real[order].chunk(2)
     return {
@@ -183,7 +193,7 @@ def distances(painted: Tensor, real: Tensor) -> dict[str, float]:
 def vae_figures(vae: VAE, pictures: Tensor) -> dict[str, float]:
     """PSNR (dB, all channels) and SSIM of pictures [n c h w] in [-1, 1] through the VAE and back."""
     parts = torch.split(pictures, 16)
-    # the VAE takes pictures from anywhere and answers where it is
+    # the VAE takes pictures on any device and returns them on its own
     made = torch.cat([vae.decode(vae.encode(part)).clamp(-1, 1).cpu() for part in parts])
     return {
         "autoencoder PSNR, held-out (dB)": float(psnr(made, pictures).mean()),
@@ -192,7 +202,7 @@ def vae_figures(vae: VAE, pictures: Tensor) -> dict[str, float]:
 
 
 def _draw(rows: list[Row], count: int, seed: int) -> list[Row]:
-    """`count` rows in a fixed random order; where there are fewer, each comes again, for another seed."""
+    """`count` rows in a fixed random order. If there are fewer, rows are repeated, with other seeds."""
     order = random.Random(seed).sample(rows, k=len(rows))
     return [order[k % len(order)] for k in range(count)] if order else []
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """FID (arXiv 1706.08500 eq. 6) between two sets of features [n d], in whatever feature space they are.
+    """FID (arXiv 1706.08500 eq. 6) between two sets of features [n d] of any network.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)); the last trace is the sum of the roots of the eigenvalues
     of the symmetric matrix C1^(1/2) C2 C1^(1/2).

@@ -1,4 +1,4 @@
-"""An evaluator from what is shipped, and one table of many models."""
+"""Opens an evaluator with the shipped judge and CLIP, and compares many models in one table."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from danqing.weights.tensor_files import read_header
 
 
 def open_evaluator(model: str, real: CaptionedImages, progress: ProgressCallback) -> Evaluator:
-    """The painter by name, with the shipped judge and CLIP.
+    """Open the model, the shipped judge and CLIP.
 
     Raises:
-        BadWeights: the model cannot be opened, or the judge or CLIP is not shipped with this copy.
+        BadWeights: the model cannot be opened, or the judge or CLIP is missing from this installation.
     """
     painter = open_painter(model)
     vae = painter.vae if isinstance(painter, DiffusionPainter) else None
@@ -39,7 +39,12 @@ def open_evaluator(model: str, real: CaptionedImages, progress: ProgressCallback
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model of the table. parameters: numbers in its weight files."""
+    """One line of the table.
+
+    card: the model's card.
+    parameters: number of weights in its files.
+    report: its figures.
+    """
 
     card: Card
     parameters: int
@@ -47,7 +52,7 @@ class ModelRow:
 
     @property
     def cells(self) -> dict[str, str]:
-        """What the table says of it, by column."""
+        """The text of each cell, by column."""
         report_figures = self.report.figures
         share = {
             column: f"{100 * report_figures[name]:.1f} %"
@@ -78,10 +83,13 @@ def compare_models(
     options: EvaluationOptions,
     progress: ProgressCallback,
 ) -> Iterator[ModelRow]:
-    """A line for each model, oldest idea first; the message of `progress` names the model.
+    """Yield one line for each model, the oldest generation first.
+
+    progress: its messages name the model.
 
     Raises:
-        BadWeights: a model cannot be opened. BadData: see `Evaluator.report`.
+        BadWeights: a model cannot be opened.
+        BadData: see `Evaluator.report`.
     """
     painters = {name: open_painter(name).card for name in models}
     for name in sorted(models, key=lambda name: (painters[name].year, painters[name].paper)):
@@ -90,10 +98,10 @@ def compare_models(
 
 
 def count_parameters(model: str) -> int:
-    """How many numbers the weight files of a model hold, adapters left out.
+    """The number of weights in the files of a model, without adapters.
 
     Raises:
-        BadWeights: one of them is damaged.
+        BadWeights: a file is damaged.
     """
     place = shipped_models().get(model, Path(model).expanduser())
     files = sorted(place.rglob("*.safetensors")) if place.is_dir() else [place]

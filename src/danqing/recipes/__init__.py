@@ -1,6 +1,6 @@
-"""How each set of shipped weights is made: each module without an underscore is a recipe.
+"""The recipes: how each set of shipped weights was trained. Each module without an underscore is a recipe.
 
-What needs torch is loaded when it is first used.
+Modules that need torch are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which recipes there are, without importing one of them."""
+"""The names of the recipes, without importing one of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from danqing.core.errors import BadBrief, unknown
 
 
 def recipe_summaries() -> dict[str, str]:
-    """What can be trained -> what it is, in a line. Imports none of it."""
+    """Maps the name of each recipe to the first line of its docstring, without importing it."""
     root = Path(__file__).parent
     files = sorted(file for file in root.glob("*.py") if not file.stem.startswith("_"))
     marked = {file.stem: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "" for file in files}
@@ -17,10 +17,10 @@ def recipe_summaries() -> dict[str, str]:
 
 
 def check_name(name: str) -> None:
-    """Whether there is a recipe of this name.
+    """Check that there is a recipe of this name.
 
     Raises:
-        BadBrief: there is none; tells the nearest name and all there are.
+        BadBrief: there is none; the message has the nearest name and all names.
     """
     if name not in recipe_summaries():
         raise BadBrief(unknown("recipe", name, recipe_summaries()))

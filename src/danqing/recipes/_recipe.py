@@ -1,4 +1,4 @@
-"""What every recipe is given, and how recipes are found."""
+"""The request that every recipe gets, and the register of recipes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PROBES = (
     "a panda, ink wash style",
     "蝴蝶，剪纸风格",
 )
-"""Captions that sheets of samples show: every style, both languages, easy and hard things."""
+"""Captions of the sample sheets: every style, both languages, easy and hard things."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class TrainRequest:
     """A request to train.
 
     data: a captioned folder of pictures.
-    run: the folder of the run; an interrupted one goes on there.
-    parts: where other recipes left their weights, each in a folder of its name.
-    steps: instead of the recipe's own number.
-    further: start from the shipped weights, where the recipe can.
+    run: the folder of the run; an interrupted run resumes there.
+    parts: the folder with the results of other recipes, each in a folder of its name.
+    steps: number of steps; None for the recipe's own.
+    further: whether to start from the shipped weights, if the recipe can.
     device: where to train, see `core.device.resolve_device`.
-    progress: called with each line of the log, and with what is measured.
+    progress: called with each line of the log, and with results.
     """
 
     data: Path
@@ -70,33 +70,36 @@ class TrainRequest:
         run: Path | None = None,
         look: Callable[[int], None] | None = None,
     ) -> None:
-        """Train an objective on the device of the request, in `run` or else in its folder.
+        """Train an objective on the device of the request, in the folder `run`; None for the request's.
 
-        look: called with the step each time that a sheet is painted.
+        look: called with the step after each sample sheet.
         """
         place = self.run if run is None else run
         Trainer(objective, replace(options, device=self.device), place).train(self.progress, look)
 
     def train_adversarial(self, task: GanTask, options: AdversarialOptions) -> LatentGenerator:
-        """Train a GAN on the device that was asked for; gives the averaged generator."""
+        """Train a GAN on the device of the request. Returns the averaged generator."""
         return AdversarialTrainer(task, replace(options, device=self.device), self.run).train(self.progress)
 
     def report(self, line: str) -> None:
-        """Tell a line of results."""
+        """Report a line of results."""
         self.progress(Progress(message=line))
 
 
-LEAST = 2  # pictures to learn from, and to probe with
+LEAST = 2  # least number of training pictures and of probe pictures
 
 Recipe = Callable[[TrainRequest], Path]
-"""Trains, and returns the folder of the finished weights."""
+"""A function that trains, and returns the folder of the finished weights."""
 
 RECIPES: Registry[Recipe] = Registry("recipe", BadBrief)
-"""Name of what is trained -> its recipe, once its module is imported."""
+"""Maps the name of each imported recipe to its function."""
 
 
 def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
-    """Decorator: the recipe below is called `name`. further: it can start from the shipped weights."""
+    """Decorator that registers a recipe as `name`.
+
+    further: whether it can start from the shipped weights.
+    """
 
     def add(made: Recipe) -> Recipe:
         @wraps(made)
@@ -105,7 +108,7 @@ def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
                 raise BadBrief(f"recipe {name!r} always starts anew: leave --further out")
             if Processes(resolve_device(request.device)).writes:
                 return made(request)
-            with TemporaryDirectory() as folder:  # the first process alone writes weights that stay
+            with TemporaryDirectory() as folder:  # only the first process writes weights that are kept
                 made(replace(request, run=Path(folder), progress=no_progress))
             return request.run
 
@@ -115,23 +118,24 @@ def recipe(name: str, *, further: bool = False) -> Callable[[Recipe], Recipe]:
 
 
 def open_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
+    """Import and return the recipe called `name`.
 
     Raises:
         BadBrief: see `check_name`.
     """
     check_name(name)
-    importlib.import_module(f"danqing.recipes.{name}")  # registers itself
+    importlib.import_module(f"danqing.recipes.{name}")  # the module registers its recipe
     return RECIPES[name]
 
 
 def read(request: TrainRequest) -> tuple[CaptionedImages, CaptionedImages]:
-    """The pictures to learn from, and those to probe with: held out, or the same where the folder is small.
+    """Read the pictures to train on and the probe pictures: held-out ones, or in a small folder the same.
 
-    A folder that does not tell in `held_out` what to hold out gives up one picture in twenty.
+    If the metadata has no field `held_out`, one picture in twenty is held out.
 
     Raises:
-        BadBrief: there is no such folder. BadData: nothing can be learned from it.
+        BadBrief: there is no such folder.
+        BadData: nothing can be learned from it.
     """
     if not request.data.is_dir():
         raise BadBrief(
@@ -154,7 +158,7 @@ def _is_drawing(row: dict[str, Any]) -> bool:
 
 
 def probes_of(pictures: CaptionedImages) -> tuple[str, ...]:
-    """The captions that sheets of samples show: ours, or for a folder without styles some of its own."""
+    """The captions of the sample sheets: ours, or for a data set without styles some of its own."""
     if styles_of(pictures):
         return PROBES
     texts = pictures.column("text")
@@ -162,6 +166,6 @@ def probes_of(pictures: CaptionedImages) -> tuple[str, ...]:
 
 
 def styles_of(pictures: CaptionedImages) -> dict[str, str]:
-    """The styles of a data set with their words, as a card holds them."""
+    """Maps each style of a data set to its words, as in a card."""
     styles = sorted({str(row["style"]) for row in pictures.rows if row.get("style")})
     return {style: "/".join(STYLE_WORDS.get(style, (style,))) for style in styles}

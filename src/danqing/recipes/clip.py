@@ -55,7 +55,7 @@ def _open_shipped() -> tuple[CLIPModel, CLIPTokenizer]:
 
 
 def _corpus(rows: tuple[dict[str, object], ...]) -> list[str]:
-    """Captions of every picture in both languages, all tags and synonyms: what the tokenizer learns from."""
+    """The tokenizer's training text: captions of all pictures in both languages, all tags and synonyms."""
     rng, lines = random.Random(0), []
     for row in rows:
         for language in ("en", "zh"):

@@ -34,7 +34,7 @@ from danqing.weights.shipped import shipped_part
 PRESET = "sticker"
 STEPS = 12000
 SUMMARY = "stickers of 120 things in six styles, as 64 tokens, 40 pixels square"
-# a token is five pixels wide: moves by less than that give other tokens of the same picture
+# a token is five pixels wide, so smaller shifts give other tokens for the same picture
 MOVES = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 
 
@@ -61,12 +61,12 @@ def dalle1(request: TrainRequest) -> Path:
 def trained_vae(
     request: TrainRequest, train_set: CaptionedImages, validation_set: CaptionedImages
 ) -> DiscreteVAE:
-    """The first stage, in half precision's values, so that tokens are those of the weights on disk."""
+    """The first stage, with weights rounded to half precision: the weights on disk give the same tokens."""
     side = TRANSFORMERS[PRESET].side * DISCRETE_VAES[PRESET].factor
     vae = DiscreteVAE(DISCRETE_VAES[PRESET])
     codebook_start(vae, resize_pictures(train_set, side, vae.config.channels))
     steps = max(1, (request.steps or STEPS) // 3)
-    # the start is sure of its tokens already, so the temperature begins below the paper's 1
+    # the start already has nearly certain tokens, so the temperature begins below the paper's 1
     vae_options = DiscreteVAEOptions(span=round(0.5 * steps), tau=0.25, usage=0.05, square=100.0)
     objective = DiscreteVAEObjective(vae, train_set, validation_set, side, vae_options)
     options = TrainOptions(steps=steps, batch=8, lr=5e-4, warmup=50, weight_decay=0.0, ema=0.995)

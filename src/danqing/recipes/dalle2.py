@@ -29,7 +29,7 @@ from danqing.weights.shipped import shipped_part
 
 PRESET = "sticker"
 STEPS = 8000
-PRIOR, UPSAMPLER = 0.2, 0.3  # their steps as shares of the decoder's
+PRIOR, UPSAMPLER = 0.2, 0.3  # number of steps as shares of the decoder's
 
 
 @recipe("dalle2", further=True)

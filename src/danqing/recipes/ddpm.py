@@ -58,7 +58,7 @@ def ddpm(request: TrainRequest) -> Path:
 
 
 def shipped_card(components: DDPMComponents, styles: dict[str, str]) -> Card:
-    """The card of what this recipe makes."""
+    """The card of the trained model."""
     fields = {
         "name": "ddpm",
         "summary": f"stickers of things it knows by name, {components.card.width} pixels square",

@@ -16,7 +16,7 @@ from danqing.recipes._recipe import TrainRequest, recipe
 from danqing.weights.shipped import shipped_part
 
 PRIOR = "ddpm"
-# a small picture has no parts worth a look of their own, and one look a step is seconds on a laptop
+# small pictures gain nothing from inner cuts, and even one batch of cuts a step takes seconds on a laptop
 SETTINGS = Settings(cutn_batches=1, cut_overview="[2]*1000", cut_innercut="[1]*1000")
 
 

@@ -24,8 +24,8 @@ from danqing.weights.shipped import shipped_part
 from danqing.weights.text_encoders import TextEncoderRef, read_text_encoder
 
 PRESET = "sticker"
-SHARES = (1.0, 0.15, 0.1)  # of the base's steps; about an hour of one AVX-512 core, by probes
-CROP = 64  # pixels that a stage learns from at once
+SHARES = (1.0, 0.15, 0.1)  # of the base's steps; about an hour of one AVX-512 core, by measured steps
+CROP = 64  # side in pixels of the crops that a stage is trained on
 
 
 @recipe("imagen", further=True)
@@ -50,7 +50,7 @@ def imagen(request: TrainRequest) -> Path:
 
 
 def _objective(components: ImagenComponents, number: int, train_set: CaptionedImages) -> StageObjective:
-    """The training of one stage's network, 0 the base."""
+    """The objective of stage `number`; 0 is the base."""
     options = DiffusionOptions(probes=probes_of(train_set), mirror=0.5)
     words, unet = MaskedCaptions(components.text, train_set, options), components.unets[number]
     if number == 0:
@@ -60,7 +60,7 @@ def _objective(components: ImagenComponents, number: int, train_set: CaptionedIm
 
 
 def _fresh(folder: Path, styles: dict[str, str]) -> ImagenComponents:
-    """Random weights for the words of the text encoder in `folder`, or of the shipped CLIP."""
+    """Components with random weights, for the text encoder in `folder` or the shipped CLIP."""
     place = folder / "text_encoder"
     own = place.is_dir()
     text = read_text_encoder(place if own else shipped_part("clip"))
@@ -70,7 +70,7 @@ def _fresh(folder: Path, styles: dict[str, str]) -> ImagenComponents:
 
 
 def _card(card: Card, text: MaskedEncoder, styles: dict[str, str]) -> Card:
-    """The card of what this recipe makes."""
+    """The card of the trained model."""
     kind = text.model.config.model_type
     reader = (
         "token states of our CLIP instead of T5" if kind.startswith("clip") else f"token states of {kind}"

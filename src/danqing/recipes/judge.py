@@ -45,7 +45,7 @@ def judge(request: TrainRequest) -> Path:
 
 
 def _in_fold(k: int, row: dict[str, object]) -> bool:
-    """Whether a row belongs to this share of the pictures, decided by its file name."""
+    """Whether a row is in fold `k` of the cross-validation, decided by its file name."""
     digest = hashlib.sha1(str(row["file_name"]).encode(), usedforsecurity=False).digest()
     return digest[0] % FOLDS == k
 
@@ -58,7 +58,7 @@ def _train(
     run: Path,
     request: TrainRequest,
 ) -> JudgeObjective:
-    """One training from scratch."""
+    """Train a judge from scratch."""
     objective = JudgeObjective(Judge(config), pictures, probe)
     options = TrainOptions(steps=steps, batch=64, lr=3e-3, weight_decay=0.05, ema=0.99, sheet_every=10**9)
     Trainer(objective, options, run).train(request.progress)

@@ -50,13 +50,14 @@ CARD = Card(
     guidance=2.0,
     redraw_guidance=8.0,
     sampler="dpmpp_2m",
-    fast=Fast(steps=4, guidance=1.5, sampler="dpmpp_2m"),  # by itself: one drawing of each is soon found
+    # no adapter needed: each thing has one drawing in a style, which few steps find
+    fast=Fast(steps=4, guidance=1.5, sampler="dpmpp_2m"),
     can=frozenset(Can),
     styles={style: "/".join(STYLE_WORDS[style]) for style in STYLES},
 )
 
 
-WIDE = 0.15  # batches on canvases that are not square
+WIDE = 0.15  # share of the batches on canvases that are not square
 PACE = TrainOptions(steps=5000, batch=32, lr=8e-4, warmup=300, ema=0.9995, sheet_every=1000)
 
 
@@ -67,14 +68,14 @@ def stable_diffusion(request: TrainRequest) -> Path:
 
 
 def train_unet(request: TrainRequest, pace: TrainOptions) -> Path:
-    """The UNet at that pace, but for the steps that were request for; see `stable_diffusion`."""
+    """Train the UNet with these options, but the number of steps of the request; see `stable_diffusion`."""
     train_set, _ = read(request)
     components = _open_shipped(request.parts) if request.further else new_components(request.parts)
     painter = painter_of(components)
-    painter.place(resolve_device(request.device))  # so that pictures are encoded there
+    painter.place(resolve_device(request.device))  # so that the pictures are encoded on that device
     wide = (
         WIDE if bool((train_set.pictures[:, 3] == 0).any()) else 0.0
-    )  # around photos there is nothing to paint
+    )  # the background of photos would have to be invented
     options = DiffusionOptions(probes=probes_of(train_set), wide=wide)
     objective = DiffusionObjective(painter, components.unet, train_set, options)
     pace = replace(pace, steps=request.steps or pace.steps)
@@ -87,15 +88,15 @@ def train_unet(request: TrainRequest, pace: TrainOptions) -> Path:
 
 
 def _card(pictures: CaptionedImages) -> Card:
-    """The card of a painter that learned these, which may have other styles."""
+    """The card of a painter trained on these pictures, which may have other styles."""
     return CARD.model_copy(update={"styles": styles_of(pictures) or CARD.styles})
 
 
 def new_components(folder: Path) -> StableDiffusionComponents:
-    """A UNet of random weights, with the VAE and the CLIP that earlier recipes left in `folder`.
+    """A UNet with random weights, and the VAE and the CLIP that earlier recipes left in `folder`.
 
     Raises:
-        BadBrief: one of them did not.
+        BadBrief: one of them is missing.
     """
     vae, clip = folder / "autoencoder" / "vae", folder / "clip" / "clip"
     for name, place in (("autoencoder", vae), ("clip", clip)):
@@ -115,7 +116,7 @@ def new_components(folder: Path) -> StableDiffusionComponents:
 
 
 def _open_shipped(folder: Path) -> StableDiffusionComponents:
-    """The shipped model, with the CLIP and the VAE of `folder` if there are any."""
+    """The shipped model, with the CLIP and the VAE in `folder` if there are any."""
     components, clip = read_folder(shipped_part("stickers")), folder / "clip" / "clip"
     if clip.is_dir():
         text_encoder, words = CLIPTextModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)

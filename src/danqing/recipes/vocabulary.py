@@ -42,7 +42,7 @@ def vocabulary(request: TrainRequest) -> Path:
         tokenizer=CLIPTokenizer.from_pretrained(clip),
     )
     painter = painter_of(components)
-    painter.place(resolve_device(request.device))  # so that pictures are encoded there
+    painter.place(resolve_device(request.device))  # so that the pictures are encoded on that device
     objective = DiffusionObjective(
         painter, components.unet, pictures, replace(OPTIONS, probes=probes_of(pictures))
     )

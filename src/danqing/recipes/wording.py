@@ -55,7 +55,7 @@ def wording(request: TrainRequest) -> Path:
 
 
 def _painter_and_teacher(earlier: Path) -> tuple[DiffusionPainter, CLIPTextModel | None]:
-    """The shipped painter, or one with the UNet of `vocabulary` and the encoder that it learned by."""
+    """The shipped painter and None, or one with the UNet of `vocabulary` and that UNet's text encoder."""
     if not (earlier / "unet" / "config.json").is_file():
         painter = open_painter("stickers")
         assert isinstance(painter, DiffusionPainter)
