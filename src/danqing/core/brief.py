@@ -1,4 +1,4 @@
-"""The one request: what to paint. Python, command line and servers share it; every picture holds it."""
+"""The request of a picture. Python, command line and servers share it; every picture keeps it as metadata."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from danqing.core.field_groups import (
 )
 from danqing.core.half_width import half_width
 
-RATIO_MAX = 4  # a picture longer than 4:1 is far from anything a model has seen
+RATIO_MAX = 4  # a picture longer than 4:1 is far from all training pictures
 _SEEDS = 2**31  # random seeds are drawn below it: short enough to type
 
 
@@ -60,8 +60,7 @@ class Brief(
     Sizes are pixels of the finished picture. Picture k of `count` has the seed `seed + k`, and a brief with
     that seed and `count=1` paints the same picture alone.
 
-    image, mask, control: names of the pictures that it starts from or follows, for its metadata only; apps
-    read them.
+    image, mask, control: names of the input pictures, for the metadata only; apps read the pictures.
     """
 
     image: Text | None = Field(default=None, description="the picture to start from")
@@ -83,19 +82,19 @@ class Brief(
 
     @classmethod
     def of(cls, prompt: str, **fields: object) -> Self:
-        """A brief from loose values, with a one-line error instead of a validation report.
+        """A brief from unvalidated values, with a one-line error instead of pydantic's report.
 
         Raises:
-            BadBrief: naming the field, the value and what is allowed.
+            BadBrief: a value is wrong; the message names the field, the value and what is allowed.
         """
         return cls.of_values(prompt=prompt, **fields)
 
     def resolve(self, card: Card) -> ResolvedBrief:
-        """The same brief with every open field decided by `card`: repainting it needs nothing else.
+        """The brief with each field that is None filled from `card`; it is all that a repaint needs.
 
         Raises:
-            BadBrief: the model cannot paint it (size off the grid, unknown style, no alpha, tiles, sampler or
-                fast way).
+            BadBrief: the model cannot paint it: the size is no multiple of `card.size_multiple`, the style
+                or the sampler is unknown, or the model has no alpha, no tiling or no method for `fast`.
         """
         if self.background != "white" and Can.ALPHA not in card.can:
             raise BadBrief(
@@ -124,7 +123,7 @@ class Brief(
         )
 
     def complete(self, **values: object) -> ResolvedBrief:
-        """The brief with `values` in its open fields, which are not validated again."""
+        """The brief with `values` in the fields that are None; nothing is validated again."""
         changed = self.model_copy(update=values)
         return ResolvedBrief.model_construct(_fields_set=changed.model_fields_set, **dict(changed))
 
@@ -133,7 +132,7 @@ class Brief(
         return random_seed() if seed is None else seed
 
     def _pace(self, card: Card) -> tuple[int, float, str]:
-        """Steps, guidance and sampler where the brief leaves them open."""
+        """Steps, guidance and sampler: those of the brief, or the card's where the brief has None."""
         if not self.fast:
             return card.steps, card.guidance, card.sampler
         if card.fast is None:
@@ -144,7 +143,7 @@ class Brief(
 
 
 class ResolvedBrief(Brief):
-    """A brief that leaves nothing open: what painters are given, and what pictures hold.
+    """A brief in which every field has its value: painters take it, and pictures keep it as metadata.
 
     variation_seed: None only where `variation` is 0.
     sampler: empty where the model has none to choose.
@@ -164,7 +163,7 @@ class ResolvedBrief(Brief):
 
     @property
     def seeds(self) -> range:
-        """The number that differs from picture to picture: the seed, or in variations the other seed."""
+        """The seed of each picture: `seed` counted up or, in a variation, `variation_seed` counted up."""
         first = self.variation_seed if self.variation and self.variation_seed is not None else self.seed
         return range(first, first + self.count)
 
@@ -174,21 +173,23 @@ RESOLVED_FIELDS = ("seed", "width", "height", "steps", "guidance", "sampler")
 
 
 def random_seed() -> int:
-    """A seed for whoever gave none."""
+    """A seed for a request that gives none."""
     return secrets.randbelow(_SEEDS)
 
 
 def sides_like(size: tuple[int, int], card: Card, *, native: bool = False) -> tuple[int, int]:
-    """Width and height of a picture in the shape of `size`, or as near as a shape may be; see below."""
+    """As `sides_for_ratio`, for the aspect ratio of `size`, which is first limited to at most 4:1."""
     shape = min(RATIO_MAX, max(1 / RATIO_MAX, size[0] / size[1]))
     return sides_for_ratio(f"{max(1, round(shape * 1000))}:1000", card, native=native)
 
 
 def sides_for_ratio(ratio: str, card: Card, *, native: bool = False) -> tuple[int, int]:
-    """Width and height of the shape `ratio` ("3:2") with the area of the model's own size, on its grid.
+    """Width and height for an aspect ratio such as "3:2": about the area of the model's own size.
+
+    Both are multiples of `card.size_multiple`.
 
     Raises:
-        BadBrief: not W:H in positive whole numbers, or beyond 4:1.
+        BadBrief: the ratio is not W:H in positive whole numbers, or is beyond 4:1.
     """
     parts = re.fullmatch(r"\s*([1-9]\d{0,3})\s*[:xX×/]\s*([1-9]\d{0,3})\s*", half_width(ratio))
     if parts is None:
@@ -219,7 +220,7 @@ def _style_name(style: str | None, card: Card) -> str | None:
 
 
 def style_key(text: str) -> str:
-    """The same for all ways to write a style: "剪纸风格" and 剪纸, "Paper Cut style" and paper-cut."""
+    """A key that all spellings of a style share: "剪纸风格" and 剪纸, "Paper Cut style" and paper-cut."""
     key = re.sub(r"[\s_-]+", "-", text.strip().casefold())
     return key.removesuffix("-style").removesuffix("风格") or key
 

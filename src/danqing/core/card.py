@@ -1,4 +1,4 @@
-"""What a model is and what it can do, as data: nobody branches on a family's name."""
+"""What a model is and what it can do, as data, so that no code branches on the name of a family."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from danqing.core.errors import BadWeights, shorten
 
-_OLD_NAMES = {"grid": "size_multiple", "led_by": "prompt_type"}  # in cards that were written before
+_OLD_NAMES = {"grid": "size_multiple", "led_by": "prompt_type"}  # old field name -> field, for old cards
 
 
 class Can(StrEnum):
-    """A skill an app may need of a painter."""
+    """A capability of a painter that an app may need."""
 
     WORDS = "words"  # follows a prompt
     NEGATIVE = "negative"  # follows a negative prompt
-    ALPHA = "alpha"  # paints transparency
+    ALPHA = "alpha"  # paints an alpha channel
     UPSCALE = "enlarge"  # has a learned upscaler of factor `Card.scale`
-    REDRAW = "redraw"  # starts from a given picture
-    INPAINT = "inpaint"  # repaints a part of a given picture
-    TILE = "tile"  # paints pictures that repeat without a seam
-    LEARN = "learn"  # takes adapters, and can learn new ones
+    REDRAW = "redraw"  # starts from an input picture
+    INPAINT = "inpaint"  # repaints a part of an input picture
+    TILE = "tile"  # paints seamless tiles
+    LEARN = "learn"  # takes adapters, and can train new ones
 
 
 class Fast(BaseModel):
@@ -38,7 +38,7 @@ class Fast(BaseModel):
 
 
 class Card(BaseModel):
-    """Facts about one set of weights. Lives beside them as `card.json`."""
+    """Facts about one set of weights. It is the file `card.json` in their folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -81,24 +81,24 @@ class Card(BaseModel):
 
     @property
     def one_size(self) -> bool:
-        """Whether it paints pictures of its native size only: the multiple is as large as they are."""
+        """Whether it paints its native size only, because `size_multiple` is as large as that size."""
         return self.size_multiple == self.width == self.height
 
     @property
     def paints_drawings(self) -> bool:
-        """Whether it has learned drawings in styles of its own, and no photos."""
+        """Whether it was trained on drawings in named styles, and not on photos."""
         return bool(self.styles)
 
     @field_serializer("can")
     def _in_order(self, can: frozenset[Can]) -> list[str]:
-        return sorted(can)  # a set's own order differs from run to run
+        return sorted(can)  # the order of a set differs from run to run
 
 
 def read_card(folder: Path) -> Card:
-    """The card in a folder of weights, without opening them.
+    """The card in a folder of weights; the weights are not opened.
 
     Raises:
-        BadWeights: it is missing, cannot be read, is not a card, or a field of it is wrong.
+        BadWeights: the card is missing, cannot be read, is not a card, or has a wrong field.
     """
     path = folder / "card.json"
     try:
@@ -116,5 +116,5 @@ def read_card(folder: Path) -> Card:
 
 
 def find_card(folder: Path) -> Card | None:
-    """As `read_card`; None where the folder has no card, as those of other programs."""
+    """As `read_card`, but None where the folder has no card; folders of other programs have none."""
     return read_card(folder) if (folder / "card.json").is_file() else None

@@ -1,7 +1,7 @@
-"""Messages in other languages, keyed by the English message with {} for what it names.
+"""Translations of messages. The key is the English message, with {} in the place of each value.
 
-Messages are made in English, wherever they arise; a face that speaks another language translates them when it
-shows them. `locale/zh.toml` holds the Chinese ones, complete like English.
+All code writes its messages in English. An interface in another language translates a message when it shows
+it. `locale/zh.toml` has the Chinese translation of every message.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Catalogue:
     def __init__(self, messages: dict[str, str]) -> None:
         self.messages = messages
         templates = [template for template in messages if "{}" in template]
-        # the more of a message is said by the template, the surer it is meant
+        # several templates may match a message; the one with most fixed text is the most likely source
         self._templates = sorted(templates, key=lambda template: -len(template.replace("{}", "")))
 
     def translate(self, text: str, depth: int = DEPTH_MAX) -> str:
-        """A message in the other language; as it is where it is not in the catalogue."""
+        """A message in the other language; unchanged where the catalogue does not have it."""
         if text in self.messages:
             return self.messages[text]
         if depth == 0:
@@ -38,13 +38,13 @@ class Catalogue:
 
 
 def fill(template: str, parts: list[str]) -> str:
-    """A template with its parts: {} in order, or {0}, {1} where the other language has another order."""
+    """A template with its values: {} takes them in order; {0} and {1} are for another order of words."""
     numbers = iter(range(len(parts)))
     return re.sub(r"\{(\d*)\}", lambda place: parts[int(place[1] or next(numbers))], template)
 
 
 def _could_match(template: str, text: str) -> bool:
-    """Whether all that a template says stands in the text: cheaper than its pattern."""
+    """Whether the text contains all fixed text of the template; a check cheaper than the regex."""
     return all(part in text for part in template.split("{}"))
 
 
@@ -55,12 +55,12 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @cache
 def catalogue(language: str) -> Catalogue:
-    """The translations into a language; none for English, or for a language without a catalogue."""
+    """The translations into a language; empty for English and for a language without a catalogue."""
     file = resources.files("danqing") / "locale" / f"{language}.toml"
     return Catalogue(tomllib.loads(file.read_text("utf-8")) if file.is_file() else {})
 
 
 def languages() -> list[str]:
-    """English, and the languages that there is a catalogue of."""
+    """English, and the languages that have a catalogue."""
     folder = resources.files("danqing") / "locale"
     return ["en", *sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if "." in file.name)]

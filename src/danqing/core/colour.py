@@ -1,4 +1,4 @@
-"""Colour profiles: pictures of any colour space as sRGB, which everything else here takes for granted."""
+"""Converts pictures of any colour space to sRGB; all other modules assume sRGB."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from PIL import Image, ImageChops, ImageCms
 
 from danqing.core.errors import shorten
 
-SAME = 1  # of 255: a profile that moves no colour further is sRGB by another name
+SAME = 1  # of 255: a profile that changes no channel by more is treated as sRGB
 
 _MODE_OF_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 _PNG_GAMMA, _GAMMA_OFF = 1 / 2.2, 0.01
 _EXIF, _COLOUR_SPACE, _INTEROP, _INDEX = 0x8769, 0xA001, 0xA005, 1
-_ADOBE_RGB = 2  # of EXIF's ColorSpace, as some cameras write it; others write R03 as the index
+_ADOBE_RGB = 2  # EXIF's ColorSpace of some cameras; others write the interoperability index R03
 
 
 def to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
-    """A picture of mode L, LA, RGB, RGBA, CMYK or LAB in sRGB, without its profile, and what was done.
+    """Convert a picture of mode L, LA, RGB, RGBA, CMYK or LAB to sRGB.
 
-    By the ICC profile that it holds, relative to its white and with black point compensation; alpha stays. A
-    picture without a profile, or with one that means sRGB, keeps its very bytes; of the first "" is said. The
-    profile is taken off `image`, which may be what comes back.
+    Uses the ICC profile of the picture, with the relative colorimetric intent and black point compensation;
+    alpha is kept. Pixels stay the same, byte for byte, where there is no profile or the profile is sRGB. The
+    profile is removed from `image` itself, which may be the picture that is returned.
+
+    Returns:
+        The picture without a profile, and a note of what was done; "" where there was no profile.
     """
     data = image.info.pop("icc_profile", None)
     if not data:
@@ -39,7 +42,7 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
             return image, f"has a colour profile for {_printable(space)}, not for {mode}: it is ignored"
         name = _printable(ImageCms.getProfileDescription(profile))
         converted = _convert(image, profile, mode)
-    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):  # whatever is wrong with its bytes
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):  # a damaged profile can raise any of these
         return image, "has a damaged colour profile, which is ignored"
     if converted is image:
         return image, f"has the colour profile {name!r}, which is sRGB: its colours stay as they are"
@@ -47,7 +50,7 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str]:
 
 
 def unread_colour(image: Image.Image) -> str:
-    """Colour information that is ignored because there is no profile, "" if none."""
+    """A note on colour information that is ignored for lack of an ICC profile; "" if there is none."""
     if image.info.get("icc_profile"):
         return ""
     gamma = image.info.get("gamma")
@@ -59,7 +62,7 @@ def unread_colour(image: Image.Image) -> str:
 
 
 def _convert(image: Image.Image, profile: ImageCms.ImageCmsProfile, mode: str) -> Image.Image:
-    """The picture in sRGB; the very same one where the profile means that."""
+    """The picture in sRGB; the same object where the profile is sRGB already."""
     transform = ImageCms.buildTransform(
         profile,
         ImageCms.createProfile("sRGB"),
@@ -80,12 +83,12 @@ def _convert(image: Image.Image, profile: ImageCms.ImageCmsProfile, mode: str) -
     assert done is not None, "only a transform in place gives nothing"
     if alpha is not None:
         done.putalpha(alpha)
-    del done.info["icc_profile"]  # of sRGB, which ImageCms notes
+    del done.info["icc_profile"]  # ImageCms attaches the sRGB profile
     return done
 
 
 def _probe(mode: str) -> Image.Image | None:
-    """Colours all over the space, in one row; None where no bytes could stay as they are."""
+    """One row of colours from the whole space; None for a mode whose pixels must change anyhow."""
     if mode == "L":
         return Image.frombytes("L", (256, 1), bytes(range(256)))
     if mode != "RGB":
@@ -108,5 +111,5 @@ def _is_adobe_rgb(exif: Image.Exif) -> bool:
 
 
 def _printable(text: str | None) -> str:
-    """A profile's own words, which come from a stranger and go to a terminal, on one line."""
+    """The text of a profile on one line of printable characters: it is untrusted and goes to a terminal."""
     return shorten("".join(c if c.isprintable() else " " for c in text or "").strip(), 40)

@@ -1,6 +1,7 @@
-"""Pictures that a picture shall follow, as a request names them. Needs no torch.
+"""How a request names control maps and image prompts. Needs no torch.
 
-A control is a map, as `canny=photo.jpg:0.8:0-0.6`; an image prompt is looked at, as `photo.jpg:0.6`.
+A control is a map for a ControlNet, such as `canny=photo.jpg:0.8:0-0.6`. An image prompt is a picture for an
+IP-Adapter, such as `photo.jpg:0.6`.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ _PICTURE = re.compile(rf"(.+?)(?::({_NUMBER}))?(?::({_NUMBER})-({_NUMBER}))?", r
 
 
 class ControlKind(NamedTuple):
-    """A kind of map.
+    """A kind of control map.
 
-    words: what the names of ControlNets for it say. computed: whether it is made of any picture; others are
-    given as they are.
+    words: the names of ControlNets for this kind contain one of them.
+    computed: whether danqing computes the map from any picture; otherwise the user gives the map itself.
     """
 
     words: tuple[str, ...]
     computed: bool = False
 
     def is_for(self, name: str) -> bool:
-        """Whether a ControlNet or T2I-Adapter says by its name that it follows such maps."""
+        """Whether `name`, of a ControlNet or T2I-Adapter, contains one of the `words` of this kind."""
         return any(word in name.lower() for word in self.words)
 
 
@@ -62,10 +63,10 @@ _ALIASES = {"hed": "softedge", "soft-edge": "softedge", "line-art": "lineart", "
 
 
 class WeightedImage(FrozenModel):
-    """A picture that others follow in some way: how much, and when.
+    """A picture that guides others, with its strength and the steps at which it does.
 
-    strength: 0 is not at all, 1 is as what follows it has learned.
-    start, end: the share of the steps between which it is followed.
+    strength: 0 has no effect, 1 is the strength in the training of the network that reads it.
+    start, end: the first and last step that it guides, as fractions of all steps.
     """
 
     image: ImageRef
@@ -76,7 +77,7 @@ class WeightedImage(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _of_text(cls, value: Any) -> Any:
-        """PICTURE, PICTURE:STRENGTH or PICTURE:STRENGTH:START-END, a picture, or a mapping of fields."""
+        """Accepts PICTURE, PICTURE:STRENGTH or PICTURE:STRENGTH:START-END, a picture or a mapping."""
         return value if isinstance(value, cls) else _fields_of(value)
 
     @model_validator(mode="after")
@@ -96,7 +97,7 @@ class WeightedImage(FrozenModel):
 class ImagePromptRef(WeightedImage):
     """A picture as a prompt.
 
-    part: what of it counts: all, its style or its layout.
+    part: what the prompt takes from it: all, its style or its layout.
     """
 
     part: str = "all"
@@ -104,7 +105,7 @@ class ImagePromptRef(WeightedImage):
     @model_validator(mode="before")
     @classmethod
     def _of_text(cls, value: Any) -> Any:
-        """As of a picture that is followed, perhaps with style= or layout= before it; or a mapping."""
+        """Accepts what `WeightedImage` accepts; a text may begin with style= or layout=."""
         part, equals, rest = value.replace("＝", "=").partition("=") if isinstance(value, str) else [""] * 3
         if equals and part.strip().lower() in IMAGE_PARTS:
             fields = _fields_of_text(rest)
@@ -123,7 +124,7 @@ class ImagePromptRef(WeightedImage):
 
 
 class ControlRef(WeightedImage):
-    """A map that a picture shall follow, or a picture that it is made of.
+    """A control map, or the picture from which it is computed.
 
     kind: one of `CONTROL_KINDS`.
     """
@@ -133,7 +134,7 @@ class ControlRef(WeightedImage):
     @model_validator(mode="before")
     @classmethod
     def _of_text(cls, value: Any) -> Any:
-        """KIND= and then as of a picture that is followed, or a mapping of fields."""
+        """Accepts KIND= and then a text as of `WeightedImage`, or a mapping of fields."""
         fields = dict(value) if isinstance(value, Mapping) else value
         if isinstance(value, str):
             kind, equals, rest = value.replace("＝", "=").partition("=")
@@ -155,7 +156,7 @@ class ControlRef(WeightedImage):
 
 
 def _fields_of(value: Any) -> Any:
-    """The fields of a picture that is followed, from a text, a picture or a mapping."""
+    """The fields of a `WeightedImage`, from a text, a picture or a mapping."""
     if not isinstance(value, str):
         return value if isinstance(value, Mapping) and "image" in value else {"image": value}
     if (fields := _fields_of_text(value)) is None:
@@ -164,7 +165,7 @@ def _fields_of(value: Any) -> Any:
 
 
 def _fields_of_text(text: str) -> dict[str, Any] | None:
-    """The fields of PICTURE:STRENGTH:START-END, as many as there are; None for no picture."""
+    """The fields that a text PICTURE:STRENGTH:START-END holds; None where it names no picture."""
     match = _PICTURE.fullmatch(half_width(text)) if text else None
     if match is None:
         return None
@@ -173,7 +174,7 @@ def _fields_of_text(text: str) -> dict[str, Any] | None:
 
 
 def _several(value: Any) -> Any:
-    """One as a list of one; {"canny": picture} as a list of what it holds."""
+    """A list of controls: a single one becomes a list of one, {"canny": picture} a list of its items."""
     if isinstance(value, Mapping) and "kind" not in value:
         return [{"kind": kind, "image": image} for kind, image in value.items()]
     return [value] if isinstance(value, str | ControlRef | Mapping) else value

@@ -20,7 +20,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     "auto" is the first CUDA GPU if this PyTorch sees one, else the CPU.
 
     Raises:
-        BadBrief: it is no name of a device, or not there.
+        BadBrief: `name` is not a device, or this machine does not have it.
     """
     check_device_name(name)
     import torch
@@ -34,7 +34,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def check_device_name(name: str) -> None:
-    """Raises BadBrief: it is no name of a device. Needs no torch."""
+    """Raise BadBrief where `name` cannot be the name of a device. Needs no torch."""
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is None:
         raise BadBrief(f"unknown device {shorten(name)!r}: use auto, cpu, cuda, cuda:1 or mps")
 
@@ -48,10 +48,10 @@ def _there(device: torch.device) -> bool:
 
 
 def resolve_dtype(name: str | None) -> torch.dtype | None:
-    """The type of numbers called `name`, one of `DTYPES` or short for one; None for None.
+    """The dtype called `name`, one of `DTYPES` or a short form of one; None for None.
 
     Raises:
-        BadBrief: it is none of them.
+        BadBrief: `name` is none of them.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""What can go wrong, each with one line that names the value and the fix.
+"""The exceptions. The text of each is one line that names the value and the fix.
 
 DanqingError
-├── BadBrief      the request cannot be painted as asked
-├── BadPicture    a picture file cannot be read, or says nothing of how it was made
+├── BadBrief      the request cannot be painted as it is
+├── BadPicture    a picture file cannot be read, or has no metadata of danqing
 ├── BadWeights    a weights file is missing, truncated, not finite or of another architecture
 ├── BadData       a data set cannot be trained on
 └── NotFinite     numbers became NaN or infinite while painting or training
@@ -17,11 +17,14 @@ from collections.abc import Iterable
 
 
 class DanqingError(Exception):
-    """Something the user can mend: its text is one line, shown without a traceback."""
+    """An error that the user can fix; interfaces show its one line without a traceback."""
 
 
 class BadBrief(DanqingError):
-    """A request that cannot be painted as asked. field: the name of the field that is wrong, if it is one."""
+    """A request that cannot be painted as it is.
+
+    field: the name of the wrong field; None where no single field is wrong.
+    """
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -45,12 +48,12 @@ class NotFinite(DanqingError):
 
 
 def shorten(text: str, most: int = 60) -> str:
-    """`text`, cut in the middle where it would fill a terminal."""
+    """`text`, shortened in the middle where it is longer than `most` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]}"
 
 
 def unknown(kind: str, value: str, choices: Iterable[str]) -> str:
-    """One line for a name that is not known: the nearest match first, then all that exist."""
+    """A one-line message for an unknown name: the nearest match first, then all valid names."""
     names = sorted(choices)
     near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -1,7 +1,7 @@
-"""The fields of requests in small groups, of which a brief and the inputs of each app are composed.
+"""Small groups of request fields. A brief and the inputs of each app are composed of them.
 
-`GROUP` is the heading under which a form shows a group. What a form needs besides a description (a unit, the
-step of a slider, where choices come from, whether the field is for experts) is in the field's JSON schema.
+`GROUP` is the heading of the group in a form. A form also needs units, slider steps, the source of choices
+and a mark for expert fields: these are in the JSON schema of each field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from danqing.core.half_width import half_width, split_marks
 from danqing.core.request import FrozenModel
 from danqing.core.savings import Savings
 
-SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that seeds travel between programs
+SEED_MAX = 2**32 - 1  # the range of A1111 and Midjourney, so that programs can exchange seeds
 SIDE_MAX = 2048
 _COMMA = re.compile("(,)")
 PROMPT_MAX = 4000  # characters; both prompts in both metadata chunks must fit the 64 KiB of a JPEG's EXIF
@@ -31,13 +31,13 @@ def _printable(text: str) -> str:
 
 
 def split_commas(text: str) -> list[str]:
-    """The parts of a list such as 0,0.5,1 in a text; ， is a comma too."""
+    """The items of a list in a text, such as 0,0.5,1; the full-width ， counts as a comma."""
     _, parts = split_marks(_COMMA, text)
     return [part.strip() for part in parts[::2] if part.strip()]
 
 
 def _parse_weights(value: object) -> object:
-    """Text such as my-cat:0.8,ink -> {"my-cat": 0.8, "ink": 1}, as a command line gives it."""
+    """Text of a command line such as my-cat:0.8,ink -> {"my-cat": 0.8, "ink": 1}."""
     if not isinstance(value, str):
         return value
     return dict(map(_name_and_weight, split_commas(value)))

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and never over a file by accident."""
+"""Writes a file completely or not at all, and never replaces a file by accident."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from danqing.core.errors import DanqingError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary neighbour of `path`; on success it takes the place of `path` in one rename.
+    """Yield the path of a temporary file in the same folder; on success it is renamed to `path`.
 
-    A reader, a crash or a full disk never leaves half a file under the final name. A file that was there
-    stays until then, and its permissions are kept; where `path` is a symbolic link, the file that it
-    points to is replaced.
+    So a crash or a full disk never leaves half a file under the final name. An existing file stays until the
+    rename, and its permissions are kept. Where `path` is a symbolic link, its target is replaced.
 
     Raises:
         DanqingError: the folder cannot be written.
@@ -40,14 +39,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def add_file(path: Path, write: Callable[[Path], None]) -> Path:
-    """Write a new file whole, under the first of path, path-2, path-3, ... that does not exist.
+    """Write a new file under the first name of path, path-2, path-3, ... that does not exist.
 
-    The name is claimed in one step of the file system, so two programs never get the same one.
+    The name is taken by one atomic operation, so two programs never get the same one.
 
-    write: writes to the temporary file that it is given.
+    write: writes the content to the path of a temporary file.
 
     Returns:
-        The path it has now.
+        The path of the new file.
 
     Raises:
         DanqingError: the folder cannot be written.
@@ -68,10 +67,10 @@ def add_file(path: Path, write: Callable[[Path], None]) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Find out now, not after minutes of painting, that `path` cannot be written. Leaves nothing behind.
+    """Check that `path` can be written, before minutes of painting are lost. Creates no file.
 
     Raises:
-        DanqingError: naming the path and the reason.
+        DanqingError: it cannot; the message names the path and the reason.
     """
     missing: list[Path] = []
     try:
@@ -81,7 +80,7 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _draft(path).unlink()
         with suppress(FileNotFoundError):
-            path.stat()  # a name that is too long shows here
+            path.stat()  # raises for a name that is too long
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
@@ -98,7 +97,7 @@ def _names(path: Path) -> Iterator[Path]:
 
 
 def _claim(name: Path, draft: Path) -> bool:
-    """Give the finished draft a name; False where it is taken."""
+    """Give the temporary file `draft` its name; False where another file has that name."""
     try:
         name.hardlink_to(draft)
     except FileExistsError:
@@ -113,7 +112,7 @@ def _claim(name: Path, draft: Path) -> bool:
 
 
 def _mode(path: Path) -> int:
-    """The permissions of a file that is there, or those of a new one."""
+    """The permissions of an existing file, or the default ones of a new file."""
     with suppress(OSError):
         return path.stat().st_mode & 0o7777
     return 0o666 & ~_umask()

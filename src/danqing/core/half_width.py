@@ -1,7 +1,7 @@
-"""Full-width characters, as Chinese keyboards type them, beside the half-width ones that they are twins of.
+"""Full-width characters, as Chinese keyboards type them, and the half-width ones of the same meaning.
 
-Whoever reads marks in a text reads them in `half_width(text)`, which has the same length, and takes words
-from the text itself: so （ and ( mean the same, and words reach a text encoder as they were typed.
+A parser looks for syntax such as brackets in `half_width(text)`, which has the same length as `text`, and
+takes the words from `text` itself. So （ and ( mean the same, and a text encoder gets the words as typed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 _TWINS = {
-    **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)},  # ！ to ～, the forms of all of ASCII
+    **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)},  # ！ to ～, for all of visible ASCII
     ord("\u3000"): ord(" "),
     **dict.fromkeys(map(ord, "“”„‟"), ord('"')),
     **dict.fromkeys(map(ord, "‘’‚‛"), ord("'")),
@@ -19,14 +19,17 @@ _QUOTES = ('"', "'")
 
 
 def half_width(text: str) -> str:
-    """`text` with each full-width character as its twin; of the same length."""
+    """`text` with each full-width character replaced by its half-width one; the length is the same."""
     return text.translate(_TWINS)
 
 
 def split_marks(pattern: re.Pattern[str], text: str) -> tuple[list[str], list[str]]:
-    """`pattern.split(text)`, where the pattern, with one group, also matches full-width twins.
+    """`pattern.split(text)` for a pattern of half-width syntax that also matches the full-width characters.
 
-    Returns the pieces with their marks as half-width twins, for reading, and the pieces as they were typed.
+    pattern: has exactly one group.
+
+    Returns:
+        The pieces in half-width characters, for parsing, and the same pieces as they were typed.
     """
     marks = pattern.split(half_width(text))
     typed, start = [], 0
@@ -37,9 +40,9 @@ def split_marks(pattern: re.Pattern[str], text: str) -> tuple[list[str], list[st
 
 
 def sub_marks(pattern: re.Pattern[str], replaced: Callable[[re.Match[str], str], str], text: str) -> str:
-    """`pattern.sub`, where the pattern also matches full-width twins.
+    """`pattern.sub` for a pattern of half-width syntax that also matches the full-width characters.
 
-    replaced: takes a match, in half-width characters, and the text that it matches as it was typed.
+    replaced: called with a match in half-width characters and with the same text as it was typed.
     """
     done, start = [], 0
     for match in pattern.finditer(half_width(text)):
@@ -49,7 +52,7 @@ def sub_marks(pattern: re.Pattern[str], replaced: Callable[[re.Match[str], str],
 
 
 def unquote_marks(text: str) -> str:
-    """`text` without the pair of quotes around all of it, of either width, where there is one."""
+    """`text` without the quotes around all of it, half-width or full-width, where it has them."""
     half = half_width(text)
     quoted = len(half) > 1 and half[0] == half[-1] and half[0] in _QUOTES and half[0] not in half[1:-1]
     return text[1:-1].strip() if quoted else text

@@ -1,6 +1,6 @@
-"""A picture that a request names: a file in a shell, pixels in Python, an entry of a gallery on a server.
+"""A picture in a request: a path in a shell, pixels in Python, an id of a gallery on a server.
 
-Who validates a request says what a text means, so a server never opens a path that a client sent:
+The code that validates a request decides what a text means, so a server never opens a path from a client:
 
     inputs.model_validate(values, context={"image_lookup": gallery.image_ref})
 """
@@ -21,9 +21,9 @@ from danqing.core.source_image import Place, SourceImage, read_source
 
 
 class ImageRef:
-    """A picture by reference: it is read when it is first needed, and only once.
+    """A reference to a picture, which is read at its first use and only once.
 
-    name: what messages and metadata call it, such as the path that was given.
+    name: the name in messages and metadata, such as its path.
     """
 
     def __init__(self, place: Place, name: str = "") -> None:
@@ -41,7 +41,7 @@ class ImageRef:
 
     @property
     def path(self) -> Path | None:
-        """Where its file or folder is; None for pixels."""
+        """The path of its file or folder; None for pixels."""
         return Path(self._place) if isinstance(self._place, str | Path) else None
 
     def __repr__(self) -> str:

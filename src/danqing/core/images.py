@@ -1,8 +1,8 @@
-"""Between the painter's tensors and PIL's pictures.
+"""Converts between the tensors of painters and PIL images.
 
-The painter's format is [n 4 h w] in [-1, 1]: colour already laid over white, then alpha. With everything in
-[0, 1], rgb = straight * a + (1 - a); so the first three channels alone are the picture on white, and fully
-transparent pixels are white, not an arbitrary colour that a network would have to learn.
+A tensor of a painter is [n 4 h w] in [-1, 1]: three channels of colour composited over white, then alpha.
+With all values scaled to [0, 1], rgb = straight * a + (1 - a). So the first three channels are the picture on
+white, and fully transparent pixels are white, not an arbitrary colour that a network would have to learn.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from torch import Tensor
 from danqing.core.errors import BadBrief, NotFinite
 from danqing.core.source_image import to_plain_rgb
 
-HAZE = 15.5 / 255  # alpha below this is the rounding of a network, not a drawing
+HAZE = 15.5 / 255  # a smaller alpha is the error of a network and counts as 0
 
 
 def to_pil(pixels: Tensor, background: str = "white") -> list[Image.Image]:
-    """The painter's pixels [n c h w] in [-1, 1], c 3 or 4, as pictures.
+    """The pixels of a painter as PIL images.
 
+    pixels: [n c h w] in [-1, 1], c is 3 or 4.
     background: "transparent" gives RGBA with straight colour; "white" or "#rrggbb" gives RGB.
 
     Raises:
         NotFinite: a pixel is NaN or infinite.
-        BadBrief: three channels know no background but white.
+        BadBrief: another background than white for pixels without alpha.
     """
     unit = _unit(pixels)
     if unit.shape[1] == 3 and background != "white":
@@ -47,7 +48,7 @@ def to_pil(pixels: Tensor, background: str = "white") -> list[Image.Image]:
 
 
 def from_pil(image: Image.Image) -> Tensor:
-    """Any picture as one of the painter's [4 h w] in [-1, 1], turned the way its EXIF says.
+    """Any PIL image as a tensor of a painter, [4 h w] in [-1, 1], rotated as its EXIF says.
 
     Palette, grey, 16-bit grey, CMYK and other colour modes are converted; no alpha means opaque.
     """
@@ -58,7 +59,7 @@ def from_pil(image: Image.Image) -> Tensor:
 
 
 def mask_from_pil(mask: Image.Image) -> Tensor:
-    """A mask of mode "L" as [1 h w] in [0, 1], 1 is white."""
+    """A mask of mode "L" as a tensor [1 h w] in [0, 1]; white is 1."""
     return torch.from_numpy(np.array(mask.convert("L"))).float()[None] / 255
 
 
@@ -71,7 +72,7 @@ def pad_to_square(pixels: Tensor) -> Tensor:
 
 
 def grid(images: Sequence[Image.Image]) -> Image.Image:
-    """One near-square sheet of all pictures, in reading order, with thin gutters; transparency is kept."""
+    """One sheet of all pictures, row by row, nearly square, with thin gutters; transparency is kept."""
     if not images:
         raise ValueError("a grid needs at least one picture")
     size = max(image.width for image in images), max(image.height for image in images)
@@ -85,14 +86,14 @@ def grid(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def cell(sheet: Image.Image, k: int, count: int) -> Image.Image:
-    """Picture `k` of the `count` pictures, all of one size, that `grid` made a sheet of.
+    """Cut picture `k` out of a sheet that `grid` made of `count` pictures of one size.
 
     Raises:
-        BadBrief: no pictures of one size make a sheet of this size, so it was changed since.
+        BadBrief: `grid` makes no sheet of this size, so the sheet was changed since.
     """
     columns = ceil(sqrt(count))
     rows = ceil(count / columns)
-    for gutter in range(2, min(sheet.size) // 64 + 3):  # which follows from the size that it leaves
+    for gutter in range(2, min(sheet.size) // 64 + 3):  # the right one fits the cells that it leaves
         width, odd = divmod(sheet.width - (columns - 1) * gutter, columns)
         height, over = divmod(sheet.height - (rows - 1) * gutter, rows)
         if not odd and not over and gutter == _gutter(width, height):
@@ -107,7 +108,7 @@ def _gutter(width: int, height: int) -> int:
 
 
 def _cells(count: int, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """Where each picture lies in a sheet: left, top, right, bottom."""
+    """The box of each picture in a sheet: left, top, right, bottom, in pixels."""
     width, height = size
     columns, gutter = ceil(sqrt(count)), _gutter(*size)
     corners = [(k % columns * (width + gutter), k // columns * (height + gutter)) for k in range(count)]
@@ -131,7 +132,7 @@ def _straight(rgb: Tensor, alpha: Tensor) -> Tensor:
     colour = (rgb - (1 - alpha)) / alpha.clamp(min=HAZE)
     colour = torch.where(
         visible, colour.clamp(0, 1), torch.ones_like(colour)
-    )  # white under nothing: no dark fringe
+    )  # white where nothing is visible: no dark fringe when the picture is scaled
     return torch.cat([colour, alpha * visible], dim=1)
 
 

@@ -1,6 +1,6 @@
-"""Metadata in a picture's file: A1111's `parameters` text for other programs, our JSON to repaint from.
+"""The metadata in a picture file: A1111's `parameters` text for other programs, our JSON to repaint from.
 
-The A1111 text is the one every gallery reads; it is lossy where its readers are fragile. The JSON is exact.
+Every gallery reads the A1111 text. It leaves out what common readers would misread. The JSON is exact.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from danqing.core.brief import RESOLVED_FIELDS, Brief, ResolvedBrief
 from danqing.core.errors import BadBrief, BadPicture, shorten
 
-PARAMETERS = "parameters"  # the chunk of A1111
-DANQING = "danqing"  # ours
+PARAMETERS = "parameters"  # A1111's text chunk
+DANQING = "danqing"  # our text chunk
 
 
 class Info(BaseModel):
-    """How a picture came to be, besides its brief. Keys of newer versions are ignored when reading."""
+    """How a picture was made, besides its brief. Keys of newer versions are ignored on reading."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -50,11 +50,11 @@ class Info(BaseModel):
 def write_a1111(brief: ResolvedBrief, info: Info) -> str:
     """The text of A1111's `parameters` chunk for a resolved brief.
 
-    Its readers split at "Negative prompt:", "," and ":", and know no escape that all of them honour. So a
-    second "Negative prompt:" is broken up with a space, and a value that it cannot hold is left out; our JSON
-    has both, verbatim.
+    Readers of the text split it at "Negative prompt:", "," and ":", and no escape works in all of them. So a
+    space is put into a second "Negative prompt:", and a value that would break the text is left out. Our JSON
+    has both exactly.
     """
-    lines = [_without_mark(info.chosen or brief.prompt)]  # others choose by other dice
+    lines = [_without_mark(info.chosen or brief.prompt)]  # other programs would draw other wildcards
     if brief.negative_prompt.strip():
         lines.append(f"Negative prompt: {_without_mark(brief.negative_prompt)}")
     pairs = {
@@ -82,7 +82,7 @@ def write_a1111(brief: ResolvedBrief, info: Info) -> str:
 
 
 def write_json(brief: ResolvedBrief, info: Info) -> str:
-    """The text of our own chunk: everything, exactly."""
+    """The text of our own chunk: the whole brief and info, exactly."""
     record = {
         "brief": brief.model_dump(mode="json"),
         "info": info.model_dump(mode="json", exclude={"unread"}),
@@ -96,7 +96,7 @@ def read_json(text: str) -> tuple[ResolvedBrief, Info]:
     Keys that this version does not know are skipped and named in `Info.unread`.
 
     Raises:
-        BadPicture: not our JSON, or a brief that no longer holds.
+        BadPicture: the text is not our JSON, or its brief is not valid in this version.
     """
     record = _object(text)
     fields = record.get("brief")

@@ -1,4 +1,4 @@
-"""What long work needs: time, memory and room on the disk; said, and the room checked, before it starts."""
+"""The time, memory and disk space that long work needs, reported and checked before it starts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 @dataclass(frozen=True)
 class Needs:
-    """What some work needs.
+    """What a piece of work needs.
 
-    seconds: as measured on this machine.
-    memory: bytes, the most that this process has held so far; 0 where the system does not tell.
-    disk: bytes of the files that it writes.
+    seconds: duration, measured on this machine.
+    memory: peak memory of this process so far, in bytes; 0 where the system does not report it.
+    disk: size of the files that the work writes, in bytes.
     """
 
     seconds: float
@@ -61,17 +61,17 @@ def size_text(size: float) -> str:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Find out now, not after minutes of work, that files of `size` bytes do not fit into a folder.
+    """Check that files of `size` bytes fit into a folder, before minutes of work are lost.
 
-    folder: it need not exist yet.
+    folder: need not exist yet.
 
     Raises:
-        DanqingError: naming the folder, what is free and what is needed.
+        DanqingError: they do not fit; the message names the folder, the free space and the needed space.
     """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
-    with suppress(OSError):  # a file system that does not tell is one that may have room
+    with suppress(OSError):  # where the file system reports no free space, there may be enough
         free = shutil.disk_usage(place).free
         if free < size:
             raise DanqingError(
@@ -81,7 +81,7 @@ def check_room(folder: Path, size: int) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes, the most that this process has held on a device so far; 0 where the system does not tell."""
+    """Peak memory of this process on a device so far, in bytes; 0 where the system does not report it."""
     if device.type == "cuda":
         import torch
 
@@ -95,9 +95,9 @@ def peak_memory(device: torch.device) -> int:
 
 
 def second_of(work: Iterator[T]) -> tuple[T, float]:
-    """What the second round of some work gives and how many seconds it takes; of the first if there is one.
+    """The result of the second round of some work, and its seconds; of the first if there is only one.
 
-    The first round also prepares memory and kernels, so it says little about the others.
+    The first round also allocates memory and prepares kernels, so it takes longer than the others.
     """
     start = perf_counter()
     result = next(work)
@@ -111,10 +111,10 @@ def second_of(work: Iterator[T]) -> tuple[T, float]:
 def try_step(
     painter: Painter, brief: ResolvedBrief, conditioning: Conditioning, n: int
 ) -> tuple[Canvas, float]:
-    """A canvas of n pictures and the seconds that one of its steps takes. Nothing random is used up."""
+    """A canvas of n pictures and the seconds of one step. Random generators of the caller do not advance."""
     from danqing.core.seeds import Seeds
 
     canvas = painter.begin(brief, conditioning, Seeds.of(brief.seed, n))
-    # a GPU is done with a step when its numbers arrive
+    # a GPU works asynchronously: the copy to the CPU waits until the step is finished
     done = (step for step in painter.steps(brief, conditioning, canvas) if step.state.cpu() is not None)
     return second_of(done)

@@ -1,4 +1,4 @@
-"""The four verbs of anything that paints, and what moves between them."""
+"""The protocol `Painter`, whose main methods are condition, begin, steps and finish, and their types."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from danqing.core.seeds import Seeds
 
 @dataclass(frozen=True)
 class InputImages:
-    """Pictures that a request starts from, at the painter's native size.
+    """The input pictures of a request, at the painter's native size.
 
     image: [1 c h w] in [-1, 1], in the format of `Painter.finish`.
     region: [1 1 h w] in [0, 1], 1 where to repaint; None means everywhere.
-    references: pictures to mix instead of one `image`, each like it.
-    weights: how much each of `references` counts.
+    references: pictures to mix, in place of `image`; each has its shape and range.
+    weights: the weight of each of `references` in the mix.
     depth: [1 1 h w], larger is nearer, in any unit.
     """
 
@@ -33,7 +33,7 @@ class InputImages:
     depth: Tensor | None = None
 
     def to(self, device: torch.device) -> InputImages:
-        """The same pictures on that device."""
+        """A copy with all tensors on `device`."""
         move_part = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
@@ -50,23 +50,23 @@ class Conditioning:
 
     tokens: token states [n l d].
     mask: which tokens to attend to [n l], True is yes; None means all.
-    negative: the negative prompt, encoded; without a negative of its own.
-    image: an input picture as the painter's state [n c h w].
+    negative: the encoded negative prompt; its own `negative` is None.
+    image: the input picture as a state of the painter [n c h w].
     region: where to repaint `image` [n 1 h w], 1 is yes.
-    concat: what a network sees beside its canvas [n k h w], if it was trained to repaint or to enlarge.
-    concat_level: how noisy `concat` is [n] in [0, 1], for a network that takes it as an input.
-    pooled: one vector for all the words [n p], for a network that reads it beside the tokens.
-    sizes: size conditioning as of SDXL: original size (height, width), crop offset (top, left) and target
-        size (height, width), in pixels: [n 6], for a network that was trained to know them; a refiner
-        has an aesthetic score in the place of the target size: [n 5].
-    image_tokens: tokens of pictures that are prompts [n k d], beside those of the words.
-    dropped: the words that did not fit the text encoder; they are reported to the user.
-    weight: how much the prediction from these tokens counts [n]; None is 1.
+    concat: further input channels [n k h w] of a network that was trained to repaint or to upscale.
+    concat_level: the noise level of `concat` [n] in [0, 1], for a network that takes it as an input.
+    pooled: the pooled text embedding [n p], for a network that takes it as well as the tokens.
+    sizes: the size conditioning of SDXL in pixels [n 6]: original size (height, width), crop offset (top,
+        left) and target size (height, width). A refiner has an aesthetic score in place of the target
+        size: [n 5].
+    image_tokens: the tokens of image prompts [n k d].
+    dropped: the words that did not fit into the text encoder; they are reported to the user.
+    weight: the weight of the prediction from these tokens [n]; None is 1.
     others: further parts of the same prompt, each with its weight.
-    schedule: pairs of a step and what holds from that step on.
+    schedule: pairs of a step and the conditioning that is active from that step on.
 
-    `others` have tokens, mask, pooled, sizes, image_tokens and weight only; those in `schedule` also have
-    others and a negative. See `parts` and `at`.
+    Items of `others` have only tokens, mask, pooled, sizes, image_tokens and weight. Items of `schedule` may
+    also have others and a negative. See `parts` and `at`.
     """
 
     tokens: Tensor
@@ -89,12 +89,12 @@ class Conditioning:
 
     @property
     def weights(self) -> Tensor:
-        """`weight`, with 1 for None: [n]."""
+        """`weight` [n]; ones where it is None."""
         return torch.ones(len(self), device=self.tokens.device) if self.weight is None else self.weight
 
     @property
     def parts(self) -> tuple[Conditioning, ...]:
-        """The first part and the others, each with the input pictures and nothing else."""
+        """All parts of the prompt; each keeps the input pictures, but no negative, others or schedule."""
         alone: dict[str, Any] = {"negative": None, "others": (), "schedule": ()}
         parts = (
             replace(part, image=self.image, region=self.region, **alone) for part in (self, *self.others)
@@ -103,25 +103,25 @@ class Conditioning:
 
     @property
     def stages(self) -> tuple[tuple[int, Conditioning], ...]:
-        """In order, the step at which each change of the prompt begins, and what holds from there."""
+        """Pairs of a step and the conditioning from that step on, in order; the first step is 0."""
         return ((0, replace(self, schedule=())), *((start, self.at(start)) for start, _ in self.schedule))
 
     def at(self, step: int) -> Conditioning:
-        """What holds at a step, counted from 0, with the input pictures."""
+        """The conditioning that is active at a step, counted from 0; it keeps the input pictures."""
         now = next((words for start, words in reversed(self.schedule) if start <= step), None)
         if now is None:
             return replace(self, schedule=())
         return replace(now, image=self.image, region=self.region).with_concat(self.concat, self.concat_level)
 
     def with_concat(self, concat: Tensor | None, level: Tensor | None = None) -> Conditioning:
-        """The same prompt and negative prompt, for a network that sees `concat`, noisy at `level`."""
+        """A copy whose prompt and negative prompt have `concat`; `level` becomes `concat_level`."""
         negative = None if self.negative is None else self.negative.with_concat(concat, level)
         return replace(self, negative=negative, concat=concat, concat_level=level)
 
     def each(self, change: Callable[[Conditioning], Conditioning]) -> Conditioning:
-        """`change` applied to every part at every step.
+        """A copy with `change` applied to every part at every step.
 
-        change: takes one part and returns it changed; it must not touch `others` and `schedule`.
+        change: maps one part to a new one; it must not change `others` and `schedule`.
         """
         return replace(
             change(self),
@@ -130,7 +130,7 @@ class Conditioning:
         )
 
     def to(self, device: torch.device) -> Conditioning:
-        """The same on that device."""
+        """A copy with all tensors on `device`."""
 
         def move_part(part: Conditioning) -> Conditioning:
             tensors = {
@@ -142,7 +142,7 @@ class Conditioning:
         return self.each(move_part)
 
     def expand(self, n: int) -> Conditioning:
-        """The same prompt for n pictures; of a conditioning for 1 picture, or for n already."""
+        """The conditioning repeated for n pictures; it must be for 1 picture, or for n already."""
 
         def expand_part(part: Conditioning) -> Conditioning:
             return replace(
@@ -164,10 +164,10 @@ class Conditioning:
 
     @staticmethod
     def cat(*rows: Conditioning) -> Conditioning:
-        """One batch of all rows. A field besides tokens is kept only where every row has it.
+        """Join conditionings into one batch. A field other than tokens is kept only if every row has it.
 
-        A row with fewer parts than another gets parts of weight 0. A row whose prompt changes less often
-        repeats what holds.
+        A row with fewer parts than another gets parts of weight 0. A row with fewer entries in `schedule`
+        repeats the active one.
         """
         starts = sorted({start for row in rows for start, _ in row.schedule})
         schedule = tuple((start, Conditioning.cat(*(row.at(start) for row in rows))) for start in starts)
@@ -206,8 +206,8 @@ def _other(row: Conditioning, k: int) -> Conditioning:
 
 
 def _repeat(tensor: Tensor, length: int) -> Tensor:
-    # attention to tokens is the same when each of them stands twice, so lengths meet without padding (a
-    # network that also pools them with a token of its own sees that one count less)
+    # cross-attention gives the same result when every token is repeated equally often, so rows reach the same
+    # length without padding (in a network that pools them with a token of its own, that token counts less)
     return torch.cat([tensor] * (length // tensor.shape[1]), dim=1)
 
 
@@ -224,12 +224,11 @@ def _join(tensors: list[Tensor | None]) -> Tensor | None:
 class Canvas:
     """The state of the denoising loop: pictures that are not finished.
 
-    state: what the painter works on [n c h w]: latents or pixels. After the last step, `finish` makes pixels
-        of it.
-    seeds: where further noise comes from.
-    step: how many of `of` steps are done.
+    state: latents or pixels [n c h w]. After the last step, `finish` decodes them.
+    seeds: the generators of further noise.
+    step: how many steps are done.
     of: how many steps there are.
-    tile: whether the left edge continues the right one, and the top edge the bottom one.
+    tile: whether the pictures are seamless: the left edge continues the right one, the top the bottom one.
     """
 
     state: Tensor
@@ -240,15 +239,15 @@ class Canvas:
 
 
 class Painter(Protocol):
-    """Anything that paints. To cancel, stop iterating `steps`."""
+    """A model that paints, of any family. To cancel, stop iterating `steps`."""
 
     card: Card
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         """Move all networks to `device` and let them compute in `dtype`; None is float32.
 
-        Noise is drawn on the CPU all the same, and schedules are computed in float32: a seed is a picture.
-        Previews and finished pictures come back on the CPU, in float32.
+        Noise is still drawn on the CPU and schedules are computed in float32, so that a seed gives the same
+        picture on any device. Previews and finished pictures are returned on the CPU, in float32.
         """
         ...
 
@@ -257,29 +256,29 @@ class Painter(Protocol):
         ...
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """The canvas to start from, one row for each seed: noise, or what is kept of the input picture."""
+        """The first canvas, one row for each seed: noise, or the input picture with noise added."""
         ...
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
         """Paint: one canvas per step, the last with step == of.
 
         Raises:
-            NotFinite: the network gave NaN or infinite values.
+            NotFinite: the output of the network is NaN or infinite.
         """
         ...
 
     def preview(self, canvas: Canvas) -> Tensor:
-        """A cheap small look at an unfinished canvas: [n 3 h w] in [0, 1], any h and w."""
+        """A cheap preview of an unfinished canvas: [n 3 h w] in [0, 1], any h and w."""
         ...
 
     def finish(self, canvas: Canvas) -> Tensor:
-        """The finished pictures at native size, [n c h w] in [-1, 1]; c is 3, or 4 with straight alpha last.
+        """The finished pictures at native size, [n c h w] in [-1, 1]; c is 3, or 4 with alpha last.
 
-        The colour of a 4-channel picture is already laid over white, so its first three channels alone are a
-        picture on white; `core.images` recovers the straight colour.
+        The colour of a 4-channel picture is already composited over white, so its first three channels alone
+        are the picture on white; `core.images` recovers the straight colour.
         """
         ...
 
     def upscale(self, pixels: Tensor) -> Tensor:
-        """`card.scale` times larger, in the format of `finish`. The identity when `card.scale` is 1."""
+        """Pictures `card.scale` times larger, in the format of `finish`; the same ones if the scale is 1."""
         ...

@@ -1,4 +1,4 @@
-"""A picture that knows how it was made."""
+"""A picture together with the metadata of how it was made, and its file formats."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from danqing.core.files import add_file, atomic_write
 from danqing.core.metadata import DANQING, PARAMETERS, Info, read_json, write_a1111, write_json
 
 Writer = Callable[["Picture", Path | BinaryIO], None]
-FORMATS = ("PNG", "JPEG", "WebP")  # that danqing writes
-PIXELS_MAX = 100_000_000  # of the largest cameras; a small file can claim far more
-_BYTES_MAX = 512 * 2**20  # of a picture that comes through a pipe, which may never end
+FORMATS = ("PNG", "JPEG", "WebP")  # the formats that danqing writes
+PIXELS_MAX = 100_000_000  # as the largest cameras have; a small malicious file can claim far more
+_BYTES_MAX = 512 * 2**20  # of a picture from a pipe, which may never end
 
 _EXIF, _USER_COMMENT, _MAKER_NOTE = 0x8769, 0x9286, 0x927C
 _UNICODE, _OURS = b"UNICODE\0", b"danqing\0"
-_COMMENT = b"danqing: "  # in front of our metadata in the comment of a film
+_COMMENT = b"danqing: "  # precedes our metadata in the comment of a GIF
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -43,24 +43,23 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, the resolved brief that paints it again, and how it came to be."""
+    """An image, the resolved brief that paints it again, and the rest of its metadata."""
 
     image: Image.Image
     brief: ResolvedBrief
     info: Info = field(default_factory=Info)
 
     def save(self, path: str | Path, *, overwrite: bool = True) -> Path:
-        """Write PNG, WebP (lossless) or JPEG, by the ending of `path`, with the metadata inside.
+        """Write the picture as PNG, lossless WebP or JPEG with its metadata; the suffix of `path` decides.
 
-        overwrite: False leaves a file of that name as it is, and takes the first of path-2, path-3, ...
-        that does not exist.
+        overwrite: if False, an existing file stays, and the first free name of path-2, path-3, ... is used.
 
         Returns:
             The path of the new file.
 
         Raises:
-            BadPicture: an ending that is none of them, or transparency in a JPEG.
-            DanqingError: the place cannot be written.
+            BadPicture: another suffix, or a picture with transparency as JPEG.
+            DanqingError: the folder cannot be written.
         """
         path = Path(path)
         write = writer(path, transparent=self.image.has_transparency_data)
@@ -71,19 +70,19 @@ class Picture:
         return path
 
     def encode(self, suffix: str = ".png") -> bytes:
-        """The bytes of the file that `save` writes under a name with that ending. Raises as `save`."""
+        """The bytes of the file that `save` writes for a path with that suffix. Raises as `save`."""
         buffer = io.BytesIO()
         writer(Path(f"picture{suffix}"), transparent=self.image.has_transparency_data)(self, buffer)
         return buffer.getvalue()
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The PNG that a notebook shows."""
         buffer = io.BytesIO()
         self.image.save(buffer, "PNG")
         return buffer.getvalue()
 
     def exif(self) -> Image.Exif:
-        """The metadata as EXIF: A1111's text as the user comment, ours as the maker note."""
+        """The metadata as EXIF: A1111's text is the user comment, our JSON is the maker note."""
         exif = Image.Exif()
         comment, ours = write_a1111(self.brief, self.info), write_json(self.brief, self.info)
         exif[_EXIF] = {
@@ -93,15 +92,16 @@ class Picture:
         return exif
 
     def comment(self) -> bytes:
-        """The metadata as the comment of a film."""
+        """The metadata as the comment of a GIF."""
         return _COMMENT + write_json(self.brief, self.info).encode()
 
     @classmethod
     def open(cls, path: str | Path) -> Picture:
-        """Read a picture, or the first frame of a film, that danqing saved. Nothing in the file is trusted.
+        """Read a picture, or the first frame of a video, that danqing saved. The content is validated.
 
         Raises:
-            BadPicture: missing, not PNG, JPEG, WebP or GIF, damaged, above 100 megapixels, or no brief.
+            BadPicture: the file is missing, damaged, above 100 megapixels, not PNG, JPEG, WebP or GIF, or
+                has no brief.
         """
         path = Path(path)
         image, text, *_ = decode_file(path, (*FORMATS, "GIF"))
@@ -117,10 +117,10 @@ class Picture:
 
 
 def writer(path: Path, *, transparent: bool) -> Writer:
-    """What writes a picture to `path`, by its ending.
+    """The function that writes a picture in the format of the suffix of `path`.
 
     Raises:
-        BadPicture: the ending is unknown, or the format has no transparency.
+        BadPicture: the suffix is unknown, or the format has no transparency.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
@@ -146,7 +146,7 @@ def _write_webp(picture: Picture, place: Path | BinaryIO) -> None:
 def _write_jpeg(picture: Picture, place: Path | BinaryIO) -> None:
     try:
         picture.image.convert("RGB").save(place, "JPEG", quality=95, subsampling=0, exif=picture.exif())
-    except ValueError:  # a JPEG's EXIF ends at 64 KiB
+    except ValueError:  # the EXIF of a JPEG holds at most 64 KiB
         raise BadPicture("cannot save .jpg: the prompt is too long for a JPEG; use .png") from None
 
 
@@ -159,9 +159,9 @@ _WRITERS: dict[str, Writer] = {
 
 
 class DecodedImage(NamedTuple):
-    """The first frame of a picture file, the text of our own chunk if it has one, and how many frames.
+    """The first frame of a picture file, the text of our own chunk if it has one, and the frame count.
 
-    deep: its colours have 16 bits a channel, of which Pillow reads 8.
+    deep: whether the file has 16 bits per colour channel; Pillow reads only 8 of them.
     """
 
     image: Image.Image
@@ -171,10 +171,10 @@ class DecodedImage(NamedTuple):
 
 
 def decode_file(path: Path, formats: tuple[str, ...]) -> DecodedImage:
-    """What is in a picture file.
+    """Read a picture file.
 
     Raises:
-        BadPicture: missing, in none of the `formats`, damaged, or above 100 megapixels.
+        BadPicture: the file is missing, damaged, above 100 megapixels, or in none of the `formats`.
     """
     if not path.exists():
         raise BadPicture(f"no picture at {str(path)!r}: check the name")
@@ -182,7 +182,7 @@ def decode_file(path: Path, formats: tuple[str, ...]) -> DecodedImage:
         raise BadPicture(f"{str(path)!r} is a folder: name a picture in it")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size limit warns; ours, below, is lower
+            warnings.simplefilter("ignore")  # Pillow only warns of large sizes; our limit below raises
             return _decode(path, formats)
     except UnidentifiedImageError:
         empty = path.is_file() and path.stat().st_size == 0
@@ -205,14 +205,14 @@ def _decode(path: Path, formats: tuple[str, ...]) -> DecodedImage:
     with Image.open(_stream(path), formats=formats) as image:
         if image.width * image.height > PIXELS_MAX:
             raise Image.DecompressionBombError
-        deep = image.mode in ("RGB", "RGBA") and ";16" in str(image.tile)  # known only before it is loaded
+        deep = image.mode in ("RGB", "RGBA") and ";16" in str(image.tile)  # `tile` is empty after loading
         image.load()
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's previews, no film
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: previews of phones
         return DecodedImage(image.copy(), _own_text(image), frames, deep)
 
 
 def _stream(path: Path) -> Path | io.BytesIO:
-    """The file; a pipe, such as /dev/stdin, is read to its end first, since Pillow goes back and forth."""
+    """The path of a file, or the whole content of a pipe such as /dev/stdin, because Pillow must seek."""
     if path.is_file():
         return path
     with path.open("rb") as pipe:

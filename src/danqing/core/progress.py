@@ -1,4 +1,4 @@
-"""How far long work is: one type for painting, tuning, training, evaluation and downloads."""
+"""The progress of long work: one type for painting, tuning, training, evaluation and downloads."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # importing it takes seconds, and the command line needs this module only
+if TYPE_CHECKING:  # importing torch takes seconds, and the command line needs only this module
     from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far some work is.
+    """The progress of one piece of work.
 
     step: units of work that are done, such as denoising steps; 0 before the first.
-    of: units of work in all; 0 where that is unknown.
+    of: all units of work; 0 where the number is unknown.
     message: what is being done, or a line of results; empty where there is nothing new.
-    note: a line that stays, such as what the work needs; empty where there is none.
-    preview: makes a small look at the unfinished pictures, [n 3 h w] in [0, 1]; None where there is none.
+    note: a line to keep on the screen, such as the time and memory needed; empty where there is none.
+    preview: returns a preview of the unfinished pictures, [n 3 h w] in [0, 1]; None where there is none.
     """
 
     step: int = 0
@@ -42,7 +42,7 @@ def no_progress(progress: Progress) -> None:
 
 
 def part_of(callback: ProgressCallback, part: int, parts: int) -> ProgressCallback:
-    """The callback for one of several equal parts of a work: counts steps over all of them.
+    """A callback for one of several equal parts of the work; it reports steps counted over all parts.
 
     part: counted from 0.
     """

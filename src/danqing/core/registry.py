@@ -1,4 +1,4 @@
-"""Names for things that can be chosen: the only global state of the project."""
+"""Registries of things that are chosen by name: the only global state of the project."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from danqing.core.errors import BadWeights, DanqingError, unknown
 
-if TYPE_CHECKING:  # the painter's types need torch, which a mere list of names must not load
+if TYPE_CHECKING:  # these types import torch, which a list of names must not load
     from danqing.core.painter import Painter
 
 T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A mapping that is filled by a decorator and answers an unknown name with one helpful line."""
+    """A mapping that a decorator fills. An unknown name raises an error that lists the valid ones."""
 
     def __init__(self, kind: str, error: type[DanqingError]) -> None:
         self._kind, self._error = kind, error
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: the thing below is called `name`.
+        """Decorator: register a function or class as `name`.
 
         Raises:
             ValueError: the name is taken.
@@ -40,7 +40,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """The entry called `name`.
 
         Raises:
-            DanqingError: of this registry's kind, naming the nearest match and all that exist.
+            DanqingError: the name is unknown; the message names the nearest match and all that exist. Its
+                class is the `error` of this registry.
         """
         if name not in self._entries:
             raise self._error(unknown(self._kind, name, self._entries))

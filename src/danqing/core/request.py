@@ -1,4 +1,4 @@
-"""Validated requests, and one line for what is wrong with one."""
+"""The base class of validated requests, and one-line messages for their validation errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from danqing.core.errors import BadBrief, shorten, unknown
 
 
 class FrozenModel(BaseModel):
-    """The base of requests and of their field groups: frozen, with known fields only."""
+    """The base of requests and of their field groups. It is frozen and refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -20,16 +20,19 @@ class FrozenModel(BaseModel):
 
     @classmethod
     def of_values(cls, **fields: object) -> Self:
-        """A request from loose values, with a one-line error instead of a validation report.
+        """A request from unvalidated values, with a one-line error instead of pydantic's report.
 
         Raises:
-            BadBrief: naming the field, the value and what is allowed.
+            BadBrief: a value is wrong; the message names the field, the value and what is allowed.
         """
         return cls.of_mapping(fields)
 
     @classmethod
     def of_mapping(cls, fields: Mapping[str, object], context: Mapping[str, object] | None = None) -> Self:
-        """See `of_values`. context: for validators, such as what a text that names a picture means."""
+        """As `of_values`.
+
+        context: pydantic's validation context, such as the look-up of pictures by name.
+        """
         try:
             return cls.model_validate(dict(fields), context=dict(context or {}))
         except ValidationError as error:

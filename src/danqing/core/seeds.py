@@ -29,7 +29,7 @@ class Seeds:
         return len(self.seeds)
 
     def further(self, stage: int) -> Seeds:
-        """Seeds of the same pictures for another stage; each depends on the picture's own only."""
+        """Seeds for another stage of the same pictures; each depends on the picture's own seed only."""
         return Seeds([_further(seed, stage) for seed in self.seeds])
 
     def normal(self, *shape: int) -> Tensor:
@@ -38,9 +38,9 @@ class Seeds:
 
 
 class InterpolatedSeeds(Seeds):
-    """Noise on the way from one seed's to each of others': a variation, where 0 is the seed's own picture.
+    """Noise between that of one seed and those of other seeds, for variations of a picture.
 
-    Picture k draws slerp(noise of `seed`, noise of `others[k]`, amount).
+    Picture k draws slerp(noise of `seed`, noise of `others[k]`, amount); an amount of 0 is `seed` alone.
     """
 
     def __init__(self, seed: int, others: Sequence[int], amount: float) -> None:
@@ -48,7 +48,7 @@ class InterpolatedSeeds(Seeds):
         self._others, self._amount = Seeds(others), amount
 
     def further(self, stage: int) -> InterpolatedSeeds:
-        """See `Seeds.further`: as far between the seeds of that stage."""
+        """See `Seeds.further`; the seeds of that stage are interpolated by the same amount."""
         one, others = super().further(stage).seeds, self._others.further(stage).seeds
         return InterpolatedSeeds(one[0], others, self._amount)
 
@@ -58,16 +58,16 @@ class InterpolatedSeeds(Seeds):
 
 
 def _further(seed: int, stage: int) -> int:
-    # torch's CPU generator looks at 32 bits of a seed, so adding to it would meet some picture's noise
+    # torch's CPU generator uses only 32 bits of a seed, so seed + stage would repeat another picture's noise
     return Random(f"stage {stage} of {seed}").getrandbits(32)
 
 
 def slerp(a: Tensor, b: Tensor, amount: float) -> Tensor:
-    """Along the great circle from a to b [n ...], row by row; their lengths are interpolated too.
+    """Spherical interpolation from a to b [n ...], row by row; the norms are interpolated linearly.
 
     With angle w between them, (sin((1 - t) w) a/|a| + sin(t w) b/|b|) / sin w, times (1 - t)|a| + t|b|.
-    Parallel rows are mixed linearly, where the sphere's formula is 0/0; between opposite ones no path is
-    shortest, and the linear one, through 0, is taken too.
+    Parallel rows are mixed linearly, because the formula is 0/0 there. Opposite rows have no unique shortest
+    path and are mixed linearly too, through 0.
     """
     flat_a, flat_b = a.flatten(1).double(), b.flatten(1).double()
     long_a, long_b = flat_a.norm(dim=1, keepdim=True), flat_b.norm(dim=1, keepdim=True)

@@ -1,7 +1,7 @@
-"""Reading any picture that someone wants painted on, and saying what had to be changed to use it.
+"""Reads an input picture of any origin, and notes what was converted.
 
-`Picture.open` reads what danqing made, with its brief. This reads anything, from a path, from PIL, or from a
-`Picture`, as plain 8-bit RGB or RGBA that stands upright.
+`Picture.open` reads pictures of danqing with their brief. This module reads any picture, from a path, from
+PIL or from a `Picture`, as upright 8-bit RGB or RGBA.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from danqing.core.metadata import Info, read_json
 from danqing.core.picture import Picture, decode_file
 
 FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # how their files' names end
-SIDE_MIN = 8  # pixels; less holds nothing to see
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  # of files that can be read
+SIDE_MIN = 8  # pixels; a smaller picture shows nothing
 
 Place = str | Path | Image.Image | Picture
 """What a picture can be given as."""
@@ -35,10 +35,12 @@ _ORIENTATION = 0x0112  # of EXIF
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture to start from.
+    """An input picture.
 
-    image: RGB, or RGBA where it has transparency. name: what it was given as, "" for one without a file.
-    notes: what was converted, one line each. brief: what painted it, where it says so.
+    image: RGB, or RGBA where it has transparency.
+    name: the path as the user gave it; "" for a picture without a file.
+    notes: one line for each conversion.
+    brief: the brief in its metadata; None where it has none.
     """
 
     image: Image.Image
@@ -48,24 +50,25 @@ class SourceImage:
 
     @property
     def id(self) -> str:
-        """Sixteen hexadecimal digits that are the same for the same pixels, whatever the file."""
+        """Sixteen hexadecimal digits that depend on the pixels only, not on the file."""
         return picture_id(self.image)
 
 
 def picture_id(image: Image.Image) -> str:
-    """Sixteen hexadecimal digits of the pixels' SHA-256."""
+    """The first sixteen hexadecimal digits of the SHA-256 of the pixels."""
     head = f"{image.mode} {image.width} {image.height} ".encode()
     return hashlib.sha256(head + image.tobytes()).hexdigest()[:16]
 
 
 def read_source(place: Place) -> SourceImage:
-    """A picture from a path, from PIL or from a `Picture`.
+    """Read a picture from a path, from PIL or from a `Picture`.
 
-    Grey, palette, 16-bit and CMYK pictures become RGB, colours of an ICC profile become sRGB, one turned by
-    its EXIF is turned upright, of an animation the first frame is taken; `notes` tell.
+    Grey, palette, 16-bit and CMYK pictures become RGB. An ICC profile is converted to sRGB. The EXIF rotation
+    is applied. Of an animation, the first frame is read. `notes` of the result list what was done.
 
     Raises:
-        BadPicture: missing, not a picture, damaged, above 100 megapixels or smaller than 8 pixels.
+        BadPicture: the file is missing, damaged or not a picture, or the picture is above 100 megapixels or
+            has a side below 8 pixels.
     """
     if isinstance(place, Picture):
         image, notes = _upright(place.image.copy(), "the picture", 1)
@@ -85,12 +88,12 @@ def _brief(text: str | None) -> ResolvedBrief | None:
         return None
     try:
         return _with_choices(*read_json(text))
-    except BadPicture:  # a picture to start from need not know how it came to be
+    except BadPicture:  # an input picture needs no metadata
         return None
 
 
 def _with_choices(brief: ResolvedBrief, info: Info) -> ResolvedBrief:
-    """The brief with its wildcards as they were chosen: who starts from the picture means what it shows."""
+    """The brief with its wildcards replaced by the choices that were made, as the picture shows them."""
     alone = info.chosen and brief.count == 1
     return brief.model_copy(update={"prompt": info.chosen}) if alone else brief
 
@@ -111,18 +114,18 @@ def _upright(image: Image.Image, name: str, frames: int) -> tuple[Image.Image, t
 
 
 def to_plain_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture as RGB, or RGBA if it has transparency, of 8 bits in sRGB; and what was done, if anything.
+    """The picture as 8-bit sRGB of mode RGB, or RGBA if it has transparency, and a note for each conversion.
 
-    Palette, 16-bit grey, CMYK and other colour modes are converted, by the ICC profile where there is one,
-    which is taken off `image`. A picture that is plain already comes back itself.
+    Palette, 16-bit grey, CMYK and other modes are converted, with the ICC profile if there is one; the
+    profile is removed from `image` itself. A picture that needs no conversion is returned unchanged.
     """
     before, unread = image.mode, unread_colour(image)
-    if before in _WHOLE:  # Pillow would clip these at 255, leaving a white picture
+    if before in _WHOLE:  # Pillow would clip values at 255: a white picture
         image = image.convert("F").point(lambda value: value / 257).convert("L")
     if before == "F":
         _, most = cast("tuple[float, float]", image.getextrema())
         image = image.point(lambda value: value * (255 if most <= 1 else 1)).convert("L")
-    if image.mode not in _MANAGED:  # a palette's colours are RGB; for others there are hardly any profiles
+    if image.mode not in _MANAGED:  # palettes are RGB; other modes rarely have a profile
         through = "RGBA" if image.has_transparency_data else "RGB"
         image = image.convert(_THROUGH.get(image.mode, through))
     image, colours = to_srgb(image)
@@ -137,7 +140,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _clear(image: Image.Image) -> bool:
-    """Whether anything shows through: most screenshots have an alpha channel, and are opaque."""
+    """Whether any pixel is transparent: most screenshots have an alpha channel, but are opaque."""
     if not image.has_transparency_data:
         return False
     return _in_mode(image, "RGBA").getchannel("A").getextrema() != (255, 255)

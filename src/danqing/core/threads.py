@@ -1,4 +1,4 @@
-"""Threads by the cores of a process. To be called before torch is loaded, when OpenMP starts."""
+"""Sets the number of threads. Call it before torch is imported, because OpenMP starts with torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def set_thread_policy() -> None:
-    """Use as many threads as there are cores for this process.
+    """Use as many threads as this process has cores.
 
-    What the user has set in the environment stays.
+    Environment variables that the user has set are kept.
     """
     environment = os.environ
     cores = cores_of_process()
@@ -21,9 +21,9 @@ def set_thread_policy() -> None:
 
 
 def cores_of_process(cgroup: Path = CGROUP) -> int:
-    """Cores that this process may use, at least 1: by its affinity and by the quota of its container.
+    """The number of cores that this process may use, at least 1: from CPU affinity and container quota.
 
-    cgroup: where the control groups of Linux are.
+    cgroup: the folder of Linux control groups.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
@@ -31,7 +31,7 @@ def cores_of_process(cgroup: Path = CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores by the quota of version 2 or 1 of control groups; None without one."""
+    """The CPU quota in cores, from control groups version 2 or 1; None where there is no quota."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
