@@ -1,4 +1,4 @@
-"""What brackets in a prompt do: which are partners, and what they mean for the words between them."""
+"""The brackets of a prompt: pairs them, and reads what each pair does to the words inside."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from typing import NamedTuple
 
 from danqing.conditioning.prompt_schedule import ALWAYS, StepRange, in_turn, steps_from, steps_until
 
-STRONGER = 1.1  # what round brackets do without a number, and square ones undo
+STRONGER = 1.1  # the weight of (words); that of [words] is its inverse
 
 NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*")
 _PARTNER = {")": "(", "]": "["}
 
 
 class Role(NamedTuple):
-    """What a token does that is not a word: it closes `pops` brackets, and then opens one."""
+    """The effect of a token that is not a word.
+
+    pops: how many brackets it closes.
+    enters: weight and steps of the bracket that it then opens; None opens none.
+    """
 
     pops: int = 0
     enters: tuple[float, StepRange] | None = None
 
     @property
     def depth(self) -> int:
-        """How many brackets deeper it leads."""
+        """The change of the nesting depth after this token."""
         return (self.enters is not None) - self.pops
 
 
@@ -44,9 +48,9 @@ def _next_part(when: StepRange) -> Role:
 
 
 def roles_of(tokens: Sequence[str]) -> Roles:
-    """The roles of the brackets that have a partner, and of what divides their inside, by position."""
+    """Position of a token -> its role, for each paired bracket and each separator inside a pair."""
     roles: Roles = {}
-    waiting: list[int] = []  # brackets not yet closed, and marks that may divide one
+    waiting: list[int] = []  # open brackets, and possible separators inside them
     opened = Counter[str]()
     for end, token in enumerate(tokens):
         if token in "([:|":
@@ -64,7 +68,7 @@ def roles_of(tokens: Sequence[str]) -> Roles:
 
 
 def _round(tokens: Sequence[str], start: int, end: int, marks: list[int]) -> Roles:
-    """(words) or (words:1.2)."""
+    """The roles of (words) or (words:1.2)."""
     amount = _amount(tokens, end, marks)
     if amount is None:
         return {start: _STRONGER, end: _CLOSES}
@@ -72,7 +76,7 @@ def _round(tokens: Sequence[str], start: int, end: int, marks: list[int]) -> Rol
 
 
 def _square(tokens: Sequence[str], start: int, end: int, marks: list[int]) -> Roles:
-    """[words], [before:after:0.5], [after:0.5] or [one|other]."""
+    """The roles of [words], [before:after:0.5], [after:0.5] or [one|other]."""
     amount = _amount(tokens, end, marks)
     colons = [mark for mark in marks if tokens[mark] == ":"]
     bars = [mark for mark in marks if tokens[mark] == "|"]
@@ -92,7 +96,7 @@ _READ = {")": _round, "]": _square}
 
 
 def _amount(tokens: Sequence[str], end: int, marks: list[int]) -> str | None:
-    """The number between the last colon of a bracket and its end."""
+    """The number between the last colon of a bracket and its end; None where there is none."""
     if not marks or marks[-1] != end - 2 or tokens[end - 2] != ":":
         return None
     match = NUMBER.fullmatch(tokens[end - 1])

@@ -1,4 +1,4 @@
-"""A parsed prompt through a text encoder, into what a painter is conditioned on."""
+"""Encodes a parsed prompt into the conditioning of a painter."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from danqing.core.errors import BadBrief, shorten
 from danqing.core.painter import Conditioning
 
 Encoder = Callable[[str], Conditioning]
-"""Plain words -> the conditioning of one picture, its tokens [1 l d]."""
+"""Plain text -> the conditioning of one picture, with tokens [1 l d]."""
 
 
 @runtime_checkable
 class WeightedEncoder(Protocol):
-    """An `Encoder` that can weigh words."""
+    """An `Encoder` that supports weights of words."""
 
     def encode_weighted(self, chunk: Chunk) -> Conditioning:
-        """A chunk with weights -> the conditioning of one picture."""
+        """Encode a chunk with weights, for one picture."""
         ...
 
 
 def encode(text: Encoder, prompt: Prompt, negative: Prompt, steps: int) -> Conditioning:
-    """The prompt encoded at each of `steps` steps, with the negative prompt inside; for one picture.
+    """Encode a prompt and its negative prompt for a run of `steps` steps, for one picture.
 
-    text: encodes words. Equal words are encoded once, and a prompt of plain words is exactly what `text`
-        returns.
+    text: the text encoder. Equal texts are encoded once. A prompt without any syntax gives exactly the output
+        of `text`.
 
     Raises:
-        BadBrief: weights for an encoder that cannot weigh words, or parts whose weights sum to 0 or less.
+        BadBrief: the encoder does not support weights, or the weights of the parts sum to 0 or less.
     """
 
     @cache
@@ -66,7 +66,7 @@ def _whole(of_part: Callable[[Part], Conditioning], prompt: Prompt) -> Condition
 
 
 def _part(text: Encoder, part: Part) -> Conditioning:
-    """The chunks of a part, encoded one after the other along the tokens [1 l d]."""
+    """The encoded chunks of a part, concatenated along the tokens [1 l d]."""
     encoded = [_chunk(text, chunk) for chunk in part.chunks]
     if len(encoded) == 1:
         return encoded[0]

@@ -1,25 +1,25 @@
-r"""The language of prompts, as people know it from A1111 and Midjourney, read into plain data.
+r"""Parses the prompt syntax of A1111 and Midjourney.
 
-    (word:1.2) (word) [word]     weigh by 1.2, by 1.1, by 1 / 1.1; inside each other they multiply
-    [a:b:0.5] [a:0.5] [a::0.5]   a, then b after half of the steps; a from there on; a until there
-    [a:b:7]                      a whole number of 1 or more counts steps: b after seven
-    [a|b|c]                      one after the other, a step each
-    a BREAK b                    b is encoded by itself, and the network sees both
-    a::2 b::-1                   predictions of several parts, in shares that are divided by their sum
-    a AND b:0.5                  predictions of several parts, whose pulls are added (arXiv 2206.01714)
-    \( \[ \: \| \\ \AND ...      the character or the word itself
-    （词：1.2） ［a｜b］            full-width marks and digits do as their half-width twins
+    (word:1.2) (word) [word]     weights 1.2, 1.1 and 1 / 1.1; nested weights multiply
+    [a:b:0.5] [a:0.5] [a::0.5]   a, then b after half of the steps; a after them; a until then
+    [a:b:7]                      a whole number of 1 or more counts steps: b after seven steps
+    [a|b|c]                      a, b and c alternate, one step each
+    a BREAK b                    both are encoded separately, and the network attends to both
+    a::2 b::-1                   several parts with a prediction each; weights are divided by their sum
+    a AND b:0.5                  several parts; their guidance terms are added (arXiv 2206.01714)
+    \( \[ \: \| \\ \AND ...      escapes: the character or the word itself
+    （词：1.2） ［a｜b］            full-width syntax and digits mean the same as half-width ones
 
-What a request means is decided in this order, each stage seeing what the one before it left: parameters at
-the end (`parameters`), wildcards by the picture's seed (`wildcards`), references to adapters (`references`),
-and then, here, parts, chunks between BREAKs, and inside of them weights and schedules.
+A prompt is read in this order; each stage works on the text that the one before it left: parameters at the
+end (`parameters`), wildcards by the seed of the picture (`wildcards`), references to adapters (`references`),
+and then, in this module, parts, chunks between BREAKs, and weights and schedules inside of chunks.
 
-Nothing is an error here: a bracket without its partner, a weight that is no number and a lone backslash are
-ordinary characters. A bracket closes the nearest open one of its kind, and what was opened in between is
-ordinary. AND and :: divide only outside of brackets.
+No text is an error: an unpaired bracket, a weight that is not a number and a single backslash are ordinary
+characters. A closing bracket pairs with the nearest open one of its kind; brackets that were opened between
+the two are ordinary characters. AND and :: separate parts only outside of brackets.
 
-One pass pairs the brackets, with a stack of its own, and one builds the spans: time is linear, and depth is
-free. What comes out is flat: a span knows its whole weight and all of its steps, however deep it stood.
+One pass pairs the brackets with an explicit stack, and a second one builds the spans, so time is linear and
+nesting may be of any depth. The result is flat: each span has its total weight and its steps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SHARE = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?![\w.])")
 
 @dataclass(frozen=True)
 class Span:
-    """Words of one weight, in [-1000, 1000], that hold at the steps `when`."""
+    """A piece of text with its weight, in [-1000, 1000], and the steps `when` it is active."""
 
     text: str
     weight: float = 1.0
@@ -52,12 +52,12 @@ class Span:
 
 
 Chunk = tuple[Span, ...]
-"""Words that are encoded together."""
+"""Spans that are encoded together, as one text."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Words that give one prediction: at least one chunk, and how much the prediction counts."""
+    """A part of a prompt with a prediction of its own: at least one chunk, and its weight."""
 
     chunks: tuple[Chunk, ...]
     weight: float = 1.0
@@ -65,14 +65,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Prompt:
-    """At least one part. `blend`: the weights are shares of one whole (::), not pulls to be added (AND)."""
+    """A parsed prompt of at least one part.
+
+    blend: whether the weights are divided by their sum (::); otherwise guidance terms are added (AND).
+    """
 
     parts: tuple[Part, ...]
     blend: bool = False
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """How much the prediction of each part counts; those of a blend sum to 1.
+        """The weight of each part; those of a blend sum to 1.
 
         Raises:
             BadBrief: the weights of a blend sum to 0 or less.
@@ -87,30 +90,30 @@ class Prompt:
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether the words change on the way."""
+        """Whether the prompt changes between steps."""
         return any(span.when != ALWAYS for part in self.parts for chunk in part.chunks for span in chunk)
 
     def at(self, step: int, of: int) -> Prompt:
-        """What holds at step `step`, counted from 0, of `of` steps."""
+        """The prompt at step `step`, counted from 0, of `of` steps."""
         if not self.is_scheduled:
             return self
         return replace(self, parts=tuple(_part_at(part, step, of) for part in self.parts))
 
 
 def text_of(chunk: Chunk) -> str:
-    """The words of a chunk, without their weights."""
+    """The text of a chunk without weights."""
     return "".join(span.text for span in chunk)
 
 
 def is_weighted(chunk: Chunk) -> bool:
-    """Whether some words of a chunk have another weight than 1."""
+    """Whether a span of the chunk has a weight other than 1."""
     return any(span.weight != 1 for span in chunk)
 
 
 def parse(text: str, *, whole: bool = False) -> Prompt:
-    """What `text` says. Never raises: any text says something.
+    """Parse a prompt. Never raises, because every text is a valid prompt.
 
-    whole: it is a single part, with AND and :: as ordinary words, as in a negative prompt.
+    whole: read AND and :: as ordinary text, so that the result is a single part, as for a negative prompt.
     """
     tokens, typed = ([token for token in tokens if token] for tokens in split_marks(_SPECIAL, text))
     roles = roles_of(tokens)
@@ -127,7 +130,7 @@ def parse(text: str, *, whole: bool = False) -> Prompt:
 
 
 def render(prompt: Prompt) -> str:
-    """The text that says `prompt`, always the same one: what `parse` reads back as an equal prompt."""
+    """The canonical text of a prompt: `parse` of it gives an equal prompt."""
     texts = [" BREAK ".join(map(_render, part.chunks)) for part in prompt.parts]
     weights = [part.weight for part in prompt.parts]
     if prompt.blend:
@@ -140,7 +143,10 @@ def render(prompt: Prompt) -> str:
 
 
 class _Cut(NamedTuple):
-    """A part ends before token `end`, the next begins at `after`. share: what :: gives it; None is AND."""
+    """The boundary of two parts: one ends before token `end`, the next begins at token `after`.
+
+    share: the weight that :: gives the part before it; None for AND.
+    """
 
     end: int
     after: int
@@ -148,7 +154,7 @@ class _Cut(NamedTuple):
 
 
 def _cuts(tokens: list[str], typed: list[str], roles: Roles) -> Iterator[_Cut]:
-    """Where parts end. A number right after :: is taken away from the words that follow it, in both lists."""
+    """The boundaries of the parts. Removes a number right after :: from the tokens of both lists."""
     depth = after = 0
     for i, token in enumerate(tokens):
         depth += roles.get(i, SKIPPED).depth
@@ -166,7 +172,10 @@ def _cuts(tokens: list[str], typed: list[str], roles: Roles) -> Iterator[_Cut]:
 
 
 def _pull(ending: Sequence[str]) -> float | None:
-    """The weight that the last two tokens of a part give it: the 0.5 of "a fox :0.5"."""
+    """The weight at the end of a part, such as the 0.5 of "a fox :0.5"; None where there is none.
+
+    ending: the last two tokens of the part.
+    """
     if len(ending) < 2 or ending[0] != ":":
         return None
     match = NUMBER.fullmatch(ending[1])
@@ -193,7 +202,10 @@ def _chunks(tokens: Sequence[str], typed: Sequence[str], roles: Roles, where: ra
 
 
 def _tidy(spans: Iterable[Span]) -> Chunk:
-    """The spans that hold at some step, equal neighbours joined, without space around the whole."""
+    """The spans without those that are never active; neighbours of equal weight and steps are joined.
+
+    White space at both ends is removed.
+    """
     spans_left = (span for span in spans if span.text and not span.when.never)
     joined = [
         Span("".join(span.text for span in alike), *kind)

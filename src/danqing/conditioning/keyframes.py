@@ -1,11 +1,11 @@
-"""What changes from frame to frame of a film, as people write it: numbers at key frames, and words.
+"""Parses key frames of numbers and of prompts, for videos.
 
-    0: (1), 10: (1.05)                       1 at frame 0, 1.05 from frame 10 on, a straight line between
-    0: a red apple | 20: a green apple:2     words from frame 0 and from frame 20 on
-    20: a green apple:2 | 20: a worm:-0.5    several at once, in shares of their sum
+    0: (1), 10: (1.05)                       1 at frame 0, linear up to 1.05 at frame 10, then constant
+    0: a red apple | 20: a green apple:2     the prompt from frame 0 on, and another from frame 20 on
+    20: a green apple:2 | 20: a worm:-0.5    several prompts at once; weights are divided by their sum
 
-Both languages are Disco Diffusion's (the words are a table in its settings). They are read by a grammar;
-nothing is ever evaluated. Full-width marks and digits do as their half-width twins.
+Both notations are Disco Diffusion's (its settings file has the prompts as a table). They are parsed, never
+evaluated as code. Full-width syntax and digits mean the same as half-width ones.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _WEIGHT = re.compile(rf"(.*?)\s*(?<![:\\]):\s*({_NUMBER})\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class KeyFrames:
-    """A number for every frame: written at some, on a straight line between them, constant beyond them.
+    """A number for every frame: linear between key frames, and constant before the first and after the last.
 
-    keys: pairs of a frame and its number, at least one, frames rising.
+    keys: pairs of a frame and its number; at least one, in rising order of frames.
     """
 
     keys: tuple[tuple[int, float], ...]
 
     @classmethod
     def parse(cls, text: str) -> KeyFrames:
-        """The number of every frame, as `text` says it; a number by itself holds throughout.
+        """Parse key frames; a single number is the number of every frame.
 
         Raises:
-            ValueError: the text is something else, or names a frame twice.
+            ValueError: the text cannot be parsed, or has a frame twice.
         """
         half = half_width(text)
         alone = _ALONE.fullmatch(half)
@@ -62,7 +62,7 @@ class KeyFrames:
         return cls(tuple(sorted(keys)))
 
     def at(self, frame: float) -> float:
-        """The number of a frame: `numpy.interp`."""
+        """The number at a frame, by `numpy.interp`."""
         k = bisect_right(self.keys, frame, key=lambda key: key[0])
         if k == 0:
             return self.keys[0][1]
@@ -74,7 +74,7 @@ class KeyFrames:
 
 
 class Line(NamedTuple):
-    """Words that hold from a frame on, and how much they count beside others of the same frame."""
+    """One prompt from a frame on, with its weight among the prompts of the same frame."""
 
     text: str
     weight: float = 1.0
@@ -84,18 +84,18 @@ class Line(NamedTuple):
 class Script:
     """The prompt of every frame.
 
-    scenes: pairs of a first frame and its lines, at least one, frames rising.
+    scenes: pairs of a first frame and its lines; at least one, in rising order of frames.
     """
 
     scenes: tuple[tuple[int, tuple[Line, ...]], ...]
 
     @classmethod
     def parse(cls, text: str) -> Script:
-        """The prompts that `text` writes; words without a frame in front hold from frame 0 on.
+        """Parse the prompts of a video; a prompt without a frame number begins at frame 0.
 
         Raises:
-            ValueError: a frame without words.
-            BadBrief: weights that sum to 0 or less.
+            ValueError: a frame has no prompt.
+            BadBrief: the weights of a frame sum to 0 or less.
         """
         scenes: dict[int, list[Line]] = {}
         for part in split_marks(_NEXT, text)[1][::2]:
@@ -108,12 +108,13 @@ class Script:
 
     @classmethod
     def of(cls, table: Mapping[int, Sequence[str]]) -> Script:
-        """The script of Disco Diffusion's table: words, each perhaps with ":weight", by their first frame.
+        """The script from a table of Disco Diffusion.
 
-        The words mean what they say: brackets in them are no language of ours.
+        table: first frame -> its prompts, each of which may end with ":weight". Brackets in them are ordinary
+            characters.
 
         Raises:
-            BadBrief: weights that sum to 0 or less.
+            BadBrief: the weights of a frame sum to 0 or less.
         """
         lines = {frame: [_line(text) for text in texts] for frame, texts in table.items()}
         return cls._of(
@@ -131,16 +132,16 @@ class Script:
         return script
 
     def at(self, frame: int) -> str:
-        """The prompt of a frame: the scene that began last, and before the first one the first."""
+        """The prompt of a frame: that of the last scene which has begun, or of the first scene."""
         k = bisect_right(self.scenes, frame, key=lambda scene: scene[0])
         lines = self.scenes[max(k - 1, 0)][1]
-        if len(lines) == 1 and lines[0].weight > 0:  # alone, a weight is a share of itself
+        if len(lines) == 1 and lines[0].weight > 0:  # the weight of a single prompt is divided by itself
             return lines[0].text
         return " ".join(f"{text}::{decimal(weight)}" for text, weight in lines)
 
     @property
     def text(self) -> str:
-        """What `parse` reads as this script."""
+        """The text of this script: `parse` of it gives an equal script."""
         rows = ((frame, *line) for frame, lines in self.scenes for line in lines)
         return " | ".join(
             f"{frame}: {text}" + ("" if weight == 1 else f":{decimal(weight)}")

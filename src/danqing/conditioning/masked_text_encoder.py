@@ -1,6 +1,6 @@
-"""A frozen language model as the reader of words: its token states, and which of them are words.
+"""A frozen language model as a text encoder: it gives token states and a mask that is False for padding.
 
-Imagen, arXiv 2205.11487 section 2.1: any large enough encoder will do, T5 in the paper.
+Imagen, arXiv 2205.11487 section 2.1: any large text encoder works; the paper uses T5.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from danqing.core.painter import Conditioning
 
 @dataclass(frozen=True)
 class MaskedEncoder(TextEncoder):
-    """Token states each of zero mean and unit variance.
+    """A text encoder whose token states each have zero mean and unit variance.
 
-    Padding is zero and masked; an empty text is wholly masked.
+    States of padding are zero and masked; all tokens of an empty text are masked. The states of a text depend
+    neither on its padding nor on the other texts of a batch.
 
-    model: any of transformers that gives `last_hidden_state`. A text's states depend neither on how far it is
-    padded nor on other texts.
+    model: a model of transformers that returns `last_hidden_state`.
     """
 
     @torch.no_grad()
@@ -33,7 +33,7 @@ class MaskedEncoder(TextEncoder):
         return replace(self.encode_ids(ids, mask), dropped=self.tail(words))
 
     def tokenize(self, texts: Sequence[str], length: int | None = None) -> tuple[Tensor, Tensor]:
-        """Ids int64 [n l] and a mask bool [n l], False at pads, padded to `length` or to the longest text."""
+        """Ids int64 [n l] and a mask bool [n l], False for padding; l is `length`, or that of the longest."""
         tokens = self.tokenizer(
             list(texts),
             padding="max_length" if length else True,
@@ -45,7 +45,7 @@ class MaskedEncoder(TextEncoder):
         return tokens.input_ids, tokens.attention_mask.bool()
 
     def encode_ids(self, ids: Tensor, mask: Tensor) -> Conditioning:
-        """The output of `tokenize`, encoded for n pictures. Begin and end marks alone are no words."""
+        """Encode the output of `tokenize`, for n pictures. A text of special tokens only counts as empty."""
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         states = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
         says = mask.sum(1, keepdim=True) > self.tokenizer.num_special_tokens_to_add()

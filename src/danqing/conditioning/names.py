@@ -1,4 +1,4 @@
-"""Words for networks that know names only: which of the names a prompt says."""
+"""The encoder of networks that are conditioned on class names: it finds the names in a prompt."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from danqing.core.painter import Conditioning
 
 @dataclass(frozen=True)
 class Names:
-    """The names that a network was trained with: each entry a name and its synonyms by "/", such as "cat/猫".
+    """The k class names of a network. Each entry is a name and its synonyms, such as "cat/猫".
 
-    As an `Encoder` it turns words into a label of the network: tokens [1 1 k], 1 for each name in the words.
+    As an `Encoder` it turns a prompt into a label: tokens [1 1 k], 1 for each name in the prompt, else 0.
     """
 
     entries: tuple[str, ...] = ()
@@ -26,20 +26,20 @@ class Names:
         return len(self.entries)
 
     def __call__(self, words: str) -> Conditioning:
-        """The names in `words`; all of them are reported as dropped when none is known."""
+        """The label of a prompt; where it has no known name, all of it is reported as `dropped`."""
         label = self._label(words)
         return Conditioning(label[None, None], dropped="" if label.any() else words)
 
     def encode_weighted(self, chunk: Chunk) -> Conditioning:
-        """Each name with the weight of its words."""
+        """The label of a chunk; each name has the weight of its span in place of 1."""
         labels = torch.stack([span.weight * self._label(span.text) for span in chunk]).amax(dim=0)
         text = "".join(span.text for span in chunk)
         return Conditioning(labels[None, None], dropped="" if labels.any() else text)
 
     def labels(self, names_of_pictures: Iterable[Iterable[str]]) -> Tensor:
-        """The labels [n k] of n pictures; names that the network does not know are left out.
+        """The labels [n k] of n pictures; unknown names are ignored.
 
-        names_of_pictures: for each picture the first names of its entries.
+        names_of_pictures: the names of each picture, each the first name of an entry.
         """
         first = {entry.split("/")[0]: k for k, entry in enumerate(self.entries)}
         picked = [[first[name] for name in names if name in first] for names in names_of_pictures]
@@ -49,7 +49,7 @@ class Names:
         return labels
 
     def _label(self, words: str) -> Tensor:
-        """Longer names first, and no word twice: "red apple" does not say "apple"."""
+        """The label [k] of a text. Longer names are found first, so "red apple" does not count as "apple"."""
         label, rest = torch.zeros(len(self.entries)), words.casefold()
         names = ((name, k) for k, entry in enumerate(self.entries) for name in entry.casefold().split("/"))
         for name, k in sorted(names, key=lambda pair: -len(pair[0])):
@@ -63,7 +63,7 @@ NO_NAMES = Names()
 
 
 def label_of(words: Conditioning, k: int) -> Tensor:
-    """The first k numbers of what `Names` encoded, [n k]; parts are mixed by their weights."""
+    """The labels [n k] in a conditioning that `Names` encoded; parts are mixed by their weights."""
     parts = words.parts
     mixed = sum(part.weights[:, None] * part.tokens[..., :k].amax(dim=1) for part in parts)
     total = sum(part.weights for part in parts)
@@ -71,6 +71,6 @@ def label_of(words: Conditioning, k: int) -> Tensor:
 
 
 def _whole(name: str) -> str:
-    """A pattern for a name: whole words, also in the plural; Chinese knows no spaces."""
+    """The regex of a name: whole words, singular or plural; a Chinese name matches anywhere in a text."""
     letters = re.escape(name)
     return rf"(?<![a-z0-9]){letters}(?:e?s)?(?![a-z0-9])" if name.isascii() else letters

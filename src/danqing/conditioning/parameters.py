@@ -1,7 +1,7 @@
 """Midjourney's parameters at the end of a prompt: "a fox --ar 3:2 --no people, text".
 
-What each one means here is ours, as nobody has published what it means there; MAPPING_VERSION counts the
-changes and is written into every picture.
+Midjourney has not published how they work, so each has a definition of our own here. MAPPING_VERSION counts
+the changes of these definitions and is written into the metadata of every picture.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from danqing.core.half_width import half_width, sub_marks, unquote_marks
 MAPPING_VERSION = 1
 QUALITIES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
-# phones turn -- into a dash; with a space before it and a letter behind it that is no punctuation. Chinese is
-# written without spaces, so there -- itself needs none
+# phones replace -- by a dash; with a space before and a letter after it, it is not punctuation. Chinese is
+# written without spaces, so -- itself needs no space before it
 _DASHES = re.compile(
     r"(?:(?<=\s)|^|(?<=[\u3400-\u9fff\uf900-\ufaff、。》」』】])(?=\\*--))"
     r"(?P<escapes>\\*)(?:--|[—–]{1,2})(?=[A-Za-z])"
@@ -30,7 +30,10 @@ _DASHES = re.compile(
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the parameters of a prompt ask for, None where they say nothing. notes: what to tell the user."""
+    """The values of the parameters in a prompt, None for those that it does not have.
+
+    notes: lines to show to the user.
+    """
 
     ar: str | None = None
     seed: int | None = None
@@ -50,12 +53,12 @@ class Parameters:
 
 
 def split(text: str) -> tuple[str, Parameters]:
-    """The words of a prompt, and the parameters at its end; behind a backslash, -- is a word.
+    r"""Split a prompt into its text and the parameters at its end; \-- is ordinary text.
 
-    Full-width －－, digits and ： do as their half-width twins.
+    Full-width －－, digits and ： mean the same as half-width ones.
 
     Raises:
-        BadBrief: an unknown parameter, one without its value or with a wrong one, or words after it.
+        BadBrief: a parameter is unknown, or its value is missing, wrong or followed by more words.
     """
     starts = [match for match in _DASHES.finditer(half_width(text)) if not match["escapes"]]
     ends = [match.start() for match in starts] + [len(text)]
@@ -79,7 +82,7 @@ def _without_escape(dashes: re.Match[str], typed: str) -> str:
 
 
 def render(words: str, parameters: Parameters) -> str:
-    """The prompt that says both: what `split` takes apart again."""
+    """The prompt of a text and its parameters, the inverse of `split`."""
     values = {field.name: getattr(parameters, field.name) for field in fields(parameters)}
     del values["notes"]
     flags = [f"--{name} {_text(value)}".strip() for name, value in values.items() if value is not None]
@@ -87,7 +90,7 @@ def render(words: str, parameters: Parameters) -> str:
 
 
 def literal(words: str) -> str:
-    """`words` written so that `split` finds no parameter in them."""
+    """`words` with each -- escaped, so that `split` finds no parameter in them."""
     return sub_marks(_DASHES, lambda _, typed: f"\\{typed}", words)
 
 
@@ -99,13 +102,15 @@ def needs_card(parameters: Parameters) -> bool:
 def brief_fields(
     parameters: Parameters, card: Card | None, brief_values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`brief_values` fields of a brief, and below them what the parameters ask for of the model of `card`.
+    """The fields of a brief: `brief_values`, and for the others the values of the parameters.
 
-    A field that is given goes before a parameter; `quality` and `repeat` multiply. card: None where a picture
-    decides the shape, so that the parameters which need a model's card are refused.
+    A field in `brief_values` overrides a parameter, but `quality` and `repeat` multiply it.
+
+    card: the card of the model; None where an input picture decides the size, so that parameters which need
+        a card are refused.
 
     Raises:
-        BadBrief: a ratio that cannot be painted, or a parameter that needs a card where there is none.
+        BadBrief: the model cannot paint the aspect ratio, or a parameter needs a card and there is none.
     """
     made = dict(brief_values)
     for name, means in _MEANINGS.items():
@@ -136,7 +141,7 @@ def _decimal(text: str) -> float:
 
 
 def image_strength(weight: float | None) -> float:
-    """How far to leave a picture in front of the words for its --iw in [0, 3]: 1 at 0, 0.7 at 1, 0.1 at 3."""
+    """The denoising strength for an image prompt with --iw in [0, 3]: 1 at 0, 0.7 at 1, 0.1 at 3."""
     return round(1 - 0.3 * (1.0 if weight is None else weight), 6)
 
 
@@ -153,9 +158,11 @@ def _quality(text: str) -> float:
 
 
 class _Parameter(NamedTuple):
-    """read: text -> value; its ValueError says what is needed. words: how many it takes, None for all.
+    """How a parameter is read.
 
-    What takes all words takes them as they were typed; a single one is read in half-width characters.
+    read: text -> value; it raises ValueError with the text of what is needed.
+    words: how many words the value has; None for all that follow. Then `read` gets them as typed; otherwise
+        in half-width characters.
     """
 
     read: Callable[[str], Any]
@@ -178,7 +185,7 @@ _TABLE = {
     "iw": _Parameter(_image_weight),
     "sref": _Parameter(_words, words=None),
 }
-_MIDJOURNEY_ONLY = {  # what chooses among Midjourney's own models and machines -> how many words it takes
+_MIDJOURNEY_ONLY = {  # parameter that has a meaning only in Midjourney -> how many words its value has
     **dict.fromkeys(("v", "version", "niji", "stop", "cw", "sw", "sv", "exp", "profile", "p"), 1),
     **dict.fromkeys(("hd", "relax", "turbo", "draft", "raw", "video", "stealth", "public"), 0),
 }
@@ -187,7 +194,7 @@ _SHORT = {"s": "stylize", "c": "chaos", "w": "weird", "q": "quality", "r": "repe
 
 
 def _read(text: str) -> tuple[str, Any]:
-    """Name and value of one parameter, such as "ar 3:2 "."""
+    """The name and the value of one parameter, from a text such as "ar 3:2 "."""
     word, *words = half_width(text).split()
     letters = re.match("[A-Za-z]+", word)
     short = letters[0].lower() if letters else word
@@ -242,14 +249,14 @@ def _more_pictures(times: int, _: Card, brief_values: Mapping[str, Any]) -> dict
 
 
 def _whole_or(value: object, default: int) -> int:
-    """A field that is not validated yet as a number; what is none is refused later."""
+    """An unvalidated field as a whole number; `default` where it is none, which validation refuses later."""
     return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else default
 
 
 _OF_A_CARD = ("ar", "quality")
 
-# in this order: quality multiplies the steps that were asked for. What gives a picture as an example (iw,
-# sref) is no field of a brief
+# the order counts: quality multiplies the steps that are set before it. iw and sref, which belong to example
+# pictures, are no fields of a brief
 _MEANINGS: dict[str, _Meaning] = {
     "ar": _sides,
     "seed": _as("seed"),

@@ -1,4 +1,4 @@
-"""From a brief to the words that a text encoder sees."""
+"""Makes the prompt for the text encoder from a brief."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
 def expand_prompt(brief: ResolvedBrief) -> ResolvedBrief:
-    """The brief of one picture: wildcards chosen by its seed, references to adapters moved into `adapters`.
+    """The brief of one picture with wildcards chosen by its seed and adapter references in `adapters`.
 
-    A weight in the prompt goes before the one in `brief.adapters`.
+    A weight in the prompt overrides the one in `brief.adapters`.
 
     Raises:
-        BadBrief: more adapters than a brief takes, or parts whose weights sum to 0 or less.
+        BadBrief: there are more adapters than a brief may have, or the weights of the parts sum to 0 or less.
     """
     prompt, adapters = take(choose(brief.prompt, brief.seed))
     parse(prompt).weights  # noqa: B018  raises now, before a model is opened
     fields: dict[str, Any] = {"prompt": prompt, "negative_prompt": choose(brief.negative_prompt, brief.seed)}
-    if adapters:  # the words may name more than a brief takes
+    if adapters:  # validate anew: the prompt may name too many
         fields["adapters"] = Brief.of(brief.prompt, adapters={**brief.adapters, **adapters}).adapters
     return brief.model_copy(update=fields)
 
@@ -34,8 +34,9 @@ def expand_prompt(brief: ResolvedBrief) -> ResolvedBrief:
 def styled_prompt(brief: ResolvedBrief, card: Card) -> Prompt:
     """The parsed prompt of `brief` with its style in each part, unless the prompt already names it.
 
-    A style that the card calls "ink/水墨" makes "a cat, ink style" of "a cat" and "猫，水墨风格" of "猫".
-    It stands in every part, so that it counts as much as in a prompt of one part when the weights sum to 1.
+    For a style that the card names "ink/水墨", "a cat" becomes "a cat, ink style", and "猫" becomes
+    "猫，水墨风格". Every part gets the style, so that it has the same effect as in a prompt of one part when
+    the weights sum to 1.
     """
     prompt, ending = parse(brief.prompt), _style(brief, card)
     if not ending:
@@ -44,24 +45,24 @@ def styled_prompt(brief: ResolvedBrief, card: Card) -> Prompt:
 
 
 def styled_prompt_text(brief: ResolvedBrief, card: Card) -> str:
-    """`styled_prompt` as text. A prompt of one part stays as it was written, so that it may name adapters."""
+    """`styled_prompt` as text. A prompt of one part keeps its syntax, for example references to adapters."""
     ending, prompt = _style(brief, card), parse(brief.prompt)
     alone = len(prompt.parts) == 1 and not prompt.blend
     return f"{brief.prompt}{ending}" if alone or not ending else render(styled_prompt(brief, card))
 
 
 def plain_text(brief: ResolvedBrief, card: Card) -> str:
-    """`styled_prompt` without weights and other signs, for a model that cannot weigh words, such as CLIP."""
+    """`styled_prompt` without weights and other syntax, for a model without weights, such as CLIP."""
     return " ".join(text_of(chunk) for part in styled_prompt(brief, card).parts for chunk in part.chunks)
 
 
 def parse_negative(brief: ResolvedBrief) -> Prompt:
-    """The parsed negative prompt of `brief`: weights and schedules, but a single part."""
+    """The parsed negative prompt of `brief`: it may have weights and schedules, but is a single part."""
     return parse(brief.negative_prompt, whole=True)
 
 
 def is_chinese(text: str) -> bool:
-    """Whether `text` holds a Chinese character."""
+    """Whether `text` contains a Chinese character."""
     return _CJK.search(text) is not None
 
 

@@ -1,22 +1,22 @@
-"""At which steps words hold on the way from noise to picture; steps are counted from 0."""
+"""The steps at which a piece of a prompt is active. Steps are counted from 0."""
 
 from __future__ import annotations
 
 from math import floor, gcd
 from typing import NamedTuple
 
-STEPS_MAX = 1000  # no brief has more
+STEPS_MAX = 1000  # the most of a brief
 
 
 class StepRange(NamedTuple):
-    """The steps at which words hold: an interval, and a turn within it.
+    """The steps at which a text is active: an interval, in which texts may alternate.
 
-    since_share: where the interval begins, in [0, 1] of all steps.
-    since_step: where it begins, in steps [0, 1000]; the later of both beginnings counts.
-    until_share: where it ends, in [0, 1] of all steps.
-    until_step: where it ends, in steps [0, 1000]; the earlier of both ends counts.
-    turn: of every `turns` steps only this one, in [0, turns).
-    turns: how many take turns.
+    since_share: begin of the interval as a fraction of all steps, in [0, 1].
+    since_step: begin in steps, in [0, 1000]; the later of both begins counts.
+    until_share: end of the interval as a fraction of all steps, in [0, 1].
+    until_step: end in steps, in [0, 1000]; the earlier of both ends counts.
+    turn: the text is active where step % turns == turn; in [0, turns).
+    turns: how many texts alternate; 1 for none.
     """
 
     since_share: float = 0.0
@@ -28,7 +28,7 @@ class StepRange(NamedTuple):
 
     @property
     def never(self) -> bool:
-        """Whether it holds at no step, however many steps there are."""
+        """Whether the range is empty for any number of steps."""
         return self.since_share >= self.until_share or self.since_step >= self.until_step
 
     def holds(self, step: int, of: int) -> bool:
@@ -39,7 +39,7 @@ class StepRange(NamedTuple):
 
     def both(self, other: StepRange) -> StepRange:
         """The steps that are in this range and in the other."""
-        if self is ALWAYS or other is ALWAYS:  # most words, and deep nests of them
+        if self is ALWAYS or other is ALWAYS:  # a fast path: most texts, also deeply nested ones
             return other if self is ALWAYS else self
         return _taking_turns(
             StepRange(
@@ -53,7 +53,7 @@ class StepRange(NamedTuple):
         )
 
     def around(self, body: str) -> str:
-        """The prompt text that says `body` at these steps."""
+        """Prompt syntax that makes `body` active at these steps."""
         if self.turns > 1:
             body = f"[{'|' * self.turn}{body}{'|' * (self.turns - 1 - self.turn)}]"
         edges = {
@@ -70,19 +70,19 @@ ALWAYS = StepRange()
 
 
 def steps_from(amount: str) -> StepRange:
-    """From that amount on: a whole number of 1 or more is steps, any other number a share of them."""
+    """The range from `amount` on: a whole number of 1 or more counts steps, any other is a fraction."""
     share, step = _amount(amount)
     return StepRange(since_share=share) if step is None else StepRange(since_step=step)
 
 
 def steps_until(amount: str) -> StepRange:
-    """Until that amount; see `steps_from`."""
+    """The range until `amount`; see `steps_from`."""
     share, step = _amount(amount)
     return StepRange(until_share=share) if step is None else StepRange(until_step=step)
 
 
 def in_turn(turn: int, turns: int) -> StepRange:
-    """Step `turn` of every `turns` steps."""
+    """The steps where step % turns == turn."""
     return _taking_turns(ALWAYS, StepRange(turn=turn, turns=turns), ALWAYS)
 
 
@@ -93,18 +93,18 @@ def decimal(number: float) -> str:
 
 
 def _amount(text: str) -> tuple[float, int | None]:
-    number = float(text)  # may be as long as the prompt, which int() refuses
+    number = float(text)  # not int(), which refuses very long texts
     if number >= 1 and "." not in text:
         return 0.0, int(min(number, STEPS_MAX))
     return round(min(max(number, 0.0), 1.0), 6), None
 
 
 def _steps(share: float, of: int) -> int:
-    return floor(share * of + 1e-9)  # 0.29 of 100 steps is 29 of them
+    return floor(share * of + 1e-9)  # 0.29 * 100 is 28.999... in floats, and must give 29
 
 
 def _taking_turns(when: StepRange, one: StepRange, other: StepRange) -> StepRange:
-    """`when` at the steps that are the turn of both, by the Chinese remainder theorem."""
+    """`when` with the turns that both ranges have in common, by the Chinese remainder theorem."""
     common = gcd(one.turns, other.turns)
     apart, remainder = divmod(other.turn - one.turn, common)
     if remainder:
@@ -113,5 +113,5 @@ def _taking_turns(when: StepRange, one: StepRange, other: StepRange) -> StepRang
     turn = one.turn + one.turns * (apart * pow(one.turns // common, -1, rest) % rest)
     if one.turns * rest <= STEPS_MAX:
         return when._replace(turn=turn, turns=one.turns * rest)
-    # no brief has a second turn
+    # no brief has so many steps that this turn comes twice
     return when._replace(since_step=max(when.since_step, turn), until_step=min(when.until_step, turn + 1))

@@ -1,4 +1,4 @@
-"""References to what was learned: <name>, <name:0.8> and A1111's <lora:name:0.8>; ＜ ： ＞ are as good."""
+"""References to adapters in a prompt: <name>, <name:0.8>, A1111's <lora:name:0.8>; also with ＜ ： ＞."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from danqing.core.half_width import sub_marks
 
 _REFERENCE = re.compile(
-    r"\\."  # what stands behind a backslash is ordinary
+    r"\\."  # a character after a backslash is ordinary
     r"|<(?P<lora>lora:\s*)?(?P<name>(?(lora)[^<>:]+|[^\W\d][\w./-]*))"
     r"(?::\s*(?P<weight>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*)?>",
     re.DOTALL,
@@ -15,10 +15,10 @@ _REFERENCE = re.compile(
 
 
 def take(text: str) -> tuple[str, dict[str, float]]:
-    """The prompt without references, and the references: name -> weight, 1 where none is written.
+    """The prompt without references, and the references: name -> weight, 1 where no weight is written.
 
-    A learned word is spelled <name> and stays in the prompt; <lora:name:0.8> is no word and is taken out. Of
-    two references to the same name the last one counts.
+    <name> stays in the prompt, because it is also the trained token of a textual inversion. <lora:name:0.8>
+    is removed. Of two references to the same name, the last one counts.
     """
     weights: dict[str, float] = {}
 

@@ -1,7 +1,7 @@
-"""A frozen text encoder: words -> token states.
+"""A frozen text encoder: text -> token states.
 
-Stable Diffusion conditions on all states of CLIP's text encoder (arXiv 2103.00020), pad tokens included and
-unmasked.
+Stable Diffusion is conditioned on all token states of CLIP's text encoder (arXiv 2103.00020), including those
+of pad tokens, without a mask.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from danqing.nets.placement import move, to_float32
 class TextEncoder:
     """Calls the text encoder for one text at a time.
 
-    max_length: tokens per text L, begin and end marks included.
-    clip_skip: how many last layers to leave out; illustration models are often trained with 1.
-    final_norm: whether the states of an earlier layer go through the last norm; not in Stable Diffusion XL.
-    weighting: what the weight of a word does, see `WEIGHTINGS`.
+    max_length: number of tokens of a text L, including begin and end tokens.
+    clip_skip: how many of the last layers to skip; illustration models are often trained with 1.
+    final_norm: whether the states of an earlier layer pass the final norm; not in Stable Diffusion XL.
+    weighting: the method for weights of words, one of `WEIGHTINGS`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -47,7 +47,7 @@ class TextEncoder:
         *,
         final_norm: bool = True,
     ) -> TextEncoder:
-        """An encoder as long as both the tokenizer and the encoder allow."""
+        """A text encoder whose `max_length` is the most that both tokenizer and model allow."""
         longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
         return cls(tokenizer, model.eval(), longest, clip_skip, final_norm)
 
@@ -59,7 +59,7 @@ class TextEncoder:
     def __call__(self, words: str) -> Conditioning:
         """Token states [1 L D], with the words that did not fit reported as `dropped`.
 
-        An encoder with a projection gives the pooled words too [1 P].
+        A model with a projection also gives the pooled text embedding [1 P].
         """
         ids = self.tokenizer(
             words,
@@ -77,16 +77,16 @@ class TextEncoder:
         )
 
     def encode_weighted(self, chunk: Chunk) -> Conditioning:
-        """Token states [1 L D] of words that have weights, by `weighting`."""
+        """Token states [1 L D] of a chunk whose words have weights, by the method `weighting`."""
         words = self(text_of(chunk))
         return replace(words, tokens=WEIGHTINGS[self.weighting](self, chunk, words.tokens))
 
     def weights(self, chunk: Chunk) -> Tensor:
-        """The weight of each token [1 L]; 1 for begin, end and pad."""
+        """The weight of each token [1 L]; 1 for begin, end and pad tokens."""
         return torch.tensor([[1.0 if k is None else chunk[k].weight for k in self.spans(chunk)]])
 
     def spans(self, chunk: Chunk) -> list[int | None]:
-        """Which span each of the L tokens begins in; None for begin, end and pad."""
+        """For each of the L tokens the span in which it begins; None for begin, end and pad tokens."""
         of_character = [k for k, span in enumerate(chunk) for _ in span.text]
         tokens = self.tokenizer(
             text_of(chunk),
@@ -101,7 +101,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def states_without(self, chunk: Chunk, k: int) -> Tensor:
-        """Token states [1 L D] of a chunk whose span k is not attended to."""
+        """Token states [1 L D] of a chunk, computed with span k masked."""
         tokens = self.tokenizer(
             text_of(chunk),
             padding="max_length",
@@ -131,15 +131,16 @@ class TextEncoder:
         return to_float32(self.model.final_layer_norm(states) if self.final_norm else states)
 
     def tail(self, words: str) -> str:
-        """The end of `words` that does not fit into `max_length` tokens; empty if all do."""
+        """The end of `words` that does not fit into `max_length` tokens; empty if all of it fits."""
         return text_beyond(self.tokenizer, words, self.max_length)
 
 
 @dataclass(frozen=True)
 class TextEncoderPair:
-    """The two encoders of Stable Diffusion XL, each on the last layer but one, side by side.
+    """The two text encoders of Stable Diffusion XL (arXiv 2307.01952 section 2.1).
 
-    Section 2.1 of arXiv 2307.01952; the second text encoder's projection gives the pooled words.
+    Token states of the penultimate layer of each are concatenated along the width. The projection of the
+    second encoder gives the pooled text embedding.
     """
 
     first: TextEncoder
@@ -151,15 +152,15 @@ class TextEncoderPair:
         first: tuple[PreTrainedTokenizerBase, CLIPTextModel],
         second: tuple[PreTrainedTokenizerBase, CLIPTextModelWithProjection],
     ) -> TextEncoderPair:
-        """The pair of two tokenizers with their text encoders."""
+        """The pair, from two tokenizers and their text encoders."""
         return cls(*(TextEncoder.of(*pair, clip_skip=1, final_norm=False) for pair in (first, second)))
 
     def __call__(self, words: str) -> Conditioning:
-        """Token states [1 L D1+D2] and pooled words [1 P]."""
+        """Token states [1 L D1+D2] and the pooled text embedding [1 P]."""
         return _side_by_side(self.first(words), self.second(words))
 
     def encode_weighted(self, chunk: Chunk) -> Conditioning:
-        """The same of words that have weights; the pooled words have none."""
+        """As a call, for a chunk with weights; they do not change the pooled text embedding."""
         return _side_by_side(self.first.encode_weighted(chunk), self.second.encode_weighted(chunk))
 
 
@@ -168,31 +169,37 @@ def _side_by_side(first: Conditioning, second: Conditioning) -> Conditioning:
 
 
 def text_beyond(tokenizer: PreTrainedTokenizerBase, words: str, length: int) -> str:
-    """The end of `words` that does not fit into `length` tokens, marks included; empty if all do."""
+    """The end of `words` that does not fit into `length` tokens, including begin and end tokens.
+
+    Empty if all of it fits.
+    """
     room = length - tokenizer.num_special_tokens_to_add()
-    # not verbose: it would warn of a text that is too long, which is what we tell
+    # not verbose: the tokenizer would warn of a long text, which we report ourselves
     tokens = tokenizer(words, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     starts = [start for start, _ in tokens.offset_mapping[room:]]
     return words[starts[0] :] if starts else ""
 
 
 def _as_a1111(encoder: TextEncoder, chunk: Chunk, states: Tensor) -> Tensor:
-    """Each state times the weight of its word, and then all scaled back together.
+    """Multiply each state by the weight of its word, then scale all states by one factor.
 
-    A1111 restores the mean of all numbers; we restore the mean length of a state, because after a layer norm
-    that centres, the mean of numbers is zero and its quotient means nothing.
+    A1111 restores the mean of all numbers. We restore the mean norm of a state: after a layer norm that
+    centres, the mean is zero, and a quotient of means is meaningless.
     """
     return weigh_states(states, encoder.weights(chunk).to(states))
 
 
 def _as_comfy(encoder: TextEncoder, chunk: Chunk, states: Tensor) -> Tensor:
-    """Each state from that of the empty text on, as far as the weight of its word."""
+    """Extrapolate each state from that of the empty text: empty + weight * (state - empty)."""
     empty = encoder("").tokens
     return empty + (states - empty) * encoder.weights(chunk).to(states)[..., None]
 
 
 def _as_compel(encoder: TextEncoder, chunk: Chunk, states: Tensor) -> Tensor:
-    """The same; words below 1 are mixed with a text that does not attend to them, all but it at weight 0."""
+    """As `_as_comfy` for weights of 1 or more; a lower one mixes in the states with that span masked.
+
+    At weight 0 the states with the span masked replace the others.
+    """
     mixed, total = _as_comfy(encoder, chunk, states), 1.0
     for k, span in enumerate(chunk):
         if span.weight < 1:
@@ -207,14 +214,14 @@ WEIGHTINGS: dict[str, Callable[[TextEncoder, Chunk, Tensor], Tensor]] = {
     "comfy": _as_comfy,
     "compel": _as_compel,
 }
-"""By the program that reads a weight so: (encoder, words, their states [1 L D]) -> weighted states."""
+"""Program whose method it is -> function of (encoder, chunk, its states [1 L D]) giving weighted states."""
 
 
 def weigh_as(encoder: Any, weighting: str) -> Any:
-    """The encoder, with weights of words as in that program.
+    """The encoder with the method `weighting`, one of `WEIGHTINGS`, for weights of words.
 
     Raises:
-        BadBrief: it weighs words in one way only.
+        BadBrief: the encoder supports only "a1111", and another method is chosen.
     """
     if isinstance(encoder, TextEncoderPair):
         parts = (replace(part, weighting=weighting) for part in (encoder.first, encoder.second))
@@ -227,7 +234,7 @@ def weigh_as(encoder: Any, weighting: str) -> Any:
 
 
 def weigh_states(states: Tensor, weights: Tensor) -> Tensor:
-    """States [n l d] times weights [n l], scaled so that the mean length of a state is as before."""
+    """States [n l d] times weights [n l], then scaled so that the mean norm of a state stays the same."""
     heavier = states * weights[..., None]
     before, after = (each.norm(dim=-1).mean((-1,), keepdim=True)[..., None] for each in (states, heavier))
     return torch.where(after > 0, heavier * (before / after), heavier)

@@ -1,4 +1,4 @@
-"""Words as the numbers of their tokens, for networks that embed words themselves."""
+"""An encoder that gives token ids, for networks with token embeddings of their own."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from danqing.core.painter import Conditioning
 
 @dataclass(frozen=True)
 class TokenIds:
-    """An `Encoder` to token ids: tokens [1 length 1], and a mask [1 length] that is False where padded.
-
-    length: how many tokens, begin and end marks included.
+    """An `Encoder` to token ids: tokens [1 length 1], and a mask [1 length] that is False for padding.
 
     Ids are whole numbers in float32, which is exact up to 2^24.
+
+    length: number of tokens, including begin and end tokens.
     """
 
     tokenizer: PreTrainedTokenizerBase
     length: int
 
     def __call__(self, words: str) -> Conditioning:
-        """The words that did not fit are reported as `dropped`."""
+        """The ids of a text, with the words that did not fit reported as `dropped`."""
         read = self.tokenizer(
             words,
             padding="max_length",

@@ -1,8 +1,8 @@
-"""Wildcards: {red|blue} is one of its words, chosen by the picture's own seed.
+"""Wildcards: {red|blue} becomes one of its choices, drawn by the seed of the picture.
 
-They may stand inside each other, and a choice may be empty: {big |}fox. Braces without a bar of their own or
-without a partner are ordinary characters, and so is whatever stands behind a backslash. Full-width marks do
-as their half-width twins.
+They may be nested, and a choice may be empty: {big |}fox. Braces without a bar of their own and unpaired
+braces are ordinary characters, and so is a character after a backslash. Full-width syntax means the same as
+half-width syntax.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _MARK = re.compile(r"(\\.|[{}|])", re.DOTALL)
 
 
 def choose(text: str, seed: int) -> str:
-    """`text` with every wildcard replaced by one of its choices: the same for the same text and seed.
+    """`text` with every wildcard replaced by one of its choices; text and seed alone decide which.
 
-    Every choice is as likely as the others beside it.
+    All choices of a wildcard are equally likely.
     """
-    chance = Random(f"wildcards {seed}")  # of a text, because small numbers in a row give alike first draws
+    chance = Random(f"wildcards {seed}")  # a text, because consecutive numbers give similar first draws
     open_braces = [_Braces("")]  # the first one is the text itself
     for mark, typed in zip(*split_marks(_MARK, text), strict=True):
         if mark == "{":
@@ -39,20 +39,20 @@ def choose(text: str, seed: int) -> str:
 
 @dataclass
 class _Braces:
-    """Open braces: the mark that opens them, the choices as pieces of text, and the bars between those."""
+    """An open brace: its opening character, the choices as pieces of text, and the bars between them."""
 
     mark: str
     choices: list[list[str]] = field(default_factory=lambda: [[]])
     bars: list[str] = field(default_factory=list)
 
     def choose(self, chance: Random, end: str) -> str:
-        """One of the choices; all of the text where there is no other choice."""
+        """One of the choices; the whole text with its braces where there is only one choice."""
         if not self.bars:
             return self.text + end
         return "".join(self.choices[int(chance.random() * len(self.choices))])
 
     @property
     def text(self) -> str:
-        """What was typed, without an end."""
+        """The text since the opening brace, without the closing one."""
         first, *others = ("".join(choice) for choice in self.choices)
         return "".join([self.mark, first, *map("".join, zip(self.bars, others, strict=True))])
