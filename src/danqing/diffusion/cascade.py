@@ -1,8 +1,8 @@
-"""Painters in a row: a base, and stages that each paint the picture of the one before anew, larger.
+"""Cascaded diffusion: a base model, and super-resolution stages that each paint the last picture larger.
 
-Cascaded diffusion, Ho et al., arXiv 2106.15282, with noise conditioning augmentation as Imagen has it (arXiv
-2205.11487 section 2.4): a stage sees the small picture under noise of a level s that it gets as an input, so
-that it does not trust the mistakes of the stage before.
+Ho et al., arXiv 2106.15282, with noise conditioning augmentation as in Imagen (arXiv 2205.11487 section 2.4):
+a stage is conditioned on the small picture with noise of level s added, and on s itself, so that it does not
+copy the errors of the stage before.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from danqing.diffusion.prediction import Prediction
 from danqing.diffusion.schedule import Schedule
 
 Augment = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(picture [n c h w] in [-1, 1], s [n] in [0, 1], standard normal noise [n c h w]) -> what a stage sees."""
+"""(picture [n c h w] in [-1, 1], s [n] in [0, 1], standard normal noise [n c h w]) -> noisy [n c h w]."""
 
 
 def add_noise(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """cos(pi s / 2) picture + sin(pi s / 2) noise: the picture itself at s = 0, nothing of it at s = 1."""
+    """cos(pi s / 2) picture + sin(pi s / 2) noise: only the picture at s = 0, only noise at s = 1."""
     angle = (level * (math.pi / 2)).view(-1, 1, 1, 1)
-    alpha = torch.where(angle < math.pi / 2, angle.cos(), 0.0)  # the cosine of a rounded pi / 2 is not 0
+    alpha = torch.where(angle < math.pi / 2, angle.cos(), 0.0)  # cos of pi / 2 in floats is not 0
     return alpha * picture + angle.sin() * noise
 
 
 @dataclass(frozen=True)
 class PreconditionedSuperResolution:
-    """A `Network` whose output is an expectation from the low-resolution picture, corrected by `network`.
+    """A `Network` that adds the output of `network` to an estimate from the low-resolution picture.
 
-    network: learns the correction.
-    prediction: what the output means.
-    schedule: of `network`.
-    error: tau, the deviation of the large picture from the enlarged small one.
-    spread: the deviation of a wide prior on pixels.
+    network: learns the correction of the estimate.
+    prediction: the target of the output.
+    schedule: the noise levels of `network`.
+    error: tau, the standard deviation between the large picture and the upsampled small one.
+    spread: the standard deviation of a wide prior on pixels.
 
-    If the large picture is the enlarged one with an error of deviation tau, m + tau e, then the best guess
-    from x = alpha x_0 + sigma noise is, with r = x - alpha m,
+    If the large picture is the upsampled one m with an error of standard deviation tau, m + tau e, then the
+    best estimate from x = alpha x_0 + sigma noise is, with r = x - alpha m,
 
         x_0 = m + alpha tau^2 r / (alpha^2 tau^2 + sigma^2),    noise = sigma r / (alpha^2 tau^2 + sigma^2).
 
-    So a network of zeros enlarges as `SuperResolution.upsample` does, and one that learns need not carry the
-    picture through its norms. tau^2 is `error`^2 and what `add_noise` hid at the level of the input.
-    Preconditioning as in Karras et al., arXiv 2206.00364 section 5, around the enlarged picture instead of
-    zero.
+    So a network whose output is zero upsamples as `SuperResolution.upsample` does, and a trained one need not
+    pass the picture through its norms. tau^2 is `error`^2 plus the variance that `add_noise` adds at the
+    level of the input. This is the preconditioning of Karras et al., arXiv 2206.00364 section 5, centred on
+    the upsampled picture in place of zero.
     """
 
     network: Network
@@ -65,7 +65,7 @@ class PreconditionedSuperResolution:
     spread: float = 4.0
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """See `guidance.Network`; `words.concat` is the small picture under `add_noise`."""
+        """See `guidance.Network`; `cond.concat` is the upsampled small picture after `add_noise`."""
         assert cond.concat is not None, "a stage needs its small picture"
         assert cond.concat_level is not None, "a stage needs the level of its small picture"
         alpha, sigma = self._at(t)
@@ -75,7 +75,7 @@ class PreconditionedSuperResolution:
         return expected + self.network(x, t, cond)
 
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma [n 1 1 1] of times [n], between those of the table too."""
+        """Alpha and sigma [n 1 1 1] of times [n]; alpha^2 is interpolated between times of the table."""
         table = self.schedule.alpha_bar.to(t.device)
         low = t.long().clamp(0, len(table) - 1)
         fraction = t.double() - low
@@ -93,13 +93,13 @@ class PreconditionedSuperResolution:
 
 @dataclass(eq=False)
 class SuperResolution:
-    """A stage of a cascade: it paints the picture of the stage before anew, larger.
+    """A super-resolution stage of a cascade: it paints the picture of the stage before at a larger size.
 
-    painter: its network sees the small picture as `concat`, and how noisy that is as `concat_level`.
-    factor: how many times larger it paints.
-    level: s of the small picture while painting, in [0, 1].
-    augment: what is done to the enlarged small picture.
-    align_corners: how that is enlarged, see `torch.nn.functional.interpolate`.
+    painter: its network gets the small picture as `concat` and the noise level of it as `concat_level`.
+    factor: how many times larger the result is.
+    level: s of the small picture during sampling, in [0, 1].
+    augment: adds the noise to the upsampled small picture.
+    align_corners: of the upsampling, see `torch.nn.functional.interpolate`.
     """
 
     painter: DiffusionPainter
@@ -109,7 +109,7 @@ class SuperResolution:
     align_corners: bool = False
 
     def upsample(self, small: Tensor) -> Tensor:
-        """The small picture [n c h w] at the size of this stage, bilinear."""
+        """The small picture [n c h w] upsampled to the size of this stage, bilinearly."""
         return F.interpolate(
             small, scale_factor=self.factor, mode="bilinear", align_corners=self.align_corners
         )
@@ -117,7 +117,7 @@ class SuperResolution:
     def with_low_resolution(
         self, cond: Conditioning, small: Tensor, level: Tensor, noise: Tensor
     ) -> Conditioning:
-        """`cond` with the low-resolution picture that the network is conditioned on.
+        """`cond` with the low-resolution picture as `concat`.
 
         cond: for n pictures.
         small: [n c h w].
@@ -129,9 +129,9 @@ class SuperResolution:
 
 @dataclass(frozen=True)
 class StageCanvas(Canvas):
-    """A canvas that knows its stage; `step` and `of` count over all stages.
+    """A canvas with the number of its stage; `step` and `of` count over all stages.
 
-    stage: 0 is the base.
+    stage: 0 is the base model.
     """
 
     stage: int = 0
@@ -139,18 +139,18 @@ class StageCanvas(Canvas):
 
 @dataclass(eq=False)
 class Cascade:
-    """A `Painter` of a base and of stages that make its picture larger, each a `DiffusionPainter` of pixels.
+    """A `Painter` of a base model and super-resolution stages, each a `DiffusionPainter` of pixels.
 
-    card: what the last stage paints, with the steps and the guidance of the base.
+    card: the size of the last stage, with the steps and the guidance of the base.
     base: paints the first, small picture.
-    stages: in order.
+    stages: the super-resolution stages in order.
 
-    All stages have the brief's prompt. Its stylize, chaos, weird and strength hold for the base alone. A
-    further stage has the guidance of its own card, and its steps in proportion to those of the brief. A
-    region to repaint holds in every stage.
+    All stages use the prompt and the region of the brief. Its stylize, chaos, weird and strength apply to the
+    base only. Each further stage uses the guidance of its own card, and steps in proportion to those of the
+    brief.
 
     Raises:
-        BadWeights: a stage that does not begin at the size at which the one before ends.
+        BadWeights: the input size of a stage is not the output size of the one before.
     """
 
     card: Card
@@ -169,7 +169,7 @@ class Cascade:
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are."""
+        """The device of its networks."""
         return self.base.device
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -200,10 +200,10 @@ class Cascade:
     def steps(
         self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas
     ) -> Iterator[StageCanvas]:
-        """One canvas per step of each stage, in the size of that stage.
+        """One canvas per step of each stage, at the size of that stage.
 
         Raises:
-            NotFinite: naming the step and the time at which NaN or infinite values appeared.
+            NotFinite: NaN or infinite values appeared; the message names the step and the time.
         """
         further = sum(self._steps(brief, stage) for stage in self.stages)
         start, cond = replace(canvas, of=canvas.of - further), self._words(conditioning, 0)
@@ -218,11 +218,11 @@ class Cascade:
             steps_before, before = steps_before + step_canvas.of, stage.painter
 
     def preview(self, canvas: Canvas) -> Tensor:
-        """See `Painter.preview`; as large as the stage that the canvas is in."""
+        """See `Painter.preview`; the size is that of the current stage."""
         return self._painter(canvas).preview(canvas)
 
     def finish(self, canvas: Canvas) -> Tensor:
-        """The pictures of the last stage [n c h w] in [-1, 1]; of an earlier one, where it was cancelled.
+        """The pictures of the last stage that ran, [n c h w] in [-1, 1].
 
         Raises:
             NotFinite: the canvas holds NaN or infinite values.
@@ -236,7 +236,7 @@ class Cascade:
     def _stage_steps(
         self, number: int, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds, small: Tensor
     ) -> Iterator[Canvas]:
-        """Stage `number` over small pictures [n c h w], with seeds of its own."""
+        """The steps of stage `number` from small pictures [n c h w], with seeds of its own."""
         stage, brief_of_stage, own = (
             self.stages[number - 1],
             self._brief(brief, number),
@@ -253,7 +253,7 @@ class Cascade:
         return self.stages[canvas.stage - 1].painter if canvas.stage else self.base
 
     def _shrink(self, number: int) -> int:
-        """How many times smaller stage `number` paints than the last."""
+        """How many times smaller the pictures of stage `number` are than those of the last."""
         return math.prod(stage.factor for stage in self.stages[number:])
 
     def _steps(self, brief: ResolvedBrief, stage: SuperResolution) -> int:
@@ -261,7 +261,7 @@ class Cascade:
         return min(max(steps, 1), len(stage.painter.schedule))
 
     def _brief(self, brief: ResolvedBrief, number: int) -> ResolvedBrief:
-        """The brief of stage `number`."""
+        """The brief for stage `number`."""
         shrink = self._shrink(number) * (1 if brief.native else self.card.scale)
         sides = {"width": brief.width // shrink, "height": brief.height // shrink, "native": True}
         if number == 0:
@@ -273,7 +273,7 @@ class Cascade:
         return brief.model_copy(update={**sides, **own, **plain})
 
     def _words(self, cond: Conditioning, number: int) -> Conditioning:
-        """The conditioning of stage `number`, at its size; later stages get the last prompt."""
+        """The conditioning of stage `number`, at its size; later stages get the last entry of a schedule."""
         if number:
             last = max((start for start, _ in cond.schedule), default=0)
             cond = cond.at(last)
@@ -286,7 +286,7 @@ class Cascade:
 
 
 def _with_all_steps(step_canvas: Canvas, whole: Canvas, steps_before: int, stage: int) -> StageCanvas:
-    """The canvas of a stage as one of the whole walk, which had `steps_before` steps before this stage."""
+    """The canvas of a stage with `step` and `of` over all stages; `steps_before` are those before it."""
     return StageCanvas(
         step_canvas.state, whole.seeds, steps_before + step_canvas.step, whole.of, whole.tile, stage
     )

@@ -1,14 +1,14 @@
-"""Guidance by a gradient: a picture is moved to where a loss is low, whatever the loss measures.
+"""Guidance by the gradient of any losses on the estimated picture.
 
-Classifier guidance (Dhariwal and Nichol, arXiv 2105.05233) with CLIP for the classifier, as in Disco
-Diffusion. Another code path than `guidance`: that is algebra on predictions, this differentiates through the
-network and the VAE. It guides any denoiser, with any sampler.
+Classifier guidance (Dhariwal and Nichol, arXiv 2105.05233) with CLIP as the classifier, as in Disco
+Diffusion. `guidance` combines predictions; this module differentiates through the network and the VAE. It
+guides any denoiser with any sampler.
 
-Where the original is wrong, this is right:
-- the gradient is not taken through the input of its range loss, so that loss does nothing; here every loss
-  sees the same picture, and the gradient goes all the way to x;
-- its gradient is clamped over a whole batch; here each picture's is clamped by itself;
-- the asin of its distance has an infinite gradient between opposite vectors; here it is 0.
+It corrects three errors of Disco Diffusion:
+- there, no gradient flows through the input of the range loss, so that loss has no effect; here all losses
+  get the same picture, and the gradient flows back to x;
+- there, the gradient is clamped over a whole batch; here it is clamped for each picture;
+- there, the asin of the distance has an infinite gradient between opposite vectors; here it is 0.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ Denoise = Callable[[Tensor, Level], DenoiserOutput]
 """(x [n c h w], level) -> x0, differentiable in x."""
 
 Losses = Callable[[Tensor, Level], Iterable[Tensor]]
-"""(pixels [n p h w], level) -> losses [n] to add up; made one by one, so that one graph is held at a time."""
+"""(pixels [n p h w], level) -> losses [n] to add; an iterator, so that only one graph is in memory."""
 
 
 def spherical_distance(u: Tensor, v: Tensor) -> Tensor:
-    """Half the squared angle between vectors [... d] of length 1, [...].
+    """Half the squared angle between unit vectors [... d], in radians^2, [...].
 
-    It is 2 asin(|u - v| / 2)^2 (Disco Diffusion), with the angle from both |u - v| and |u + v|: exact for any
-    angle, and with a finite gradient, 0, where they are equal and where they are opposite.
+    It is 2 asin(|u - v| / 2)^2 (Disco Diffusion). The angle is computed from both |u - v| and |u + v|, so it
+    is exact everywhere, and its gradient is 0 where the vectors are equal or opposite.
     """
     return 2 * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1)).square()
 
 
 def total_variation(pixels: Tensor) -> Tensor:
-    """The mean squared difference to the pixel on the right, and to the one below; 0 at the edges: [n]."""
+    """The mean squared difference to the pixel on the right plus that to the one below, 0 at edges: [n]."""
     across, down = pixels.diff(dim=-1).square(), pixels.diff(dim=-2).square()
     return (across.sum(dim=(1, 2, 3)) + down.sum(dim=(1, 2, 3))) / pixels[0].numel()
 
 
 def range_loss(pixels: Tensor) -> Tensor:
-    """The mean squared distance from [-1, 1], [n]."""
+    """The mean squared distance of pixels from the interval [-1, 1], [n]."""
     return (pixels - pixels.clamp(-1, 1)).square().mean(dim=(1, 2, 3))
 
 
 def saturation_loss(pixels: Tensor) -> Tensor:
-    """The mean distance from [-1, 1], [n]."""
+    """The mean distance of pixels from the interval [-1, 1], [n]."""
     return (pixels - pixels.clamp(-1, 1)).abs().mean(dim=(1, 2, 3))
 
 
@@ -62,33 +62,32 @@ def rms(each: Tensor) -> Tensor:
 
 
 def limit_rms(gradient: Tensor, most: float) -> Tensor:
-    """Gradients [n c h w], each scaled down where its root mean square is above `most`."""
+    """Gradients [n c h w], each scaled down to a root mean square of at most `most`."""
     size = rms(gradient)
     return gradient * torch.where(size > most, most / size, torch.ones_like(size))
 
 
 def condition_score(x0: Tensor, gradient: Tensor, level: Level) -> Tensor:
-    """X0 [n c h w] under a log-likelihood with gradient [n c h w] in x, for alpha > 0.
+    """Move x0 [n c h w] by the gradient [n c h w] of a log-likelihood with respect to x, for alpha > 0.
 
-    Algorithm 2 of arXiv 2105.05233 subtracts sigma times the gradient from the noise, so alpha times the
-    x0 grows by sigma^2 times the gradient.
+    Algorithm 2 of arXiv 2105.05233 subtracts sigma times the gradient from the noise, so alpha x0 grows by
+    sigma^2 times the gradient.
     """
     return x0 + level.sigma**2 / level.alpha * gradient
 
 
 @dataclass(frozen=True)
 class GradientGuidance:
-    """A denoiser whose x0 is moved down the gradient of losses. A sampler calls it as a denoiser.
+    """A denoiser that moves x0 against the gradient of losses. A sampler calls it as a denoiser.
 
-    denoise: the denoiser that is guided.
+    denoise: the denoiser to guide.
     decode: state [n c h w] -> pixels, differentiable.
-    losses: what the pictures are guided by.
-    scale: what all losses are multiplied with.
-    clamp: the largest root mean square of a gradient; None means any.
-    reach: the largest root mean square by which one step may move x0. Where there is next to
-        no signal and steps are few, the formula alone would throw the estimate out of all bounds.
-    threshold: applied to x0 at the end. Inside `denoise`, clipped values would get no
-        gradient.
+    losses: the losses on pixels.
+    scale: the factor of all losses.
+    clamp: the largest root mean square of a gradient; None sets no limit.
+    reach: the largest root mean square by which one step moves x0. With very little signal and few steps,
+        the formula alone would move the estimate much too far.
+    threshold: applied to x0 at the end. Inside `denoise`, clipped values would get no gradient.
     """
 
     denoise: Denoise
@@ -101,23 +100,22 @@ class GradientGuidance:
 
     @torch.enable_grad()
     def __call__(self, x: Tensor, level: Level) -> DenoiserOutput:
-        """X0 [n c h w], moved down the losses; a gradient that is not finite is 0."""
+        """The guided x0 [n c h w]; a gradient that is not finite counts as 0."""
         x = x.detach().requires_grad_()
         denoised, predicted_variance = self.denoise(x, level)
         x0 = denoised.detach()
-        if level.alpha > 0:  # pure noise says nothing of a picture
+        if level.alpha > 0:  # pure noise has no information on the picture
             moved = condition_score(x0, self.gradient(x, denoised, level), level) - x0
             x0 = x0 + limit_rms(moved, self.reach)
         x0 = x0 if self.threshold is None else self.threshold(x0)
         return DenoiserOutput(x0, None if predicted_variance is None else predicted_variance.detach())
 
     def gradient(self, x: Tensor, x0: Tensor, level: Level) -> Tensor:
-        """Minus the gradient of all losses in x [n c h w], clamped.
+        """The negative gradient of all losses with respect to x [n c h w], clamped.
 
         x0: [n c h w], computed from x so that gradients flow back to x.
 
-        The losses see x0 sigma + x (1 - sigma): the estimate where there is noise, and x itself where
-        there is none.
+        The losses get x0 sigma + x (1 - sigma): the estimate at high noise, and x itself without noise.
         """
         decoded = self.decode(level.sigma * x0 + (1 - level.sigma) * x)
         pixels = decoded.detach().requires_grad_()
@@ -141,7 +139,7 @@ def _finite(gradient: Tensor, level: Level) -> Tensor:
 
 
 def mirror(x: Tensor, *, across: bool, down: bool) -> Tensor:
-    """X [n c h w] with one half mirrored onto the other.
+    """The state x [n c h w] with one half mirrored onto the other.
 
     across: the left half onto the right.
     down: the upper half onto the lower.
@@ -149,6 +147,6 @@ def mirror(x: Tensor, *, across: bool, down: bool) -> Tensor:
     for mirrors, dim in ((across, -1), (down, -2)):
         if mirrors:
             half = x.shape[dim] // 2
-            kept = x.narrow(dim, 0, x.shape[dim] - half)  # with the middle of an odd side
+            kept = x.narrow(dim, 0, x.shape[dim] - half)  # includes the middle row or column of an odd side
             x = torch.cat([kept, x.narrow(dim, 0, half).flip(dim)], dim=dim)
     return x

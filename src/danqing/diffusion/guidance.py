@@ -1,9 +1,9 @@
-"""Following the words more closely than the network would by itself.
+"""Classifier-free guidance, also with several weighted parts of a prompt.
 
-Guidance turns a network of (x, t, words) into a function of (x, level), with the conditioning already bound.
-Like a sampler, it never calls the network: it yields each `NetworkCall`, so that whoever owns the loop may
-answer the calls of many pictures at once. It works on raw network outputs; since x0 is affine in the output,
-mixing outputs and mixing x0 is the same.
+Guidance turns a network of (x, t, conditioning) into a function of (x, level) for one conditioning. Like a
+sampler, it never calls the network: it yields each `NetworkCall`, so that the caller may answer the calls of
+many pictures at once. It works on raw network outputs: x0 is affine in the output, so mixing outputs is the
+same as mixing x0.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from danqing.core.painter import Conditioning
 from danqing.diffusion.schedule import Level
 
 Network = Callable[[Tensor, Tensor, Conditioning], Tensor]
-"""(x [n c h w], t [n], words for n pictures) -> output [n c h w], whatever `Prediction` says it means.
+"""(x [n c h w], t [n], conditioning of n pictures) -> output [n c h w], whose meaning a `Prediction` tells.
 
-Where the variance is learned, it follows in c further channels.
+A learned variance follows in c further channels.
 """
 
 T = TypeVar("T")
 
 
 class NetworkCall(NamedTuple):
-    """One call of a network. x, t, conditioning: as of `Network`."""
+    """One call of a network.
+
+    x, t, conditioning: the arguments of `Network`.
+    """
 
     network: Network
     x: Tensor
@@ -38,7 +41,7 @@ class NetworkCall(NamedTuple):
     conditioning: Conditioning
 
     def output(self) -> Tensor:
-        """The answer [n c h w]."""
+        """The output of the network [n c h w]."""
         return self.network(self.x, self.t, self.conditioning)
 
 
@@ -47,7 +50,7 @@ NetworkCalls = Generator[NetworkCall, Tensor, T]
 
 
 def answer_each(calls: NetworkCalls[T]) -> T:
-    """The result, each network call answered by itself."""
+    """Run the network for each call separately, and return the result of the generator."""
     try:
         call = next(calls)
         while True:
@@ -59,12 +62,12 @@ def answer_each(calls: NetworkCalls[T]) -> T:
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly to guide, how much to reduce over-saturation, and at which levels.
+    """The settings of classifier-free guidance.
 
-    scale: 1 follows the prompt as learned, 0 ignores it, more exaggerates it.
+    scale: 1 is the conditional output, 0 ignores the prompt, above 1 the prompt has more effect.
     rescale: how much to reduce over-saturation, in [0, 1] (arXiv 2305.08891 suggests 0.7).
-    interval: the times t, from the first up to but without the second, at which to guide at all
-        (arXiv 2404.07724); elsewhere the scale is 1 and a step costs half.
+    interval: the times t at which to guide, from the first to below the second (arXiv 2404.07724). At other
+        times the scale is 1, and a step costs half.
     """
 
     scale: float
@@ -80,7 +83,7 @@ class Guidance:
 def guide(
     network: Network, conditioning: Conditioning, guidance: Guidance
 ) -> Callable[[Tensor, Level], Tensor]:
-    """As `guide_calls`, with each network call answered by itself."""
+    """As `guide_calls`, but the function calls the network itself."""
     calls = guide_calls(network, conditioning, guidance)
     return lambda x, level: answer_each(calls(x, level))
 
@@ -88,14 +91,14 @@ def guide(
 def guide_calls(
     network: Network, conditioning: Conditioning, guidance: Guidance
 ) -> Callable[[Tensor, Level], NetworkCalls[Tensor]]:
-    """The network guided by `conditioning`: a function of x [n c h w] and a level to an output [n c h w].
+    """The guided network as a function of x [n c h w] and a level, giving an output [n c h w].
 
-    With parts c_i of weights l_i it is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714 eq. 11,
-    where u is the output for the negative prompt. All outputs come from one network call with n rows for
-    each. Only the first c channels are guided: a learned variance is that of the prompt alone.
+    With parts c_i of weights l_i the output is u + scale * sum_i l_i (c_i - u), Liu et al., arXiv 2206.01714
+    eq. 11, where u is the output for the negative prompt. One network call with n rows for each part and for
+    u gives all of them. Only the first c channels are guided; a learned variance is that of the prompt.
 
     Raises:
-        ValueError: a scale other than 1, or weights that do not sum to 1, need `conditioning.negative`.
+        ValueError: `conditioning.negative` is None, and the scale is not 1 or the weights do not sum to 1.
     """
     negative, parts = conditioning.negative, conditioning.parts
     weights = [part.weight for part in parts]
@@ -121,17 +124,17 @@ def guide_calls(
 
 
 def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """The channels that are guided, and those behind them, if any."""
+    """The first `channels` channels, which are guided, and the others, if any."""
     return output[:, :channels], output[:, channels:]
 
 
 def guide_calls_scheduled(
     network: Network, conditioning: Conditioning, guidance: Guidance, levels: Sequence[Level]
 ) -> Callable[[Tensor, Level], NetworkCalls[Tensor]]:
-    """`guide_calls`, with the conditioning that is active at each of the `levels`.
+    """As `guide_calls`, with the conditioning that is active at each of the `levels`.
 
-    A level belongs to the step that starts at it, and one between two levels to the step that it lies in. So
-    the conditioning is a function of the level, and no sampler needs to know of it.
+    A level belongs to the step that starts at it; a level between two belongs to the step that contains it.
+    So the conditioning is a function of the level, and samplers need not handle it.
     """
     outputs = [(start, guide_calls(network, stage, guidance)) for start, stage in conditioning.stages]
     starts = [level.log_snr for level in levels[:-1]]
@@ -148,7 +151,7 @@ def guide_calls_scheduled(
 def _network_outputs(
     network: Network, x: Tensor, level: Level, rows: Sequence[Conditioning]
 ) -> NetworkCalls[Sequence[Tensor]]:
-    """The network's outputs for the same x and each of `rows`, from one call."""
+    """The outputs for the same x and each conditioning of `rows`, from one network call."""
     t = torch.full((len(x) * len(rows),), level.t, device=x.device)
     if len(rows) == 1:
         return [(yield NetworkCall(network, x, t, rows[0]))]
@@ -157,7 +160,7 @@ def _network_outputs(
 
 
 def _is_whole(parts: Sequence[Conditioning]) -> bool:
-    """Whether the weights sum to 1, so that the parts can be composed without an unconditional output."""
+    """Whether the weights sum to 1; then the parts compose without an unconditional output."""
     if len(parts) == 1 and parts[0].weight is None:
         return True
     total = torch.stack([part.weights for part in parts]).sum(0)
@@ -167,9 +170,9 @@ def _is_whole(parts: Sequence[Conditioning]) -> bool:
 def keep_outside_region(conditioning: Conditioning) -> Callable[[Tensor], Tensor]:
     """A function of x0 that restores the input picture outside the region to repaint.
 
-    The x0 are mixed, not the noisy states, so it holds with every sampler: outside the region
-    sampling converges to the input picture. With deterministic samplers that is blended latent diffusion
-    (arXiv 2206.02779 section 4.1), which noises the picture anew at each level.
+    It mixes estimates x0, not noisy states, so it works with every sampler: outside the region, sampling
+    converges to the input picture. With deterministic samplers this corresponds to blended latent diffusion
+    (arXiv 2206.02779 section 4.1), which adds new noise to the picture at each level.
     """
     image, region = conditioning.image, conditioning.region
 
@@ -186,8 +189,7 @@ def compose(
 
     outputs: c_i, each [n c h w].
     weights: l_i, each [n]; None is 1.
-    unconditional: u [n c h w]. Without it the sum is sum_i l_i c_i, which is the same where the weights sum
-        to 1.
+    unconditional: u [n c h w]. Without it the result is sum_i l_i c_i; it is equal if the weights sum to 1.
     """
     if len(outputs) == 1 and weights[0] is None:
         return outputs[0]
@@ -201,15 +203,15 @@ def compose(
 
 
 def classifier_free(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """Ho and Salimans, arXiv 2207.12598, as Imagen writes it (arXiv 2205.11487 eq. 2): u + w (c - u)."""
+    """The sum u + w (c - u): Ho and Salimans, arXiv 2207.12598, in the form of arXiv 2205.11487 eq. 2."""
     return unconditional + scale * (conditional - unconditional)
 
 
 def rescale(mixed: Tensor, conditional: Tensor, amount: float) -> Tensor:
-    """`mixed` with the standard deviation of `conditional`, by `amount` (arXiv 2305.08891 eq. 15-16).
+    """Rescale `mixed` towards the standard deviation of `conditional` (arXiv 2305.08891 eq. 15-16).
 
-    mixed, conditional: [n c h w]; the deviation is that over c, h and w of each picture.
-    amount: from 0 (not at all) to 1 (fully).
+    mixed, conditional: [n c h w]; the standard deviation is over c, h and w of each picture.
+    amount: from 0 (no change) to 1 (the full rescaling).
     """
     if amount == 0:
         return mixed

@@ -1,4 +1,4 @@
-"""What a painter makes of the input pictures and the words of a request, before it paints."""
+"""Prepares the input pictures and the conditioning of a request before sampling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from danqing.diffusion.vae import VAE
 
 
 def state_of_images(images: InputImages, vae: VAE) -> Tensor | None:
-    """The input picture as a state; of several, their weighted mean along great circles."""
+    """The input picture as a state; several references are mixed by their weights with `slerp`.
+
+    None where there is no input picture.
+    """
     if not images.references:
         return None if images.image is None else vae.encode(images.image)
     mixed, total = torch.empty(0), 0.0
@@ -29,7 +32,7 @@ def state_of_images(images: InputImages, vae: VAE) -> Tensor | None:
 def with_sizes(
     encoded: Conditioning, size: tuple[int, ...], aesthetics: tuple[float, float] | None
 ) -> Conditioning:
-    """The words as of a picture of just the size that is painted, uncut.
+    """`encoded` with the size conditioning of an uncropped picture of the size that is painted.
 
     size: height and width in pixels.
     aesthetics: see `DiffusionPainter`.
@@ -47,7 +50,7 @@ def with_sizes(
 
 
 def with_zero_negative(part: Conditioning) -> Conditioning:
-    """One part of the words, whose negative words are zeros."""
+    """One part of a conditioning, whose negative prompt is encoded as zeros."""
     if part.negative is None:
         return part
     tokens, pooled = part.negative.tokens, part.negative.pooled

@@ -1,4 +1,4 @@
-"""DDIM run backwards: from a picture to the noise that paints it (arXiv 2010.02502 section 4.3)."""
+"""DDIM inversion: finds the noise from which DDIM paints a picture (arXiv 2010.02502 section 4.3)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def invert(
     levels: Sequence[Level],
     corrections: int = 0,
 ) -> Tensor:
-    """Latents [n c h w] at the last of `levels` -> the noise at the first, from which DDIM paints them.
+    """Find the x [n c h w] at the first of `levels` from which DDIM paints `latents` at the last.
 
+    latents: [n c h w].
     conditioning: for n pictures; the guidance is 1.
-    levels: noisiest first, as from `Schedule.levels`.
-    corrections: how often each step is corrected. A correction paints one step forward from where the step
-        back ended and moves by what was missed; it costs one more network call and brings the way back
-        closer.
+    levels: the noise levels, noisiest first, as from `Schedule.levels`.
+    corrections: how often each inverse step is corrected. A correction runs the DDIM step from the result and
+        shifts the result by the error. Each costs one network call and makes the inversion more exact.
 
-    A step back calls the network with the x it starts from and the time at which it ends, as diffusers'
+    An inverse step calls the network with the x at its start and the time at its end, as diffusers'
     `DDIMInverseScheduler` does.
 
     Raises:
-        NotFinite: the network gave NaN or infinite values.
+        NotFinite: the output of the network is NaN or infinite.
     """
     network_outputs = guide(painter.network, replace(conditioning, negative=None), Guidance(1.0))
 
@@ -60,9 +60,9 @@ def invert(
 def _back(
     prediction: Prediction, output: Output, x: Tensor, level: Level, noisier_level: Level, corrections: int
 ) -> Tensor:
-    """X [n c h w] at `level` -> x at the noisier `noisier_level`."""
+    """One inverse step, from x [n c h w] at `level` to x at `noisier_level`."""
     network_output = output(x, noisier_level)
-    if level.sigma == 0 and prediction is Prediction.SAMPLE:  # which says nothing of the noise in x
+    if level.sigma == 0 and prediction is Prediction.SAMPLE:  # x has no noise to estimate
         x0, noise = x, (x - network_output) / noisier_level.sigma
     else:
         x0 = prediction.x0(x, network_output, level.alpha, level.sigma)

@@ -1,4 +1,4 @@
-"""Loops that answer the calls of samplers and guidance."""
+"""Loops that run the calls of samplers and guidance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from danqing.diffusion.schedule import Level
 S = TypeVar("S")
 
 CallStream = Generator[NetworkCall | S, Tensor | None, None]
-"""Yields network calls, to be sent their outputs, and between them what was made, to be sent nothing."""
+"""Yields network calls, each of which is sent its output, and results of type S, which are sent None."""
 
 
 def sampler_calls(
@@ -23,13 +23,15 @@ def sampler_calls(
     denoise: Callable[[Tensor, Level], Generator[NetworkCall, Tensor, DenoiserOutput]],
     done: Callable[[Tensor, Tensor], S],
 ) -> CallStream[S]:
-    """As `run_sampler`, where `denoise` yields its network calls, and is sent their outputs.
+    """As `run_sampler`, but network calls are yielded and sent their outputs.
 
-    done: (x after a step, the x0 it was made from) -> what to yield after that step; nothing is sent for it.
+    calls: the sampler.
+    denoise: (x, level) -> a generator of network calls that returns the denoiser's output.
+    done: (x after a step, the x0 it was made from) -> the result to yield after that step.
     """
     call = next(calls)
     while True:
-        network_calls = denoise(call.x, call.level)  # which is sent tensors alone
+        network_calls = denoise(call.x, call.level)  # None is never sent to it
         output = yield from cast("Generator[NetworkCall, Tensor | None, DenoiserOutput]", network_calls)
         try:
             call = calls.send(output)
@@ -41,7 +43,7 @@ def sampler_calls(
 
 
 def answer_calls(calls: CallStream[S]) -> Iterator[S]:
-    """What was made, each network call answered by itself and without gradients."""
+    """Run each network call separately, without gradients, and yield the results."""
     output: Tensor | None = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A painter's network as one painting needs it: with seamless borders, or with features that are reused."""
+"""Changes of a painter's network for one run: seamless borders, or a cache of deep features."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from danqing.nets.seamless import seamless
 
 @runtime_checkable
 class CacheableNetwork(Protocol):
-    """A network that can reuse features from one call to the next."""
+    """A network that can reuse features of an earlier call."""
 
     def with_cache(self, interval: int) -> Network:
-        """The network for one painting, where one of `interval` calls is a full pass."""
+        """The network for one run, in which one of `interval` calls is a full pass."""
         ...
 
 
 def check_cache(network: object, interval: int, model: str) -> None:
-    """Say in one line that a network cannot reuse features; an interval of 1 asks for nothing.
+    """Check that a network can reuse features; an interval of 1 needs no cache.
 
     Raises:
         BadBrief: it cannot.
@@ -33,17 +33,17 @@ def check_cache(network: object, interval: int, model: str) -> None:
 
 
 def with_cache(network: Network, interval: int, model: str) -> Network:
-    """The network for one painting, where one of `interval` calls is a full pass; itself for 1.
+    """The network for one run, in which one of `interval` calls is a full pass; unchanged for 1.
 
     Raises:
-        BadBrief: it cannot.
+        BadBrief: the network cannot reuse features.
     """
     check_cache(network, interval, model)
     return network.with_cache(interval) if interval > 1 and isinstance(network, CacheableNetwork) else network
 
 
 def with_seamless_borders(network: Network, modules: Iterable[nn.Module]) -> Network:
-    """The network with the borders of a picture that tiles, in all of `modules`."""
+    """The network with seamless borders in all convolutions of `modules`."""
     parts = tuple(modules)
 
     def output(x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

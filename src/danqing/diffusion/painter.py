@@ -1,4 +1,4 @@
-"""The four verbs of `core.painter.Painter`, once for every diffusion model."""
+"""The `core.painter.Painter` of all diffusion models."""
 
 from __future__ import annotations
 
@@ -51,26 +51,25 @@ class DiffusionPainter:
 
     text: encodes a prompt for one picture.
     network: the denoiser, see `guidance.Network`.
-    prediction: what the network's output means.
+    prediction: the target that the network predicts.
     schedule: the noise levels that the network was trained on.
-    vae: between pixels and what the network denoises.
+    vae: encodes pixels to the states that the network denoises, and decodes them.
     upscaler: pictures [n c h w] -> the same, `card.scale` times larger.
-    latent_rgb: a linear map from latents to RGB in [0, 1] for previews [vae.channels + 1, 3], its last row
-        the bias; without it, a preview is a full decode.
-    modules: the networks under their names in a diffusers folder, for adapters and for tiling.
-    concat: input pictures -> further input channels [1 k h w], for a network that was trained to repaint a
-        region or to paint by depth. Without it, a region is repainted by keeping what lies outside.
-    threshold: x0 [n c h w] -> the nearest that a picture can be, see `thresholding`; None for no bounds.
-    variance: of a step of DDPM.
-    adapters: those that came with the weights, name -> file.
-    frozen: networks beside `modules` that move with the painter, such as a text encoder that no adapter
-        reaches.
-    network_at_guidance: the network for a guidance that it takes as an input, where it was distilled so;
-        None where guidance is classifier-free.
+    latent_rgb: a linear map from latents to RGB in [0, 1] for previews [vae.channels + 1, 3], with the bias
+        in its last row; without it, a preview is a full decode.
+    modules: name in a diffusers folder -> network; adapters and tiling act on them.
+    concat: input pictures -> further input channels [1 k h w], for a network that was trained to inpaint or
+        to follow a depth map. Without it, inpainting restores the input picture outside the region.
+    threshold: x0 [n c h w] -> x0 in the range of pictures, see `thresholding`; None for no limit.
+    variance: the variance type of DDPM steps.
+    adapters: name -> file of the adapters that came with the weights.
+    frozen: further networks that `place` moves too, such as a text encoder that takes no adapters.
+    network_at_guidance: guidance -> network, for a network that was distilled to take the guidance as an
+        input; None where guidance is classifier-free.
     knows_sizes: whether the network takes `Conditioning.sizes`.
-    aesthetics: scores of the wanted picture and of the unwanted one, for a network that takes them in place
-        of the result's size, as Stable Diffusion XL's refiner does.
-    zero_negative: whether an empty negative prompt is zeros and not the encoding of "".
+    aesthetics: aesthetic scores of the prompt and of the negative prompt, for a network that takes them in
+        place of the target size, as Stable Diffusion XL's refiner does.
+    zero_negative: whether an empty negative prompt is encoded as zeros and not as the text "".
     """
 
     card: Card
@@ -94,7 +93,7 @@ class DiffusionPainter:
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are; pictures come and go on the CPU."""
+        """The device of its networks; input pictures and results are on the CPU."""
         weights = (weight for module in self.modules.values() for weight in module.parameters())
         return next((weight.device for weight in weights), torch.device("cpu"))
 
@@ -111,10 +110,10 @@ class DiffusionPainter:
         return named | {name: module for name, module in others.items() if isinstance(module, nn.Module)}
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The brief's styled prompt, its negative prompt and its input pictures, for one picture.
+        """Encode the styled prompt, the negative prompt and the input pictures, for one picture.
 
         Raises:
-            BadBrief: words or steps that this painter cannot follow; see `begin`.
+            BadBrief: the text encoder does not support the prompt, or as `begin`.
         """
         images = images.to(self.device)
         image = state_of_images(images, self.vae)
@@ -130,30 +129,29 @@ class DiffusionPainter:
         return replace(encoded, image=image, region=self._region(images)).with_concat(concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """Noise, or the input picture under as much noise as `strength` says (SDEdit, arXiv 2108.01073).
+        """Noise, or the input picture with noise added by `strength` (SDEdit, arXiv 2108.01073).
 
-        The noise is standard normal [n channels h w]: signal and noise together have variance 1 at any level.
+        The noise is standard normal [n channels h w]; the sum of signal and noise has variance 1.
 
         Raises:
-            BadBrief: an unknown sampler, steps that the schedule does not have, or a strength that leaves no
-                step.
+            BadBrief: the sampler is unknown, the schedule has fewer steps, or `strength` leaves no step.
         """
         state = seeds.normal(self.vae.channels, *self._sides(brief)).to(conditioning.tokens.device)
         levels = self.levels(brief, conditioning.image is not None)
-        if conditioning.image is not None and brief.strength not in (None, 1):  # 1 keeps nothing of it
+        if conditioning.image is not None and brief.strength not in (None, 1):  # 1 is noise only
             state = levels[0].alpha * conditioning.image + levels[0].sigma * state
         return Canvas(state, seeds, step=0, of=len(levels) - 1, tile=brief.tile)
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """One canvas per step. Its state is the estimate of the finished picture, so that a preview is clear.
+        """One canvas per step. Its state is the estimate x0, so that a preview shows no noise.
 
         Raises:
-            NotFinite: naming the step and the time at which NaN or infinite values appeared.
+            NotFinite: NaN or infinite values appeared; the message names the step and the time.
         """
         yield from answer_calls(self.calls(brief, conditioning, canvas))
 
     def calls(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> CallStream[Canvas]:
-        """As `steps`, for whoever answers the network's calls. Raises as `steps`."""
+        """As `steps`, but the caller runs the network calls that this yields. Raises as `steps`."""
         levels = self.levels(brief, conditioning.image is not None)
 
         def after(step: int, x: Tensor, x0: Tensor) -> Canvas:
@@ -164,7 +162,7 @@ class DiffusionPainter:
     def sample(
         self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas, levels: Sequence[Level]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Sample along levels, from the canvas's state: after each step x and the x0 it was made from.
+        """Sample along `levels` from the state of the canvas; yields (x, x0) after each step.
 
         Raises:
             NotFinite: as `steps`.
@@ -180,7 +178,10 @@ class DiffusionPainter:
         way: tuple[Canvas, Sequence[Level]],
         after: Callable[[int, Tensor, Tensor], S],
     ) -> CallStream[S]:
-        """The network's calls; after each step what `after` makes of its number, x and x0."""
+        """Yields the network calls and, after each step, `after(step number, x, x0)`.
+
+        way: the canvas to start from and the levels to sample along.
+        """
         canvas, levels = way
         conditioning = with_chaos_and_weird(conditioning.expand(len(canvas.seeds)), brief, canvas.seeds.seeds)
         steps = count(1)
@@ -198,7 +199,7 @@ class DiffusionPainter:
 
     @torch.no_grad()
     def preview(self, canvas: Canvas) -> Tensor:
-        """A cheap preview [n 3 h w] in [0, 1], as small as the latents where `latent_rgb` is known."""
+        """A cheap preview [n 3 h w] in [0, 1]; h and w are those of the latents if `latent_rgb` is set."""
         if self.latent_rgb is None:
             return (self.vae.decode(canvas.state)[:, :3] + 1).div(2).clamp(0, 1).cpu()
         matrix = self.latent_rgb.to(canvas.state)
@@ -224,13 +225,13 @@ class DiffusionPainter:
         return to_float32(self.upscaler(inputs)).clamp(-1, 1).cpu()
 
     def levels(self, brief: ResolvedBrief, redraws: bool) -> list[Level]:
-        """The levels that the brief's sampler goes along; a redraw takes the last of them, by `strength`.
+        """The noise levels for the sampler of the brief; a redraw uses only the last part, by `strength`.
 
-        The same strength hides as much of a picture with every model and sampler (`Schedule.time_fraction`).
-        A strength between two steps begins between their levels, and goes on with those of the steps.
+        A strength adds equally much noise with every model and sampler (`Schedule.time_fraction`). If the
+        strength lies between two steps, the first level lies between theirs; the others are those of steps.
 
         Raises:
-            BadBrief: an unknown sampler, steps that the schedule does not have, or less than one step.
+            BadBrief: the sampler is unknown, the schedule has fewer steps, or no step is left.
         """
         sampler = SAMPLERS[brief.sampler]
         levels = self.schedule.levels(brief.steps, sampler.spacing, sampler.set_alpha_to_one)
@@ -246,7 +247,7 @@ class DiffusionPainter:
             )
         if fraction == 1:
             return levels
-        # by steps that are even in time, as those of a sampler may not be
+        # counted in steps evenly spaced in time, because those of the sampler may not be
         begins = self.schedule.time_of_step(brief.steps, brief.steps * (1 - fraction))
         k = min(range(brief.steps), key=lambda k: abs(levels[k].t - begins))
         start = levels[k] if levels[k].t == begins else self.schedule.level_at(begins)
@@ -258,7 +259,7 @@ class DiffusionPainter:
         """The guided network as a function of x [n c h w] and a level to x0, differentiable.
 
         conditioning: for n pictures.
-        levels: all of them, for prompts that change on the way.
+        levels: all levels of the run, for prompts that change between steps.
         """
         calls = self._denoiser_calls(brief, conditioning, levels)
         return lambda x, level: answer_each(calls(x, level))
@@ -266,7 +267,7 @@ class DiffusionPainter:
     def _denoiser_calls(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level]
     ) -> Callable[[Tensor, Level], NetworkCalls[DenoiserOutput]]:
-        """As `denoiser`, for whoever answers the network's calls."""
+        """As `denoiser`, but the caller runs the network calls that this yields."""
         strength = brief.guidance if brief.fast else stylize_guidance(brief.guidance, brief.stylize)
         interval = self.schedule.times_between(brief.guidance_start, brief.guidance_end)
         network, guidance = self.network, Guidance(strength, brief.rescale, interval)
@@ -275,7 +276,7 @@ class DiffusionPainter:
         network = with_cache(network, brief.cache_interval, self.card.name)
         network = with_seamless_borders(network, self.modules.values()) if brief.tile else network
         output = guide_calls_scheduled(network, conditioning, guidance, levels)
-        repaints = self.concat is not None  # by itself, so that nothing need be kept for it
+        repaints = self.concat is not None  # such a network keeps the outside by itself
         kept = keep_outside_region(replace(conditioning, region=None) if repaints else conditioning)
 
         def denoise(x: Tensor, level: Level) -> NetworkCalls[DenoiserOutput]:
@@ -286,25 +287,25 @@ class DiffusionPainter:
         return denoise
 
     def _sides(self, brief: ResolvedBrief) -> tuple[int, int]:
-        """Height and width of the state."""
+        """Height and width of the state, in latents."""
         shrink = self.vae.factor * (1 if brief.native else self.card.scale)
         return brief.height // shrink, brief.width // shrink
 
     def _region(self, images: InputImages) -> Tensor | None:
-        """The region at the size of the state: each latent that it touches is repainted."""
+        """The region at the size of the state; a latent is inside if any of its pixels is."""
         return None if images.region is None else F.max_pool2d(images.region, self.vae.factor)
 
     def _concat_input(self, brief: ResolvedBrief, images: InputImages) -> Tensor | None:
         if self.concat is None:
             return None
-        if images.image is None:  # repaint all of nothing
+        if images.image is None:  # no input picture: the region is everything
             sides = [side * self.vae.factor for side in self._sides(brief)]
             empty = torch.zeros(1, self.vae.pixel_channels, *sides), torch.ones(1, 1, *sides)
             images = replace(images, image=empty[0], region=empty[1]).to(self.device)
         return self.concat(images, self.vae)
 
     def _remedy(self, brief: ResolvedBrief) -> str:
-        """What to do about values that are not finite. Large weights are looked through only now."""
+        """The advice in a `NotFinite` message. All weights are checked only now, because it takes long."""
         if weight := first_not_finite(self.modules):
             return f"fetch another copy of {brief.model!r}, its {weight} is not finite"
         return f"lower the guidance (now {brief.guidance:g}), or use float32"

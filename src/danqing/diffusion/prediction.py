@@ -1,4 +1,4 @@
-"""What a network's output means. With x = alpha x_0 + sigma noise, any of three targets says the same.
+"""The prediction types of a network. With x = alpha x_0 + sigma noise, each can be computed from the others.
 
     epsilon        noise                     DDPM, arXiv 2006.11239 eq. 14
     v_prediction   alpha noise - sigma x_0   progressive distillation, arXiv 2202.00512 appendix D
@@ -32,7 +32,7 @@ class Prediction(StrEnum):
     def x0(self, x: Tensor, output: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
         """The estimate of x_0 [n c h w] from the noisy x and the network's output.
 
-        Infinite for epsilon at alpha = 0: the noise in pure noise says nothing of x_0.
+        Infinite for epsilon at alpha = 0, because pure noise has no information on x_0.
         """
         match self:
             case Prediction.EPSILON:
@@ -43,7 +43,7 @@ class Prediction(StrEnum):
                 return output
 
     def noise(self, x: Tensor, output: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        """The estimate of the noise [n c h w], likewise. Infinite for sample at sigma = 0."""
+        """The estimate of the noise [n c h w] from x and the output. Infinite for sample at sigma = 0."""
         match self:
             case Prediction.EPSILON:
                 return output
@@ -53,7 +53,7 @@ class Prediction(StrEnum):
                 return (x - alpha * output) / sigma
 
     def target(self, x0: Tensor, noise: Tensor, alpha: Scalar, sigma: Scalar) -> Tensor:
-        """What the network is trained to say of x = alpha x0 + sigma noise, [n c h w]."""
+        """The training target for x = alpha x0 + sigma noise, [n c h w]."""
         match self:
             case Prediction.EPSILON:
                 return noise
@@ -63,9 +63,10 @@ class Prediction(StrEnum):
                 return x0
 
     def min_snr_weight(self, snr: Tensor, gamma: float = 5.0) -> Tensor:
-        """The weight min(snr, gamma) of the squared error in x_0, carried over to this target's error.
+        """The min-SNR weight of the squared error of this target (arXiv 2303.09556 section 3.4).
 
-        ArXiv 2303.09556 section 3.4. Finite at snr = alpha^2 / sigma^2 = 0: 1 for epsilon, 0 for the others.
+        It equals a weight min(snr, gamma) of the error in x_0. Finite at snr = alpha^2 / sigma^2 = 0: 1 for
+        epsilon, 0 for the others.
         """
         match self:
             case Prediction.EPSILON:

@@ -1,7 +1,7 @@
-"""unCLIP's diffusion prior: from words to the CLIP embedding of a picture (arXiv 2204.06125 section 2.2).
+"""unCLIP's diffusion prior: from a prompt to a CLIP image embedding (arXiv 2204.06125 section 2.2).
 
-A causal transformer reads the words' token states, their embedding, the time, the noisy embedding and a
-learned query, at which it answers with the embedding itself, without its noise.
+A causal transformer reads the token states of the prompt, the text embedding, the time, the noisy image
+embedding and a learned query token. The output at the query is the clean image embedding.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from danqing.nets.placement import as_input, to_float32
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PriorOptions:
-    """How embeddings are drawn.
+    """How image embeddings are sampled.
 
-    steps: of sampling.
+    steps: number of sampling steps.
     guidance: the scale of classifier-free guidance.
-    limit: the largest absolute number in a normalised embedding.
-    draws: how many embeddings to choose from.
+    limit: the largest absolute value in a normalised embedding.
+    draws: how many embeddings to sample; the best one is used.
 
     Raises:
-        ValueError: a value of another type or out of its range.
+        ValueError: a value has another type or is out of range.
     """
 
     steps: int = 25
@@ -45,16 +45,16 @@ class PriorOptions:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Draws image embeddings for a prompt; as itself a `guidance.Network` of normalised embeddings.
+    """Samples image embeddings for a prompt. It is also a `guidance.Network` of normalised embeddings.
 
-    network: its `clip_mean` and `clip_std` [1 d] are those of image embeddings; they normalise them.
-    schedule: of the network.
-    options: how embeddings are drawn.
+    network: its `clip_mean` and `clip_std` [1 d] are statistics of image embeddings, for normalisation.
+    schedule: the noise levels of the network.
+    options: how embeddings are sampled.
 
-    A conditioning has tokens [n l+1 d], the text embedding after the states of its l tokens, and their mask.
+    A conditioning has tokens [n l+1 d], which are l token states and then the text embedding, and their mask.
 
     Raises:
-        BadWeights: a deviation that is not positive, or fewer than two steps.
+        BadWeights: a standard deviation is not positive, or there are fewer than two steps.
     """
 
     network: PriorTransformer
@@ -62,7 +62,7 @@ class Prior:
     options: PriorOptions = field(default_factory=PriorOptions)
 
     def __post_init__(self) -> None:
-        self.network.clip_mean.requires_grad_(False)  # facts about the data, not to be learned
+        self.network.clip_mean.requires_grad_(False)  # statistics of the data are not trained
         self.network.clip_std.requires_grad_(False)
         flat = int((self.network.clip_std <= 0).sum())
         if flat:
@@ -75,16 +75,16 @@ class Prior:
 
     @property
     def width(self) -> int:
-        """Numbers in an embedding, d."""
+        """The width of an embedding, d."""
         return int(self.network.clip_std.shape[1])
 
     @property
     def length(self) -> int:
-        """Tokens of words that the network reads, l."""
+        """The number of text tokens that the network reads, l."""
         return int(self.network.config.num_embeddings)
 
     def normalise(self, z: Tensor) -> Tensor:
-        """Embeddings [... d] with mean 0 and deviation 1 over the data."""
+        """Embeddings [... d] scaled to mean 0 and standard deviation 1 over the data."""
         normal: Tensor = (z - self.network.clip_mean[0]) / self.network.clip_std[0]
         return normal
 
@@ -112,14 +112,14 @@ class Prior:
         return to_float32(z).view(n, k, width)
 
     def sample(self, cond: Conditioning, seeds: Seeds) -> Iterator[Tensor]:
-        """Embeddings [n draws d] as they become clear, one for each of `options.steps`.
+        """Yields the estimate of the embeddings [n draws d] after each of `options.steps` steps.
+
+        The sampler is DDPM with "linspace" spacing of times.
 
         cond: for n pictures or for one.
 
-        The sampler is DDPM's, on evenly spaced times with both ends.
-
         Raises:
-            NotFinite: the network gave NaN or infinite values.
+            NotFinite: the output of the network is NaN or infinite.
         """
         options, conditioning = self.options, cond.expand(len(seeds))
         levels = self.schedule.levels(options.steps, "linspace", set_alpha_to_one=True)
@@ -142,12 +142,12 @@ class Prior:
 
 
 def best(drawn: Tensor, text: Tensor) -> Tensor:
-    """The embedding [n d] of each picture that is nearest to the text embedding, by dot product.
+    """For each picture the sampled embedding [n d] with the largest dot product with the text embedding.
 
-    drawn: [n k d].
-    text: [n d].
+    As in arXiv 2204.06125 section 2.2. Of equal ones the first is taken.
 
-    ArXiv 2204.06125 section 2.2. The first of equals is taken.
+    drawn: the sampled embeddings [n k d].
+    text: the text embeddings [n d].
     """
     chosen = torch.einsum("nkd,nd->nk", drawn, text).argmax(dim=1)
     return drawn[torch.arange(len(drawn), device=drawn.device), chosen]

@@ -1,4 +1,4 @@
-"""Which samplers there are and what A1111 calls them, without importing one of them."""
+"""The names of all samplers, ours and A1111's, without importing torch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def sampler_titles() -> dict[str, str]:
 
 
 def sampler_name(text: str) -> str:
-    """Our name of a sampler that goes by its name in A1111, such as "DPM++ 2M Karras"; any other as it is."""
+    """Our name for a sampler name of A1111 such as "DPM++ 2M Karras"; any other text is returned as it is."""
     ours = {title.casefold(): name for name, title in sampler_titles().items()}
     return ours.get(" ".join(text.casefold().split()), text)

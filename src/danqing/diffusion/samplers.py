@@ -1,17 +1,17 @@
 """Sampling algorithms. A sampler does not call the network itself: it yields calls of the denoiser.
 
 A sampler is a generator. It yields a `DenoiserCall(x, level)`, is sent the `DenoiserOutput`, and returns the
-final x. What it must remember lives in local variables, so nothing is ever set or reset. Whoever owns the
-loop answers the calls: `run_sampler` with the network, a test with the closed-form denoiser of a Gaussian.
+final x. Its state is in local variables, so there is nothing to reset between runs. The caller answers the
+calls: `run_sampler` with the network, a test with the closed-form denoiser of a Gaussian.
 
 Everything is written in (alpha, sigma) of x = alpha x_0 + sigma noise, not in k-diffusion's quotient
-s = sigma / alpha, so that sampling may start at alpha = 0 (zero terminal SNR). One update
-serves nearly all:
+s = sigma / alpha, so that sampling may start at alpha = 0 (zero terminal SNR). Nearly all samplers use one
+update:
 
     x' = alpha' x0 + sqrt(sigma'^2 - noise_std^2) noise_hat + noise_std z            (DDIM eq. 12)
 
-Euler in s is this update with noise_std 0; DDPM's posterior and Euler ancestral are it with the full
-noise_std; DPM-Solver++(2M), ODE and SDE, are these two with an x0 extrapolated from the last two outputs.
+Euler in s is this update with noise_std 0. DDPM's posterior and Euler ancestral are this update with the full
+noise_std. DPM-Solver++(2M), as ODE and as SDE, uses these two with an x0 extrapolated from two outputs.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from danqing.diffusion.variance import deviation
 
 
 class DenoiserCall(NamedTuple):
-    """What the denoiser is called with.
+    """One call of the denoiser.
 
-    x: [n c h w].
-    level: of x.
-    trial: whether the call looks ahead and does not count as a step.
+    x: the noisy state [n c h w].
+    level: the noise level of x.
+    trial: whether the call is an extra evaluation within a step, as Heun's second one.
     """
 
     x: Tensor
@@ -45,7 +45,7 @@ class DenoiserCall(NamedTuple):
 
 
 class DenoiserOutput(NamedTuple):
-    """What the denoiser answers.
+    """The output of the denoiser.
 
     x0: the estimate of the finished picture [n c h w].
     predicted_variance: as in `variance.Variance.split_output`.
@@ -66,13 +66,13 @@ F = TypeVar("F", bound=SamplerFunction)
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampling function under the name by which people ask for it.
+    """A sampler that users choose by name.
 
-    sample: the function.
+    sample: the sampling function.
     title: the name in A1111's interface and metadata.
-    spacing: the times that users of this name expect; None for the model's own.
-    set_alpha_to_one: whether the last level is without noise; None for what the model's config says, as
-        diffusers does with DDIM alone.
+    spacing: the spacing of times that belongs to this name; None for that of the model.
+    set_alpha_to_one: whether the last level is without noise; None for the value of the model's config, which
+        diffusers uses for DDIM only.
     """
 
     sample: SamplerFunction
@@ -87,7 +87,7 @@ SAMPLERS: Registry[Sampler] = Registry("sampler", BadBrief)
 def sampler(
     name: str, title: str, spacing: str | None = None, set_alpha_to_one: bool | None = True
 ) -> Callable[[F], F]:
-    """Decorator: the function is the sampler called `name`. One function may have several names."""
+    """Decorator: register a sampling function as `name`. One function may have several names."""
 
     def add(sample: F) -> F:
         SAMPLERS.register(name)(Sampler(sample, title, spacing, set_alpha_to_one))
@@ -99,7 +99,7 @@ def sampler(
 def run_sampler(
     calls: DenoiserCalls, denoise: Callable[[Tensor, Level], Tensor | DenoiserOutput]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Answer each call with `denoise`, which gives x0 or a whole output. Stop iterating to cancel.
+    """Run a sampler with `denoise`, which returns x0 or a `DenoiserOutput`. Stop iterating to cancel.
 
     Yields (x after the step, the x0 it was made from), both [n c h w], once per finished step; the last x is
     the result.
@@ -120,10 +120,10 @@ def run_sampler(
 def step(
     x: Tensor, x0: Tensor, level: Level, next_level: Level, noise_std: float = 0.0, z: Tensor | None = None
 ) -> Tensor:
-    """The update that all share, DDIM (arXiv 2010.02502) eq. 12.
+    """The update that samplers share, DDIM (arXiv 2010.02502) eq. 12.
 
     x, x0: [n c h w].
-    level, next_level: of x and of the result.
+    level, next_level: the levels of x and of the result.
     noise_std: the standard deviation of the fresh noise, in [0, next_level.sigma].
     z: the fresh noise [n c h w], standard normal; None adds none.
     """
@@ -133,16 +133,16 @@ def step(
 
 
 def ancestral_noise(level: Level, next_level: Level, eta: float = 1.0) -> float:
-    """The standard deviation of fresh noise, DDIM eq. 16.
+    """The standard deviation of the fresh noise, DDIM eq. 16.
 
-    eta: 0 is DDIM; 1 is the deviation of DDPM's posterior (arXiv 2006.11239 eq. 7).
+    eta: 0 is DDIM, without noise; 1 is the standard deviation of DDPM's posterior (arXiv 2006.11239 eq. 7).
     """
     variance = (next_level.sigma / level.sigma) ** 2 * (1 - (level.alpha / next_level.alpha) ** 2)
     return eta * math.sqrt(max(variance, 0.0))
 
 
 def _fresh(x: Tensor, noise_std: float, seeds: Seeds) -> Tensor | None:
-    """Noise like x [n c h w] from each picture's own generator; None for a deviation of 0."""
+    """Noise of the shape of x [n c h w] from each picture's own generator; None where `noise_std` is 0."""
     return seeds.normal(*x.shape[1:]).to(x) if noise_std > 0 else None
 
 
@@ -159,9 +159,9 @@ def ddim(x: Tensor, levels: Sequence[Level], seeds: Seeds, eta: float = 0.0) -> 
 
 @sampler("euler_ancestral", title="Euler a", spacing="linspace")
 def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
-    """DDIM at eta = 1: `noise_std` is k-diffusion's sigma_up, and what is left of sigma' its sigma_down.
+    """DDIM at eta = 1.
 
-    Both are divided by alpha'.
+    Divided by alpha', `noise_std` is k-diffusion's sigma_up, and sqrt(sigma'^2 - noise_std^2) its sigma_down.
     """
     return ddim(x, levels, seeds, eta=1.0)
 
@@ -170,8 +170,8 @@ def euler_ancestral(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> Denoise
 def lcm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
     """Multistep consistency sampling, Song et al., arXiv 2303.01469, algorithm 1 (LCM: arXiv 2310.04378).
 
-    For networks distilled to predict the final sample directly: nothing of the noise is kept, and new noise
-    is added to the prediction, up to the next level.
+    For networks that were distilled to predict the final sample directly: each step discards the old noise
+    and adds new noise of the next level to the prediction.
     """
     for level, next_level in pairwise(levels):
         x0 = (yield DenoiserCall(x, level)).x0
@@ -183,8 +183,8 @@ def lcm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
 def ddpm(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCalls:
     """Ho, Jain, Abbeel, arXiv 2006.11239, algorithm 2 with the posterior of eq. 6-7.
 
-    With beta-tilde for the variance it is DDIM at eta = 1; a variance that the network predicts is used
-    instead. Steps may skip times (arXiv 2102.09672 section 4).
+    With the variance beta-tilde it is DDIM at eta = 1. A variance that the network predicts replaces it.
+    Steps may skip times (arXiv 2102.09672 section 4).
     """
     for level, next_level in pairwise(levels):
         x0, variance = yield DenoiserCall(x, level)
@@ -207,11 +207,11 @@ def _gap(level: Level, next_level: Level) -> float:
 def heun(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> DenoiserCalls:
     """Karras et al., arXiv 2206.00364, algorithm 1: Euler in s, then the mean of the slopes at both ends.
 
-    The slope is (x/alpha - D) / s. With D and D' the x0 at both ends, the mean adds to Euler's x'
+    The slope is (x/alpha - D) / s. With D and D' the x0 at both ends, the mean slope changes Euler's x' by
 
         alpha'/2 (s/s' - 1) (D' - D),    s/s' = e^h.
 
-    First order where h is infinite. Calls the denoiser twice per step.
+    Where h is infinite, the step is Euler's. Calls the denoiser twice per step.
     """
     for level, next_level in pairwise(levels):
         x0 = (yield DenoiserCall(x, level)).x0
@@ -224,7 +224,7 @@ def heun(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> DenoiserCalls:
 
 
 class _Estimate(NamedTuple):
-    """An x0 [n c h w], and the gap of the step that was made from it."""
+    """An x0 [n c h w] and the gap h of the step that used it."""
 
     x0: Tensor
     gap: float
@@ -256,8 +256,8 @@ def dpmpp_2m_sde(x: Tensor, levels: Sequence[Level], seeds: Seeds) -> DenoiserCa
 def _midway(estimate: _Estimate, last: _Estimate | None) -> Tensor:
     """D + 1/(2r) (D - D_last) with r = h_last / h (2211.01095 algorithm 2).
 
-    Just D in the first step; in the last one, where h is infinite; and after a step from pure noise, where
-    h_last is.
+    It is D alone in the first step, in the last step, where h is infinite, and after a step from pure noise,
+    where h_last is infinite.
     """
     if last is None or math.isinf(estimate.gap):
         return estimate.x0
@@ -265,7 +265,7 @@ def _midway(estimate: _Estimate, last: _Estimate | None) -> Tensor:
 
 
 class _Step(NamedTuple):
-    """A step of UniPC that may be corrected: where it began, its estimate, and the estimate before that."""
+    """A step of UniPC to correct: its start, its estimate of x0, and the estimate of the step before."""
 
     x: Tensor
     level: Level
@@ -292,11 +292,11 @@ def unipc(x: Tensor, levels: Sequence[Level], _seeds: Seeds) -> DenoiserCalls:
 
 
 def _unic(previous: _Step, ahead: Tensor, next_level: Level) -> Tensor:
-    """UniC (arXiv 2302.04867 section 3.1): the step again, with D', the x0 at its end.
+    """UniC (arXiv 2302.04867 section 3.1): repeat the last step, using also D', the x0 at its end.
 
         x' = step(x, D) + alpha' (1 - e^-h) (rho_1 / r (D_last - D) + rho_2 (D' - D)),    r = -h_last / h
 
-    where rho_1 + rho_2 = b_1 and r rho_1 + rho_2 = b_2. Without a D_last, rho_2 = 1/2.
+    where rho_1 + rho_2 = b_1 and r rho_1 + rho_2 = b_2. Where there is no D_last, rho_2 = 1/2.
     """
     (x0, h), last = previous.estimate, previous.last
     change = (ahead - x0) / 2
@@ -309,6 +309,6 @@ def _unic(previous: _Step, ahead: Tensor, next_level: Level) -> Tensor:
 
 
 def _moments(h: float) -> tuple[float, float]:
-    """UniPC's b_1 and b_2 for B_2: the means of u and u^2 over u in [0, 1] with the weight e^(h u)."""
+    """UniPC's b_1 and b_2 for B_2: the means of u and u^2 over u in [0, 1], weighted by e^(h u)."""
     first = 1 / -math.expm1(-h) - 1 / h
     return first, 1 / -math.expm1(-h) - 2 / h * first

@@ -1,8 +1,8 @@
-"""How much signal and how much noise there is at every time: x_t = alpha_t x_0 + sigma_t noise.
+"""Noise schedules: alpha_t and sigma_t of every time in x_t = alpha_t x_0 + sigma_t noise.
 
-Everything is variance preserving, alpha^2 + sigma^2 = 1, and computed in float64. Samplers go along a
-list of levels and never see the table: zero terminal SNR (alpha = 0) is an ordinary level, and no previous
-time is ever guessed from the number of steps.
+Everything is variance preserving, alpha^2 + sigma^2 = 1, and computed in float64. Samplers get a list of
+levels and never the table, so zero terminal SNR (alpha = 0) is an ordinary level, and no sampler must compute
+the previous time from the number of steps.
 
 Papers: DDPM arXiv 2006.11239; improved DDPM (cosine) arXiv 2102.09672; latent diffusion arXiv 2112.10752;
 zero terminal SNR arXiv 2305.08891; Karras et al. arXiv 2206.00364.
@@ -25,7 +25,7 @@ from torch import Tensor
 from danqing.core.errors import BadBrief, BadWeights
 from danqing.core.registry import Registry
 
-_END_TIME = -1.0  # one before the first entry of the table; no network is called there
+_END_TIME = -1.0  # the time of the noise-free level, one before the table; no network is called with it
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Level:
 
     @property
     def half_log_snr(self) -> float:
-        """The lambda = ln(alpha / sigma) in which DPM solvers count time (arXiv 2206.00927 section 3.1)."""
+        """The lambda = ln(alpha / sigma), time variable of DPM solvers (arXiv 2206.00927 section 3.1)."""
         return self.log_snr / 2
 
 
@@ -59,18 +59,18 @@ NO_NOISE = Level(alpha=1.0, sigma=0.0, t=_END_TIME)
 
 
 BETAS: Registry[Callable[[int, float, float], Tensor]] = Registry("beta_schedule", BadWeights)
-"""beta_schedule of a diffusers config -> function of (T, beta_start, beta_end) giving float64 betas [T]."""
+"""`beta_schedule` of a diffusers config -> function of (T, beta_start, beta_end) giving float64 betas [T]."""
 
 
 @BETAS.register("linear")
 def _linear(count: int, start: float, end: float) -> Tensor:
-    """DDPM section 4: beta grows evenly."""
+    """DDPM section 4: beta grows linearly."""
     return torch.linspace(start, end, count, dtype=torch.float64)
 
 
 @BETAS.register("scaled_linear")
 def _scaled_linear(count: int, start: float, end: float) -> Tensor:
-    """Latent diffusion: the square root of beta grows evenly."""
+    """Latent diffusion: the square root of beta grows linearly."""
     return torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
 
 
@@ -83,16 +83,16 @@ def _cosine(count: int, _start: float, _end: float) -> Tensor:
 
 
 def _zero_terminal(alpha_bar: Tensor) -> Tensor:
-    """Shift sqrt(alpha_bar) so that its last entry is 0, scale to keep its first (2305.08891 algorithm 1)."""
+    """Shift sqrt(alpha_bar) to end at 0, then scale it to keep its first entry (2305.08891 algorithm 1)."""
     root = alpha_bar.sqrt()
     first, last = root[0].item(), root[-1].item()
     root = (root - last) * first / (first - last)
-    root[-1] = 0.0  # exactly, whatever the rounding
+    root[-1] = 0.0  # exactly 0, without a rounding error
     return root**2
 
 
 SPACINGS: Registry[Callable[[Schedule, int], list[Level]]] = Registry("timestep_spacing", BadWeights)
-"""Spacing name -> function of (schedule, steps) giving the levels to ask at, noisiest first."""
+"""Spacing name -> function of (schedule, steps) giving the levels of the network calls, noisiest first."""
 
 
 @SPACINGS.register("leading")
@@ -104,14 +104,14 @@ def _leading(schedule: Schedule, steps: int) -> list[Level]:
 
 @SPACINGS.register("trailing")
 def _trailing(schedule: Schedule, steps: int) -> list[Level]:
-    """Evenly back from the last time, which is always taken (2305.08891 table 2). Right for zero SNR."""
+    """Even spacing that includes the last time (2305.08891 table 2). Zero terminal SNR needs it."""
     last = len(schedule)
     return schedule.levels_at(round(last - i * last / steps) - 1 for i in range(steps))
 
 
 @SPACINGS.register("linspace")
 def _linspace(schedule: Schedule, steps: int) -> list[Level]:
-    """Evenly from the last time to the first, both taken (2102.09672 section 4). What A1111 does."""
+    """Even spacing from the last time to the first, both included (2102.09672 section 4), as in A1111."""
     last = len(schedule) - 1
     return schedule.levels_at(round(last - i * last / max(steps - 1, 1)) for i in range(steps))
 
@@ -120,9 +120,9 @@ def _linspace(schedule: Schedule, steps: int) -> list[Level]:
 def _karras(schedule: Schedule, steps: int) -> list[Level]:
     """Karras et al. eq. 5 with rho = 7, in s = sigma / alpha; s is mapped back to time by interpolating ln s.
 
-    The ramp starts at s = e^5.1 at most: beyond it (cosine schedules, zero terminal SNR) there is nothing to
-    see, and an unbounded ramp would spend most steps there. DeepFloyd IF clips at the same place. The first
-    level is the last of the table all the same, since that is where the noise starts.
+    The ramp starts at s = e^5.1 at most. Higher s (cosine schedules, zero terminal SNR) are nearly pure
+    noise, and a ramp without a limit would spend most steps there. DeepFloyd IF clips at the same value. The
+    first level is still the last of the table, because the initial noise belongs to it.
     """
     rho, noisiest = 7, 5.1
     table = schedule.levels_at(range(len(schedule)))
@@ -139,7 +139,7 @@ def _level_of(s: float, t: float) -> Level:
 
 
 def _interpolate(value: float, table: list[float]) -> float:
-    """The fractional index at which the rising `table` has `value`; its ends for values beyond them."""
+    """The fractional index of `value` in the rising `table`; values beyond its ends give the end."""
     above = min(bisect_left(table, value), len(table) - 1)
     if above == 0:
         return 0.0
@@ -154,10 +154,10 @@ class Schedule:
     """The noise levels that a network was trained on.
 
     alpha_bar: alpha^2 of every time, float64 [T], falling from near 1 at t = 0 to near or exactly 0 at T - 1.
-    spacing: which times to take when a sampler does not say.
-    steps_offset: added to times of "leading" spacing.
-    set_alpha_to_one: whether DDIM's last step goes to alpha = 1, or only to alpha_bar[0], as in Stable
-        Diffusion 1.
+    spacing: the spacing of times for samplers without one of their own.
+    steps_offset: added to the times of "leading" spacing.
+    set_alpha_to_one: whether the last level of DDIM has alpha = 1; otherwise it has alpha_bar[0], as in
+        Stable Diffusion 1.
     """
 
     alpha_bar: Tensor
@@ -167,11 +167,11 @@ class Schedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Schedule:
-        """The schedule that a diffusers scheduler config describes, with the defaults of its `DDIMScheduler`.
+        """The schedule of a diffusers scheduler config, with the defaults of its `DDIMScheduler`.
 
         Raises:
             BadWeights: an unknown `beta_schedule` or spacing, or zero terminal SNR with epsilon prediction,
-                which tells nothing of the signal in pure noise (arXiv 2305.08891 section 3.2).
+                from which x_0 cannot be computed at pure noise (arXiv 2305.08891 section 3.2).
         """
         make = BETAS[config.get("beta_schedule", "linear")]
         betas = make(
@@ -190,7 +190,7 @@ class Schedule:
                 )
             alpha_bar = _zero_terminal(alpha_bar)
         spacing = config.get("timestep_spacing", "leading")
-        SPACINGS[spacing]  # an unknown name is an error now, not at the first picture
+        SPACINGS[spacing]  # raise for an unknown name now, not at the first picture
         return cls(
             alpha_bar=alpha_bar,
             spacing=spacing,
@@ -202,16 +202,16 @@ class Schedule:
         return self.alpha_bar.shape[0]
 
     def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma (float32 [n] each) of the times t (int64 [n], in [0, T)). For training."""
+        """Alpha and sigma, float32 [n] each, of times t, int64 [n] in [0, T). For training."""
         alpha_bar = self.alpha_bar.to(t.device)[t]
         return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
 
     def time_fraction(self, strength: float) -> float:
-        """The fraction of the times, in (0, 1], that redrawing with `strength` in (0, 1] goes through.
+        """The fraction of all times, in (0, 1], that a redraw with `strength` in (0, 1] samples.
 
-        A strength means what it means in Stable Diffusion 1: the time of this schedule with as much noise is
-        looked up. On its own schedule the fraction is the strength; a cosine schedule has less noise in its
-        middle. A strength of 1 is all of the times, whatever their noise: nothing of the picture is kept.
+        A strength adds the same amount of noise as in Stable Diffusion 1, so the time with that noise is
+        looked up in this schedule. With Stable Diffusion 1's schedule, the fraction is the strength itself; a
+        cosine schedule has less noise in its middle. A strength of 1 is always all times.
         """
         if strength == 1:
             return 1.0
@@ -220,11 +220,11 @@ class Schedule:
         return float(np.interp(noise, ours, np.arange(len(ours)))) / (len(ours) - 1)
 
     def times_between(self, start: float, end: float) -> tuple[float, float]:
-        """The times that lie between two shares of the way from noise to picture, in [0, 1].
+        """The interval of times for two fractions of sampling: 0 is pure noise, 1 the finished picture.
 
-        They are those from the first of the result up to but without the second. With evenly spaced times
-        that is steps from `start` up to `end` of all of them, as diffusers' guiders count; the same share is
-        the same noise at any number of steps, as in ComfyUI.
+        A time is in the interval if it is at least the first value and below the second. With evenly spaced
+        times these are the steps from `start` to `end` of all, as in the guiders of diffusers. A fraction
+        means the same noise for any number of steps, as in ComfyUI.
         """
         count = len(self)
         return round(count * (1 - end), 6), round(count * (1 - start), 6)
@@ -247,24 +247,24 @@ class Schedule:
         return levels
 
     def level_at(self, t: float) -> Level:
-        """The level at a time in [0, T - 1]; alpha is interpolated linearly between two of the table."""
+        """The level at a time in [0, T - 1]; alpha is interpolated linearly between times of the table."""
         below, above = math.floor(t), math.ceil(t)
         low, high = (math.sqrt(self.alpha_bar[k].item()) for k in (below, above))
         alpha = low + (high - low) * (t - below)
         return Level(alpha=alpha, sigma=math.sqrt(1 - alpha**2), t=t)
 
     def time_of_step(self, steps: int, k: float) -> float:
-        """The time of step k in [0, steps - 1] of `steps` steps, linear between two of them."""
+        """The time of step k in [0, steps - 1] of `steps` steps; k may lie between two steps."""
         times = [level.t for level in self.levels(steps)[:-1]]
         return round(float(np.interp(k, np.arange(steps), times)), 6)
 
     def levels(
         self, steps: int, spacing: str | None = None, set_alpha_to_one: bool | None = None
     ) -> list[Level]:
-        """`steps + 1` levels, noisiest first: what a sampler goes along, pair by pair.
+        """The `steps + 1` levels of a sampler, noisiest first; each step goes from one to the next.
 
-        The last one is without noise (alpha 1, sigma 0), or as noisy as t = 0 where `set_alpha_to_one` is
-        False. Both default to the schedule's own.
+        The last level is without noise (alpha 1, sigma 0), or that of t = 0 where `set_alpha_to_one` is
+        False. None means the value of the schedule.
 
         Raises:
             BadBrief: `steps` is below 1 or above T.
@@ -279,11 +279,11 @@ class Schedule:
 
 @cache
 def _reference() -> Schedule:
-    """Stable Diffusion 1's schedule, by which strengths are understood."""
+    """Stable Diffusion 1's schedule, which defines strengths; see `Schedule.time_fraction`."""
     return Schedule.from_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
 
 
 def _noises(schedule: Schedule) -> NDArray[np.float64]:
-    """Sigma / alpha of no noise and of every time, rising, [T + 1]; pure noise counts as 1e6."""
+    """The sigma / alpha of no noise and of every time, rising, [T + 1]; pure noise counts as 1e6."""
     signal = schedule.alpha_bar.clamp(min=1e-12)
     return np.concatenate([[0.0], ((1 - schedule.alpha_bar) / signal).sqrt().numpy()])

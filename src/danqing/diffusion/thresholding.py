@@ -1,4 +1,4 @@
-"""Bounds of x0: what `DiffusionPainter.threshold` can be."""
+"""Limits the range of x0; each function here can be a `DiffusionPainter.threshold`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from danqing.core.errors import BadWeights
 
 
 def static_threshold(x0: Tensor) -> Tensor:
-    """Pixels lie in [-1, 1], so do estimates of them: static thresholding (arXiv 2205.11487 section 2.3)."""
+    """Static thresholding: clip x0 to [-1, 1], the range of pixels (arXiv 2205.11487 section 2.3)."""
     return x0.clamp(-1, 1)
 
 
 @dataclass(frozen=True)
 class DynamicThresholding:
-    """Dynamic thresholding (arXiv 2205.11487 section 2.3): scales back what strong guidance saturates.
+    """Dynamic thresholding (arXiv 2205.11487 section 2.3), against saturation by strong guidance.
 
-    p: the quantile of a picture's absolute values, in (0, 1].
-    cap: the largest s, 1 or more; 1 makes it `static_threshold`, None sets no bound, as in the paper.
+    Each picture is clipped to [-s, s] and divided by s, the p-quantile of its absolute values, at least 1.
 
-    Each picture is clipped to [-s, s] and divided by s, its p-quantile but at least 1.
+    p: the quantile, in (0, 1].
+    cap: the largest s, 1 or more; 1 is `static_threshold`, None sets no limit, as in the paper.
 
     Raises:
-        BadWeights: p outside (0, 1], or a cap below 1.
+        BadWeights: p is outside (0, 1], or the cap is below 1.
     """
 
     p: float = 0.995
@@ -43,7 +43,7 @@ class DynamicThresholding:
             )
 
     def __call__(self, x0: Tensor) -> Tensor:
-        """[n c h w] -> the same in [-1, 1]."""
+        """x0 [n c h w] of any range -> x0 in [-1, 1]."""
         sizes = torch.quantile(x0.abs().flatten(1), self.p, dim=1)
         s = sizes.clamp(1, math.inf if self.cap is None else self.cap).view(-1, 1, 1, 1)
         return torch.clamp(x0, -s, s) / s

@@ -1,4 +1,4 @@
-"""Between pixels and what the network paints on. Only here is known how much smaller latents are."""
+"""Encodes pixels to latents and decodes them. Only this module depends on the scale between the two."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class VAE(Protocol):
 
     @property
     def factor(self) -> int:
-        """How many pixels wide a latent is."""
+        """Pixels per latent along one side."""
         ...
 
     @property
     def channels(self) -> int:
-        """Channels of the latents."""
+        """Number of channels of the latents."""
         ...
 
     @property
     def pixel_channels(self) -> int:
-        """Channels of the pixels: 3, or 4 with alpha last."""
+        """Number of channels of the pixels: 3, or 4 with alpha last."""
         ...
 
     @property
@@ -37,14 +37,14 @@ class VAE(Protocol):
         ...
 
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
-        """Pixels to latents: their mean, or a sample with `seeds`.
+        """Encode pixels to latents: the mean of the posterior, or a sample if `seeds` are given.
 
-        Of pixels with alpha, a VAE without it takes the colour, which is laid over white already.
+        A VAE without alpha ignores the alpha channel; the colour is composited over white already.
         """
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to pixels, not clipped.
+        """Decode latents to pixels, which are not clipped.
 
         Raises:
             NotFinite: the latents hold NaN or infinite values, which would decode to black.
@@ -53,7 +53,7 @@ class VAE(Protocol):
 
 
 class IdentityVAE:
-    """For networks that paint pixels."""
+    """The VAE of networks that denoise pixels: encode and decode change nothing."""
 
     factor = 1
     decoder: nn.Module | None = None
@@ -66,14 +66,14 @@ class IdentityVAE:
         return pixels[:, : self.channels]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The latents, once known to be finite."""
+        """The latents, after a check that they are finite."""
         return _finite(latents)
 
 
 class DiffusersVAE:
     """The VAE of latent diffusion (arXiv 2112.10752 section 3.1).
 
-    Owns the shift and the scale that give its latents unit variance: z = (latent - shift) * scale.
+    It applies the shift and the scale that give latents unit variance: z = (latent - shift) * scale.
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -92,9 +92,9 @@ class DiffusersVAE:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, seeds: Seeds | None = None) -> Tensor:
-        """Pixels to latents: the mean of the posterior, or a sample from it with each picture's own seed.
+        """Encode pixels to latents: the mean of the posterior, or a sample with each picture's own seed.
 
-        In half precision see `decode`.
+        For half precision see `decode`.
         """
         plain = pixels[:, : self.pixel_channels]
         posterior = self.model.encode(as_input(self.model, plain)).latent_dist
@@ -107,9 +107,9 @@ class DiffusersVAE:
         return (latents - self._shift) * self._scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to pixels, not clipped; differentiable.
+        """Decode latents to pixels, which are not clipped; differentiable.
 
-        A VAE whose numbers overflow in half precision decodes in float32 from then on.
+        If values overflow in half precision, this VAE computes in float32 from then on.
         """
         scaled = _finite(latents) / self._scale + self._shift
         pixels: Tensor = to_float32(self.model.decode(as_input(self.model, scaled)).sample)

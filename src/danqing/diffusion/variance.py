@@ -1,8 +1,8 @@
-"""How much fresh noise a step of DDPM adds: between the posterior's beta-tilde and beta itself.
+"""The variance of a DDPM step: between beta-tilde, that of the posterior, and beta.
 
-Beta-tilde is right for data without variance, beta for data of unit variance (DDPM, arXiv 2006.11239 section
-3.2). A network may learn where its variance lies between them, in logarithms: improved DDPM, arXiv 2102.09672
-eq. 15. Its output then has twice the channels, the prediction first.
+Beta-tilde is optimal for data without variance, beta for data of unit variance (DDPM, arXiv 2006.11239
+section 3.2). A network may learn an interpolation of their logarithms: improved DDPM, arXiv 2102.09672 eq. 15.
+Its output then has twice the channels; the prediction comes first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Variance(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Variance:
-        if value == "fixed_small_log":  # the same number, which diffusers takes the logarithm of first
+        if value == "fixed_small_log":  # the same variance, which diffusers computes by its logarithm
             return cls.SMALL
         raise BadWeights(unknown("variance_type", str(value), (member.value for member in cls)))
 
@@ -36,9 +36,9 @@ class Variance(StrEnum):
         output: [n c h w], or [n 2c h w] where the variance is learned.
         channels: c.
 
-        The prediction is [n c h w]. The predicted variance says where the log variance lies: -1 is
-        beta-tilde, 1 is beta, and None counts as -1. It is [n c h w], or broadcasts over that. Where the
-        scheduler fixes the variance, a learned one is ignored, as in diffusers.
+        The prediction is [n c h w]. The predicted variance, [n c h w] or a shape that broadcasts to it,
+        interpolates the log variance: -1 is beta-tilde, 1 is beta, and None counts as -1. Where the scheduler
+        has a fixed variance, a learned one is ignored, as in diffusers.
         """
         match self:
             case Variance.SMALL:
@@ -52,10 +52,10 @@ class Variance(StrEnum):
 def deviation(level: Level, next_level: Level, predicted_variance: Tensor) -> Tensor:
     """The standard deviation of the noise that a step adds (arXiv 2102.09672 eq. 15).
 
-    level, next_level: from and to; the sigma of `next_level` is more than 0.
-    predicted_variance: as in `Variance.split_output`; the result has the same shape.
+    Beta and beta-tilde are those of the whole step, also if it skips times of the table.
 
-    The betas are those of the step that is taken, however many times of the table it skips.
+    level, next_level: start and end of the step; the sigma of `next_level` is above 0.
+    predicted_variance: as in `Variance.split_output`; the result has the same shape.
     """
     beta = 1 - (level.alpha / next_level.alpha) ** 2
     high = math.log(beta)
@@ -64,9 +64,9 @@ def deviation(level: Level, next_level: Level, predicted_variance: Tensor) -> Te
 
 
 def log_between(predicted_variance: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
-    """The log variance between two others.
+    """The log variance interpolated between `low` and `high`.
 
-    predicted_variance: in [-1, 1]; -1 is `low`, 1 is `high`.
+    predicted_variance: in [-1, 1]; -1 gives `low`, 1 gives `high`.
     low, high: logarithms of variances.
     """
     fraction = (predicted_variance + 1) / 2
