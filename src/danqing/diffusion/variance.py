@@ -1,8 +1,8 @@
 """The variance of a DDPM step: between beta-tilde, that of the posterior, and beta.
 
 Beta-tilde is optimal for data without variance, beta for data of unit variance (DDPM, arXiv 2006.11239
-section 3.2). A network may learn an interpolation of their logarithms: improved DDPM, arXiv 2102.09672 eq. 15.
-Its output then has twice the channels; the prediction comes first.
+section 3.2). A network may learn an interpolation of their logarithms: improved DDPM, arXiv 2102.09672
+eq. 15. Its output then has twice the channels; the prediction comes first.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What runs networks: backends that compute them faster than plain PyTorch, each held against it."""
+"""Backends that run networks faster than plain PyTorch; the output of each is compared with PyTorch's."""

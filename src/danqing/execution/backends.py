@@ -1,7 +1,7 @@
-"""Choosing a backend, and letting it execute the networks of a painter.
+"""Chooses a backend, and lets it execute the networks of a painter.
 
-`eager` is the default: what a seed paints must not change because a package was installed. Another is chosen
-by name, and a picture's metadata tells it.
+`eager` is the default, so that the picture of a seed does not change when a package is installed. Users
+choose another backend by name; the metadata of a picture holds the name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from danqing.execution.executor import EAGER, Backend, Executor
 from danqing.execution.names import check_backend
 from danqing.execution.shared import SharedPainter
 
-_FLOAT32, _BFLOAT16 = 1e-3, 5e-2  # how much a program may differ; 3e-6 and 1.4e-2 were measured
+_FLOAT32, _BFLOAT16 = 1e-3, 5e-2  # tolerances, see `Backend`; differences of 3e-6 and 1.4e-2 were measured
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ class Executable(Protocol):
     """A painter whose networks a backend may execute."""
 
     def executables(self) -> Mapping[str, nn.Module]:
-        """The networks, by names for messages."""
+        """Name for messages -> network."""
         ...
 
 
@@ -35,8 +35,8 @@ def open_backend(name: str, device: torch.device, dtype: torch.dtype | None = No
     """The backend called `name`, one of `names.BACKENDS`; None for eager.
 
     Raises:
-        BadBrief: there is none of that name, its package is missing, or it cannot compute on `device` or in
-            `dtype`.
+        BadBrief: the name is unknown, the package of the backend is missing, or it does not support `device`
+            or `dtype`.
     """
     check_backend(name)
     if name == "auto":
@@ -45,17 +45,17 @@ def open_backend(name: str, device: torch.device, dtype: torch.dtype | None = No
 
 
 def execute_with(painter: object, backend: Backend | None) -> None:
-    """Let a backend execute the networks of a painter from now on; None is eager."""
+    """Let a backend execute the networks of a painter from now on; None means eager."""
     networks = painter.executables() if isinstance(painter, Executable) else {}
     for name, network in networks.items():
-        # the place of nn.Module.compile: what a call runs; copies of the network do not have it
+        # the attribute that nn.Module.compile sets: a call runs it; copies of the network do not have it
         network._compiled_call_impl = None if backend is None else Executor(network, name, backend)
     if backend is not None and not networks:
         warnings.warn(f"{backend.name} runs no network of this model: eager paints", stacklevel=2)
 
 
 def forget_routes(painter: object) -> None:
-    """Begin to note anew what executes the networks of a painter."""
+    """Clear the record of what has executed the networks of a painter; see `routes`."""
     for executor in _executors(painter):
         executor.routes.clear()
 
@@ -63,7 +63,7 @@ def forget_routes(painter: object) -> None:
 def routes(painter: object) -> str:
     """What has executed the networks of a painter since `forget_routes`.
 
-    As "eager", "eager batched", or "openvino 2026.4, eager: unet" where only some calls were openvino's.
+    Such as "eager", "eager batched", or "openvino 2026.4, eager: unet" where eager ran some of its calls.
     """
     batched = " batched" if isinstance(painter, SharedPainter) and painter.is_batched else ""
     return _routes(painter) + batched

@@ -1,4 +1,4 @@
-"""A call of a network as its tensors and the rest, so that a program of tensors alone can stand for it."""
+"""Splits a call of a network into its tensors and the rest, for programs whose arguments are tensors only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Call:
     """The arguments of one call.
 
     tensors: all tensors, in order.
-    form: the arguments and the named arguments, with a place for each tensor.
+    form: positional and named arguments, with a placeholder for each tensor.
     """
 
     tensors: tuple[Tensor, ...]
@@ -28,7 +28,7 @@ class Call:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What two calls share that one program can answer, whatever the sizes of their tensors."""
+        """A key that is equal for two calls if one program can run both; sizes of tensors do not count."""
         return tuple((str(tensor.dtype), tensor.ndim) for tensor in self.tensors), repr(self.form)
 
     @property
@@ -37,13 +37,13 @@ class Call:
         return tuple(tuple(tensor.shape) for tensor in self.tensors)
 
     def arguments(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the same call of other tensors."""
+        """The positional and the named arguments of this call, with other tensors."""
         args, named = put_together(tensors, self.form)
         return args, named
 
 
 def take_apart(value: Any) -> tuple[tuple[Tensor, ...], Any]:
-    """The tensors in nested tuples, lists and dicts, and their form: the same with a place for each."""
+    """The tensors in nested tuples, lists and dicts, and the same nest with a placeholder for each tensor."""
     tensors: list[Tensor] = []
 
     def place(leaf: Any) -> Any:
@@ -57,13 +57,13 @@ def take_apart(value: Any) -> tuple[tuple[Tensor, ...], Any]:
 
 
 def put_together(tensors: Sequence[Tensor], form: Any) -> Any:
-    """What `take_apart` took apart."""
+    """The inverse of `take_apart`."""
     rest = iter(tensors)
     return _with_leaves(form, lambda leaf: next(rest) if leaf is _PLACE else leaf)
 
 
 def _with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The same nested value, each leaf changed; what is no plain tuple, list or dict is a leaf."""
+    """A nested value with `change` applied to each leaf: each item that is no plain tuple, list or dict."""
     if type(value) is dict:
         return {name: _with_leaves(each, change) for name, each in value.items()}
     if type(value) in (tuple, list):
@@ -80,27 +80,27 @@ _PLACE = _Place()
 
 
 class TensorModule(nn.Module):
-    """A network as a function of the tensors of a call, giving the tensors of its output."""
+    """A network as a function from the tensors of a call to the tensors of its output."""
 
     def __init__(self, network: nn.Module, call: Call) -> None:
         super().__init__()
         self.network, self._call = network, call
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, in order."""
+        """The tensors of the output, in order."""
         args, named = self._call.arguments(tensors)
         return take_apart(self.network.forward(*args, **named))[0]
 
 
 def plain_call(network: nn.Module, args: Sequence[Any], named: Mapping[str, Any]) -> Any:
-    """What the network answers by PyTorch itself, whatever runs its calls; hooks run."""
+    """The output of the network by PyTorch itself, without any backend; hooks run."""
     return network._call_impl(*args, **named)  # type: ignore[no-untyped-call]
 
 
 def relative_difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """The root mean square of the difference of outputs, as a share of that of `other`; the largest of all.
+    """The root mean square of `one - other` divided by that of `other`; the largest over all outputs.
 
-    Infinite where shapes differ, or where only one is finite.
+    Infinite where shapes differ, or where only one of the two is finite.
     """
     if [tensor.shape for tensor in one] != [tensor.shape for tensor in other]:
         return float("inf")
@@ -110,4 +110,4 @@ def relative_difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float
 def _relative_difference(one: Tensor, other: Tensor) -> float:
     difference, size = (one.double() - other.double()).square().mean(), other.double().square().mean()
     share = float((difference / size.clamp_min(torch.finfo(torch.float32).tiny)).sqrt())
-    return share if share == share else float("inf")  # NaN is no equality
+    return share if share == share else float("inf")  # NaN counts as a difference

@@ -1,4 +1,4 @@
-"""Networks by torch.compile: slow to begin, for processes that paint for long."""
+"""The backend `compile`: networks by torch.compile. It starts slowly and suits long-running processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARTIFACTS = "artifacts"
 
 
 class Compiled:
-    """The backend `compile`. What the compiler made is kept on disk; tracing is done in every process."""
+    """The backend `compile`. Compiled kernels are cached on disk; each process traces networks anew."""
 
     name = "compile"
 
@@ -32,13 +32,13 @@ class Compiled:
         key = export_key(network, self.label, call.signature, call.shapes)
         artifacts = exports_folder() / key / _ARTIFACTS
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the compiler's own parts
+            warnings.simplefilter("ignore")  # warnings about the compiler's own code
             kept = artifacts.is_file()
             if kept:
                 torch.compiler.load_cache_artifacts(artifacts.read_bytes())
                 touch(artifacts.parent)
             run = torch.compile(TensorModule(network, call).eval())
-            run(*call.tensors)  # compiles it
+            run(*call.tensors)  # the first run compiles
             if not kept:
                 _keep(artifacts)
         return lambda tensors: list(run(*tensors))

@@ -1,16 +1,16 @@
-"""Many requests at once: the network calls of several go through the network together, step by step.
+"""Continuous batching: network calls of several requests run as one batch, step by step.
 
-A request is a coroutine that yields network calls (`DiffusionPainter.calls`). It joins whenever it comes and
-leaves when it is done or cancelled, at any step; the others never wait for it. Which samplers, steps,
-guidance, words and seeds they have does not matter: a batch is made of calls of the same network at the same
-size. This is the continuous batching of servers of language models (Orca, Yu et al., OSDI 2022).
+A request is a coroutine that yields network calls (`DiffusionPainter.calls`). It can join and leave at any
+step, and the others do not wait for it. Requests in a batch may differ in sampler, steps, guidance, prompt
+and seed; their calls must be of the same network at the same size. Servers of language models batch in this
+way (Orca, Yu et al., OSDI 2022).
 
-Turns are fair by start-time fair queueing (Goyal et al., SIGCOMM 1996): whoever has used the fewest rows of
-the network is next, first among users, then among the requests of one. So a short request is not behind a
-long one, nor a person behind one who asks for much.
+The order is start-time fair queueing (Goyal et al., SIGCOMM 1996): the user who has used the fewest rows of
+the network is next, and of this user the request which has used the fewest. So a short request does not wait
+for a long one, and a user with few requests does not wait for one with many.
 
-Numbers of a batch of several differ in their last bits from those of one alone, as sums are taken in another
-order. With `rows` of 1 every request is computed as if it were alone, byte for byte.
+Results of a batch differ from those of a single request in their last bits, because sums are computed in
+another order. If `rows` is 1, every request is computed alone, and its result is the same byte for byte.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ S = TypeVar("S")
 
 @dataclass(eq=False)
 class EngineRequest(Generic[S]):
-    """What an engine does for someone.
+    """One request to an engine.
 
-    calls: its coroutine.
-    user: whose it is.
-    on_event: gets what the coroutine yields besides calls; what it raises ends the request.
-    on_end: called once, with what ended it; None where it is done or cancelled.
+    calls: the coroutine of the request.
+    user: the name of its user.
+    on_event: called with each result that the coroutine yields; an exception in it ends the request.
+    on_end: called once, with the exception that ended the request; None if it is done or cancelled.
     """
 
     calls: CallStream[S]
@@ -51,33 +51,33 @@ class EngineRequest(Generic[S]):
     call: NetworkCall | None = field(default=None, init=False)
 
     def cancel(self) -> None:
-        """End it before its next call of the network."""
+        """End the request before its next network call."""
         self.cancelled = True
 
 
 class Engine:
-    """Answers the network calls of many requests. `round` does the work; see `EngineThread`.
+    """Runs the network calls of many requests. `round` does the work; see `EngineThread`.
 
-    rows: at most so many in one call of a network, but always one whole request; 1 keeps requests apart.
+    rows: the most rows of one network call, but a call always has one whole request; 1 disables batching.
     """
 
     def __init__(self, rows: int = 16) -> None:
         self.rows = rows
-        self.rounds = 0  # calls of networks so far
+        self.rounds = 0  # network calls so far
         self._requests: list[EngineRequest[object]] = []
-        self._used: dict[str, float] = {}  # rows by user
+        self._used: dict[str, float] = {}  # user -> rows used so far
 
     def add(self, request: EngineRequest[S]) -> None:
-        """Let a request join; it computes what stands before its first call of the network."""
+        """Add a request, and run it up to its first network call."""
         least = min((self._used[other.user] for other in self._requests), default=0.0)
-        # who comes anew begins where the others are: an absence earns nothing
+        # a new user begins at the count of the others, so that absence gives no credit
         self._used[request.user] = max(least, self._used.get(request.user, 0.0))
         request.used = min((other.used for other in self._of(request.user)), default=0.0)
         self._requests.append(request)  # type: ignore[arg-type]
         self._advance(request, None)
 
     def round(self) -> bool:
-        """One call of a network, for as many requests as fit. False where there was nothing to do."""
+        """Run one network call for as many requests as fit; False if there was no request."""
         for request in [request for request in self._requests if request.cancelled]:
             self._end(request, None)
         waiting = sorted(self._requests, key=lambda request: (self._used[request.user], request.used))
@@ -103,7 +103,7 @@ class Engine:
         return [request for request in self._requests if request.user == user]
 
     def _batch(self, waiting: Sequence[EngineRequest[object]]) -> list[EngineRequest[object]]:
-        """The first in line, and those behind it that can share its call."""
+        """The first request in the queue, and the next ones that can share its network call."""
         first, *others = waiting
         batch, kind, rows = [first], _kind(_call(first)), len(_call(first).x)
         for request in others:
@@ -114,19 +114,19 @@ class Engine:
         return batch
 
     def _outputs(self, batch: Sequence[EngineRequest[object]]) -> list[Tensor | BaseException]:
-        """What the network answers each of them; one that it fails for alone gets the error."""
+        """The output for each request; a request whose call fails alone gets the exception."""
         calls = [_call(request) for request in batch]
         try:
             with torch.no_grad():
                 output = _merge(calls).output()
             return list(torch.split(output, [len(call.x) for call in calls]))
-        except Exception as error:  # a batch that is too large for the memory, or one that is at fault
+        except Exception as error:  # the batch is too large for the memory, or one request is wrong
             if len(batch) == 1:
                 return [error]
             return [output for request in batch for output in self._outputs([request])]
 
     def _advance(self, request: EngineRequest[S], output: Tensor | None) -> None:
-        """Send the output to the coroutine, and let it go on to its next call, or to its end."""
+        """Send the output to the coroutine, and run it up to its next network call or to its end."""
         try:
             while not isinstance(event := request.calls.send(output), NetworkCall):
                 request.on_event(event)
@@ -149,7 +149,7 @@ def _call(request: EngineRequest[object]) -> NetworkCall:
 
 
 def _kind(call: NetworkCall) -> tuple[object, ...]:
-    """What two calls must share to be one."""
+    """A key that is equal for two calls if they can run as one batch."""
     words = {name: value for name, value in vars(call.conditioning).items() if isinstance(value, Tensor)}
     shapes = sorted((name, value.shape[1:], value.dtype) for name, value in words.items() if name != "weight")
     return call.network, call.x.shape[1:], call.x.dtype, call.x.device, tuple(shapes)
@@ -167,9 +167,9 @@ def _merge(calls: Sequence[NetworkCall]) -> NetworkCall:
 
 
 class EngineThread:
-    """An engine in a thread of its own, for threads that wait for their requests.
+    """An engine in its own thread; other threads wait for the results of their requests.
 
-    computing: held while it computes; others that compute take it for so long.
+    computing: the lock that the engine holds while it computes; other code takes it to compute.
     """
 
     def __init__(self, rows: int = 16) -> None:
@@ -182,10 +182,10 @@ class EngineThread:
         self._thread.start()
 
     def stream(self, calls: CallStream[S], user: str = "") -> Iterator[S]:
-        """What a coroutine yields besides calls, as it comes. Close the iterator to cancel.
+        """Run a coroutine, and yield its results as they come. Close the iterator to cancel.
 
         Raises:
-            Exception: what the coroutine raises, or the network.
+            Exception: any exception of the coroutine or of the network.
         """
         events: SimpleQueue[tuple[bool, S | BaseException | None]] = SimpleQueue()
         request = EngineRequest(
@@ -206,7 +206,7 @@ class EngineThread:
             raise event
 
     def close(self) -> None:
-        """End when all requests have ended."""
+        """Wait until all requests have ended, then stop the thread."""
         with self._changed:
             self._ending = True
             self._changed.notify()

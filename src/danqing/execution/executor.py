@@ -1,4 +1,4 @@
-"""What the calls of one network run instead of its forward, wherever that gives the same."""
+"""Runs the calls of one network by a backend, where its output agrees with eager PyTorch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from danqing.execution.call import Call, plain_call, put_together, relative_diff
 from danqing.execution.pristine import Snapshot
 
 Program = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""The tensors of a call -> those of the output."""
+"""The tensors of a call -> the tensors of the output."""
 
 EAGER = "eager"
 
 
 class Backend(Protocol):
-    """Makes programs of networks.
+    """Compiles networks into programs.
 
-    name: by which people choose it.
-    label: with what it computes, for the metadata: its name and version.
-    tolerance: how much a program may differ from eager, see `relative_difference`.
+    name: the name by which users choose it.
+    label: name and version, for the metadata.
+    tolerance: the largest difference of a program from eager, see `relative_difference`.
     """
 
     name: str
@@ -35,40 +35,43 @@ class Backend(Protocol):
     tolerance: float
 
     def program(self, network: nn.Module, call: Call) -> Program:
-        """What computes this call of the network, and others of the same signature and shapes.
+        """Compile a program for this call and for others of the same signature and shapes.
 
         Raises:
-            Exception: of whatever kind, where the network cannot be made a program.
+            Exception: of any class, if the backend cannot compile the network.
         """
         ...
 
 
 @dataclass(frozen=True)
 class _Proven:
-    """A program that gave the same as eager. form: of its output, see `take_apart`."""
+    """A program whose output agreed with eager.
+
+    form: the form of its output, see `take_apart`.
+    """
 
     program: Program
     form: Any
 
 
 class Executor:
-    """Runs the calls of a network by a backend, and by PyTorch itself what the backend cannot.
+    """Runs the calls of a network by a backend, and by eager PyTorch where the backend cannot.
 
-    Each program is compared with eager on its first call, and never used if it differs. A network that has
-    been changed (adapters, seamless borders, training), a call that needs gradients and one off the CPU are
-    eager's. `route` tells which of them ran, for the metadata.
+    Each program is compared with eager at its first call, and is not used if it differs. Eager also runs a
+    network that was changed (adapters, seamless borders, training), calls that need gradients and calls that
+    are not on the CPU. `routes` holds what has run, for the metadata.
     """
 
     def __init__(self, network: nn.Module, name: str, backend: Backend) -> None:
         self.name, self.backend = name, backend
         self.routes: set[str] = set()
-        self._network = weakref.ref(network)  # which holds this executor
+        self._network = weakref.ref(network)  # weak, because the network refers to this executor
         self._snapshot = Snapshot(network)
         self._programs: dict[object, _Proven | None] = {}
         self._lock = Lock()
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        """What the network answers."""
+        """The output of the network."""
         network = self._network()
         assert network is not None, "it is this network's call"
         if not torch.is_grad_enabled() and self._snapshot.holds():
@@ -91,7 +94,7 @@ class Executor:
         return plain_call(network, args, named)
 
     def _prove(self, network: nn.Module, call: Call) -> _Proven | None:
-        """A program that agrees with eager on this call; None, with a warning, where there is none."""
+        """Compile a program and compare it with eager on this call; None, with a warning, if that fails."""
         args, named = call.arguments(call.tensors)
         output = plain_call(network, args, named)
         expected, form = take_apart(output)
@@ -100,7 +103,7 @@ class Executor:
                 raise TypeError(f"it gives a {type(output).__name__}")
             program = self.backend.program(network, call)
             difference = relative_difference(program(call.tensors), expected)
-        except Exception as error:  # whatever a library happens to stumble over
+        except Exception as error:  # compilers raise exceptions of many classes
             reason = shorten(" ".join(str(error).split()) or type(error).__name__, 120)
             warnings.warn(
                 f"{self.backend.name} cannot run {self.name} ({reason}): eager does it", stacklevel=2

@@ -1,4 +1,4 @@
-"""Where exported networks are kept from one process to the next."""
+"""The cache of exported networks on disk, shared by all processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 GIB = 2**30
-_MOST_BYTES = 12 * GIB  # of all exports; those that were used longest ago go first
+_MOST_BYTES = 12 * GIB  # of all exports; the least recently used are deleted first
 
 
 def exports_folder() -> Path:
-    """The folder of all exports; it may be deleted at any time."""
+    """The folder of all exports; users may delete it at any time."""
     if place := os.environ.get("DANQING_EXPORTS"):
         return Path(place)
     from platformdirs import user_cache_path
@@ -26,7 +26,7 @@ def exports_folder() -> Path:
 
 
 def export_key(network: nn.Module, *facts: object) -> str:
-    """Thirty-two hex digits of a network, its weights to the last bit, and `facts` such as versions."""
+    """A key of thirty-two hex digits, from the network, its exact weights and `facts` such as versions."""
     config = {name: value for name, value in dict(_config(network)).items() if name[0] != "_"}
     made_by = (type(network).__qualname__, repr(network), sorted(config.items()), torch.__version__, *facts)
     digest = hashlib.sha256(repr(made_by).encode())
@@ -42,13 +42,13 @@ def _config(network: nn.Module) -> Mapping[str, object]:
 
 
 def touch(export: Path) -> None:
-    """Note that an export was used just now."""
+    """Mark an export as used just now."""
     with suppress(OSError):
         os.utime(export)
 
 
 def make_room(folder: Path, most_bytes: int = _MOST_BYTES) -> None:
-    """Delete the exports that were used longest ago until all the others are at most `most_bytes`."""
+    """Delete the least recently used exports until the others have at most `most_bytes` bytes."""
     with suppress(OSError):
         exports = sorted((path for path in folder.iterdir() if path.is_dir()), key=_age)
         while exports and sum(map(_size, exports)) > most_bytes:

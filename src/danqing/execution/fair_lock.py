@@ -1,4 +1,4 @@
-"""A lock that is given in the order in which threads asked for it."""
+"""A first-in, first-out lock: threads get it in the order in which they wait for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class FairLock:
-    """For threads that take it again at once, which would leave others waiting at an ordinary lock."""
+    """A fair lock. With an ordinary lock, a thread that takes it again at once could keep others waiting."""
 
     def __init__(self) -> None:
         self._mutex, self._held = Lock(), False
@@ -22,7 +22,7 @@ class FairLock:
             turn = Lock()
             turn.acquire()
             self._turns.append(turn)
-        turn.acquire()  # until the one before hands it over
+        turn.acquire()  # blocks until the previous holder releases it
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""The names of backends, readable without PyTorch."""
+"""The names of backends, without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ BACKENDS = {
     "openvino-bf16": "OpenVINO in bfloat16, on processors that have it",
     "compile": "torch.compile, for processes that paint for long",
 }
-"""Name -> what it is."""
+"""Name of a backend -> its description."""
 
 
 def check_backend(name: str) -> None:
-    """Raises BadBrief: there is no backend of that name."""
+    """Raise BadBrief if there is no backend of that name."""
     if name not in BACKENDS:
         raise BadBrief(unknown("backend", name, BACKENDS))

@@ -1,7 +1,7 @@
 """Networks by OpenVINO, Intel's runtime for CPUs: exported once, kept on disk, compiled for each shape.
 
-OpenVINO's own `convert_model` reports its use over the network unless that is turned off; so its front end
-for PyTorch is called itself, which reports nothing.
+OpenVINO's `convert_model` sends usage statistics over the internet unless that is turned off. So this module
+calls the front end for PyTorch directly, which sends nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _GRAPH, _COMPILED = "network.xml", "compiled"
 
 
 class OpenVino:
-    """The backends `openvino` and `openvino-bf16`. It takes memory for the weights once more.
+    """The backends `openvino` and `openvino-bf16`. They need memory for a second copy of the weights.
 
-    precision: "f32" or "bf16", in which networks compute.
+    precision: the precision of the computation, "f32" or "bf16".
     """
 
     def __init__(self, name: str, precision: str, tolerance: float) -> None:
@@ -44,14 +44,14 @@ class OpenVino:
         return openvino.Core()
 
     def program(self, network: nn.Module, call: Call) -> Program:
-        """See `Backend.program`. The program takes as many threads as PyTorch has."""
+        """See `Backend.program`. The program uses as many threads as PyTorch."""
         place = exports_folder() / export_key(network, self.label, call.signature)
         try:
             if not (place / _GRAPH).is_file():
                 with replacing_folder(place) as draft:
                     self._export(network, call, draft)
                 make_room(place.parent)
-        except DanqingError:  # a disk that is full or may not be written
+        except DanqingError:  # the disk is full, or cannot be written
             with TemporaryDirectory() as folder:
                 self._export(network, call, Path(folder))
                 return self._compile(Path(folder), call, keep=False)
@@ -64,14 +64,17 @@ class OpenVino:
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's, of what is the same for every call
+            warnings.simplefilter("ignore")  # the tracer warns of values that are constant for every call
             decoder = TorchScriptPythonDecoder(TensorModule(network, call).eval(), example_input=call.tensors)
             front_end = FrontEndManager().load_by_framework("pytorch")
             model = front_end.convert(front_end.load(decoder))
         openvino.save_model(model, folder / _GRAPH, compress_to_fp16=False)
 
     def _compile(self, folder: Path, call: Call, *, keep: bool) -> Program:
-        """The export in `folder`, compiled for the shapes of the call. keep: what was compiled, beside it."""
+        """Compile the export in `folder` for the shapes of the call.
+
+        keep: whether to cache the compiled model in the same folder.
+        """
         model = self._core.read_model(folder / _GRAPH)
         model.reshape({index: list(shape) for index, shape in enumerate(call.shapes)})
         options = {
@@ -79,7 +82,7 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "ENABLE_CPU_PINNING": False,  # other programs are at work, too
+            "ENABLE_CPU_PINNING": False,  # pinned threads would compete with other programs
             **({"CACHE_DIR": str(folder / _COMPILED)} if keep else {}),
         }
         request = self._core.compile_model(model, "CPU", options).create_infer_request()

@@ -1,4 +1,4 @@
-"""Whether a network is still what it was when a program was made of it."""
+"""Detects whether a network has changed since a program was compiled from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class _Weight:
-    """A weight where it hangs, with its place in memory and how often it had been written to."""
+    """A weight, with its address in memory and its version, which counts in-place changes.
+
+    owner: the dict of its module, in which it has the key `name`.
+    """
 
     owner: dict[str, Any]
     name: str
@@ -26,11 +29,11 @@ class _Weight:
 
 
 class Snapshot:
-    """What a network is at one moment: weights, hooks, borders, forwards. It keeps no reference to it.
+    """The weights, hooks, padding modes and forward methods of a network at one moment.
 
-    An adapter adds hooks, `seamless` changes the borders of convolutions, `FeatureCache` what blocks compute,
-    training writes to weights: a program that was made before knows nothing of them. To look takes some tens
-    of microseconds.
+    It keeps no reference to the network. An adapter adds hooks, `seamless` changes the padding mode of
+    convolutions, `FeatureCache` replaces forward methods, training changes weights: a program that was
+    compiled before does none of this. A check takes some tens of microseconds.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -47,7 +50,7 @@ class Snapshot:
         self._padded = [(module, module.padding_mode) for module in modules if isinstance(module, nn.Conv2d)]
 
     def holds(self) -> bool:
-        """Whether the network is unchanged and nothing listens inside it."""
+        """Whether the network is unchanged and has no hooks."""
         return (
             not any(self._hooks)
             and all(own.get("forward") is forward for own, forward in self._forwards)

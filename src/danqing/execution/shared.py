@@ -1,4 +1,4 @@
-"""A painter whose steps are computed by an engine, together with those of others."""
+"""A painter whose network calls run in an engine, batched with those of other requests."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from danqing.execution.fair_lock import FairLock
 
 @dataclass(eq=False)
 class SharedPainter(DiffusionPainter):
-    """A painter that several threads paint with at once, one request in each.
+    """A painter for several threads at once, each with one request.
 
-    An engine answers the network; all else is done by one thread at a time, since on a CPU two would only
-    be in each other's way. Adapters and tiles change the network, so nobody else may paint meanwhile.
+    An engine runs the network. All other work is done by one thread at a time, because two would only slow
+    each other down on a CPU. Adapters and tiling change the network, so no other request may run meanwhile.
 
-    engine: what computes the steps.
-    user: whose request the calling thread does.
+    engine: runs the network calls.
+    user: returns the name of the user whose request runs in the calling thread.
     """
 
     engine: EngineThread | None = None
@@ -31,13 +31,13 @@ class SharedPainter(DiffusionPainter):
 
     @classmethod
     def of(cls, painter: DiffusionPainter, engine: EngineThread, user: Callable[[], str]) -> Self:
-        """The painter, computed by an engine."""
+        """A copy of `painter` whose network calls run in `engine`."""
         own = {field.name: getattr(painter, field.name) for field in fields(DiffusionPainter)}
         return cls(**own, engine=engine, user=user)
 
     @property
     def is_batched(self) -> bool:
-        """Whether requests share calls of the network, so that their numbers differ in the last bits."""
+        """Whether requests share network calls, so that results may differ in their last bits."""
         assert self.engine is not None
         return self.engine.engine.rows > 1
 

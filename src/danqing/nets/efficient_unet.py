@@ -107,14 +107,14 @@ class EfficientUNet(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """From what `to_config` gave."""
+        """Build the network from the output of `to_config`."""
         lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
         if "beside" in lists:  # its name in danqing 0.1
             lists["concat_channels"] = lists.pop("beside")
         return cls(EfficientUNetConfig(**lists))
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values, for `config.json`."""
+        """The configuration as plain values, for `config.json`."""
         return asdict(self.config)
 
 

@@ -86,11 +86,11 @@ class GanGenerator(LatentGenerator):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """From what `to_config` gave."""
+        """Build the network from the output of `to_config`."""
         return cls(GanConfig(**config))
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values, for `config.json`."""
+        """The configuration as plain values, for `config.json`."""
         return asdict(self.config)
 
 

@@ -53,11 +53,11 @@ class Upscaler(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """From what `to_config` gave."""
+        """Build the network from the output of `to_config`."""
         return cls(UpscalerConfig(**config))
 
     def to_config(self) -> dict[str, Any]:
-        """Plain values, for `config.json`."""
+        """The configuration as plain values, for `config.json`."""
         return asdict(self.config)
 
 
