@@ -1,9 +1,9 @@
 """The discrete VAE of DALL-E: pictures to a grid of tokens from a small vocabulary, and back.
 
 Paper: Ramesh et al., Zero-Shot Text-to-Image Generation, arXiv 2102.12092 (section 2.1, appendix A). Layers
-carry the names and shapes of OpenAI's `dall-e` 0.1, so that its weights fit. Differs, where a config asks for
-it: pixels in patches before the first convolution, another number of groups and another gain of the
-residual branches, since 1/64 hardly lets them speak within a few thousand steps.
+have the names and shapes of OpenAI's `dall-e` 0.1, so that its weights load. A config may differ from it:
+patches of pixels before the first convolution, another number of groups, and another gain of the residual
+branches, because with 1/64 they learn very little within a few thousand steps.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from torch import Generator, Tensor, nn
 
 from danqing.nets.placement import as_input
 
-_MARGIN = 0.1  # pixels are mapped to [0.1, 0.9], where a logit is finite (appendix A.3)
+_MARGIN = 0.1  # pixels are mapped to [0.1, 0.9], so that logits are finite (appendix A.3)
 
 
 @dataclass(frozen=True)
 class DiscreteVAEConfig:
-    """vocab: K, how many tokens there are. hidden: channels at the finest of `groups` resolutions.
+    """The shape of a `DiscreteVAE`.
 
-    blocks: residual blocks per group. start: channels of the decoder's first layer. kernel: of the encoder's
-    first layer. patch: side of the square of pixels that is one position of the finest resolution. gain: of
-    the residual branches, None is 1 / (groups * blocks)^2 as in the paper.
+    vocab: the number of tokens K in the vocabulary.
+    hidden: channels at the finest of `groups` resolutions.
+    blocks: residual blocks per group.
+    start: channels of the decoder's first layer.
+    kernel: kernel size of the encoder's first layer.
+    patch: side in pixels of the square that is one position at the finest resolution.
+    gain: the gain of the residual branches; None is 1 / (groups * blocks)^2, as in the paper.
 
     Raises:
-        ValueError: a number that no network can be made of.
+        ValueError: a number is not possible for a network.
     """
 
     vocab: int = 8192
@@ -53,17 +57,20 @@ class DiscreteVAEConfig:
 
     @property
     def factor(self) -> int:
-        """How many pixels a token is wide."""
+        """Pixels per token along one side."""
         return int(self.patch * 2 ** (self.groups - 1))
 
     @property
     def widths(self) -> list[int]:
-        """Channels of each group, finest first."""
+        """Channels of each group, finest resolution first."""
         return [self.hidden * 2**k for k in range(self.groups)]
 
 
 class DiscreteVAE(nn.Module):
-    """An encoder to logits over the vocabulary; a decoder from one-hot tokens to a logit-Laplace."""
+    """An encoder from pixels to logits over the vocabulary, and a decoder from tokens to pixels.
+
+    The decoder gives the parameters of a logit-Laplace distribution of pixels.
+    """
 
     def __init__(self, config: DiscreteVAEConfig) -> None:
         super().__init__()
@@ -75,7 +82,7 @@ class DiscreteVAE(nn.Module):
         """Pictures [n c h w] in [-1, 1] -> logits [n vocab h/factor w/factor], float32.
 
         Raises:
-            ValueError: sides that are no multiples of the factor.
+            ValueError: a side is not a multiple of the factor.
         """
         factor = self.config.factor
         if pixels.shape[-1] % factor or pixels.shape[-2] % factor:
@@ -85,9 +92,9 @@ class DiscreteVAE(nn.Module):
         return output.float()
 
     def parameters_of(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights [n vocab h w] of the tokens at each position -> mu and ln b of the logit-Laplace.
+        """Decode to mu and ln b of the logit-Laplace, both [n c h*factor w*factor], float32.
 
-        Both [n c h*factor w*factor], float32.
+        weights: the weight of each token at each position [n vocab h w], such as one-hot.
         """
         output = F.pixel_shuffle(self.decoder(as_input(self, weights)).float(), self.config.patch)
         mean, log_scale = output.chunk(2, dim=1)
@@ -95,7 +102,7 @@ class DiscreteVAE(nn.Module):
 
     @torch.no_grad()
     def tokens(self, pixels: Tensor) -> Tensor:
-        """Pictures [n c h w] in [-1, 1] -> the likeliest tokens [n h/factor w/factor]."""
+        """Pictures [n c h w] in [-1, 1] -> the most likely tokens [n h/factor w/factor]."""
         return self.logits(pixels).argmax(dim=1)
 
     @torch.no_grad()
@@ -119,17 +126,17 @@ class DiscreteVAE(nn.Module):
 
 
 def map_pixels(pixels: Tensor) -> Tensor:
-    """[-1, 1] -> [0.1, 0.9]."""
+    """Map pixels linearly from [-1, 1] to [0.1, 0.9]."""
     return (pixels + 1) / 2 * (1 - 2 * _MARGIN) + _MARGIN
 
 
 def unmap_pixels(values: Tensor) -> Tensor:
-    """[0.1, 0.9] -> [-1, 1]; what lies outside is clipped."""
+    """Map values linearly from [0.1, 0.9] to pixels in [-1, 1]; values outside are clipped."""
     return ((values - _MARGIN) / (1 - 2 * _MARGIN)).clamp(0, 1) * 2 - 1
 
 
 def gumbel(shape: tuple[int, ...], rng: Generator) -> Tensor:
-    """Standard Gumbel noise: -ln of an exponential."""
+    """Standard Gumbel noise: -ln of exponential noise."""
     return -torch.empty(shape).exponential_(generator=rng).clamp(min=1e-20).log()
 
 
@@ -154,7 +161,7 @@ def logit_laplace(values: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """x + gain * (four convolutions of x), in the narrower `outputs` / 4 inside."""
+    """x + gain * (four convolutions of x), with `outputs` / 4 channels inside."""
 
     def __init__(self, inputs: int, outputs: int, kernels: tuple[int, ...], gain: float) -> None:
         super().__init__()
@@ -169,7 +176,7 @@ class _Block(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """The convolution that ends the residual branch."""
+        """The last convolution of the residual branch."""
         layer = self.res_path[-1]
         assert isinstance(layer, nn.Conv2d)
         return layer
@@ -180,7 +187,7 @@ class _Block(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    """Weights of deviation 1/sqrt(fan in), no bias at first."""
+    """A convolution with initial weights of standard deviation 1/sqrt(fan in) and a bias of zero."""
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     nn.init.normal_(conv.weight, std=(inputs * kernel**2) ** -0.5)
     assert conv.bias is not None
@@ -189,7 +196,7 @@ def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 
 
 class _Stack(nn.Module):
-    """Keys are those of the published weights: blocks.input, blocks.group_1.block_1 and so on."""
+    """An encoder or decoder with the keys of the published weights, such as blocks.group_1.block_1."""
 
     def __init__(self, ends: tuple[nn.Conv2d, nn.Conv2d], groups: list[nn.Sequential]) -> None:
         super().__init__()
@@ -207,7 +214,7 @@ class _Stack(nn.Module):
         return first, last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Through all layers."""
+        """Apply all layers."""
         output: Tensor = self.blocks(x)
         return output
 

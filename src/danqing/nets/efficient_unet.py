@@ -1,10 +1,10 @@
-"""Imagen's Efficient U-Net, small: parameters at low resolution, and sides halved before the work.
+"""A small version of Imagen's Efficient U-Net, with most parameters at low resolution.
 
 Paper: Saharia et al., Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding, arXiv
-2205.11487 appendix B: blocks where pixels are few, downsampling before the convolutions of a level and
-upsampling after them, skip connections scaled by 1/sqrt 2, words as further keys and values of attention.
-Differs: skips are added, not concatenated; one learned token stands beside the words, and alone where there
-are none.
+2205.11487 appendix B: more blocks at low resolution, downsampling before the convolutions of a level and
+upsampling after them, skip connections scaled by 1/sqrt 2, text tokens as further keys and values of
+attention. Differences: skips are added, not concatenated; one learned token is always part of the context,
+and is all of it where there is no text.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import torch.nn.functional as F  # noqa: N812
 from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
 from torch import Tensor, nn
 
-_LEVELS = 1000.0  # how many times of the network's t the noise level in [0, 1] is as wide as
-_WAVES = 128  # numbers that a time is written in before it is learned from
+_LEVELS = 1000.0  # scales the noise level in [0, 1] to the range of t
+_WAVES = 128  # width of the sinusoidal time embedding
 
 
 @dataclass(frozen=True)
 class EfficientUNetConfig:
-    """The shape of an `EfficientUNet`. A head of attention is 32 numbers wide.
+    """The shape of an `EfficientUNet`. Each attention head has a width of 32.
 
-    channels: of pictures.
-    concat_channels: of what is concatenated to them, 0 for a base.
-    text: width of a token.
-    widths: of the levels, the first at full size and each next at half of it.
-    depths: blocks on the way down, and as many on the way up.
-    attention: which levels attend to words.
-    to_itself: they attend to themselves too; not for a stage that will paint larger than it was trained.
-    embedding: width of the embedded time.
+    channels: channels of the pictures.
+    concat_channels: channels that are concatenated to the pictures; 0 for a base model.
+    text: width of a token state.
+    widths: channels of the levels; the first is at full size, each next at half the size.
+    depths: residual blocks of each level in the encoder, and as many in the decoder.
+    attention: which levels attend to text tokens.
+    to_itself: whether these levels have self-attention too; not for a stage that paints larger pictures than
+        in training.
+    embedding: width of the time embedding.
     """
 
     channels: int = 4
@@ -47,7 +48,7 @@ class EfficientUNetConfig:
 
 
 class EfficientUNet(nn.Module):
-    """(x [n c h w], t [n], words) -> output [n c h w]; sides are multiples of `size_multiple`."""
+    """(x [n c h w], t [n], tokens) -> output [n c h w]; h and w are multiples of `size_multiple`."""
 
     def __init__(self, config: EfficientUNetConfig | None = None) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class EfficientUNet(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """What sides must be multiples of."""
+        """The number of which h and w must be multiples."""
         return int(2 ** (len(self.config.widths) - 1))
 
     def forward(
@@ -87,7 +88,13 @@ class EfficientUNet(nn.Module):
         concat: Tensor | None = None,
         level: Tensor | None = None,
     ) -> Tensor:
-        """Token states [n l text], which of them are words [n l]; `concat` [n k h w] and its level s [n]."""
+        """The output [n c h w].
+
+        tokens: token states [n l text].
+        mask: which tokens to attend to [n l], True is yes; None means all.
+        concat: further input channels [n k h w].
+        level: the noise level s of `concat` [n] in [0, 1].
+        """
         context, attention_mask, pooled = self.words(tokens, mask)
         embedding = pooled + self.time(_waves(t).to(x.dtype))
         if self.level is not None:
@@ -119,7 +126,7 @@ class EfficientUNet(nn.Module):
 
 
 class TextContext(nn.Module):
-    """The context of attention: projected token states behind a learned token that is always there."""
+    """The context of attention: one learned token, and then the projected token states."""
 
     def __init__(self, text: int, width: int) -> None:
         super().__init__()
@@ -128,10 +135,10 @@ class TextContext(nn.Module):
         self.pooled = TimestepEmbedding(width, width)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Context [n 1+l d], its attention mask [n 1+l], and the pooled mean of what is not masked [n d].
+        """Context [n 1+l d], its attention mask [n 1+l], and the mean of the unmasked tokens [n d].
 
-        tokens: [n l text].
-        mask: [n l]; None is no mask.
+        tokens: token states [n l text].
+        mask: [n l]; None means no mask.
         """
         states = self.project(tokens)
         nothing = self.nothing.to(states).expand(len(states), 1, -1)
@@ -144,9 +151,9 @@ class TextContext(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """What computes at one resolution: ResNet blocks, each followed by attention to the words.
+    """One level of the U-Net: ResNet blocks, each followed by attention to the text.
 
-    before, after: what changes the resolution.
+    before, after: modules that change the resolution, or identities.
     """
 
     def __init__(self, config: EfficientUNetConfig, k: int, before: nn.Module, after: nn.Module) -> None:
@@ -159,12 +166,12 @@ class UNetBlock(nn.Module):
         )
 
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor, attention_mask: Tensor) -> Tensor:
-        """The block's output.
+        """The output of the level.
 
-        h: [n c h w].
-        embedding: time, pooled words and noise level [n d].
-        context: the words one by one [n l d].
-        attention_mask: which of them to attend to [n l].
+        h: features [n c h w].
+        embedding: the sum of the embeddings of time, pooled text and noise level [n d].
+        context: tokens [n l d].
+        attention_mask: which tokens to attend to [n l].
         """
         h = self.before(h)
         for k, block in enumerate(self.blocks):
@@ -183,10 +190,10 @@ class ResnetBlock(nn.Module):
         convs = [nn.Conv2d(width, width, 3, padding=1) for _ in range(2)]
         self.convs = nn.ModuleList(convs)
         self.modulation = nn.Linear(embedding, 2 * width)
-        nn.init.zeros_(convs[1].weight)  # begins as the identity
+        nn.init.zeros_(convs[1].weight)  # an untrained block is the identity
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
-        """[n c h w], [n d] -> [n c h w]."""
+        """Features [n c h w] and embedding [n d] -> features [n c h w]."""
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         middle = self.norms[1](self.convs[0](F.silu(self.norms[0](h))))
         out: Tensor = h + self.convs[1](F.silu(middle * (1 + scale) + shift))
@@ -194,7 +201,7 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place attends to the words, with `to_itself` to all places too (2205.11487 appendix D.3.1)."""
+    """Cross-attention of pixels to text; `to_itself` adds self-attention (2205.11487 appendix D.3.1)."""
 
     def __init__(self, width: int, text: int, to_itself: bool) -> None:
         super().__init__()
@@ -208,7 +215,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, h: Tensor, context: Tensor, attention_mask: Tensor) -> Tensor:
-        """[n c h w], context [n l d] and its attention mask [n l] -> [n c h w]."""
+        """Features [n c h w], context [n l d] and its attention mask [n l] -> features [n c h w]."""
         places = self.norm(h).flatten(2).transpose(1, 2)
         pairs = self.words(context)
         if self.places is not None:
@@ -226,7 +233,7 @@ class Attention(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Another width, then twice the sides, by nearest neighbours."""
+    """Changes the number of channels, then doubles the sides with nearest-neighbour upsampling."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -239,12 +246,12 @@ class Upsample(nn.Module):
 
 
 def current_key(name: str) -> str:
-    """The name that the network gives a tensor today, for its name in a file of danqing 0.1 or later."""
+    """The current key of a tensor, from its key in a file of danqing 0.1 or later."""
     return name.replace(".told.", ".modulation.")
 
 
 def join_skip(h: Tensor, skip: Tensor) -> Tensor:
-    """The way up and the skip connection, both [n c h w]: two of unit variance give one of it."""
+    """Add a skip connection, both [n c h w]; the sum of two inputs of unit variance has unit variance."""
     return (h + skip) * math.sqrt(0.5)
 
 

@@ -1,7 +1,7 @@
-"""DeepCache (Ma, Fang, Wang, arXiv 2312.00858): a UNet that computes its deep blocks only now and then.
+"""DeepCache (Ma, Fang, Wang, arXiv 2312.00858): a UNet that computes its deep blocks only in some steps.
 
-What the deep blocks see changes little from one step to the next. So on most steps the first block of the
-encoder and the last of the decoder are computed, and between them stands what the others gave last.
+The input of the deep blocks changes little from one step to the next. So most steps compute only the first
+block of the encoder and the last of the decoder, and use the cached output of the blocks between them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def deep_modules(unet: nn.Module) -> list[nn.Module]:
-    """What a UNet of diffusers has between its first block and its last, in the order of computation."""
+    """The modules of a diffusers UNet between its first and its last block, in order of computation."""
     parts = cast("Any", unet)
     middle = [] if parts.mid_block is None else [parts.mid_block]
     return [
@@ -28,24 +28,24 @@ def deep_modules(unet: nn.Module) -> list[nn.Module]:
 
 
 class FeatureCache:
-    """The deep features of one painting. It belongs to one painting alone and goes away with it.
+    """The cached deep features of one run. Each run needs a cache of its own.
 
-    interval: of so many calls the first is a full pass; the others use its features.
+    interval: one call in so many is a full pass; the next calls use its features.
     """
 
     def __init__(self, interval: int) -> None:
         self.interval = interval
         self._outputs: dict[nn.Module, Any] = {}
-        self._age = 0  # calls since the full pass, itself included
+        self._age = 0  # calls since the last full pass, including it
         self._tokens: Tensor | None = None
         self._kind: object = None
 
     @contextmanager
     def reuse(self, unet: nn.Module, tokens: Tensor, kind: object) -> Iterator[None]:
-        """Within it the UNet is called once. Afterwards it is as before, whatever happens.
+        """A context for one call of the UNet, which is restored afterwards, also after an error.
 
-        tokens: the words that the call reads; other words ask for a full pass.
-        kind: what else must be the same, such as the shape of the call's input.
+        tokens: the token states of the call; if they change, the call is a full pass.
+        kind: a key of everything else that must not change, such as the shape of the input.
         """
         full = not self._holds(tokens, kind)
         if full:
@@ -62,7 +62,7 @@ class FeatureCache:
         self._age += 1
 
     def clear(self) -> None:
-        """Forget everything: the next call is a full pass."""
+        """Delete all features, so that the next call is a full pass."""
         self._outputs, self._age, self._tokens, self._kind = {}, 0, None, None
 
     def _holds(self, tokens: Tensor, kind: object) -> bool:
@@ -76,13 +76,13 @@ class FeatureCache:
         return output
 
     def _recall(self, module: nn.Module, *_: Any, **__: Any) -> Any:
-        # only the last of them counts; the others give the shapes that the UNet's own forward goes by
+        # only the output of the last module is used; the forward of the UNet needs the shapes of the others
         return self._outputs[module]
 
 
 @contextmanager
 def _replace(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Within it modules compute something else."""
+    """A context in which modules have other forward methods."""
     before = {module: vars(module).get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():

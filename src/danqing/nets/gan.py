@@ -1,9 +1,10 @@
-"""The first adversarial networks: multilayer perceptrons, and the convolutions that made them paint.
+"""The first generative adversarial networks: multilayer perceptrons, and DCGAN.
 
 Papers: Goodfellow et al., Generative Adversarial Nets, arXiv 1406.2661 (ReLU generator, maxout
-discriminator); Radford et al., DCGAN, arXiv 1511.06434. Differs: both know labels; tanh at the end of both
-generators, since pictures are in [-1, 1]; Gaussian latents, so that great circles lead from one to another;
-no dropout and no batch norm in the discriminators, which R1 steadies instead (arXiv 1801.04406).
+discriminator); Radford et al., DCGAN, arXiv 1511.06434. Differences: both are conditioned on labels; both
+generators end with tanh, because pictures are in [-1, 1]; latents are Gaussian, so that spherical
+interpolation works; discriminators have no dropout and no batch norm, because R1 stabilises them (arXiv
+1801.04406).
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ class GanConfig:
     """The shape of a GAN.
 
     kind: "mlp" or "dcgan".
-    size: the side of the pictures.
-    channels: of the pictures.
-    latent: numbers of z.
-    width: hidden units of an MLP, or channels of a DCGAN at half the picture's side.
-    labels: how many names it knows.
+    size: side of the pictures in pixels.
+    channels: channels of the pictures.
+    latent: width of z.
+    width: hidden units of an MLP, or channels of a DCGAN at half the side of the pictures.
+    labels: number of class names.
 
     Raises:
-        ValueError: the side is no power of two.
+        ValueError: the side is not a power of two.
     """
 
     kind: str = "dcgan"
@@ -49,7 +50,7 @@ class GanConfig:
 
     @property
     def widths(self) -> list[int]:
-        """Channels of a DCGAN at 4 x 4 pixels, 8 x 8, ... up to half the side."""
+        """Channels of a DCGAN at 4 x 4 pixels, 8 x 8 and so on, up to half the side."""
         return [self.width * 2**k for k in reversed(range(halvings(self.size)))]
 
 
@@ -64,7 +65,7 @@ class GanGenerator(LatentGenerator):
         self.body = build(config, config.latent * (2 if config.labels else 1))
 
     def draw(self, n: int, rng: Generator) -> Drawn:
-        """Standard normal z."""
+        """A standard normal z for each of n pictures."""
         return {"z": normal(n, self.config.latent, rng)}
 
     def forward(self, drawn: Drawn, label: Tensor) -> Tensor:
@@ -75,10 +76,10 @@ class GanGenerator(LatentGenerator):
         return torch.tanh(self.body(z))
 
     def check_batch(self, n: int) -> None:
-        """Batch norm takes its mean over the batch.
+        """See `LatentGenerator.check_batch`; batch norm needs two pictures or more.
 
         Raises:
-            BadData: a batch of one.
+            BadData: the batch has one picture.
         """
         normed = any(isinstance(layer, nn.BatchNorm2d) for layer in self.modules())
         if normed and n < 2:
@@ -110,11 +111,11 @@ class GanDiscriminator(Discriminator):
         return logits
 
     def check_batch(self, n: int) -> None:
-        """Any batch will do: each picture is judged alone."""
+        """Any batch size is valid, because each picture is judged independently."""
 
 
 class Maxout(nn.Module):
-    """[n inputs] -> [n outputs], each the largest of five linear functions (arXiv 1302.4389)."""
+    """[n inputs] -> [n outputs]; each output is the maximum of five linear functions (arXiv 1302.4389)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class Maxout(nn.Module):
         self.linear = nn.Linear(inputs, outputs * _PIECES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The largest piece of each unit."""
+        """The maximum of each unit's linear functions."""
         pieces: Tensor = self.linear(x).view(len(x), self.outputs, _PIECES)
         return pieces.amax(dim=2)
 
@@ -166,7 +167,7 @@ def _convolutional_judge(config: GanConfig) -> tuple[nn.Module, int]:
 
 
 def _small_start(body: nn.Sequential) -> nn.Sequential:
-    """Weights as DCGAN starts them: deviation 0.02 (section 3 of the paper)."""
+    """Initialise weights as in DCGAN: standard deviation 0.02 (section 3 of the paper)."""
     for layer in body:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, std=0.02)

@@ -1,7 +1,7 @@
-"""IP-Adapter: a picture as a prompt, by attention of its own beside that to the words (arXiv 2308.06721).
+"""IP-Adapter: image prompts by decoupled cross-attention (arXiv 2308.06721).
 
-Each layer of the UNet that reads words gets a second pair of keys and values, which read a few tokens of the
-picture. It is attached by hooks, so that the UNet is the very same afterwards.
+Each cross-attention layer of the UNet gets a second pair of key and value projections, for a few tokens of
+the picture. They are attached by hooks, so that the UNet itself does not change.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from danqing.nets.placement import as_input
 
 
 def word_attention(unet: nn.Module) -> list[Attention]:
-    """The layers of a UNet that read words, in the order in which the files of IP-Adapters number them."""
+    """The cross-attention layers of a UNet, in the order of their numbers in files of IP-Adapters."""
     return [module for name, module in unet.named_modules() if name.endswith("attn2")]
 
 
 def layers_in(unet: nn.Module, place: str) -> frozenset[int]:
-    """Which of `word_attention` lie in a part of the UNet, as up_blocks.0.attentions.1."""
+    """The indices in `word_attention` of the layers in a part of the UNet.
+
+    place: the name of the part, such as up_blocks.0.attentions.1.
+    """
     names = [name for name, _ in unet.named_modules() if name.endswith("attn2")]
     return frozenset(k for k, name in enumerate(names) if name.startswith(f"{place}."))
 
@@ -32,8 +35,8 @@ def layers_in(unet: nn.Module, place: str) -> frozenset[int]:
 class IPAdapter(nn.Module):
     """The weights of an IP-Adapter.
 
-    projection: what an image encoder makes of pictures -> tokens [n k d].
-    keys, values: for each layer that reads words, tokens [n k d] -> [n k c].
+    projection: output of an image encoder -> tokens [n k d].
+    keys, values: for each cross-attention layer, tokens [n k d] -> [n k c].
     """
 
     def __init__(self, projection: nn.Module, attention: Sequence[Attention]) -> None:
@@ -45,16 +48,17 @@ class IPAdapter(nn.Module):
 
     @property
     def reads_patches(self) -> bool:
-        """Whether it reads the encoder's states of all patches, and not its one vector for the picture."""
+        """Whether its input is the encoder's states of all patches, and not the one image embedding."""
         return not isinstance(self.projection, ImageProjection)
 
 
 class PicturePrompt(NamedTuple):
-    """A picture that a UNet shall look at in one call.
+    """An image prompt for one call of a UNet.
 
-    tokens: of the picture [n k d].
-    strength: how much they count.
-    layers: which of `word_attention` look; None is all.
+    adapter: the weights that read it.
+    tokens: the tokens of the picture [n k d].
+    strength: the factor of its attention output.
+    layers: indices in `word_attention` of the layers that read it; None means all.
     """
 
     adapter: IPAdapter
@@ -65,7 +69,7 @@ class PicturePrompt(NamedTuple):
 
 @contextmanager
 def looking_at(unet: nn.Module, prompts: Sequence[PicturePrompt]) -> Iterator[None]:
-    """Within it, the UNet looks at pictures, which add up."""
+    """A context in which the UNet attends to image prompts; their outputs are added."""
     with ExitStack() as stack:
         for k, layer in enumerate(word_attention(unet) if prompts else ()):
             own = [
@@ -81,7 +85,10 @@ def looking_at(unet: nn.Module, prompts: Sequence[PicturePrompt]) -> Iterator[No
 def _attending(
     layer: Attention, prompts: Sequence[tuple[nn.Module, nn.Module, Tensor, float]]
 ) -> Iterator[None]:
-    """Within it, one layer adds what its queries find in the pictures, before its last projection."""
+    """A context in which one layer adds its attention to image prompts before its output projection.
+
+    prompts: for each prompt key and value projections, tokens and strength.
+    """
     queries: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

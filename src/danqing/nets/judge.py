@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from danqing.core.errors import BadWeights, shorten
 from danqing.core.files import atomic_write
 
-# what reading a folder that is missing, damaged or another network's can raise
+# exceptions from reading a folder that is missing, damaged or of another network
 _FOREIGN = (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """What a judge knows, and the shape of its network.
+    """The classes and the shape of a `Judge`.
 
-    concepts, styles: the names that it tells apart.
-    size: the side of its input in pixels.
+    concepts, styles: names of the classes.
+    size: side of its input in pixels.
     widths: channels of its blocks.
-    reliability: concept top-1 on real pictures left out of its training, by cross-validation.
+    reliability: top-1 accuracy of concepts on real pictures outside of its training, by cross-validation.
     """
 
     concepts: tuple[str, ...]
@@ -40,7 +40,7 @@ class JudgeConfig:
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions with batch norm; halves the picture and sets the width."""
+    """A residual block of two 3 x 3 convolutions with batch norm; it halves the sides."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class Judge(nn.Module):
         self.style = nn.Linear(2 * widths[2], len(config.styles))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Concepts from the deepest features, styles from the mean and spread of shallow ones (texture)."""
+        """Logits: concepts from the deepest features, styles from mean and deviation of shallow ones."""
         deep, texture = self.features(x)
         return self.concept(deep), self.style(texture)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the concept [n widths[-1]] and of the style [n 2 * widths[1]]."""
+        """The features for the concept [n widths[-1]] and for the style [n 2 * widths[1]]."""
         shallow = self.blocks[:2](F.relu(self.stem(x)))
         texture = torch.cat([shallow.mean(dim=(2, 3)), shallow.std(dim=(2, 3))], dim=1)
         return self.blocks[2:](shallow).mean(dim=(2, 3)), texture
@@ -90,14 +90,14 @@ class Judge(nn.Module):
         return concept, style, features
 
     def _resize(self, pictures: Tensor) -> Tensor:
-        """At the side it learned with; pixels of a smaller picture are blended, not shown as blocks."""
+        """Resize to the size of its training; small pictures are upsampled smoothly, not as blocks."""
         side = (self.config.size,) * 2
         if pictures.shape[-1] >= self.config.size:
             return F.interpolate(pictures, side, mode="area")
         return F.interpolate(pictures, side, mode="bicubic").clamp(-1, 1)
 
     def label(self, pictures: Tensor) -> Tensor:
-        """The likeliest (concept, style) of each picture, [n 2]."""
+        """The indices of the most likely concept and style of each picture, [n 2]."""
         concept, style, _ = self.predict(pictures)
         return torch.stack([concept.argmax(dim=1), style.argmax(dim=1)], dim=1)
 
@@ -114,14 +114,14 @@ class Judge(nn.Module):
         """Read what `save` wrote.
 
         Raises:
-            BadWeights: a file is missing, damaged, not finite, or not a judge's.
+            BadWeights: a file is missing, damaged, not finite, or of another network.
         """
         try:
             stored = json.loads((folder / "config.json").read_text("utf-8"))
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
             judge = cls(JudgeConfig(**values))
             tensors: dict[str, Tensor] = load_file(folder / "model.safetensors")
-            judge.load_state_dict(tensors)  # copies into the network's own float32
+            judge.load_state_dict(tensors)  # casts to float32
         except _FOREIGN as error:
             reason = shorten(" ".join(str(error).split()), 120)
             raise BadWeights(f"{str(folder)!r} holds no whole judge ({reason}): fetch it again") from None

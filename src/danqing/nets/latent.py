@@ -1,7 +1,7 @@
-"""What the networks of GANs have in common: one paints from a latent vector, the other judges a picture.
+"""The base classes of the generators and discriminators of GANs.
 
-A label [n k] tells what a picture shows: 1 for each of k names that apply, 0 for the others, and anything
-between to mix. All zeros is an unnamed picture; k may be 0.
+A label [n k] says which of k class names a picture shows: 1 for each that applies, 0 for the others; values
+between mix classes. All zeros means no class; k may be 0.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 Drawn = dict[str, Tensor]
-"""All that is random in one pass of a generator, each [n ...]."""
+"""The random inputs of one pass of a generator, each [n ...]."""
 
 
 def halvings(size: int, least: int = 8) -> int:
-    """How often a side of `size` pixels can be halved before it is 4.
+    """How often a side of `size` pixels must be halved until it is 4.
 
     Raises:
-        ValueError: the side is no power of two, or smaller than `least`.
+        ValueError: the side is not a power of two, or is smaller than `least`.
     """
     if size < least or size & (size - 1):
         raise ValueError(f"a side of {size} pixels is no power of two: use {' or '.join(near_sides(size))}")
@@ -29,7 +29,7 @@ def halvings(size: int, least: int = 8) -> int:
 
 
 def near_sides(size: int, least: int = 8) -> list[str]:
-    """The powers of two on both sides of `size`, as text."""
+    """The nearest powers of two below and above `size`, as text."""
     below = max(least, 1 << max(size, 1).bit_length() - 1)
     return [str(below)] if size <= least else [str(below), str(2 * below)]
 
@@ -41,31 +41,31 @@ class LatentGenerator(nn.Module, ABC):
     """Side of the pictures in pixels."""
 
     labels: int
-    """How many names it knows, k."""
+    """Number of class names, k."""
 
     @abstractmethod
     def draw(self, n: int, rng: Generator) -> Drawn:
-        """What n pictures are painted from, on the CPU."""
+        """Draw the random inputs for n pictures, on the CPU."""
 
     @abstractmethod
     def forward(self, drawn: Drawn, label: Tensor) -> Tensor:
-        """Drawn for n pictures, label [n k] -> pictures [n c size size], in about [-1, 1]."""
+        """Random inputs for n pictures and label [n k] -> pictures [n c size size] in about [-1, 1]."""
 
     @abstractmethod
     def check_batch(self, n: int) -> None:
-        """Tell before training that it cannot learn from batches of n.
+        """Check before training that it can be trained on batches of n pictures.
 
         Raises:
-            BadData: naming n and what it needs.
+            BadData: it cannot; the message names n and what it needs.
         """
 
 
 class Discriminator(nn.Module, ABC):
-    """Tells real pictures from painted ones."""
+    """Classifies pictures as real or generated."""
 
     @abstractmethod
     def forward(self, pixels: Tensor, label: Tensor) -> Tensor:
-        """Pictures [n c size size] and what they shall show [n k] -> logits [n], positive for real."""
+        """Pictures [n c size size] and label [n k] -> logits [n], positive for real pictures."""
 
     @abstractmethod
     def check_batch(self, n: int) -> None:
@@ -73,13 +73,13 @@ class Discriminator(nn.Module, ABC):
 
 
 class Verdict(nn.Module):
-    """The last layer of a discriminator that knows labels: projection (arXiv 1802.05637 eq. 3).
+    """The last layer of a conditional discriminator: projection (arXiv 1802.05637 eq. 3).
 
     logit = head(f) + <embedding(label), f> / sqrt(d), with features f [n d].
 
-    width: d.
-    labels: how many names there are, k.
-    linear: makes a layer from inputs, outputs and whether there is a bias.
+    width: width of the features, d.
+    labels: number of class names, k.
+    linear: (inputs, outputs, bias) -> a linear layer.
     """
 
     def __init__(self, width: int, labels: int, linear: Callable[..., nn.Module] = nn.Linear) -> None:
@@ -88,7 +88,7 @@ class Verdict(nn.Module):
         self.label_embedding = linear(labels, width, bias=False) if labels else None
 
     def forward(self, features: Tensor, label: Tensor) -> Tensor:
-        """[n d] and [n k] -> [n]."""
+        """Features [n d] and label [n k] -> logits [n]."""
         logits: Tensor = self.head(features)[:, 0]
         if self.label_embedding is None:
             return logits
@@ -97,7 +97,7 @@ class Verdict(nn.Module):
 
 
 def current_key(name: str) -> str:
-    """The name that a network gives a tensor today, for its name in a file of danqing 0.1 or later."""
+    """The current key of a tensor, from its key in a file of danqing 0.1 or later."""
     return name.replace("told.", "label_embedding.")
 
 

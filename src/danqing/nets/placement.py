@@ -1,4 +1,4 @@
-"""Where networks are, and in which precision they compute."""
+"""Moves networks and their inputs between devices and precisions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ def move(device: torch.device, dtype: torch.dtype | None, *networks: object) -> 
     """Move networks to a device and cast their weights.
 
     dtype: None is float32.
-    networks: what is no module, such as a function that enlarges, is left alone.
+    networks: the networks; items that are no modules, such as an upscaling function, are ignored.
     """
     dtype = dtype or torch.float32
     for network in networks:
         if isinstance(network, nn.Module):
             network.to(device)
             if any(weight.dtype != dtype for weight in network.parameters()):
-                nn.Module.to(network, dtype)  # diffusers' own warns of what it does not skip
+                nn.Module.to(network, dtype)  # diffusers' `to` would warn
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where the network's weights are."""
+    """The device of the network's weights."""
     return next(network.parameters()).device
 
 
 def as_input(network: nn.Module, tensor: Tensor) -> Tensor:
-    """`tensor` as the network takes it: on its device and, if it is floating, in the dtype of its weights.
+    """`tensor` on the device of the network and, if it is floating, in the dtype of its weights.
 
-    A network without weights takes it as it is.
+    For a network without weights it is returned unchanged.
     """
     weight = next(network.parameters(), None)
     if weight is None:
@@ -39,18 +39,18 @@ def as_input(network: nn.Module, tensor: Tensor) -> Tensor:
 
 
 def to_float32(output: Tensor) -> Tensor:
-    """A network's output in float32, if the network computes in less."""
+    """The output of a network in float32, if it has a lower precision."""
     return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether a floating tensor holds neither NaN nor infinite values."""
-    wide = tensor.float() if tensor.element_size() == 1 else tensor  # eight bits know no such test
+    """Whether a floating tensor has neither NaN nor infinite values."""
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # isfinite does not support float8
     return bool(wide.isfinite().all())
 
 
 def first_not_finite(networks: Mapping[str, nn.Module]) -> str | None:
-    """The first weight that holds NaN or infinite values, as "unet.conv_in.bias"; None if there is none."""
+    """The name of the first weight with NaN or infinite values, such as "unet.conv_in.bias", or None."""
     for network, module in networks.items():
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point() and not is_finite(tensor):

@@ -1,4 +1,4 @@
-"""Convolutions whose picture goes on at the opposite edge, so that what they paint repeats without a seam."""
+"""Circular padding of convolutions, so that pictures tile without a seam."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def seamless(*networks: nn.Module) -> Iterator[None]:
-    """Every convolution of `networks` pads with the opposite edge until the block ends, also by an error."""
+    """A context in which all convolutions of `networks` have circular padding."""
     layers = [layer for network in networks for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     before = [layer.padding_mode for layer in layers]
     try:

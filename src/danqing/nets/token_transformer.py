@@ -1,10 +1,11 @@
-"""The decoder-only transformer of DALL-E: text tokens, then the tokens of a picture, each from all before it.
+"""The decoder-only transformer of DALL-E: predicts the tokens of a text and then those of its picture.
 
 Papers: Ramesh et al., arXiv 2102.12092 (section 2.2, appendix B.1); Vaswani et al., arXiv 1706.03762 (the
-blocks, here with the norm first). A text that is shorter than its place is padded with a token of its own for
-each position. Two heads, one for words and one for pictures, are the paper's joint softmax with the other
-vocabulary masked. Differs: the head for words has the weights of their embedding, which saves a fifth of a
-small network (arXiv 1608.05859).
+blocks, here with the norm first). A short text is padded; each position has a pad token of its own. The two
+output heads, for text and for picture tokens, equal the paper's joint softmax with the other vocabulary
+masked.
+Difference: the text head shares its weights with the embedding, which saves a fifth of a small network (arXiv
+1608.05859).
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from torch import Tensor, nn
 class TokenTransformerConfig:
     """The shape of a `TokenTransformer`; a picture is side x side tokens.
 
-    words: entries of the text vocabulary, pads not counted.
-    text: positions of the text.
-    vocab: how many picture tokens there are.
-    side: of a picture in tokens.
-    layers: how many.
-    width: of a state.
-    heads: of attention.
-    attention: "full", or "sparse" as in the paper: rows, columns, rows, rows, and a convolutional window in
-        the last layer.
-    window: the side of that window, odd.
+    words: size of the text vocabulary, without pad tokens.
+    text: number of text positions.
+    vocab: size of the picture vocabulary.
+    side: side of a picture in tokens.
+    layers: number of layers.
+    width: width of a state.
+    heads: number of attention heads.
+    attention: "full", or "sparse" as in the paper: layers attend to rows, columns, rows, rows in turn, and
+        the last layer to a convolutional window.
+    window: side of that window, odd.
 
     Raises:
-        ValueError: a number that no network can be made of.
+        ValueError: a number is not possible for a network.
     """
 
     words: int = 16384
@@ -56,17 +57,17 @@ class TokenTransformerConfig:
 
     @property
     def picture(self) -> int:
-        """How many tokens a picture has."""
+        """The number of tokens of a picture."""
         return self.side**2
 
     @property
     def length(self) -> int:
-        """How many tokens are read: all but the last one of the picture."""
+        """The number of input tokens: all but the last one of the picture."""
         return self.text + self.picture - 1
 
 
 Cache = list[tuple[Tensor, Tensor]]
-"""For each layer the keys and values [n heads l d] of what was read."""
+"""For each layer the keys and values [n heads l d] of the tokens read so far."""
 
 
 class TokenTransformer(nn.Module):
@@ -89,15 +90,15 @@ class TokenTransformer(nn.Module):
         self._start()
 
     def with_pads(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Text ids [n text] with each position where `mask` is False replaced by that position's own pad."""
+        """Text ids [n text] in which the pad token of its position replaces each id where `mask` is False."""
         pads = self.config.words + torch.arange(self.config.text, device=ids.device)
         return torch.where(mask, ids, pads)
 
     def forward(self, text: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Padded text [n text] and tokens [n side * side] -> logits of text[1:] and of the whole picture.
 
-        [n text - 1 words + text] and [n side * side vocab]. The first text token is given, never predicted;
-        the last token of the picture is not read.
+        They are [n text - 1 words + text] and [n side * side vocab]. The first text token is not predicted,
+        and the last token of the picture is not an input.
         """
         read = torch.cat([self.text_states(text), self.token_states(picture[:, :-1], 0)], dim=1)
         states = self.read(read, 0, None)
@@ -106,30 +107,33 @@ class TokenTransformer(nn.Module):
         return of_words, self.token_head(states[:, before:])
 
     def begin(self, text: Tensor, picture: Tensor) -> tuple[Tensor, Cache]:
-        """Read padded text [n text] and the first k tokens [n k]: logits [n vocab] of token k, a cache."""
+        """Padded text [n text] and the first k tokens [n k] -> logits [n vocab] of token k, and a cache."""
         cache: Cache = []
         read = torch.cat([self.text_states(text), self.token_states(picture, 0)], dim=1)
         return self.token_head(self.read(read, 0, cache)[:, -1]), cache
 
     def go_on(self, token: Tensor, at: int, cache: Cache) -> Tensor:
-        """Read token number `at` [n], counted from 0: logits [n vocab] of the next. `cache` grows by it."""
+        """Picture token number `at` [n], counted from 0 -> logits [n vocab] of the next. Extends `cache`."""
         states = self.read(self.token_states(token[:, None], at), self.config.text + at, cache)
         logits: Tensor = self.token_head(states[:, -1])
         return logits
 
     def text_states(self, text: Tensor) -> Tensor:
-        """Padded text [n text] -> what the first layer reads, [n text width]."""
+        """Padded text [n text] -> embeddings [n text width], the input of the first layer."""
         states: Tensor = self.word(text) + self.place
         return states
 
     def token_states(self, tokens: Tensor, at: int) -> Tensor:
-        """Picture tokens [n l], the first of which is number `at` -> what the first layer reads."""
+        """Picture tokens [n l], the first of which is number `at` -> embeddings [n l width]."""
         places = (self.row + self.column).flatten(0, 1)[at : at + tokens.shape[1]]
         states: Tensor = self.token(tokens) + places
         return states
 
     def read(self, states: Tensor, at: int, cache: Cache | None) -> Tensor:
-        """Through all layers, [n l width] from position `at` on; what was read before is in `cache`."""
+        """Apply all layers to states [n l width] of the positions from `at` on.
+
+        cache: keys and values of the positions before them, which is extended; None keeps none.
+        """
         for k, layer in enumerate(self.layers):
             if cache is None:
                 states, _ = layer(states, at, None)
@@ -142,7 +146,7 @@ class TokenTransformer(nn.Module):
         return normed
 
     def _start(self) -> None:
-        """Small weights, and branches that add up to the same size in any depth (as GPT-2 starts)."""
+        """Initialise weights as in GPT-2; residual branches are scaled by the number of layers."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -166,7 +170,7 @@ class TokenTransformer(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention, then two linear maps with GELU between; a norm before each, and each added to its input."""
+    """A pre-norm transformer block: attention, then an MLP with GELU, both with a residual connection."""
 
     mask: Tensor
 
@@ -182,7 +186,10 @@ class _Layer(nn.Module):
     def forward(
         self, x: Tensor, at: int, kept: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """[n l width] from position `at` on, with the keys and values before it; gives them all."""
+        """Apply the block to x [n l width] from position `at` on; returns also all keys and values.
+
+        kept: keys and values of the positions before `at`; None if there are none.
+        """
         n, length, width = x.shape
         heads = self.qkv(self.norm1(x)).view(n, length, 3, self.heads, width // self.heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
@@ -195,7 +202,7 @@ class _Layer(nn.Module):
 
 
 def kinds_of(config: TokenTransformerConfig) -> list[str]:
-    """What each layer sees: "all"; or "row", "column", "row", "row" in turn, and "window" at the end."""
+    """The mask kind of each layer: "all"; or "row", "column", "row", "row" in turn, and "window" last."""
     if config.attention == "full":
         return ["all"] * config.layers
     kinds = ["column" if k % 4 == 1 else "row" for k in range(config.layers)]
@@ -203,18 +210,20 @@ def kinds_of(config: TokenTransformerConfig) -> list[str]:
 
 
 def mask_of(config: TokenTransformerConfig, kind: str) -> Tensor:
-    """Which position [length length] may look at which: True = yes. Every token sees itself and all text.
+    """The attention mask [length length] of a layer; True where the row's token attends to the column's.
 
-    In a picture, with raster numbers that know no edges, a token sees: "row", what came since the one above
-    it; "column", those above it; "window", the upper half of a square around it (appendix B.1, figure 11).
+    Every token attends to itself and to the text tokens before it. Picture tokens are in raster order, and
+    windows continue across the edges of rows. A picture token also attends to earlier picture tokens: for
+    "row" those since the one above it; for "column" those above it; for "window" the upper half of a square
+    around it (appendix B.1, figure 11).
     """
     count = torch.arange(config.length)
     causal = count[:, None] >= count
     if kind == "all":
         return causal
-    back = count[:, None] - count  # how long ago, for two tokens of the picture
+    back = count[:, None] - count  # how many tokens before, for two picture tokens
     half, side = config.window // 2, config.side
-    aside = (back + half) % side  # in 0 ... 2 * half for the columns of the window
+    aside = (back + half) % side  # in [0, 2 * half] for the columns of the window
     near = {
         "row": back <= side,
         "column": back % side == 0,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TextProjectionConfig:
-    """Named as in the config of diffusers' `UnCLIPTextProjModel`, whose weights fit.
+    """The shape of a `TextProjection`, with the names of diffusers' `UnCLIPTextProjModel`.
 
     clip_embeddings_dim: width of CLIP's embeddings and token states.
     time_embed_dim: width of the UNet's time embedding.
@@ -26,9 +26,10 @@ class TextProjectionConfig:
 
 
 class TextProjection(nn.Module):
-    """Embeddings of a picture and of words -> what a UNet adds to its time embedding and what it attends to.
+    """Projects image and text embeddings for a UNet: to its context and to its time embedding.
 
-    `learned_classifier_free_guidance_embeddings` [d] stands for no picture at all.
+    It loads the weights of diffusers' `UnCLIPTextProjModel`. `learned_classifier_free_guidance_embeddings`
+    [d] is the embedding of no picture.
     """
 
     def __init__(self, config: TextProjectionConfig) -> None:
@@ -44,12 +45,12 @@ class TextProjection(nn.Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TextProjection:
-        """The module that `to_config`, or diffusers, describes."""
+        """Build the module from the output of `to_config`, or from a config of diffusers."""
         fields = {key: value for key, value in config.items() if not key.startswith("_")}
         return cls(TextProjectionConfig(**fields))
 
     def to_config(self) -> dict[str, Any]:
-        """What `from_config` reads."""
+        """The configuration as plain values, for `from_config`."""
         return {"_class_name": "UnCLIPTextProjModel", **asdict(self.config)}
 
     @property
@@ -58,9 +59,9 @@ class TextProjection(nn.Module):
         return self.learned_classifier_free_guidance_embeddings
 
     def forward(self, picture: Tensor, text: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [n d] of picture and words and token states [n l d] -> context [n k+l c], time [n t].
+        """Embeddings [n d] of picture and text, and token states [n l d] -> context [n k+l c] and time [n t].
 
-        The picture's k tokens come first.
+        The first k tokens of the context are those of the picture.
         """
         added = self.clip_image_embeddings_project_to_time_embeddings(picture) + self.embedding_proj(text)
         extra = self.clip_extra_context_tokens_proj(picture)

@@ -1,8 +1,8 @@
-"""A small learned upscaler: residual on bilinear enlargement, all work at low resolution.
+"""A small learned upscaler: it adds a residual to bilinear upsampling and computes at low resolution.
 
-Paper: sub-pixel convolution, Shi et al., arXiv 1609.05158; residual learning of the difference to plain
-enlargement, VDSR, Kim et al., arXiv 1511.04587. Differs: works on RGBA, with plain convolutions of one
-width and SiLU between them.
+Papers: sub-pixel convolution, Shi et al., arXiv 1609.05158; learning the residual of plain upsampling, VDSR,
+Kim et al., arXiv 1511.04587. Differences: it works on RGBA, with convolutions of one width and SiLU between
+them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch.nn import functional
 class UpscalerConfig:
     """The shape of an `Upscaler`.
 
-    channels: of the pictures.
+    channels: channels of the pictures.
     width: channels inside.
-    depth: how many convolutions.
+    depth: number of convolutions.
     scale: how many times larger the pictures become.
     """
 
@@ -40,13 +40,13 @@ class Upscaler(nn.Module):
         widths = [c] + [width] * (self.config.depth - 1)
         self.body = nn.Sequential(*(nn.Sequential(_conv(before, width), nn.SiLU()) for before in widths))
         self.head = _conv(width, c * self.config.scale**2)
-        # The network starts as plain enlargement and learns only what that misses
+        # an untrained network is plain bilinear upsampling
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Enlarge [n c h w] to [n c scale*h scale*w]."""
+        """Upscale [n c h w] to [n c scale*h scale*w]."""
         scale = self.config.scale
         plain = functional.interpolate(pixels, scale_factor=scale, mode="bilinear", align_corners=False)
         return plain + functional.pixel_shuffle(self.head(self.body(pixels)), scale)

@@ -1,4 +1,4 @@
-"""The discriminator of StyleGAN 2: residual blocks, and a look at how alike the pictures of a batch are.
+"""The discriminator of StyleGAN 2: residual blocks and the minibatch standard deviation.
 
 Papers: arXiv 1912.04958 section 4; minibatch standard deviation: arXiv 1710.10196 section 3.
 """
@@ -35,15 +35,15 @@ class StyleDiscriminator(Discriminator):
         """See `Discriminator.forward`. Pictures are compared in groups, so the batch matters."""
         x = self.blocks(self.eye(pixels))
         x = self.last(with_deviation(x, self.config.group))
-        # equalised layers are made for inputs of mean square 1; a label has few ones among many zeros
+        # equalised layers expect inputs of mean square 1; a label has few ones among many zeros
         logits: Tensor = self.verdict(leaky_relu(self.features(x.flatten(1))), unit(label))
         return logits
 
     def check_batch(self, n: int) -> None:
-        """Pictures are compared in groups of one size.
+        """As `LatentGenerator.check_batch`; the batch is divided into groups of equal size.
 
         Raises:
-            BadData: the batch does not divide into groups.
+            BadData: n is not a multiple of the group size.
         """
         group = self.config.group
         if n % group:
@@ -66,7 +66,7 @@ class _Layer(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a plain reduction; half the sides."""
+    """A residual block of two convolutions; both branches halve the sides."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -80,9 +80,10 @@ class _Block(nn.Module):
 
 
 def with_deviation(x: Tensor, group: int) -> Tensor:
-    """[n c h w] -> [n c+1 h w]: the mean deviation of features over the group of pictures one belongs to.
+    """Append the minibatch standard deviation as a channel: [n c h w] -> [n c+1 h w].
 
-    Picture i is in the group of all j with the same remainder by n / group.
+    It is the standard deviation of each feature over a group of pictures, averaged over all features. The
+    group of picture i are all pictures j with j equal to i modulo n / group.
     """
     n, _, h, w = x.shape
     size = min(group, n)

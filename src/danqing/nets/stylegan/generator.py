@@ -1,8 +1,8 @@
-"""The generator of StyleGAN 2: a latent becomes a style w, and styles lead a synthesis from a constant.
+"""The generator of StyleGAN 2: a mapping network from z to a style w, and a synthesis network of styles.
 
 Papers: Karras et al., A Style-Based Generator Architecture, arXiv 1812.04948; with demodulation and skips
-of arXiv 1912.04958 and the shallow mapping network of ADA, arXiv 2006.06676. Differs: a label joins the
-latent as a sum of embeddings, so that names can be mixed; any number of channels, alpha among them.
+of arXiv 1912.04958 and the shallow mapping network of ADA, arXiv 2006.06676. Differences: a label is added to
+the latent as a sum of embeddings, so that classes can be mixed; any number of channels, so also alpha.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from danqing.nets.latent import Drawn, LatentGenerator, halvings, normal
 from danqing.nets.stylegan.filters import double
 from danqing.nets.stylegan.layers import EqualLinear, ModulatedConv, leaky_relu, unit
 
-_MEAN_DECAY = 0.995  # of the mean style
+_MEAN_DECAY = 0.995  # of the moving average of w
 
 
 @dataclass(frozen=True)
 class StyleConfig:
     """The shape of a StyleGAN. At a side of s pixels there are min(width, base // s) channels.
 
-    size: the side of the pictures.
-    channels: of the pictures.
-    latent: numbers of z.
-    style: numbers of w.
-    depth: layers from z to w.
-    rate: how fast these layers learn beside the others; a hundredth in the papers, whose runs are a hundred
+    size: side of the pictures in pixels.
+    channels: channels of the pictures.
+    latent: width of z.
+    style: width of w.
+    depth: layers of the mapping network.
+    rate: learning rate of these layers relative to the others; 0.01 in the papers, whose runs are a hundred
         times longer than some of ours.
-    width: the most channels.
-    base: channels times side.
-    group: how many pictures the discriminator compares.
-    mixing: the share of the training pictures with two styles.
-    labels: how many names it knows.
+    width: the largest number of channels.
+    base: channels times side, where `width` does not limit it.
+    group: group size of the discriminator's minibatch standard deviation.
+    mixing: the fraction of training pictures with two styles, in [0, 1].
+    labels: number of class names.
 
     Raises:
-        ValueError: the side is no power of two.
+        ValueError: the side is not a power of two.
     """
 
     size: int = 64
@@ -60,7 +60,7 @@ class StyleConfig:
 
     @property
     def widths(self) -> list[int]:
-        """Channels at 4 x 4 pixels, 8 x 8, ... up to the side."""
+        """Channels at 4 x 4 pixels, 8 x 8 and so on, up to the full side."""
         return [min(self.width, self.base // (4 * 2**k)) for k in range(halvings(self.size) + 1)]
 
 
@@ -75,7 +75,7 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList(EqualLinear(a, b, rate=config.rate) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        """Both are brought to length 1 (times the root of their number) first."""
+        """The style w; z and the embedded label are first normalised to a mean square of 1."""
         x = unit(z)
         if self.label_embedding is not None:
             x = torch.cat([x, unit(self.label_embedding(label))], dim=1)
@@ -94,14 +94,17 @@ class StyleLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs, 1, 1))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        """noise: [n 1 h w] of the result's size."""
+        """The features of the next layer.
+
+        noise: [n 1 h w] of the size of the result; None adds none.
+        """
         x = self.conv(x, w)
         x = x if noise is None else x + self.strength * noise
         return leaky_relu(x + self.bias)
 
 
 class ToPixels(nn.Module):
-    """Features -> what they add to the picture."""
+    """The layer toRGB: features -> their contribution to the picture."""
 
     def __init__(self, inputs: int, channels: int, style: int) -> None:
         super().__init__()
@@ -115,7 +118,10 @@ class ToPixels(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles ws [n rows style] and noise -> pictures, from a constant of 4 x 4. Each size adds to it."""
+    """The synthesis network: styles ws [n rows style] and noise -> pictures.
+
+    It begins with a learned constant of 4 x 4; each resolution adds to the picture.
+    """
 
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
@@ -130,7 +136,7 @@ class Synthesis(nn.Module):
 
     @property
     def rows(self) -> int:
-        """How many styles it takes: one for each layer, and the last one's pixels."""
+        """How many styles it takes: one for each layer and one for the last `ToPixels`."""
         return len(self.layers) + 1
 
     @property
@@ -139,7 +145,10 @@ class Synthesis(nn.Module):
         return [4 * 2 ** ((k + 1) // 2) for k in range(len(self.layers))]
 
     def forward(self, ws: Tensor, noise: list[Tensor] | None = None) -> Tensor:
-        """noise: [n 1 side side] for each of `sides`; None is none at all. Not clipped."""
+        """The pictures, not clipped.
+
+        noise: [n 1 side side] for each of `sides`; None adds none.
+        """
         noises: Sequence[Tensor | None] = noise or [None] * len(self.layers)
         x = self.layers[0](self.start.expand(len(ws), -1, -1, -1), ws[:, 0], noises[0])
         picture: Tensor = self.pixels[0](x, ws[:, 1])
@@ -151,7 +160,7 @@ class Synthesis(nn.Module):
 
 
 class StyleGenerator(LatentGenerator):
-    """z, a label and noise -> pictures [n c size size], in about [-1, 1]."""
+    """The latent z, a label and noise -> pictures [n c size size] in about [-1, 1]."""
 
     mean: Tensor
 
@@ -163,7 +172,7 @@ class StyleGenerator(LatentGenerator):
         self.register_buffer("mean", torch.zeros(config.style))
 
     def draw(self, n: int, rng: Generator) -> Drawn:
-        """Two latents, the row from which on the second one leads, and noise."""
+        """Two latents, the row from which on the style of the second one is used, and noise."""
         rows = self.synthesis.rows
         cut = torch.randint(1, rows, (n,), generator=rng)
         mix_styles = torch.rand(n, generator=rng) < self.config.mixing
@@ -182,7 +191,7 @@ class StyleGenerator(LatentGenerator):
         return pictures
 
     def styles(self, drawn: Drawn, label: Tensor) -> Tensor:
-        """The styles ws [n rows style]; in training mixed, and counted into the mean style."""
+        """The styles ws [n rows style]; in training they are mixed, and update the mean style."""
         w = self.mapping(drawn["z"], label)
         if not self.training:
             return self.rows(w)
@@ -190,15 +199,15 @@ class StyleGenerator(LatentGenerator):
         return mix_styles(self.rows(w), self.rows(self.mapping(drawn["other"], label)), drawn["cut"])
 
     def rows(self, w: Tensor) -> Tensor:
-        """One style for all rows: [n style] -> [n rows style]."""
+        """Repeat one style for all rows: [n style] -> [n rows style]."""
         return w[:, None].expand(-1, self.synthesis.rows, -1)
 
     def truncate(self, w: Tensor, psi: float) -> Tensor:
-        """From the mean style towards w [... style]: 0 is the mean, 1 is w (arXiv 1812.04948 appendix B)."""
+        """Interpolate from the mean style (psi 0) to w [... style] (psi 1); arXiv 1812.04948 appendix B."""
         return w if psi == 1 else self.mean + psi * (w - self.mean)
 
     def check_batch(self, n: int) -> None:
-        """Each picture is painted alone: any batch will do."""
+        """Any batch size is valid, because each picture is painted independently."""
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -211,7 +220,10 @@ class StyleGenerator(LatentGenerator):
 
 
 def mix_styles(ws: Tensor, others: Tensor, cut: Tensor | int) -> Tensor:
-    """Rows of `ws` [n rows d], from row `cut` on those of `others`; cut: a number, or one for each [n]."""
+    """Rows of `ws` [n rows d] before row `cut`, and those of `others` from it on.
+
+    cut: one number, or one for each picture [n].
+    """
     cuts = torch.as_tensor(cut, device=ws.device).view(-1, 1, 1)
     rows = torch.arange(ws.shape[1], device=ws.device).view(1, -1, 1)
     return torch.where(rows < cuts, ws, others)

@@ -1,4 +1,4 @@
-"""Layers whose weights all have deviation 1, and convolutions that a style modulates.
+"""Layers with equalised learning rate, and convolutions that a style modulates.
 
 Equalised learning rate: Karras et al., arXiv 1710.10196 section 4.1. Modulation and demodulation: arXiv
 1912.04958 section 2.2.
@@ -18,9 +18,10 @@ _EPSILON = 1e-8
 
 
 class EqualLinear(nn.Module):
-    """[n inputs] -> [n outputs]. Weights are drawn with deviation 1 and scaled when used.
+    """[n inputs] -> [n outputs]. Weights have an initial standard deviation of 1 and are scaled when used.
 
-    start: of the bias. rate: how fast it learns; the weights are drawn larger and scaled smaller by it.
+    start: the initial bias.
+    rate: learning rate relative to other layers; initial weights are divided by it, and the scale multiplied.
     """
 
     def __init__(
@@ -32,13 +33,13 @@ class EqualLinear(nn.Module):
         self.gain, self.rate = rate / math.sqrt(inputs), rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """As an ordinary layer with weights `weight * gain`."""
+        """The output of a linear layer with weights `weight * gain`."""
         bias = None if self.bias is None else self.bias * self.rate
         return F.linear(x, self.weight * self.gain, bias)
 
 
 class EqualConv(nn.Module):
-    """[n inputs h w] -> [n outputs h w], or half the sides with `down`; no bias."""
+    """[n inputs h w] -> [n outputs h w], without a bias; with `down`, the sides are halved."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, down: bool = False) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class EqualConv(nn.Module):
         self.gain, self.down = 1 / math.sqrt(inputs * kernel**2), down
 
     def forward(self, x: Tensor) -> Tensor:
-        """Blurred before pixels are left out."""
+        """The convolution; a downsampling one blurs its input first."""
         kernel = self.weight.shape[-1]
         if not self.down:
             return F.conv2d(x, self.weight * self.gain, padding=kernel // 2)
@@ -56,12 +57,14 @@ class EqualConv(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """A convolution whose input channels a style scales: [n inputs h w], [n style] -> [n outputs h w].
+    """A convolution whose input channels are scaled by a style: [n inputs h w], [n style] -> [n outputs h w].
 
-    With weights w and scales s of a picture, w'_oik = s_i w_oik; demodulated, each output channel is divided
-    by sqrt(sum_ik w'_oik^2 + 1e-8), so that its deviation is 1 for inputs of deviation 1 (arXiv 1912.04958
-    eq. 1 and 3). Scaling what goes in and what comes out is the same as scaling weights, and needs no
-    weights for each picture. up: twice the sides.
+    With weights w and scales s of a picture, the modulated weights are w'_oik = s_i w_oik. Demodulation
+    divides each output channel by sqrt(sum_ik w'_oik^2 + 1e-8), so that its standard deviation is 1 for
+    inputs of standard deviation 1 (arXiv 1912.04958 eq. 1 and 3). Scaling inputs and outputs is equal to
+    scaling the weights, and needs no separate weights for each picture.
+
+    up: whether to double the sides.
     """
 
     def __init__(
@@ -70,12 +73,12 @@ class ModulatedConv(nn.Module):
         super().__init__()
         self.affine = EqualLinear(style, inputs, start=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
-        # a demodulated layer forgets the scale of its weights; the others start as small as an equalised one
+        # demodulation cancels the scale of the weights; other layers have the gain of `EqualConv`
         self.gain = 1.0 if demodulate else 1 / math.sqrt(inputs * kernel**2)
         self.demodulate, self.up = demodulate, up
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Modulated by style w."""
+        """The convolution of x, modulated by the style w."""
         scales = self.affine(w) * self.gain
         y = self._convolve(x * scales[:, :, None, None])
         return y * self._norm(scales)[:, :, None, None] if self.demodulate else y
@@ -87,15 +90,15 @@ class ModulatedConv(nn.Module):
         return upfirdn2d(wide, 2 * binomial(), pad=(1, 1, 1, 1))
 
     def _norm(self, scales: Tensor) -> Tensor:
-        """What each output channel is multiplied with, [n outputs]."""
+        """The factor of each output channel, [n outputs]."""
         return torch.rsqrt(scales.square() @ self.weight.square().sum(dim=(2, 3)).T + _EPSILON)
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2 that keeps the mean square of a normal input, nearly: times sqrt(2)."""
+    """Leaky ReLU of slope 0.2 times sqrt(2), which nearly keeps the mean square of a normal input."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows [n d] with a mean square of 1; a row of zeros stays."""
+    """Rows [n d] scaled to a mean square of 1; a row of zeros stays zero."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + _EPSILON)
