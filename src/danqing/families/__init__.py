@@ -1,6 +1,6 @@
-"""One file or package per family of painters, and how to open one by name.
+"""One file or package per family of painters, and a function that opens a painter by name.
 
-The families themselves, and torch with them, are imported when a painter is opened.
+A family, and torch with it, is imported when a painter of it is opened.
 """
 
 from danqing.families._open import family_of as family_of

@@ -1,6 +1,6 @@
-"""What painters from a latent vector share: how they begin and finish, and their folder.
+"""The base class of painters of GANs, which paint from a latent vector, and their folder.
 
-A folder holds card.json, config.json (the generator's, and the names it knows) and model.safetensors.
+A folder has card.json, config.json (the config of the generator and its class names) and model.safetensors.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _STEM = "model"
 class LatentPainter(ABC, Generic[Network]):
     """Paints a square picture of one size in one pass from a latent z; it has no guidance and no samplers.
 
-    card: what it can do.
+    card: the card of the model.
     generator: the network.
-    names: what the numbers of its labels stand for.
+    names: the class names of its labels.
     """
 
     card: Card
@@ -55,7 +55,7 @@ class LatentPainter(ABC, Generic[Network]):
 
     @property
     def device(self) -> torch.device:
-        """Where its generator is."""
+        """The device of its generator."""
         return device_of(self.generator)
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -71,10 +71,10 @@ class LatentPainter(ABC, Generic[Network]):
         """See `Painter.steps`."""
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """z, standard normal, as a state [n latent 1 1].
+        """Draw a standard normal z, as a state [n latent 1 1].
 
         Raises:
-            BadBrief: another size than the network's.
+            BadBrief: the size is not that of the network.
         """
         side = self.generator.size
         if (brief.width, brief.height) != (side, side):
@@ -86,7 +86,7 @@ class LatentPainter(ABC, Generic[Network]):
         return Canvas(z[:, :, None, None].to(conditioning.tokens), seeds, 0, self._count(brief, conditioning))
 
     def preview(self, canvas: Canvas) -> Tensor:
-        """The picture as it is, [n 3 h w] in [0, 1]; white before the first step."""
+        """The current picture, [n 3 h w] in [0, 1]; white before the first step."""
         if canvas.step == 0:
             return torch.ones(len(canvas.state), 3, self.generator.size, self.generator.size)
         return (canvas.state[:, :3] + 1).div(2).clamp(0, 1).cpu()
@@ -104,22 +104,22 @@ class LatentPainter(ABC, Generic[Network]):
         return canvas.state.clamp(-1, 1).cpu()
 
     def upscale(self, pixels: Tensor) -> Tensor:
-        """There is no learned upscaler: the pictures themselves."""
+        """The pictures unchanged, because there is no learned upscaler."""
         return pixels
 
     def _count(self, _brief: ResolvedBrief, _conditioning: Conditioning) -> int:
-        """How many steps there will be."""
+        """The number of steps."""
         return 1
 
     def _next_canvas(self, canvas: Canvas, pixels: Tensor) -> Canvas:
-        """The canvas one step on."""
+        """The canvas of the next step."""
         moved = replace(canvas, state=pixels, step=canvas.step + 1)
-        self.finish(moved)  # tells NaN with the step at which it came
+        self.finish(moved)  # raises for NaN, with this step in the message
         return moved
 
 
 def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **fields: Any) -> Card:
-    """A card with what follows from the network."""
+    """A card with all fields that follow from the network."""
     alpha = {Can.ALPHA} if generator.config.channels == 4 else set()
     words = {Can.WORDS} if generator.labels else set()
     side = generator.size
@@ -138,10 +138,13 @@ def card_of(name: str, family: str, generator: GanGenerator | StyleGenerator, **
 def read_latent(
     folder: Path, build: Callable[[Config], Network], derived: Callable[[str, Network], Card]
 ) -> tuple[Card, Network, Names]:
-    """What `save_latent` wrote; `derived` makes a card of the folder's name where none was written.
+    """Read a folder that `save_latent` wrote.
+
+    build: config -> the network.
+    derived: (name of the folder, network) -> a card, for a folder without one.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     entries = read_json(folder / "config.json").get("names", [])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
@@ -158,10 +161,11 @@ def read_latent(
 
 
 def save_latent(painter: LatentPainter[Any], folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the painter's folder, whole or not at all.
+    """Write the painter's folder, completely or not at all.
 
     Raises:
-        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+        BadWeights: a value does not fit into `dtype`.
+        DanqingError: the folder cannot be written.
     """
     config = {**painter.generator.to_config(), "names": list(painter.names.entries)}
     with replacing_folder(folder) as draft:

@@ -1,4 +1,4 @@
-"""From a model's name to a painter. Nothing heavy is loaded before a model is opened."""
+"""Opens a painter by the name of its model. torch is imported only then."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from danqing.families.clip import ClipScorer
 
 _DEFAULT_FAMILY = (
-    "stable_diffusion"  # of what tells nothing: single files, and most folders of other programs
+    "stable_diffusion"  # for single files and for most folders of other programs, which do not name a family
 )
-_PIPELINES = {  # of diffusers, in model_index.json
+_PIPELINES = {  # class of the pipeline in diffusers' model_index.json -> family
     "DDPMPipeline": "ddpm",
     "DDIMPipeline": "ddpm",
     "IFPipeline": "imagen",
@@ -31,16 +31,15 @@ _PIPELINES = {  # of diffusers, in model_index.json
 def open_painter(
     name: str, device: str = "auto", dtype: str | None = None, backend: str = "eager"
 ) -> Painter:
-    """The painter of a shipped model, of a folder of weights, or of a single file.
+    """Open the painter of a shipped model, of a folder of weights, or of a single file.
 
-    device: where it paints, see `core.device.resolve_device`.
-    dtype: the numbers its networks compute in, see `core.device.resolve_dtype`; None is float32.
-
-    backend: what executes its networks, see `execution.names.BACKENDS`.
+    device: the device of its networks, see `core.device.resolve_device`.
+    dtype: the precision of its networks, see `core.device.resolve_dtype`; None is float32.
+    backend: the backend of its networks, see `execution.names.BACKENDS`.
 
     Raises:
-        BadWeights: no such model, or its files cannot be used.
-        BadBrief: there is no such device, dtype or backend, or it is not for these.
+        BadWeights: there is no such model, or its files cannot be used.
+        BadBrief: device, dtype or backend is unknown, or the backend does not support the other two.
     """
     from danqing.core.device import resolve_device, resolve_dtype
     from danqing.execution.backends import execute_with, open_backend
@@ -53,7 +52,7 @@ def open_painter(
     for module in pkgutil.iter_modules(danqing.families.__path__):
         if not module.name.startswith("_"):
             place = f"{module.name}.painter" if module.ispkg else module.name
-            importlib.import_module(f"danqing.families.{place}")  # registers itself
+            importlib.import_module(f"danqing.families.{place}")  # registers the family
     painter = FAMILIES[family_of(folder)](folder)
     painter.place(there, numbers)
     if executes is not None:
@@ -62,7 +61,7 @@ def open_painter(
 
 
 def open_clip_scorer(place: str | Path | None = None) -> ClipScorer:
-    """The shipped CLIP, or one from a folder in the format of transformers.
+    """Open the shipped CLIP, or one from a folder in the format of transformers.
 
     Raises:
         BadWeights: there is no such folder, or its files cannot be used.
@@ -73,10 +72,10 @@ def open_clip_scorer(place: str | Path | None = None) -> ClipScorer:
 
 
 def shipped_clip_scorer() -> ClipScorer | None:
-    """The shipped CLIP, or None where this copy came without it.
+    """The shipped CLIP, or None where this installation does not have it.
 
     Raises:
-        BadWeights: it is there and cannot be used.
+        BadWeights: its files exist, but cannot be used.
     """
     try:
         place = shipped_part("clip")
@@ -86,10 +85,10 @@ def shipped_clip_scorer() -> ClipScorer | None:
 
 
 def family_of(folder: Path) -> str:
-    """The family of a folder of weights, as its card says, or what other programs write."""
+    """The family of a folder of weights, from its card or from files of other programs."""
     card, index = _json_object(folder / "card.json"), _json_object(folder / "model_index.json")
     name = card.get("family") or _PIPELINES.get(str(index.get("_class_name")))
-    return str(name or _DEFAULT_FAMILY)  # whose opener says what is wrong with the folder
+    return str(name or _DEFAULT_FAMILY)  # its opener reports what is wrong with the folder
 
 
 def _json_object(path: Path) -> dict[str, object]:

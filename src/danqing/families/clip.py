@@ -1,9 +1,9 @@
-"""CLIP: an image encoder and a text encoder that meet in one space.
+"""CLIP: an image encoder and a text encoder with one embedding space.
 
 Paper: Radford et al., Learning Transferable Visual Models From Natural Language Supervision, arXiv
 2103.00020.
-Differs: small, and bilingual from the start: English and Chinese captions of the same picture are pulled
-together too.
+Differs: it is small and bilingual; its contrastive loss also compares English and Chinese captions of the
+same picture.
 Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
 NOTICE).
 """
@@ -29,7 +29,7 @@ from danqing.weights.tensor_files import first_line
 
 T = TypeVar("T")
 
-_BILINEAR = 2  # Pillow's number, as files store it
+_BILINEAR = 2  # Pillow's number, as in preprocessor_config.json
 
 _ENCODER_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _ENCODER_STICKER = {
@@ -62,7 +62,7 @@ VISION: dict[str, Config] = {
 
 
 def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A CLIP of random weights for the words of `tokenizer`."""
+    """A CLIP with random weights and the vocabulary of `tokenizer`."""
     special = {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
@@ -79,12 +79,12 @@ def build_clip(preset: str, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """How an image encoder wants its pixels.
+    """The preprocessing of an image encoder.
 
-    side: of the square that it takes.
-    mean, deviation: of values in [0, 1], for each colour.
-    resize: "area" is what our encoders learned with; the published ones learned with antialiased "bicubic"
-        (CLIP) or "bilinear" (ViT).
+    side: side of its square input in pixels.
+    mean, deviation: mean and standard deviation of each colour, of values in [0, 1].
+    resize: the interpolation in its training: "area" for our encoders; antialiased "bicubic" (CLIP) or
+        "bilinear" (ViT) for published ones.
     """
 
     side: int
@@ -93,25 +93,25 @@ class ImageProcessor:
     resize: str = "area"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Pictures [n 3 h w] in [-1, 1] as the encoder wants them; what is not square gets white margins."""
+        """Preprocess pictures [n 3 h w] in [-1, 1]; pictures that are not square get white margins."""
         smooth = self.resize != "area"
         square = F.interpolate(pad_to_square(pixels), (self.side,) * 2, mode=self.resize, antialias=smooth)
-        square = square.clamp(-1, 1) if smooth else square  # bicubic overshoots, which bytes could not
+        square = square.clamp(-1, 1) if smooth else square  # bicubic overshoots; bytes would be clipped
         mean, deviation = (torch.tensor(v).view(1, -1, 1, 1).to(square) for v in (self.mean, self.deviation))
         return (square - (2 * mean - 1)) / (2 * deviation)
 
 
 @dataclass(frozen=True)
 class ClipScorer:
-    """Tells how well texts and pictures belong together, by CLIP.
+    """Scores how well texts and pictures match, by CLIP.
+
+    Pictures are [n c h w] in [-1, 1] of any size. An alpha channel is ignored; colour is composited over
+    white already. Gradients flow to pixels, never to weights.
 
     model: both encoders.
-    tokenizer: of the text encoder.
-    processor: how the image encoder wants its pixels.
-    batch: how many pictures the image encoder gets at once.
-
-    Pictures are [n c h w] in [-1, 1] of any size. With transparency, colour lies over white already, and
-    alpha is left aside. Gradients flow to pixels, never to weights.
+    tokenizer: the tokenizer of the text encoder.
+    processor: the preprocessing of the image encoder.
+    batch: batch size of the image encoder.
     """
 
     model: CLIPModel
@@ -124,7 +124,7 @@ class ClipScorer:
 
     @classmethod
     def of(cls, model: CLIPModel, tokenizer: CLIPTokenizer) -> ClipScorer:
-        """A scorer whose images are processed as our own encoders learned."""
+        """A scorer with the preprocessing of our own encoders."""
         return cls(model, tokenizer, ImageProcessor(model.config.vision_config.image_size))
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -133,18 +133,18 @@ class ClipScorer:
 
     @property
     def scale(self) -> float:
-        """What the cosines are multiplied with before a softmax (arXiv 2103.00020 section 2.3)."""
+        """The factor of cosine similarities before a softmax (arXiv 2103.00020 section 2.3)."""
         return float(self.model.logit_scale.exp())
 
     def image_embeddings(self, pixels: Tensor) -> Tensor:
-        """Pictures -> embeddings [n d] of length 1."""
+        """Pictures -> unit embeddings [n d]."""
         parts = torch.split(pixels[:, :3], self.batch)
         inputs = (as_input(self.model, self.processor(part)) for part in parts)
         features = [self.model.get_image_features(part).pooler_output for part in inputs]
         return F.normalize(to_float32(torch.cat(features)), dim=-1)
 
     def text_embeddings(self, texts: Sequence[str]) -> Tensor:
-        """Texts, cut to what the encoder can read -> embeddings [n d] of length 1."""
+        """Texts -> unit embeddings [n d]; a text is truncated to the length of the encoder."""
         features = [
             self.model.get_text_features(**self._tokens(part)).pooler_output
             for part in _chunks(texts, 8 * self.batch)  # a text is far shorter than a picture
@@ -152,21 +152,21 @@ class ClipScorer:
         return F.normalize(to_float32(torch.cat(features)), dim=-1)
 
     def score(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """Cosines in [-1, 1] of every picture with every text, [n texts]."""
+        """Cosine similarities in [-1, 1] of every picture with every text, [n texts]."""
         return self.score_function(texts)(pixels)
 
     def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        """`score` as a function of pictures, to call many times: the texts are encoded once."""
+        """`score` as a function of pictures; the texts are encoded once for all calls."""
         target = self.text_embeddings(texts).T
         return lambda pixels: self.image_embeddings(pixels) @ target
 
     def rank(self, pixels: Tensor, text: str) -> list[int]:
-        """The numbers of the pictures, the one that fits `text` best first."""
+        """The indices of the pictures, best match of `text` first."""
         order: list[int] = self.score(pixels, [text])[:, 0].argsort(descending=True, stable=True).tolist()
         return order
 
     def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
-        """How likely each label is the right one for each picture: [n labels], rows sum to 1."""
+        """The probability of each label for each picture, [n labels]; rows sum to 1."""
         return (self.scale * self.score(pixels, labels)).softmax(dim=-1)
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -178,12 +178,12 @@ class ClipScorer:
 
 
 def read_clip_scorer(folder: Path) -> ClipScorer:
-    """A scorer from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
+    """Read a scorer from a folder in the format of transformers: ours, OpenAI's or OpenCLIP's.
 
-    How the encoder wants its pixels is read from preprocessor_config.json; without it, they are as ours.
+    The preprocessing is read from preprocessor_config.json; without that file, it is that of our encoders.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "clip":
@@ -196,10 +196,10 @@ def read_clip_scorer(folder: Path) -> ClipScorer:
 
 
 def read_processor(path: Path, side: int) -> ImageProcessor:
-    """How a published encoder wants its pixels, from a preprocessor_config.json of transformers.
+    """The preprocessing of a published encoder, from a preprocessor_config.json of transformers.
 
     Raises:
-        BadWeights: naming what the file lacks.
+        BadWeights: the file cannot be used; the message names what it lacks.
     """
     config = read_json(path)
     try:
@@ -216,7 +216,7 @@ def read_processor(path: Path, side: int) -> ImageProcessor:
 
 
 def _without_positions(name: str) -> str | None:
-    return None if name.endswith(".position_ids") else name  # a mere count, kept by older versions
+    return None if name.endswith(".position_ids") else name  # only 0, 1, 2, ...; saved by older versions
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,8 +1,8 @@
-"""GAN: one pass from a latent vector to a picture, learned against a discriminator that tells it from real.
+"""GAN: a generator paints in one pass from a latent vector; it is trained against a discriminator.
 
 Papers: Goodfellow et al., Generative Adversarial Nets, arXiv 1406.2661; DCGAN, arXiv 1511.06434.
-Differs: paints by name, as the networks know labels (see `nets.gan`); `--variation` walks between latents.
-Licences: code Apache-2.0; weights are whoever trained them's.
+Differs: networks are conditioned on class names (see `nets.gan`); `--variation` interpolates between latents.
+Licences: code Apache-2.0; weights have the licence of those who trained them.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ PRESETS: dict[str, GanConfig] = {
 
 @dataclass(eq=False)
 class GanPainter(LatentPainter[GanGenerator]):
-    """One canvas for each picture."""
+    """Paints in one step; the prompt chooses class names."""
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002  its card cannot
-        """The label of the names in the prompt; a prompt without any is reported as dropped."""
+        """The label of the class names in the prompt; a prompt without any is reported as dropped."""
         return encode(self.names, styled_prompt(brief, self.card), parse_negative(brief), steps=1).to(
             self.device
         )
 
     @torch.no_grad()
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:  # noqa: ARG002
-        """The picture.
+        """One canvas, with the picture.
 
         Raises:
-            NotFinite: the network gave NaN or infinite values.
+            NotFinite: the output of the network is NaN or infinite.
         """
         label = label_of(conditioning.expand(len(canvas.seeds)), len(self.names))
         z, label = (as_input(self.generator, each) for each in (canvas.state.flatten(1), label))
@@ -57,10 +57,10 @@ class GanPainter(LatentPainter[GanGenerator]):
 
 @family("gan")
 def open_weights(folder: Path) -> GanPainter:
-    """A painter from a folder.
+    """Open a painter from a folder.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     return GanPainter(*read_latent(folder, GanGenerator.from_config, gan_card))
 
@@ -75,7 +75,7 @@ def gan_card(name: str, generator: GanGenerator) -> Card:
 def fresh_networks(
     preset: str, names: Names = NO_NAMES, seed: int = 0
 ) -> tuple[GanGenerator, GanDiscriminator]:
-    """Both networks with random weights, the same for the same seed: to train."""
+    """Both networks with random initial weights for training; the seed determines them."""
     config = replace(PRESETS[preset], labels=len(names))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

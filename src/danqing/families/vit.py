@@ -1,10 +1,10 @@
-"""ViT: a Transformer encoder that reads a picture as a row of patches and names what it shows.
+"""ViT: a Transformer encoder that classifies a picture from a sequence of its patches.
 
 Papers: Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv 2010.11929; Vaswani et al., Attention Is All
 You Need, arXiv 1706.03762.
-Differs: small patches of small pictures, strong augmentation and a start from CLIP's image encoder, since a
-ViT has no idea of its own of what is near what and learns little from few pictures.
-Licences: code Apache-2.0; of a folder of other weights, whatever its maker says.
+Differs: small patches of small pictures, strong augmentation and initial weights from CLIP's image encoder,
+because a ViT has no built-in notion of neighbouring patches and learns little from few pictures.
+Licences: code Apache-2.0; other weights have the licence of their makers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ VITS: dict[str, Config] = {
     },
 }
 
-_NAMES_ON_DISK = (  # what older transformers, and all published files, call what it calls now
+_NAMES_ON_DISK = (  # keys in old versions of transformers and in all published files -> current keys
     (r"\.encoder\.layer\.", ".layers."),
     (r"\.attention\.attention\.(query|key|value)\.", lambda match: f".attention.{match[1][0]}_proj."),
     (r"\.attention\.output\.dense\.", ".attention.o_proj."),
@@ -56,7 +56,7 @@ _NAMES_ON_DISK = (  # what older transformers, and all published files, call wha
 
 
 def build_vit(preset: str, names: Sequence[str]) -> ViTForImageClassification:
-    """A ViT of random weights that can tell `names` apart."""
+    """A ViT with random weights and the classes `names`."""
     labels = dict(enumerate(names))
     return ViTForImageClassification(
         ViTConfig(**VITS[preset], id2label=labels, label2id={name: k for k, name in labels.items()})
@@ -65,15 +65,15 @@ def build_vit(preset: str, names: Sequence[str]) -> ViTForImageClassification:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A ViT that names what pictures show. Pictures are [n c h w] in [-1, 1], on white, of any size.
+    """A ViT classifier. Pictures are [n c h w] in [-1, 1], on white, of any size.
 
     model: the network.
-    processor: how it wants its pixels. At a side that it did not learn at, positions are interpolated (arXiv
-        2010.11929 section 3.2).
-    batch: how many pictures it gets at once.
+    processor: the preprocessing. If its side is not that of training, position embeddings are interpolated
+        (arXiv 2010.11929 section 3.2).
+    batch: batch size of the network.
 
     Raises:
-        BadBrief: the processor's side is no multiple of the network's patches.
+        BadBrief: the processor's side is not a multiple of the patch size.
     """
 
     model: ViTForImageClassification
@@ -91,11 +91,11 @@ class Classifier:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it can say, in the order of its answers."""
+        """The class names, in the order of the outputs."""
         return tuple(name for _, name in sorted(self.model.config.id2label.items()))
 
     def likely(self, pixels: Tensor) -> Tensor:
-        """How likely each name is the right one for each picture: [n names], rows sum to 1."""
+        """The probability of each class for each picture, [n names]; rows sum to 1."""
         parts = torch.split(pixels[:, :3], self.batch)
         return torch.cat([self._logits(part) for part in parts]).softmax(dim=-1)
 
@@ -106,14 +106,16 @@ class Classifier:
 
 
 def read_classifier(folder: Path, side: int | None = None) -> Classifier:
-    """A classifier from a folder of a ViT in the format of transformers, ours or any published one.
+    """Read a classifier from a folder of a ViT in the format of transformers, ours or a published one.
 
-    How it wants its pixels is read from preprocessor_config.json; without it, as ours do. Pictures that are
-    not square get white margins, where transformers would stretch them. side: look at another resolution.
+    The preprocessing is read from preprocessor_config.json; without that file, it is that of our models.
+    Pictures that are not square get white margins, where transformers would stretch them.
+
+    side: side of the input in pixels; None is that of the folder.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
-        BadBrief: the side is no multiple of the patches.
+        BadWeights: the files cannot be used; the message names the file and the problem.
+        BadBrief: the side is not a multiple of the patch size.
     """
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "vit":
@@ -125,7 +127,7 @@ def read_classifier(folder: Path, side: int | None = None) -> Classifier:
 
 
 def save_classifier(model: ViTForImageClassification, folder: Path) -> None:
-    """Write an ordinary folder of transformers, whole or not at all, in half precision.
+    """Write a folder in the format of transformers, completely or not at all, in half precision.
 
     Raises:
         BadWeights: a weight is NaN, infinite or beyond half precision.
@@ -137,18 +139,19 @@ def save_classifier(model: ViTForImageClassification, folder: Path) -> None:
     with replacing_folder(folder) as draft:
         half.save_pretrained(draft)
         config = read_json(draft / "config.json")
-        write_json({**config, "dtype": "float32"}, draft / "config.json")  # what it is meant to compute in
+        write_json({**config, "dtype": "float32"}, draft / "config.json")  # the dtype to load it in
 
 
 @torch.no_grad()
 def start_from_clip(model: ViTForImageClassification, scorer: ClipScorer, pixels: Tensor) -> None:
-    """Make a ViT the zero-shot classifier that a CLIP is (arXiv 2103.00020 section 3.1), to train it further.
+    """Initialise a ViT as CLIP's zero-shot classifier (arXiv 2103.00020 section 3.1), before training.
 
-    The image encoder has the same width and the same grid of patches, each of them larger by a whole factor:
-    a patch of ours, enlarged, is one of its. Where CLIP divides by a length that differs from picture to
-    picture, here all are divided by the mean length that `pixels` [n 3 s s] have: tokens before the first
-    block, and embeddings before they are compared with the names. A ViT of fewer layers gets CLIP's first
-    ones; that is a start to learn from, and no classifier yet.
+    CLIP's image encoder must have the same width and the same grid of patches; its patches may be larger by a
+    whole factor. CLIP normalises tokens before the first block, and embeddings before the comparison with
+    names, by a norm that differs between pictures. Here both are divided by the mean norm over `pixels`
+    instead. A ViT with fewer layers gets CLIP's first ones; it is a start for training, but not a classifier.
+
+    pixels: sample pictures [n 3 s s] for the mean norms.
 
     Raises:
         ValueError: the encoder has another width, another grid or fewer layers.
@@ -159,7 +162,7 @@ def start_from_clip(model: ViTForImageClassification, scorer: ClipScorer, pixels
     grids = (vit.embeddings.position_embeddings[0], encoder.embeddings.position_embedding.weight)
     if rest or grids[0].shape != grids[1].shape or len(encoder.encoder.layers) < len(vit.layers):
         raise ValueError("the encoder has another width or grid, or fewer layers")
-    # a pixel of ours is factor^2 equal ones there
+    # one of our pixels corresponds to factor^2 equal pixels of the encoder
     _start_tokens(vit, encoder, F.avg_pool2d(theirs.weight, factor) * factor**2, pixels)
     for mine, block in zip(vit.layers, encoder.encoder.layers, strict=False):
         for one, other in _same_layers(mine, block):
@@ -173,7 +176,7 @@ def start_from_clip(model: ViTForImageClassification, scorer: ClipScorer, pixels
 
 
 def _start_tokens(vit: ViTModel, encoder: CLIPVisionModel, patches: Tensor, pixels: Tensor) -> None:
-    """Patches and positions that give about what the encoder's own, and its norm behind them, do."""
+    """Set patch and position embeddings to approximate those of the encoder followed by its norm."""
     ours, norm = vit.embeddings.patch_embeddings.projection, encoder.pre_layrnorm
     places, mark = encoder.embeddings.position_embedding.weight, encoder.embeddings.class_embedding
     tokens = F.conv2d(pixels, patches, stride=ours.stride).flatten(2).transpose(1, 2) + places[1:]
@@ -186,7 +189,7 @@ def _start_tokens(vit: ViTModel, encoder: CLIPVisionModel, patches: Tensor, pixe
     ours.weight.copy_(normalise(patches.flatten(1).T).T.view_as(patches))
     ours.bias.zero_()
     vit.embeddings.position_embeddings.copy_(normalise(places)[None] + norm.bias)
-    vit.embeddings.position_embeddings[0, 0] = norm(mark + places[0])  # the one token that is known
+    vit.embeddings.position_embeddings[0, 0] = norm(mark + places[0])  # the same for every picture
     vit.embeddings.cls_token.zero_()
 
 
@@ -205,7 +208,7 @@ def _same_layers(mine: nn.Module, theirs: nn.Module) -> list[tuple[nn.Module, nn
 
 
 def _key(name: str) -> str | None:
-    """The name of a tensor in a file as the network calls it; the pooler serves no classifier."""
+    """The network's key of a tensor in a file; None for the pooler, which a classifier does not use."""
     if name.startswith("vit.pooler."):
         return None
     for pattern, replacement in _NAMES_ON_DISK:

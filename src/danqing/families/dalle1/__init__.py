@@ -1,1 +1,1 @@
-"""DALL-E: tokens of a discrete VAE, written by a transformer."""
+"""DALL-E: a transformer predicts the tokens of a discrete VAE."""

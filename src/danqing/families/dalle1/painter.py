@@ -1,11 +1,11 @@
-"""DALL-E: a picture is a sentence. A transformer goes on from the words with the picture's tokens.
+"""DALL-E: a transformer predicts the tokens of a picture after those of its text.
 
-Paper: Ramesh et al., Zero-Shot Text-to-Image Generation, arXiv 2102.12092; the words lead further by
-classifier-free guidance of logits.
-Differs: small, bilingual, and with transparency. A brief's fields mean: strength in a redraw, the share of
-the picture's rows that are painted anew below those that stay; chaos, a higher temperature; negative words
-take the place of no words in guidance. Of several candidates for each seed CLIP keeps the one that answers
-best to the words (section 2.4).
+Paper: Ramesh et al., Zero-Shot Text-to-Image Generation, arXiv 2102.12092; with classifier-free guidance of
+logits in addition.
+Differs: it is small and bilingual, and paints transparency. Fields of a brief have these meanings: strength
+in a redraw is the fraction of rows, from the bottom, that are painted anew; chaos raises the temperature; the
+negative prompt replaces the empty text in guidance. Of several candidates for each seed, CLIP keeps the one
+that matches the prompt best (section 2.4).
 Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
 NOTICE). A folder's VAE may be OpenAI's published encoder.pkl and decoder.pkl (modified MIT).
 """
@@ -52,20 +52,20 @@ from danqing.weights.pretrained import read_json, read_module, replacing_folder,
 from danqing.weights.shipped import shipped_part
 from danqing.weights.tensor_files import first_line
 
-_BLANK = -1  # a token that is not painted yet
+_BLANK = -1  # in the place of a token that is not drawn yet
 _STEM = "model"
 
 
 @dataclass(eq=False)
 class TokenPainter:
-    """Paints row by row. A canvas holds the numbers of tokens [n candidates side side], -1 where it is blank.
+    """Paints row by row. The state of a canvas is tokens [n candidates side side], -1 for those to come.
 
-    card: what it can do.
-    vae: between pixels and tokens.
-    transformer: writes the tokens.
-    tokenizer: of the prompt.
+    card: the card of the model.
+    vae: encodes pixels to tokens and decodes them.
+    transformer: predicts the tokens.
+    tokenizer: the tokenizer of the prompt.
     sampling: how tokens are drawn.
-    scorer: keeps one candidate of several; without it there is only one.
+    scorer: chooses one of several candidates; None allows only one candidate.
     """
 
     card: Card
@@ -81,17 +81,17 @@ class TokenPainter:
 
     @property
     def text(self) -> TokenIds:
-        """The words' encoder."""
+        """The encoder of the prompt."""
         return TokenIds(self.tokenizer, self.transformer.config.text)
 
     @property
     def size(self) -> int:
-        """The side of its pictures in pixels."""
+        """Side of the pictures in pixels."""
         return self.transformer.config.side * self.vae.config.factor
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are."""
+        """The device of its networks."""
         return device_of(self.transformer)
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -101,12 +101,13 @@ class TokenPainter:
             self.scorer.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The prompt's ids, the negative prompt inside, and an input picture's tokens [1 1 side side].
+        """The token ids of the prompt and the negative prompt, and the tokens [1 1 side side] of a picture.
 
-        Of several input pictures each token is the one that the VAE finds likeliest in all, by weight.
+        For several input pictures, the probabilities of tokens are mixed by weight, and the most likely token
+        is taken.
 
         Raises:
-            BadBrief: BREAK or weights within a prompt, or a strength below one row.
+            BadBrief: a prompt has BREAK or weights of words, or the strength is less than one row.
         """
         image = self._picture(images.to(self.device))
         side = self.transformer.config.side
@@ -117,10 +118,10 @@ class TokenPainter:
         return replace(encode(self.text, prompt, negative, rows), image=image).to(self.device)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """Blank rows, below those of the given picture that `strength` keeps.
+        """A canvas without tokens, but with the upper rows of an input picture that `strength` keeps.
 
         Raises:
-            BadBrief: another size than the network's, or a strength of less than one row.
+            BadBrief: the size is not that of the network, or the strength is less than one row.
         """
         if (brief.width, brief.height) != (self.size, self.size):
             raise BadBrief(
@@ -137,10 +138,10 @@ class TokenPainter:
 
     @torch.no_grad()
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """One canvas per row of tokens; the last one holds the candidate that was kept.
+        """One canvas per row of tokens; the last one has only the best candidate.
 
         Raises:
-            NotFinite: the transformer gave NaN or infinite values.
+            NotFinite: the output of the transformer is NaN or infinite.
         """
         conditioning = conditioning.expand(len(canvas.seeds))
         stages = dict(conditioning.stages)
@@ -156,7 +157,7 @@ class TokenPainter:
             yield canvas if canvas.step < canvas.of else replace(canvas, state=self._best(brief, state))
 
     def preview(self, canvas: Canvas) -> Tensor:
-        """What stands of the first candidate, [n 3 h w] in [0, 1]; white where nothing does."""
+        """The rows of the first candidate so far, [n 3 h w] in [0, 1]; the rest is white."""
         pixels = self.vae.pictures(canvas.state[:, 0].clamp(min=0))[:, :3]
         blank = F.interpolate((canvas.state[:, :1] == _BLANK).float(), scale_factor=self.vae.config.factor)
         return torch.where(blank > 0, 1.0, (pixels + 1) / 2).clamp(0, 1).cpu()
@@ -165,7 +166,7 @@ class TokenPainter:
         """The pictures [n c h w] in [-1, 1].
 
         Raises:
-            NotFinite: the VAE gave NaN or infinite values.
+            NotFinite: the output of the VAE is NaN or infinite.
         """
         pixels = self.vae.pictures(canvas.state[:, 0])
         if not pixels.isfinite().all():
@@ -173,7 +174,7 @@ class TokenPainter:
         return pixels.cpu()
 
     def upscale(self, pixels: Tensor) -> Tensor:
-        """There is no learned upscaler: the pictures themselves."""
+        """The pictures unchanged, because there is no learned upscaler."""
         return pixels
 
     def _row(
@@ -197,7 +198,7 @@ class TokenPainter:
         return torch.stack(tokens, dim=2), logits
 
     def _best(self, brief: ResolvedBrief, state: Tensor) -> Tensor:
-        """The candidate [n 1 side side] of each picture that fits the prompt best, by CLIP."""
+        """For each picture the candidate [n 1 side side] with the best CLIP score for the prompt."""
         if self.scorer is None or state.shape[1] == 1:
             return state[:, :1]
         text = plain_text(brief, self.card)
@@ -213,10 +214,10 @@ class TokenPainter:
         return shares.sum(dim=0).argmax(dim=1)[:, None].float()
 
     def _kept_rows(self, brief: ResolvedBrief, image: Tensor | None) -> int:
-        """How many rows of the input picture stay.
+        """How many rows of tokens are kept from the input picture.
 
         Raises:
-            BadBrief: all of them.
+            BadBrief: the strength keeps all rows.
         """
         side = self.transformer.config.side
         if image is None or brief.strength is None:
@@ -232,11 +233,11 @@ class TokenPainter:
 
 @family("dalle1")
 def open_weights(folder: Path) -> TokenPainter:
-    """A painter from a folder, with the shipped CLIP as its scorer where there is one.
+    """Open a painter from a folder, with the shipped CLIP as its scorer where there is one.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it, such as a transformer that
-            learned the tokens of another VAE.
+        BadWeights: the files cannot be used, for example because the transformer was trained with another
+            VAE; the message names the file and the problem.
     """
     vae = open_discrete_vae(folder / "codec")
     config = read_json(folder / "transformer" / "config.json")
@@ -266,10 +267,11 @@ def open_weights(folder: Path) -> TokenPainter:
 
 
 def save(painter: TokenPainter, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the painter's folder, whole or not at all; the scorer is not part of it.
+    """Write the painter's folder, completely or not at all; the scorer is not part of it.
 
     Raises:
-        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+        BadWeights: a value does not fit into `dtype`.
+        DanqingError: the folder cannot be written.
     """
     config = {**painter.transformer.to_config(), "codec": fingerprint(painter.vae)}
     with replacing_folder(folder) as draft:
@@ -298,13 +300,13 @@ def card_of(name: str, vae: DiscreteVAE, transformer: TokenTransformer, **fields
 
 
 def fresh_transformer(preset: str, vae: DiscreteVAE, tokenizer: CLIPTokenizer) -> TokenTransformer:
-    """A transformer of random weights for the tokens of `vae` and the words of `tokenizer`."""
+    """A transformer with random weights for the tokens of `vae` and the vocabulary of `tokenizer`."""
     config = replace(TRANSFORMERS[preset], words=len(tokenizer), vocab=vae.config.vocab)
     return TokenTransformer(config)
 
 
 def random_painter(preset: str = "tiny", seed: int = 0, scorer: ClipScorer | None = None) -> TokenPainter:
-    """A painter with random weights and the shipped words, for tests."""
+    """A painter with random weights and the shipped tokenizer, for tests."""
     tokenizer = read_tokenizer(shipped_part("clip"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Drawing the tokens of pictures one after the other, led by words."""
+"""Samples the tokens of pictures one after the other, conditioned on a prompt."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from danqing.nets.token_transformer import Cache, TokenTransformer
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn, and how many pictures of a seed are compared.
+    """How tokens are drawn, and how many candidates are painted for each picture.
 
-    temperature: below 1, likely tokens become likelier.
-    top_k: only so many of the likeliest; 0 is all.
-    top_p: only the likeliest that together have this probability, in (0, 1].
-    candidates: how many are painted, of which the scorer keeps one.
+    temperature: divides the logits; below 1, likely tokens become more likely.
+    top_k: draw only from this many most likely tokens; 0 means all.
+    top_p: draw only from the most likely tokens with this total probability, in (0, 1].
+    candidates: pictures for each seed, of which the scorer keeps one.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number is out of its range.
     """
 
     temperature: float = 1.0
@@ -43,34 +43,33 @@ DEFAULT = Sampling()
 
 
 def gumbel_of(normal: Tensor) -> Tensor:
-    """Standard normal noise as standard Gumbel noise, float64, by way of its probability.
+    """Transform standard normal noise to standard Gumbel noise, float64, by its cumulative probability.
 
-    So tokens are drawn from the same noise as everything else, and a variation between two seeds lies between
-    two pictures.
+    So `Seeds` draws the noise of tokens too, and a variation interpolates between the pictures of two seeds.
     """
     return -torch.log(-torch.special.log_ndtr(normal.double()))
 
 
 def draw_tokens(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
-    """A token [...] for logits [... vocab] by the Gumbel-max trick: exact samples where noise is Gumbel."""
+    """Draw tokens [...] from logits [... vocab] by the Gumbel-max trick; exact for Gumbel noise."""
     return (keep_likeliest(logits.double() / sampling.temperature, sampling) + noise).argmax(dim=-1)
 
 
 def keep_likeliest(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits [... vocab] with -inf for what top_k and top_p leave out; the likeliest token always stays."""
+    """Logits [... vocab] with -inf for tokens that top_k and top_p exclude; the most likely one is kept."""
     if 0 < sampling.top_k < logits.shape[-1]:
         least = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if sampling.top_p < 1:
         ordered, order = logits.sort(dim=-1, descending=True)
         shares = ordered.softmax(dim=-1)
-        late = shares.cumsum(dim=-1) - shares >= sampling.top_p  # what comes before is enough already
+        late = shares.cumsum(dim=-1) - shares >= sampling.top_p  # the tokens before have this probability
         logits = logits.masked_fill(torch.zeros_like(late).scatter(-1, order, late), -torch.inf)
     return logits
 
 
 class GuidedTransformer:
-    """The transformer conditioned on a prompt, reading a picture's tokens as they are drawn.
+    """The transformer conditioned on a prompt; it reads the tokens of a picture as they are drawn.
 
     Its logits are u + scale * sum_i l_i (c_i - u): classifier-free guidance for tokens, where u are the
     logits after the negative prompt, and c_i those after part i of weight l_i.
@@ -87,7 +86,7 @@ class GuidedTransformer:
         self._cache: Cache = []
 
     def begin(self, tokens: Tensor) -> Tensor:
-        """Tokens that stand already [n copies k] -> logits of the next [n copies vocab]."""
+        """The first k tokens [n copies k] -> logits of the next token [n copies vocab]."""
         n, self._copies, _ = tokens.shape
         text = torch.cat([self._text(conditioning) for conditioning in self._rows]).repeat_interleave(
             self._copies, dim=0
@@ -96,7 +95,7 @@ class GuidedTransformer:
         return self._mix(logits, n)
 
     def go_on(self, tokens: Tensor, at: int) -> Tensor:
-        """Tokens [n copies] that were drawn as number `at` -> logits of the next [n copies vocab]."""
+        """The tokens number `at` [n copies] -> logits of the next token [n copies vocab]."""
         logits = self._network.go_on(self._for_all(tokens.flatten()), at, self._cache)
         return self._mix(logits, len(tokens))
 

@@ -1,8 +1,8 @@
-"""The VAE of DALL-E on disk: ours, or OpenAI's published encoder.pkl and decoder.pkl.
+"""Reads the VAE of DALL-E: ours, or OpenAI's published encoder.pkl and decoder.pkl.
 
-Both of those are whole modules saved by pickle. They are read by torch's own restricted unpickler, which
-refuses every class that it does not know; the modules' classes are known to it as inert records of their
-contents, so that tensors come out and nothing runs.
+The two .pkl files are pickled modules. torch's restricted unpickler reads them; it refuses every class that
+is not allowed. The classes of the modules are replaced by `_Record`, which only stores their contents, so
+that tensors are read and no code of the file runs.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _LONGER = {"w": "weight", "b": "bias"}
 
 
 class _Record:
-    """Stands for an object of the file: what was in it, and no method of its class."""
+    """Replaces an object of the file: it has the object's attributes, but no method of its class."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.contents = state
 
 
 def open_discrete_vae(folder: Path) -> DiscreteVAE:
-    """Ours, or OpenAI's as it was published: encoder.pkl and decoder.pkl."""
+    """Open our VAE, or OpenAI's published encoder.pkl and decoder.pkl, from a folder."""
     if (folder / "encoder.pkl").is_file():
         return read_discrete_vae(folder / "encoder.pkl", folder / "decoder.pkl")
     return read_module(folder, DiscreteVAE.from_config)
 
 
 def fingerprint(vae: DiscreteVAE) -> str:
-    """A hash of the VAE's weights in half precision: the same before it is saved and after."""
+    """A hash of the VAE's weights in half precision, which saving and loading does not change."""
     digest = hashlib.sha256()
     for name, tensor in sorted(vae.state_dict().items()):
         digest.update(name.encode())
@@ -60,10 +60,10 @@ def fingerprint(vae: DiscreteVAE) -> str:
 
 
 def read_discrete_vae(encoder: Path, decoder: Path) -> DiscreteVAE:
-    """The published discrete VAE from its two files.
+    """Read OpenAI's published discrete VAE from its two files.
 
     Raises:
-        BadWeights: in one line: a file is missing, damaged, holds anything else, or does not fit the other.
+        BadWeights: a file is missing, damaged, something else, or does not fit the other file.
     """
     halves = {"encoder": (encoder, *_read(encoder)), "decoder": (decoder, *_read(decoder))}
     tensors = {
@@ -90,7 +90,7 @@ def read_discrete_vae(encoder: Path, decoder: Path) -> DiscreteVAE:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The plain values of the outermost object, and all tensors by name."""
+    """The plain attributes of the outermost object, and all tensors by name."""
     inert: list[Any] = [(type(name, (_Record,), {}), name) for name in _CLASSES]
     try:
         with torch.serialization.safe_globals(inert):
@@ -115,6 +115,6 @@ def _tensors(record: _Record, prefix: str = "") -> dict[str, Tensor]:
 
 
 def _our_name(name: str) -> str:
-    """Their convolutions call weight and bias w and b."""
+    """Our name of a tensor; in their convolutions, weight and bias are called w and b."""
     stem, _, last = name.rpartition(".")
     return f"{stem}.{_LONGER.get(last, last)}"

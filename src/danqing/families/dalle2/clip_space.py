@@ -1,7 +1,7 @@
-"""The space of CLIP in which unCLIP paints: words and pictures as vectors, and what can be done to them.
+"""The CLIP encoders of unCLIP, and arithmetic on their embeddings.
 
-Arithmetic of section 3 of arXiv 2204.06125: variations, interpolations and text diffs are moves along great
-circles between embeddings.
+Section 3 of arXiv 2204.06125: variations, interpolations and text diffs use spherical interpolation between
+embeddings.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Space:
     """CLIP as an `Encoder`: tokens [1 l+1 d] are the states of l tokens and the text embedding, with a mask.
 
     text: the text encoder.
-    text_projection: from its pooled state to an embedding.
-    image_encoder: the image encoder; without one there are no input pictures.
-    image_projection: from its pooled state to an embedding.
-    processor: how the image encoder wants its pixels.
-    unit: whether embeddings have length 1, as our models learned; Karlo's are as CLIP gives them.
+    text_projection: its pooled state -> an embedding.
+    image_encoder: the image encoder; if None, input pictures are not supported.
+    image_projection: its pooled state -> an embedding.
+    processor: the preprocessing of the image encoder.
+    unit: whether embeddings are normalised to length 1, as in the training of our models; Karlo's are not.
     """
 
     text: TextEncoder
@@ -47,10 +47,10 @@ class Space:
 
     @classmethod
     def of(cls, scorer: ClipScorer, length: int) -> Space:
-        """The space of a scorer's CLIP, reading `length` tokens of a text.
+        """The space of a scorer's CLIP, for texts of `length` tokens.
 
         Raises:
-            BadWeights: its text encoder is not that long.
+            BadWeights: its text encoder supports fewer tokens.
         """
         model = scorer.model
         text = TextEncoder.of(scorer.tokenizer, model.text_model)
@@ -66,7 +66,7 @@ class Space:
 
     @property
     def width(self) -> int:
-        """Numbers in an embedding, d."""
+        """The width of an embedding, d."""
         return int(self.text_projection.out_features)
 
     def place(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -75,16 +75,16 @@ class Space:
         move(device, dtype, *networks)
 
     def __call__(self, words: str) -> Conditioning:
-        """One text, with the words that did not fit as `dropped`."""
+        """Encode one text, with the words that did not fit as `dropped`."""
         return replace(self.encode_texts([words]), dropped=self.text.tail(words))
 
     def encode_weighted(self, chunk: Chunk) -> Conditioning:
-        """A text with weights: they count in the states, not in the embedding of the whole."""
+        """Encode a text with weights; they change the token states, but not the text embedding."""
         plain, states = self(text_of(chunk)), self.text.encode_weighted(chunk).tokens
         return replace(plain, tokens=torch.cat([states, plain.tokens[:, -1:]], dim=1))
 
     def encode_texts(self, texts: Sequence[str]) -> Conditioning:
-        """Several texts, cut to what fits: tokens [n l+1 d], mask [n l+1]."""
+        """Encode several texts, truncated to the length of the encoder: tokens [n l+1 d], mask [n l+1]."""
         length = self.text.max_length
         tokens = self.text.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
@@ -93,7 +93,7 @@ class Space:
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Conditioning:
-        """Texts as ids [n l], encoded; what follows the first end mark is masked."""
+        """Encode texts from token ids [n l]; the tokens after the first end token are masked."""
         ids = as_input(self.text_projection, ids)
         output = self.text.model(ids)
         whole = self.rescale(to_float32(self.text_projection(output.pooler_output)))
@@ -104,7 +104,7 @@ class Space:
 
     @torch.no_grad()
     def image_embedding(self, pixels: Tensor) -> Tensor:
-        """The embeddings [n d] of pictures [n c h w] in [-1, 1], colour over white.
+        """The embeddings [n d] of pictures [n c h w] in [-1, 1], with colour composited over white.
 
         Raises:
             BadWeights: there is no image encoder.
@@ -115,12 +115,12 @@ class Space:
         return self.rescale(to_float32(self.image_projection(self.image_encoder(inputs).pooler_output)))
 
     def rescale(self, z: Tensor) -> Tensor:
-        """Embeddings [... d] at the length that they have here."""
+        """Embeddings [... d] normalised to length 1 if `unit`, else unchanged."""
         return F.normalize(z, dim=-1) if self.unit else z
 
 
 def join_words_and_image(words: Conditioning, length: int) -> Conditioning:
-    """Texts of several chunks, each `length` tokens, as one: the mean of the tokens that are not masked."""
+    """Join several chunks of `length` tokens into one: each token is the mean of those not masked."""
     if words.tokens.shape[1] == length:
         return words
     n, every, width = words.tokens.shape
@@ -134,7 +134,7 @@ def join_words_and_image(words: Conditioning, length: int) -> Conditioning:
 
 
 def mixture(embeddings: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Embeddings, each [n d], by weights that are not all 0: along great circles, one after the other."""
+    """Mix embeddings, each [n d], by weights that are not all 0, with repeated `slerp`."""
     total = 0.0
     mixed = embeddings[0]
     for z, weight in zip(embeddings, weights, strict=True):
@@ -145,10 +145,13 @@ def mixture(embeddings: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 def text_diff(picture: Tensor, text: Tensor, before: Tensor, amount: float) -> Tensor:
-    """A picture's embedding [n d] turned by `amount` in [0, 1] towards what words [n d] add to others [n d].
+    """Rotate an image embedding towards the difference of two text embeddings (text diff, section 3.3).
 
-    Section 3.3: slerp(picture, (text - before) / |text - before|), at the length of the picture's; the same
-    words turn nothing.
+    It is slerp(picture, (text - before) / |text - before|, amount), with the norm of `picture`. If the texts
+    are equal, the result is `picture`.
+
+    picture, text, before: embeddings [n d].
+    amount: in [0, 1].
     """
     way = text - before
     length = way.norm(dim=-1, keepdim=True)
@@ -157,7 +160,7 @@ def text_diff(picture: Tensor, text: Tensor, before: Tensor, amount: float) -> T
 
 
 def fingerprint(folder: Path) -> str:
-    """The SHA-256 of the weights in a folder, by which a painter knows its CLIP."""
+    """The SHA-256 of the weights in a folder; a painter identifies its CLIP by it."""
     digest = hashlib.sha256()
     for file in find_weights(folder):
         digest.update(file.read_bytes())

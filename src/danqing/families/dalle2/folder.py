@@ -1,7 +1,7 @@
 """The folder of an unCLIP.
 
-It is laid out as that of diffusers' `UnCLIPPipeline` (Karlo). Instead of a text encoder it has danqing.json,
-which names the shipped CLIP by what its weights hash to, and tells what configs cannot.
+It has the layout of diffusers' `UnCLIPPipeline` (Karlo). In place of a text encoder it has danqing.json, with
+the hash of the weights of the shipped CLIP and with values that have no place in configs of diffusers.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ OURS = "danqing.json"
 
 @dataclass(frozen=True)
 class Dalle2Components:
-    """What a folder holds.
+    """The content of a folder.
 
-    card: what the model is.
+    card: the card of the model.
     prior, decoder, projection: networks, see `Prior` and `Decoder`.
-    prior_schedule, decoder_schedule: diffusers configs.
+    prior_schedule, decoder_schedule: scheduler configs of diffusers.
     clip: the hash of the weights of its CLIP.
     patch_size: see `Decoder`.
-    prior_options: how embeddings are drawn.
-    upsampler: enlarges the decoder's pictures to `card.width`, on the decoder's schedule.
+    prior_options: how image embeddings are sampled.
+    upsampler: upscales the decoder's pictures to `card.width`, with the decoder's schedule.
     """
 
     card: Card
@@ -59,10 +59,11 @@ class Dalle2Components:
 
 
 def save_components(components: Dalle2Components, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the folder, whole or not at all.
+    """Write the folder, completely or not at all.
 
     Raises:
-        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+        BadWeights: a value does not fit into `dtype`.
+        DanqingError: the folder cannot be written.
     """
     with replacing_folder(folder) as draft:
         for name, part in (("prior", components.prior), ("decoder", components.decoder)):
@@ -93,10 +94,10 @@ def save_components(components: Dalle2Components, folder: Path, dtype: torch.dty
 
 
 def read_components(folder: Path) -> Dalle2Components:
-    """What `save_components` wrote, in float32 on the CPU.
+    """Read a folder that `save_components` wrote, in float32 on the CPU.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     card = read_card(folder)
     ours = read_json(folder / OURS)
@@ -130,14 +131,14 @@ def read_components(folder: Path) -> Dalle2Components:
 
 
 def check_clip(folder: Path, expected: str, clip: Path | None = None) -> None:
-    """Check that a CLIP is the one that a folder's networks learned with.
+    """Check that a CLIP is the one with which the networks of a folder were trained.
 
-    folder: for the message.
-    expected: the hash of that CLIP.
-    clip: the folder of the CLIP; None is the shipped one.
+    folder: the folder of the networks, for the message.
+    expected: the hash of the right CLIP.
+    clip: the folder of the CLIP to check; None is the shipped one.
 
     Raises:
-        BadWeights: it is another.
+        BadWeights: it is another CLIP.
     """
     hash_ = fingerprint(shipped_part("clip") if clip is None else clip)
     if hash_ != expected:

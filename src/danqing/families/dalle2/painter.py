@@ -1,12 +1,12 @@
-"""DALL-E 2 (unCLIP): words become the CLIP embedding of a picture, and the embedding becomes the picture.
+"""DALL-E 2 (unCLIP): a prior maps the prompt to a CLIP image embedding, and a decoder paints from it.
 
 Paper: Ramesh et al., Hierarchical Text-Conditional Image Generation with CLIP Latents, arXiv 2204.06125.
-Differs: small, paints RGBA; the decoder predicts v and sees pictures in patches, as `ddpm` does.
+Differs: it is small and paints RGBA; the decoder predicts v and works on patches of pixels, as `ddpm` does.
 
-An input picture is encoded as its embedding and painted anew rather than over: a brief's strength is how far
-to leave it, in the noise that DDIM finds for it and, half as far, in its embedding, which the words turn
-(text diff). Several pictures are mixed along great circles.
-Licences: code Apache-2.0; weights are whoever trained them's.
+An input picture is encoded as its embedding and its DDIM noise, and then painted from both. `strength` says
+how far both change: the noise is mixed with new noise by `strength`, and the embedding is rotated towards the
+prompt by half of it (text diff). Several pictures are mixed by spherical interpolation.
+Licences: code Apache-2.0; weights have the licence of those who trained them.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ from danqing.nets.efficient_unet import EfficientUNet
 from danqing.nets.placement import move
 
 UPSAMPLER_STEPS = 8
-TEXT_DIFF = 0.5  # how far words turn a given picture at strength 1: section 3.3 goes from 0.25 to 0.5
+TEXT_DIFF = 0.5  # the amount of the text diff at strength 1; section 3.3 uses 0.25 to 0.5
 
 
 @dataclass(eq=False)
 class Dalle2Painter:
-    """First the prior's steps, on blank canvases, then the decoder's, then the upsampler's if there is one.
+    """Runs the steps of the prior, on white canvases, then the decoder's, then the upsampler's if it has one.
 
-    card: tells the size of the finished picture.
+    card: the card of the model, with the size of the finished picture.
     space: encodes prompts and pictures.
-    prior: draws image embeddings.
-    decoder: its network is a `Decoder`, with the image embedding as the first of all tokens.
-    stage: paints the decoder's picture anew, larger, without a prompt.
+    prior: samples image embeddings.
+    decoder: its network is a `Decoder`, with the image embedding as the first token.
+    stage: super-resolution of the decoder's picture, without a prompt.
 
     Raises:
-        BadWeights: a prior and a CLIP of different widths.
+        BadWeights: the widths of the prior and of CLIP differ.
     """
 
     card: Card
@@ -88,12 +88,12 @@ class Dalle2Painter:
             self.stage.painter.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The prompt; the embedding of input pictures as `concat` [1 d 1 1], and their noise as `image`.
+        """Encode the prompt, and input pictures as an embedding `concat` [1 d 1 1] and as noise `image`.
 
-        The noise is computed only where some of it is kept: at a strength below 1.
+        The noise is computed only if some of it is used: at a strength below 1.
 
         Raises:
-            BadBrief: words or steps that cannot be followed.
+            BadBrief: the prompt or the number of steps is not supported.
         """
         conditioning = encode(self.space, styled_prompt(brief, self.card), parse_negative(brief), steps=1)
         conditioning = self._join(conditioning)
@@ -119,10 +119,11 @@ class Dalle2Painter:
         return replace(conditioning, image=noise, concat=z[:, :, None, None])
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """Noise for the decoder, or between that of the given picture and new one, by strength.
+        """Noise for the decoder; with an input picture, its noise mixed with new noise by `strength`.
 
         Raises:
-            BadBrief: another size than the decoder's, an unknown sampler, or steps that the schedule lacks.
+            BadBrief: the size is not that of the decoder, the sampler is unknown, or the schedule has fewer
+                steps.
         """
         side = self.card.width * (1 if brief.native else self.card.scale)
         if (brief.width, brief.height) != (side, side):
@@ -139,10 +140,10 @@ class Dalle2Painter:
         return replace(canvas, state=state, of=canvas.of + further)
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """One canvas for each step of the prior, still white, of the decoder, and of the upsampler.
+        """One canvas for each step of the prior (white), of the decoder and of the upsampler.
 
         Raises:
-            NotFinite: naming the step at which NaN or infinite values appeared.
+            NotFinite: NaN or infinite values appeared; the message names the step.
         """
         n, steps_before = len(canvas.seeds), 0
         if conditioning.concat is not None:
@@ -164,7 +165,7 @@ class Dalle2Painter:
                 )
 
     def preview(self, canvas: Canvas) -> Tensor:
-        """The picture as far as it is clear, [n 3 h w] in [0, 1]."""
+        """The current estimate of the picture, [n 3 h w] in [0, 1]."""
         return self.decoder.preview(canvas)
 
     def finish(self, canvas: Canvas) -> Tensor:
@@ -193,14 +194,14 @@ class Dalle2Painter:
         return 1 if self.stage is None else self.stage.factor
 
     def _small(self, brief: ResolvedBrief) -> ResolvedBrief:
-        """The brief of the decoder."""
+        """The brief for the decoder."""
         side = self.card.width // self._factor
         return brief.model_copy(update={"width": side, "height": side, "native": True})
 
     def _upsample(
         self, stage: SuperResolution, brief: ResolvedBrief, seeds: Seeds, small: Tensor
     ) -> Iterator[Canvas]:
-        """The stage's canvases over small pictures [n c h w], with seeds of its own."""
+        """The canvases of the upsampler from small pictures [n c h w], with seeds of its own."""
         own, card = seeds.further(1), stage.painter.card
         stage_brief = Brief(prompt="-", seed=0, native=True, guidance=1.0, tile=brief.tile).resolve(card)
         noise = own.normal(small.shape[1], card.height, card.width).to(small)
@@ -210,14 +211,14 @@ class Dalle2Painter:
         yield from stage.painter.steps(stage_brief, cond, stage.painter.begin(stage_brief, cond, own))
 
     def _noise(self, brief: ResolvedBrief, cond: Conditioning, picture: Tensor) -> Tensor:
-        """The noise [1 c h w] from which DDIM paints the picture under `cond`: the x_T of section 3."""
+        """The noise [1 c h w] from which DDIM paints `picture` with `cond`: the x_T of section 3."""
         picture = F.avg_pool2d(picture, self._factor)
         levels = self.decoder.schedule.levels(brief.steps)
         return invert(self.decoder, self.decoder.vae.encode(picture), cond, levels, corrections=1)
 
 
 def _whole(conditioning: Conditioning) -> Tensor:
-    """The text embedding [n d] of a conditioning, its parts by their weights."""
+    """The text embedding [n d] of a conditioning; parts are mixed by their weights."""
     return torch.stack([part.weights[:, None] * part.tokens[:, -1] for part in conditioning.parts]).sum(dim=0)
 
 
@@ -226,10 +227,10 @@ def _strength(brief: ResolvedBrief) -> float:
 
 
 def painter_of(components: Dalle2Components, scorer: ClipScorer) -> Dalle2Painter:
-    """The components put together.
+    """Build the painter from its components.
 
     Raises:
-        BadWeights: the schedules are not known, or the components do not belong together.
+        BadWeights: a schedule is unknown, or the components do not fit together.
     """
     space = Space.of(scorer, components.prior.config.num_embeddings)
     side = components.decoder.config.sample_size * components.patch_size
@@ -253,10 +254,10 @@ def painter_of(components: Dalle2Components, scorer: ClipScorer) -> Dalle2Painte
 
 
 def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> SuperResolution:
-    """The upsampler, on the schedule of the decoder.
+    """The upsampler as a stage, with the schedule of the decoder.
 
     Raises:
-        BadWeights: the card's width is no multiple of the decoder's.
+        BadWeights: the card's width is not a multiple of the decoder's.
     """
     factor, odd = divmod(card.width, decoder.card.width)
     if odd or factor < 2:
@@ -280,10 +281,10 @@ def _stage(card: Card, decoder: DiffusionPainter, upsampler: EfficientUNet) -> S
 
 @family("dalle2")
 def open_weights(folder: Path) -> Dalle2Painter:
-    """A painter from a folder, in the space of the shipped CLIP.
+    """Open a painter from a folder, with the shipped CLIP.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     components = read_components(folder)
     check_clip(folder, components.clip)
@@ -291,7 +292,7 @@ def open_weights(folder: Path) -> Dalle2Painter:
 
 
 def random_painter(preset: str = "tiny", seed: int = 0) -> Dalle2Painter:
-    """A painter of random weights with a CLIP of random weights, for tests."""
+    """A painter and a CLIP with random weights, for tests."""
     components = fresh_components(preset, clip="", seed=seed)
     tokenizer = byte_tokenizer(components.prior.config.num_embeddings)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""unCLIP's networks: their sizes, and the decoder as a painter asks it."""
+"""The networks of unCLIP: their presets, and the decoder as a `guidance.Network`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ DECODERS: dict[str, Config] = {
         "norm_num_groups": 4,
         "class_embed_type": "identity",
     },
-    # outside, the convolutions of the sticker preset of `ddpm`, so that its weights are a start
+    # the outer convolutions are those of the sticker preset of `ddpm`, so that training can start from it
     "sticker": {
         "sample_size": 16,
         "in_channels": 16,
@@ -115,7 +115,7 @@ DECODER_SCHEDULE: Config = {
 
 PATCH_SIZES = {"tiny": 2, "sticker": 2, "karlo": 1}
 
-# without words, as in the paper, and without attention, so that crops are enough to learn from
+# without text, as in the paper, and without attention, so that training on crops is enough
 UPSAMPLERS: dict[str, EfficientUNetConfig] = {
     "tiny": EfficientUNetConfig(
         concat_channels=4, text=1, widths=(4, 8), depths=(0, 1), attention=(False, False), embedding=16
@@ -130,12 +130,12 @@ UPSAMPLERS: dict[str, EfficientUNetConfig] = {
 class Decoder:
     """The UNet as a `guidance.Network` of an image embedding and a prompt.
 
-    unet: the network.
-    projection: what it takes of the embeddings.
-    patch_size: the UNet sees patches of so many pixels squared as one pixel of more channels.
-
     A conditioning has tokens [n 1+l+1 d]: the image embedding, l token states, and the text embedding. Where
-    its mask leaves the image embedding out, a learned embedding stands for no image.
+    the image embedding is masked, a learned embedding of no image replaces it.
+
+    unet: the network.
+    projection: projects the embeddings for the network.
+    patch_size: side in pixels of the patches that are one pixel of more channels to the UNet.
     """
 
     unet: UNet2DConditionModel
@@ -143,7 +143,7 @@ class Decoder:
     patch_size: int = 1
 
     def __call__(self, x: Tensor, t: Tensor, words: Conditioning) -> Tensor:
-        """Pictures [n c h w], times [n] and an embedding and words for n pictures -> output [n c h w]."""
+        """Pictures [n c h w], times [n] and the conditioning of n pictures -> output [n c h w]."""
         mask = torch.ones_like(words.tokens[..., 0], dtype=torch.bool) if words.mask is None else words.mask
         tokens = as_input(self.projection, words.tokens)
         picture = torch.where(mask[:, :1], tokens[:, 0], self.projection.nothing)
@@ -161,7 +161,7 @@ class Decoder:
 
 
 def decoder_conditioning(conditioning: Conditioning, z: Tensor) -> Conditioning:
-    """The conditioning of a `Decoder`: image embeddings before the prompt, none before the negative prompt.
+    """The conditioning of a `Decoder`: `z` before the prompt, no image before the negative prompt.
 
     conditioning: for n pictures.
     z: image embeddings [n d].
@@ -185,7 +185,7 @@ def _prepend(part: Conditioning, z: Tensor, *, attend: bool) -> Conditioning:
 
 
 def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjection:
-    """A projection of random weights, from embeddings of `width` numbers to what a decoder takes."""
+    """A projection with random weights, from embeddings of `width` to the inputs of a decoder."""
     config = decoder.config
     return TextProjection.from_config(
         {
@@ -197,10 +197,10 @@ def fresh_projection(decoder: UNet2DConditionModel, width: int) -> TextProjectio
 
 
 def dalle2_card(name: str, decoder: UNet2DConditionModel, patch_size: int, factor: int = 1) -> Card:
-    """The card of a model from its decoder, whose pictures are enlarged by `factor`."""
+    """The card of a model from its decoder, whose pictures are upscaled by `factor`."""
     side = decoder.config.sample_size * patch_size * factor
     alpha = {Can.ALPHA} if decoder.config.in_channels == 4 * patch_size**2 else set()
-    tile = {Can.TILE} if factor == 1 else set()  # the upsampler sees no neighbour beyond an edge
+    tile = {Can.TILE} if factor == 1 else set()  # the upsampler does not pad circularly
     return Card(
         name=name,
         family="dalle2",
@@ -218,7 +218,10 @@ def dalle2_card(name: str, decoder: UNet2DConditionModel, patch_size: int, facto
 
 
 def fresh_components(preset: str, clip: str, seed: int = 0) -> Dalle2Components:
-    """Networks of random weights, the same for the same seed: to train. clip: as in `Dalle2Components`."""
+    """Networks with random initial weights for training; the seed determines them.
+
+    clip: as in `Dalle2Components`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         prior = PriorTransformer(**PRIORS[preset])

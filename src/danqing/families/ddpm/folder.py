@@ -1,7 +1,7 @@
-"""The folder of diffusers' DDPMPipeline: model_index.json, unet/ and scheduler/, and two things of our own.
+"""The folder of diffusers' DDPMPipeline: model_index.json, unet/ and scheduler/, and two files of our own.
 
-card.json (what the model is) and danqing.json (the patch size, and the names of the classes) are
-optional, and other programs leave them alone.
+card.json (the card of the model) and danqing.json (the patch size and the class names) are optional; other
+programs ignore them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ _OURS = "danqing.json"
 
 @dataclass(frozen=True)
 class DDPMComponents:
-    """What a folder holds: `scheduler` as a diffusers config, and the names of the classes.
+    """The content of a folder.
 
-    The network sees `patch_size` x `patch_size` pixels as one of so many more channels.
+    scheduler: a scheduler config of diffusers.
+    names: the class names.
+    patch_size: patches of `patch_size` x `patch_size` pixels are one pixel of more channels to the network.
     """
 
     unet: UNet2DModel
@@ -48,21 +50,21 @@ class DDPMComponents:
 
 
 class LabelEmbedding(nn.Embedding):
-    """A class embedding for several classes at once, each as far as the label says; 0 is the null label.
+    """A class embedding for mixtures of classes, weighted by the label; a label of zeros means no class.
 
-    To other programs it is an embedding of one more class, the last, which is that of no label: all zeros.
+    The file has one more class at the end, whose embedding is zeros: other programs use it for no class.
     """
 
     def forward(self, label: Tensor) -> Tensor:
-        """Label [n k], in any mixture -> [n width]."""
+        """Label [n k], any mixture of classes -> embedding [n width]."""
         return label @ self.weight[: label.shape[1]]
 
 
 def read_folder(folder: Path) -> DDPMComponents:
-    """The components in a folder, in float32 on the CPU. Older folders have all files side by side.
+    """Read the components in a folder, in float32 on the CPU. Old folders have all files without subfolders.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     kind = read_json(folder / "model_index.json").get("_class_name")
     if kind not in _PIPELINES:
@@ -88,10 +90,13 @@ def read_folder(folder: Path) -> DDPMComponents:
 
 
 def save_folder(components: DDPMComponents, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a diffusers folder, whole or not at all; where the patch size is 1, DDPMPipeline opens it too.
+    """Write a diffusers folder, completely or not at all.
+
+    If the patch size is 1, diffusers' DDPMPipeline can open it too.
 
     Raises:
-        BadWeights: a value does not fit into `dtype`. DanqingError: the folder cannot be written.
+        BadWeights: a value does not fit into `dtype`.
+        DanqingError: the folder cannot be written.
     """
     with replacing_folder(folder) as draft:
         components.unet.save_config(draft / "unet")
@@ -130,7 +135,7 @@ def derived_card(name: str, unet: UNet2DModel, names: Names, patch_size: int) ->
 
 
 def build_unet(config: Config) -> UNet2DModel:
-    """A UNet of random weights, whose class embedding, if it has one, takes labels."""
+    """A UNet with random weights; its class embedding, if it has one, is a `LabelEmbedding`."""
     kind, classes = config.get("class_embed_type"), config.get("num_class_embeds")
     if kind is not None:
         raise ValueError(f"class_embed_type {kind!r}, where only num_class_embeds is known")
@@ -143,7 +148,7 @@ def build_unet(config: Config) -> UNet2DModel:
 
 
 def _names(path: Path, ours: Config, unet: UNet2DModel) -> Names:
-    """The names that the folder tells; the numbers of the classes where another program wrote it."""
+    """The class names in the folder; the class numbers for a folder of another program."""
     classes = unet.config.num_class_embeds or 0
     entries = ours.get("names", [str(k) for k in range(classes)])
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
@@ -156,6 +161,6 @@ def _names(path: Path, ours: Config, unet: UNet2DModel) -> Names:
 
 
 def pixel_channels(unet: UNet2DModel, patch_size: int) -> int:
-    """Channels of the pictures: 3, or 4 with alpha."""
+    """Number of channels of the pictures: 3, or 4 with alpha."""
     channels: int = unet.config.in_channels
     return channels // patch_size**2

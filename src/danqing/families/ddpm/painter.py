@@ -1,11 +1,11 @@
-"""DDPM: a UNet removes Gaussian noise from pixels, step by step; no words, or names that it knows.
+"""DDPM: a UNet denoises pixels step by step, unconditionally or conditioned on class names.
 
 Papers: Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239; Nichol and Dhariwal, Improved
 DDPM, arXiv 2102.09672 (cosine schedule, learned variance, fewer steps).
-Differs: names are a label (see `conditioning.names`), each with an embedding that is added to the time's, and
-at times none is, so that classifier-free guidance works. The sticker preset predicts v and sees the picture
-in patches, 2 x 2 pixels to one of 16 channels, which lets a larger network train at the same speed.
-Licences: code Apache-2.0; weights are whoever trained them's (google/ddpm-*: Apache-2.0).
+Differs: class names are a label (see `conditioning.names`), whose embedding is added to the time embedding;
+training sometimes drops the label, so that classifier-free guidance works. The sticker preset predicts v and
+works on patches, 2 x 2 pixels to one of 16 channels, so that a larger network trains at the same speed.
+Licences: code Apache-2.0; weights have the licence of those who trained them (google/ddpm-*: Apache-2.0).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ORIGINAL: Config = {
 
 @dataclass(frozen=True)
 class Preset:
-    """A network for pictures of `channels`, 4 with alpha, that it sees in patches of `patch_size` squared."""
+    """A network for pictures of `channels`, 4 with alpha, in square patches of side `patch_size`."""
 
     side: int
     channels: int
@@ -79,7 +79,7 @@ PRESETS: dict[str, Preset] = {
             "norm_num_groups": 4,
         },
     ),
-    # 83 training pictures a second on one AVX-512 core in bf16; the best unfolded one of 3.9 M does 55
+    # 83 training pictures a second on one AVX-512 core in bf16; the best one of 3.9 M without patches: 55
     "sticker": Preset(
         side=32,
         channels=4,
@@ -94,7 +94,7 @@ PRESETS: dict[str, Preset] = {
             "attention_head_dim": 32,
         },
     ),
-    # CIFAR-10 of 2006.11239 appendix B, as google/ddpm-cifar10-32 has it
+    # the CIFAR-10 network of 2006.11239 appendix B, as in google/ddpm-cifar10-32
     "cifar10": Preset(
         side=32,
         channels=3,
@@ -119,7 +119,7 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A UNet as a `Network` of pictures in patches and of the first `labels` numbers of a label."""
+    """A UNet as a `guidance.Network` on patches, conditioned on the first `labels` numbers of a label."""
 
     unet: UNet2DModel
     labels: int
@@ -135,7 +135,7 @@ class Denoiser:
 
 
 def painter_of(components: DDPMComponents) -> DiffusionPainter:
-    """The components put together.
+    """Build the painter from its components.
 
     Raises:
         BadWeights: the scheduler config does not describe a known schedule, prediction, variance or limit.
@@ -158,16 +158,16 @@ def painter_of(components: DDPMComponents) -> DiffusionPainter:
 
 @family("ddpm")
 def open_weights(folder: Path) -> DiffusionPainter:
-    """A painter from a folder of diffusers' DDPMPipeline, or of our own.
+    """Open a painter from a folder of diffusers' DDPMPipeline, or of our own.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     return painter_of(read_folder(folder))
 
 
 def fresh_components(preset: str, names: Names = NO_NAMES, seed: int = 0) -> DDPMComponents:
-    """A preset of random weights, the same for the same seed: to train, and for tests."""
+    """A preset with random initial weights, for training and tests; the seed determines them."""
     chosen = PRESETS[preset]
     channels = chosen.channels * chosen.patch_size**2
     learned = chosen.scheduler["variance_type"] == Variance.LEARNED

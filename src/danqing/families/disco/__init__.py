@@ -1,1 +1,1 @@
-"""Disco Diffusion: another diffusion model guided by CLIP's gradient."""
+"""Disco Diffusion: guides another diffusion model by the gradient of CLIP."""

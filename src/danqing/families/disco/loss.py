@@ -1,4 +1,4 @@
-"""What Disco Diffusion's pictures are led down: how unlike the words they look, and what else is bad."""
+"""The losses of Disco Diffusion: the CLIP distance from the prompt, and losses on the pixels."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from danqing.families.stylegan.style_search import picture_error
 from danqing.nets.cutouts import Cuts
 
 _Targets = list[tuple[Sequence[Tensor], Tensor]]
-"""For each part of a prompt the target of each CLIP [n l d_k], and how much the part counts [n]."""
+"""For each part of a prompt the target embeddings of each CLIP [n l d_k], and the weight of the part [n]."""
 
-_FUZZY = 25  # texts like the one that was given
+_FUZZY = 25  # perturbed copies of the prompt's embedding
 
 
 @dataclass(frozen=True)
 class ClipModels:
-    """Several CLIPs as one `Encoder`: the embeddings of all, one after the other, tokens [1 1 d]."""
+    """Several CLIPs as one `Encoder`: tokens [1 1 d] are the concatenated embeddings of all."""
 
     scorers: tuple[ClipScorer, ...]
 
     @torch.no_grad()
     def __call__(self, text: str) -> Conditioning:
-        """No words ask for nothing: zeros."""
+        """Encode a prompt; an empty one gives zeros."""
         embeddings = torch.cat([scorer.text_embeddings([text]) for scorer in self.scorers], dim=1)
         return Conditioning((embeddings if text.strip() else torch.zeros_like(embeddings))[None])
 
     def apart(self, tokens: Tensor) -> Sequence[Tensor]:
-        """The embeddings of each CLIP, from tokens [n l d]: one [n l d_k] for each."""
+        """Split tokens [n l d] into the embeddings of each CLIP, each [n l d_k]."""
         return torch.split(tokens, [scorer.model.config.projection_dim for scorer in self.scorers], dim=-1)
 
 
@@ -51,13 +51,13 @@ class Loss:
     """The losses of pictures, for `clip_guidance.GradientGuidance`.
 
     scorers: the CLIPs.
-    settings: of Disco Diffusion.
+    settings: the settings of Disco Diffusion.
     conditioning: embeddings of `ClipModels` for n pictures.
-    guidance: of the brief.
-    starts: the log-SNRs at which steps begin, for prompts that change on the way.
-    times: how many the schedule has.
-    image: colours [n 3 h w] to stay near to, if any.
-    seeds: where cutouts come from.
+    guidance: the guidance scale of the brief.
+    starts: the log-SNR at the start of each step, for prompts that change between steps.
+    times: number of times of the schedule, T.
+    image: colours [n 3 h w] to stay similar to; None for none.
+    seeds: the generators of random cutouts.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Loss:
         self._targets = [(start, self._targets_of(stage)) for start, stage in conditioning.stages]
 
     def __call__(self, pixels: Tensor, level: Level) -> Iterator[Tensor]:
-        """The losses of pixels [n p h w], one by one, each [n]."""
+        """Yields the losses of pixels [n p h w] one after the other, each [n]."""
         settings, colours = self._settings, pixels[:, :3]
         for _ in range(settings.cutn_batches):
             for k, scorer in enumerate(self._scorers):
@@ -90,7 +90,7 @@ class Loss:
             yield settings.init_scale * picture_error(colours, self._image)
 
     def _unlike(self, colours: Tensor, level: Level, k: int, scorer: ClipScorer) -> Tensor:
-        """The distance of each picture from the prompt, the mean over its cutouts: [n]."""
+        """The CLIP distance of each picture from the prompt, averaged over its cutouts: [n]."""
         times = self._times
         index = int((times - 1 - level.t) * TIMES / times)
         kinds = self._settings.cut_counts(min(max(index, 0), TIMES - 1))
@@ -108,7 +108,7 @@ class Loss:
         return next(targets for start, targets in reversed(self._targets) if start <= step)
 
     def _targets_of(self, conditioning: Conditioning) -> _Targets:
-        """The target embeddings of a conditioning, with weights; an empty prompt weighs nothing."""
+        """The target embeddings of a conditioning, with weights; an empty prompt has weight 0."""
         targets: _Targets = []
         for part in conditioning.parts:
             tokens = self._fuzzy(part.tokens) if self._settings.fuzzy_prompt else part.tokens
@@ -117,6 +117,6 @@ class Loss:
         return targets
 
     def _fuzzy(self, tokens: Tensor) -> Tensor:
-        """Many embeddings around each of tokens [n l d]: [n 25 l d]."""
+        """Perturbed copies of tokens [n l d]: [n 25 l d]."""
         noise = self._seeds.normal(_FUZZY, *tokens.shape[1:]).to(tokens)
         return (tokens[:, None] + self._settings.rand_mag * noise).flatten(1, 2)

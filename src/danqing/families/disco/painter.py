@@ -1,14 +1,14 @@
-"""Disco Diffusion: a diffusion model that knows no words, led by CLIP's gradient to a picture of any.
+"""Disco Diffusion: an unconditional diffusion model, guided by the gradient of CLIP towards any prompt.
 
-Papers: none of its own; led by a gradient as in Dhariwal and Nichol, arXiv 2105.05233; CLIP, arXiv
+Papers: none of its own; gradient guidance as in Dhariwal and Nichol, arXiv 2105.05233; CLIP, arXiv
 2103.00020. The original is Disco Diffusion 5.7 by Crowson, Somnai and others (MIT).
-Differs: leads any diffusion model of ours, in pixels or in latents, without its words: a folder names it and
-the CLIPs, and holds no weights. The secondary model, Perlin noise and pictures as prompts are left out;
-nearness to a given picture is measured at three sizes of it, not by LPIPS. Parts of a prompt are weighed in
-its language, "a fox::2 a hound::-1". A brief's guidance is a thousandth of `clip_guidance_scale`.
-What the original gets wrong is right here, without a switch: see `diffusion.clip_guidance`; CLIP does not
-read the weight behind a prompt's colon; a fuzzy prompt keeps the negative half of its numbers; schedules are
-read by a grammar and never evaluated.
+Differs: it guides any diffusion model of ours, in pixels or in latents, with an empty prompt. A folder names
+this model and the CLIPs, and has no weights. There is no secondary model, no Perlin noise and no image
+prompt. The distance from an input picture is measured at three sizes, not by LPIPS. Weights of parts are
+written in the prompt syntax, "a fox::2 a hound::-1". The guidance of a brief is `clip_guidance_scale` / 1000.
+Errors of the original are always corrected: see `diffusion.clip_guidance`; the weight after a colon is not
+part of the text for CLIP; the perturbation of a fuzzy prompt keeps negative values; schedules are parsed, and
+never evaluated as code.
 Licences: code Apache-2.0; weights are those of the models that it names.
 """
 
@@ -51,21 +51,21 @@ from danqing.families.disco.settings import Settings, checked_settings
 from danqing.weights.pretrained import read_json, replacing_folder, write_json
 from danqing.weights.shipped import shipped_models, shipped_part
 
-# added to a picture's seed for the generator of its cuts, so that the sampler's noise is the same as without
-# guidance; no picture has such a seed
+# added to a picture's seed for the generator of its cutouts, so that the sampler's noise is the same as
+# without guidance; seeds of pictures are smaller
 _CUT_SEEDS = 2**32
-_NUMBERS = 3 * 1280 * 768  # of a state, for which the original's scales were found
-_REACH = 1.0  # of the deviation of x0, which is about 1
+_NUMBERS = 3 * 1280 * 768  # size of the original's states, for which its scales were tuned
+_REACH = 1.0  # in units of the standard deviation of x0, about 1
 
 
 @dataclass(eq=False)
 class DiscoPainter:
-    """Paints with another model, guided by CLIP's gradient towards the prompt.
+    """Paints with another model, guided by the gradient of CLIP towards the prompt.
 
-    card: what it can do.
-    base: the model that is guided.
+    card: the card of the model.
+    base: the painter to guide.
     scorers: one CLIP or more; each guides with the full scale.
-    settings: of Disco Diffusion.
+    settings: the settings of Disco Diffusion.
     """
 
     card: Card
@@ -80,10 +80,10 @@ class DiscoPainter:
             scorer.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """CLIP's embeddings of the prompt, and the input picture as the base's state.
+        """CLIP's embeddings of the prompt, and the input picture as a state of the base.
 
         Raises:
-            BadBrief: weights within the prompt, which CLIP does not know; or what the base cannot follow.
+            BadBrief: the prompt has weights of words, which CLIP does not support, or as the base.
         """
         base = self.base.condition(_wordless(brief), images)
         steps = len(self.base.levels(_wordless(brief), base.image is not None)) - 1
@@ -93,11 +93,11 @@ class DiscoPainter:
         return replace(conditioning, negative=None, image=base.image, region=base.region, concat=base.concat)
 
     def begin(self, brief: ResolvedBrief, conditioning: Conditioning, seeds: Seeds) -> Canvas:
-        """As the base begins."""
+        """As the base."""
         return self.base.begin(_wordless(brief), conditioning, seeds)
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """One canvas per step; with guidance 0, what the base paints without a prompt.
+        """One canvas per step; with guidance 0, those of the base with an empty prompt.
 
         Raises:
             NotFinite: NaN or infinite values appeared.
@@ -115,19 +115,19 @@ class DiscoPainter:
             yield replace(canvas, state=x if step == canvas.of else x0, step=step)
 
     def preview(self, canvas: Canvas) -> Tensor:
-        """The base's preview."""
+        """The preview of the base."""
         return self.base.preview(canvas)
 
     def finish(self, canvas: Canvas) -> Tensor:
-        """The base's finished pictures."""
+        """The finished pictures of the base."""
         return self.base.finish(canvas)
 
     def upscale(self, pixels: Tensor) -> Tensor:
-        """The base's enlarged pictures."""
+        """The pictures, upscaled by the base."""
         return self.base.upscale(pixels)
 
     def _sampler_function(self, brief: ResolvedBrief) -> SamplerFunction:
-        """The brief's sampler; eta is DDIM's."""
+        """The sampler of the brief; the setting eta applies to DDIM only."""
         named = SAMPLERS[brief.sampler].sample
         sample = partial(ddim, eta=self.settings.eta) if brief.sampler == "ddim" else named
         return _symmetric(sample, self.settings)
@@ -135,10 +135,10 @@ class DiscoPainter:
     def _denoiser(
         self, brief: ResolvedBrief, conditioning: Conditioning, levels: Sequence[Level], canvas: Canvas
     ) -> Denoise:
-        """The base's denoiser without a prompt, guided by the loss, with what shall stay kept.
+        """The base's denoiser with an empty prompt, guided by the loss, with the region of the brief.
 
-        Losses are means over a picture: the fewer numbers there are, the larger the gradient in each. So they
-        are scaled to what they would be for the original, and its settings mean the same for any state.
+        Losses are means over a picture, so the gradient of a value is larger in a smaller state. They are
+        scaled to the size of the original's states, so that its settings have the same effect for any size.
         """
         wordless = _wordless(brief)
         nothing = self.base.condition(wordless).expand(len(conditioning))
@@ -168,7 +168,7 @@ class DiscoPainter:
     ) -> Loss:
         follows = (
             conditioning.image is not None and conditioning.region is None
-        )  # a region shall become something else
+        )  # a region to repaint shall not stay similar
         return Loss(
             self.scorers,
             self.settings,
@@ -186,13 +186,13 @@ class DiscoPainter:
 
 
 def _wordless(brief: ResolvedBrief) -> ResolvedBrief:
-    """The brief of the base: no prompt, and nothing to exaggerate in it."""
+    """The brief for the base: an empty prompt, without guidance, stylize, weird and chaos."""
     quiet = {"prompt": "", "negative_prompt": "", "style": None, "guidance": 1.0, "rescale": 0.0}
     return brief.model_copy(update={**quiet, "cache_interval": 1, "stylize": 100, "weird": 0, "chaos": 0})
 
 
 def _symmetric(sample: SamplerFunction, settings: Settings) -> SamplerFunction:
-    """A sampler that mirrors its state after certain fractions of its steps, and goes on from there."""
+    """A sampler that mirrors its state after the fractions of steps that `settings` has."""
     across, down = settings.use_vertical_symmetry, settings.use_horizontal_symmetry
     if not (across or down):
         return sample
@@ -212,12 +212,12 @@ def _symmetric(sample: SamplerFunction, settings: Settings) -> SamplerFunction:
 
 @family("disco")
 def open_weights(folder: Path) -> DiscoPainter:
-    """A painter from a folder that names the model to guide ("prior"), the CLIPs ("critics") and settings.
+    """Open a painter from a folder that names the base model ("prior"), the CLIPs ("critics") and settings.
 
-    Both are names of shipped ones, or folders, relative to this one.
+    A name is that of a shipped model, or a folder relative to this one.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     config, path = read_json(folder / "config.json"), folder / "config.json"
     name, scorers = config.pop("prior", None), config.pop("critics", ["clip"])
@@ -244,7 +244,7 @@ def _open_base(name: str, folder: Path) -> DiffusionPainter:
     if place.is_dir() and family_of(place) == "disco":
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is led itself: name a diffusion model")
     painter = open_painter(str(place), device="cpu")
-    if not callable(getattr(painter, "denoiser", None)):  # which the gradient goes through
+    if not callable(getattr(painter, "denoiser", None)):  # the gradient needs it
         raise BadWeights(f"{str(folder)!r} leads {name!r}, which is no diffusion model: name another prior")
     base = cast(DiffusionPainter, painter)
     for module in base.modules.values():
@@ -253,12 +253,12 @@ def _open_base(name: str, folder: Path) -> DiffusionPainter:
 
 
 def _place(name: str, folder: Path, shipped_path: Callable[[str], Path | None]) -> Path:
-    """Where something is: shipped under its name, or a folder, from `folder` on."""
+    """The path of a model: shipped under its name, or a folder relative to `folder`."""
     return shipped_path(name) or (folder / Path(name).expanduser())
 
 
 def _part(name: str) -> Path | None:
-    """A shipped part by a plain name, if this copy has it."""
+    """The path of a shipped part by its name; None if this installation does not have it."""
     try:
         return shipped_part(name) if Path(name).name == name else None
     except BadWeights:
@@ -266,9 +266,9 @@ def _part(name: str) -> Path | None:
 
 
 def save_disco(painter: DiscoPainter, folder: Path, base: str, scorers: Sequence[str] = ("clip",)) -> None:
-    """Write the painter's folder, whole or not at all.
+    """Write the painter's folder, completely or not at all.
 
-    base: the name of the model that it guides.
+    base: the name of the base model.
     scorers: the names of its CLIPs.
 
     Raises:
@@ -281,7 +281,7 @@ def save_disco(painter: DiscoPainter, folder: Path, base: str, scorers: Sequence
 
 
 def disco_card(name: str, base: Card) -> Card:
-    """The card of a painter that guides the one of card `base`."""
+    """The card of a painter whose base model has the card `base`."""
     fields: dict[str, Any] = {
         "name": name,
         "family": "disco",
@@ -289,7 +289,7 @@ def disco_card(name: str, base: Card) -> Card:
         "paper": "2105.05233",
         "year": 2022,
         "steps": max(base.steps, 25),
-        "guidance": 25.0,  # what one small CLIP needs; the original sums several
+        "guidance": 25.0,  # right for one small CLIP; the original sums several
         "sampler": "ddim",
         "prompt_type": "CLIP",
         "can": base.can - {Can.NEGATIVE, Can.LEARN} | {Can.WORDS, Can.REDRAW, Can.INPAINT},

@@ -1,6 +1,6 @@
-"""How Disco Diffusion is set, under the original's own names, and what of its files can be followed.
+"""The settings of Disco Diffusion, with the names of the original, and its settings files.
 
-A schedule such as "[12]*400+[4]*600" goes through a small grammar; the original evaluates it as a program.
+A schedule such as "[12]*400+[4]*600" is parsed here; the original evaluates it as code.
 """
 
 from __future__ import annotations
@@ -18,25 +18,28 @@ from danqing.conditioning.keyframes import Script
 from danqing.core.errors import BadBrief, shorten
 
 CLIP_SCALE = 1000.0  # `clip_guidance_scale` of a brief's guidance of 1
-TIMES = 1000  # a schedule has a number for each, noisiest first
+TIMES = 1000  # entries of a schedule, noisiest first
 
 _STRETCH = re.compile(r"\s*\[\s*([0-9]{1,4}(?:\.[0-9]{0,6})?|\.[0-9]{1,6})\s*\]\s*\*\s*([0-9]{1,4})\s*")
-_SPARE: tuple[object, ...] = (None, False, "", 0, {}, [], "Linear")  # ask for nothing, or for what is done
-_EVERLASTING = 10_000  # the original's max_frames where nobody has chosen one
+_SPARE: tuple[object, ...] = (None, False, "", 0, {}, [], "Linear")  # off, or the default
+_EVERLASTING = 10_000  # the original's default of max_frames
 
 
 @dataclass(frozen=True)
 class Course:
-    """A number for each of a thousand times from noise to picture: stretches of a number and a count."""
+    """A number for each of 1000 times, noisiest first.
+
+    stretches: pairs of a number and a count, in order.
+    """
 
     stretches: tuple[tuple[float, int], ...]
 
     @classmethod
     def parse(cls, text: str) -> Course:
-        """A course from text such as "[12]*400+[4]*600".
+        """Parse a text such as "[12]*400+[4]*600".
 
         Raises:
-            ValueError: it is something else, or its counts do not sum to 1000.
+            ValueError: the text cannot be parsed, or its counts do not sum to 1000.
         """
         matches = [_STRETCH.fullmatch(part) for part in text.split("+")]
         stretches = tuple((float(each[1]), int(each[2])) for each in matches if each is not None)
@@ -48,7 +51,7 @@ class Course:
         return cls(stretches)
 
     def at(self, index: int) -> float:
-        """The number at an index in [0, 1000)."""
+        """The number at an index in [0, 1000); 0 is pure noise."""
         for value, count in self.stretches:
             index -= count
             if index < 0:
@@ -57,7 +60,7 @@ class Course:
 
 
 def _schedule(value: object) -> object:
-    """A plain number, as older files have it, holds throughout."""
+    """The schedule as text; a plain number, as in old files, becomes a constant schedule."""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     text = f"[{value:g}]*{TIMES}" if plain else value
     if isinstance(text, str):
@@ -70,9 +73,9 @@ Scale = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CutCounts(NamedTuple):
-    """How many cutouts CLIP gets at once, and of what kind; see `nets.cutouts.Cuts`.
+    """The number and kinds of cutouts at one time.
 
-    overview, inner, power, grey: as there.
+    overview, inner, power, grey: the fields of `nets.cutouts.Cuts`.
     """
 
     overview: int
@@ -120,7 +123,7 @@ class Settings(BaseModel):
         return self
 
     def cut_counts(self, index: int) -> CutCounts:
-        """The cutouts at an index in [0, 1000), 0 being pure noise."""
+        """The cutouts at an index in [0, 1000); 0 is pure noise."""
         overview, inner, power, grey = (
             Course.parse(text).at(index)
             for text in (self.cut_overview, self.cut_innercut, self.cut_ic_pow, self.cut_icgray_p)
@@ -130,11 +133,11 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """What a settings file says.
+    """The content of a settings file.
 
     settings: fields of `Settings`.
-    inputs: fields of the inputs of films.
-    notes: what is not followed, in sentences.
+    inputs: fields of the inputs of videos.
+    notes: one sentence for each setting that is not supported.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -143,10 +146,10 @@ class SettingsFile:
 
 
 def read_settings(path: Path) -> SettingsFile:
-    """The settings that the original, or `write_settings`, saved as JSON.
+    """Read a settings file of the original or of `write_settings`, in JSON.
 
     Raises:
-        BadBrief: there is no such file, it is no JSON object, or a value is out of its range.
+        BadBrief: there is no such file, it is not a JSON object, or a value is out of range.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -172,14 +175,14 @@ def read_settings(path: Path) -> SettingsFile:
 
 
 def checked_settings(values: Mapping[str, Any], path: Path) -> Settings:
-    """Settings from loose values.
+    """Validate settings.
 
     Raises:
-        BadBrief: naming the first value that cannot be, and the file.
+        BadBrief: a value is wrong; the message names the first one and the file.
     """
     try:
         return Settings.model_validate(dict(values))
-    except ValueError as error:  # pydantic's ValidationError is one
+    except ValueError as error:  # includes pydantic's ValidationError
         first = getattr(error, "errors", list)()[0]
         where = ".".join(str(part) for part in first["loc"])
         text = str(first["msg"]).removeprefix("Value error, ")
@@ -187,11 +190,11 @@ def checked_settings(values: Mapping[str, Any], path: Path) -> Settings:
 
 
 def write_settings(settings: Mapping[str, Any], inputs: Mapping[str, Any], script: Script) -> str:
-    """The text of a settings file, under the original's names as far as it knows them.
+    """The text of a settings file, with the names of the original where it has the same setting.
 
-    settings: those of `Settings` that are not a painter's own.
-    inputs: fields of the inputs of films.
-    script: the prompts of its frames.
+    settings: the fields of `Settings` that differ from those of the painter.
+    inputs: fields of the inputs of videos.
+    script: the prompts of the frames.
     """
     prompts = {str(frame): [f"{text}:{weight:g}" for text, weight in lines] for frame, lines in script.scenes}
     film = {theirs: inputs[ours] for theirs, ours in _FILM.items() if ours in inputs}
@@ -200,7 +203,7 @@ def write_settings(settings: Mapping[str, Any], inputs: Mapping[str, Any], scrip
     return json.dumps(values, indent=4, ensure_ascii=False) + "\n"
 
 
-_FILM = {  # the original's name -> the field of a form
+_FILM = {  # name in the original -> field of the inputs
     "max_frames": "frames",
     "angle": "angle",
     "zoom": "zoom",
@@ -220,7 +223,7 @@ _FOLLOWED = {
 
 
 def _inputs_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a form for films that the original's keys ask for."""
+    """The fields of the inputs of videos, from the keys of the original."""
     inputs = {ours: values[theirs] for theirs, ours in _FILM.items() if values.get(theirs) not in (None, "")}
     for motion in ("angle", "zoom", "translation_x", "translation_y"):
         if motion in inputs:
@@ -248,7 +251,7 @@ def _number(values: Mapping[str, Any], name: str) -> float:
 
 
 def _prompts(value: Any) -> dict[int, list[str]]:
-    """A table of prompts, or one list of them for all frames."""
+    """First frame -> prompts, from such a table or from one list of prompts for all frames."""
     table = value if isinstance(value, Mapping) else {0: value}
     for frame in table:
         if not re.fullmatch(r"\s*[0-9]{1,6}\s*", str(frame)):

@@ -1,1 +1,1 @@
-"""Imagen: a cascade of diffusion models of pixels."""
+"""Imagen: a cascade of diffusion models on pixels."""

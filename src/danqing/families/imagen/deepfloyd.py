@@ -1,7 +1,7 @@
-"""DeepFloyd IF, the public Imagen: a diffusers folder, and one of its second stage inside it.
+"""DeepFloyd IF, a public Imagen: a diffusers folder, with the folder of its second stage inside.
 
-Its networks are diffusers' own and learn their variance; its T5 masks pads, its networks do not. What its
-pipelines have besides is left out: no safety checker looks at the pictures and none carries a watermark.
+Its networks are classes of diffusers and learn their variance. T5 masks padding, but the networks attend to
+it. The safety checker and the watermark of its pipelines are not supported.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from danqing.weights.text_encoders import read_text_encoder
 
 BASE, SUPER_RESOLUTION = "IFPipeline", "IFSuperResolutionPipeline"
 STAGE = "stage_1"  # the folder of the second stage, inside that of the first
-_LEVEL = 0.25  # noise_level 250 of 1000
+_LEVEL = 0.25  # `noise_level` 250 of 1000 in diffusers
 _CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class IFText(MaskedEncoder):
-    """T5's states as they are, those of pads too."""
+    """The states of T5 without normalisation, including those of padding."""
 
     def encode_ids(self, ids: Tensor, mask: Tensor) -> Conditioning:
-        """What `read` gave, for n pictures."""
+        """Encode the output of `tokenize`, for n pictures."""
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         return Conditioning(self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float())
 
 
 @dataclass(frozen=True)
 class IFDenoiser:
-    """A UNet of IF as a `Network`.
+    """A UNet of IF as a `guidance.Network`.
 
     unet: the network.
-    levels: how many noise levels of its low-resolution picture a stage tells apart.
+    levels: number of noise levels of the low-resolution picture that a stage distinguishes.
     """
 
     unet: UNet2DConditionModel
     levels: int = 1000
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Output [n 2c h w], the variance behind the prediction."""
+        """The output [n 2c h w]: the prediction, and then the variance."""
         level = None if cond.concat_level is None else _to_numbers(cond.concat_level, self.levels)
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         x, tokens = as_input(self.unet, x), as_input(self.unet, cond.tokens)
@@ -68,7 +68,7 @@ class IFDenoiser:
 
 
 def noised_as(schedule: Schedule) -> Augment:
-    """Noise as much as `schedule` has at the share s of its times."""
+    """An augmentation that adds the noise of `schedule` at the fraction s of its times."""
 
     def augment(picture: Tensor, level: Tensor, noise: Tensor) -> Tensor:
         alpha, sigma = schedule.at(_to_numbers(level, len(schedule)))
@@ -78,10 +78,10 @@ def noised_as(schedule: Schedule) -> Augment:
 
 
 def read_if(folder: Path) -> Cascade:
-    """The painter of a folder of IFPipeline, with IFSuperResolutionPipeline in `stage_1` if it is there.
+    """Read a folder of IFPipeline, and that of IFSuperResolutionPipeline in `stage_1` if there is one.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     text = read_text_encoder(folder / "text_encoder", folder / "tokenizer")
     encoder = IFText(text.tokenizer, text.model, text.max_length)
@@ -106,14 +106,17 @@ def read_if(folder: Path) -> Cascade:
 
 
 def super_resolution(painter: DiffusionPainter, factor: int, augment: Augment) -> SuperResolution:
-    """A stage as IF has it."""
+    """A super-resolution stage with the noise level and the upsampling of IF."""
     return SuperResolution(painter, factor, level=_LEVEL, augment=augment, align_corners=True)
 
 
 def stage_painter(
     unet: UNet2DConditionModel, scheduler: Config, card: Card, text: MaskedEncoder
 ) -> DiffusionPainter:
-    """One stage as a painter, its scheduler as a config of diffusers' DDPMScheduler."""
+    """One stage as a painter.
+
+    scheduler: a config of diffusers' DDPMScheduler.
+    """
     return DiffusionPainter(
         card=card,
         text=text,
@@ -163,5 +166,5 @@ def _read_stage(folder: Path, kind: str, text: MaskedEncoder) -> DiffusionPainte
 
 
 def _to_numbers(level: Tensor, count: int) -> Tensor:
-    """Levels in [0, 1] as numbers of `count` times, int64."""
+    """Convert levels in [0, 1] to times int64 in [0, count)."""
     return (level * count).round().long().clamp(max=count - 1)

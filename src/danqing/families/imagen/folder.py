@@ -1,7 +1,6 @@
 """The folder of an Imagen: card.json, config.json, and a folder for the network of each stage.
 
-config.json tells which text encoder the painter learned with, how x0 is thresholded, and of each
-stage its side and how it paints.
+config.json names the text encoder of the training, and has a `StageConfig` for each stage.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ _STEM = "model"
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class StageConfig:
-    """How a stage paints.
+    """The configuration of a stage.
 
-    side: of its pictures in pixels.
-    steps, guidance, sampler: of its card.
-    level: s of the low-resolution picture, see `SuperResolution`; without meaning for a base.
-    p, cap: of its dynamic thresholding, see `DynamicThresholding`.
+    side: side of its pictures in pixels.
+    steps, guidance, sampler: the defaults in its card.
+    level: s of the low-resolution picture, see `SuperResolution`; the base ignores it.
+    p, cap: parameters of `DynamicThresholding`.
 
     Raises:
-        ValueError: a value of another type.
+        ValueError: a value has another type.
     """
 
     side: PositiveInt
@@ -58,14 +57,14 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class ImagenComponents:
-    """What a folder holds.
+    """The content of a folder.
 
-    card: what the model is.
+    card: the card of the model.
     text: the text encoder.
-    text_encoder_ref: which encoder that is.
-    stages: how each stage paints, the base first.
+    text_encoder_ref: the reference to the text encoder.
+    stages: the configuration of each stage, the base first.
     unets: the network of each stage.
-    scheduler: a diffusers config.
+    scheduler: a scheduler config of diffusers.
     """
 
     card: Card
@@ -77,10 +76,10 @@ class ImagenComponents:
 
 
 def read_components(folder: Path) -> ImagenComponents:
-    """The components in a folder that `save_components` wrote, in float32 on the CPU.
+    """Read a folder that `save_components` wrote, in float32 on the CPU.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     path = folder / "config.json"
     config = read_json(path)
@@ -106,7 +105,7 @@ def read_components(folder: Path) -> ImagenComponents:
 
 
 def save_components(components: ImagenComponents, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write the painter's folder, whole or not at all. The text encoder stays where it is.
+    """Write the painter's folder, completely or not at all; the text encoder is not part of it.
 
     Raises:
         BadWeights: a value does not fit into `dtype`.
@@ -130,10 +129,10 @@ def _name(number: int) -> str:
 
 
 def _check_fit(folder: Path, components: ImagenComponents) -> None:
-    """The components belong together.
+    """Check that the components fit together.
 
     Raises:
-        BadWeights: naming the numbers that differ.
+        BadWeights: they do not; the message names the sizes that differ.
     """
     width, pixels = components.text.model.config.hidden_size, components.unets[0].config.channels
     for number, unet in enumerate(components.unets):

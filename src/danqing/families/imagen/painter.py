@@ -1,10 +1,10 @@
-"""Imagen: a frozen language model reads the words, a small diffusion model paints them, others enlarge that.
+"""Imagen: a frozen language model encodes the prompt, and a cascade of pixel diffusion models paints it.
 
 Paper: Saharia et al., Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding, arXiv
 2205.11487.
-Differs: far smaller, RGBA, v on a cosine schedule in all stages; the language model is any that its folder
-names (T5 or a sentence encoder), and in the shipped size the token states of our own CLIP instead of T5,
-because no language model of that size reads both English and Chinese.
+Differs: it is far smaller and paints RGBA; all stages predict v on a cosine schedule. The folder names the
+language model (T5 or a sentence encoder); the shipped model uses the token states of our own CLIP in place of
+T5, because no language model of that size supports both English and Chinese.
 Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
 NOTICE).
 """
@@ -45,7 +45,7 @@ SCHEDULE: Config = {
 
 
 def _enlarging(widths: tuple[int, ...], depths: tuple[int, ...], **fields: int) -> EfficientUNetConfig:
-    """A stage sees words at its lowest level only, and never itself, so that it paints any size."""
+    """A super-resolution stage: text attention at the lowest level only, no self-attention, so any size."""
     attention = tuple(k == len(widths) - 1 for k in range(len(widths)))
     return EfficientUNetConfig(
         concat_channels=4, widths=widths, depths=depths, attention=attention, to_itself=False, **fields
@@ -62,7 +62,7 @@ UNETS: dict[str, tuple[EfficientUNetConfig, ...]] = {
         _enlarging((16, 48, 80), (0, 1, 1), embedding=128),
         _enlarging((16, 32, 64, 80), (0, 0, 1, 1), embedding=96),
     ),
-    # the shape of the paper's and of DeepFloyd IF's cascade, for who has T5-XXL and the machines
+    # the shape of the cascade of the paper and of DeepFloyd IF; it needs T5-XXL and large GPUs
     "if": (
         EfficientUNetConfig(
             text=4096,
@@ -78,9 +78,9 @@ UNETS: dict[str, tuple[EfficientUNetConfig, ...]] = {
 
 STAGES: dict[str, tuple[StageConfig, ...]] = {
     "tiny": (StageConfig(side=8, steps=2, guidance=2.0), StageConfig(side=16, steps=1, guidance=1.0)),
-    # a cap of 1, a plain clamp: most of a sticker is white ground, at the rim of the range, and drawing that
-    # inwards turns it grey (early in training 0.49 with a cap of 1.5, 0.84 with 1, where white is 1). Little
-    # noise over the small picture: stages that learned for minutes leave more of it behind
+    # a cap of 1 is plain clipping: most of a sticker is white background, at the end of the range, and
+    # dynamic thresholding turns it grey (early in training 0.49 with a cap of 1.5, 0.84 with 1, where white
+    # is 1). The noise level is low, because stages that were trained for minutes do not remove more noise
     "sticker": (
         StageConfig(side=32, steps=20, guidance=4.0, cap=1.0),
         StageConfig(side=64, steps=8, guidance=1.0, level=0.02, cap=1.0),
@@ -101,7 +101,7 @@ class Denoiser:
     unet: EfficientUNet
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Pictures [n c h w], times [n] and words for n pictures -> output [n c h w]."""
+        """Pictures [n c h w], times [n] and the conditioning of n pictures -> output [n c h w]."""
         concat = None if cond.concat is None else as_input(self.unet, cond.concat)
         x, tokens = as_input(self.unet, x), as_input(self.unet, cond.tokens)
         output: Tensor = self.unet(x, t, tokens, cond.mask, concat, cond.concat_level)
@@ -109,10 +109,10 @@ class Denoiser:
 
 
 def painter_of(components: ImagenComponents) -> Cascade:
-    """The components put together.
+    """Build the painter from its components.
 
     Raises:
-        BadWeights: stages whose sizes do not meet, or an unknown schedule.
+        BadWeights: the sizes of stages do not fit, or the schedule is unknown.
     """
     painters = [stage_painter(components, number) for number in range(len(components.stages))]
     sides = [stage.side for stage in components.stages]
@@ -126,7 +126,7 @@ def painter_of(components: ImagenComponents) -> Cascade:
 
 
 def stage_painter(components: ImagenComponents, number: int) -> DiffusionPainter:
-    """One stage, 0 the base, as a painter by itself."""
+    """One stage as a painter; number 0 is the base."""
     config, unet = components.stages[number], components.unets[number].eval()
     card = components.card.model_copy(
         update={
@@ -161,10 +161,10 @@ def stage_painter(components: ImagenComponents, number: int) -> DiffusionPainter
 
 @family("imagen")
 def open_weights(folder: Path) -> Cascade:
-    """A painter from a folder of ours, or from DeepFloyd IF's (see `_deepfloyd`).
+    """Open a painter from a folder of ours or of DeepFloyd IF (see `deepfloyd`).
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     if (folder / "model_index.json").is_file():
         return read_if(folder)
@@ -174,7 +174,10 @@ def open_weights(folder: Path) -> Cascade:
 def fresh_components(
     preset: str, text: MaskedEncoder, text_encoder_ref: TextEncoderRef, stages: int | None = None
 ) -> ImagenComponents:
-    """A preset of random weights, its first `stages` or all of them, for the words of `text`."""
+    """A preset with random weights for the text encoder `text`.
+
+    stages: how many of its stages, from the base; None means all.
+    """
     configs, stage_configs = UNETS[preset][:stages], STAGES[preset][:stages]
     width = text.model.config.hidden_size
     unets = tuple(EfficientUNet(replace(config, text=width)).eval() for config in configs)
@@ -189,11 +192,11 @@ def fresh_components(
 
 
 def random_components(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) -> ImagenComponents:
-    """A preset of random weights, the same for the same seed, that paints more than nothing."""
+    """A preset with random weights, also in layers that start at zero; the seed determines them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         components = fresh_components(preset, text, TextEncoderRef.of(text))
-        for unet in components.unets:  # whose last layers begin at zero
+        for unet in components.unets:  # their last layers start at zero
             for weight in unet.parameters():
                 if not weight.any():
                     torch.nn.init.normal_(weight, std=0.1)
@@ -201,7 +204,7 @@ def random_components(text: MaskedEncoder, preset: str = "tiny", seed: int = 0) 
 
 
 def imagen_card(name: str, stages: Sequence[StageConfig], unets: Sequence[EfficientUNet]) -> Card:
-    """The card of a painter from its configs alone."""
+    """The card of a painter, from its configs."""
     base, last = stages[0], stages[-1]
     shrink = [last.side // stage.side for stage in stages]
     alpha = {Can.ALPHA} if unets[-1].config.channels == 4 else set()

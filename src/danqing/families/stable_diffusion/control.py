@@ -1,4 +1,4 @@
-"""Painting under control: by ControlNets beside the UNet (arXiv 2302.05543), or T2I-Adapters (2302.08453)."""
+"""Control maps, by ControlNets (arXiv 2302.05543) or T2I-Adapters (arXiv 2302.08453)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from danqing.weights.t2i_adapter import is_t2i_adapter, read_t2i_adapter
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """A map that a picture shall follow.
+    """A control map with its network.
 
-    network: follows such maps.
+    network: a ControlNet or T2I-Adapter for this kind of map.
     control_map: [1 3 h w] in [0, 1], of the picture's native size.
-    strength: 0 is not at all, 1 is as it learned.
-    start, end: the share of the steps between which it is followed, in [0, 1].
+    strength: the factor of the network's output; 0 has no effect, 1 is the strength of its training.
+    start, end: the network is active between these fractions of the steps, in [0, 1].
     """
 
     network: ControlNetModel | T2IAdapter
@@ -41,10 +41,10 @@ class Control:
 
 
 def as_stable_diffusion(painter: Painter) -> DiffusionPainter:
-    """The painter as a Stable Diffusion, which ControlNets and their kin can steer.
+    """The painter, checked to be a Stable Diffusion, for which there are ControlNets and similar networks.
 
     Raises:
-        BadBrief: it is of another kind.
+        BadBrief: the painter is of another family.
     """
     if not isinstance(painter, DiffusionPainter) or not isinstance(painter.network, Denoiser):
         raise BadBrief(f"model {painter.card.name!r} takes no control: use a Stable Diffusion 1, 2 or XL")
@@ -52,10 +52,13 @@ def as_stable_diffusion(painter: Painter) -> DiffusionPainter:
 
 
 def open_control(place: Path, painter: Painter) -> ControlNetModel | T2IAdapter:
-    """The ControlNet or T2I-Adapter in a folder or a file, where the painter is and in its numbers.
+    """Open a ControlNet or T2I-Adapter from a folder or a file.
+
+    It is moved to the device and the dtype of the painter.
 
     Raises:
-        BadBrief: the painter takes none. BadWeights: it is something else, or steers another model.
+        BadBrief: the painter supports none.
+        BadWeights: the file is something else, or is for another model.
     """
     unet = as_stable_diffusion(painter).modules["unet"]
     read = read_t2i_adapter if is_t2i_adapter(place) else read_controlnet
@@ -65,7 +68,7 @@ def open_control(place: Path, painter: Painter) -> ControlNetModel | T2IAdapter:
 
 
 def place_beside(network: nn.Module, other: nn.Module) -> None:
-    """Put another network where one is, in its numbers."""
+    """Move `network` to the device and the dtype of `other`."""
     weight = next(network.parameters())
     move(weight.device, weight.dtype, other)
 
@@ -73,10 +76,10 @@ def place_beside(network: nn.Module, other: nn.Module) -> None:
 def with_controls(
     painter: Painter, controls: Sequence[Control], brief: ResolvedBrief, conditioning: Conditioning
 ) -> Painter:
-    """The painter as it paints a brief under control; itself where there is none.
+    """The painter with control maps for one brief; the same painter where there are none.
 
     Raises:
-        BadBrief: it takes none.
+        BadBrief: the painter does not support control maps.
     """
     if not controls:
         return painter
@@ -104,7 +107,7 @@ def with_controls(
 def with_denoiser(
     painter: DiffusionPainter, networks: Mapping[str, nn.Module], **changes: Any
 ) -> DiffusionPainter:
-    """The painter with `changes` to its `Denoiser`, and with the networks that they need, by name."""
+    """The painter with `changes` to the fields of its `Denoiser`, and with `networks` in its `modules`."""
 
     def with_control(network: Network) -> Network:
         assert isinstance(network, Denoiser)
@@ -120,19 +123,22 @@ def with_denoiser(
 
 
 def times_between(start: float, end: float, levels: Sequence[Level]) -> Times | None:
-    """The times of the steps that lie wholly in a share of them; None if there are none."""
+    """The times of the steps that lie completely between two fractions of all steps; None for no step."""
     count = len(levels) - 1
     steps = [k for k in range(count) if k / count >= start and (k + 1) / count <= end]
     if not steps:
         return None
-    # as float32, in which the network is told the time
+    # as float32, because the network gets the time in float32
     first, behind = (float(torch.tensor(levels[k].t)) for k in (steps[0], steps[-1] + 1))
     return Times(behind if steps[-1] + 1 < count else -1.0, first)
 
 
 @torch.no_grad()
 def _features(network: T2IAdapter, control: Control) -> tuple[Tensor, ...]:
-    """What a T2I-Adapter adds for a map, at each level [1 c h w]; one without colours sees their mean."""
+    """The features of a T2I-Adapter for a map, at each level [1 c h w].
+
+    An adapter with one input channel gets the mean of the colours.
+    """
     pixels = control.control_map
     if network.config.in_channels == 1:
         pixels = pixels.mean(1, keepdim=True)

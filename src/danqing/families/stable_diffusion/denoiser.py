@@ -1,4 +1,4 @@
-"""Stable Diffusion's UNet as a network that guidance and samplers can ask."""
+"""Stable Diffusion's UNet as a `guidance.Network`, with ControlNets, adapters and image prompts."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from danqing.nets.placement import as_input, to_float32
 
 
 class Times(NamedTuple):
-    """Times t of a schedule: those above `behind` and not above `first`."""
+    """An interval of times t of a schedule: behind < t <= first."""
 
     behind: float
     first: float
 
     def has(self, t: float) -> bool:
-        """Whether t is one of them."""
+        """Whether t is in the interval."""
         return self.behind < t <= self.first
 
 
 @dataclass(frozen=True, eq=False)
 class ScheduledControlNet:
-    """A ControlNet, its map and the times at which it works.
+    """A ControlNet with its map and the times at which it is active.
 
     network: the ControlNet.
-    control_map: what it sees [1 3 h w] in [0, 1], of the size of the picture.
-    strength: what it adds is multiplied with this.
-    times: when it works.
+    control_map: [1 3 h w] in [0, 1], of the size of the picture.
+    strength: the factor of its residuals.
+    times: the times at which it is active.
     """
 
     network: ControlNetModel
@@ -46,10 +46,10 @@ class ScheduledControlNet:
 
 @dataclass(frozen=True, eq=False)
 class AdapterFeatures:
-    """What a T2I-Adapter made of a map.
+    """The features of a T2I-Adapter for a map.
 
-    levels: what is added at each level of the UNet's encoder, each [1 c h w].
-    times: when.
+    levels: the features to add at each level of the UNet's encoder, each [1 c h w].
+    times: the times at which they are added.
     """
 
     levels: tuple[Tensor, ...]
@@ -58,7 +58,7 @@ class AdapterFeatures:
 
 @dataclass(frozen=True, eq=False)
 class ScheduledImagePrompt:
-    """An IP-Adapter, on the `count` next of `Conditioning.image_tokens`, at those times."""
+    """An IP-Adapter that reads the next `count` tokens of `Conditioning.image_tokens` at `times`."""
 
     adapter: IPAdapter
     count: int
@@ -72,12 +72,12 @@ class Denoiser:
     """The UNet as a `diffusion.guidance.Network`.
 
     unet: the network.
-    label: a class that it gets for every picture; None for no class.
-    guidance: what it takes as an input, where it was distilled so; None for none.
-    controlnets: their residuals add up.
-    features: of T2I-Adapters, which add up.
-    image_prompts: pictures that it looks at, in the order of their tokens.
-    cache: the deep features of one painting, see `with_cache`; None computes them every time.
+    label: the class label of every picture; None for a network without classes.
+    guidance: the guidance scale as an input, for a network that was distilled so; None for others.
+    controlnets: ControlNets, whose residuals are added.
+    features: features of T2I-Adapters, which are added.
+    image_prompts: IP-Adapters, in the order of their tokens.
+    cache: the deep features of one run, see `with_cache`; None computes them in every call.
     """
 
     unet: UNet2DConditionModel
@@ -89,7 +89,7 @@ class Denoiser:
     cache: FeatureCache | None = None
 
     def __call__(self, x: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
-        """Latents [n c h w], times [n] and words for n pictures -> output [n c h w]."""
+        """Latents [n c h w], times [n] and the conditioning of n pictures -> output [n c h w]."""
         added = self._control_residuals(x, t, cond) | self._adapter_residuals(x, t)
         x = x if cond.concat is None else torch.cat([x, cond.concat], dim=1)
         with looking_at(self.unet, self._prompts_at(float(t[0]), cond)), self._reusing(x, t, cond):
@@ -111,7 +111,7 @@ class Denoiser:
         return replace(self, cache=FeatureCache(interval))
 
     def _reusing(self, x: Tensor, t: Tensor, cond: Conditioning) -> AbstractContextManager[None]:
-        """The cache for one call: it holds for as many rows, the same words and the same helpers."""
+        """The cache for one call; a change of shape, tokens or active extra networks needs a full pass."""
         if self.cache is None:
             return nullcontext()
         helpers: tuple[Any, ...] = (*self.controlnets, *self.features, *self.image_prompts)
@@ -119,7 +119,7 @@ class Denoiser:
         return self.cache.reuse(self.unet, cond.tokens, (x.shape, at_work))
 
     def _prompts_at(self, t: float, cond: Conditioning) -> list[PicturePrompt]:
-        """The pictures that it looks at, at this time."""
+        """The image prompts that are active at time t."""
         if cond.image_tokens is None:
             return []
         parts = torch.split(cond.image_tokens, [one.count for one in self.image_prompts], dim=1)
@@ -130,7 +130,7 @@ class Denoiser:
         ]
 
     def _adapter_residuals(self, x: Tensor, t: Tensor) -> dict[str, Any]:
-        """What the T2I-Adapters add at this time inside the UNet's encoder."""
+        """The UNet's arguments for the T2I-Adapters that are active at time t."""
         now = [one.levels for one in self.features if one.times.has(float(t[0]))]
         if not now:
             return {}
@@ -139,7 +139,7 @@ class Denoiser:
         return {"down_intrablock_additional_residuals": rows}
 
     def _control_residuals(self, x: Tensor, t: Tensor, cond: Conditioning) -> dict[str, Any]:
-        """What the ControlNets add at this time to what the UNet passes on."""
+        """The UNet's arguments for the ControlNets that are active at time t."""
         total: list[Tensor] = []
         for one in self.controlnets:
             if not one.times.has(float(t[0])):
@@ -164,13 +164,13 @@ class Denoiser:
         }
 
     def _added_conditions(self, cond: Conditioning) -> dict[str, Tensor]:
-        """What Stable Diffusion XL reads besides the tokens."""
+        """The inputs of Stable Diffusion XL's UNet besides tokens: pooled text and sizes."""
         assert cond.pooled is not None
         assert cond.sizes is not None
         return {"text_embeds": as_input(self.unet, cond.pooled), "time_ids": as_input(self.unet, cond.sizes)}
 
     def _guidance_embedding(self, x: Tensor) -> Tensor:
-        """The guidance as waves [n d], as latent consistency models take it (arXiv 2310.04378)."""
+        """The sinusoidal embedding [n d] of the guidance for latent consistency models (arXiv 2310.04378)."""
         assert self.guidance is not None
         scale = torch.full((len(x),), 1000 * (self.guidance - 1), device=x.device)
         width = int(self.unet.config.time_cond_proj_dim)
@@ -178,5 +178,5 @@ class Denoiser:
 
 
 def at_guidance(unet: UNet2DConditionModel, guidance: float) -> Denoiser:
-    """The denoiser that takes this guidance as an input."""
+    """The denoiser of a distilled UNet with this guidance as its input."""
     return Denoiser(unet, guidance=guidance)

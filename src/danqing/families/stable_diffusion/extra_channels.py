@@ -1,9 +1,9 @@
-"""Stable Diffusion 2 at a size for tests: v at zero terminal SNR, and what its variants see besides.
+"""Small presets of Stable Diffusion 2 for tests, and the further input channels of its variants.
 
-The depth variant takes a fifth channel, the depth of the wanted picture; the x4 upscaler takes the small
-picture itself, noised on a schedule of its own, and gets how noisy it is as a class (model cards of
-stabilityai/stable-diffusion-2-depth and -x4-upscaler). A text encoder stops before its last layer, and the
-final norm follows: folders of diffusers hold one layer less.
+The presets predict v at zero terminal SNR. The depth variant has a fifth input channel, the depth map; the x4
+upscaler has the noisy small picture as further channels and its noise level as a class label (model cards of
+stabilityai/stable-diffusion-2-depth and -x4-upscaler). The text encoder skips its last layer before the final
+norm; folders of diffusers have one layer less instead.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _VAE: Config = {
     "scaling_factor": 0.18215,
     "sample_size": 32,
 }
-X4_SCALE = 0.08333  # of the upscaler's latents, also where its folder says nothing
+X4_SCALE = 0.08333  # scaling factor of the upscaler's latents; also the default for folders without it
 VAES: dict[str, Config] = {
     "sd2-tiny": _VAE,
     "sd2-depth-tiny": _VAE,
@@ -79,12 +79,12 @@ SCHEDULE: Config = {
 
 
 def depth_map(images: InputImages, vae: VAE) -> Tensor:
-    """What the depth variant sees besides its latents: [1 1 h w] from -1 (far) to 1 (near), at latent size.
+    """The input channel of the depth variant: [1 1 h w] from -1 (far) to 1 (near), at the size of latents.
 
-    A depth that is the same everywhere says nothing: it is 0, with a warning.
+    A constant depth map has no information; it becomes 0, with a warning.
 
     Raises:
-        BadBrief: no depth is given.
+        BadBrief: the request has no depth map.
     """
     if images.depth is None:
         raise BadBrief(
@@ -94,7 +94,7 @@ def depth_map(images: InputImages, vae: VAE) -> Tensor:
     small = F.interpolate(images.depth, sides, mode="bicubic", align_corners=False)
     low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
     spread = high - low
-    flat = spread <= 1e-6 * high.abs().clamp(min=1)  # bicubic weights sum to 1 but for rounding
+    flat = spread <= 1e-6 * high.abs().clamp(min=1)  # bicubic resizing has rounding errors
     if flat.any():
         warnings.warn(
             "the depth map is the same everywhere: it says nothing of what is near",
@@ -106,9 +106,9 @@ def depth_map(images: InputImages, vae: VAE) -> Tensor:
 
 @torch.no_grad()
 def with_inputs(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """A copy that takes further channels behind its latents, which change nothing yet: their weights are 0.
+    """A copy with `channels` input channels; the weights of the new ones are 0, so they have no effect yet.
 
-    So the depth and inpainting variants began from the plain model.
+    The training of the depth and inpainting variants started in this way from the plain model.
     """
     more = UNet2DConditionModel.from_config({**unet.config, "in_channels": channels})
     weights = dict(unet.state_dict())

@@ -1,4 +1,4 @@
-"""Pictures as prompts: an IP-Adapter, and the image encoder that it reads with (arXiv 2308.06721)."""
+"""Image prompts: an IP-Adapter and its image encoder (arXiv 2308.06721)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ _LAYERS = {"style": "up_blocks.0.attentions.1", "layout": "down_blocks.2.attenti
 
 @dataclass(frozen=True, eq=False)
 class ImagePrompt:
-    """A picture that a painter shall look at.
+    """An image prompt with its IP-Adapter.
 
-    adapter: looks.
-    tokens: of the picture [1 k d]. empty: of none, which stand beside the negative prompt.
-    strength: 0 is not at all, 1 is as it learned.
-    start, end: the share of the steps between which it looks, in [0, 1].
-    layers: which of the layers that read words look at it; None is all.
+    adapter: the IP-Adapter.
+    tokens: the tokens of the picture [1 k d].
+    empty: the tokens of no picture [1 k d], for the negative prompt.
+    strength: the factor of its attention output; 0 has no effect, 1 is the strength of its training.
+    start, end: the prompt is active between these fractions of the steps, in [0, 1].
+    layers: indices of the cross-attention layers that read it; None means all.
     """
 
     adapter: IPAdapter
@@ -52,10 +53,10 @@ class ImagePrompt:
 
 
 def layers_for(painter: Painter, part: str) -> frozenset[int] | None:
-    """The layers that take the style or the layout of a picture, as found in arXiv 2404.02733; None for all.
+    """The layers for the style or the layout of a picture (arXiv 2404.02733); None for all layers.
 
     Raises:
-        BadBrief: the painter is not Stable Diffusion XL, in which alone they are known.
+        BadBrief: the painter is not Stable Diffusion XL; for other models these layers are not known.
     """
     if part == "all":
         return None
@@ -69,10 +70,11 @@ def layers_for(painter: Painter, part: str) -> frozenset[int] | None:
 
 
 def open_ip_adapter(place: Path, painter: Painter) -> IPAdapter:
-    """The IP-Adapter in a file, where the painter is and in its numbers.
+    """Open an IP-Adapter from a file, on the device and in the dtype of the painter.
 
     Raises:
-        BadBrief: the painter takes none. BadWeights: it is something else, or is for another model.
+        BadBrief: the painter does not support IP-Adapters.
+        BadWeights: the file is something else, or is for another model.
     """
     unet = as_stable_diffusion(painter).modules["unet"]
     adapter = read_ip_adapter(place, unet)
@@ -81,10 +83,11 @@ def open_ip_adapter(place: Path, painter: Painter) -> IPAdapter:
 
 
 def open_image_encoder(place: Path, painter: Painter) -> CLIPVisionModelWithProjection:
-    """The image encoder in a folder or file, where the painter is and in its numbers.
+    """Open an image encoder from a folder or file, on the device and in the dtype of the painter.
 
     Raises:
-        BadBrief: the painter takes no image prompts. BadWeights: it cannot be read.
+        BadBrief: the painter does not support image prompts.
+        BadWeights: the file cannot be read.
     """
     encoder = read_image_encoder(place)
     place_beside(as_stable_diffusion(painter).modules["unet"], encoder)
@@ -95,9 +98,9 @@ def open_image_encoder(place: Path, painter: Painter) -> CLIPVisionModelWithProj
 def tokens_of(
     image: Image.Image, adapter: IPAdapter, encoder: CLIPVisionModelWithProjection
 ) -> tuple[Tensor, Tensor]:
-    """What an IP-Adapter makes of an RGB picture, and of none: tokens [1 k d].
+    """The tokens [1 k d] of an RGB picture, and the tokens [1 k d] of no picture.
 
-    Where it reads the whole picture, none is zeros; where it reads patches, it is a picture of zeros.
+    No picture is an embedding of zeros; for an adapter that reads patches, it is a picture of zeros.
     """
     pixels = as_input(encoder, _pixels(image, int(encoder.config.image_size)))
     if adapter.reads_patches:
@@ -115,10 +118,10 @@ def tokens_of(
 def with_image_prompts(
     painter: Painter, prompts: Sequence[ImagePrompt], brief: ResolvedBrief, conditioning: Conditioning
 ) -> tuple[Painter, Conditioning]:
-    """The painter as it looks at pictures, and the words of a brief with these beside them.
+    """The painter with image prompts, and the conditioning of a brief with their tokens.
 
     Raises:
-        BadBrief: it takes none.
+        BadBrief: the painter does not support image prompts.
     """
     if not prompts:
         return painter, conditioning
@@ -149,7 +152,7 @@ def with_image_prompts(
 
 
 def _pixels(image: Image.Image, side: int) -> Tensor:
-    """The middle square of a picture as CLIP takes it [1 3 side side], as its own processor cuts it."""
+    """The centre crop of a picture [1 3 side side], normalised for CLIP as by its own processor."""
     short = min(image.size)
     width, height = (int(side * length / short) for length in image.size)
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)

@@ -1,8 +1,8 @@
-"""Latent diffusion: a UNet denoises the latents of a VAE, led by CLIP's token states.
+"""Latent diffusion: a UNet denoises the latents of a VAE, conditioned on CLIP's token states.
 
 Paper: Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, arXiv 2112.10752.
-Differs from Stable Diffusion 1 in size; our sticker preset also paints RGBA, predicts v on a cosine
-schedule and adds the pooled words to the time embedding, all within what a diffusers folder can say.
+Differs: our sticker preset is smaller than Stable Diffusion 1, paints RGBA, predicts v on a cosine schedule
+and adds the pooled text embedding to the time embedding; diffusers folders support all of this.
 Licences: code Apache-2.0; the shipped weights were trained from scratch on openly licensed pictures (see
 NOTICE).
 """
@@ -112,7 +112,7 @@ SCHEDULE: Config = {
     "rescale_betas_zero_snr": False,
     "clip_sample": False,
     "set_alpha_to_one": True,
-    "steps_offset": 1,  # without effect on trailing spacing; other programs warn of any other value
+    "steps_offset": 1,  # has no effect with trailing spacing; other programs warn about other values
 }
 
 SCHEDULES = dict.fromkeys(UNETS, SCHEDULE) | dict.fromkeys(extra_channels.UNETS, extra_channels.SCHEDULE)
@@ -122,13 +122,13 @@ UPSCALERS: dict[str, UpscalerConfig] = {
     "sticker": UpscalerConfig(width=48, depth=8),
 }
 
-_AESTHETICS = 6.0, 2.5  # of what XL's refiner shall paint, and of what it shall not (as in diffusers)
+_AESTHETICS = 6.0, 2.5  # scores for the prompt and the negative prompt of XL's refiner (as in diffusers)
 
 
 def masked_picture(images: InputImages, vae: VAE) -> Tensor:
-    """The further channels of Stable Diffusion's inpainting networks [1 1+c h w].
+    """The further input channels of Stable Diffusion's inpainting networks [1 1+c h w].
 
-    They are the region to repaint, and the latents of the picture with that region grey.
+    They are the mask of the region, and the latents of the picture with the region filled with grey.
     """
     assert images.image is not None
     region = torch.ones_like(images.image[:, :1]) if images.region is None else images.region
@@ -137,14 +137,14 @@ def masked_picture(images: InputImages, vae: VAE) -> Tensor:
 
 
 def _concat_function(components: StableDiffusionComponents) -> Callable[[InputImages, VAE], Tensor] | None:
-    """What makes the network's further channels, by how many of them it takes."""
+    """The function for the network's further input channels, chosen by their number; None for none."""
     latents = components.vae.config.latent_channels
     functions = {0: None, 1: extra_channels.depth_map, latents + 1: masked_picture}
     return functions[components.unet.config.in_channels - latents]
 
 
 def painter_of(components: StableDiffusionComponents) -> DiffusionPainter:
-    """The components put together.
+    """Build the painter from its components.
 
     Raises:
         BadWeights: the scheduler config does not describe a known schedule or prediction.
@@ -184,7 +184,7 @@ def painter_of(components: StableDiffusionComponents) -> DiffusionPainter:
 
 
 def _numbers_beside_words(components: StableDiffusionComponents) -> int:
-    """How many numbers the network reads beside the pooled words: six sizes, or four and a score."""
+    """How many numbers of size conditioning the network takes: six sizes, or four sizes and a score."""
     config, text_encoder = components.unet.config, components.text_encoder_2 or components.text_encoder
     width = config.projection_class_embeddings_input_dim - text_encoder.config.projection_dim
     return int(width // config.addition_time_embed_dim)
@@ -192,30 +192,32 @@ def _numbers_beside_words(components: StableDiffusionComponents) -> int:
 
 @family("stable_diffusion")
 def open_weights(place: Path) -> DiffusionPainter:
-    """A painter from a diffusers folder of Stable Diffusion 1 or 2 or of our own, or from an original file.
+    """Open a painter from a diffusers folder of Stable Diffusion or of our own, or from an original file.
 
-    Its weights are as they are stored, mapped from disk; `place` casts them.
+    Weights are mapped from disk in the dtype of the file; `place` casts them.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     return painter_of(read_single_file(place, None)) if place.is_file() else open_folder(place, None)
 
 
 def open_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> DiffusionPainter:
-    """A painter from an ordinary diffusers folder of Stable Diffusion 1 or 2, or of our own.
+    """Open a painter from a diffusers folder of Stable Diffusion, or of our own.
 
-    dtype: of its weights; None is as they are stored.
+    dtype: the dtype of its weights; None is that of the file.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     components = read_folder(folder, dtype)
     return painter_of(components) if components.low is None else x4_of(components, components.low)
 
 
 def x4_of(components: StableDiffusionComponents, low: Config) -> X4Painter:
-    """The x4 upscaler of the components; low: the scheduler config that noises the small picture.
+    """Build the x4 upscaler from its components.
+
+    low: the scheduler config for the noise of the small picture.
 
     Raises:
         BadWeights: a scheduler config does not describe a known schedule or prediction.
@@ -226,7 +228,7 @@ def x4_of(components: StableDiffusionComponents, low: Config) -> X4Painter:
     ):
         components.vae.register_to_config(
             scaling_factor=extra_channels.X4_SCALE
-        )  # folders older than the field lack it
+        )  # old folders do not have this field
     network_at = partial(Denoiser, components.unet.eval())
     plain = {name: getattr(components.card, name) for name in ("name", "family", "paper", "year", "licence")}
     side = 4 * int(components.unet.config.sample_size)
@@ -257,7 +259,7 @@ def x4_of(components: StableDiffusionComponents, low: Config) -> X4Painter:
 
 
 def random_components(preset: str = "tiny", seed: int = 0) -> StableDiffusionComponents:
-    """A preset of random weights, the same for the same seed: for tests, and to train."""
+    """A preset with random initial weights, for tests and training; the seed determines them."""
     text = preset if preset in TEXT else "tiny"
     tokenizer = byte_tokenizer(TEXT[text]["max_position_embeddings"])
     with torch.random.fork_rng(devices=[]):
@@ -284,7 +286,7 @@ def random_painter(preset: str = "tiny", seed: int = 0) -> DiffusionPainter:
 
 
 def text_config(preset: str, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    """The text encoder of a preset for the words of `tokenizer`."""
+    """The text encoder config of a preset, for the vocabulary of `tokenizer`."""
     return CLIPTextConfig(
         **TEXT[preset],
         vocab_size=len(tokenizer),
@@ -295,7 +297,7 @@ def text_config(preset: str, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
 
 
 def byte_tokenizer(length: int) -> CLIPTokenizer:
-    """CLIP's tokenizer without any merges: 514 tokens, one a byte, which needs no training."""
+    """CLIP's tokenizer without merges: 514 tokens, one for each byte, which needs no training."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*alphabet, *(f"{byte}</w>" for byte in alphabet), start, end]

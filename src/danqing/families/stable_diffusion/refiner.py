@@ -1,7 +1,7 @@
-"""A second model that finishes what the first began, as Stable Diffusion XL's refiner does.
+"""A refiner: a second model that paints the last steps, as for Stable Diffusion XL.
 
-Section 2.5 of arXiv 2307.01952: the last steps are those of a model that knows little noise only. The noisy
-latents go from one to the other as they are.
+Section 2.5 of arXiv 2307.01952: a model that was trained on low noise levels only paints the last steps. The
+noisy latents pass from the first model to the second unchanged.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from danqing.families.stable_diffusion.control import as_stable_diffusion
 
 @dataclass(eq=False)
 class RefinedPainter(DiffusionPainter):
-    """Paints the first steps itself and leaves the last to another.
+    """Paints the first steps itself, and the last ones with a refiner.
 
     refiner: paints the last steps.
-    switch_at: the fraction of the times that are this painter's own, in (0, 1).
+    switch_at: the fraction of times at which the refiner takes over, in (0, 1).
     """
 
     refiner: DiffusionPainter = field(kw_only=True)
     switch_at: float = field(kw_only=True)
 
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """As of any painter."""
+        """See `Painter.steps`."""
         levels = self.levels(brief, conditioning.image is not None)
         cut = self._cut(levels)
         words = replace(
@@ -47,7 +47,7 @@ class RefinedPainter(DiffusionPainter):
                 yield replace(canvas, state=state if step == canvas.of else x0, step=step)
 
     def _cut(self, levels: Sequence[Level]) -> int:
-        """How many steps are this painter's own, as diffusers counts."""
+        """How many steps come before the refiner, by the rule of diffusers."""
         last = round(len(self.schedule) * (1 - self.switch_at))
         return bisect_left([-level.t for level in levels[:-1]], -last + 1e-6)
 
@@ -56,7 +56,7 @@ def with_refiner(painter: Painter, refiner: Painter, switch_at: float) -> Refine
     """The painter with its last steps by the refiner.
 
     Raises:
-        BadBrief: one of them is no Stable Diffusion, or they paint on different latents.
+        BadBrief: one of them is not a Stable Diffusion, or their latents or noise levels differ.
     """
     base, last = as_stable_diffusion(painter), as_stable_diffusion(refiner)
     for what, one, other in (
@@ -76,6 +76,6 @@ def with_refiner(painter: Painter, refiner: Painter, switch_at: float) -> Refine
 
 
 def _from_step(words: Conditioning, step: int) -> Conditioning:
-    """What holds from a step on, whose steps are counted from there."""
+    """The conditioning from `step` on, with a schedule whose steps are counted from there."""
     later = tuple((start - step, change) for start, change in words.schedule if start > step)
     return replace(words.at(step), schedule=later)

@@ -1,4 +1,4 @@
-"""Another VAE for a Stable Diffusion, in the place of its own."""
+"""Replaces the VAE of a Stable Diffusion by another one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from danqing.weights.vae import read_vae
 
 
 def open_vae(place: Path, painter: Painter) -> AutoencoderKL:
-    """The VAE in a file or folder, where the painter is and in its numbers.
+    """Open a VAE from a file or folder, on the device and in the dtype of the painter.
 
     Raises:
-        BadBrief: the painter has none. BadWeights: it is something else.
+        BadBrief: the painter has no VAE.
+        BadWeights: the file is something else.
     """
     own = _own(painter)
     vae = read_vae(place, float(own.config.scaling_factor), None)
@@ -29,12 +30,12 @@ def open_vae(place: Path, painter: Painter) -> AutoencoderKL:
 
 
 def with_vae(painter: Painter, vae: AutoencoderKL, name: str) -> DiffusionPainter:
-    """The painter with that VAE; its other networks are the same.
+    """The painter with another VAE and the same other networks.
 
-    name: as it was given, for messages.
+    name: the name of the VAE in messages.
 
     Raises:
-        BadBrief: the painter has none, or this one is for other latents.
+        BadBrief: the painter has no VAE, or the new one is for other latents.
     """
     assert isinstance(painter, DiffusionPainter)
     old, new = DiffusersVAE(_own(painter)), DiffusersVAE(vae)
@@ -52,7 +53,7 @@ def _own(painter: Painter) -> AutoencoderKL:
     """The painter's own VAE.
 
     Raises:
-        BadBrief: it has none.
+        BadBrief: the painter has no VAE.
     """
     vae = getattr(painter, "modules", {}).get("vae")
     if not isinstance(painter, DiffusionPainter) or not isinstance(vae, AutoencoderKL):

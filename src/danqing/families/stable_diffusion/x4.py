@@ -1,8 +1,9 @@
-"""Stable Diffusion's x4 upscaler: a latent diffusion that sees the small picture, noised, beside its canvas.
+"""Stable Diffusion's x4 upscaler: latent diffusion with the noisy small picture as further input channels.
 
-Its latents have the size of the small picture, so it paints at four times that (model card of
-stabilityai/stable-diffusion-x4-upscaler). The small picture is noised on a schedule of its own, and how much
-is an input, as a class; a large picture is painted in tiles that overlap, all from one field of noise.
+Its latents have the size of the small picture, so the result is four times larger (model card of
+stabilityai/stable-diffusion-x4-upscaler). The small picture has a noise schedule of its own, and its noise
+level is an input of the network, as a class label. A large picture is painted in overlapping tiles, which
+take their noise from one large tensor.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from danqing.diffusion.guidance import Network
 from danqing.diffusion.painter import DiffusionPainter
 from danqing.diffusion.schedule import Schedule
 
-NOISE_LEVEL = 20  # of the small picture; the published default
-NOISIEST = 350  # as it was trained
-TILE, OVERLAP = 128, 16  # small pixels
+NOISE_LEVEL = 20  # noise level of the small picture; the published default
+NOISIEST = 350  # the highest noise level of its training
+TILE, OVERLAP = 128, 16  # pixels of the small picture
 
 
 @dataclass(eq=False)
 class X4Painter(DiffusionPainter):
-    """Enlarges by painting; it cannot paint from words alone.
+    """Upscales a picture by diffusion; it cannot paint from a prompt alone.
 
-    low: how noisy the small picture is at each level.
-    network_at: makes the network for a level, which it gets as a class.
-    level: the one that is used.
+    low: the noise schedule of the small picture.
+    network_at: noise level of the small picture -> the network for it.
+    level: the current noise level, in [0, 350].
     """
 
     low: Schedule = field(kw_only=True)
@@ -41,7 +42,7 @@ class X4Painter(DiffusionPainter):
     level: int = field(default=NOISE_LEVEL, kw_only=True)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:  # noqa: ARG002
-        """Words alone do not say what to enlarge.
+        """Refuse a request without a picture to upscale.
 
         Raises:
             BadBrief: always.
@@ -51,10 +52,10 @@ class X4Painter(DiffusionPainter):
         )
 
     def at_level(self, level: int) -> X4Painter:
-        """The same painter for a small picture that is made so noisy: the more, the freer it paints.
+        """The same painter for a noise level of the small picture; more noise allows larger changes.
 
         Raises:
-            BadBrief: more than it was trained with.
+            BadBrief: the level is above that of its training.
         """
         if not 0 <= level <= NOISIEST:
             raise BadBrief(
@@ -63,17 +64,19 @@ class X4Painter(DiffusionPainter):
         return replace(self, level=level, network=self.network_at(level))
 
     def tiles(self, height: int, width: int) -> int:
-        """In how many tiles `repaint` paints a picture of that size."""
+        """The number of tiles in which `repaint` paints a picture of that size."""
         return len(list(_tiles(*self._pad(torch.empty(1, 1, height, width)).shape[-2:])))
 
     @torch.no_grad()
     def repaint(self, pixels: Tensor, brief: ResolvedBrief) -> Iterator[Tensor]:
-        """A picture [1 c h w] in [-1, 1] four times larger, [1 3 4h 4w]: after every tile, what there is.
+        """Upscale a picture [1 c h w] in [-1, 1]; yields all tiles so far [1 3 4h 4w] after each tile.
 
-        brief: the words, the seed, steps and guidance. Where tiles overlap they fade into each other.
+        Overlapping tiles are blended linearly.
+
+        brief: the prompt, seed, steps and guidance.
 
         Raises:
-            NotFinite: the network gave NaN or infinite values.
+            NotFinite: the output of the network is NaN or infinite.
         """
         seeds, factor = Seeds(brief.seeds[:1]), self.vae.factor
         small = self._pad(pixels[:, :3])
@@ -98,7 +101,7 @@ class X4Painter(DiffusionPainter):
         return alpha * small + sigma * noise
 
     def _pad(self, small: Tensor) -> Tensor:
-        """The picture with its last rows and columns repeated up to what the network can halve."""
+        """The picture padded at the bottom and the right to a multiple of the network's size multiple."""
         grid = self.card.size_multiple // self.vae.factor
         down, right = (-side % grid for side in small.shape[-2:])
         return torch.nn.functional.pad(small, (0, right, 0, down), mode="replicate")
@@ -110,7 +113,7 @@ def _seeing(cond: Conditioning, concat: Tensor) -> Conditioning:
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Overlapping parts that cover all, row by row."""
+    """Overlapping tiles that cover the picture, row by row."""
     yield from product(_parts(height), _parts(width))
 
 
@@ -122,7 +125,7 @@ def _parts(side: int) -> list[slice]:
 
 
 def _fade(height: int, width: int) -> Tensor:
-    """Weights of a tile, [height width]: 1 inside, falling towards its edges."""
+    """The blending weights of a tile [height width]: 1 inside, linearly lower towards the edges."""
     return _ramp(height)[:, None] * _ramp(width)
 
 

@@ -1,11 +1,13 @@
-"""StyleGAN: a latent becomes a style, and styles lead every layer of a synthesis.
+"""StyleGAN: a latent is mapped to a style w, and styles modulate every layer of the synthesis network.
 
 Papers: Karras et al., arXiv 1812.04948, with the corrections of StyleGAN 2, arXiv 1912.04958, and trained
 with adaptive augmentation, arXiv 2006.06676.
-Differs: small; paints by name, and is led by any words through CLIP's search for a style. A brief's fields
-mean: stylize, how near to the mean style (truncation); chaos, how far from it; steps, of the search; strength
-in a redraw, from which layer on the picture's own styles give way (style mixing); variation, between latents.
-Licences: code Apache-2.0; weights are whoever trained them's. NVIDIA's files are pickles and are not read.
+Differs: it is small; it is conditioned on class names, and finds a style for any prompt by CLIP. Fields of a
+brief have these meanings: stylize truncates towards the mean style, chaos away from it; steps are those of
+the search; strength in a redraw sets the layer from which on new styles replace those of the picture (style
+mixing); variation interpolates between latents.
+Licences: code Apache-2.0; weights have the licence of those who trained them. NVIDIA's files are pickles and
+are not read.
 """
 
 from __future__ import annotations
@@ -42,11 +44,11 @@ PRESETS: dict[str, StyleConfig] = {
 
 @dataclass(frozen=True)
 class Search:
-    """How styles are searched for.
+    """The settings of the search for styles.
 
-    candidates: how many are compared with the prompt first.
-    rate, pull: as in `Climb`.
-    projection: steps to the styles of an input picture.
+    candidates: how many random styles are compared with the prompt at first.
+    rate, pull: see `Climb`.
+    projection: steps of the search for the styles of an input picture.
     """
 
     candidates: int = 32
@@ -57,14 +59,14 @@ class Search:
 
 @dataclass(frozen=True)
 class LabelAndClip:
-    """An `Encoder` to a label of the network and, behind it, CLIP's text embedding: tokens [1 1 k + d]."""
+    """An `Encoder` whose tokens [1 1 k + d] are a label and CLIP's text embedding."""
 
     names: Names
     scorer: ClipScorer
 
     @torch.no_grad()
     def __call__(self, text: str) -> Conditioning:
-        """An empty prompt has an embedding of zeros."""
+        """Encode a prompt; the text embedding of an empty one is zeros."""
         named, embedding = self.names(text), self.scorer.text_embeddings([text])
         target = embedding if text.strip() else torch.zeros_like(embedding)
         return Conditioning(torch.cat([named.tokens.to(target.device), target[None]], dim=2))
@@ -72,10 +74,10 @@ class LabelAndClip:
 
 @dataclass(eq=False)
 class StylePainter(LatentPainter[StyleGenerator]):
-    """Paints at once by names, or step by step by CLIP's embedding of the prompt.
+    """Paints in one step from class names, or searches for a style step by step by CLIP.
 
-    scorer: CLIP; without one, only names count.
-    search: how styles are searched for.
+    scorer: CLIP; without it, only class names in the prompt have an effect.
+    search: the settings of the search for styles.
     """
 
     scorer: ClipScorer | None = None
@@ -88,7 +90,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
             self.scorer.place(device, dtype)
 
     def condition(self, brief: ResolvedBrief, images: InputImages = NO_IMAGES) -> Conditioning:
-        """The prompt, and the styles of an input picture as `image` [1 rows style 1]."""
+        """Encode the prompt, and find the styles of an input picture, as `image` [1 rows style 1]."""
         text = self.names if self.scorer is None else LabelAndClip(self.names, self.scorer)
         conditioning = encode(text, styled_prompt(brief, self.card), parse_negative(brief), steps=1).to(
             self.device
@@ -98,10 +100,10 @@ class StylePainter(LatentPainter[StyleGenerator]):
 
     @torch.no_grad()
     def steps(self, brief: ResolvedBrief, conditioning: Conditioning, canvas: Canvas) -> Iterator[Canvas]:
-        """One picture; or, for words that CLIP reads, the best of many and then one for each step from it.
+        """One canvas for class names; with CLIP the best of many candidates, then one canvas for each step.
 
         Raises:
-            NotFinite: the network gave NaN or infinite values.
+            NotFinite: the output of the network is NaN or infinite.
         """
         conditioning = conditioning.expand(len(canvas.seeds))
         label = label_of(conditioning, len(self.names))
@@ -132,13 +134,13 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return to_float32(self.generator.truncate(w, truncation(brief)))
 
     def _target(self, conditioning: Conditioning) -> Tensor:
-        """The embedding that each picture shall be near to, [n d] of length 1, or zeros."""
+        """The target embedding of each picture [n d], of length 1 or zeros."""
         parts = conditioning.parts
         sums = [part.weights[:, None] * part.tokens[..., len(self.names) :].mean(dim=1) for part in parts]
         return F.normalize(torch.stack(sums).sum(dim=0), dim=1)
 
     def _styles(self, images: InputImages, label: Tensor) -> Tensor | None:
-        """The styles of the input picture, or the weighted mean of several; [1 rows style 1]."""
+        """The styles of the input picture [1 rows style 1], or the weighted mean for several pictures."""
         if not images.references:
             return None if images.image is None else self._project(images.image, label)[..., None]
         styles = [self._project(picture, label) for picture in images.references]
@@ -150,7 +152,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
         return project(self.generator, pixels, label, self.search.projection)
 
     def _styles_to_keep(self, brief: ResolvedBrief, conditioning: Conditioning) -> tuple[Tensor | None, int]:
-        """The styles of an input picture, and the row from which on they give way."""
+        """The styles of an input picture, and the row from which on new styles replace them."""
         if conditioning.image is None:
             return None, 0
         strength = 1.0 if brief.strength is None else brief.strength
@@ -159,7 +161,7 @@ class StylePainter(LatentPainter[StyleGenerator]):
 
 @dataclass(frozen=True)
 class _Scene:
-    """A `Paint`: styles w [n style] -> pictures, with this noise and, up to row `cut`, the kept styles."""
+    """A `Paint` function with fixed noise, and with the styles of an input picture before row `cut`."""
 
     generator: StyleGenerator
     noise: list[Tensor]
@@ -172,7 +174,7 @@ class _Scene:
         return picture_of(self.generator, ws, self.noise)
 
     def alone(self, k: int) -> Paint:
-        """Pictures of any styles in the scene of picture k."""
+        """A `Paint` function for any number of styles, each with the noise of picture k."""
 
         def paint(w: Tensor) -> Tensor:
             noise = [each[k : k + 1].expand(len(w), -1, -1, -1) for each in self.noise]
@@ -183,7 +185,7 @@ class _Scene:
 
 
 def truncation(brief: ResolvedBrief) -> float:
-    """How far from the mean style: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos leads it back to 1."""
+    """Truncation psi: 1 at stylize 0, 0.7 at 100, 0.3 at 1000; chaos moves it back towards 1."""
     few, many = min(brief.stylize, 100) / 100, max(brief.stylize - 100, 0) / 900
     psi = 1 - 0.3 * few - 0.4 * many
     return psi + (1 - psi) * brief.chaos / 100
@@ -191,10 +193,10 @@ def truncation(brief: ResolvedBrief) -> float:
 
 @family("stylegan")
 def open_weights(folder: Path) -> StylePainter:
-    """A painter from a folder, led by the shipped CLIP where this copy has it.
+    """Open a painter from a folder, with the shipped CLIP if this installation has it.
 
     Raises:
-        BadWeights: in one line that names the file and what is wrong with it.
+        BadWeights: the files cannot be used; the message names the file and the problem.
     """
     card, generator, names = read_latent(folder, StyleGenerator.from_config, style_card)
     return StylePainter(card, generator, names, shipped_clip_scorer())
@@ -218,7 +220,7 @@ def style_card(name: str, generator: StyleGenerator) -> Card:
 def fresh_networks(
     preset: str, names: Names = NO_NAMES, seed: int = 0
 ) -> tuple[StyleGenerator, StyleDiscriminator]:
-    """Both networks with random weights, the same for the same seed: to train."""
+    """Both networks with random initial weights for training; the seed determines them."""
     config = replace(PRESETS[preset], labels=len(names))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,8 +1,9 @@
-"""Looking for styles: the one that paints a given picture, and the one that answers to words.
+"""Searches for styles: of a given picture (projection), and for a prompt.
 
-Projection: Karras et al., arXiv 1912.04958 section 5, with several sizes of the picture for VGG's features.
-Words: a style is climbed along CLIP's gradient (after StyleCLIP, arXiv 2103.17249 section 4) from the best of
-many, because a climb from a bad start ends in a bad place.
+Projection: Karras et al., arXiv 1912.04958 section 5, with several sizes of the picture in place of VGG
+features.
+Prompt: gradient ascent on the CLIP score (after StyleCLIP, arXiv 2103.17249 section 4) from the best of many
+random styles, because ascent from a bad start ends in a bad local optimum.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def style_of(generator: StyleGenerator, z: Tensor, label: Tensor) -> Tensor:
 
 
 def picture_of(generator: StyleGenerator, ws: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-    """The pictures [n c h w] of styles ws [n rows style], in float32. noise: as in `Synthesis`."""
+    """The pictures [n c h w] of styles ws [n rows style], in float32.
+
+    noise: as in `Synthesis`.
+    """
     maps = None if noise is None else [as_input(generator, each) for each in noise]
     pictures: Tensor = generator.synthesis(as_input(generator, ws), maps)
     return to_float32(pictures)
@@ -48,10 +52,10 @@ def picture_error(painted: Tensor, target: Tensor) -> Tensor:
 def project(
     generator: StyleGenerator, picture: Tensor, label: Tensor, steps: int = 100, rate: float = 0.1
 ) -> Tensor:
-    """The styles [1 rows style], one a row, that paint `picture` [1 c h w] best, without noise.
+    """The styles [1 rows style], one for each row, that paint `picture` [1 c h w] best, without noise.
 
-    It starts from the best of 64 styles of `label` [1 k] and keeps the best that it sees, so the error never
-    grows. No seed: the same picture has the same styles.
+    Optimisation starts from the best of 64 styles of `label` [1 k], and the best styles so far are kept. It
+    uses no random seed, so the same picture gives the same styles.
     """
     start = _best_start(generator, picture, label)
     ws = start.clone().requires_grad_()
@@ -79,18 +83,18 @@ def _best_start(generator: StyleGenerator, picture: Tensor, label: Tensor) -> Te
 
 @torch.no_grad()
 def best_of(candidates: Tensor, paint: Paint, scorer: ClipScorer, target: Tensor) -> Tensor:
-    """Of styles [n style] the one whose picture is nearest to the embedding `target` [d]: [style]."""
+    """The one of `candidates` [n style] whose picture is nearest to the embedding `target` [d]: [style]."""
     return candidates[(scorer.image_embeddings(paint(candidates)) @ target).argmax()]
 
 
 class Climb:
-    """Styles on their way up CLIP's gradient; pictures of one batch do not see each other.
+    """Gradient ascent of styles on the CLIP score; pictures of one batch do not affect each other.
 
     start: the first styles [n style].
-    target: the embedding that each picture shall be near to [n d], of length 1.
+    target: the target embedding of each picture [n d], of length 1.
     scorer: CLIP.
-    rate: of Adam.
-    pull: what a squared distance of 1 (the mean over the numbers of w) from the start costs in cosine.
+    rate: the learning rate of Adam.
+    pull: the weight of the squared distance of w from the start (mean over its numbers), against the cosine.
     """
 
     def __init__(self, start: Tensor, target: Tensor, scorer: ClipScorer, rate: float, pull: float) -> None:
@@ -100,7 +104,7 @@ class Climb:
 
     @torch.enable_grad()
     def step(self, paint: Paint) -> Tensor:
-        """One step; the styles after it [n style]."""
+        """Do one step, and return the new styles [n style]."""
         nearness = (self._scorer.image_embeddings(paint(self._w)) * self._target).sum(dim=1)
         away = (self._w - self._start).square().mean(dim=1)
         self._optimiser.zero_grad()
