@@ -31,7 +31,7 @@ def tool_server(url: str, token: str | None = None) -> MCPServer[Any]:
 
 
 def _with_reasons(tool: Callable[..., Any]) -> Callable[..., Any]:
-    """The tool, whose errors reach the assistant as the one line that says what is wrong."""
+    """Wrap a tool, so that its errors reach the assistant as one line that says what is wrong."""
 
     @wraps(tool)
     def call(*args: Any, **options: Any) -> Any:
@@ -86,7 +86,7 @@ class Tools:
         return [*view["notes"], *self._with_lines(self._client.pictures(job=job))]
 
     def _with_lines(self, pictures: list[dict[str, Any]]) -> Answer:
-        """Small pictures, each with a line."""
+        """The answer with small copies of the pictures, each followed by a line of text."""
         answer: Answer = []
         for picture in sorted(pictures, key=lambda picture: picture["index"]):
             name, size = picture["id"], f"{picture['width']}x{picture['height']}"

@@ -1,4 +1,4 @@
-"""`python -m danqing.interfaces.cli`, for where the `danqing` script is not on the path."""
+"""`python -m danqing.interfaces.cli`, for systems where the `danqing` script is not on PATH."""
 
 from __future__ import annotations
 

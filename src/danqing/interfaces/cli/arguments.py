@@ -1,4 +1,7 @@
-"""From the words behind a command to the fields that they fill; a word that fills none is refused by name."""
+"""Assigns the positional words of a command to fields.
+
+A word that fits no field is refused with a message.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from danqing.interfaces.cli.standard_input import DASH
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the positional words of a command mean.
+    """The meaning of a command's positional words.
 
-    values: field -> value, for all fields but the picture that the command works on.
-    pictures: one for each request; empty where the command does not start from a picture.
-    image: the field that they fill, one after another.
+    values: field -> value, for all fields except the input picture.
+    pictures: input pictures, one for each request; empty if the app takes none.
+    image: the field of the input picture.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -30,12 +33,12 @@ class Arguments:
 
 
 def read_arguments(app: App[Any, Any], words: Sequence[str]) -> Arguments:
-    """What the positional words of an app's command mean.
+    """Parse the positional words of an app's command.
 
-    Pictures come first: each that stands in front of the words is worked on by itself.
+    Pictures come first; each picture before the other words becomes a request of its own.
 
     Raises:
-        BadBrief: a word that nothing can be made of; says what was probably meant.
+        BadBrief: a word fits no field; the message says what was probably meant.
     """
     rest, values = _pictures_in_front(app, words), dict[str, Any]()
     pictures: tuple[str, ...] = ()
@@ -60,17 +63,17 @@ def read_arguments(app: App[Any, Any], words: Sequence[str]) -> Arguments:
 
 
 def check_complete(app: App[Any, Any], values: Mapping[str, Any]) -> None:
-    """Raises BadBrief: a positional field that must be given is missing."""
+    """Raises BadBrief: a required positional field is missing."""
     for name in app.inputs.positional:
         if name == "prompt" and values.get("settings_of"):
-            continue  # it comes with them
+            continue  # the picture is filled in for each request
         if app.inputs.model_fields[name].is_required() and name not in values:
             more = "..." if name in WORDS or is_list(app.inputs, name) else ""
             raise BadBrief(f"Missing argument '{name.upper()}{more}' (see danqing {app.name} --help)")
 
 
 def is_picture(word: str) -> bool:
-    """Whether a word names a picture: by its ending, or as standard input."""
+    """Whether a word names a picture: it has a picture's ending, or is - for standard input."""
     if word == DASH:
         return True
     by_ending = PurePath(word).suffix.lower() in SUFFIXES
@@ -78,7 +81,7 @@ def is_picture(word: str) -> bool:
 
 
 def _pictures_in_front(app: App[Any, Any], words: Sequence[str]) -> list[str]:
-    """The words in the order of the fields; of some, the pictures stand behind all else."""
+    """The words in the order of the fields; in some apps the pictures come after all other words."""
     first = app.inputs.positional[0]
     number = sum(1 for _ in takewhile(lambda word: is_picture(word) and _exists(word), reversed(words)))
     if not is_image(app.inputs, first) or number in (0, len(words)):
@@ -94,7 +97,7 @@ def _takes_several(app: App[Any, Any]) -> bool:
 
 
 def _leading(words: Sequence[str]) -> int:
-    """How many words in front are pictures; the first is one in any case, and a folder ends with a slash."""
+    """The number of pictures at the start; the first word always counts, and folders end with a slash."""
     number = min(1, len(words))
     while number < len(words) and (is_picture(words[number]) or _is_folder(words[number])):
         number += 1
@@ -106,7 +109,7 @@ def _is_folder(word: str) -> bool:
 
 
 def _split_list(inputs: type[AppInputs], words: list[str]) -> tuple[list[str], list[str]]:
-    """The pictures of a list, and the words behind it where the app needs some."""
+    """Split the words into the pictures of a list and the words after it, if the app needs some."""
     if not words_behind_list(inputs):
         return words, []
     number = min(1, len(words))
@@ -118,7 +121,10 @@ def _split_list(inputs: type[AppInputs], words: list[str]) -> tuple[list[str], l
 
 
 def _refuse_pictures(app: App[Any, Any], words: Sequence[str]) -> None:
-    """Refuse a picture among the words, be it there or not; one in front of all is an image prompt."""
+    """Refuse a picture among the words, whether the file exists or not.
+
+    Only before them it is an image prompt.
+    """
     in_front = 1 if "image" in app.inputs.model_fields and "image" not in app.inputs.positional else 0
     for number, word in enumerate(words):
         if number >= in_front and word != DASH and is_picture(word):
@@ -126,13 +132,13 @@ def _refuse_pictures(app: App[Any, Any], words: Sequence[str]) -> None:
 
 
 def _refuse_words(app: App[Any, Any], name: str, word: str) -> None:
-    """Refuse words where a cell of a grid is expected."""
+    """Refuse words in the place of a grid cell."""
     if name == "cell" and not word.lstrip("+-").isdecimal():
         raise BadBrief(_stray(app, word))
 
 
 def _stray(app: App[Any, Any], word: str) -> str:
-    """What is wrong with a word, and what was probably meant."""
+    """The message for a word that fits no field: what is wrong, and what was probably meant."""
     text, inputs = shorten(word), app.inputs
     if is_picture(word):
         fields = [name for name in inputs.model_fields if is_image(inputs, name)]
@@ -151,5 +157,5 @@ def _stray(app: App[Any, Any], word: str) -> str:
 def _exists(word: str) -> bool:
     try:
         return Path(word).exists()
-    except (OSError, ValueError):  # too long for a name
+    except (OSError, ValueError):  # the word is too long for a path
         return False

@@ -1,4 +1,4 @@
-"""The requests of one command: for each picture, and for each line of --from-file. Needs no torch."""
+"""The requests of one command: one for each picture, or one for each line of --from-file. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from danqing.interfaces.cli.standard_input import DASH, StandardInput
 class CommandRequest:
     """The values of one request to an app.
 
-    place: the line of a file that it comes from, for messages; empty for a command line. out: where that line
-    wants its picture.
+    values: field -> value.
+    place: the line of the file that it comes from, for messages; empty for a command line.
+    out: the output path in that line; None if it has none.
     """
 
     values: dict[str, Any]
@@ -30,16 +31,16 @@ class CommandRequest:
     out: str | None = None
 
     def error(self, error: Exception) -> str:
-        """What is wrong with it, with its place."""
+        """The message of an error, with the request's place."""
         return f"{self.place}: {error}" if self.place else str(error)
 
 
 def read_requests(
     app: App[Any, Any], options: Mapping[str, Any], from_file: str | None, standard_input: StandardInput
 ) -> list[CommandRequest]:
-    """The requests of a command, each complete.
+    """The requests of a command, each with all required fields.
 
-    options: what typer read, by field; positional fields as they stand in line.
+    options: field -> value, as read by typer; positional fields have their words in order.
 
     Raises:
         BadBrief: an argument is missing or in the wrong place, or the file cannot be read.
@@ -68,7 +69,7 @@ def read_requests(
 
 
 def _files(arguments: Arguments) -> list[str]:
-    """The pictures, with those of folders."""
+    """The input pictures; a folder is replaced by the pictures in it."""
     files: list[str] = []
     for name in arguments.pictures:
         folder = name != DASH and Path(name).is_dir()
@@ -77,7 +78,7 @@ def _files(arguments: Arguments) -> list[str]:
 
 
 def _with_input(values: Mapping[str, Any], standard_input: StandardInput) -> dict[str, Any]:
-    """The values, with words that are - read from standard input."""
+    """The values; a text that is - is read from standard input."""
     return {
         name: standard_input.text().strip() if name in WORDS and value == DASH else value
         for name, value in values.items()
@@ -85,9 +86,9 @@ def _with_input(values: Mapping[str, Any], standard_input: StandardInput) -> dic
 
 
 def _records(app: App[Any, Any], file: str, standard_input: StandardInput) -> Iterator[CommandRequest]:
-    """The requests of a file: a prompt a line, or a JSON object a line in a .jsonl.
+    """The requests of a file: one prompt per line, or in a .jsonl one JSON object per line.
 
-    Empty lines, and in a text those that begin with #, are skipped.
+    Empty lines are skipped and, in a text file, lines that begin with #.
     """
     name = "standard input" if file == DASH else file
     text = standard_input.text() if file == DASH else _text_of(file)
@@ -143,7 +144,7 @@ def _as_list(value: object) -> Sequence[str]:
 
 
 def check_out(out: str | None, requests: Sequence[CommandRequest]) -> None:
-    """Raises BadBrief: several requests, and one file for all of them."""
+    """Raises BadBrief: there are several requests, and --out names one file for all of them."""
     if out is None or len(requests) < 2:
         return
     file = out == DASH or (not out.endswith(("/", "\\")) and Path(out).suffix and not Path(out).is_dir())

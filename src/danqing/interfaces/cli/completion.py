@@ -1,4 +1,4 @@
-"""What a shell offers for the value of an option, without opening a model."""
+"""Completes the values of options in a shell, without opening a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Complete = Callable[[str], list[str]]
 
 
 def completion(field: FieldInfo) -> Complete | None:
-    """What completes the value of a field: what it may be, or the names there are; None for free text."""
+    """The function that completes a field's value from its choices or from a list of names.
+
+    None for free text.
+    """
     choices = [str(choice) for choice in _choices(field.annotation)]
     if choices:
         return lambda incomplete: _begin_with(choices, incomplete)
@@ -23,20 +26,20 @@ def completion(field: FieldInfo) -> Complete | None:
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
-    """The values of a `Literal`, also where the field may be None."""
+    """The values of a `Literal`, also of an optional one."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return next((choices for part in get_args(annotation) if (choices := _choices(part))), ())
 
 
 def _begin_with(names: Iterable[str], begin: str) -> list[str]:
-    """The names that begin so; of several separated by commas the last is completed."""
+    """The names that begin with a text; in a list separated by commas, the last name is completed."""
     done, comma, last = begin.rpartition(",")
     return [f"{done}{comma}{name}" for name in names if name.startswith(last)]
 
 
 def models() -> list[str]:
-    """The shipped models, and those in the folder `models` here."""
+    """The shipped models, and those in the folder `models` of the working directory."""
     from danqing.weights.shipped import shipped_models
 
     own = Path("models")
@@ -54,14 +57,14 @@ def styles() -> list[str]:
 
 
 def samplers() -> list[str]:
-    """The samplers."""
+    """The names of the samplers."""
     from danqing.diffusion.sampler_names import sampler_titles
 
     return sorted(sampler_titles())
 
 
 def adapters() -> list[str]:
-    """What was learned, in the folder `adapters` here."""
+    """The adapters in the folder `adapters` of the working directory."""
     from danqing.apps import Session
 
     return sorted(Session().adapter_files())
@@ -73,4 +76,4 @@ NAMES: dict[str, Callable[[], list[str]]] = {
     "samplers": samplers,
     "adapters": adapters,
 }
-"""`choices_from` of a field -> the names there are."""
+"""Maps the `choices_from` of a field to the function that lists the names."""

@@ -1,4 +1,4 @@
-"""The settings of `danqing config` among the values of a request, below all that the request says."""
+"""Adds the settings of `danqing config` to the values of a request, which take precedence."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from danqing.core.image_ref import ImageLookup
 def with_defaults(
     app: App[Any, Any], values: Mapping[str, Any], config: Mapping[str, str], image_lookup: ImageLookup
 ) -> dict[str, Any]:
-    """The values with the model and the style of the settings.
+    """The values, with the model and the style of the settings where they are missing.
 
-    A picture that says which model painted it goes on with that one; a style is for words alone, and for the
-    model of the settings.
+    A picture whose metadata names its model uses that model. The default style is used only if there is no
+    input picture, and only with the model of the settings.
     """
     made = dict(values)
     if "model" in values:
@@ -41,7 +41,7 @@ def _takes_style(app: App[Any, Any], values: Mapping[str, Any]) -> bool:
 
 
 def with_places(app: App[Any, Any], extra: Mapping[str, Any], config: Mapping[str, str]) -> dict[str, Any]:
-    """The options of a command's output with the folder and the format of the settings."""
+    """The output options of a command, with folder and format of the settings where they are missing."""
     places: dict[str, Any] = {"ending": f".{config.get('format', 'png')}"}
     if "folder" in config and extra.get("out") is None and app.output in ("pictures", "lineage"):
         places["out"] = f"{config['folder']}/"

@@ -20,7 +20,7 @@ from danqing.interfaces.cli.report import Report, reporting
 from danqing.interfaces.cli.tables import split_commas
 from danqing.weights.shipped import shipped_models
 
-if TYPE_CHECKING:  # torch, which `--help` must not load
+if TYPE_CHECKING:  # these modules import torch, which `--help` must not load
     from danqing.data.dataset import CaptionedImages
     from danqing.evaluation.evaluate import EvaluationOptions, Evaluator
 
@@ -83,7 +83,7 @@ def evaluate(
     if not several:
         raise BadBrief(f"model {model!r} names none: give one, or several by commas")
     for name in several:
-        session.card(name)  # an unknown one is told before the pictures are read
+        session.card(name)  # an unknown model is refused before the pictures are read
     table = everything or len(several) > 1
     for name, option_value in (("--sheet", sheet), ("--fast", fast)):
         if table and option_value:
@@ -107,7 +107,7 @@ def evaluate(
 
 
 def _page(evaluator: Evaluator, options: EvaluationOptions, sheet: Path | None, as_json: bool) -> None:
-    """One model, every figure."""
+    """Print all figures of one model."""
     from danqing.apps import with_adapters
     from danqing.training.sheets import sheet_of
 
@@ -131,7 +131,7 @@ def _table(
     progress: ProgressCallback,
     as_json: bool,
 ) -> None:
-    """Many models, a line each, in Markdown or as JSON."""
+    """Print one line for each of several models, in Markdown or as JSON."""
     from danqing.evaluation.model_table import compare_models
 
     for k, line in enumerate(compare_models(models, real, options, progress)):

@@ -105,7 +105,7 @@ def check(
 
 
 def _owner(store: Store, user: str) -> str:
-    """To whom the pictures belong. Raises BadBrief."""
+    """The id of the pictures' owner. Raises BadBrief."""
     from danqing.studio.accounts import LOCAL_USER
 
     if user:

@@ -1,4 +1,4 @@
-"""What people type out of habit from other programs, as what danqing calls it."""
+"""Translates options and commands of other programs, which people type out of habit, to those of danqing."""
 
 from __future__ import annotations
 
@@ -103,44 +103,51 @@ OPTIONS = {
     "--宽": "--width",
     "--高": "--height",
 }
-"""Options of A1111, diffusers, InvokeAI, the CompVis scripts and Midjourney; none of them is one of ours."""
+"""Options of A1111, diffusers, InvokeAI, the CompVis scripts and Midjourney -> ours.
+
+None is the name of ours.
+"""
 
 PARTS = {"rm": "remove", "delete": "remove", "ls": "list"}
-"""Parts of `danqing models` and `danqing config` as other programs call them."""
+"""Names in other programs for the sub-commands of `danqing models` and `danqing config` -> ours."""
 
 TIMES = {"upscale": "--scale", "zoom": "--by"}
-"""Commands -> what "2x" means behind them."""
+"""Commands -> the option that a factor such as "2x" stands for."""
 
 WORDS = ("--prompt", "--text", "-p")
 PICTURES = ("--image", "--init-image", "--init-img", "--input", "--input-image", "-i", "-I")
-"""Options of other programs for what has a place on the command line here: its words, its picture."""
+"""Options of other programs -> the positional field that they fill here: words or a picture."""
 
 IGNORED = {
     **dict.fromkeys(("--v", "--niji", "--q", "--quality"), ("Midjourney", 1)),
     **dict.fromkeys(("--hd", "--relax", "--turbo"), ("Midjourney", 0)),
     **dict.fromkeys(("--xformers", "--medvram", "--lowvram", "--no-half"), ("A1111", 0)),
 }
-"""Options that mean nothing here -> whose they are, and how many values they have at most."""
+"""Options without a meaning here -> (their program, largest number of values)."""
 
 IP_SCALES = ("--ip-scale", "--ip-adapter-scale")
-"""What others call the number behind a picture of --ip-image."""
+"""Names in other programs for the number after a picture of --ip-image."""
 
 SIZES = ("--size", "--resolution", "--dimensions")
-"""What others call width and height in one; only where pictures are painted."""
+"""Names in other programs for one size of both width and height; only for commands that paint."""
 
 GLOBAL = ("--device", "--dtype", "--backend", "--lang")
-"""Our options that stand before the command, and may stand behind it."""
+"""Our options that belong before the command, and are also accepted after it."""
 
 
 class Rewritten(NamedTuple):
-    """A command line as danqing reads it. notes: what was taken for what."""
+    """A command line in danqing's own names.
+
+    argv: its words.
+    notes: what was replaced, for the user.
+    """
 
     argv: list[str]
     notes: list[str]
 
 
 def rewrite(argv: Sequence[str]) -> Rewritten:
-    """The command line with other programs' names replaced by ours; what stands behind -- is left alone."""
+    """Replace other programs' names in a command line by ours; words after -- stay as they are."""
     end = argv.index("--") if "--" in argv else len(argv)
     words, tail = list(argv[:end]), list(argv[end:])
     notes: list[str] = []
@@ -151,14 +158,14 @@ def rewrite(argv: Sequence[str]) -> Rewritten:
         notes.append(f"{words[0]} is called {COMMANDS[words[0]]} here")
         words[0] = COMMANDS[words[0]]
     command, rest = words[:1], _parts(words[:1], words[1:], notes)
-    if rest and rest[0] == "prompt:":  # as Midjourney's /imagine shows it
+    if rest and rest[0] == "prompt:":  # as Midjourney's /imagine displays it
         rest = rest[1:]
     pictures, rest, prompts = _places(command, rest, notes)
     return Rewritten([*front, *command, *pictures, *_options(rest, notes), *prompts, *tail], notes)
 
 
 def _global_options(words: list[str]) -> tuple[list[str], list[str]]:
-    """The options that stand before the command, wherever they were typed, and the other words."""
+    """Move the global options to the front. Returns them and the other words."""
     front: list[str] = []
     rest: list[str] = []
     queue = list(words)
@@ -174,10 +181,10 @@ def _global_options(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parts(command: list[str], words: list[str], notes: list[str]) -> list[str]:
-    """The words behind a command, where a part of it, a factor or a file with a dash in front is ours."""
+    """Translate sub-commands, factors and file names that begin with a dash."""
     if command in (["models"], ["config"]) and words:
         part = PARTS.get(words[0], words[0])
-        if command == ["config"] and part in SETTINGS:  # config model sdxl
+        if command == ["config"] and part in SETTINGS:  # `config model sdxl` means `config set model sdxl`
             part = f"{'get' if len(words) == 1 else 'set'} {part}"
         if part != words[0]:
             notes.append(f"{words[0]} is called {part} here")
@@ -196,7 +203,7 @@ def _parts(command: list[str], words: list[str], notes: list[str]) -> list[str]:
 
 
 def _is_picture(name: str) -> bool:
-    """Whether a picture is there under this name."""
+    """Whether there is a picture file of this name."""
     if not isfile(name):  # noqa: PTH113  not Path.is_file, which raises for a name that is too long
         return False
     from danqing.core.source_image import SUFFIXES
@@ -205,7 +212,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _places(command: list[str], words: list[str], notes: list[str]) -> tuple[list[str], ...]:
-    """What options of other programs name and has a place here: pictures, the other words, prompts."""
+    """Move values of other programs' options to positional words: (pictures, other words, prompts)."""
     fields = _positional(command[0]) if command else set()
     starts_from_pictures = bool({"image", "images", "pictures"} & fields)
     pictures: list[str] = []
@@ -234,7 +241,7 @@ def _places(command: list[str], words: list[str], notes: list[str]) -> tuple[lis
 
 
 def _positional(command: str) -> set[str]:
-    """The fields of an app that have places on the command line; none for what is no app."""
+    """The positional fields of an app; empty if the command is no app."""
     from danqing.apps import app_summaries
 
     if command not in app_summaries():
@@ -247,7 +254,7 @@ def _positional(command: str) -> set[str]:
 
 
 def _options(words: Sequence[str], notes: list[str]) -> list[str]:
-    """The options of a command, in our names."""
+    """Translate the options of a command to our names."""
     kept: list[str] = []
     scale = ""
     queue = list(words)
@@ -275,7 +282,7 @@ def _options(words: Sequence[str], notes: list[str]) -> list[str]:
 
 
 def _with_scale(words: Sequence[str], scale: str) -> list[str]:
-    """The options with `scale` behind each picture of --ip-image that has no number of its own."""
+    """Add `scale` to each picture of --ip-image that has no number."""
 
     def with_scale(word: str) -> str:
         return word if re.search(r":[\d.]+(:[\d.]+-[\d.]+)?$", word) else f"{word}:{scale}"
@@ -288,7 +295,7 @@ def _with_scale(words: Sequence[str], scale: str) -> list[str]:
 
 
 def _with_value(option: str, equals: str, value: str, queue: list[str], notes: list[str]) -> list[str]:
-    """An option with its value, where the value is a habit, too."""
+    """Translate an option with its value; some values have other names here too."""
     if option not in ("--seed", "--sampler"):
         return [f"{option}{equals}{value}"]
     if not equals:
@@ -302,7 +309,7 @@ def _with_value(option: str, equals: str, value: str, queue: list[str], notes: l
 
 
 def _size(value: str, name: str, notes: list[str]) -> list[str]:
-    """Width and height of "512x768", as OpenAI and others write a size; of one number for both."""
+    """Width and height from "512x768", the notation of OpenAI and others, or from one number for both."""
     width, _, height = value.lower().replace("×", "x").replace("*", "x").partition("x")
     notes.append(f"{name} is called --width and --height here")
     return ["--width", width.strip(), "--height", (height or width).strip()]

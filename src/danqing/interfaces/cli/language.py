@@ -1,4 +1,4 @@
-"""The language of what a command says: by --lang, DANQING_LANG, `danqing config`, or the locale."""
+"""The language of a command's output, chosen by --lang, DANQING_LANG, `danqing config`, or the locale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LANGUAGE: ContextVar[str] = ContextVar("language", default="en")
 
 
 def say(text: str) -> str:
-    """A message in the language of the command that runs."""
+    """Translate a message to the language of the running command."""
     language = _LANGUAGE.get()
     if language == "en":
         return text
@@ -23,9 +23,9 @@ def say(text: str) -> str:
 
 
 def localize(command: Any) -> Any:
-    """The command with its help in that language, a line for each paragraph: the terminal breaks them.
+    """Translate a command's help; each paragraph becomes one line, which the terminal wraps.
 
-    What is no prose, such as examples, stays.
+    Text that is not prose, such as examples, stays.
     """
     command.help = "\n\n".join(map(_paragraph, (command.help or "").split("\n\n")))
     for parameter in command.params:
@@ -39,14 +39,14 @@ def localize(command: Any) -> Any:
 
 def _paragraph(text: str) -> str:
     words = " ".join(text.split())
-    plain = words.replace("\\[", "[")  # a bracket that rich would take for markup is escaped
+    plain = words.replace("\\[", "[")  # brackets are escaped, because rich would take them for markup
     translation = say(plain)
     return words if translation == plain else translation.replace("danqing[", "danqing\\[")
 
 
 @contextmanager
 def use_language(language: str) -> Iterator[None]:
-    """A scope in which commands speak a language."""
+    """A context in which commands use a language."""
     token = _LANGUAGE.set(language)
     try:
         yield
@@ -55,7 +55,7 @@ def use_language(language: str) -> Iterator[None]:
 
 
 def language_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
-    """The language that a command line asks for, or else the system; "en" where it is none of ours."""
+    """The language that a command line asks for, else that of the system; "en" if it is not supported."""
     wish = _option(argv) or environment.get("DANQING_LANG") or _setting() or _of_system(environment)
     return "zh" if wish.lower().startswith(("zh", "chinese")) else "en"
 
@@ -75,7 +75,7 @@ def _setting() -> str:
 
     try:
         return read_config().get("language", "")
-    except BadBrief:  # it is told where the settings are used
+    except BadBrief:  # the error is reported where the settings are used
         return ""
 
 

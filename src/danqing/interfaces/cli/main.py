@@ -31,13 +31,17 @@ from danqing.interfaces.cli.stop_signals import StopSignals
 
 
 class Entry(NamedTuple):
-    """Where a command lives, "module:attribute", and what it does in a line."""
+    """A command.
+
+    place: "module:attribute" of its function or typer app.
+    help: one line for `danqing --help`.
+    """
 
     place: str
     help: str
 
 
-OTHER_COMMANDS = {  # that are no apps
+OTHER_COMMANDS = {  # commands that are not apps
     "models": Entry("danqing.interfaces.cli.models:app", "List models, add your own, fetch others."),
     "data": Entry("danqing.interfaces.cli.data:app", "Build the sticker data set."),
     "train": Entry("danqing.interfaces.cli.train:train", "Train a family of painters on your pictures."),
@@ -65,7 +69,7 @@ cannot; 2 the request is wrong; 130 cancelled.
 
 
 class _Lazy(TyperGroup):
-    """Lists commands from the table; imports one when it is called."""
+    """Lists commands from the table, and imports one when it is called."""
 
     def resolve_command(
         self, ctx: Any, args: list[str]
@@ -156,7 +160,7 @@ def _app() -> typer.Typer:
 
 
 def _session(options: Mapping[str, str | None]) -> Any:
-    """The session of a command: by its options, else by the settings."""
+    """The session of a command, with its options or else the settings."""
     from danqing.apps import Session
     from danqing.core.device import check_device_name
     from danqing.interfaces.cli.config import check_setting, read_config
@@ -170,7 +174,7 @@ def _session(options: Mapping[str, str | None]) -> Any:
 
 
 def commands() -> dict[str, str]:
-    """Name of each command -> what it does, in a line. The apps come first, `paint` before all."""
+    """Maps each command to its line of help. Apps come first, and `paint` before all others."""
     apps = sorted(app_summaries().items(), key=lambda item: (item[0] != "paint", item[0]))
     return {**dict(apps), **{name: entry.help for name, entry in OTHER_COMMANDS.items()}}
 
@@ -210,7 +214,7 @@ def _run(argv: Sequence[str]) -> int:
         return _complain(str(error), 1)
     except MemoryError:
         return _complain("not enough memory: ask for fewer or smaller pictures", 1)
-    except OSError as error:  # a disk, a network, a folder that went away
+    except OSError as error:  # for example a full disk, a lost connection or a removed folder
         place = f" {shorten(str(error.filename))!r}" if error.filename else ""
         return _complain(f"the system refuses{place}: {error.strerror or error}", 1)
     except (KeyboardInterrupt, typer.Abort):
@@ -225,7 +229,7 @@ def main() -> None:
     set_thread_policy()
     sys.stdout, out = patient_stream(sys.stdout)
     sys.stderr, _ = patient_stream(sys.stderr)
-    warnings.showwarning = _warn  # where it was given matters to nobody here
+    warnings.showwarning = _warn  # users need no line of source code in a warning
     stop = StopSignals()
     with stop.handle():
         code = stop.exit_code(run(sys.argv[1:]))
@@ -237,7 +241,7 @@ def main() -> None:
 
 
 def _warn(message: Warning | str, *_where: object, **_more: object) -> None:
-    """A warning in one line, without the line of code that gave it."""
+    """Print a warning in one line, without the source code that caused it."""
     print(f"danqing: {say(' '.join(str(message).split()))}", file=sys.stderr)
 
 

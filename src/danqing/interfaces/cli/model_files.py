@@ -1,4 +1,4 @@
-"""What `danqing models info` and `scan` say of files and folders of weights."""
+"""Facts about files and folders of weights, for `danqing models info` and `scan`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from danqing.core.errors import BadWeights
 
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-_USES = {  # what a file or a folder is -> the options that use it by its name
+_USES = {  # kind of file or folder -> options that use it
     "a ControlNet": "--control canny=photo.jpg --control-model {}",
     "a T2I-Adapter": "--control canny=photo.jpg --control-model {}",
     "an IP-Adapter": "--ip-image photo.jpg --ip-adapter {}",
@@ -19,7 +19,7 @@ _USES = {  # what a file or a folder is -> the options that use it by its name
     "a learned word": "--adapter {}",
     "a VAE": "--vae {}",
 }
-_CLASSES = {  # by the class that config.json names
+_CLASSES = {  # class name in config.json -> what it is
     "ControlNetModel": "a ControlNet",
     "T2IAdapter": "a T2I-Adapter",
     "CLIPVisionModelWithProjection": "an image encoder",
@@ -28,7 +28,7 @@ _CLASSES = {  # by the class that config.json names
 
 
 def facts_of_file(path: Path) -> dict[str, str]:
-    """What a safetensors file is, by its header, with its hashes.
+    """Facts about a safetensors file from its header, with its hashes.
 
     Raises:
         BadWeights: it cannot be read.
@@ -56,10 +56,10 @@ def facts_of_file(path: Path) -> dict[str, str]:
 
 
 def facts_of_folder(folder: Path) -> dict[str, str]:
-    """What a diffusers folder holds, or a folder of one network.
+    """Facts about a diffusers folder, or a folder of one network.
 
     Raises:
-        BadWeights: it is none, or its index cannot be read.
+        BadWeights: it is no such folder, or its index cannot be read.
     """
     from danqing.weights.pretrained import read_json
 
@@ -76,13 +76,13 @@ def facts_of_folder(folder: Path) -> dict[str, str]:
 
 
 def use_of(place: Path, name: str) -> str:
-    """The command that uses a file or folder which is called `name`, by what it is."""
+    """The command that uses a file or folder with the given name, chosen by its kind."""
     what = _network_in(place) if place.is_dir() else _kind_of(place)
     return f'danqing paint "a cat" {_USES.get(what, "--model {}").format(name)}'
 
 
 def _network_in(folder: Path) -> str:
-    """What the network is that a folder holds by itself, by its config; empty for another one or none."""
+    """What the single network in a folder is, by its config; empty if it is unknown or there is none."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         names = (config.get("_class_name"), *config.get("architectures", ()))
@@ -108,7 +108,7 @@ def sha256_of(path: Path) -> str:
 
 
 def found_in(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every file and folder of weights below a folder, with what it is or why it cannot be used."""
+    """Yield every file and folder of weights below a folder, with its kind or why it is unusable."""
     from danqing.weights.detect import identify
     from danqing.weights.tensor_files import PICKLES, read_header
 

@@ -94,7 +94,7 @@ def add(
 
 
 class Selection(NamedTuple):
-    """Which files of a repository."""
+    """Which files of a repository to download."""
 
     variant: str
     revision: str

@@ -1,6 +1,7 @@
-"""Command-line options made from the fields of requests, and requests turned back into command lines.
+"""Makes command-line options from the fields of requests, and command lines from requests.
 
-Names, types, defaults and help are declared once, on the fields; only what reads better in a shell is here.
+Names, types, defaults and help are declared once, on the fields; this module has only what differs in a
+shell.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ FLAGS = {
     "adapters": "--adapter",
     "kind": "--class",
     "settings_of": "--from",
-}  # every other field is --field
+}  # all other fields are --field
 SHORT = {"count": "-n"}
-SHARED = (  # the fields of a brief that are options, in the order of the help page
+SHARED = (  # fields of a brief that are options, in the order of the help page
     "count",
     "seed",
     "style",
@@ -64,7 +65,7 @@ SHARED = (  # the fields of a brief that are options, in the order of the help p
 REPEATED = frozenset(
     {"control", "control_model", "ip_image", "ip_adapter"}
 )  # options that may be given several times
-_UNSET = {  # what happens without it; else the model's card decides
+_UNSET = {  # field -> the default's description; for other fields the model's card decides
     "seed": "random",
     "variation_seed": "random",
     "style": "none",
@@ -81,7 +82,7 @@ _UNSET = {  # what happens without it; else the model's card decides
     "ar": "the model's",
     "models": "all that are shipped",
 }
-WORDS = frozenset({"prompt", "words"})  # the positional fields that may come unquoted, word by word
+WORDS = frozenset({"prompt", "words"})  # positional fields that may be typed without quotes, word by word
 CONTEXT = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
@@ -89,12 +90,12 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def flag(field: str) -> str:
-    """The option of a field."""
+    """The option for a field."""
     return FLAGS.get(field, f"--{field.replace('_', '-')}")
 
 
 def set_signature(*parameters: Parameter) -> Callable[[F], F]:
-    """Decorator: give a function of `**options` the parameters that typer shall read."""
+    """Decorator: give a function of `**options` the parameters that typer should read."""
 
     def decorate(function: F) -> F:
         function.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -113,8 +114,11 @@ def option(
 ) -> Parameter:
     """One option, as a parameter of a command's signature.
 
-    unset: what happens without it. complete: the values that begin with some text, for the shell. All but
-    switches come as text, so that it is the request that refuses a value, naming it.
+    Values come as text (except for switches), so that the request validates them and its message names the
+    value.
+
+    unset: what happens without the option, for the help.
+    complete: maps the beginning of a value to possible values, for the shell.
     """
     if kind is bool:
         switch: Any = Annotated[bool, typer.Option(*flags, help=help, show_default=False)]
@@ -127,7 +131,7 @@ def option(
 
 
 def app_parameters(inputs: type[AppInputs]) -> list[Parameter]:
-    """What the command of an app takes: positional fields, its own options, and those it shares."""
+    """The parameters of an app's command: positional fields, its own options, and shared options."""
     arguments = argument_names(inputs)
     own = [name for name in inputs.model_fields if name not in {*arguments, *inputs.positional, *SHARED}]
     after = [name for name in inputs.positional if name not in arguments and not _is_last_word(inputs, name)]
@@ -141,14 +145,14 @@ def app_parameters(inputs: type[AppInputs]) -> list[Parameter]:
 
 
 def argument_names(inputs: type[AppInputs]) -> list[str]:
-    """The positional fields that a shell can take by position: none behind a list."""
+    """The fields that a shell can pass by position: none after a list."""
     names = list(inputs.positional)
     lists = [k for k, name in enumerate(names) if is_list(inputs, name)]
     return names if not lists else names[: lists[0] + 1]
 
 
 def words_behind_list(inputs: type[AppInputs]) -> list[str]:
-    """The required positional fields behind a list: the last words of the command."""
+    """The required positional fields after a list: the last words of the command."""
     return [name for name in inputs.positional if _is_last_word(inputs, name)]
 
 
@@ -161,7 +165,7 @@ def command_line(brief: Brief) -> str:
 
 
 def app_line(app: str, inputs: AppInputs) -> str:
-    """The shell command that asks an app for what `inputs` say."""
+    """The shell command that calls an app with `inputs`."""
     kind = type(inputs)
     arguments = argument_names(kind)
     words = ["danqing", app]
@@ -173,7 +177,7 @@ def app_line(app: str, inputs: AppInputs) -> str:
 
 
 def _shell_value(name: str, inputs: AppInputs) -> Any:
-    """A field as the command reads it: in a prompt, words that look like parameters are only words."""
+    """A field's value as the command reads it; in a prompt, words that look like parameters are escaped."""
     value = getattr(inputs, name)
     return literal(value) if name == "prompt" else value
 
@@ -183,19 +187,19 @@ def _default_of(inputs: type[FrozenModel], name: str) -> object:
 
 
 def _behind(words: list[str]) -> list[str]:
-    """Positional words, behind a -- where one of them would be taken for an option."""
+    """The positional words, after a -- if one of them looks like an option."""
     return ["--", *words] if any(word.startswith("-") for word in words) else words
 
 
 def _option_words(name: str, value: Any, default: object) -> list[str]:
-    """One option of a command line; nothing for what would be so without it."""
+    """The words of one option; empty if the value is the default."""
     if value in (None, default):
         return []
     if value is True:
         return [flag(name)]
     words: list[str] = []
     for text in map(str, value) if name in REPEATED else [_text(value)]:
-        # a value that starts with a dash must be glued to its option
+        # a value that starts with a dash must be in the same word as its option
         words += [f"{flag(name)}={text}"] if text.startswith("-") else [flag(name), text]
     return words
 
@@ -230,7 +234,7 @@ def _of_field(inputs: type[FrozenModel], name: str) -> Parameter:
 
 
 def _argument(inputs: type[AppInputs], name: str) -> Parameter:
-    """A positional field. The last takes all words that follow: `read_arguments` sorts them out."""
+    """A positional field. The last one takes all remaining words, which `read_arguments` assigns."""
     field = inputs.model_fields[name]
     metavar = " ".join(other.upper() for other in (name, *words_behind_list(inputs)))
     info = typer.Argument(metavar=metavar, help=_help(field), show_default=False)
@@ -240,17 +244,17 @@ def _argument(inputs: type[AppInputs], name: str) -> Parameter:
 
 
 def is_list(inputs: type[FrozenModel], name: str) -> bool:
-    """Whether a field holds several values, such as pictures."""
+    """Whether a field has several values, such as pictures."""
     return get_origin(inputs.model_fields[name].annotation) is tuple
 
 
 def is_image(inputs: type[FrozenModel], name: str) -> bool:
-    """Whether a field holds a picture."""
+    """Whether a field is a picture."""
     return ImageRef in _parts(inputs.model_fields[name].annotation)
 
 
 def _is_last_word(inputs: type[AppInputs], name: str) -> bool:
-    """Whether a required field stands behind a list: then it is the last word of the command."""
+    """Whether a required field comes after a list: then it is the last word of the command."""
     field = inputs.model_fields[name]
     return name not in argument_names(inputs) and field.is_required() and name in inputs.positional
 
@@ -266,7 +270,7 @@ def _default(value: object) -> str:
 
 
 def _kind(annotation: Any) -> type:
-    """The plain type in an annotation; anything that is written in words is text."""
+    """The plain type of an annotation; str if it is not a number or a switch."""
     return next((part for part in _parts(annotation) if part in (bool, *_METAVARS)), str)
 
 

@@ -1,4 +1,4 @@
-"""Files that commands write: named after words and seed, and never over a file that nobody meant."""
+"""Output files of commands: named after prompt and seed, and never overwritten by accident."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ FOLDER = Path("paintings")
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """A file for each picture, and one for the grid of all when there are several.
+    """A file for each picture, and one for the grid if there are several.
 
-    replaced: the one file that the user named and that may replace another; all others take the first free
-    name of path, path-2, path-3, ... when they are saved.
+    replaced: the file that the user named and that may be overwritten. All others take the first free name of
+        path, path-2, path-3, ... when they are saved.
     """
 
     pictures: tuple[Path, ...]
@@ -37,11 +37,11 @@ class OutputFiles:
     replaced: Path | None = None
 
     def save(self, path: Path, picture: Picture) -> Path:
-        """Save a picture to a path of `pictures`, or the grid to `grid`; gives the path that it got."""
+        """Save a picture to a path of `pictures`, or the grid to `grid`. Returns the path that was used."""
         return picture.save(path, overwrite=path == self.replaced)
 
     def save_image(self, path: Path, image: Image) -> Path:
-        """The same for an image without a brief."""
+        """As `save`, for an image without a brief."""
         if path != self.replaced:
             return add_file(path, image.save)
         with atomic_write(path) as draft:
@@ -58,18 +58,19 @@ def output_files(
     overwrite: bool = False,
     ending: str = ".png",
 ) -> OutputFiles:
-    """The files for pictures named after `words` and told apart by their marks, such as their seeds.
+    """The files for pictures, named after `words` and their marks, such as their seeds.
 
-    out: None is `paintings/` here; a folder (it exists, ends with /, or has no ending) gets names of our own;
-    a file is written as named, and with several pictures becomes their grid.
-    overwrite: see `check_free`. ending: of names of our own; .png where it is JPEG and transparency is asked.
+    out: None for `paintings/` in the working directory; a folder (it exists, ends with /, or has no ending)
+        gets generated names; a file is used as named, and for several pictures it is their grid.
+    overwrite: see `check_free`.
+    ending: of generated names; .png replaces JPEG if the picture is transparent.
 
     Raises:
-        BadBrief: the ending of `out` is not a picture's, or is JPEG where transparency is asked, or two marks
-            are the same, or the file is there already.
-        DanqingError: a place cannot be written.
+        BadBrief: the ending of `out` is not a picture's, or is JPEG for a transparent picture, or two marks
+            are the same, or the file exists already.
+        DanqingError: a path cannot be written.
     """
-    # os.path, not pathlib: it stays calm on ~nobody and on names too long, which check_writable tells better
+    # os.path, not pathlib: it does not raise for ~nobody and too long names, which check_writable reports
     place = FOLDER if out is None else Path(os.path.expanduser(out))  # noqa: PTH111
     folder = out is None or out.endswith(("/", "\\")) or place.suffix == "" or os.path.isdir(place)  # noqa: PTH112
     if len(set(marks)) < len(marks):
@@ -91,10 +92,10 @@ def output_files(
 
 
 def check_free(path: Path, *, overwrite: bool) -> bool:
-    """Whether a file that the user named may be replaced; asks on a terminal.
+    """Whether a file that the user named may be overwritten; asks on a terminal.
 
     Raises:
-        BadBrief: it is there, `overwrite` is False and nobody can be asked.
+        BadBrief: it exists, `overwrite` is False and there is no terminal.
         typer.Abort: the answer is no.
     """
     if overwrite or not path.exists():
@@ -105,10 +106,10 @@ def check_free(path: Path, *, overwrite: bool) -> bool:
 
 
 def check_place(place: Path, *, transparent: bool = False) -> None:
-    """Find out now, not after minutes, that a picture cannot be written to `place`.
+    """Check before the work that a picture can be written to `place`.
 
     Raises:
-        BadBrief: its ending is not a picture's, or is JPEG where transparency is asked.
+        BadBrief: its ending is not a picture's, or is JPEG for a transparent picture.
         DanqingError: it cannot be written.
     """
     try:

@@ -1,4 +1,4 @@
-"""What a command does with the result of its app: save pictures, print lines, and so on."""
+"""Handles the results of apps on the command line: saves pictures, prints lines, and so on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 AnyApp = App[Any, Any]
 Save = Callable[["Picture", int | None], None]
-"""Saves a picture and its number, from 0; None for the grid of all."""
+"""A function that saves a picture, given its number from 0, or the grid of all, given None."""
 OUT = option("out", "--out", "-o", help="A file (.png .webp .jpg), a folder/, or -", unset="paintings/ here")
 OVERWRITE = option("overwrite", "--overwrite", kind=bool, help="Replace the file of --out.", unset="")
 FROM_FILE = option(
@@ -38,7 +38,7 @@ FROM_FILE = option(
 
 
 class Output(ABC):
-    """A kind of result. options: what its commands take besides the inputs of the app, --json and --quiet."""
+    """One kind of result. options: of its commands, besides the app's inputs, --json and --quiet."""
 
     options: tuple[Parameter, ...] = ()
 
@@ -47,12 +47,12 @@ class Output(ABC):
         """Run an app, and save or print its result. extra: the values of `options`.
 
         Raises:
-            DanqingError: the place cannot be written, or whatever the app raises.
+            DanqingError: a path cannot be written, or the app raises it.
         """
 
 
 class Pictures(Output):
-    """Pictures, each saved as soon as it is finished, and a grid of several."""
+    """Pictures: each is saved as soon as it is finished, and several also as a grid."""
 
     options = (OUT, OVERWRITE, FROM_FILE)
 
@@ -78,7 +78,7 @@ class Pictures(Output):
 
     @staticmethod
     def _to_files(app: AnyApp, inputs: PictureFiles, extra: dict[str, Any], report: Report) -> Save:
-        """What writes pictures and grid to files, and reports them."""
+        """A function that writes pictures and the grid to files, and reports them."""
         files = output_files(
             extra["out"],
             inputs.file_title(app.name),
@@ -97,10 +97,10 @@ class Pictures(Output):
 
     @staticmethod
     def _to_stdout(inputs: PictureFiles, report: Report) -> Save:
-        """What writes one picture to standard output.
+        """A function that writes one picture to standard output.
 
         Raises:
-            BadBrief: there are several, or JSON is to go there.
+            BadBrief: there are several pictures, or --json uses standard output.
         """
         if len(inputs.marks) > 1 and not inputs.grid_only:
             raise BadBrief(
@@ -131,7 +131,7 @@ class Lines(Output):
 
 
 class Rows(Output):
-    """A row for each picture, as a table or as JSON."""
+    """One row for each picture, as a table or as JSON."""
 
     def run(
         self,
@@ -146,7 +146,7 @@ class Rows(Output):
 
 
 class Search(Output):
-    """Pictures that were searched for: rows, and a sheet of them."""
+    """The pictures that a search has as its result: rows, and a contact sheet."""
 
     options = (
         option("out", "--out", "-o", help="Also write a sheet of them here.", unset="none"),
@@ -164,15 +164,15 @@ class Search(Output):
         if sheet is not None:
             with atomic_write(sheet) as draft:
                 result.sheet().save(draft)
-            # the lines of JSON are the pictures that were found
+            # with --json, stdout lists only the resulting pictures
             report.note(str(sheet)) if report.as_json else report.result(sheet, {})
 
 
 class Film(Output):
-    """A film, and beside it a settings file that asks for it again.
+    """A film, and beside it a settings file from which it can be painted again.
 
-    Each frame is saved as soon as it is painted: into the folder that --out names, or into NAME.frames, which
-    is removed when the film of its frames is there.
+    Each frame is saved as soon as it is painted: in the folder that --out names, or in NAME.frames, which is
+    removed after the film is written.
     """
 
     options = (
@@ -211,7 +211,7 @@ class Film(Output):
 
 
 class Adapter(Output):
-    """What was learned of a subject, and how to paint it."""
+    """The adapter that was trained, and the command that paints with it."""
 
     options = (option("out", "--out", "-o", help="Folder of what was learned", unset="adapters/ here"),)
 
@@ -229,7 +229,7 @@ class Adapter(Output):
 
 
 class Lineage(Output):
-    """A labelled sheet of the same words by several models."""
+    """A labelled sheet of pictures of the same prompt by several models."""
 
     options = (
         option("out", "--out", "-o", help="The sheet: a file or a folder/.", unset="paintings/ here"),
@@ -271,7 +271,7 @@ OUTPUTS: dict[str, Output] = {
 
 
 def _film(folder: FrameFolder, place: Path, fps: float, settings: str, *, overwrite: bool) -> Path:
-    """The film of all frames in a folder, which is removed, with its settings file beside it."""
+    """Write the film of all frames in a folder, and its settings file; then remove the folder."""
     from danqing.apps import save_film
 
     film = save_film(folder.frames(len(folder)), place, fps, overwrite=overwrite)
@@ -293,7 +293,7 @@ def _model(inputs: Any) -> str:
 
 
 def _painting(app: AnyApp, inputs: Any) -> str:
-    """What the bar says while it is painted."""
+    """The text beside the progress bar."""
     if not isinstance(inputs, ResolvedInputs):
         return f"painting {app.name}" + (f", seed {inputs.seed}" if hasattr(inputs, "seed") else "")
     brief = inputs.resolved_brief
@@ -302,7 +302,7 @@ def _painting(app: AnyApp, inputs: Any) -> str:
 
 
 def _settings(pictures: list[Picture]) -> str:
-    """What painted them, and how long it took."""
+    """The settings that painted the pictures, and the time that it took."""
     first, last = pictures[0], pictures[-1]
     several = len(pictures) > 1
     seeds = f"{first.brief.seed} to {last.brief.seed}" if several else f"{first.brief.seed}"
@@ -312,7 +312,7 @@ def _settings(pictures: list[Picture]) -> str:
 
 
 def _prompt_for(name: str, path: Path, out: str | None) -> str:
-    """What paints the subject: by its name in the folder `adapters` here, by its file anywhere else."""
+    """The arguments that paint the subject: by name in the default folder, otherwise by the file."""
     if out is None:
         return f'"a <{name}>"'
     from danqing.tuning.adapter_files import read_adapter

@@ -1,4 +1,4 @@
-"""A stdout that is full, or that nobody reads: work goes on all the same."""
+"""A standard output that ignores write errors (a full disk, a closed pipe), so that work continues."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 
 class PatientRaw(io.RawIOBase):
-    """A raw stream that never raises: what cannot be written is dropped, so that work goes on and is saved.
+    """A raw stream that never raises: data that cannot be written is dropped, and the work is still saved.
 
-    error: the first failure, for the exit code; a closed pipe is none, as its reader has had enough.
+    error: the first failure, for the exit code. A closed pipe is no failure, since its reader has read
+        enough.
     """
 
     def __init__(self, raw: Any) -> None:
@@ -21,7 +22,7 @@ class PatientRaw(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int | None:
-        """Write, or drop, all of `data`."""
+        """Write all of `data`, or drop it."""
         try:
             written: int | None = self._raw.write(data)
             return written
@@ -36,13 +37,13 @@ class PatientRaw(io.RawIOBase):
         return bool(self._raw.isatty())
 
     def fileno(self) -> int:
-        """Of the stream within."""
+        """The file descriptor of the stream inside."""
         return int(self._raw.fileno())
 
 
 def patient_stream(stream: Any) -> tuple[Any, PatientRaw | None]:
-    """The same text stream, over `PatientRaw`; a character that its encoding lacks is shown as its code."""
-    if not isinstance(stream, io.TextIOWrapper):  # no stdout at all, or one of a test
+    """The same text stream over `PatientRaw`; characters that its encoding lacks are shown as their codes."""
+    if not isinstance(stream, io.TextIOWrapper):  # there is no stdout at all, or it belongs to a test
         return stream, None
     raw = getattr(stream.buffer, "raw", stream.buffer)
     patient_raw = PatientRaw(raw)

@@ -1,4 +1,4 @@
-"""What stderr shows while a picture is painted: a bar on a terminal, some lines elsewhere."""
+"""Progress on stderr: a bar on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from rich.progress import Progress as Bar
 from danqing.core.progress import Progress, ProgressCallback, no_progress
 from danqing.interfaces.cli.language import say
 
-LINE_SECONDS = 10  # between two lines about progress where there is no terminal
+LINE_SECONDS = 10  # seconds between two lines where there is no terminal
 
 
 @contextmanager
 def show_progress(model: str, doing: str) -> Iterator[ProgressCallback]:
-    """Yield what to call with the progress of some work with a model.
+    """Yield a progress callback for work with a model.
 
-    It moves a bar on a terminal, and prints a line now and then elsewhere.
-    The bar is gone afterwards, also after Ctrl-C.
+    It shows a bar on a terminal, and prints a line now and then elsewhere. The bar is removed at the end,
+    also after Ctrl-C.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal or console.is_dumb_terminal:
@@ -59,12 +59,13 @@ def show_progress(model: str, doing: str) -> Iterator[ProgressCallback]:
 
 
 class _Lines:
-    """Prints how far some work is, at most once in LINE_SECONDS."""
+    """Prints the progress of some work, at most once in LINE_SECONDS."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
         self._last = monotonic()
-        self._first: tuple[float, int] | None = None  # when, and after which step: opening a model is no step
+        # (time, step) of the first report; opening the model is not counted
+        self._first: tuple[float, int] | None = None
 
     def __call__(self, progress: Progress) -> None:
         if progress.note:
@@ -80,7 +81,7 @@ class _Lines:
         print(f"{done}{self._time_left(progress, now)}", file=sys.stderr, flush=True)
 
     def _time_left(self, progress: Progress, now: float) -> str:
-        """The time that is left, as the steps since the first one say; nothing at that one."""
+        """The estimated time left; empty at the first report."""
         start, first = self._first or (now, progress.step)
         steps = progress.step - first
         return f", {(now - start) / steps * (progress.of - progress.step):.0f} s left" if steps > 0 else ""
@@ -88,9 +89,11 @@ class _Lines:
 
 @contextmanager
 def counting(before: str, doing: str = "", *, quiet: bool = False) -> Iterator[ProgressCallback]:
-    """Yield what to call with the progress of some work without a model. It moves a bar on a terminal.
+    """Yield a progress callback for work without a model, which shows a bar on a terminal.
 
-    before: shown until the first step. doing: shown from then on; empty for the messages of the work.
+    before: text until the first step.
+    doing: text after it; empty for the messages of the work.
+    quiet: whether to show nothing.
     """
     console = Console(stderr=True, quiet=quiet)
     if not console.is_terminal or console.is_dumb_terminal:

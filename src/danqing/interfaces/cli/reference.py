@@ -1,4 +1,4 @@
-"""The reference of all commands, docs/cli.md and docs/cli.zh-CN.md: made of what the commands themselves say.
+"""Generates the reference of all commands, docs/cli.md and docs/cli.zh-CN.md, from the commands' help texts.
 
 python -m danqing.interfaces.cli.reference docs
 """
@@ -57,7 +57,7 @@ command.
 
 
 def reference(language: str) -> str:
-    """All commands in Markdown, in English or Chinese."""
+    """The reference of all commands in Markdown, in English or Chinese."""
     with use_language(language):
         root = localize(get_command(program._app()))
         parts = [INTRODUCTIONS[language], f"## {say('Everywhere')}\n", _options(root)]
@@ -67,7 +67,7 @@ def reference(language: str) -> str:
 
 
 def _command(name: str, command: Any) -> Iterator[str]:
-    """A section on a command, and one on each of its sub-commands."""
+    """Yield a section on a command, and one on each of its sub-commands."""
     parts = getattr(command, "commands", {}) if isinstance(command, TyperGroup) else {}
     yield f"## {name}\n" if name.count(" ") == 1 else f"### {name}\n"
     prose, examples = _split(command.help or "")
@@ -83,7 +83,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:
-    """The prose of a help text, and its example commands."""
+    """Split a help text into its prose and its example commands."""
     paragraphs = [" ".join(part.split()).replace("\\[", "[") for part in text.split("\n\n")]
     examples = [part for part in paragraphs if part.startswith("danqing ")]
     prose = [part for part in paragraphs if part and part not in examples and not part.startswith("[b]")]
@@ -91,7 +91,7 @@ def _split(text: str) -> tuple[list[str], list[str]]:
 
 
 def _options(command: Any) -> str:
-    """A table of the arguments and options of a command."""
+    """A table of a command's arguments and options."""
     heads = " | ".join(map(say, ("Option", "What it does", "Without it")))
     rows = [f"| {heads} |", "|---|---|---|"]
     for parameter in command.params:

@@ -1,4 +1,4 @@
-"""What a command says: its results on stdout, a line each; everything else on stderr."""
+"""The output of commands: results on stdout, one per line; everything else on stderr."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _DROPPED = "too many words, or unknown to the model; these were not painted: {}"
 class Report:
     """The output of one command.
 
-    as_json: results are JSON objects instead of paths. quiet: nothing on stderr but errors.
+    as_json: whether results are JSON objects instead of paths.
+    quiet: whether stderr shows only errors.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -42,11 +43,11 @@ class Report:
 
     @property
     def latest(self) -> list[Path]:
-        """The file that was finished last: the grid, where there is one; none if there is none."""
+        """The file that was finished last, which is the grid if there is one; empty if there is none."""
         return [] if self._latest is None else [self._latest]
 
     def start(self, notes: Iterable[str]) -> None:
-        """Begin a request, and print what the user should know before the work."""
+        """Begin a request, and print its notes for the user."""
         self._latest = None
         self._warnings = list(notes)
         self._dropped = set()
@@ -54,23 +55,23 @@ class Report:
             self.note(line)
 
     def add(self, notes: Iterable[str]) -> None:
-        """Print the notes that came up since `start`, during the work."""
+        """Print notes that came up since `start`, during the work."""
         new = [line for line in notes if line not in self._warnings]
         self._warnings += new
         for line in new:
             self.note(line)
 
     def note(self, text: str) -> None:
-        """A line about the work, beside what it gives."""
+        """Print a line about the work, in addition to its results."""
         if not self.quiet:
             print(say(text), file=sys.stderr)
 
     def failure(self, text: str) -> None:
-        """A line about a request that fails while others go on."""
+        """Print a line about a request that failed, while others continue."""
         print(f"danqing: {say(text)}", file=sys.stderr)
 
     def result(self, path: Path, facts: Mapping[str, Any], warnings: Iterable[str] = ()) -> None:
-        """A file that is finished: its path, or all that a program wants to know of it."""
+        """Print a finished file: its path, or with --json all facts about it."""
         self._latest = path
         if self.as_json:
             record = {"path": str(path), **facts, "warnings": [*self._warnings, *warnings]}
@@ -79,19 +80,19 @@ class Report:
             print(path, flush=True)
 
     def picture(self, path: Path, picture: Picture, *, grid: bool = False) -> None:
-        """A picture that is saved, and the words that it does not show."""
+        """Print a saved picture, and warnings of words that it does not show."""
         self.result(path, {**picture_facts(picture), "grid": grid}, self.warn_of_dropped([picture]))
         if grid and not self.as_json and not path.stem.endswith("-grid"):
             self.note(f"{path} is the grid")
 
     def binary(self, data: bytes, pictures: Iterable[Picture]) -> None:
-        """The bytes of a picture's file, on stdout."""
+        """Write the bytes of a picture's file to stdout."""
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         self.warn_of_dropped(pictures)
 
     def line(self, source: str, text: str) -> None:
-        """A line of text about a picture."""
+        """Print a line of text about a picture."""
         if self.as_json:
             record = {"path": source, "text": text, "warnings": self._warnings}
             print(json.dumps(record, ensure_ascii=False), flush=True)
@@ -101,7 +102,7 @@ class Report:
     def warn_of_dropped(self, pictures: Iterable[Picture]) -> list[str]:
         """Warnings of words that pictures do not show; each is printed once.
 
-        They are too many for a text encoder, or unknown to a list of names.
+        Those words exceed the text encoder's length, or are not in the model's list of names.
         """
         words = dict.fromkeys(picture.info.dropped for picture in pictures if picture.info.dropped)
         for text in words.keys() - self._dropped:
@@ -111,9 +112,12 @@ class Report:
 
     @contextmanager
     def counting(self, finished: Sized, of: int, noun: str, go_on: str = "") -> Iterator[None]:
-        """Say how much is finished when work is interrupted or fails, even if quiet.
+        """A context that prints how much is finished if the work is interrupted or fails, even if quiet.
 
-        finished: what grows with each result. noun: such as "pictures". go_on: how to go on.
+        finished: a container that grows with each result.
+        of: the number of results in total.
+        noun: such as "pictures".
+        go_on: how to continue.
         """
         try:
             yield
@@ -125,7 +129,7 @@ class Report:
 
     @contextmanager
     def working(self, model: str, doing: str) -> Iterator[ProgressCallback]:
-        """Yield what to call with the progress of some work with a model; it is shown unless quiet."""
+        """Yield a progress callback for work with a model; it shows nothing if quiet."""
         if self.quiet:
             yield no_progress
             return
@@ -134,7 +138,7 @@ class Report:
 
 
 def picture_facts(picture: Picture) -> dict[str, Any]:
-    """What a program wants to know of a picture: seed, width, height, seconds, model."""
+    """Facts about a picture for programs: seed, width, height, seconds, model."""
     return {
         "seed": picture.brief.seeds[0],
         "width": picture.image.width,
@@ -145,7 +149,7 @@ def picture_facts(picture: Picture) -> dict[str, Any]:
 
 
 def reporting(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorator: what the parameter `report` of a command is made of are its options --json and --quiet."""
+    """Decorator: the command's parameter `report` becomes the options --json and --quiet."""
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.name != "report"]
 

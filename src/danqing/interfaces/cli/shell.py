@@ -1,4 +1,4 @@
-"""Command lines to copy into a shell: of Unix, or of Windows, where quotes are double."""
+"""Quotes command lines for copying into a shell: of Unix, or of Windows, which uses double quotes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 
 def quote(word: str) -> str:
-    """A word as it is typed."""
+    """A word with the quotes that it needs."""
     if sys.platform != "win32":
         return shlex.quote(word)
     if re.fullmatch(r"[\w@+=:,./\\~-]+", word):
         return word
-    # backslashes count only before a quote: double there
+    # backslashes are special only before a quote, where they must be doubled
     inside = re.sub(r'(\\*)"', r'\1\1\\"', word)
     return '"' + re.sub(r"(\\+)$", r"\1\1", inside) + '"'
 

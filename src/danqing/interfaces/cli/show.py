@@ -49,7 +49,7 @@ def show(
 
 
 def _other_settings(path: Path) -> OtherSettings | None:
-    """What another program says of a picture that we did not paint.
+    """Settings by another program in a picture that danqing did not paint.
 
     Raises:
         BadPicture: the picture cannot be read.
@@ -69,7 +69,7 @@ def _other_rows(other: OtherSettings) -> dict[str, str]:
 
 
 def _changed_source(picture: Picture) -> str | None:
-    """That the picture which this one was made from has changed; None if it has not, or is not there."""
+    """A message if the file of the source picture has changed; None if it has not, or is missing."""
     name, parent = picture.brief.image, picture.info.parent
     if not name or parent is None or not Path(name).is_file():
         return None
@@ -83,9 +83,9 @@ def _changed_source(picture: Picture) -> str | None:
 
 
 def _command(picture: Picture) -> str:
-    """The command that makes it again: with the inputs of the app, and with what its model's card decided.
+    """The command that makes the picture again: with the app's inputs, and what the model's card decided.
 
-    The inputs come from a stranger's file: where they no longer fit the app, its words alone are shown.
+    The inputs come from a stranger's file: if they no longer fit the app, only its name and prompt are shown.
     """
     command, backend = _app_command(picture), picture.info.backend.partition(" ")[0]
     again = f"danqing --backend {backend}" if backend in BACKENDS and backend != "eager" else "danqing"
@@ -127,5 +127,5 @@ def _rows(picture: Picture) -> dict[str, str]:
 
 
 def _printable(text: str) -> str:
-    # metadata comes from strangers: an escape sequence must not reach the terminal
+    # metadata may come from strangers: an escape sequence must not reach the terminal
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

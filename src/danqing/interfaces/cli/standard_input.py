@@ -14,17 +14,17 @@ DASH = "-"
 
 
 class StandardInput:
-    """What `-` means in one command: standard input, which can be read once."""
+    """Standard input, which - names in a command, and which can be read only once."""
 
     def __init__(self) -> None:
         self._used = False
         self._image: ImageRef | None = None
 
     def text(self) -> str:
-        """All of it, as text.
+        """Read all of it as text.
 
         Raises:
-            BadBrief: it is asked for twice, or is not UTF-8.
+            BadBrief: it was read before, or is not UTF-8.
         """
         try:
             return self._read().decode("utf-8-sig")
@@ -32,7 +32,7 @@ class StandardInput:
             raise BadBrief("standard input is not text (UTF-8): convert it first") from None
 
     def image(self, name: str) -> ImageRef:
-        """The picture that a path, or - for standard input, names.
+        """The picture at a path, or in standard input if `name` is -.
 
         Raises:
             BadPicture: standard input is empty.

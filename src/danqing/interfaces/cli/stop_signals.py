@@ -1,4 +1,4 @@
-"""Signals that ask a program to stop, treated as Ctrl-C is: what is finished stays, and files are whole."""
+"""Treats signals that stop a program like Ctrl-C: finished results stay, and files are complete."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the second does not exist on Windows, the third only there
+_NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK")  # SIGHUP does not exist on Windows, SIGBREAK only there
 
 
 class StopSignals:
-    """The signal that stopped a command. number: its number, None so far."""
+    """The signal that stopped a command.
+
+    number: its number; None so far.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
 
     @contextmanager
     def handle(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt when one of them comes; the handlers before come back afterwards."""
+        """A context in which these signals raise KeyboardInterrupt.
+
+        The previous handlers return afterwards.
+        """
         signals = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
         before = {each: signal.getsignal(each) for each in signals}
         for each in signals:
-            if before[each] is not signal.SIG_IGN:  # as nohup asks
+            if before[each] is not signal.SIG_IGN:  # nohup sets the signal to be ignored
                 signal.signal(each, self._stop)
         try:
             yield
@@ -32,7 +38,10 @@ class StopSignals:
             _restore(before)
 
     def exit_code(self, code: int) -> int:
-        """130 after Ctrl-C, or 128 and the number of the signal, as shells do; other codes stay."""
+        """The exit code after a signal: 130 after Ctrl-C, else 128 + its number, as in shells.
+
+        Others stay.
+        """
         return 128 + self.number if code == 130 and self.number is not None else code
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
@@ -42,8 +51,9 @@ class StopSignals:
 
 @contextmanager
 def delayed_stop() -> Iterator[None]:
-    """Let Ctrl-C and the other signals wait until a block is done, such as saving and counting a picture."""
-    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+    """A context that delays Ctrl-C and the other signals to its end, for example while a picture is saved."""
+    # handlers can be set only in the main thread
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     signals = [getattr(signal, name) for name in ("SIGINT", *_NAMES) if hasattr(signal, name)]
@@ -62,5 +72,5 @@ def delayed_stop() -> Iterator[None]:
 
 def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
     for each, handler in handlers.items():
-        # None is one that was not set in Python, as by a program that embeds it
+        # None means that the handler was not set from Python, as in a program that embeds it
         signal.signal(each, signal.SIG_DFL if handler is None else handler)

@@ -1,4 +1,4 @@
-"""Rows about pictures, as a table for people or as JSON lines for programs."""
+"""Prints rows about pictures: as a table for people or as JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_rows(rows: Iterable[Classification | Hit | UnreadableFile], as_json: bool) -> None:
-    """Print a table or JSON lines on stdout; each unreadable file is a line on stderr, and counted.
+    """Print a table or JSON lines on stdout; unreadable files are listed and counted on stderr.
 
     Raises:
         BadPicture: none of the files could be read.
@@ -49,5 +49,5 @@ def print_rows(rows: Iterable[Classification | Hit | UnreadableFile], as_json: b
 
 
 def split_commas(text: str) -> list[str]:
-    """Words between commas, Western or Chinese."""
+    """Split a text at commas, Western or Chinese."""
     return [word.strip() for word in text.replace("，", ",").split(",") if word.strip()]

@@ -85,7 +85,7 @@ def train(
     torch.set_num_threads(threads or torch.get_num_threads())
     request = _request(run, context.obj.device, options, report)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of the initial weights
+        torch.manual_seed(0)  # fixes the initial weights
         weights = open_recipe(what)(request)
     report.result(weights, {"name": what, "seconds": round(perf_counter() - start, 3)})
     if (weights / "card.json").exists():

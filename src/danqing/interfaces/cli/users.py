@@ -132,7 +132,7 @@ def token(
 
 @contextmanager
 def open_store(folder: Path) -> Iterator[Store]:
-    """What a studio keeps; the server may run meanwhile."""
+    """Open the data of a studio; its server may run at the same time."""
     check_packages()
     from danqing.studio.store import Store
 
@@ -152,7 +152,7 @@ def _role(name: str) -> Role:
 
 
 def _password(file: Path | None) -> str:
-    """From a file, from standard input, or asked for twice without being shown. Raises OSError."""
+    """A password from a file, from standard input, or typed twice without being shown. Raises OSError."""
     if file is None and sys.stdin.isatty():
         return str(typer.prompt(say("Password"), hide_input=True, confirmation_prompt=True, err=True))
     if file is None:

@@ -1,4 +1,4 @@
-"""Showing what was made: in the terminal (`--preview`), or with the system's viewer (`--open`)."""
+"""Shows results: in the terminal (`--preview`), or in the system's viewer (`--open`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from danqing.interfaces.cli.options import option
 from danqing.interfaces.cli.report import Report
 
-PREVIEW_ROWS = 24  # lines of a terminal
+PREVIEW_ROWS = 24  # most lines of the terminal that a preview takes
 OPTIONS = (
     option("open_it", "--open", kind=bool, help="Open what was made with the system's viewer.", unset=""),
     option("preview", "--preview", kind=bool, help="Show what was made in the terminal.", unset=""),
@@ -22,7 +22,7 @@ OPTIONS = (
 
 
 def view(path: Path, report: Report, *, open_it: bool, preview: bool) -> None:
-    """Show a finished file as asked; where that cannot be, say so."""
+    """Show a finished file as the options ask; print a note if that is impossible."""
     if preview:
         with Image.open(path) as image:
             if not show_in_terminal(image):
@@ -32,9 +32,9 @@ def view(path: Path, report: Report, *, open_it: bool, preview: bool) -> None:
 
 
 def show_in_terminal(image: Image.Image) -> bool:
-    """Show a picture on stdout or stderr, whichever is a terminal; whether one of them is.
+    """Show a picture on stdout or stderr, whichever is a terminal. Returns whether one of them is.
 
-    By the graphics protocol of kitty or by sixels where the terminal knows them, as iTerm2 does, else by half
+    It uses kitty's graphics protocol or sixels if the terminal supports them, as iTerm2 does, else half
     blocks.
     """
     consoles = [Console(), Console(stderr=True)]
@@ -42,28 +42,28 @@ def show_in_terminal(image: Image.Image) -> bool:
     if console is None:
         return False
     with _keyboard():
-        from textual_image import renderable  # asks the terminal what it knows when it is imported
+        from textual_image import renderable  # importing it asks the terminal for its abilities
 
         answers = sys.__stdout__ is not None and sys.__stdout__.isatty() and not console.no_color
         kind = renderable.Image if answers else renderable.HalfcellImage
         try:
             picture = kind(_on_white(image), width="auto", height="auto")
             console.print(picture, height=min(PREVIEW_ROWS, console.height))
-        except ZeroDivisionError:  # textual-image divides by the columns of a terminal that says it has none
+        except ZeroDivisionError:  # textual-image divides by the terminal's number of columns, which may be 0
             return False
     return True
 
 
 @contextmanager
 def _keyboard() -> Iterator[None]:
-    """The terminal answers by its keyboard, which stdin is not where a prompt comes through a pipe."""
+    """A context in which stdin is the terminal, since its answers come as keyboard input."""
     stdin = sys.__stdin__
     if stdin is not None and stdin.isatty():
         yield
         return
     with ExitStack() as stack:
         keyboard = None
-        with suppress(OSError):  # on Windows, or without a terminal of one's own
+        with suppress(OSError):  # on Windows, or without a controlling terminal
             keyboard = stack.enter_context(Path("/dev/tty").open(encoding="utf-8"))
         stack.callback(setattr, sys, "__stdin__", stdin)
         sys.__stdin__ = keyboard  # type: ignore[misc]
@@ -71,6 +71,6 @@ def _keyboard() -> Iterator[None]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The picture as RGB; what is transparent becomes white, as on paper."""
+    """The picture as RGB over white."""
     clear = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")

@@ -1,4 +1,7 @@
-"""Who may use which route. What no rule names is for admins alone: a new route is closed until it has one."""
+"""The role that each route requires.
+
+A route without a rule is for admins only, so a new route is closed at first.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from danqing.studio.accounts import Role
 
 _OPEN = re.compile(r"/(|health|favicon\.ico|static/.*|p/[^/]*|learn|learn/[^/]*|v1/login)")
-"""Needs no account: the files of the page, and how to get in."""
+"""Paths that need no account: the files of the page, and the routes for logging in."""
 
 _RULES: tuple[tuple[str, Role], ...] = (
     (r"GET /openapi\.json", Role.GUEST),
@@ -22,17 +25,17 @@ _RULES: tuple[tuple[str, Role], ...] = (
     (r"(GET|POST) /(sdapi/v1|controlnet)/.*", Role.GUEST),
     (r"POST /v1/models/[^/]*/warm", Role.USER),
 )
-"""Method and path -> the least role that may."""
+"""Maps method and path to the lowest role that may use it."""
 
 _COMPILED = tuple((re.compile(rule, re.DOTALL), role) for rule, role in _RULES)
 
 
 def is_open(path: str) -> bool:
-    """Whether anybody may use a path."""
+    """Whether a path needs no account."""
     return _OPEN.fullmatch(path) is not None
 
 
 def least_role(method: str, path: str) -> Role:
-    """The least role that may use a route."""
+    """The lowest role that may use a route."""
     request = f"{'GET' if method == 'HEAD' else method} {path}"
     return next((role for rule, role in _COMPILED if rule.fullmatch(request)), Role.ADMIN)

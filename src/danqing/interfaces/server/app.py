@@ -26,13 +26,17 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(studio: Studio, options: GuardOptions | None = None, *, page: bool = True) -> Guard:
-    """The application, which starts and stops `studio`. page: with the page, not the API alone."""
+    """The application, which starts and stops `studio`.
+
+    options: for the checks of every request.
+    page: whether to serve the page too, and not only the API.
+    """
     options, dialects = options or GuardOptions(), Dialects()
     app = FastAPI(
         title="danqing",
         version=danqing.__version__,
         summary="Paints from words.",
-        docs_url=None,  # these pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's pages of documentation load scripts from other servers
         redoc_url=None,
         lifespan=_lifespan,
         responses=_ERRORS,

@@ -1,4 +1,4 @@
-"""Who asks: found by a token or by the cookie of a browser."""
+"""Identifies the caller of a request, by a token or by the cookie of a browser."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ COOKIE = "danqing"
 
 
 class Callers:
-    """Knows who asks.
+    """Identifies callers.
 
-    token: what everybody must know where there are no accounts; None on this computer alone.
+    token: the token that everybody needs if there are no accounts; None needs none, on this computer only.
     """
 
     def __init__(self, accounts: Accounts, token: str | None) -> None:
@@ -27,22 +27,22 @@ class Callers:
 
     @property
     def have_accounts(self) -> bool:
-        """Whether accounts are needed: from the first one on, also when the last one is removed."""
+        """Whether an account is needed: from the first account on, even after the last one is removed."""
         self._closed = self._closed or self._accounts.exist()
         return self._closed
 
     @property
     def cookie(self) -> str:
-        """What the cookie of a browser says that knows the token."""
+        """The cookie's value for a browser whose user has given the token."""
         return hashlib.sha256(f"danqing {self._token}".encode()).hexdigest()
 
     @property
     def have_token(self) -> bool:
-        """Whether everybody must know the same token."""
+        """Whether everybody needs the same token."""
         return self._token is not None and not self.have_accounts
 
     def identify(self, headers: Headers) -> Identity | None:
-        """Who sent these headers; None if nobody who may be here."""
+        """The identity of a request's caller; None if the caller may not enter."""
         token, cookie = _token_of(headers), _cookie_of(headers)
         if self.have_accounts:
             secret = cookie if token is None else token
@@ -53,12 +53,15 @@ class Callers:
         return LOCAL_USER if good else None
 
     def knows(self, token: str) -> bool:
-        """Whether `token` is what everybody must know; takes as long for any text."""
+        """Whether `token` is the right one; the comparison takes the same time for any text."""
         return self._token is None or is_same(token, self._token)
 
 
 def _token_of(headers: Headers) -> str | None:
-    """The token of a header, as Bearer or as the password of Basic; None where there is no header."""
+    """The token in the Authorization header: a Bearer token or the password of Basic.
+
+    None if there is none.
+    """
     kind, _, value = headers.get("authorization", "").partition(" ")
     if kind.lower() == "basic":
         try:
@@ -77,5 +80,5 @@ def _cookie_of(headers: Headers) -> str | None:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two secrets are the same, in a time that tells nothing."""
+    """Compare two secrets in constant time."""
     return hmac.compare_digest(one.encode(), other.encode())

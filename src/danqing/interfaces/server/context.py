@@ -1,4 +1,4 @@
-"""What routes get: the studio, and who asks."""
+"""The dependencies of routes: the studio and the caller."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _hub(request: Request) -> Hub:
 
 
 def identity_of(request: Request) -> Identity:
-    """Who asks. Raises AttributeError on a route that anybody may use."""
+    """The caller's identity. Raises AttributeError: the route needs no account, so there is no identity."""
     identity = request.state.identity
     assert isinstance(identity, Identity)
     return identity

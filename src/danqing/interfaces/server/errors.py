@@ -1,4 +1,4 @@
-"""Errors as responses: one form for our routes, and that of its inventor for each other dialect."""
+"""Errors as HTTP responses, in our form or in that of another program's API."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _CODES = {
 }
 
 Render = Callable[[int, dict[str, Any]], tuple[int, dict[str, Any]]]
-"""(status, our record) -> the status and the body of a dialect."""
+"""A function from (status, our record) to the status and the body of a dialect."""
 
 
 class ErrorBody(BaseModel):
@@ -64,18 +64,18 @@ class ErrorResponse(BaseModel):
 
 
 def native_error(status: int, error: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The form of our own routes."""
+    """An error in the form of our own routes."""
     return status, {"error": error}
 
 
 class Dialects:
-    """Which form errors have, by the beginning of the path."""
+    """The forms of errors, by the prefix of the path."""
 
     def __init__(self) -> None:
         self._renders: dict[str, Render] = {}
 
     def add(self, prefix: str, render: Render) -> None:
-        """Errors below `prefix` have the form of `render`."""
+        """Use `render` for errors of paths that begin with `prefix`."""
         self._renders[prefix] = render
 
     def response(
@@ -88,7 +88,7 @@ class Dialects:
 
 
 def install(app: FastAPI, dialects: Dialects) -> None:
-    """Let all that can go wrong in a route of `app` end as one of these responses."""
+    """Convert all exceptions in the routes of `app` to such responses."""
 
     async def domain(request: Request, error: Exception) -> JSONResponse:
         values = getattr(request.state, "inputs", {})

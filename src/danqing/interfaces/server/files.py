@@ -1,4 +1,4 @@
-"""Files of pictures as responses."""
+"""Picture files as HTTP responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _CACHE = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 def picture_file(path: Path, *, download: str | None = None) -> FileResponse:
-    """A file that never changes. download: the name under which it is to be saved.
+    """A file that never changes.
+
+    download: file name for saving; None shows it in the browser.
 
     Raises:
         NotThere: the file is gone.
@@ -25,6 +27,6 @@ def picture_file(path: Path, *, download: str | None = None) -> FileResponse:
 
 
 def bare_file(path: Path, *, download: str | None = None) -> Response:
-    """A picture as a PNG of the same pixels, without what is written in it. Raises NotThere."""
+    """A picture as a PNG of the same pixels, without metadata. Raises NotThere."""
     attachment = {"Content-Disposition": f'attachment; filename="{download}"'} if download else {}
     return Response(bare_png(path), media_type="image/png", headers={**_CACHE, **attachment})

@@ -1,6 +1,6 @@
-"""What every request must pass, whatever route it is for: host, origin, who asks, type and size of the body.
+"""Checks that every request must pass: host, origin, caller, type and size of the body.
 
-It stands in front of all routes, so a new one is guarded without anybody thinking of it.
+They run before all routes, so that a new route is protected automatically.
 """
 
 from __future__ import annotations
@@ -50,7 +50,11 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Body:
-    """What the bodies of some routes may be. types: of the content. most: bytes."""
+    """Limits for the bodies of some routes.
+
+    types: allowed content types.
+    most: largest size in bytes.
+    """
 
     types: tuple[str, ...] = ("application/json",)
     most: int = _JSON_MAX
@@ -67,9 +71,12 @@ _BODIES = {
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """host: the address that is bound. token: see `Callers`. public_url: how others reach it by a proxy.
+    """How requests are checked.
 
-    bodies: beginning of a path -> what bodies it takes; JSON where none fits.
+    host: the address to which the server is bound.
+    token: see `Callers`.
+    public_url: the server's URL behind a proxy.
+    bodies: prefix of a path -> limits of its bodies; other paths take JSON.
     """
 
     host: str = "127.0.0.1"
@@ -79,15 +86,16 @@ class GuardOptions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a request may call this host."""
+        """The allowed values of a request's Host header."""
         return (*LOCAL, self.host, urlsplit(self.public_url or "").hostname or self.host)
 
 
 class Guard:
-    """An ASGI application around another one.
+    """An ASGI application that checks requests and passes them to another one.
 
-    callers: tells who asks. counts: (method, status) -> requests. close: ends the event streams, which else
-    would never end.
+    callers: identifies the caller.
+    counts: (method, status) -> number of requests.
+    close: a function that ends the event streams, which would run for ever otherwise.
     """
 
     def __init__(
@@ -103,11 +111,11 @@ class Guard:
         self.counts: Counter[tuple[str, int]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle a connection; see the ASGI specification."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # there are no websockets
+        if scope["type"] != "http":  # the other kind is a websocket, and there are none
             await send({"type": "websocket.close", "code": 1008})
             return
         send = self._with_headers(scope, send)
@@ -127,7 +135,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Raises HTTPException: the request may not pass."""
+        """Raises HTTPException: host or origin are not allowed."""
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
         if self._options.host not in ANY and name not in self._options.names:
@@ -142,7 +150,10 @@ class Guard:
             _refuse(403, "forbidden", "a page of another site may not use this server: open its own page")
 
     async def _check_caller(self, scope: Scope, headers: Headers) -> None:
-        """Note who asks. Raises HTTPException: nobody who may."""
+        """Store the caller's identity in the scope.
+
+        Raises HTTPException: the caller is unknown or may not do this.
+        """
         state = scope.setdefault("state", {})
         if is_open(scope["path"]):
             return
@@ -155,7 +166,10 @@ class Guard:
         state["identity"] = identity
 
     def _limit_body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """`receive`, which ends the request where its body is too large. Raises HTTPException."""
+        """A `receive` that stops a request whose body is too large.
+
+        Raises HTTPException: size or type are wrong.
+        """
         path, size = scope["path"], headers.get("content-length")
         body = next((b for start, b in self._options.bodies.items() if path.startswith(start)), Body())
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()

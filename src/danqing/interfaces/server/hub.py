@@ -1,4 +1,4 @@
-"""Server-sent events: what is new, handed to all who listen, and replayed to those who come back."""
+"""Server-sent events: sends events to connected clients, and missed ones again after a reconnection."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ from danqing.studio.service import Studio
 from danqing.studio.tables import EventRow
 
 _PING = 15.0  # seconds
-_WAITING_MAX = 2000  # messages; whoever is slower is cut off, and comes back with Last-Event-ID
-_REPLAY = 500  # events read at once
+_WAITING_MAX = 2000  # messages; a slower client is disconnected, and reconnects with Last-Event-ID
+_REPLAY = 500  # number of events read at once
 
 JOB, ACCOUNT = "job", "account"
 
 
 @dataclass(frozen=True)
 class Message:
-    """An event for the clients of `owner`. number: 0 for those that are not kept. last: of its job."""
+    """An event for the clients of `owner`.
+
+    kind: name of the event.
+    job: id of its job; None if it has none.
+    number: number of the event in the database; 0 if it is not stored.
+    last: whether it is the last one of its job.
+    """
 
     owner: str
     kind: str
@@ -37,13 +43,16 @@ class Message:
     last: bool = False
 
     def encode(self) -> bytes:
-        """As it goes over the wire."""
+        """The event in the format of server-sent events."""
         number = f"id: {self.number}\n" if self.number else ""
         return f"{number}event: {self.kind}\ndata: {self.data}\n\n".encode()
 
 
 class Listener:
-    """One connection. job: it hears of this one only."""
+    """One connection.
+
+    job: restricts it to the events of this job; None for all.
+    """
 
     def __init__(self, owner: str, job: str | None = None) -> None:
         self.owner, self.job = owner, job
@@ -53,11 +62,11 @@ class Listener:
         self.closed = False
 
     def wants(self, message: Message) -> bool:
-        """Whether it is for this connection."""
+        """Whether the connection gets a message."""
         return message.owner == self.owner and (self.job is None or message.job == self.job)
 
     def put(self, message: Message) -> None:
-        """Hand over a message. Of frames only the last one of each job waits."""
+        """Add a message. Of progress messages only the last one of each job is kept."""
         if message.number:
             self._events.append(message)
         else:
@@ -67,12 +76,12 @@ class Listener:
         self._news.set()
 
     def close(self) -> None:
-        """No more will come."""
+        """End the connection after the messages that it has."""
         self.closed = True
         self._news.set()
 
     async def take(self) -> list[Message]:
-        """What came since the last call; empty after some seconds of silence."""
+        """The messages since the last call; an empty list after some seconds without any."""
         try:
             await asyncio.wait_for(self._news.wait(), _PING)
         except TimeoutError:
@@ -85,7 +94,7 @@ class Listener:
 
 
 class Hub:
-    """All connections. News come from the studio's threads, and are handed over in the event loop."""
+    """All connections. Events come from threads of the studio, and are passed on in the event loop."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
@@ -96,24 +105,27 @@ class Hub:
         self._closed = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Listen to the studio."""
+        """Subscribe to the studio's events."""
         self._loop = loop
         self._studio.on_events, self._studio.on_frame = self._on_events, self._on_frame
 
     def close(self) -> None:
-        """End all connections, and those that are about to begin, so that the server can stop."""
+        """End all connections, also new ones, so that the server can stop."""
         self._closed = True
         for listener in self._listeners:
             listener.close()
 
     async def stream(self, listener: Listener, after: int | None) -> AsyncIterator[bytes]:
-        """The events of a connection, encoded. after: the number of the last one that the client has."""
+        """The encoded events of a connection.
+
+        after: number of the last event that the client has; None if it has none.
+        """
         yield b": danqing\n\n"
         async for message in self.messages(listener, after):
             yield b": \n\n" if message is None else message.encode()
 
     async def messages(self, listener: Listener, after: int | None = None) -> AsyncIterator[Message | None]:
-        """What `listener` hears, to the end of its job; None after each silence of some seconds."""
+        """The messages for `listener` until its job is over; None after some seconds without any."""
         self._listeners.add(listener)
         try:
             sent, over = after or 0, False
@@ -136,7 +148,10 @@ class Hub:
             self._listeners.discard(listener)
 
     async def _beginning(self, listener: Listener, after: int | None) -> AsyncIterator[Message]:
-        """What was missed; or how things stand, for a client that is new. Then the last frames."""
+        """The events that the client has missed, or the present state for a new client.
+
+        Then the last frames.
+        """
         if after is None:
             for message in await asyncio.to_thread(self._standing, listener):
                 yield message
@@ -167,7 +182,7 @@ class Hub:
         ]
 
     def _missed_events(self, listener: Listener, after: int) -> tuple[int, list[Message]]:
-        """The next events; and the number of the last one, or -1 if there are no more."""
+        """The next stored events, and the number of the last one; -1 if there are no more."""
         with self._studio.store.database.read() as session:
             events = events_after(session, after, _REPLAY)
         messages = [message for message in self._messages(events) if listener.wants(message)]
@@ -185,7 +200,7 @@ class Hub:
             self._publish([message])
 
     def _end_of(self, owners: set[str]) -> None:
-        """End the connections of accounts whose secrets changed; who still may comes back."""
+        """End the connections of accounts that have changed; clients that may still enter reconnect."""
 
         def end() -> None:
             for listener in self._listeners:
@@ -208,7 +223,7 @@ class Hub:
             self._loop.call_soon_threadsafe(action)
 
     def _messages(self, events: Sequence[EventRow]) -> Iterator[Message]:
-        """Events with what they are about, as it is now."""
+        """Convert events to messages, with the present state of their job or picture."""
         store = self._studio.store
         for event in events:
             if event.kind == ACCOUNT:
@@ -234,7 +249,7 @@ class Hub:
                 yield Message(event.owner, "gallery", event.job, gone, event.number)
 
     def _moves(self) -> Iterator[Message]:
-        """The waiting jobs that moved up."""
+        """Messages for waiting jobs whose place in the queue has changed."""
         places = self._studio.places()
         for job, place in places.items():
             if place.position and self._positions.get(job) != place and (owner := self._owners.get(job)):

@@ -1,4 +1,4 @@
-"""Slowing down whoever guesses."""
+"""Limits the rate of failed logins."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections import OrderedDict, deque
 from threading import Lock
 
 _MINUTE = 60.0
-_KEPT_MAX = 10_000  # keys; the oldest are forgotten
+_KEPT_MAX = 10_000  # most keys to remember; the oldest are dropped
 
 
 class LoginAttempts:
-    """Failures of the last minute, by who failed."""
+    """Login attempts of the last minute, by key (name or address)."""
 
     def __init__(self) -> None:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = Lock()
 
     def begin(self, key: str, most: int) -> bool:
-        """Note a try of `key`; False where there were `most` in the last minute: it may not be made."""
+        """Record an attempt of `key`. False if it had `most` in the last minute, and must be refused."""
         now = time.monotonic()
         with self._lock:
             times = self._times.setdefault(key, deque())
@@ -33,6 +33,6 @@ class LoginAttempts:
             return True
 
     def forget(self, key: str) -> None:
-        """A try has succeeded."""
+        """Forget the attempts of `key`, after a successful one."""
         with self._lock:
             self._times.pop(key, None)

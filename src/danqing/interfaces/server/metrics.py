@@ -1,4 +1,4 @@
-"""Figures in the text format of Prometheus."""
+"""Metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _Row = tuple[dict[str, str], float]
 
 
 def metrics_text(studio: Studio, requests: Mapping[tuple[str, int], int]) -> str:
-    """All figures. requests: (method, status) -> how many."""
+    """All metrics.
+
+    requests: (method, status) -> number of requests.
+    """
     with studio.store.database.read() as session:
         pictures = session.scalar(select(func.count()).select_from(PictureRow)) or 0
         seconds = func.sum(JobRow.finished - JobRow.started)

@@ -1,4 +1,4 @@
-"""The page: files of a folder, with the page's addresses all leading to the same one."""
+"""Serves the page: its static files, and the same index.html for each of its paths."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PLACES = ("/", "/p/{picture}", "/learn", "/learn/{chapter}")
 
 
 def static_folder() -> Path:
-    """Where the files of the page are."""
+    """The folder of the page's files."""
     return Path(danqing.interfaces.__path__[0]) / "web" / "static"
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the page; its own addresses are for the page to understand."""
+    """Add the page's routes; its own scripts interpret the path."""
     folder = static_folder()
 
     def index() -> FileResponse:
@@ -34,5 +34,5 @@ def add_page(app: FastAPI) -> None:
 
 
 def _messages(language: str) -> dict[str, str]:
-    """Messages in English, with {} for what they name -> those of a language that has them."""
+    """The English messages of the server, with {} for values, and their translations."""
     return catalogue(language).messages if language == "zh" else {}

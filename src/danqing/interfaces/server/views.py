@@ -1,4 +1,4 @@
-"""What clients see of jobs, pictures and uploads."""
+"""Jobs, pictures and uploads as clients see them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class UploadView(BaseModel):
 
 
 def iso(seconds: float | None) -> str | None:
-    """A time in UTC, to the millisecond."""
+    """A time in ISO 8601, UTC, to the millisecond."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -129,13 +129,13 @@ def _time(seconds: float) -> str:
 
 
 def job_views(studio: Studio, rows: Sequence[JobRow]) -> list[JobView]:
-    """Jobs as their owner sees them now."""
+    """Jobs in their present state, for their owner."""
     pictures, places = studio.store.gallery.of_jobs([row.id for row in rows]), studio.places()
     return [_job_view(studio, row, pictures[row.id], places.get(row.id)) for row in rows]
 
 
 def job_view(studio: Studio, row: JobRow) -> JobView:
-    """One of them."""
+    """A job in its present state, for its owner."""
     return job_views(studio, [row])[0]
 
 
@@ -169,13 +169,13 @@ def _job_view(studio: Studio, row: JobRow, pictures: list[str], place: Any) -> J
 
 
 def picture_views(studio: Studio, rows: Sequence[PictureRow]) -> list[PictureView]:
-    """Pictures as their owner sees them."""
+    """Pictures, for their owner."""
     children = studio.store.gallery.children([row.id for row in rows])
     return [PictureView(**_facts(row, children.get(row.id, 0))) for row in rows]
 
 
 def match_views(studio: Studio, matches: Sequence[Match]) -> list[PictureView]:
-    """Pictures that were searched for."""
+    """Results of a search."""
     views = picture_views(studio, [match.row for match in matches])
     return [
         view.model_copy(update={"score": match.score and round(match.score, 4), "match": match.by})
@@ -184,7 +184,7 @@ def match_views(studio: Studio, matches: Sequence[Match]) -> list[PictureView]:
 
 
 def picture_details(studio: Studio, row: PictureRow) -> PictureDetails:
-    """One picture, with all that is known."""
+    """A picture with all that is known of it."""
     children = studio.store.gallery.children([row.id]).get(row.id, 0)
     boards = list(studio.store.boards.of_picture(row.id))
     return PictureDetails(
@@ -193,14 +193,15 @@ def picture_details(studio: Studio, row: PictureRow) -> PictureDetails:
 
 
 def repaint_request(row: PictureRow) -> RepaintRequest | None:
-    """What paints a picture once more: its brief, or the app and the pictures that made it."""
-    if row.is_film:  # a film's frames are no brief
+    """A request that paints the picture again: its brief, or its app and input pictures; None if unknown."""
+    if row.is_film:  # a film has no brief
         return None
     app = row.info.get("app", "") if row.app == "import" else row.app
     if app in ("paint", "imagine", "reroll", "lineage") and row.brief.get("image") is None:
         fields = {name: v for name, v in row.brief.items() if v is not None and name not in _FROM_PICTURES}
         return RepaintRequest(app="paint", inputs={**fields, "prompt": literal(str(row.brief["prompt"]))})
-    inputs = {} if row.app == "import" else row.info.get("inputs") or {}  # which name files elsewhere
+    # an import's inputs name files elsewhere
+    inputs = {} if row.app == "import" else row.info.get("inputs") or {}
     return RepaintRequest(app=row.info["app"], inputs=inputs) if inputs else None
 
 
@@ -218,7 +219,7 @@ def _facts(row: PictureRow, children: int) -> dict[str, Any]:
 
 
 def upload_view(studio: Studio, row: UploadRow) -> UploadView:
-    """An upload as its owner sees it."""
+    """An upload, for its owner."""
     return UploadView(
         id=row.id,
         width=row.width,

@@ -1,1 +1,1 @@
-"""The HTTP interfaces of other programs, as translations of our own jobs: no logic of painting is here."""
+"""The HTTP interfaces of other programs, translated to our own jobs. There is no code for painting here."""

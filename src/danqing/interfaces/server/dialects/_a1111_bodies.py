@@ -1,4 +1,4 @@
-"""What A1111's clients send, and which inputs of ours it means."""
+"""The request bodies of A1111's clients, and their translation to inputs of our apps."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SAMPLERS = {
     "LCM": "lcm",
     "UniPC": "unipc",
 }
-"""A1111's name -> ours."""
+"""Maps A1111's names of samplers to ours."""
 
 KARRAS = ("dpmpp_2m", "dpmpp_2m_sde")
-"""Those of ours that come with Karras' spacing too."""
+"""Our samplers that can use Karras' spacing too."""
 
 SCHEDULERS = ("Automatic", "Karras")
 
 
 def _names(value: object) -> object:
-    """A list where some clients send one name, or nothing."""
+    """A list, also for a single name or nothing, which some clients send."""
     return [] if value is None else [value] if isinstance(value, str) else value
 
 
@@ -61,7 +61,7 @@ class TextToImage(BaseModel):
     alwayson_scripts: dict[str, Any] | None = None
 
     def inputs(self, card: Card, model: str) -> dict[str, Any]:
-        """The inputs of an app of ours."""
+        """The inputs of one of our apps."""
         seed = None if self.seed is None or self.seed < 0 else self.seed
         other = None if self.subseed is None or self.subseed < 0 else self.subseed
         return {
@@ -80,7 +80,7 @@ class TextToImage(BaseModel):
         }
 
     def size(self, card: Card) -> dict[str, Any]:
-        """The size, on the grid of the model."""
+        """The size in pixels, rounded to multiples that the model can paint."""
         if not self.width and not self.height:
             return {}
         side = card.width * card.scale
@@ -90,7 +90,7 @@ class TextToImage(BaseModel):
         return {"width": width, "height": height}
 
     def sampler(self, card: Card) -> str | None:
-        """Our name of the sampler. Raises BadBrief: there is none such."""
+        """Our name of the sampler. Raises BadBrief: there is no such sampler."""
         name = self.sampler_name or self.sampler_index
         if not name or name == "Automatic" or not card.sampler:
             return None

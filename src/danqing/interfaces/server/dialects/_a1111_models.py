@@ -1,4 +1,4 @@
-"""Which model paints for a client of A1111's interface: the one that its options name."""
+"""The model for a client of A1111's interface, which it chooses in its options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from danqing.studio.errors import NotThere
 
 
 def known_model(client: Client, title: str) -> str:
-    """A model's name, also with a hash behind it or an ending. Raises NotThere."""
+    """The model's name, from a title that may end with a hash or a file ending. Raises NotThere."""
     name = title.partition(" [")[0]
     places = client.studio.session.model_places()
     for choice in (name, name.removesuffix(".safetensors"), f"{name}.safetensors"):
@@ -17,11 +17,11 @@ def known_model(client: Client, title: str) -> str:
 
 
 def current_model(client: Client) -> str:
-    """The model that the caller's options name."""
+    """The model in the caller's options."""
     return model_choices(client).get(client.owner, client.studio.options.model)
 
 
 def model_choices(client: Client) -> dict[str, str]:
-    """Owner -> the model that they chose."""
+    """Maps each owner to the model in their options."""
     choices: dict[str, str] = client.request.app.state.a1111_models
     return choices

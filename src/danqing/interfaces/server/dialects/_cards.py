@@ -1,4 +1,4 @@
-"""What is known of a model before it paints for a client of another program."""
+"""The cards of models, for the translation of requests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ _SKILLS = frozenset({Can.WORDS, Can.NEGATIVE, Can.REDRAW, Can.INPAINT, Can.TILE}
 
 
 def card_of(client: Client, model: str) -> Card:
-    """The card of a model; of one of another program, which has none, what every Stable Diffusion can.
+    """The card of a model.
 
-    The server opens no model. Where more is asked of one than it can, the job says so.
+    For one of another program, which has none, a card of what all Stable Diffusions can.
+
+    The server opens no models. If a request needs more than the model can, its job fails with a message.
     """
     return client.studio.session.card(model) or Card(
         name=model,
@@ -20,7 +22,7 @@ def card_of(client: Client, model: str) -> Card:
         paper="2112.10752",
         year=2022,
         licence="unknown",
-        width=1024,  # so that sides of up to 2048 are taken as they are
+        width=1024,  # so that sides up to 2048 pixels are accepted unchanged
         height=1024,
         size_multiple=64,
         sampler="dpmpp_2m",

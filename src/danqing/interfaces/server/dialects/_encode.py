@@ -1,4 +1,4 @@
-"""Pictures in the forms that other programs send and want."""
+"""Converts pictures between the formats of other programs and ours."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from danqing.studio.uploads import BYTES_MAX
 
 
 def from_base64(text: str) -> bytes:
-    """The bytes of a picture in base64, with or without `data:image/png;base64,` in front.
+    """Decode a picture in base64, with or without the prefix `data:image/png;base64,`.
 
     Raises:
-        UnsupportedFormat: it is no base64; an address is not fetched.
+        UnsupportedFormat: it is not base64; a URL is not downloaded.
     """
     if text[:8].lower().startswith(("http:", "https:")):
         raise UnsupportedFormat("pictures are not fetched from addresses: send their bytes in base64")
@@ -30,12 +30,12 @@ def from_base64(text: str) -> bytes:
 
 
 def to_base64(data: bytes) -> str:
-    """Bytes as text, without anything in front."""
+    """Encode bytes as base64, without a prefix."""
     return base64.b64encode(data).decode()
 
 
 def convert(data: bytes, form: str, quality: int = 95) -> bytes:
-    """A PNG as "png" (as it is), "jpeg" (on white) or "webp"."""
+    """Convert a PNG to `form`: "png" (unchanged), "jpeg" (over white) or "webp"."""
     if form == "png":
         return data
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
@@ -49,10 +49,10 @@ def convert(data: bytes, form: str, quality: int = 95) -> bytes:
 
 
 def mask_of_alpha(data: bytes) -> bytes:
-    """OpenAI's mask, transparent where to paint, as ours: white there.
+    """Convert OpenAI's mask, transparent where to paint, to ours: white where to paint.
 
     Raises:
-        UnsupportedFormat: it is no PNG, or has no transparency.
+        UnsupportedFormat: it is not a PNG, or has no transparency.
     """
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
@@ -67,7 +67,10 @@ def mask_of_alpha(data: bytes) -> bytes:
 
 
 def white_mask(data: bytes, invert: bool) -> bytes:
-    """A1111's mask, white where to paint, of any mode and without transparency."""
+    """Convert A1111's mask, white where to paint, in any mode, to ours, without transparency.
+
+    invert: whether it is black where to paint.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             ground = Image.new("RGBA", image.size, "black")

@@ -1,4 +1,4 @@
-"""Sizes that other programs ask for, on the grid of a model."""
+"""Fits the sizes in requests of other programs to a model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from danqing.core.field_groups import SIDE_MAX
 
 
 def nearest_size(width: int, height: int, card: Card) -> tuple[int, int]:
-    """The size of the same shape that the model can paint and that is nearest to what is body.
+    """The size nearest to width x height, of about the same shape, that the model can paint.
 
-    Programs send the sizes of other models (512x512, 1024x1024) without asking; the answer tells the size.
+    Other programs send sizes for other models (512x512, 1024x1024) without asking; our answer contains the
+    size.
     """
     grid = card.size_multiple * card.scale
     if card.one_size:

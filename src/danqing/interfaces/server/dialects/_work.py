@@ -1,4 +1,4 @@
-"""A job that a client waits for: submitted, followed, and cancelled where the client goes away."""
+"""A job that an HTTP client waits for: submitted, followed, and cancelled if the client disconnects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from danqing.studio.tables import JobRow, PictureRow
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks, and what of."""
+    """The caller of a request, with the studio."""
 
     request: Request
     studio: Studio
@@ -34,21 +34,21 @@ class Client:
         return cls(request, state.studio, state.hub, identity_of(request).owner)
 
     async def upload(self, data: bytes) -> str:
-        """The id of a picture that came with the request. Raises as `Uploads.add`."""
+        """Store a picture of the request. Returns its upload id. Raises as `Uploads.add`."""
         return (await run_in_threadpool(self.studio.store.uploads.add, self.owner, data)).id
 
     async def submit(self, app: str, inputs: dict[str, Any], key: str | None = None) -> JobRow:
-        """Queue a job, leaving out what is None. Raises as `Studio.submit`."""
+        """Queue a job; inputs that are None are left out. Raises as `Studio.submit`."""
         values = {name: value for name, value in inputs.items() if value is not None}
         self.request.state.inputs = values
         return await run_in_threadpool(self.studio.submit, self.owner, app, values, key)
 
     async def follow(self, job: str) -> AsyncIterator[Message]:
-        """What happens to a job, to its end; it is cancelled where the client goes away.
+        """Yield the messages about a job until it is over. If the client disconnects, the job is cancelled.
 
         Raises:
-            JobFailed: the server stops, or ends the connection of an account that has changed. The job is
-                cancelled then too, since nobody is left to hear of it.
+            JobFailed: the server stops, or closes the connection of an account that has changed. The job is
+                cancelled then too, because nobody will get its result.
         """
         over = False
         try:
@@ -67,20 +67,20 @@ class Client:
                 await run_in_threadpool(self._give_up, job)
 
     async def result(self, job: str) -> dict[str, Any]:
-        """What a job found out, once it is done. Raises JobFailed: it has failed, or was cancelled."""
+        """The result of a job, after it is done. Raises JobFailed: it has failed, or was cancelled."""
         row = await self._wait(job)
         if row.result is None:
             raise _cancel_error(job)
         return row.result
 
     async def pictures(self, job: str) -> list[PictureRow]:
-        """The pictures of a job, once it is done. Raises JobFailed: also where it was cancelled."""
+        """The pictures of a job, after it is done. Raises JobFailed: it has failed, or was cancelled."""
         if rows := await self.some_pictures(job):
             return rows
         raise _cancel_error(job)
 
     async def some_pictures(self, job: str) -> list[PictureRow]:
-        """As `pictures`; none where the job was cancelled before the first was finished."""
+        """As `pictures`, but a cancelled job gives the pictures that it has finished."""
         await self._wait(job)
         return await run_in_threadpool(self.pictures_now, job)
 
@@ -104,7 +104,7 @@ class Client:
     def _give_up(self, job: str) -> None:
         try:
             self.studio.cancel(self.owner, job)
-        except DanqingError:  # it is over
+        except DanqingError:  # the job is over already
             return
 
 

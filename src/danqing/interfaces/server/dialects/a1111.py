@@ -1,6 +1,6 @@
-"""A1111's `/sdapi/v1`: what its clients call to paint, and what they ask before and meanwhile.
+"""A1111's `/sdapi/v1`: the routes with which its clients paint, and ask for progress.
 
-Progress, interrupt and options are global there; here they concern the caller alone.
+Progress, interrupt and options are global in A1111; here they concern only the caller.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ async def _paint(client: Client, app: str, inputs: dict[str, Any], body: TextToI
 
 
 def _info(rows: list[PictureRow]) -> dict[str, Any]:
-    """What `info` holds there, as far as it means something here."""
+    """The field `info` of A1111's answers, as far as it has a meaning here."""
     briefs = [Brief.of_mapping(row.brief).complete() for row in rows]
-    if not briefs:  # it was interrupted before the first was finished
+    if not briefs:  # the job was cancelled before its first picture was finished
         return {"all_seeds": [], "all_prompts": [], "infotexts": []}
     first = briefs[0]
     texts = [write_a1111(b, Info.model_validate(row.info)) for b, row in zip(briefs, rows, strict=True)]
@@ -183,7 +183,7 @@ def _info(rows: list[PictureRow]) -> dict[str, Any]:
 
 
 def _model(client: Client, body: TextToImage) -> tuple[str, Card]:
-    """The model that the request or the caller's options name. Raises NotThere."""
+    """The model in the request or in the caller's options, and its card. Raises NotThere."""
     name = (body.override_settings or {}).get("sd_model_checkpoint")
     model = known_model(client, str(name)) if name else current_model(client)
     return model, card_of(client, model)

@@ -1,4 +1,4 @@
-"""What clients of A1111's extension for ControlNets ask for: its lists, and maps of pictures."""
+"""The routes of A1111's ControlNet extension: its lists, and control maps of pictures."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ async def detect(body: Detection, request: Request) -> JSONResponse:
 
 
 def _map_of(client: Client, upload: str, kind: str) -> str:
-    """The map of an upload as a PNG in base64; the picture itself where its kind is not computed."""
+    """The control map of an upload, a PNG in base64.
+
+    The upload itself if maps of this kind are not computed.
+    """
     image = client.studio.store.image_lookup(client.owner)(upload).source.image.convert("RGB")
     if CONTROL_KINDS[kind].computed:
         try:

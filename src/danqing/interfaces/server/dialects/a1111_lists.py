@@ -1,4 +1,4 @@
-"""What A1111's clients ask for before they paint: options and lists."""
+"""The routes with which A1111's clients read options and lists before they paint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def set_options(options: dict[str, Any], request: Request) -> JSONResponse:
 
 
 def add_info_routes() -> None:
-    """The lists that clients ask for before they paint."""
+    """Add the routes of the lists."""
     fixed: dict[str, Any] = {
         "schedulers": [{"name": n.lower(), "label": n, "aliases": None} for n in SCHEDULERS],
         "upscalers": [

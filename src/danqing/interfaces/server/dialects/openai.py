@@ -53,7 +53,7 @@ class Options(BaseModel):
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = 0
 
     def inputs(self, card: Card) -> dict[str, Any]:
-        """The inputs of an app of ours."""
+        """The inputs of one of our apps."""
         backgrounds = {"transparent": "transparent", "opaque": "white"}
         quick = self.quality == "low" and card.fast is not None
         return {
@@ -90,7 +90,10 @@ class Edit(Options):
 
 @dataclass(frozen=True)
 class Answer:
-    """How a job is to be answered. kind: the beginning of the names of its events."""
+    """How to answer a job.
+
+    kind: prefix of the names of its stream's events.
+    """
 
     client: Client
     job: JobRow
@@ -179,7 +182,7 @@ def _facts(options: Options, row: PictureRow) -> dict[str, Any]:
 
 
 def _image(answer: Answer, row: PictureRow) -> dict[str, Any]:
-    """A picture in the form that was asked for; in both where nobody said."""
+    """A picture in the requested form: URL or base64; both if the request does not say."""
     options, image = answer.options, dict[str, Any]()
     if options.response_format != "url":
         image["b64_json"] = _base64(answer, row)
@@ -196,7 +199,7 @@ def _base64(answer: Answer, row: PictureRow) -> str:
 
 
 async def _stream(answer: Answer) -> AsyncIterator[bytes]:
-    """Partial images at even parts of the way, then the pictures; or what went wrong."""
+    """Yield partial images at equal intervals of the steps, then the pictures; or the error."""
     try:
         async for event in _partial_images(answer):
             yield event
@@ -223,7 +226,7 @@ async def _partial_images(answer: Answer) -> AsyncIterator[bytes]:
 
 
 def _partial(options: Options, preview: str, index: int) -> dict[str, Any]:
-    """A preview as a partial image, in the format that was asked for."""
+    """A preview as a partial image, in the requested format."""
     with Image.open(io.BytesIO(from_base64(preview)), formats=("JPEG",)) as image:
         buffer, size = io.BytesIO(), f"{image.width}x{image.height}"
         image.save(buffer, (options.output_format or "png").upper())
@@ -243,7 +246,7 @@ def _event(kind: str, event: dict[str, Any]) -> bytes:
 
 
 def _card(client: Client, model: str | None) -> Card:
-    """The card of the model that is named.
+    """The card of the named model.
 
     Raises:
         NotThere: there is no such model.

@@ -21,7 +21,8 @@ from danqing.studio.tables import TokenRow, UserRow
 
 router = APIRouter()
 
-_ATTEMPTS, _ATTEMPTS_OF_ADDRESS = 5, 30  # in a minute: with one name from one address, and from the address
+# attempts per minute: with one name from one address, and with any name from one address
+_ATTEMPTS, _ATTEMPTS_OF_ADDRESS = 5, 30
 _YEAR = 365 * 24 * 3600
 
 log = logging.getLogger(__name__)
@@ -234,14 +235,17 @@ def _attempts(request: Request) -> LoginAttempts:
 
 
 def _accounts(studio: Studio, request: Request) -> Accounts:
-    """The accounts of a server that has some. Raises Conflict: the first one is made by a command."""
+    """The accounts, if there are any. Raises Conflict: there are none; a command makes the first one."""
     if not _callers(request).have_accounts:
         raise Conflict("this server has no accounts: danqing users add NAME makes the first one")
     return studio.store.accounts
 
 
 def _slow_down(request: Request, name: str) -> str:
-    """Note a try; returns the key to forget where it succeeds. Raises HTTPException: too many."""
+    """Record a login attempt. Returns its key, to forget after success.
+
+    Raises HTTPException: too many attempts.
+    """
     address = request.client.host if request.client else ""
     key = f"{address} {name.casefold()}"
     limits = {key: _ATTEMPTS, address: _ATTEMPTS_OF_ADDRESS}
@@ -251,7 +255,7 @@ def _slow_down(request: Request, name: str) -> str:
 
 
 def _set_cookie(request: Request, response: Response, secret: str, seconds: int) -> None:
-    """No code of a page can read it, no other site can send it; what came by HTTPS leaves by HTTPS only."""
+    """Set the login cookie: no script reads it, other sites cannot send it, HTTPS keeps it to HTTPS."""
     secure = request.headers.get("origin", "").startswith("https:")
     response.set_cookie(COOKIE, secret, max_age=seconds, httponly=True, samesite="strict", secure=secure)
 

@@ -1,4 +1,4 @@
-"""Apps, models and what was learned."""
+"""Routes for apps, models and adapters."""
 
 from __future__ import annotations
 

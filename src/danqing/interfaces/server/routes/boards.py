@@ -1,4 +1,4 @@
-"""Boards of the gallery."""
+"""Routes for the boards of the gallery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs and their events."""
+"""Routes for jobs and their events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gallery."""
+"""Routes for the pictures of the gallery."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Which(BaseModel):
     limit: Limit = 50
 
     def filter(self, owner: str) -> Filter:
-        """As the gallery takes it."""
+        """The conditions in the gallery's form."""
         return Filter(owner, **self.model_dump(exclude={"q", "like"}))
 
 

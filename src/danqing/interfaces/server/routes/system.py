@@ -1,4 +1,4 @@
-"""What the server is and how it does."""
+"""Routes for the server's capabilities, health and metrics."""
 
 from __future__ import annotations
 

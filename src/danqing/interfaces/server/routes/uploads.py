@@ -1,4 +1,4 @@
-"""Pictures that people give to start from."""
+"""Routes for uploaded pictures, which apps take as inputs."""
 
 from __future__ import annotations
 
