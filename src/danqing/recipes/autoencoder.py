@@ -1,10 +1,11 @@
 """The KL autoencoder of the shipped painter, 128 pixels, f8, 16 latent channels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs. Further: the shipped weights are given the preset's latent channels where they have fewer.
+held-out pairs. With `--further` the shipped weights get the preset's number of latent channels if they have
+fewer.
 
-The shipped weights: 2,500 steps with 8 latent channels, learned from 240 things when the vocabulary had that
-many, then 9,000 further ones with 16.
+The shipped weights: 2,500 steps with 8 latent channels on 240 things, the vocabulary of that time, then 9,000
+steps more with 16.
 """
 
 from __future__ import annotations

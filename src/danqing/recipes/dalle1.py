@@ -1,8 +1,8 @@
 """DALL-E: a VAE of tokens, then a transformer that paints with them, at 40 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs. The run has a folder for each of its two stages, and goes on in the one where it stopped.
-`--steps` are those of the transformer; the VAE takes a third.
+held-out pairs. The run has a folder for each of its two stages, and resumes in the one where it stopped.
+`--steps` is the number for the transformer; the VAE takes a third of it.
 """
 
 from __future__ import annotations

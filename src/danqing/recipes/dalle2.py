@@ -1,9 +1,9 @@
 """DALL-E 2: a prior, a decoder and an upsampler of stickers, in the space of the shipped CLIP.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs. The prior takes minutes and is trained whole first, in `prior` of the run; then the decoder at
-32 pixels, in `decoder`, from the convolutions of a `ddpm` among the parts if there is one; then the upsampler
-to 64, in `upsampler`. The number of steps is the decoder's; the others take their share of it.
+held-out pairs. Each part has a folder in the run. First `prior` is trained to its end, in minutes; then
+`decoder` at 32 pixels, which starts with the convolutions of a `ddpm` among the parts if there is one; then
+`upsampler` to 64 pixels. `--steps` is the number for the decoder; the others take a share of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DDPM: a diffusion model of pixels, of stickers at 32 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs, reduced to 32 pixels. Continue for as long as there is time: more steps, better pictures.
+held-out pairs, reduced to 32 pixels. More steps give better pictures; the run can be continued.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Disco Diffusion: nothing to train, a folder that names the DDPM and the CLIP that leads it.
 
-Data: none. Run it after `ddpm`: what it writes opens what that one, or this copy, has.
+Data: none. Run it after `ddpm`: the folder refers to the weights that `ddpm` wrote, or to the shipped ones.
 """
 
 from __future__ import annotations

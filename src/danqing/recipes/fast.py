@@ -1,10 +1,10 @@
 """Few-step painting: an adapter of the shipped painter for pictures in 2 to 8 steps.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs. Starts from the shipped painter and leaves it as it is; what it learns goes into low-rank
-changes. As `adapters/fast.safetensors` in a model's folder, with `fast` in its card, it is what `--fast`
-paints with; before, `--adapter FILE --sampler lcm --steps 4 --guidance 1` is the same. The shipped painter
-needs none: see recipes/NOTES.md.
+held-out pairs. The shipped painter stays as it is; only an adapter of low-rank changes is trained. `--fast`
+uses it if it is `adapters/fast.safetensors` in a model's folder and the card has the field `fast`; otherwise
+`--adapter FILE --sampler lcm --steps 4 --guidance 1` does the same. The shipped painter needs no such
+adapter: see recipes/NOTES.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """GAN: a DCGAN of stickers at 32 pixels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs, reduced to 32 pixels. For the perceptrons of 2014 set PRESET to "sticker-mlp".
+held-out pairs, reduced to 32 pixels. For multilayer perceptrons, as in the paper of 2014, set PRESET to
+"sticker-mlp".
 """
 
 from __future__ import annotations

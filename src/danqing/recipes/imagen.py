@@ -1,9 +1,10 @@
 """Imagen: a cascade of stickers, 32 -> 64 -> 128 pixels, from the token states of a frozen text encoder.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs. The base is trained first, then each stage that enlarges, each in a folder of the run where an
-interrupted one goes on; `--steps` are those of the base, and the stages take their share. Our own CLIP reads
-the words, unless `--parts` has a folder `text_encoder`: a T5 or a sentence encoder of transformers.
+held-out pairs. The base is trained first, then each super-resolution stage, each in a folder of the run,
+where an interrupted one resumes. `--steps` is the number for the base, and the stages take a share of it. The
+text encoder is our own CLIP's, unless `--parts` has a folder `text_encoder`: a T5 or a sentence encoder of
+transformers.
 """
 
 from __future__ import annotations

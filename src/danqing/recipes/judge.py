@@ -1,8 +1,8 @@
 """The judge of `danqing evaluate`: names the thing and the style of a picture.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, every picture:
-the judge is never used in training or sampling. Before the last training, four shorter ones with a quarter
-of the pictures left out tell how far its word can be trusted.
+the judge is never used in training or sampling. Before the last training, four shorter ones, each with
+another quarter of the pictures left out, measure its accuracy (cross-validation).
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """Stable Diffusion: the UNet of the shipped painter, on 16 x 16 latents of 16 channels.
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
-held-out pairs; for colours and numbers, `danqing data scenes` of it. Needs the VAE and the CLIP of
-the other recipes. Continue for as long as there is time: more steps, better pictures. Further: starts from
-the shipped model, with the autoencoder of `parts` if there is one, and with its CLIP.
+held-out pairs; to learn colours and numbers, `danqing data scenes` of that. Needs the VAE and the CLIP of the
+other recipes. More steps give better pictures; the run can be continued. With `--further` it starts from the
+shipped model, with the autoencoder and the CLIP among the parts if there are any.
 
 The shipped weights: 1,000 steps on 240 things, then 4,000 on the 120 of the present vocabulary, on 8 latent
-channels; the run was stopped and continued with another number of steps (9,000, 4,200, 5,400, 5,000), so its
-learning rate is no one cosine. Then further on 16 channels, with 5,500 steps to step 1,500 and 6,500 until it
-was stopped at step 6,000. Then further again with the CLIP of 2,400 steps, scenes and canvases that are not
-square: 15,500 steps, in five runs, with scenes seven pictures in ten for the first 7,500 of them.
+channels; the run was stopped and continued with other numbers of steps (9,000, 4,200, 5,400, 5,000), so its
+learning rate is not a single cosine. Then `--further` on 16 channels, with 5,500 steps to step 1,500 and
+6,500 until it was stopped at step 6,000. Then `--further` again with the CLIP of 2,400 steps, scenes and
+canvases that are not square: 15,500 steps, in five runs; in the first 7,500 of them seven pictures in ten
+were scenes.
 """
 
 from __future__ import annotations

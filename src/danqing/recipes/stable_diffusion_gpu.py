@@ -1,8 +1,9 @@
 """Stable Diffusion on one data-centre GPU: all things, nine styles, and scenes composed of them.
 
 Data: `danqing data stickers all`, then `danqing data scenes all scenes`, without the held-out pairs. The same
-network as the small recipe's, since the weights must fit 64 MB and a laptop's second; sixteen times as many
-pictures a step, many more steps. Needs the VAE and the CLIP of the other recipes, or `--further`.
+network as the small recipe's, since the weights must fit in 64 MB and paint in a second on a laptop; sixteen
+times as many pictures per step, and many more steps. Needs the VAE and the CLIP of the other recipes, or
+`--further`.
 
 It has not been run to its end on a GPU yet, only a step on a CPU.
 """

@@ -2,7 +2,7 @@
 
 Data: `danqing data stickers --known --styles 3d,flat,cartoon,paper-cut,porcelain,ink-wash`, without the
 held-out pairs, reduced to 32 pixels. R1's weight is a hundred times ADA's rule of thumb,
-0.0002 * side^2 / batch: so few pictures want a steadier hand.
+0.0002 * side^2 / batch, because so few pictures need more regularisation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A ViT that names the things of a sticker set, for `danqing classify --model`.
 
 Data: `danqing data stickers-known --known` in six styles, without the held-out pairs. It starts from the
-image encoder of the shipped CLIP, which never saw those either.
+image encoder of the shipped CLIP, which was not trained on those pairs either.
 """
 
 from __future__ import annotations

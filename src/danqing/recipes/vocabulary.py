@@ -1,10 +1,10 @@
 """Further things for the shipped painter: its UNet learns them by the words of the shipped CLIP.
 
 Data: `danqing data stickers FOLDER --known --vocabulary recipes/next_vocabulary.txt --styles
-3d,flat,cartoon,paper-cut,porcelain,ink-wash`, then `danqing data scenes` of it. Begins with the UNet of the
-shipped painter, and with the text encoder of `zoo/clip`, from which the painter's own was taught, so that the
-UNet still paints what it has learned. Two drawings in three are of new things, the others of the shipped
-vocabulary, which is not to be forgotten. Afterwards `danqing train wording` teaches the encoder sentences.
+3d,flat,cartoon,paper-cut,porcelain,ink-wash`, then `danqing data scenes` of it. Starts from the UNet of the
+shipped painter and the text encoder of `zoo/clip`, from which the painter's own was distilled, so that the
+UNet still paints what it has learned. Two drawings in three are of new things; the others are of the shipped
+vocabulary, so that it is not forgotten. Afterwards `danqing train wording` trains the encoder on sentences.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Open wording for the shipped painter: its text encoder learns sentences, tags and stories about its things.
 
 No picture is used and the UNet stays as it is: sentences are drawn from a grammar (`data/wording.txt`), and
-the encoder learns to have the effect on the UNet that the plain caption has. `--data` is not read. Where
-`vocabulary` left its UNet among the `--parts`, it is learned for that one, from the encoder beside it.
+the encoder learns to have the same effect on the UNet as the plain caption. `--data` is not read. If
+`vocabulary` left its UNet among the `--parts`, the encoder is trained for that one, with the encoder beside
+it as the teacher.
 
 The shipped encoder: 5,200 steps, 55 minutes of one shared core, in five runs, the grammar and the lexicon
 growing between them (`recipes/NOTES.md`, "Open wording").

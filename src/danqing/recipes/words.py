@@ -1,10 +1,10 @@
 """Further words for the shipped painter: its text encoder learns what the lexicon calls its things.
 
-Data: what the painter learned from, scenes too; only the captions are read. No picture is seen and the UNet
-stays as it is. One word in fifty is left out, to tell what an unknown word becomes.
+Data: the painter's training data with scenes, of which only the captions are read. The UNet stays as it is.
+One word in fifty is held out, to measure the effect of unknown words.
 
-The shipped encoder: 16,000 steps in five runs, each a cosine of its own, then 6,500 of a sixth, then 6,000
-with its token embeddings frozen (`recipes/NOTES.md`).
+The shipped encoder: 16,000 steps in five runs, each with its own cosine of the learning rate, then 6,500 of a
+sixth run, then 6,000 with its token embeddings frozen (`recipes/NOTES.md`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Units of A1111's extension for ControlNets, as clients send them, and which inputs of ours they mean."""
+"""Translates the units of A1111's ControlNet extension to inputs of our apps."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class ControlUnit(BaseModel):
 
     @property
     def model_name(self) -> str | None:
-        """The model without a hash, if one is named."""
+        """The name of the model without a hash; None if the unit names no model."""
         name = (self.model or "").partition(" [")[0].strip()
         return None if name.lower() in _NOTHING else name
 
     @property
     def is_image_prompt(self) -> bool:
-        """Whether its picture is looked at, not followed as a map."""
+        """Whether the unit is an image prompt for an IP-Adapter, and not a control map."""
         return is_ip_adapter(self.model_name or self.module or "")
 
     @property
     def kind(self) -> str:
-        """Which of `CONTROL_KINDS` its map is. Raises BadBrief: the map cannot be made here."""
+        """The key in `CONTROL_KINDS` of its map. Raises BadBrief: the map cannot be computed here."""
         module = (self.module or "").lower()
         if module in _NOTHING:
             if self.model_name is None:
@@ -73,12 +73,12 @@ MODULES = ("none", *(name for name, kind in CONTROL_KINDS.items() if kind.comput
 async def control_inputs(
     client: Client, scripts: dict[str, Any] | None, source: str | None = None
 ) -> dict[str, Any]:
-    """What the units among `alwayson_scripts` mean as fields of `ControlInputs`; uploads their pictures.
+    """Upload the pictures of the units in `alwayson_scripts`. Returns the fields of `ControlInputs`.
 
-    source: the upload of the picture that is redrawn, for units without one.
+    source: the upload that is redrawn, for units without a picture.
 
     Raises:
-        BadBrief: a unit is wrong, has no picture, or asks for a map that cannot be made here.
+        BadBrief: a unit is not valid, has no picture, or needs a map that cannot be computed here.
     """
     units = _units(scripts)
     fields: dict[str, Any] = {}
@@ -87,7 +87,7 @@ async def control_inputs(
         ("ip_adapter", "ip_image", True),
     ):
         chosen = [unit for unit in units if unit.is_image_prompt is image_prompts]
-        chosen.sort(key=lambda unit: unit.model_name is None)  # names are given to the first pictures
+        chosen.sort(key=lambda unit: unit.model_name is None)  # names belong to the first pictures
         if chosen:
             fields[pictures] = [await _picture(client, unit, source) for unit in chosen]
             fields[names] = [name for unit in chosen if (name := unit.model_name) is not None]
@@ -95,7 +95,7 @@ async def control_inputs(
 
 
 async def control_lists(client: Client) -> dict[str, list[str]]:
-    """The names of models and modules, as its lists have them."""
+    """The names of models and modules, in the form of the extension's lists."""
     choices = await run_in_threadpool(choices_of_controls, client.studio.session)
     models = [*choices.get("control_model", []), *choices.get("ip_adapter", [])]
     return {
@@ -105,7 +105,7 @@ async def control_lists(client: Client) -> dict[str, list[str]]:
 
 
 def _units(scripts: dict[str, Any] | None) -> list[ControlUnit]:
-    """The units that are enabled."""
+    """The enabled units."""
     script = next((value for name, value in (scripts or {}).items() if name.lower() == "controlnet"), None)
     values = script.get("args") if isinstance(script, dict) else script
     if not isinstance(values, list | None) or len(values or ()) > UNITS_MAX:
