@@ -1,7 +1,7 @@
-"""What people do with painters: each module without an underscore is an app.
+"""The apps, such as paint and upscale: each module without an underscore is an app.
 
-The names below are for the faces of danqing (command line, Python, servers). They are loaded when they are
-first used, so that listing the apps costs nothing.
+The names below are for the interfaces of danqing (command line, Python, servers). They are imported at their
+first use, so that listing the apps is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which adapters a request may name. Needs no torch."""
+"""The adapters that a request may name. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 class AdapterFiles(dict[str, Path]):
-    """Adapters by name -> file. named_only: there are no others, so a path is none."""
+    """Name of an adapter -> its file.
+
+    named_only: whether a request may use these names only, and no paths.
+    """
 
     def __init__(self, files: Mapping[str, Path], *, named_only: bool = False) -> None:
         super().__init__(files)

@@ -1,7 +1,7 @@
-"""Painting a film: every frame is the one before, moved under a camera and painted over (SDEdit).
+"""Paints a video: every frame is the one before, moved by a camera and redrawn (SDEdit).
 
-After Disco Diffusion's animation in two dimensions (arXiv 2108.01073 for each frame). The same noise in every
-frame would burn in, so frame k has the seed of the first plus k.
+As in Disco Diffusion's 2D animation (arXiv 2108.01073 for each frame). The same noise in every frame would
+accumulate, so frame k has the seed of the first plus k.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def paint_frames(
 ) -> Iterator[Picture]:
     """See `animate.animate`.
 
-    folder: keeps every frame as soon as it is painted; what it holds already is not painted again.
+    folder: saves every frame as soon as it is painted; frames that it has already are not painted again.
     """
     painter = session.painter(inputs.model)
     inputs.check(painter.card)
@@ -51,14 +51,14 @@ def paint_frames(
 
 
 def keep_frames(app: App[Animate, Any], folder: FrameFolder) -> App[Animate, Any]:
-    """`animate` that keeps its frames in a folder; see `paint_frames`."""
+    """The app `animate` with its frames saved in a folder; see `paint_frames`."""
     kept = copy(app)
     kept.run = partial(paint_frames, folder=folder)
     return kept
 
 
 def with_disco_settings(painter: Painter, file: SettingsFile, path: Path) -> Painter:
-    """The painter, set as the file at `path` says where it can be."""
+    """The painter with the settings of the file at `path`, if it is a Disco Diffusion."""
     if not isinstance(painter, DiscoPainter) or not file.settings:
         return painter
     settings = {**painter.settings.model_dump(), **file.settings}
@@ -67,7 +67,7 @@ def with_disco_settings(painter: Painter, file: SettingsFile, path: Path) -> Pai
 
 @dataclass(frozen=True)
 class Camera:
-    """How each frame is moved from the one before, in pixels of the finished film."""
+    """The camera: how each frame is moved from the one before, in pixels of the finished video."""
 
     zoom: KeyFrames
     angle: KeyFrames
@@ -76,19 +76,19 @@ class Camera:
 
     @classmethod
     def of(cls, inputs: Animate) -> Camera:
-        """The camera that a request describes."""
+        """The camera of a request."""
         texts = inputs.zoom, inputs.angle, inputs.translation_x, inputs.translation_y
         return cls(*map(KeyFrames.parse, texts))
 
     def move(self, frame: int, scale: int) -> Move:
-        """The move to a frame, on a canvas `scale` times smaller than the film."""
+        """The move to a frame, on a canvas `scale` times smaller than the video."""
         right, down = self.right.at(frame) / scale, self.down.at(frame) / scale
         return Move(self.angle.at(frame), self.zoom.at(frame), right, down)
 
 
 @dataclass(frozen=True)
 class _Film:
-    """A film that is being painted, frame by frame at native size."""
+    """A video in progress, painted frame by frame at native size."""
 
     inputs: Animate
     painter: Painter
@@ -98,7 +98,7 @@ class _Film:
     folder: FrameFolder | None
 
     def frames(self) -> Iterator[Picture]:
-        """The finished frames; first those that the folder holds already."""
+        """The finished frames; those that the folder has already come first."""
         inputs, folder = self.inputs, self.folder
         scale = 1 if inputs.native else self.painter.card.scale
         script, camera = Script.parse(inputs.prompt), Camera.of(inputs)
@@ -122,10 +122,10 @@ class _Film:
     def _say_needs(
         self, brief: ResolvedBrief, before: Tensor | None, scale: int, count: int, folder: Path
     ) -> None:
-        """Say what `count` further frames need, and refuse a disk that is full.
+        """Report what `count` further frames need, and check the disk space.
 
         Raises:
-            DanqingError: it is.
+            DanqingError: there is not enough disk space.
         """
         prompt = Script.parse(self.inputs.prompt).at(self.inputs.frames - count)
         changes = {"prompt": prompt, "image": "frame 0", "strength": self.inputs.strength}
@@ -139,7 +139,7 @@ class _Film:
         self.progress(Progress(note=f"{count} frames need {needs}"))
 
     def _first(self, scale: int) -> tuple[ResolvedBrief, Tensor | None]:
-        """What all frames share, at native size, and the picture to start from if there is one."""
+        """The brief that all frames share, at native size, and the pixels of an input picture or None."""
         card, inputs = self.painter.card, self.inputs
         width, height = inputs.width or card.width * scale, inputs.height or card.height * scale
         before = None
@@ -147,7 +147,7 @@ class _Film:
             fit = CanvasFit.around(self.start.image, inputs, card)
             width, height = fit.width, fit.height
             before = from_pil(fit.cut(self.start.image, scale))[None]
-        inputs.brief(width=width, height=height).resolve(card)  # refuses a wrong size as it was given
+        inputs.brief(width=width, height=height).resolve(card)  # a message shall name the size as given
         clear = {"background": "transparent"} if Can.ALPHA in card.can else {}
         sides = {"width": width // scale, "height": height // scale, "native": True}
         return inputs.brief(**sides, **clear).resolve(card), before
@@ -167,7 +167,7 @@ class _Film:
         return picture
 
     def _finish(self, picture: Picture, scale: int, k: int) -> Picture:
-        """A frame at the film's size, with the metadata of the film."""
+        """A frame at the size of the video, with the metadata of the video."""
         inputs, brief = self.inputs, picture.brief
         pixels = _pixels(picture)
         pixels = pixels if scale == 1 else self.painter.upscale(pixels)
@@ -180,6 +180,6 @@ class _Film:
 
 
 def _pixels(picture: Picture) -> Tensor:
-    """A frame as the painter's pixels [1 c h w], with alpha where it has it."""
+    """A frame as a tensor of the painter [1 c h w], with alpha if it has alpha."""
     pixels = from_pil(picture.image)[None]
     return pixels if picture.image.mode == "RGBA" else pixels[:, :3]

@@ -1,4 +1,4 @@
-"""Mixing pictures: their latents along great circles, and their words by the same weights."""
+"""Mixes pictures: their latents by spherical interpolation, and their prompts by the same weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def blend_sources(inputs: Blend, session: Session, progress: ProgressCallback) -
 
 
 def _prompt(job: Job[Blend], sources: Sequence[SourceImage], weights: Sequence[float]) -> str:
-    """The words of all pictures by their weights, and those of the request."""
+    """The prompt of the request and the prompts of all pictures as weighted parts."""
     words = (words_of(source, job.card, job.session) for source in sources)
     parts = [weighted_text(text, weight) for text, weight in zip(words, weights, strict=True)]
     prompt = job.inputs.prompt
@@ -44,7 +44,7 @@ def _prompt(job: Job[Blend], sources: Sequence[SourceImage], weights: Sequence[f
 
 
 def weighted_text(text: str, weight: float) -> str:
-    """`text` as a part of that weight; as several that sum to it, where it has weighted parts of its own."""
+    """`text` as a prompt part of that weight; its own weighted parts, if any, are scaled to this sum."""
     prompt = parse(text)
     if len(prompt.parts) == 1 and not prompt.blend:
         return f"{text}::{weight:g}"

@@ -1,4 +1,4 @@
-"""A flat picture moved under a camera: turned, zoomed and shifted, as one affine map."""
+"""Rotates, zooms and shifts a picture by one affine map, as a 2D camera does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 Border = Literal["edge", "wrap", "empty"]
-_RIM = 2  # pixels that a bicubic kernel reaches beyond the one it is at
+_RIM = 2  # radius of a bicubic kernel in pixels
 
 
 @dataclass(frozen=True)
 class Move:
-    """Turned by `angle` degrees (counter-clockwise) and zoomed about the middle, then shifted, in pixels."""
+    """A rotation (degrees, counter-clockwise) and a zoom about the middle, then a shift in pixels."""
 
     angle: float = 0.0
     zoom: float = 1.0
@@ -25,16 +25,16 @@ class Move:
 
     @property
     def inverse(self) -> Move:
-        """The move that brings back what it can."""
+        """The inverse move."""
         x, y = _rotate(-self.right / self.zoom, -self.down / self.zoom, -self.angle)
         return Move(-self.angle, 1 / self.zoom, x, y)
 
 
 def warp(pixels: Tensor, move: Move, border: Border = "edge") -> Tensor:
-    """Pictures [n c h w] in [-1, 1], moved; bicubic. Without a move the very same numbers.
+    """Move pictures [n c h w] in [-1, 1] with bicubic interpolation; without a move they stay exactly equal.
 
-    border: what comes in from outside: the edge going on, the opposite side, or nothing, which is white and,
-    where there is a fourth channel, transparent.
+    border: what fills the area outside: repeated edge pixels, the opposite side, or white, which is
+        transparent if there is a fourth channel.
     """
     if move == Move():
         return pixels
@@ -54,7 +54,7 @@ def warp(pixels: Tensor, move: Move, border: Border = "edge") -> Tensor:
 
 
 def _source_points(width: int, height: int, move: Move, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Where in the picture each pixel of the moved one lies, in pixels from its upper left: x, y [h w]."""
+    """The source coordinates x and y [h w] of each pixel of the moved picture, from the top left."""
     x = torch.arange(width).to(like) + 0.5 - width / 2 - move.right
     y = torch.arange(height).to(like)[:, None] + 0.5 - height / 2 - move.down
     sine, cosine = math.sin(math.radians(move.angle)), math.cos(math.radians(move.angle))
@@ -65,6 +65,6 @@ def _source_points(width: int, height: int, move: Move, like: Tensor) -> tuple[T
 
 
 def _rotate(x: float, y: float, angle: float) -> tuple[float, float]:
-    """A point turned counter-clockwise about 0, y pointing down."""
+    """Rotate a point counter-clockwise about the origin; y points down."""
     sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
     return cosine * x + sine * y, cosine * y - sine * x

@@ -1,7 +1,4 @@
-"""How a picture of any size lies on a painter's canvas, and how what is painted comes back onto it.
-
-A frame is a rectangle of the picture, which may reach beyond it, and the canvas that the rectangle fills.
-"""
+"""Fits a picture of any size onto a painter's canvas, and pastes the painted canvas back onto the picture."""
 
 from __future__ import annotations
 
@@ -18,14 +15,18 @@ from danqing.core.field_groups import Size
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels, as in PIL; right and bottom are outside."""
 
-_CLOSE = 2  # a picture longer than this many canvases is worked on around its region only
-_BAND = 2**19  # pixels that are computed with floats at once
-_AROUND = 0.5  # share of the region's side that is shown around it
+_CLOSE = 2  # of a picture longer than this many canvases, only the part around its region is used
+_BAND = 2**19  # most pixels that are in memory as floats at once
+_AROUND = 0.5  # margin around the region, as a fraction of its side
 
 
 @dataclass(frozen=True)
 class CanvasFit:
-    """box: the rectangle in picture pixels. width, height: the canvas, in pixels of the finished picture."""
+    """A rectangle of the picture and the canvas that it fills.
+
+    box: the rectangle in pixels of the picture; it may reach beyond the picture.
+    width, height: the size of the canvas in pixels of the finished picture.
+    """
 
     box: Box
     width: int
@@ -33,24 +34,24 @@ class CanvasFit:
 
     @classmethod
     def around(cls, image: Image.Image, chosen: Size, card: Card) -> CanvasFit:
-        """All of a picture on a canvas of the size that is chosen, or of the one that suits the picture best.
+        """The whole picture on a canvas of the chosen size, or of the size that fits the picture best.
 
-        A painter of transparency, or of one size only, keeps its own shape, with margins; another paints the
-        picture's shape.
+        For a painter with alpha or with one size only, the canvas has the painter's own shape, and the
+        picture gets margins. For other painters, the canvas has the shape of the picture.
         """
         return cls._of((0, 0, *image.size), chosen, card)
 
     @classmethod
     def close(cls, region: Image.Image, chosen: Size, card: Card) -> CanvasFit:
-        """Where a picture is much larger than a canvas, only the surroundings of its region; else all of it.
+        """The part around the region if the picture is much larger than a canvas, else the whole picture.
 
-        region: mode "L", the picture's size, not 0 where to repaint.
+        region: mode "L", of the picture's size, not 0 where to repaint.
         """
         inner = region.getbbox()
         assert inner is not None, "an empty region is refused before"
         if max(region.size) <= _CLOSE * max(card.width, card.height) * card.scale:
             return cls._of((0, 0, *region.size), chosen, card)
-        canvas = card.width * card.scale, card.height * card.scale  # never magnify: it would see too little
+        canvas = card.width * card.scale, card.height * card.scale  # no enlargement: it shows too little
         (left, top, right, bottom), margins = inner, []
         for low, high, side in ((left, right, canvas[0]), (top, bottom, canvas[1])):
             margins.append(max(int((high - low) * _AROUND), (side - (high - low) + 1) // 2))
@@ -64,16 +65,16 @@ class CanvasFit:
         wide, high = right - left, bottom - top
         free = not (_keeps_shape(card) or chosen.width or chosen.height)
         if free and 1 / RATIO_MAX <= wide / high <= RATIO_MAX:
-            return cls(box, width, height)  # the canvas has the box's shape but for the grid's rounding
+            return cls(box, width, height)  # of the box's shape, rounded to multiples
         scale = max(wide / width, high / height)
         wider, higher = round(width * scale) - wide, round(height * scale) - high
         left, top = left - wider // 2, top - higher // 2
         return cls((left, top, left + wide + wider, top + high + higher), width, height)
 
     def cut(self, image: Image.Image, scale: int) -> Image.Image:
-        """The rectangle at the painter's native size, `scale` times smaller than the canvas, RGBA.
+        """The rectangle as RGBA at the painter's native size, `scale` times smaller than the canvas.
 
-        Beyond the picture it is transparent.
+        The area beyond the picture is transparent.
         """
         inside = _clip(self.box, image.size)
         place = self._on_canvas(inside, (self.width // scale, self.height // scale))
@@ -85,26 +86,26 @@ class CanvasFit:
         return canvas
 
     def region(self, mask: Image.Image, scale: int) -> Image.Image:
-        """A mask at native size: a pixel that holds any of the region belongs to it."""
+        """A mask at native size; a pixel is inside if any part of it is."""
         inside = _clip(self.box, mask.size)
         place = self._on_canvas(inside, (self.width // scale, self.height // scale))
         size = place[2] - place[0], place[3] - place[1]
-        # as floats, since the mean of a speck would round to 0
+        # as floats, because the mean of a single pixel would round to 0
         mean = mask.crop(inside).convert("F").resize(size, Image.Resampling.BOX)
         canvas = Image.new("L", (self.width // scale, self.height // scale))
         canvas.paste(Image.fromarray(((np.asarray(mean) > 0) * 255).astype(np.uint8)), place[:2])
         return canvas
 
     def crop_to_picture(self, painted: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """The part of a painted canvas that shows the picture (of `size`), at the canvas's resolution."""
+        """The part of a painted canvas inside the picture (of `size`), at the resolution of the canvas."""
         part = self._on_canvas(_clip(self.box, size), painted.size)
         return painted if part == (0, 0, *painted.size) else painted.crop(part)
 
     def paste_over(self, painted: Image.Image, over: Image.Image, cover: Image.Image) -> Image.Image:
-        """`over` with a painted canvas back at its place on it, by `cover`; see `composite`.
+        """Paste a painted canvas onto `over` at its place, by `cover`; see `composite`.
 
-        Only what is covered is computed, some rows at a time: a small region of a large picture costs little,
-        and a large one little memory.
+        Only the covered area is computed, some rows at a time, so a small region of a large picture takes
+        little time, and a large region little memory.
         """
         inside = _clip(self.box, over.size)
         new = self.crop_to_picture(painted, over.size).convert("RGBA")
@@ -118,7 +119,7 @@ class CanvasFit:
         return done
 
     def _on_canvas(self, box: Box, size: tuple[int, int]) -> Box:
-        """Where a rectangle of the picture lies on a canvas of `size`, at least a pixel wide and high."""
+        """The box on a canvas of `size` of a rectangle of the picture, at least one pixel wide and high."""
         left, top, right, bottom = self.box
         across, down = size[0] / (right - left), size[1] / (bottom - top)
         x, y = round((box[0] - left) * across), round((box[1] - top) * down)
@@ -131,14 +132,14 @@ class CanvasFit:
 
 
 def _bands(first: int, last: int, width: float) -> Iterator[tuple[int, int]]:
-    """Rows in groups of about half a million pixels, so that what is computed with floats stays small."""
+    """Ranges of rows of about half a million pixels each, so that arrays of floats stay small."""
     rows = max(1, int(_BAND / max(width, 1)))
     for start in range(first, last, rows):
         yield start, min(start + rows, last)
 
 
 def _stretched_part(image: Image.Image, over: Box, part: Box) -> Image.Image:
-    """What lies in the box `part` where an image is stretched over another box; as if all of it were."""
+    """The box `part` of an image that is resized to the box `over`, without resizing all of it."""
     across, down = image.width / (over[2] - over[0]), image.height / (over[3] - over[1])
     left, top = (part[0] - over[0]) * across, (part[1] - over[1]) * down
     right, bottom = (part[2] - over[0]) * across, (part[3] - over[1]) * down
@@ -147,9 +148,9 @@ def _stretched_part(image: Image.Image, over: Box, part: Box) -> Image.Image:
 
 
 def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -> Image.Image:
-    """`painted` over `original` (same size) by `cover` ("L", 0 = the original's very bytes).
+    """Mix `painted` over `original` (same size) by `cover` (mode "L", 0 = exactly the original).
 
-    Colours are mixed by how opaque they are, so a transparent pixel's colour never shows.
+    Colours are weighted by alpha, so the colour of a transparent pixel has no effect.
     """
     old, new = (np.asarray(image.convert("RGBA")).astype(np.float32) / 255 for image in (original, painted))
     amount = (np.asarray(cover).astype(np.float32) / 255)[..., None]
@@ -157,7 +158,7 @@ def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -
     colour = old[..., :3] * old[..., 3:] * (1 - amount) + new[..., :3] * new[..., 3:] * amount
     mixed = np.concatenate([colour / np.maximum(alpha, 1e-6), alpha], axis=-1)
     after = Image.fromarray((mixed.clip(0, 1) * 255).round().astype(np.uint8))
-    if original.mode == "RGB":  # what is painted on transparency stands on white there
+    if original.mode == "RGB":  # the original has no alpha: paint on white
         ground = Image.new("RGBA", original.size, "white")
         after = Image.alpha_composite(ground, after).convert("RGB")
     kept = cover.point(lambda value: 0 if value else 255)
@@ -166,14 +167,14 @@ def composite(original: Image.Image, painted: Image.Image, cover: Image.Image) -
 
 
 def feather(mask: Image.Image, width: int) -> Image.Image:
-    """A mask ("L") that rises from its border to itself within `width` pixels; 0 outside of it.
+    """Feather a mask ("L"): it rises from 0 at its border to its full value within `width` pixels inside.
 
-    Where the mask is narrower than that, it has full strength along its middle, so that a scratch is mended.
+    Where the mask is narrower, it has the full value along its middle, so that a scratch is still repainted.
     """
     box = mask.getbbox()
     if width <= 1 or box is None:
         return mask
-    # beyond the picture's edge the region goes on: there is nothing to blend with
+    # at the edge of the picture the region continues, because there is nothing to blend with
     wide = np.pad(np.asarray(mask), width, mode="edge")
     left, top, right, bottom = box
     around = Image.fromarray(wide[top : bottom + 2 * width, left : right + 2 * width])
@@ -184,7 +185,10 @@ def feather(mask: Image.Image, width: int) -> Image.Image:
 
 
 def _ramp(mask: Image.Image, width: int) -> Image.Image:
-    """How deep inside a pixel lies, of `width` or of the deepest nearby if that is less: 255 = all of it."""
+    """The distance of each pixel from the border, relative to `width` or to the largest distance nearby.
+
+    255 is the full distance.
+    """
     inside = mask.point(lambda value: 255 if value else 0)
     depth = np.zeros((mask.height, mask.width), np.uint8)
     for _ in range(width):

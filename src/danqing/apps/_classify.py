@@ -1,4 +1,4 @@
-"""Name what pictures show: by the judge, by a ViT, or among anyone's own labels by CLIP."""
+"""Classifies pictures: by the judge, by a ViT, or by CLIP with labels of the user."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from danqing.families.vit import read_classifier
 from danqing.nets.judge import Judge
 from danqing.weights.shipped import shipped_part
 
-JUDGE, VIT = "judge", "vit"  # shipped models that name things
+JUDGE, VIT = "judge", "vit"  # shipped classifiers
 
 
 class Namer(Protocol):
-    """Anything that knows names, and how likely each is."""
+    """A classifier with class names."""
 
     @property
     def names(self) -> Sequence[str]:
-        """What it can say."""
+        """The class names."""
         ...
 
     def likely(self, pixels: Tensor) -> Tensor:
-        """How likely each name is the right one for pictures [n 3 h w] in [-1, 1]: [n names], sums 1."""
+        """Pictures [n 3 h w] in [-1, 1] -> probabilities [n names]; rows sum to 1."""
         ...
 
 
@@ -43,7 +43,7 @@ class ByJudge:
 
     @property
     def names(self) -> Sequence[str]:
-        """The things it has learned."""
+        """The concepts of the judge."""
         return self.judge.config.concepts
 
     def likely(self, pixels: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class ByJudge:
 
 @dataclass(frozen=True)
 class ByLabels:
-    """Whoever reads words, CLIP before all, among labels of the user's own (arXiv 2103.00020 section 3.1)."""
+    """A zero-shot classifier, usually CLIP, with labels of the user (arXiv 2103.00020 section 3.1)."""
 
     classifier: ZeroShotClassifier
     names: Sequence[str]
@@ -65,7 +65,7 @@ class ByLabels:
 
 @dataclass(frozen=True)
 class Classification:
-    """A picture's likeliest names with their probabilities, best first."""
+    """The most likely names of a picture with their probabilities, best first."""
 
     columns: ClassVar[tuple[str, ...]] = ("name", "likely")
 
@@ -73,25 +73,26 @@ class Classification:
     names: tuple[tuple[str, float], ...]
 
     def record(self) -> dict[str, Any]:
-        """For a program: file, names."""
+        """A JSON record with file and names."""
         names = [{"name": name, "likely": round(share, 4)} for name, share in self.names]
         return {"file": str(self.file), "names": names}
 
     def cells(self) -> list[tuple[str, ...]]:
-        """For people, under `columns`."""
+        """The cells of its row in a table with the header `columns`."""
         return [(name, f"{share:.1%}") for name, share in self.names]
 
 
 def open_namer(
     session: Session, model: str | None = None, labels: Sequence[str] = (), side: int | None = None
 ) -> Namer:
-    """Who is to name: the judge, the shipped "vit" or a folder of one, or CLIP where labels are given.
+    """Open the judge, the shipped "vit", a ViT of a folder, or CLIP if there are labels.
 
-    model: None is the judge, and the shipped CLIP for labels. side: at which resolution a ViT looks.
+    model: name or folder; None is the judge, or the shipped CLIP for labels.
+    side: side of a ViT's input in pixels; None is its own.
 
     Raises:
-        BadWeights: the weights are not there or cannot be used.
-        BadBrief: fewer than two different labels, or a side that does not suit.
+        BadWeights: the weights are missing or cannot be used.
+        BadBrief: there are fewer than two different labels, or the side does not fit the ViT.
     """
     if labels:
         if len(set(labels)) < 2:
@@ -107,7 +108,7 @@ def open_namer(
 
 
 def _place(model: str) -> Path:
-    """A folder, or a shipped ViT by its name."""
+    """The folder of a ViT, from a path or from the name of a shipped one."""
     folder = Path(model).expanduser()
     return shipped_part(VIT) if model == VIT and not folder.exists() else folder
 
@@ -115,10 +116,10 @@ def _place(model: str) -> Path:
 def classify_pictures(
     places: Iterable[ImageRef], namer: Namer, top: int = 5
 ) -> Iterator[Classification | UnreadableFile]:
-    """The `top` likeliest names of every picture at `places`, files and folders; or why it cannot be read.
+    """The `top` most likely names of every picture at `places` (files and folders), or its read error.
 
     Raises:
-        BadBrief: no pictures there.
+        BadBrief: there are no pictures.
     """
     for each in read_pictures(pictures_in(places)):
         if isinstance(each, UnreadableFile):

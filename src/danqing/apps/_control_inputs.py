@@ -1,4 +1,4 @@
-"""The fields of apps whose pictures may follow others. Needs no torch."""
+"""The fields for control maps and image prompts. Needs no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from danqing.core.control import Controls, ImagePrompts, Names
 
 
 class ControlInputs(AppInputs):
-    """The inputs of an app whose pictures may follow maps, and pictures as prompts."""
+    """The inputs of an app that supports control maps and image prompts."""
 
     GROUP: ClassVar[str] = "control"
 

@@ -1,4 +1,4 @@
-"""Which ControlNets and their kin a request may name, and which is for a kind of map. Needs no torch."""
+"""Finds ControlNets, T2I-Adapters and IP-Adapters by their names. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from danqing.apps._session import Session
 
 ENCODER_FOLDERS = ("image_encoder", "clip_vision")  # in the folder `controls`, for IP-Adapters
-IP_WORDS = ("ip-adapter", "ip_adapter", "ipadapter")  # that names of IP-Adapters say
-SUFFIXES = (".safetensors", ".pth", ".ckpt", ".pt", ".bin")  # some only to be refused
+IP_WORDS = ("ip-adapter", "ip_adapter", "ipadapter")  # one of them is in the name of an IP-Adapter
+SUFFIXES = (".safetensors", ".pth", ".ckpt", ".pt", ".bin")  # some only for a clear error message
 
 
 def controls_in(folder: Path) -> dict[str, Path]:
-    """The ControlNets and adapters in a folder, by names of files without their endings and of folders."""
+    """The ControlNets and adapters in a folder: name of a file without its suffix, or of a folder -> path."""
     places = sorted(folder.iterdir()) if folder.is_dir() else []
     files = {place.stem: place for place in reversed(places) if place.suffix.lower() in SUFFIXES}
     folders = {place.name: place for place in places if (place / "config.json").is_file()}
@@ -28,15 +28,15 @@ def controls_in(folder: Path) -> dict[str, Path]:
 
 
 def control_places(session: Session) -> dict[str, Path]:
-    """All places where one may be: the folder `controls`, the list of models, the hub's cache."""
+    """Name -> path in the folder `controls`, in the list of models and in the cache of the hub."""
     own = controls_in(session.controls)
     return own if session.named_only else {**cached_models(), **listed_models(), **own}
 
 
 def choices_of_controls(session: Session) -> dict[str, list[str]]:
-    """What a form offers for the fields of `ControlInputs`, by the names of what there is.
+    """The choices of a form for the fields of `ControlInputs`, from the names of the networks.
 
-    Fields for which there is nothing are left out. `control` are the kinds of maps that something follows.
+    A field without any network is left out. The choices of `control` are the kinds of maps with a network.
     """
     names = [name for name in control_places(session) if name not in ENCODER_FOLDERS]
     adapters = [name for name in names if is_ip_adapter(name)]
@@ -51,10 +51,10 @@ def choices_of_controls(session: Session) -> dict[str, list[str]]:
 
 
 def check_controls(inputs: ControlInputs, session: Session) -> None:
-    """Refuse maps and image prompts for which there is no network, as far as names tell.
+    """Check by names that there is a network for each map and image prompt.
 
     Raises:
-        BadBrief: naming what is missing, and where to put it.
+        BadBrief: one is missing; the message says which, and where to put it.
     """
     if len(inputs.control_model) > len(inputs.control):
         raise BadBrief(
@@ -80,25 +80,25 @@ def check_controls(inputs: ControlInputs, session: Session) -> None:
 
 
 def with_names(inputs: ControlInputs) -> list[tuple[ControlRef, str | None]]:
-    """Each map with the ControlNet that is named for it, if one is."""
+    """Each map with the name of its ControlNet; None where the request does not name one."""
     names = [*inputs.control_model, *[None] * len(inputs.control)]
     return list(zip(inputs.control, names[: len(inputs.control)], strict=True))
 
 
 def with_adapters(inputs: ControlInputs) -> list[tuple[ImagePromptRef, str | None]]:
-    """Each image prompt with the IP-Adapter that is named for it, if one is; the last looks at all others."""
+    """Each image prompt with the name of its IP-Adapter or None; the last name is used for all others."""
     count, names = len(inputs.ip_image), inputs.ip_adapter
     last: list[str | None] = [names[-1] if names else None]
     return list(zip(inputs.ip_image, [*names, *last * count][:count], strict=True))
 
 
 def is_ip_adapter(name: str) -> bool:
-    """Whether a name says that it is an IP-Adapter."""
+    """Whether a name is that of an IP-Adapter."""
     return any(word in name.lower() for word in IP_WORDS)
 
 
 def ip_adapters_in(places: Mapping[str, Path], session: Session) -> dict[str, Path]:
-    """The places whose names say that they are IP-Adapters.
+    """The places whose names are those of IP-Adapters.
 
     Raises:
         BadBrief: there are none.
@@ -115,10 +115,10 @@ def ip_adapters_in(places: Mapping[str, Path], session: Session) -> dict[str, Pa
 def named_place(
     name: str, places: Mapping[str, Path], session: Session, kind: str = "ControlNet or T2I-Adapter"
 ) -> Path:
-    """The place of the network called `name`.
+    """The path of the network called `name`.
 
     Raises:
-        BadBrief: there is none; names the nearest.
+        BadBrief: there is none; the message names the nearest match.
     """
     place = places.get(name)
     if place is None and not session.named_only:
@@ -129,7 +129,7 @@ def named_place(
 
 
 def candidates_for(control: ControlRef, places: Mapping[str, Path], session: Session) -> dict[str, Path]:
-    """The places whose names say that they are for this kind of map.
+    """The places whose names fit this kind of map.
 
     Raises:
         BadBrief: there are none.

@@ -1,4 +1,4 @@
-"""What the pictures of a request follow, ready for its painter: maps, and pictures as prompts."""
+"""Opens the ControlNets and IP-Adapters of a request and prepares its maps and image prompts."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ if TYPE_CHECKING:
     from danqing.apps._session import Session
     from danqing.core.painter import Painter
 
-_SAME_SHAPE = 0.02  # how far the shape of a map may be from that of the picture, as a share
+_SAME_SHAPE = 0.02  # largest relative difference of the aspect ratios of map and picture
 Fit = Callable[[ControlRef], Image.Image]
-"""The part of a control's picture that lies on the canvas, at the painter's native size."""
+"""A control -> the part of its picture on the canvas, at the painter's native size."""
 Cut = Callable[[Image.Image], Image.Image]
 
 
 def add_controls(
     options: GenerateOptions, inputs: ControlInputs, session: Session, fit: Fit
 ) -> tuple[GenerateOptions, dict[str, tuple[str, ...]]]:
-    """The options with what a request follows, and the fields of its brief that name what follows it.
+    """The options with the maps and image prompts of a request, and brief fields that name the networks.
 
     Raises:
-        BadBrief: the painter takes none, a map has another shape, or there is no network for it.
-        BadWeights: a network cannot be used. BadPicture: a picture cannot be read.
+        BadBrief: the painter supports none, a map has another shape, or there is no network for it.
+        BadWeights: a network cannot be used.
+        BadPicture: a picture cannot be read.
     """
     names: dict[str, tuple[str, ...]] = {}
     if inputs.control:
@@ -57,7 +58,7 @@ def add_controls(
 def open_controls(
     inputs: ControlInputs, session: Session, painter: Painter, fit: Fit
 ) -> list[tuple[str, Control]]:
-    """The controls of a request with their maps made, and the names of the networks that follow them.
+    """The controls of a request with their maps computed, each with the name of its network.
 
     Raises:
         BadBrief, BadWeights, BadPicture: as `add_controls`.
@@ -75,12 +76,12 @@ def open_controls(
 
 
 def filling(width: int, height: int) -> Fit:
-    """Fills a canvas of that size, cut at the sides that are too long."""
+    """A `Fit` that fills a canvas of that size and crops the longer side."""
     return lambda ref: ImageOps.fit(ref.image.source.image, (width, height), Image.Resampling.LANCZOS)
 
 
 def like(picture: Image.Image, cut: Cut) -> Fit:
-    """Lies on the canvas as `picture` does, by `cut`; for maps of its shape, in any size."""
+    """A `Fit` that places maps as `cut` places `picture`; maps have its shape, but any size."""
 
     def fit(ref: ControlRef) -> Image.Image:
         image = ref.image.source.image
@@ -99,7 +100,7 @@ def _map_of(ref: ControlRef, fit: Fit) -> Tensor:
     """The map [1 3 h w] in [0, 1].
 
     Raises:
-        BadBrief: what makes it is not installed.
+        BadBrief: the package that computes it is not installed.
     """
     computed = CONTROL_KINDS[ref.kind].computed
     drawn = on_ground(fit(ref), "white" if computed else "black")
@@ -113,10 +114,11 @@ def _map_of(ref: ControlRef, fit: Fit) -> Tensor:
 
 
 def _choose(ref: ControlRef, candidates: dict[str, Path], painter: Painter) -> tuple[str, Path]:
-    """The first of the candidates that steers this painter.
+    """The first of the candidates that fits this painter.
 
     Raises:
-        BadBrief: none does. BadWeights: all there is are pickles.
+        BadBrief: none fits.
+        BadWeights: there are only pickles.
     """
     base = dict(as_stable_diffusion(painter).modules["unet"].config)  # type: ignore[arg-type]
     for name, place in candidates.items():

@@ -1,4 +1,4 @@
-"""The subject of a picture on transparency."""
+"""Cuts out the subject of a picture, on a transparent background."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from danqing.core.errors import BadBrief
 from danqing.core.metadata import Info
 from danqing.core.picture import Picture
 
-MODEL = "stickers"  # whose brief a picture has that no model painted
+MODEL = "stickers"  # the model in the brief of a picture that no model painted
 
 
 def cut_subject(inputs: Cutout, session: Session) -> Iterator[Picture]:
@@ -46,7 +46,7 @@ def cut_subject(inputs: Cutout, session: Session) -> Iterator[Picture]:
 
 
 def _region(inputs: Cutout, image: Image.Image, session: Session) -> Image.Image | None:
-    """Where the words are, if there are any. Raises BadBrief: nowhere."""
+    """The region that matches the words; None without words. Raises BadBrief if nothing matches."""
     if not inputs.where:
         return None
     from danqing.apps._masks import region_of

@@ -1,4 +1,4 @@
-"""Prompts that would paint a given picture, and the style it looks like."""
+"""Finds prompts that would paint a given picture, and its style."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from danqing.data.vocabulary import things
 
 
 def words_of(source: SourceImage, card: Card, session: Session) -> str:
-    """The words that painted a picture, with its style, or the best that CLIP finds for it."""
+    """The prompt of a picture with its style, from its metadata, or else the best prompt by CLIP."""
     brief = source.brief
     if brief is not None and brief.prompt:
         return styled_prompt_text(brief, card) if brief.style in card.styles else brief.prompt
@@ -27,7 +27,7 @@ def words_of(source: SourceImage, card: Card, session: Session) -> str:
 
 
 def thing_in(source: SourceImage, card: Card, session: Session) -> str:
-    """What a picture shows, without its style: by its own words, or by CLIP."""
+    """The subject of a picture, without its style: from its metadata, or else by CLIP."""
     words = words_of(source, card, session)
     for style in (*card.styles, *(name for both in card.styles.values() for name in both.split("/"))):
         words = words.replace(f", {style.strip()} style", "").replace(f"，{style.strip()}风格", "")
@@ -35,19 +35,19 @@ def thing_in(source: SourceImage, card: Card, session: Session) -> str:
 
 
 def is_doubtful(picture: Image.Image, classifier: ZeroShotClassifier) -> bool:
-    """Whether a drawing may show none of the things that the shipped model has learned.
+    """Whether a drawing may show none of the concepts of the shipped model.
 
-    Only the shipped classifier was measured; of another nothing is said (False).
+    The threshold was measured for the shipped classifier only; for others the result is False.
     """
     if not isinstance(classifier, ScorerEnsemble):
         return False
     return float(classifier.classify(pixels_on_white(picture), things()).max()) < SURE
 
 
-# Of the likeliest thing. Measured on two drawing sets that nothing here was trained with: 604 of 1,003
-# drawings of other things are below it, and 7 of the 222 drawings of known things that are named right.
+# threshold of the highest probability, measured on two drawing sets outside of all training: 604 of 1,003
+# drawings of other things are below it, and 7 of the 222 drawings of known things that are named right
 SURE = 0.6
-AMONG = 12  # this many of the likeliest things are looked at again in every style
+AMONG = 12  # how many of the most likely things are scored again in every style
 COUNT = 4
 
 
@@ -58,10 +58,12 @@ def prompts_for(
     language: str = "en",
     vocabulary: Sequence[str] | None = None,
 ) -> list[str]:
-    """Up to four different prompts for a picture, best first, in words that the model of `card` knows.
+    """Up to four different prompts for a picture, best first, with words from the training of the model.
 
-    vocabulary: the names of things to choose from, in `language` ("en" or "zh"); None is all that the shipped
-    model has learned. Each prompt names another thing, in the style that suits it best.
+    Each prompt has another subject, with the most likely style for it.
+
+    language: "en" or "zh".
+    vocabulary: the subjects to choose from, in `language`; None is all those of the shipped model.
     """
     names = list(things(language) if vocabulary is None else vocabulary)
     styles = list(style_words(card, language).values()) or [""]
@@ -75,10 +77,10 @@ def prompts_for(
 
 
 def style_like(picture: Image.Image, classifier: ZeroShotClassifier, card: Card) -> str:
-    """The style of `card` that a picture looks most like, whatever of the things it knows it may show.
+    """The most likely style of a picture among those of `card`, summed over all subjects.
 
     Raises:
-        BadBrief: the model has learned no styles.
+        BadBrief: the model has no styles.
     """
     styles = style_words(card)
     if not styles:
@@ -94,9 +96,9 @@ def joint_probabilities(
     styles: Sequence[str],
     language: str,
 ) -> tuple[list[str], Tensor]:
-    """The likeliest `AMONG` of `names`, and how likely each is in each style, [names styles].
+    """The `AMONG` most likely of `names`, and the probability of each in each style, [names styles].
 
-    All names by themselves first, then these in every style: a tenth of the texts that all pairs would be.
+    First all names are scored without a style, then these in every style: a tenth of the texts of all pairs.
     """
     pixels = pixels_on_white(picture)
     alone = classifier.classify(pixels, names)[0]
@@ -106,7 +108,7 @@ def joint_probabilities(
 
 
 def prompt(name: str, style: str, language: str = "en") -> str:
-    """Words as the model has learned to read them: "a cat, paper-cut style", "猫，剪纸风格"."""
+    """A prompt in the format of the training captions: "a cat, paper-cut style", "猫，剪纸风格"."""
     if language == "zh":
         return f"{name}，{style}风格" if style else name
     thing = f"{article(name)} {name}".lstrip()
@@ -120,12 +122,13 @@ def style_words(card: Card, language: str = "en") -> dict[str, str]:
 
 
 def caption(picture: Image.Image, folder: str | Path, most: int = 40) -> str:
-    """What a captioner says of a picture: the weights of BLIP, GIT or the like, as transformers keeps them.
+    """A caption of a picture by a captioning model such as BLIP or GIT.
 
-    most: the longest answer, in tokens.
+    folder: its weights in the format of transformers.
+    most: the longest caption, in tokens.
 
     Raises:
-        BadWeights: the folder holds no captioner in safetensors.
+        BadWeights: the folder has no captioning model in safetensors.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

@@ -1,4 +1,4 @@
-"""A film's inputs and Disco Diffusion's settings file. Needs no torch."""
+"""Reads and writes Disco Diffusion's settings files for the inputs of videos. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from danqing.families.disco.settings import SettingsFile, read_settings, write_s
 
 
 def read_file(settings: str | None) -> SettingsFile:
-    """The file called `settings`; an empty one for None. Raises BadBrief: it cannot be followed."""
+    """Read the file called `settings`; None gives empty settings. Raises BadBrief if it cannot be used."""
     return SettingsFile() if settings is None else read_settings(Path(settings))
 
 
 def with_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, and what their settings file says of those that are not given.
+    """The values, with those of their settings file where the request has none.
 
     Raises:
-        BadBrief: the file cannot be followed, or nobody says what to paint.
+        BadBrief: the file cannot be used, or there is no prompt.
     """
     chosen = {name: value for name, value in values.items() if value is not None}
     if not str(chosen.get("prompt", "")).strip():
@@ -34,6 +34,6 @@ def with_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_text(inputs: Animate) -> str:
-    """A settings file that asks for the same film."""
+    """The text of a settings file that gives the same video."""
     values = inputs.model_dump(mode="json", exclude_unset=True, exclude={"settings"})
     return write_settings(inputs.settings_file.settings, values, Script.parse(inputs.prompt))

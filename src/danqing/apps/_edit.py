@@ -1,12 +1,12 @@
-"""Editing a picture by words, without a mask.
+"""Edits a picture by a prompt, without a mask.
 
-Imagic (arXiv 2210.09276) learns the picture for a minute and then paints a strip from it to the words. DDIM
-inversion runs the sampler backwards and paints again with other words, in seconds. The model is the same
-afterwards, bit for bit, also after Ctrl-C.
+Imagic (arXiv 2210.09276) trains on the picture for a minute and then paints several pictures from the old one
+to the prompt. DDIM inversion finds the noise of the picture and paints again with another prompt, in seconds.
+The weights of the model are unchanged afterwards, bit for bit, also after Ctrl-C.
 
-Where on the way a picture turns differs from picture to picture; the authors chose by eye (section 4).
-Without `etas` more pictures are painted than are shown: the first, and those whose likeness to the words, by
-CLIP, grows most evenly. The last of them may lie before 1, where more of the picture is kept.
+The eta at which the picture changes differs between pictures; the authors chose it by eye (section 4).
+Without `etas`, more pictures are painted than shown: the first is shown, and those whose CLIP scores with the
+prompt rise most evenly. The last one may have an eta below 1, which keeps more of the picture.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from danqing.tuning.adapter import attach
 from danqing.tuning.imagic import ImagicOptions, imagic
 from danqing.tuning.inversion_edit import edit_by_inversion
 
-CANDIDATE_ETAS = (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)  # to choose from
-DEFAULT_ETAS = (0.0, 0.6, 0.8, 1.0)  # where there is no CLIP to choose
+CANDIDATE_ETAS = (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0)  # candidates without `etas`
+DEFAULT_ETAS = (0.0, 0.6, 0.8, 1.0)  # without CLIP
 
 
 def edit_source(inputs: Edit, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
@@ -51,10 +51,10 @@ def edit_source(inputs: Edit, session: Session, progress: ProgressCallback) -> I
 
 
 def _imagic(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Picture]:
-    """The strip of the etas that were given, or else of those that rise most evenly."""
+    """The pictures of the etas of the request, or else those whose CLIP scores rise most evenly."""
     if job.inputs.etas is not None:
         return _strip(job, brief, pixels, job.inputs.etas)
-    scorer = job.session.shipped_clip_scorer()  # before the work, which its damage would waste
+    scorer = job.session.shipped_clip_scorer()  # opened first: an error later would waste the work
     if scorer is None:
         return _strip(job, brief, pixels, DEFAULT_ETAS)
     strip = list(_strip(job, brief, pixels, CANDIDATE_ETAS))
@@ -77,7 +77,7 @@ def _strip(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor, etas: Sequence[
 
 
 def _inversion(job: Job[Edit], brief: ResolvedBrief, pixels: Tensor) -> Iterator[Picture]:
-    """The picture inverted under the words that it shows, and painted again with the ones that are wanted."""
+    """Invert the picture with the prompt of what it shows, and paint it with the prompt of the request."""
     painter, files = diffusion_painter(job.painter), job.session.adapter_files()
     brief = brief.model_copy(update={"sampler": "ddim"})
     with with_adapters(painter, expand_prompt(brief), files) as attached_brief:
@@ -91,9 +91,11 @@ _METHODS = {"imagic": _imagic, "inversion": _inversion}
 
 
 def evenly_spaced(values: Sequence[float], count: int) -> tuple[int, ...]:
-    """Which `count` of the values, the first one and later ones, rise most evenly from one to the next.
+    """The indices of `count` values, including the first, that rise most evenly.
 
-    The smallest rise is as large as can be, then the second smallest, and so on. 2 <= count <= len(values).
+    The smallest rise between neighbours is maximal, then the second smallest, and so on.
+
+    count: in [2, len(values)].
     """
     chains = ((0, *rest) for rest in combinations(range(1, len(values)), count - 1))
     return max(chains, key=lambda chain: sorted(values[k] - values[j] for j, k in pairwise(chain)))

@@ -1,4 +1,4 @@
-"""From a brief for several pictures to what each of them is painted by. Needs no torch."""
+"""Expands the brief of several pictures to one brief for each. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from danqing.core.brief import ResolvedBrief
 class ExpandedBrief:
     """The brief of one picture.
 
-    brief: what the painter is asked for: wildcards chosen, references to adapters among its adapters.
-    signed: what the picture's metadata keeps: the prompt as it was written.
-    chosen: the prompt with its wildcards chosen; empty where it has none.
+    brief: the brief for the painter, with wildcards chosen and adapter references moved to `adapters`.
+    signed: the brief for the metadata, with the prompt as the user wrote it.
+    chosen: the prompt with its wildcards chosen; empty if it has none.
     """
 
     brief: ResolvedBrief
@@ -27,7 +27,7 @@ def expand(brief: ResolvedBrief) -> list[ExpandedBrief]:
     """The briefs of the single pictures, in the order of their seeds.
 
     Raises:
-        BadBrief: more adapters than a brief takes, or parts whose weights sum to 0 or less.
+        BadBrief: there are more adapters than a brief may have, or the weights of parts sum to 0 or less.
     """
     return [_expand_one(brief.alone(k)) for k in range(brief.count)]
 

@@ -1,4 +1,4 @@
-"""Heat maps of the words of a prompt over the picture that was painted of them."""
+"""Heat maps of the cross-attention of each word of a prompt, over the picture."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from danqing.diffusion.painter import DiffusionPainter
 from danqing.nets.attention_maps import AttentionMaps
 from danqing.nets.ip_adapter import word_attention
 
-SIDE = 256  # pixels of a cell of the sheet
+SIDE = 256  # side of a cell of the sheet in pixels
 _LABEL, _GAP = 36, 4
 _COLUMNS = 3
 _HEAT = (200, 50, 30)  # cinnabar
-_CHINESE = 0x3400  # where the codes of its characters begin
+_CHINESE = 0x3400  # the first code point of its characters
 _PIECE = re.compile(r"[^\W\u3400-\u9fff]+|[\u3400-\u9fff]+")  # a word, or Chinese characters without space
 
 
@@ -54,9 +54,9 @@ def explain_picture(inputs: Explain, session: Session, progress: ProgressCallbac
 
 
 def sheet(image: Image.Image, maps: Sequence[tuple[str, Tensor]]) -> Image.Image:
-    """The picture, and a cell for each word with its map over a pale copy, in reading order on white.
+    """A white sheet of the picture and, for each word, a pale copy with its heat map, row by row.
 
-    maps: the words and their maps [h w], of any scale.
+    maps: pairs of a word and its map [h w], of any scale.
     """
     whole = image.convert("RGBA")
     plain = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
@@ -74,7 +74,7 @@ def sheet(image: Image.Image, maps: Sequence[tuple[str, Tensor]]) -> Image.Image
 
 
 def _with_attention(painter: Painter) -> DiffusionPainter:
-    """The painter, if its UNet reads words.
+    """The painter, checked to have a UNet with cross-attention to text.
 
     Raises:
         BadBrief: it has none.
@@ -108,9 +108,9 @@ def _maps_of_words(painter: DiffusionPainter, brief: ResolvedBrief, maps: Tensor
 
 
 def _piece_at(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """From where to where the word is that a token is of; Chinese has no spaces, so there it is the token.
+    """Start and end in `text` of the word to which a token belongs; None for a token of punctuation only.
 
-    None for a token of signs alone.
+    In Chinese, which has no spaces, each token is a word.
     """
     piece = next(
         (match for match in _PIECE.finditer(text) if match.start() < end and start < match.end()), None
@@ -122,7 +122,7 @@ def _piece_at(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _spans(text: Any, words: str) -> list[tuple[int, int] | None]:
-    """Where in `words` each of the L tokens stands; None for begin, end and pad."""
+    """Start and end in `words` of each of the L tokens; None for begin, end and pad tokens."""
     encoder = text.first if isinstance(text, TextEncoderPair) else text
     tokens = encoder.tokenizer(
         words,
@@ -137,7 +137,7 @@ def _spans(text: Any, words: str) -> list[tuple[int, int] | None]:
 
 
 def _heat(plain: Image.Image, heat: Tensor) -> Image.Image:
-    """A pale grey copy of the picture, reddened where the map is high; its highest place is red."""
+    """A pale grey copy of the picture, coloured by the map; the maximum of the map is fully red."""
     low, high = float(heat.min()), float(heat.max())
     share = ((heat - low) / max(high - low, 1e-12)).numpy()
     strength = Image.fromarray((255 * share).astype(np.uint8)).resize(plain.size, Image.Resampling.BICUBIC)
@@ -146,7 +146,7 @@ def _heat(plain: Image.Image, heat: Tensor) -> Image.Image:
 
 
 def _font(text: str) -> Any:
-    """A font for the labels; words in a script that no font at hand has are shown as boxes."""
+    """A font for the labels; characters that no installed font has are shown as boxes."""
     if text.isascii():
         return ImageFont.load_default(26)
     try:

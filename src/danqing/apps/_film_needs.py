@@ -1,4 +1,4 @@
-"""What a film needs, as two steps and one unfinished frame on this machine say."""
+"""Estimates time, memory and disk space of a video, from two steps and one unfinished frame."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from danqing.core.seeds import Seeds
 def film_needs(
     painter: Painter, brief: ResolvedBrief, start: Tensor | None, finish: Callable[[Tensor], Picture], n: int
 ) -> Needs:
-    """What n further frames need. Nothing random is used up.
+    """What n further frames need. Random generators of the caller do not advance.
 
-    brief: of a frame that is painted over the one before. start: the pixels [1 c h w] that the first of them
-    starts from; None for words alone. finish: makes a frame of what the painter finished.
+    brief: the brief of a frame that redraws the one before.
+    start: the pixels [1 c h w] from which the first of them starts; None for a prompt alone.
+    finish: pixels of the painter -> the finished frame.
     """
     alone = brief.model_copy(update={"image": None, "strength": None}) if start is None else brief
     conditioning = painter.condition(alone, NO_IMAGES if start is None else InputImages(image=start))

@@ -1,4 +1,4 @@
-"""A folder that keeps the frames of a film as they are painted, so that an interrupted film goes on."""
+"""A folder that saves each frame of a video when it is painted, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SETTINGS = "settings.txt"
 
 
 class FrameFolder:
-    """frame-00000.png, frame-00001.png, ..., and settings.txt, which asks for the same film again.
+    """A folder with frame-00000.png, frame-00001.png, ..., and with settings.txt for the same video.
 
-    While the film is unfinished it also holds native-NNNNN.png: the last frame at the model's own size and
-    before it is enlarged, from which the next one starts.
+    While the video is unfinished, it also has native-NNNNN.png: the last frame at native size, before
+    upscaling, from which the next frame starts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,12 +28,12 @@ class FrameFolder:
         return self.path / SETTINGS
 
     def check(self, settings: str, *, resume: bool) -> None:
-        """Refuse a folder that holds another film, or that cannot be written.
+        """Check that the folder can be written and has no frames of another video.
 
-        settings: the text of the settings file of this film.
+        settings: the text of the settings file of this video.
 
         Raises:
-            BadBrief: it holds frames and `resume` is False, or frames of a film with other settings.
+            BadBrief: it has frames and `resume` is False, or frames of a video with other settings.
             DanqingError: it cannot be written.
         """
         check_writable(self._frame(0))
@@ -57,25 +57,25 @@ class FrameFolder:
             draft.write_text(settings, "utf-8")
 
     def __len__(self) -> int:
-        """How many frames are finished: those before the first one that is missing."""
+        """The number of finished frames before the first missing one."""
         count = 0
         while self._frame(count).is_file():
             count += 1
         return count
 
     def frames(self, count: int) -> Iterator[Picture]:
-        """The first frames of the film.
+        """The first `count` frames of the video.
 
         Raises:
-            BadPicture: one is damaged.
+            BadPicture: a frame is damaged.
         """
         return (Picture.open(self._frame(k)) for k in range(count))
 
     def last_native(self, count: int) -> Picture:
-        """The last of `count` frames at the model's own size.
+        """The last of `count` frames at native size.
 
         Raises:
-            BadBrief: it is not there, because the film was finished.
+            BadBrief: the file was removed, because the video was finished.
         """
         try:
             return Picture.open(self._native(count - 1))
@@ -86,19 +86,19 @@ class FrameFolder:
             ) from None
 
     def add(self, k: int, frame: Picture, native: Picture) -> None:
-        """Keep frame k. The picture at the model's own size is written first, so that no frame lacks it."""
+        """Save frame k. The picture at native size is written first, so that every frame has one."""
         native.save(self._native(k))
         frame.save(self._frame(k))
         if k > 0:
             self._native(k - 1).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Remove what only an unfinished film needs."""
+        """Remove the files that only an unfinished video needs."""
         for path in self.path.glob("native-*.png"):
             path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder with its frames, once they are in a film."""
+        """Remove the folder with its frames, after they are in a video file."""
         self.finish()
         for path in (*self.path.glob("frame-*.png"), self.settings):
             path.unlink(missing_ok=True)

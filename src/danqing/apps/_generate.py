@@ -1,4 +1,4 @@
-"""The pictures of one resolved brief, from input pictures if there are any: what all painting apps share."""
+"""Generates the pictures of one resolved brief, from input pictures if there are any, for all apps."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from danqing.tuning.adapter import attach, with_trigger_words
 from danqing.tuning.adapter_files import find_adapter
 from danqing.tuning.adapter_names import merge_weights, prompt_name
 
-_RIM = 32  # native pixels; more than an upscaler's convolutions reach
+_RIM = 32  # native pixels; more than the receptive field of an upscaler
 
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """How pictures are painted, besides what their brief says.
+    """Options of generation that are not in a brief.
 
-    painter: who paints.
-    images: pictures to start from.
-    conditioning: for one picture, instead of what the painter makes of the prompt.
+    painter: the painter to use.
+    images: the input pictures.
+    conditioning: a conditioning for one picture that replaces that of the prompt.
     adapter_files: name -> file of the adapters that a brief may name, besides the painter's own.
-    batch: how many pictures go through the network at once.
-    controls: maps that they follow.
-    image_prompts: pictures that they look at.
+    batch: the batch size.
+    controls: control maps with their networks.
+    image_prompts: image prompts with their IP-Adapters.
     """
 
     painter: Painter
@@ -68,26 +68,26 @@ def generate(
     expanded: Sequence[ExpandedBrief] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Iterator[Picture]:
-    """The pictures of a brief, each as soon as it is finished.
+    """Yield the pictures of a brief, each as soon as it is finished.
 
-    expanded: the briefs of the single pictures, where they are known already; see `expand`.
+    expanded: the briefs of the single pictures, if `expand` was called before; None calls it.
 
     Raises:
-        BadBrief: the painter cannot do what the brief asks for.
+        BadBrief: the painter does not support the brief.
     """
     check_cache(getattr(options.painter, "network", None), brief.cache_interval, options.painter.card.name)
     singles = expand(brief) if expanded is None else expanded
     groups = [list(group) for _, group in groupby(singles, key=lambda single: _words_key(single.brief))]
     batches = [batch for group in groups for batch in _batches(group, options.batch)]
-    encoded: dict[str, Conditioning] = {}  # the same words are encoded once
+    encoded: dict[str, Conditioning] = {}  # equal prompts are encoded once
     for number, batch in enumerate(batches):
         yield from _paint_batch(batch, options, encoded, part_of(progress, number, len(batches)))
 
 
 def picture_of(brief: ResolvedBrief, painter: Painter, native: Tensor) -> Picture:
-    """The picture of a brief for one picture, enlarged if it asks for that.
+    """The `Picture` of a brief for one picture, upscaled unless `brief.native` is set.
 
-    native: what the painter finished, [1 c h w] in [-1, 1].
+    native: the finished pixels of the painter, [1 c h w] in [-1, 1].
     """
     pixels = native if brief.native else _upscale(native, painter, brief.tile)
     [image] = to_pil(pixels, brief.background)
@@ -104,12 +104,13 @@ def picture_of(brief: ResolvedBrief, painter: Painter, native: Tensor) -> Pictur
 def with_adapters(
     painter: Painter, brief: ResolvedBrief, files: Mapping[str, Path] | None = None
 ) -> Iterator[ResolvedBrief]:
-    """The painter with the brief's adapters attached; gives the brief in the words they were learned by.
+    """A context with the brief's adapters attached to the painter; yields the brief with trigger words.
 
     files: name -> file of adapters, besides the painter's own.
 
     Raises:
-        BadBrief: an unknown adapter, or a painter that takes none. BadWeights: one for another model.
+        BadBrief: an adapter is unknown, or the painter supports none.
+        BadWeights: an adapter is for another model.
     """
     own = painter.card.fast if brief.fast else None
     weights = {**({own.adapter: 1.0} if own and own.adapter else {}), **brief.adapters}
@@ -140,7 +141,7 @@ def _paint_batch(
     encoded: dict[str, Conditioning],
     progress: ProgressCallback,
 ) -> Iterator[Picture]:
-    """The pictures of briefs that differ in their seeds only."""
+    """The pictures of briefs that differ only in their seeds."""
     start, painter, first = time.perf_counter(), options.painter, batch[0].brief
     forget_routes(painter)
     with with_adapters(painter, first, options.adapter_files) as brief:
@@ -186,7 +187,7 @@ def _native(
 
 
 def step_progress(painter: Painter, canvas: Canvas) -> Progress:
-    """How far a canvas is, with a preview."""
+    """The progress of a canvas, with a preview."""
     return Progress(canvas.step, canvas.of, preview=partial(painter.preview, canvas))
 
 

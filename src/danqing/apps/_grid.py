@@ -1,4 +1,4 @@
-"""Grids of pictures: how one is made, and which picture of one is meant."""
+"""Makes grids of pictures, and takes single pictures out of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from danqing.core.source_image import SourceImage
 
 
 def single_picture(source: SourceImage, number: int | None = None) -> SourceImage:
-    """The picture itself, or cell `number` of it.
+    """The picture itself, or cell `number` of a grid.
 
     Raises:
-        BadBrief: it is a grid and no cell is named, or there is no such cell.
+        BadBrief: the picture is a grid and `number` is None, or there is no such cell.
     """
     if number is not None:
         return cell_of(source, number)
@@ -31,12 +31,12 @@ def single_picture(source: SourceImage, number: int | None = None) -> SourceImag
 
 
 def grid_of(pictures: Sequence[Picture], brief: ResolvedBrief | None = None) -> Picture:
-    """All pictures of one request on one sheet, in reading order, as a picture of its own.
+    """One picture with all pictures of a request, row by row.
 
-    brief: of all of them, where it is known; else that of the first with their number.
+    brief: the brief of all of them; None uses that of the first with their number.
     """
     first, count = pictures[0], len(pictures)
-    # the seeds of the cells follow one another, unless they are steps of one edit
+    # the seeds of the cells are consecutive, unless the cells are steps of one edit
     one_seed = pictures[-1].brief.seeds[0] == first.brief.seeds[0]
     whole = first.brief if one_seed else first.brief.model_copy(update={"count": count})
     values = _merged_inputs(pictures) if one_seed else {**first.info.inputs, "count": count}
@@ -46,7 +46,7 @@ def grid_of(pictures: Sequence[Picture], brief: ResolvedBrief | None = None) -> 
 
 
 def _merged_inputs(pictures: Sequence[Picture]) -> dict[str, Any]:
-    """The inputs of the steps of one edit, in one: a list where each has its own, as of etas."""
+    """The inputs of all steps of one edit; a field that differs, such as etas, becomes a list."""
     inputs = [picture.info.inputs for picture in pictures]
     alike = {key for key, value in inputs[0].items() if all(other.get(key) == value for other in inputs)}
     return {
@@ -56,9 +56,9 @@ def _merged_inputs(pictures: Sequence[Picture]) -> dict[str, Any]:
 
 
 def cell_of(source: SourceImage, number: int) -> SourceImage:
-    """Cell `number` (1 is at the top left) of a grid that danqing painted, pixel for pixel.
+    """Cell `number` of a grid that danqing painted, pixel for pixel; number 1 is at the top left.
 
-    Its brief has the wildcards as they were chosen for it: it means what it shows.
+    The brief of the cell has its wildcards replaced by the choices that were made.
 
     Raises:
         BadBrief: the picture is not a grid, or has fewer cells.

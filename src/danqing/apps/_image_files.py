@@ -1,4 +1,4 @@
-"""Many pictures at once, from files and folders: one that cannot be read is reported and stops nothing."""
+"""Reads many pictures from files and folders; an unreadable file is reported, and the others are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from danqing.core.source_image import SUFFIXES
 
 @dataclass(frozen=True)
 class UnreadableFile:
-    """A file that is no picture, and why, in a line."""
+    """A file that cannot be read as a picture, with a one-line reason."""
 
     columns: ClassVar[tuple[str, ...]] = ()
 
@@ -24,16 +24,16 @@ class UnreadableFile:
     why: str
 
     def record(self) -> dict[str, Any]:
-        """For a program: file, error."""
+        """A JSON record with file and error."""
         return {"file": str(self.file), "error": self.why}
 
     def cells(self) -> list[tuple[str, ...]]:
-        """For people: none, the error is printed apart."""
+        """No cells of a table, because the error is printed separately."""
         return []
 
 
 def pictures_in(places: Iterable[ImageRef]) -> list[ImageRef]:
-    """The pictures at `places`: a file is itself, a folder is all the pictures in and below it, by name.
+    """The pictures at `places`: files, and for each folder all pictures in and below it, sorted by name.
 
     Raises:
         BadBrief: there are none.
@@ -46,7 +46,7 @@ def pictures_in(places: Iterable[ImageRef]) -> list[ImageRef]:
 
 
 def read_pictures(files: Sequence[ImageRef]) -> Iterator[tuple[Path, Image.Image] | UnreadableFile]:
-    """Every file in order, as a picture or as what is wrong with it."""
+    """Every file in order, as a picture or as an `UnreadableFile`."""
     for ref in files:
         try:
             yield Path(ref.name), ref.source.image

@@ -1,4 +1,4 @@
-"""Pictures as prompts of a request, ready for its painter: their IP-Adapters and image encoders."""
+"""Opens IP-Adapters and image encoders for the image prompts of a request."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from danqing.apps._session import Session
     from danqing.core.painter import Painter
 
-_FOLDERS = ("image_encoder", "models/image_encoder", "clip_vision")  # as people keep image encoders
-_ENCODERS = {  # width of what an IP-Adapter reads, and whether of each patch -> the encoder that gives it
+_FOLDERS = ("image_encoder", "models/image_encoder", "clip_vision")  # usual names
+_ENCODERS = {  # input width of an IP-Adapter and whether it reads patches -> name of its image encoder
     (1024, False): "CLIP ViT-H/14",
     (1280, False): "CLIP ViT-bigG/14",
     (768, False): "CLIP ViT-L/14",
@@ -42,11 +42,12 @@ _ENCODERS = {  # width of what an IP-Adapter reads, and whether of each patch ->
 def open_image_prompts(
     inputs: ControlInputs, session: Session, painter: Painter
 ) -> list[tuple[str, ImagePrompt]]:
-    """The pictures that a request looks at, as tokens, and the names of the IP-Adapters that look.
+    """The image prompts of a request as tokens, each with the name of its IP-Adapter.
 
     Raises:
-        BadBrief: the painter takes none, or there is no IP-Adapter or image encoder for it.
-        BadWeights: one of them cannot be used. BadPicture: a picture cannot be read.
+        BadBrief: the painter supports none, or there is no IP-Adapter or image encoder for it.
+        BadWeights: one of them cannot be used.
+        BadPicture: a picture cannot be read.
     """
     as_stable_diffusion(painter)
     places, prompts = control_places(session), []
@@ -65,7 +66,7 @@ def open_image_prompts(
 
 
 def on_ground(image: Image.Image, colour: str) -> Image.Image:
-    """The picture in RGB, with `colour` behind what is transparent."""
+    """The picture in RGB, composited over `colour`."""
     if image.mode != "RGBA":
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, colour)
@@ -73,10 +74,11 @@ def on_ground(image: Image.Image, colour: str) -> Image.Image:
 
 
 def _choose(candidates: Mapping[str, Path], painter: Painter) -> tuple[str, Path]:
-    """The first of the candidates that is for this painter.
+    """The first of the candidates that fits this painter.
 
     Raises:
-        BadBrief: none is. BadWeights: all there is are pickles.
+        BadBrief: none fits.
+        BadWeights: there are only pickles.
     """
     width = as_stable_diffusion(painter).modules["unet"].config.cross_attention_dim  # type: ignore[union-attr]
     for name, place in candidates.items():
@@ -91,10 +93,10 @@ def _choose(candidates: Mapping[str, Path], painter: Painter) -> tuple[str, Path
 
 
 def _encoder_place(adapter: Path, session: Session) -> Path:
-    """The image encoder that an IP-Adapter reads with: near its file, in `controls`, or on the user's list.
+    """The path of the image encoder of an IP-Adapter: near its file, in `controls`, or in the user's list.
 
     Raises:
-        BadBrief: there is none; names the one that is needed, and where to put it.
+        BadBrief: there is none; the message names the right one, and where to put it.
     """
     width, of_patches = encoder_width(adapter)
     for place in _encoders_near(adapter, session):
@@ -109,7 +111,7 @@ def _encoder_place(adapter: Path, session: Session) -> Path:
 
 
 def _encoders_near(adapter: Path, session: Session) -> Iterator[Path]:
-    """Where an image encoder may be: what is in folders of such names, and what the user has listed."""
+    """Possible paths of an image encoder: in folders with usual names, and in the user's list."""
     here = adapter.resolve().parent
     for folder in (here, here.parent, session.controls):
         for name in _FOLDERS:
@@ -119,7 +121,7 @@ def _encoders_near(adapter: Path, session: Session) -> Iterator[Path]:
 
 
 def _models_in(folder: Path) -> Iterator[Path]:
-    """The folder itself where it is a model; else the models in it."""
+    """The folder itself if it is a model, else the models in it."""
     if (folder / "config.json").is_file():
         yield folder
     elif folder.is_dir():

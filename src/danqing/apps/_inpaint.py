@@ -1,4 +1,4 @@
-"""Painting a region of a picture anew; what is outside of it stays byte for byte."""
+"""Repaints a region of a picture; pixels outside of it stay the same, byte for byte."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from danqing.core.picture import Picture
 def inpaint_region(
     job: Job[Any], image: Image.Image, region: Image.Image, cover: Image.Image, **changes: Any
 ) -> Iterator[Picture]:
-    """`image` painted anew in its region, and laid over it by `cover`; both "L" and of its size, 0 = keep."""
+    """Repaint `region` of `image`, and composite the result over it by `cover`.
+
+    region, cover: mode "L", of the size of `image`; 0 keeps a pixel.
+    """
     card = job.card
     fit = CanvasFit.close(region, job.inputs, card)
     brief = job.resolve(fit.width, fit.height, **changes)

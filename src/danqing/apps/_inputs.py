@@ -1,4 +1,4 @@
-"""What the inputs of apps have in common: which field groups they use, and how a brief is made of them."""
+"""The base classes of the inputs of apps: their field groups, and how a brief is made from them."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from danqing.core.half_width import half_width
 from danqing.core.image_ref import ImageRef
 from danqing.core.request import FrozenModel
 
-if TYPE_CHECKING:  # which needs numpy
+if TYPE_CHECKING:  # it needs numpy
     from danqing.apps._mask_image import Mask
 
 SplitAtCommas = BeforeValidator(lambda value: split_commas(value) if isinstance(value, str) else value)
-"""Text such as cat,dog as its parts, as a command line gives it."""
+"""Splits a text of a command line such as cat,dog at its commas."""
 SplitNumbers = BeforeValidator(
     lambda value: split_commas(half_width(value)) if isinstance(value, str) else value
 )
-"""Text such as 0,0.5,1 as its parts; digits of a Chinese keyboard are digits."""
+"""Splits a text such as 0,0.5,1 at its commas; full-width digits are read too."""
 
 REDRAWN_PHOTO = (
     "it keeps places and colours and draws the rest anew; to keep the photo, danqing stylize renders it,"
@@ -54,11 +54,11 @@ REDRAWN_PHOTO = (
 class AppInputs(FrozenModel):
     """The inputs of an app.
 
-    needs: what the painter must be able to do.
+    needs: the capabilities that the painter must have.
     positional: the fields that a command and a function take by position, in this order.
-    switches: flags of earlier versions, and the fields that each stands for.
-    photo_fields: the pictures that may be photos.
-    photo_advice: what a model of drawings makes of a photo, and the way out; empty where there is no harm.
+    switches: flag of an earlier version -> the fields that it sets.
+    photo_fields: the fields of pictures that may be photos.
+    photo_advice: a warning for a photo in a model of drawings, with a better way; empty for no warning.
     """
 
     GROUP: ClassVar[str] = "app"
@@ -72,7 +72,7 @@ class AppInputs(FrozenModel):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know before the work begins, a line each."""
+        """Lines to show to the user before the work begins."""
         return self._notes
 
     def add_notes(self, *notes: str) -> None:
@@ -81,14 +81,14 @@ class AppInputs(FrozenModel):
 
     @property
     def required_skills(self) -> frozenset[Can]:
-        """What the painter must be able to do for these values: `needs`, and perhaps more."""
+        """The capabilities that the painter needs for these values: `needs`, and perhaps more."""
         return self.needs
 
     def check(self, card: Card) -> None:
-        """Say in one line what a model cannot do.
+        """Check that a model has the capabilities that the app needs.
 
         Raises:
-            BadBrief: the model lacks a skill that the app needs.
+            BadBrief: a capability is missing.
         """
         missing = sorted(self.required_skills - card.can)
         if missing:
@@ -98,11 +98,11 @@ class AppInputs(FrozenModel):
             )
 
     def image_refs(self) -> list[ImageRef]:
-        """The pictures that are named, in the order of the fields."""
+        """The pictures in these inputs, in the order of the fields."""
         return self._refs(type(self).model_fields)
 
     def start_pictures(self) -> list[ImageRef]:
-        """The pictures that it starts from, which may be photos."""
+        """The input pictures that may be photos."""
         return self._refs(self.photo_fields)
 
     def _refs(self, fields: Iterable[str]) -> list[ImageRef]:
@@ -112,19 +112,19 @@ class AppInputs(FrozenModel):
         return plain + [ref.image for group in groups for ref in group if isinstance(ref, WeightedImage)]
 
     def check_pictures(self) -> None:
-        """Say in one line what is wrong with the pictures that are named, before a model is opened.
+        """Check the input pictures before a model is opened.
 
         Raises:
-            BadBrief: one cannot be used for what it is named.
+            BadBrief: a picture cannot be used for its field.
         """
 
     def metadata(self, **values: Any) -> dict[str, Any]:
-        """The fields that were given, and further `values`, as a picture's metadata keeps them."""
+        """The fields that the user has set, and further `values`, for the metadata of a picture."""
         return {**self.model_dump(mode="json", exclude_unset=True), **values}
 
 
 def with_switches(inputs: type[AppInputs], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with the fields that the switches of earlier versions stand for."""
+    """The values, with each switch of earlier versions replaced by the fields that it sets."""
     fields = {name: value for name, value in values.items() if name not in inputs.switches}
     for switch, meaning in inputs.switches.items():
         if values.get(switch):
@@ -135,18 +135,18 @@ def with_switches(inputs: type[AppInputs], values: Mapping[str, Any]) -> dict[st
 class PictureFiles(AppInputs):
     """How the pictures of a request are named and saved.
 
-    grid_only: of several pictures, only the grid is saved.
+    grid_only: whether, of several pictures, only the grid is saved.
     """
 
     grid_only: ClassVar[bool] = False
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What tells the pictures apart in the names of their files, one for each."""
+        """The part of the file name that differs between the pictures, one for each."""
         raise NotImplementedError
 
     def file_title(self, app: str) -> str:
-        """The words after which the files are named."""
+        """The text for the names of the files."""
         return f"{PurePath(self.image_refs()[0].name).stem} {app}"
 
     @property
@@ -156,13 +156,13 @@ class PictureFiles(AppInputs):
 
 
 class ResolvedInputs(PictureFiles):
-    """The inputs of an app that paints one brief, which is resolved as soon as they are parsed."""
+    """The inputs of an app that paints one brief, which is resolved when they are parsed."""
 
     _resolved: ResolvedBrief = PrivateAttr()
     _expanded: list[ExpandedBrief] = PrivateAttr()
 
     def set_resolved(self, brief: ResolvedBrief) -> None:
-        """Decide what will be painted. Raises BadBrief: it cannot be."""
+        """Set the brief to paint. Raises BadBrief if its prompt or adapters are wrong."""
         self._resolved, self._expanded = brief, expand(brief)
 
     @property
@@ -172,12 +172,12 @@ class ResolvedInputs(PictureFiles):
 
     @property
     def resolved_brief(self) -> ResolvedBrief:
-        """What will be painted."""
+        """The brief to paint."""
         return self._resolved
 
     @property
     def expanded_briefs(self) -> list[ExpandedBrief]:
-        """The same, picture by picture."""
+        """The briefs of the single pictures."""
         return self._expanded
 
     @property
@@ -191,7 +191,7 @@ class ResolvedInputs(PictureFiles):
 
     @property
     def transparent(self) -> bool:
-        """By the background."""
+        """Whether the background is transparent."""
         return self.resolved_brief.background == "transparent"
 
 
@@ -212,7 +212,7 @@ class PaintInputs(
     """The inputs of an app that paints one result."""
 
     def brief(self, **changes: Any) -> Brief:
-        """The brief of what was given, of this app's own defaults, and of `changes`."""
+        """The brief from these inputs, the defaults of the app, and `changes`."""
         fields, plain = type(self).model_fields, Brief.model_fields
         shared = [name for name in fields if name in plain]
         own_defaults = {name for name in shared if fields[name].default != plain[name].default}
@@ -228,7 +228,7 @@ class PaintInputs(
         return Brief.of(**{**values, **names, **changes})
 
     def check(self, card: Card) -> None:
-        """Also note how fast the model paints by itself, where that is a guess and nobody chose."""
+        """As `AppInputs.check`; also note the default method for few steps if it is only a guess."""
         super().check(card)
         if card.note and card.note not in self.notes and not {"steps", "guidance"} <= self.model_fields_set:
             self.add_notes(card.note)
@@ -240,7 +240,7 @@ class PaintInputs(
 
     @property
     def transparent(self) -> bool:
-        """By the background; where nobody chose one, as the picture to start from."""
+        """Whether the background, or without a choice that of the input picture, is transparent."""
         if "background" in self.model_fields_set:
             return self.background == "transparent"
         return any(ref.source.image.mode == "RGBA" for ref in self.image_refs()[:1])
@@ -270,12 +270,12 @@ class MaskInputs(PictureInputs):
     invert_mask: bool = Field(default=False, description="repaint the rest, and keep what the mask marks")
 
     def check_pictures(self) -> None:
-        """Read the mask, and note what is repainted. Raises BadBrief: it cannot be meant."""
+        """Read the mask, and note what is repainted. Raises BadBrief if the mask cannot be used."""
         if self.mask is not None:
             self.add_notes(self.read_mask().note)
 
     def read_mask(self) -> Mask:
-        """The mask that is given."""
+        """The mask of the request."""
         from danqing.apps._mask_image import read_mask
 
         assert self.mask is not None
@@ -284,7 +284,7 @@ class MaskInputs(PictureInputs):
 
 
 def optional_words(description: str = "what to paint there; the picture's own words if empty") -> Any:
-    """The field `prompt` of an app that can do without."""
+    """The field `prompt` of an app that does not require one."""
     return Field(default="", max_length=PROMPT_MAX, description=description)
 
 

@@ -1,4 +1,4 @@
-"""What every app that paints from a picture does around its own idea: open, fit, paint, sign."""
+"""The common steps of apps that start from a picture: open the painter, resolve, generate, add metadata."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Change = Callable[[Image.Image], Image.Image]
 class Job(Generic[InputsT]):
     """One request to an app, with its painter open.
 
-    app: the app's name, for the metadata.
-    source: the picture to start from.
+    app: the name of the app, for the metadata.
+    source: the input picture.
     """
 
     app: str
@@ -56,10 +56,11 @@ class Job(Generic[InputsT]):
     ) -> Job[InputsT]:
         """Open the painter of a request.
 
-        image: the picture to start from. cell: which picture of it, where it is a grid.
+        image: the input picture.
+        cell: the number of a picture in it, if it is a grid.
 
         Raises:
-            BadBrief: the model cannot do what the app needs, or the picture is a grid and no cell is named.
+            BadBrief: the model lacks a capability, or the picture is a grid and `cell` is None.
             BadWeights: the model cannot be opened.
         """
         source = single_picture(image.source, cell)
@@ -69,12 +70,12 @@ class Job(Generic[InputsT]):
 
     @property
     def card(self) -> Card:
-        """The painter's."""
+        """The card of the painter."""
         return self.painter.card
 
     @property
     def transparent(self) -> bool:
-        """Whether to paint on transparency: the picture has it, and nobody chose a background."""
+        """Whether the background is transparent: that of the picture is, and the user chose none."""
         chosen = "background" in self.inputs.model_fields_set
         return Can.ALPHA in self.card.can and not chosen and self.source.image.mode == "RGBA"
 
@@ -93,9 +94,10 @@ class Job(Generic[InputsT]):
         change: Change | None = None,
         cut: Change | None = None,
     ) -> Iterator[Picture]:
-        """The pictures of a brief, each as soon as it is finished, changed by `change`, with its metadata.
+        """Yield the pictures of a brief with metadata, each as soon as it is finished.
 
-        cut: the source -> what of it lies on the canvas, for maps that they follow.
+        change: a function that is applied to each painted picture.
+        cut: the source -> its part on the canvas, for control maps.
         """
         options = GenerateOptions(self.painter, images, adapter_files=self.session.adapter_files())
         if isinstance(self.inputs, ControlInputs) and cut is not None:
@@ -118,21 +120,21 @@ class Job(Generic[InputsT]):
         )
 
     def words(self) -> dict[str, Any]:
-        """The words of the inputs; else those that painted the picture, with its style where it is known."""
+        """The prompt fields of the inputs, or else those of the picture, with its style if it is known."""
         if self.inputs.prompt or self.source.brief is None:
             return {"prompt": self.inputs.prompt}
         style = self.inputs.style or self.source.brief.style
         return {"prompt": self.source.brief.prompt, "style": style if style in self.card.styles else None}
 
     def strong_guidance(self) -> dict[str, Any]:
-        """The guidance with which words win over a picture, if the card has one and nobody chose another."""
+        """The card's guidance for strong changes of a picture, if it has one and the user chose none."""
         usual, inputs = self.card.redraw_guidance, self.inputs
         fast = isinstance(inputs, GridInputs) and inputs.fast
         return {} if usual is None or fast or inputs.guidance is not None else {"guidance": usual}
 
 
 def on_background(image: Image.Image, inputs: PaintInputs) -> Image.Image:
-    """The image on the background that was chosen, also behind what was kept of the source."""
+    """The image on the chosen background, also in the parts that were kept from the source."""
     chosen = "background" in inputs.model_fields_set
     background = inputs.background if chosen else "transparent"
     if background == "transparent" or image.mode != "RGBA":
@@ -142,7 +144,7 @@ def on_background(image: Image.Image, inputs: PaintInputs) -> Image.Image:
 
 
 def diffusion_painter(painter: Painter) -> DiffusionPainter:
-    """The painter as one whose networks can be reached, to learn something.
+    """The painter, checked to be a `DiffusionPainter`, which can be trained.
 
     Raises:
         BadBrief: it is of another kind.

@@ -1,4 +1,4 @@
-"""Learning a subject from a few pictures (DreamBooth, textual inversion), to paint it as `<name>`."""
+"""Trains an adapter on a few pictures of a subject (DreamBooth, textual inversion), called `<name>`."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def learn_subject(inputs: Learn, session: Session, progress: ProgressCallback) -
 
 
 def _pictures(inputs: Learn, painter: DiffusionPainter, run: SubjectRun) -> Tensor:
-    """The pictures that are given, or else those of an earlier call."""
+    """The pictures of the request, or else those of an earlier call."""
     if inputs.images:
         return subject_pictures([ref.source.image for ref in inputs.files()], painter)
     return kept_pictures(run)
 
 
 def _options(inputs: Learn, session: Session, run: SubjectRun) -> LearnOptions:
-    """What is given, and else what an earlier call said; not where it begins anew with other pictures."""
+    """The options of the request, or else of an earlier call unless the run restarts with other pictures."""
     before = None if inputs.restart and inputs.images else run.options()
     if before is None:
         fresh = LearnOptions(inputs.name, inputs.kind)
@@ -70,7 +70,7 @@ _FIELDS = {
     "seed": "seed",
     "prior": "prior_count",
 }
-"""Fields of `Learn` -> what they are called in `LearnOptions`."""
+"""Field of `Learn` -> field of `LearnOptions`."""
 
 
 def _values(inputs: Learn, names: set[str]) -> dict[str, Any]:
@@ -79,6 +79,6 @@ def _values(inputs: Learn, names: set[str]) -> dict[str, Any]:
 
 
 def _triggers(name: str, session: Session) -> list[str]:
-    """What the model answers to for other subjects learned here: two can be painted together."""
+    """The trigger words of other learned subjects, so that two can be painted together."""
     others = (path for other, path in session.adapter_files().items() if other != name)
     return [read_adapter(path).trigger for path in others]

@@ -1,4 +1,4 @@
-"""The same words painted by every generation of the idea, side by side on one labelled sheet."""
+"""Paints the same prompt with every family of models, on one labelled sheet."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from danqing.core.progress import Progress, ProgressCallback
 from danqing.families.clip import ClipScorer
 from danqing.weights.shipped import shipped_models
 
-SIDE = 256  # pixels of a cell
-_LINE = 20  # pixels of a line of its label
+SIDE = 256  # side of a cell in pixels
+_LINE = 20  # height of a line of its label in pixels
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One model's answer. score: CLIP's cosine of picture and words in [-1, 1], by the shipped CLIP."""
+    """The picture of one model.
+
+    score: cosine similarity of picture and prompt in [-1, 1], by the shipped CLIP.
+    """
 
     card: Card
     picture: Picture
@@ -36,7 +39,7 @@ class Generation:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """Who painted it and when, how words reached it if it cannot read them, and how fast and well."""
+        """Lines with model, year, how a model without text input is conditioned, time and score."""
         family = self.card.family.replace("_", " ")
         paper = f"arXiv {self.card.paper}"
         facts = f"{self.picture.info.seconds:.2f} s, CLIP {self.score:.2f}"
@@ -70,7 +73,7 @@ def _paint_generation(brief: ResolvedBrief, painter: Painter, scorer: ClipScorer
 
 
 def sheet(generations: Sequence[Generation], columns: int | None = None) -> Image.Image:
-    """All pictures in reading order, each with its label below, on white."""
+    """A white sheet of all pictures, row by row, each with its label below."""
     lines = max(len(one.label) for one in generations)
     width, height = SIDE + 8, SIDE + 8 + _LINE * lines
     columns = columns or math.ceil(len(generations) / math.ceil(len(generations) / 5))  # rows of 5 at most
@@ -86,7 +89,7 @@ def sheet(generations: Sequence[Generation], columns: int | None = None) -> Imag
 
 
 def _fit(image: Image.Image) -> Image.Image:
-    """On white, its longer side a cell's; small pictures keep their pixels visible."""
+    """Resize to a cell, on white; a small picture is enlarged without smoothing."""
     clear = image.convert("RGBA")
     scale = SIDE / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
