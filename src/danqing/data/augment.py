@@ -32,10 +32,7 @@ class Augment:
     mirror: bool = True
 
     def __call__(self, pixels: Tensor, rng: Generator) -> Tensor:
-        """Augment pictures [n c h w] in [-1, 1] on white.
-
-        The shape stays, and each picture gets its own change.
-        """
+        """Augment pictures [n c h w] in [-1, 1] on white, each one differently; the shape stays."""
         moved = self._shift(1 - pixels, rng)  # grid_sample pads with 0, so white must be 0
         n, channels = pixels.shape[:2]
         gain = 1 + self.light * (2 * torch.rand(n, 1, 1, 1, generator=rng) - 1)

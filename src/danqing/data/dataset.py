@@ -135,10 +135,7 @@ def read_rows(index: Path) -> Iterator[dict[str, Any]]:
 
 
 def _over_white(path: Path) -> NDArray[np.uint8] | None:
-    """The picture as uint8 [4 h w], colour over white and alpha.
-
-    None if the file is not a readable picture.
-    """
+    """The picture as uint8 [4 h w], colour over white and alpha; None if the file is not readable."""
     try:
         with Image.open(path) as image:
             rgba = to_plain_rgb(ImageOps.exif_transpose(image))[0].convert("RGBA")

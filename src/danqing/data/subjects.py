@@ -90,10 +90,7 @@ def _is_story(prompt: str, first: str) -> bool:
 
 
 def _first_thing(prompt: str) -> str | None:
-    """The first learned thing that a long English sentence names.
-
-    None if an unlearned thing comes before it.
-    """
+    """The first learned thing in a long English sentence; None if an unlearned thing comes before it."""
     words = re.findall(r"[a-z0-9-]+", prompt.lower().replace("'s", ""))
     if len(words) < LONG:
         return None
@@ -111,10 +108,7 @@ def _first_thing(prompt: str) -> str | None:
 
 
 def _first_named_zh(prompt: str) -> str | None:
-    """The first learned thing that a long Chinese sentence names.
-
-    None if an unlearned thing comes before it.
-    """
+    """The first learned thing in a long Chinese sentence; None if an unlearned thing comes before it."""
     if len(prompt) < LONG_ZH:
         return None
     unlearned = [

@@ -68,9 +68,9 @@ class Scene:
     colours: Array
 
     def px(self, thousandths: float) -> float:
-        """A length in pixels, from thousandths of the side of a square with the picture's area.
+        """A length in pixels, which grows with strength.
 
-        Grows with strength.
+        thousandths: of the side of a square with the picture's area.
         """
         return thousandths / 1000 * sqrt(self.size[0] * self.size[1]) * 2 ** (2 * self.whole.strength - 1)
 

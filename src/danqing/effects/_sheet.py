@@ -29,10 +29,7 @@ def sheet_of(whole: Whole) -> Mask:
 
 
 def _darkness(whole: Whole, flow: f.Flow) -> Array:
-    """Above 0 where the picture is darker than its surroundings, or a line.
-
-    Below 0 where it is lighter [h w].
-    """
+    """The contrast to the surroundings [h w]: above 0 where darker or on a line, below 0 where lighter."""
     fine = f.kuwahara(whole.picture, whole.px(3.5), flow)
     low, middle, high = f.levels(whole)
     tone, broad = (

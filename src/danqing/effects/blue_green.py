@@ -50,10 +50,7 @@ def _lift(scene: Scene, tone: Array) -> Array:
 
 
 def _minerals(scene: Scene, forms: Array, minerals: Array) -> Array:
-    """Azurite where the picture is blue or grey, malachite where it is green or brown.
-
-    Both are paler in light.
-    """
+    """Azurite where the picture is blue or grey, malachite where green or brown; both are paler in light."""
     tone = f.stairs(_lift(scene, f.tone(scene, forms)), 6, 0.7) + 0.015 * scene.noise(30, 5)
     lab = f.to_lab(forms)
     green = f.step(f.blur(lab[..., 2] - 0.5 * lab[..., 1], scene.px(4)) + 3 * scene.noise(70, 6), 4, 10)

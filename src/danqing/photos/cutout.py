@@ -84,9 +84,9 @@ def add_outline(sticker: Image.Image, width: int) -> Image.Image:
 def _likely(
     small: Array, scale: float, box: Box | None, point: Point | None, region: Image.Image | None
 ) -> Array:
-    """The likelihood, [h w] in [0, 1], that a pixel of a small picture belongs to the subject.
+    """How likely each pixel of a small picture belongs to the subject, [h w] in [0, 1].
 
-    0 means certainly not.
+    0 means: not at all.
     """
     height, width = small.shape[:2]
     if region is not None:

@@ -102,10 +102,7 @@ class Boards:
         return self.get(owner, board)
 
     def take(self, owner: str, board: str, picture: str) -> Board:
-        """Remove a picture from a board; does nothing if it is not there.
-
-        Raises NotThere: there is no such board.
-        """
+        """Remove a picture from a board, if it is there. Raises NotThere: there is no such board."""
         with self._database.write() as session:
             _board_of(session, owner, board)
             row = session.get(BoardPictureRow, (board, picture))

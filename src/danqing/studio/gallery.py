@@ -121,10 +121,7 @@ class Gallery:
         return name
 
     def add_file(self, owner: str, new: NewFile) -> str:
-        """Add a picture file that no job made; its bytes stay as they are. Returns its id.
-
-        Raises StorageFull.
-        """
+        """Add a picture file that no job made; its bytes stay. Returns its id. Raises StorageFull."""
         name = new_id(new.created)
         row = PictureRow(
             id=name,
@@ -245,7 +242,7 @@ class Gallery:
         return self.folder / "pictures" / file
 
     def thumbnail(self, row: PictureRow, side: int = THUMBNAIL) -> Path:
-        """The thumbnail of a picture, made if it does not exist yet.
+        """The thumbnail of a picture, made if it does not exist.
 
         Raises NotThere: the picture's file is gone.
         """

@@ -77,10 +77,7 @@ def similarity_to_means(points: Tensor, middles: Tensor) -> Tensor:
 
 
 def sharpness(points: Tensor, middles: Tensor) -> float:
-    """The factor of the similarities that gives the likeliest token a mean probability of `_SURE`.
-
-    By bisection.
-    """
+    """The factor of the similarities that gives the likeliest token a mean probability of `_SURE`."""
     near = similarity_to_means(points[:2000], middles)
     low, high = 1e-3, 1e6
     for _ in range(50):

@@ -53,10 +53,7 @@ class Log:
 
 
 def _cut(path: Path, start: int) -> None:
-    """Keep the header and the lines up to step `start`.
-
-    An incomplete last line of a killed run is removed too.
-    """
+    """Keep the header and the lines up to step `start`; also remove an incomplete last line."""
     if not path.exists():
         return
     header, *lines = path.read_text("utf-8").splitlines(keepends=True) or [""]

@@ -150,10 +150,7 @@ def widen(autoencoder: AutoencoderKL, latent_channels: int) -> AutoencoderKL:
 
 
 def _embed(wide: nn.Conv2d, narrow: nn.Conv2d, outs: slice | list[int], ins: slice) -> None:
-    """Copy the weights of `narrow` to the output channels `outs` and input channels `ins` of `wide`.
-
-    Zero the rest.
-    """
+    """Copy the weights of `narrow` to the outputs `outs` and inputs `ins` of `wide`, and zero the rest."""
     nn.init.zeros_(wide.weight)
     wide.weight[outs, ins] = narrow.weight
     assert wide.bias is not None

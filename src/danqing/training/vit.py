@@ -100,10 +100,7 @@ def _mixup(pixels: Tensor, share: float, _rng: Generator) -> tuple[Tensor, float
 
 
 def _cut_mix(pixels: Tensor, share: float, rng: Generator) -> tuple[Tensor, float]:
-    """Paste a square of the picture before into each one (CutMix).
-
-    Also returns the share of area that it keeps.
-    """
+    """Paste a square of the picture before into each one (CutMix); also returns the share that it keeps."""
     side = pixels.shape[-1]
     edge = max(1, int(side * (0.5 * share) ** 0.5))
     left, top = torch.randint(side - edge + 1, (2,), generator=rng).tolist()

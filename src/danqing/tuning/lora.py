@@ -83,10 +83,7 @@ class Factors:
         return change * (self.alpha / self.rank)
 
     def reshape_for(self, layer: Layer) -> Factors:
-        """The same factors with the number of dimensions of the layer's weight.
-
-        A 1 x 1 convolution counts as linear.
-        """
+        """The same factors for a weight of the layer's dimensions; a 1 x 1 convolution counts as linear."""
         extra = layer.weight.ndim - self.down.ndim
         if extra == 2:
             return Factors(self.down[..., None, None], self.up[..., None, None], self.alpha)

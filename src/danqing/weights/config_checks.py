@@ -39,10 +39,7 @@ class _Fields(BaseModel):
 
     @classmethod
     def read(cls, place: Path, config: dict[str, Any]) -> Self:
-        """Read the fields from the config in `place`. Raises BadWeights: a value is wrong.
-
-        The message names it.
-        """
+        """Read the fields from the config in `place`. Raises BadWeights: it names the wrong value."""
         try:
             return cls.model_validate(config)
         except ValidationError as error:

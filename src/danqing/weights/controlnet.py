@@ -81,9 +81,9 @@ def read_controlnet(place: Path, base: Config, dtype: torch.dtype | None = None)
 
 
 def width_of_words(place: Path) -> int | None:
-    """The width of the token states that a ControlNet takes; None if it is no ControlNet.
+    """The width of the token states that a ControlNet takes, without reading tensors.
 
-    Reads no tensors.
+    None if it is no ControlNet.
     """
     try:
         if place.is_dir():

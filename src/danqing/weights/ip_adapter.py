@@ -80,10 +80,7 @@ def encoder_width(place: Path) -> tuple[int, bool]:
 
 
 def width_of_words(place: Path) -> int | None:
-    """The width of the token states that it is trained for; None if it is no IP-Adapter.
-
-    Reads only the header.
-    """
+    """The width of the token states that it is trained for, from the header; None if it is no IP-Adapter."""
     try:
         header = read_header(place)
     except BadWeights:

@@ -121,10 +121,7 @@ def _split_list(inputs: type[AppInputs], words: list[str]) -> tuple[list[str], l
 
 
 def _refuse_pictures(app: App[Any, Any], words: Sequence[str]) -> None:
-    """Refuse a picture among the words, whether the file exists or not.
-
-    Only before them it is an image prompt.
-    """
+    """Refuse a picture among the words, even a missing one; a picture before all words is an image prompt."""
     in_front = 1 if "image" in app.inputs.model_fields and "image" not in app.inputs.positional else 0
     for number, word in enumerate(words):
         if number >= in_front and word != DASH and is_picture(word):

@@ -12,10 +12,7 @@ Complete = Callable[[str], list[str]]
 
 
 def completion(field: FieldInfo) -> Complete | None:
-    """The function that completes a field's value from its choices or from a list of names.
-
-    None for free text.
-    """
+    """The function that completes a field's value from choices or a list of names; None for free text."""
     choices = [str(choice) for choice in _choices(field.annotation)]
     if choices:
         return lambda incomplete: _begin_with(choices, incomplete)

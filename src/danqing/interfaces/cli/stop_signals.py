@@ -23,10 +23,7 @@ class StopSignals:
 
     @contextmanager
     def handle(self) -> Iterator[None]:
-        """A context in which these signals raise KeyboardInterrupt.
-
-        The previous handlers return afterwards.
-        """
+        """A context in which these signals raise KeyboardInterrupt; at its end the old handlers return."""
         signals = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
         before = {each: signal.getsignal(each) for each in signals}
         for each in signals:

@@ -58,10 +58,7 @@ class Callers:
 
 
 def _token_of(headers: Headers) -> str | None:
-    """The token in the Authorization header: a Bearer token or the password of Basic.
-
-    None if there is none.
-    """
+    """The token in the Authorization header, as Bearer or as the password of Basic; None if there is none."""
     kind, _, value = headers.get("authorization", "").partition(" ")
     if kind.lower() == "basic":
         try:

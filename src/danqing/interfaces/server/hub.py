@@ -148,10 +148,7 @@ class Hub:
             self._listeners.discard(listener)
 
     async def _beginning(self, listener: Listener, after: int | None) -> AsyncIterator[Message]:
-        """The events that the client has missed, or the present state for a new client.
-
-        Then the last frames.
-        """
+        """The events that the client has missed, or the present state for a new one; then the last frames."""
         if after is None:
             for message in await asyncio.to_thread(self._standing, listener):
                 yield message

@@ -65,10 +65,7 @@ async def detect(body: Detection, request: Request) -> JSONResponse:
 
 
 def _map_of(client: Client, upload: str, kind: str) -> str:
-    """The control map of an upload, a PNG in base64.
-
-    The upload itself if maps of this kind are not computed.
-    """
+    """The control map of an upload, a PNG in base64; the upload itself if such maps are not computed."""
     image = client.studio.store.image_lookup(client.owner)(upload).source.image.convert("RGB")
     if CONTROL_KINDS[kind].computed:
         try:
