@@ -140,9 +140,11 @@ class Accounts:
             add_event(session, row.id, "account", row.id)
 
     def remove(self, name: str) -> str:
-        """Remove an account and its secrets; returns its id. Raises NotThere.
+        """Remove an account and its secrets. Returns its id.
 
-        Conflict: it is the last admin.
+        Raises:
+            NotThere: there is no such account.
+            Conflict: it is the last admin.
         """
         with self._database.write() as session:
             row = _user(session, name)

@@ -54,9 +54,11 @@ class Boards:
             return _boards(session, BoardRow.id == board)[0]
 
     def add(self, owner: str, name: str) -> Board:
-        """Add an empty board. Raises BadBrief: a bad name.
+        """Add an empty board.
 
-        Conflict: the name is taken, or there are too many.
+        Raises:
+            BadBrief: the name is empty or too long.
+            Conflict: the name is taken, or there are too many boards.
         """
         row = BoardRow(id=new_id(), owner=owner, name=_check_name(name), created=time.time())
         try:

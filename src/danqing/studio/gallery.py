@@ -244,7 +244,8 @@ class Gallery:
     def thumbnail(self, row: PictureRow, side: int = THUMBNAIL) -> Path:
         """The thumbnail of a picture, made if it does not exist.
 
-        Raises NotThere: the picture's file is gone.
+        Raises:
+            NotThere: the picture's file is gone.
         """
         path = self._thumbnail(row.id, side)
         if not path.exists():

@@ -23,9 +23,7 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 
 def squared_gradient(logits: Tensor, pixels: Tensor) -> Tensor:
-    """R1: the squared norm of each logit's gradient with respect to its picture, [n] (arXiv 1801.04406 eq.
-
-    9).
+    """R1: the squared norm of each logit's gradient in its picture, [n] (arXiv 1801.04406 eq. 9).
 
     pixels: [n c h w], must require gradients. The result can be differentiated again.
     """

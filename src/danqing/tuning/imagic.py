@@ -84,9 +84,9 @@ class Edit:
         return max(0.0, 1 - eta)
 
     def conditioning(self, eta: float) -> Conditioning:
-        """The interpolation eta e_target + (1 - eta) e_optimised: 0 gives the picture, 1 the prompt.
+        """The interpolation eta e_target + (1 - eta) e_optimised.
 
-        Edit at 0.6-0.8.
+        eta: 0 gives the picture, 1 the prompt; typical edits are at 0.6 to 0.8.
 
         Raises:
             BadBrief: eta lies outside [0, 1.5].

@@ -152,7 +152,8 @@ class Guard:
     async def _check_caller(self, scope: Scope, headers: Headers) -> None:
         """Store the caller's identity in the scope.
 
-        Raises HTTPException: the caller is unknown or may not do this.
+        Raises:
+            HTTPException: the caller is unknown or may not do this.
         """
         state = scope.setdefault("state", {})
         if is_open(scope["path"]):
@@ -168,7 +169,8 @@ class Guard:
     def _limit_body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         """A `receive` that stops a request whose body is too large.
 
-        Raises HTTPException: size or type are wrong.
+        Raises:
+            HTTPException: the size or the type is not allowed.
         """
         path, size = scope["path"], headers.get("content-length")
         body = next((b for start, b in self._options.bodies.items() if path.startswith(start)), Body())
