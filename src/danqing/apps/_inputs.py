@@ -228,7 +228,7 @@ class PaintInputs(
         return Brief.of(**{**values, **names, **changes})
 
     def check(self, card: Card) -> None:
-        """As `AppInputs.check`; also note the default method for few steps if it is only a guess."""
+        """As `AppInputs.check`; also adds the note of the card, unless the user set steps and guidance."""
         super().check(card)
         if card.note and card.note not in self.notes and not {"steps", "guidance"} <= self.model_fields_set:
             self.add_notes(card.note)

@@ -1,13 +1,13 @@
-"""What an image means as a mask: which part of a picture is to be repainted. Needs no torch.
+"""Reads a mask image: which part of a picture to repaint. Needs no torch.
 
-Programs export masks in many ways. One rule reads them all; transparency counts where there is any:
+Programs export masks in many ways. One rule reads them all; transparency is used if there is any:
 
-1. Opaque, or black and white: white is repainted, and grey in part.
-2. In one colour on transparency, as a brush paints on a layer: what is drawn is repainted.
-3. Else what is transparent is repainted: holes in a copy of the picture, or in a ground of one dark colour
-   that covers at least half of the frame.
+1. An opaque or black and white mask: white is repainted, grey in part.
+2. A mask of one colour on transparency, as from a brush on a layer: the coloured part is repainted.
+3. Any other mask: the transparent part is repainted. It is holes in a copy of the picture, or in a dark
+   background that covers at least half of the mask.
 
-What is repainted, and how much of the picture it is, is said; `invert_mask` turns it around.
+A note tells which part, and how much of the picture, is repainted; `invert_mask` inverts the mask.
 """
 
 from __future__ import annotations
@@ -21,31 +21,36 @@ from PIL import Image, ImageChops
 
 from danqing.core.errors import BadBrief
 
-NOISE = 32  # of 255: a mask saved as JPEG is not quite black, or of one grey, where it should be
-_ALIKE = 12  # of 255: a copy of the picture that was saved as JPEG differs so much
-_MOST = 0.95  # share of the pixels that must agree
-_SOME = 0.01  # share of the drawn pixels that are black, or white, where both are
+NOISE = 32  # of 255: a mask saved as JPEG differs this much from black or from one grey
+_ALIKE = 12  # of 255: a copy of the picture saved as JPEG differs this much
+_MOST = 0.95  # fraction of the pixels that must agree
+_SOME = 0.01  # least fraction of opaque pixels that are black, and that are white
 _DARK, _BRIGHT = 64, 192
-_LOOK = 2_000_000  # pixels that are looked at to decide
+_LOOK = 2_000_000  # most pixels that are examined
 
 _Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Mask:
-    """region: mode "L", of the picture's size, 255 = repaint. note: what is repainted, in a line."""
+    """A mask of the size of its picture.
+
+    region: mode "L", 255 = repaint.
+    note: a line that tells what is repainted.
+    """
 
     region: Image.Image
     note: str
 
 
 def read_mask(mask: Image.Image, picture: Image.Image, name: str, *, invert: bool = False) -> Mask:
-    """What a mask (RGB or RGBA) says of a picture (RGB or RGBA), by the rule of this module.
+    """Read a mask (RGB or RGBA) for a picture (RGB or RGBA), by the rule of this module.
 
-    name: what messages call it. invert: repaint the rest instead.
+    name: the name of the mask in messages.
+    invert: whether to repaint the other part.
 
     Raises:
-        BadBrief: of another size, or one that leaves nothing to repaint or nothing to keep.
+        BadBrief: the mask has another size, or it repaints nothing or everything.
     """
     if mask.size != picture.size:
         raise BadBrief(
@@ -57,12 +62,12 @@ def read_mask(mask: Image.Image, picture: Image.Image, name: str, *, invert: boo
 
 
 def checked_region(region: Image.Image, name: str, *, invert: bool = False) -> Mask:
-    """A region ("L", 255 = repaint) that was found in a picture, as a mask. Raises as `read_mask`."""
+    """A computed region ("L", 255 = repaint) as a mask. Raises as `read_mask`."""
     return Mask(*_check(region, name, "what was found", invert))
 
 
 def _region(mask: Image.Image, picture: Image.Image) -> tuple[str, Image.Image]:
-    """What is repainted, in words, and the region."""
+    """A text that names the repainted part, and the region."""
     if "A" not in mask.getbands():
         return "white", mask.convert("L")
     drawn, alpha = _marking(mask, picture), mask.getchannel("A")
@@ -72,11 +77,11 @@ def _region(mask: Image.Image, picture: Image.Image) -> tuple[str, Image.Image]:
 
 
 def _marking(mask: Image.Image, picture: Image.Image) -> str:
-    """By what a mask with transparency marks: "white", a "colour" that is drawn, or "" for holes."""
+    """The kind of a mask with transparency: "white", "colour" for a brush, or "" for holes."""
     pixels = _sample(mask)
     opaque = pixels[..., 3] >= 128
     colours = pixels[opaque][:, :3].astype(np.int16)
-    if not len(colours):  # a line so thin that none of its pixels was looked at
+    if not len(colours):  # a line so thin that none of its pixels is in the sample
         return "colour"
     original = _sample(picture)[opaque][:, :3].astype(np.int16)
     dark, bright = (colours < _DARK).all(axis=1).mean(), (colours >= _BRIGHT).all(axis=1).mean()
@@ -90,14 +95,14 @@ def _marking(mask: Image.Image, picture: Image.Image) -> str:
 
 
 def _sample(image: Image.Image) -> _Bytes:
-    """Some pixels of a large image, all of a small one."""
+    """A regular sample of the pixels of a large image; all pixels of a small one."""
     step = ceil(sqrt(image.width * image.height / _LOOK))
     size = ceil(image.width / step), ceil(image.height / step)
     return np.asarray(image if step == 1 else image.resize(size, Image.Resampling.NEAREST))
 
 
 def _varies(colours: NDArray[np.int16]) -> bool:
-    """Whether colours [n 3] are those of a picture, and not of one brush."""
+    """Whether colours [n 3] differ, as those of a picture and not of one brush."""
     usual = np.median(colours, axis=0)
     return bool((np.abs(colours - usual).max(axis=1) <= NOISE).mean() < _MOST)
 
@@ -107,7 +112,7 @@ def _is_bright(colours: NDArray[np.int16]) -> bool:
 
 
 def _check(region: Image.Image, name: str, what: str, invert: bool) -> tuple[Image.Image, str]:
-    """The region without noise, perhaps turned around, and the line about it."""
+    """The region without noise, inverted if `invert`, and the note about it."""
     low, high = _extremes(region)
     if high - low < NOISE:
         raise BadBrief(f"{name} {_all_over(low, high)}")
@@ -122,7 +127,7 @@ def _check(region: Image.Image, name: str, what: str, invert: bool) -> tuple[Ima
 
 
 def _all_over(low: int, high: int) -> str:
-    """What is wrong with a region of one grey."""
+    """The message for a region of one grey."""
     if high < NOISE:
         return "is empty: paint white what shall be repainted"
     if low > 255 - NOISE:

@@ -1,4 +1,4 @@
-"""Where something is in a picture, as masks: what words name, scratches, holes."""
+"""Finds regions of a picture, as masks: the subject of a text, scratches, holes."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from danqing.data.vocabulary import things
 
 Mask = NDArray[np.bool_]
 
-VIEW = 448  # a larger picture is shrunk until its area is the square of this
-LOOK = 128  # side at which a window is shown
-WINDOWS = ((1.0, 1), (0.7, 4), (0.5, 6), (0.4, 7), (0.3, 8))  # share of the shorter side, places along it
-LEAST = 0.02  # windows with a smaller share of drawing are empty
-CUT = 30.0  # a window counts exp(-CUT * share of its frame that cuts through the drawing)
-GROUND = 0.15  # in [-1, 1]: what differs less from the frame's colour is ground
-KEPT = 0.5  # of the map's peak; Otsu's threshold would halve a thing that is alone
-SURE = 2.0  # how much likelier than by a guess the words must be somewhere
-BOLD = 24  # of 255: a scratch differs at least so much from its surroundings
+VIEW = 448  # a picture of larger area is resized to the area of this side
+LOOK = 128  # side of a window in pixels for the classifier
+WINDOWS = ((1.0, 1), (0.7, 4), (0.5, 6), (0.4, 7), (0.3, 8))  # fraction of the side, positions along it
+LEAST = 0.02  # windows with a smaller fraction of drawing are skipped
+CUT = 30.0  # weight of a window: exp(-CUT * fraction of its border that crosses the drawing)
+GROUND = 0.15  # of pixels in [-1, 1]: a smaller difference from the border's colour is background
+KEPT = 0.5  # threshold relative to the maximum; Otsu's would cut off parts of a single subject
+SURE = 2.0  # the least ratio of the probability of the text to that of a random guess
+BOLD = 24  # of 255: the least difference of a scratch from its surroundings
 
 _ARTICLE = re.compile(r"^(the|an?)\s+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Pixels top:bottom, left:right, and how much what they show counts."""
+    """A window: pixels top:bottom, left:right, and its weight."""
 
     top: int
     bottom: int
@@ -49,14 +49,15 @@ class _Window:
 def region_of(
     picture: Image.Image, words: str, classifier: ZeroShotClassifier, others: Sequence[str] | None = None
 ) -> Image.Image:
-    """Where `words` are in a picture: an "L" mask of its size, 255 = there.
+    """The region of a picture that shows `words`: a mask of mode "L" and its size, 255 = inside.
 
-    Windows of several sizes are looked at one by one, and each tells all it shows how likely `words` are
-    there, among `others` (None: the things of the vocabulary). Windows that cut through the drawing count
-    less. A uniform background is never part of the mask.
+    Windows of several sizes are classified. Each pixel gets the weighted mean probability of `words` over its
+    windows; windows whose border crosses the drawing have less weight. A uniform background is never inside.
+
+    others: the other labels; None is the vocabulary.
 
     Raises:
-        BadBrief: no window that counts answers better to the words than a guess would.
+        BadBrief: in no window is `words` clearly more likely than by a random guess.
     """
     small = _shrunk(pixels_on_white(picture))
     drawn = _drawn_region(small)
@@ -72,26 +73,27 @@ def region_of(
 
 
 def scratches(picture: Image.Image, widest: int = 3) -> Image.Image:
-    """Thin lines and specks, brighter or darker than what is around: an "L" mask, 255 = there.
+    """Thin lines and specks that a median filter removes: a mask of mode "L", 255 = inside.
 
-    They are what a median filter removes. widest: up to so many pixels across. So thin a line that belongs to
-    the drawing is found too.
+    Thin lines of the drawing itself are found too.
+
+    widest: the largest width of a scratch in pixels.
     """
     (image,) = to_pil(pixels_on_white(picture))
     smooth = image.filter(ImageFilter.MedianFilter(2 * widest + 1))
     difference = np.asarray(ImageChops.difference(image, smooth)).max(axis=-1)
-    grain = 1.4826 * float(np.median(difference))  # of the picture: the deviation of noise by its median
+    grain = 1.4826 * float(np.median(difference))  # robust standard deviation of noise
     return _grow(difference > max(BOLD, 4 * grain))
 
 
 def holes(picture: Image.Image) -> Image.Image:
-    """Transparent places that the drawing encloses: an "L" mask, 255 = there, a pixel over their rim."""
+    """Transparent areas enclosed by the drawing, grown by one pixel: a mask of mode "L", 255 = inside."""
     free = np.asarray(picture.convert("RGBA"))[..., 3] < HAZE * 255
     return _grow(free & ~_outside(free))
 
 
 DAMAGE: dict[str, Callable[[Image.Image], Image.Image]] = {"scratches": scratches, "holes": holes}
-"""Kinds of damage, and what finds each."""
+"""Kind of damage -> the function that finds it."""
 
 
 def _shrunk(pixels: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def _shrunk(pixels: Tensor) -> Tensor:
 
 
 def _drawn_region(pixels: Tensor) -> Mask:
-    """Where a picture [1 3 h w] is drawn on; everywhere if its frame is not mostly of one colour."""
+    """The drawn part of a picture [1 3 h w]; all of it if the border is not mostly of one colour."""
     top, side = pixels[0, :, [0, -1]].flatten(1), pixels[0, :, :, [0, -1]].flatten(1)
     ground = torch.cat([top, side], dim=1).median(dim=1).values
     alike = ((pixels[0] - ground.view(3, 1, 1)).abs().amax(dim=0) < GROUND).numpy()
@@ -111,7 +113,7 @@ def _drawn_region(pixels: Tensor) -> Mask:
 
 
 def _outside(free: Mask) -> Mask:
-    """The free cells from which steps to the sides, over free cells, reach the frame."""
+    """The free cells that are 4-connected to the border by free cells."""
     reached = free.copy()
     reached[1:-1, 1:-1] = False
     count = -1
@@ -122,7 +124,7 @@ def _outside(free: Mask) -> Mask:
 
 
 def _sweep(free: Mask, reached: Mask) -> Mask:
-    """The free cells that are reached, or right of a reached one with no wall between."""
+    """The free cells that are reached, or are right of a reached one without a wall between."""
     at = np.arange(free.shape[1])
     last = np.maximum.accumulate(np.where(reached, at, -1), axis=1)
     wall = np.maximum.accumulate(np.where(free, -1, at), axis=1)
@@ -130,7 +132,7 @@ def _sweep(free: Mask, reached: Mask) -> Mask:
 
 
 def _windows(drawn: Mask) -> Iterator[_Window]:
-    """Square windows at even distances, all those that show something."""
+    """Square windows at even distances, without the empty ones."""
     height, width = drawn.shape
     for share, places in WINDOWS:
         side = max(1, round(share * min(height, width)))
@@ -151,21 +153,21 @@ def _starts(last: int, places: int) -> list[int]:
 def _answers(
     pixels: Tensor, windows: Sequence[_Window], classifier: ZeroShotClassifier, labels: Sequence[str]
 ) -> list[float]:
-    """How likely the first label is the right one for what each window shows."""
+    """The probability of the first label for each window."""
     views = [pixels[..., w.top : w.bottom, w.left : w.right] for w in windows]
     crops = [F.interpolate(view, (LOOK, LOOK), mode="area") for view in views]
     return classifier.classify(torch.cat(crops), labels)[:, 0].tolist() if crops else []
 
 
 def _surest(windows: Sequence[_Window], answers: Sequence[float]) -> float:
-    """The best answer, each taken for as much as its window counts beside the one that counts most."""
+    """The highest probability, each multiplied by its window's weight relative to the largest weight."""
     most = max((window.weight for window in windows), default=1.0)
     counted = (answer * window.weight / most for window, answer in zip(windows, answers, strict=True))
     return max(counted, default=0.0)
 
 
 def _map(shape: tuple[int, ...], windows: Sequence[_Window], answers: Sequence[float]) -> NDArray[np.float64]:
-    """The weighted mean of the answers of all windows over each pixel."""
+    """For each pixel the weighted mean of the probabilities of all windows that contain it."""
     total, weights = np.zeros(shape), np.full(shape, 1e-30)
     for window, answer in zip(windows, answers, strict=True):
         place = np.s_[window.top : window.bottom, window.left : window.right]

@@ -1,4 +1,4 @@
-"""Names in a request that mean nothing are refused before a model is opened. Needs no torch."""
+"""Refuses unknown names in a request before a model is opened. Needs no torch."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def check_sampler(name: str | None) -> None:
-    """Refuse a sampler that does not exist; None and "" are no choice.
+    """Refuse an unknown sampler; None and "" mean the default.
 
     Raises:
-        BadBrief: there is none of that name; names the nearest.
+        BadBrief: there is none of that name; the message names the nearest.
     """
     if name and name not in sampler_titles():
         raise BadBrief(unknown("sampler", name, sampler_titles()))
 
 
 def check_choices(choice: Brief | PaintInputs, session: Session) -> None:
-    """Refuse a VAE or a refiner that is not there.
+    """Refuse an unknown VAE or refiner.
 
     Raises:
-        BadBrief: there is none of that name; names the nearest.
+        BadBrief: there is none of that name; the message names the nearest.
     """
     if choice.vae is not None:
         session.vae_place(choice.vae)
@@ -41,7 +41,7 @@ def check_adapters(names: Iterable[str], model: str, session: Session) -> None:
     """Refuse adapters that neither the model nor the session has.
 
     Raises:
-        BadBrief: there is none of that name; names the nearest.
+        BadBrief: there is none of that name; the message names the nearest.
     """
     places = session.adapter_files(model)
     for name in merge_weights(dict.fromkeys(names, 1.0), places):

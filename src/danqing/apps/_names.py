@@ -1,4 +1,4 @@
-"""Which apps there are, without importing any of them."""
+"""The names of all apps, without importing any of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import danqing.apps
 
 
 def app_summaries() -> dict[str, str]:
-    """Name of each app -> what it does, in a line: the first of its module's docstring."""
+    """Name of each app -> the first line of its module's docstring."""
     return _summaries(tuple(danqing.apps.__path__))
 
 
@@ -24,6 +24,6 @@ def _summaries(places: tuple[str, ...]) -> dict[str, str]:
 
 
 def _first_line(source: str) -> str:
-    """Of a module's docstring. Not by `ast`: in Python 3.11 threads may not parse at the same time."""
+    """The first line of a module's docstring. `ast` is not used: its parser is not thread-safe in 3.11."""
     match = re.match(r'"""(.*?)(?:\n|""")', source)
     return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""How pictures of A1111, ComfyUI, InvokeAI, Fooocus and NovelAI were painted. Read by sd-parsers."""
+"""Reads the metadata of A1111, ComfyUI, InvokeAI, Fooocus and NovelAI, with sd-parsers."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ from danqing.core.metadata import PARAMETERS
 from danqing.diffusion.sampler_names import sampler_name, sampler_titles
 
 _A1111_TEXT = re.compile(r"(^|\n)\s*Steps: \d+, [\w ]+: ")
-_NUMBERS = {  # field of a brief -> its names in the programs, and its type
+_NUMBERS = {  # field of a brief -> its names in other programs, and its type
     "seed": (("seed", "noise_seed"), int),
     "steps": (("steps", "num_steps"), int),
     "guidance": (("cfg_scale", "cfg", "guidance_scale"), float),
 }
 _COMFY_SAMPLERS = {"uni_pc": "unipc", "dpmpp_2m_sde_gpu": "dpmpp_2m_sde", "euler_a": "euler_ancestral"}
-_ASIDE = {"size", "rng", "version", "width", "height"}  # entries that say nothing about how to paint it
+_ASIDE = {"size", "rng", "version", "width", "height"}  # entries without an effect on the picture here
 
 
 @dataclass(frozen=True)
 class OtherSettings:
-    """How another program painted a picture.
+    """The settings with which another program painted a picture.
 
-    program: its name. fields: of a `Brief`: prompt, negative_prompt, seed, steps, guidance, sampler.
-    size: (width, height) in pixels, where it says so. model: the model's name there, "" if it does not say.
-    unread: what else it says, as "name: value", which a brief cannot hold.
+    program: the name of the program.
+    fields: fields of a `Brief`: prompt, negative_prompt, seed, steps, guidance, sampler.
+    size: (width, height) in pixels; None if unknown.
+    model: the name of the model in that program; "" if unknown.
+    unread: other entries, as "name: value", which have no field in a brief.
     """
 
     program: str
@@ -43,7 +45,7 @@ class OtherSettings:
     unread: tuple[str, ...]
 
     def for_card(self, card: Card) -> tuple[dict[str, Any], list[str]]:
-        """The fields of a brief for a model, and what differs from the other program, a line each."""
+        """The fields of a brief for a model, and a line for each difference from the other program."""
         fields, notes = dict(self.fields), []
         if self.model and Path(self.model).stem.casefold() != card.name.casefold():
             notes.append(
@@ -59,7 +61,7 @@ class OtherSettings:
         return fields, notes
 
     def _sides(self, card: Card) -> tuple[int, int]:
-        """The size itself where the model can paint it, else one of its shape."""
+        """The same size if the model can paint it, else one of the same aspect ratio."""
         assert self.size is not None
         step = card.size_multiple * card.scale
         width, height = self.size
@@ -71,12 +73,12 @@ class OtherSettings:
 
 
 def is_a1111_text(text: str) -> bool:
-    """Whether a text is A1111's `parameters`: words, then a line "Steps: 20, Sampler: Euler a, ..."."""
+    """Whether a text is A1111's `parameters`: a prompt, then a line "Steps: 20, Sampler: Euler a, ..."."""
     return _A1111_TEXT.search(text) is not None
 
 
 def read_a1111_text(text: str) -> OtherSettings | None:
-    """What A1111's `parameters` say; None where nothing can be read."""
+    """Parse A1111's `parameters`; None where nothing can be read."""
     chunks, file = PngInfo(), io.BytesIO()
     chunks.add_text(PARAMETERS, text.strip())
     Image.new("RGB", (1, 1)).save(file, "PNG", pnginfo=chunks)
@@ -84,7 +86,7 @@ def read_a1111_text(text: str) -> OtherSettings | None:
 
 
 def read_other_settings(path: Path) -> OtherSettings | None:
-    """How the picture in a file was painted by another program; None where it does not say."""
+    """The settings of another program in a picture file; None where there are none."""
     return _parse(path)
 
 
@@ -118,7 +120,7 @@ def _parse(file: Path | io.BytesIO) -> OtherSettings | None:
 
 
 def _numbers(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Fields of a brief that are numbers, and the names that they have in the program."""
+    """The numeric fields of a brief, and their names in the program."""
     fields: dict[str, Any] = {}
     used: set[str] = set()
     for field, (names, kind) in _NUMBERS.items():
@@ -137,7 +139,7 @@ def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
 
 
 def _sampler(name: Any, scheduler: str) -> tuple[str | None, tuple[str, ...]]:
-    """Our sampler of that name and scheduler, and what is not kept of them."""
+    """Our sampler for a sampler and a scheduler of another program, and the entries that it ignores."""
     if not name:
         return None, ()
     ours = sampler_name(str(name))

@@ -1,7 +1,8 @@
-"""Paint on beyond a picture's edges: a larger canvas, a mask, and inpainting.
+"""Extends a picture beyond its edges: a larger canvas, a mask, and inpainting.
 
-What is new is first filled with the picture's own mirror image, fades from that into what is painted, and is
-added in rounds of at most half a side, so that each round sees enough of what is there.
+The new area is first filled with the mirror image of the picture, from which the result fades into the
+painted pixels. It is added in rounds of at most half a side, so that each round has enough of the picture as
+context.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from danqing.apps._session import Session
 from danqing.core.errors import BadBrief
 from danqing.core.picture import PIXELS_MAX, Picture
 
-_ROUND = 0.5  # of a side, at most, in one round
-MIRROR_MOST = 0.1  # of the shorter side of a photo: more would show that it is a mirror image
-_FADE = 32  # pixels from the mirror image to what is painted
+_ROUND = 0.5  # the largest fraction of a side to add in one round
+MIRROR_MOST = 0.1  # fraction of a photo's shorter side; in a wider strip one sees the mirror image
+_FADE = 32  # width in pixels of the transition from the mirror image to the painted area
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,17 @@ class Sides:
 
     @classmethod
     def of(cls, size: tuple[int, int], left: float, top: float, right: float, bottom: float) -> Sides:
-        """From shares of the picture's width and height."""
+        """The pixels for fractions of the picture's width and height."""
         width, height = size
         return cls(round(left * width), round(top * height), round(right * width), round(bottom * height))
 
     def round(self, size: tuple[int, int]) -> Sides:
-        """As much of it as one round may add to a picture of this size."""
+        """The part that one round may add to a picture of this size."""
         wide, high = (max(1, int(side * _ROUND)) for side in size)
         return Sides(min(self.left, wide), min(self.top, high), min(self.right, wide), min(self.bottom, high))
 
     def less(self, other: Sides) -> Sides:
-        """What is left to add."""
+        """What is left to add after `other`."""
         return Sides(
             self.left - other.left, self.top - other.top, self.right - other.right, self.bottom - other.bottom
         )
@@ -62,10 +63,10 @@ class Sides:
 
 
 def outpaint_sides(job: Job[Any], sides: Sides) -> Iterator[Picture]:
-    """The job's picture with `sides` added, one for each seed.
+    """Extend the job's picture by `sides`, once for each seed.
 
     Raises:
-        BadBrief: there is nothing to add, or the result passes 100 megapixels.
+        BadBrief: there is nothing to add, or the result has more than 100 megapixels.
     """
     image = job.source.image
     width, height = image.width + sides.left + sides.right, image.height + sides.top + sides.bottom
@@ -79,10 +80,10 @@ def outpaint_sides(job: Job[Any], sides: Sides) -> Iterator[Picture]:
 
 
 def carry_on(app: str, inputs: PictureInputs, session: Session, sides: Sides) -> Iterator[Picture]:
-    """A photo with `sides` added by its own mirror image, which does for narrow ones.
+    """Extend a photo by narrow `sides` with its mirror image.
 
     Raises:
-        BadBrief: they are too wide for that.
+        BadBrief: the sides are too wide for that.
     """
     image, start = inputs.image.source.image, perf_counter()
     most = round(MIRROR_MOST * min(image.size))
@@ -110,7 +111,7 @@ def _outpaint(job: Job[Any], sides: Sides, **changes: Any) -> Picture:
 
 
 def _canvas(image: Image.Image, add: Sides) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """The picture with its mirror image around it, the region that is new, and how the new fades in."""
+    """The picture with its mirror image around it, the region of the new area, and its cover."""
     across, down = _fade(add.left, image.width, add.right), _fade(add.top, image.height, add.bottom)
     cover = Image.fromarray(np.maximum(across[None, :], down[:, None]))
     region = cover.point(lambda value: 255 if value else 0)
@@ -118,13 +119,13 @@ def _canvas(image: Image.Image, add: Sides) -> tuple[Image.Image, Image.Image, I
 
 
 def _fade(before: int, kept: int, after: int) -> NDArray[np.uint8]:
-    """Along one side: 0 where the picture is kept, and 255 from 32 pixels beyond it on."""
+    """The cover along one side: 0 on the picture, rising to 255 within 32 pixels beyond it."""
     distance = np.concatenate([np.arange(before, 0, -1), np.zeros(kept), np.arange(1, after + 1)])
     return (distance / _FADE * 255).clip(0, 255).astype(np.uint8)
 
 
 def _mirror(image: Image.Image, add: Sides) -> Image.Image:
-    """The picture with parts of its mirror image around it, each at most as large as the picture."""
+    """The picture surrounded by parts of its mirror image, each at most as large as the picture."""
     right, bottom = add.left + image.width, add.top + image.height
     canvas = Image.new(image.mode, (right + add.right, bottom + add.bottom))
     canvas.paste(image, (add.left, add.top))

@@ -1,4 +1,4 @@
-"""Painting what a prompt asks for: from noise, or from a picture that stands before its words."""
+"""Paints a prompt: from noise, or from an input picture at the beginning of the prompt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) 
         return
     brief = inputs.resolved_brief
     if brief.sampler:
-        SAMPLERS[brief.sampler]  # an unknown name is refused before seconds of opening
+        SAMPLERS[brief.sampler]  # raises for an unknown name before the model opens
     painter = session.painter_for(brief)
     scale = 1 if brief.native else painter.card.scale
     fit = filling(brief.width // scale, brief.height // scale)
@@ -39,7 +39,7 @@ def paint_resolved(inputs: Paint, session: Session, progress: ProgressCallback) 
 
 
 def _from_image(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """Redraws the picture, in its own shape."""
+    """Redraw the input picture, in its own aspect ratio."""
     assert inputs.image is not None
     own = inputs.model_fields_set & Redraw.model_fields.keys() - {"image", "prompt", "width", "height"}
     fields = {name: getattr(inputs, name) for name in own | {"seed", "model", "count"}}

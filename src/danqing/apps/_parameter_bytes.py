@@ -1,4 +1,4 @@
-"""How much memory the networks of an open model take. Imports torch only when it is asked."""
+"""The memory of the networks of an open model. Imports torch only when a function is called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parameter_bytes(model: object) -> int:
 
 
 def networks_of(model: object) -> Iterator[nn.Module]:
-    """All networks that an object holds, through dataclasses, mappings and sequences."""
+    """All networks in an object, also inside of dataclasses, mappings and sequences."""
     from torch import nn
 
     if isinstance(model, nn.Module):

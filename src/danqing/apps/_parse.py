@@ -1,7 +1,7 @@
-"""From loose values to the inputs of an app: prompt parameters, pictures, model, seed. Needs no torch.
+"""Parses unvalidated values into the inputs of an app: prompt parameters, pictures, model, seed. No torch.
 
-All that can be found wrong without opening a model is found here, for every face of danqing. Each value is
-validated once and each picture is read once.
+All errors that can be found without opening a model are found here, for every interface of danqing. Each
+value is validated once, and each picture is read once.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SeedT = TypeVar("SeedT", bound=SeedChoice)
 def parse(
     inputs_type: type[InputsT], values: Mapping[str, Any], session: Session, image_lookup: ImageLookup
 ) -> InputsT:
-    """The inputs of an app that starts from pictures, or needs no model.
+    """Parse the inputs of an app that starts from pictures, or needs no model.
 
     Raises:
-        BadBrief: a value is out of range, or the model cannot do what is asked.
+        BadBrief: a value is out of range, or the model does not support the request.
         BadPicture: a picture cannot be read.
     """
     fields, parameters = split_prompt(values)
@@ -63,7 +63,7 @@ def parse(
 
 
 def split_prompt(values: Mapping[str, Any]) -> tuple[dict[str, Any], Parameters]:
-    """The values with the plain words as prompt, and the parameters that stood behind them."""
+    """The values with the prompt without parameters, and its parameters."""
     fields = {name: value for name, value in values.items() if value is not None}
     if not isinstance(fields.get("prompt"), str):
         return fields, Parameters()
@@ -72,21 +72,21 @@ def split_prompt(values: Mapping[str, Any]) -> tuple[dict[str, Any], Parameters]
 
 
 def validate(inputs_type: type[InputsT], fields: Mapping[str, Any], image_lookup: ImageLookup) -> InputsT:
-    """The inputs of validated fields.
+    """Validate fields into inputs.
 
     Raises:
-        BadBrief: naming the field, the value and what is allowed.
+        BadBrief: a value is wrong; the message names the field, the value and what is allowed.
     """
     return inputs_type.of_mapping(fields, {"image_lookup": image_lookup})
 
 
 def with_seed(inputs: SeedT) -> SeedT:
-    """The inputs with a seed, known before the work since it names files."""
+    """The inputs with a seed; it is drawn before the work, because names of files contain it."""
     return inputs if inputs.seed is not None else inputs.model_copy(update={"seed": random_seed()})
 
 
 def with_model(inputs: PaintInputsT, session: Session) -> PaintInputsT:
-    """The inputs with the model that they name, or else the one that painted the picture to start from."""
+    """The inputs with the model that they name, or else the one that painted the input picture."""
     if session.painter_is_fixed or "model" in inputs.model_fields_set:
         return inputs
     brief = next((ref.source.brief for ref in inputs.image_refs()), None)
@@ -101,6 +101,6 @@ def with_model(inputs: PaintInputsT, session: Session) -> PaintInputsT:
 
 
 def fields_for(parameters: Parameters, fields: Mapping[str, Any], session: Session) -> dict[str, Any]:
-    """The fields of a brief that parameters ask of the model that the fields name."""
+    """The fields of a brief with the parameters applied, for the model in `fields`."""
     card = session.open_card(str(fields.get("model", "stickers"))) if needs_card(parameters) else None
     return brief_fields(parameters, card, fields)

@@ -1,4 +1,4 @@
-"""Parts of photos filled without a model, where the model has learned drawings only."""
+"""Fills parts of photos without a model, where the model was trained on drawings only."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from danqing.apps._inputs import PictureInputs
     from danqing.apps._session import Session
 
-THICK = 0.03  # of the longer side: a part that is deeper than this is not filled well from its border
+THICK = 0.03  # fraction of the longer side; a thicker part is not filled well from its border
 PACKAGES = "photos are mended with OpenCV and scikit-image: pip install 'danqing[photos]'"
 
 
 def fills(inputs: PictureInputs, session: Session) -> bool:
-    """Whether the picture is a photo that the model cannot paint on: parts of it are filled instead."""
+    """Whether the picture is a photo and the model paints drawings only, so that parts are filled instead."""
     return not inputs.anyway and first_photo([inputs.image], session.card(inputs.model)) is not None
 
 
 def photo_damage(image: Image.Image) -> Image.Image:
-    """See `damage_of`. Raises BadBrief: a package is not there."""
+    """See `damage_of`. Raises BadBrief if a package is not installed."""
     try:
         from danqing.photos.damage import damage_of
     except ImportError:
@@ -44,10 +44,10 @@ def mask_preview(inputs: PictureInputs, session: Session, region: Image.Image) -
 
 
 def fill_region(inputs: PictureInputs, session: Session, region: Image.Image) -> Iterator[Picture]:
-    """The photo with a region ("L", not 0 = to fill) filled from what is around it.
+    """Fill a region ("L", not 0 = fill) of the photo from its surroundings.
 
     Raises:
-        BadBrief: the region is too large for that, words say what shall be there, or a package is not there.
+        BadBrief: the region is too large, there is a prompt for it, or a package is not installed.
     """
     start = perf_counter()
     _check(inputs, region)
@@ -63,7 +63,10 @@ def fill_region(inputs: PictureInputs, session: Session, region: Image.Image) ->
 def plain_picture(
     app: str, inputs: PictureInputs, session: Session, image: Image.Image, start: float
 ) -> Picture:
-    """A picture that no model painted, with how it came to be."""
+    """A picture that no model painted, with metadata.
+
+    start: the time at which the work began, for the duration in the metadata.
+    """
     if inputs.count > 1:
         raise BadBrief(f"count {inputs.count}: there is one way to fill a photo, so leave count out")
     brief = inputs.brief(style=None, count=1).resolve(session.open_card(inputs.model))

@@ -1,4 +1,4 @@
-"""Photos that people bring, where the model has learned drawings only. Needs no torch."""
+"""Detects input photos for models that were trained on drawings only. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def photo_notes(inputs: AppInputs, card: Card | None) -> list[str]:
-    """A line about the first photo among the pictures of an app that does not do well by photos."""
+    """A warning for the first photo among the pictures, in an app that does not work well with photos."""
     if not inputs.photo_advice or (isinstance(inputs, Anyway) and inputs.anyway):
         return []
     photo = first_photo(inputs.start_pictures(), card)
@@ -24,9 +24,9 @@ def photo_notes(inputs: AppInputs, card: Card | None) -> list[str]:
 
 
 def first_photo(pictures: Iterable[ImageRef], card: Card | None) -> ImageRef | None:
-    """The first picture that is a photo; None where there is none, or the model may know photos.
+    """The first picture that is a photo; None where there is none, or the model may support photos.
 
-    card: the model's; None is a model without one, as other programs keep them.
+    card: the card of the model; None for a model without a card, as of other programs.
     """
     if card is None or not card.paints_drawings:
         return None
@@ -34,7 +34,7 @@ def first_photo(pictures: Iterable[ImageRef], card: Card | None) -> ImageRef | N
 
 
 def is_photo(ref: ImageRef) -> bool:
-    """Whether a picture is a photo: not one that says from which words it was painted."""
+    """Whether a picture may be a photo: its metadata has no prompt."""
     from danqing.photos import likeness
 
     brief = ref.source.brief
@@ -42,5 +42,5 @@ def is_photo(ref: ImageRef) -> bool:
 
 
 def image_name(ref: ImageRef) -> str:
-    """What a message calls a picture."""
+    """The name of a picture in messages."""
     return repr(ref.name) if ref.name != "picture" else "the picture"

@@ -1,4 +1,4 @@
-"""From a prompt with parameters and pictures to inputs with a resolved brief. Only --sref needs torch."""
+"""Parses the inputs of paint and resolves their brief. Only --sref needs torch."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ PaintT = TypeVar("PaintT", bound="Paint")
 def prepare_paint(
     inputs_type: type[PaintT], values: Mapping[str, Any], session: Session, image_lookup: ImageLookup
 ) -> PaintT:
-    """The inputs, with all that the model's card decides.
+    """Parse the inputs, and resolve their brief with the card of the model.
 
     Raises:
-        BadBrief: it cannot be painted as asked. BadPicture: a picture cannot be read.
+        BadBrief: the model does not support the request.
+        BadPicture: a picture cannot be read.
     """
     values, notes = with_settings_of(_without_brief(values), session, image_lookup)
     fields, parameters = split_prompt(values)
     if "ar" in fields:
         parameters = replace(parameters, ar=str(fields["ar"]))
     fields = _with_image(fields, parameters, image_lookup)
-    if session.painter_is_fixed:  # the picture tells who really painted it
+    if session.painter_is_fixed:  # the metadata shall name the real model
         fields.setdefault("model", session.open_card("").name)
     inputs = validate(inputs_type, fields_for(parameters, fields, session), image_lookup)
     if not inputs.prompt.strip() and inputs.image is None:
@@ -70,7 +71,7 @@ def prepare_paint(
 
 
 def _without_brief(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with the fields of a `Brief` that was given as the prompt; its words hold no parameters."""
+    """The values; a `Brief` as the prompt is replaced by its fields, and its text has no parameters."""
     brief = values.get("prompt")
     if not isinstance(brief, Brief):
         return dict(values)
@@ -84,7 +85,7 @@ def _without_brief(values: Mapping[str, Any]) -> dict[str, Any]:
 def _with_image(
     fields: Mapping[str, Any], parameters: Parameters, image_lookup: ImageLookup
 ) -> dict[str, Any]:
-    """The fields with the pictures that the prompt names: in front of its words, and behind --sref."""
+    """The fields with the pictures in the prompt: the one before its text, and that of --sref."""
     made = dict(fields)
     if parameters.sref is not None:
         made.setdefault("style_image", parameters.sref)
@@ -97,7 +98,10 @@ def _with_image(
 
 
 def _image_in_front(words: str, image_lookup: ImageLookup) -> tuple[str | None, str]:
-    """An image prompt, in front as in Midjourney, and the other words; its name may have spaces."""
+    """The name of a picture at the beginning of a prompt, as in Midjourney, and the rest of the prompt.
+
+    The name may contain spaces; it is None where there is no picture.
+    """
     ends = [word.end() for word in re.finditer(r"\S+", words)]
     for end in reversed(ends):
         name = words[:end].strip()
@@ -115,7 +119,7 @@ def _exists(name: str, image_lookup: ImageLookup) -> bool:
 
 
 def _with_looks(inputs: PaintT, session: Session, card: Card) -> PaintT:
-    """The inputs with the background that suits the picture, and the style of another one."""
+    """The inputs with the background of the input picture, and the style of the --sref picture."""
     changes: dict[str, Any] = {}
     clear = inputs.image is not None and inputs.image.source.image.mode == "RGBA"
     if clear and "background" not in inputs.model_fields_set and Can.ALPHA in card.can:
@@ -132,7 +136,7 @@ def _with_looks(inputs: PaintT, session: Session, card: Card) -> PaintT:
 
 
 def _with_shape_of_control(inputs: PaintT, card: Card) -> PaintT:
-    """The inputs with the shape of the first picture that they follow, where no size is chosen."""
+    """The inputs with the aspect ratio of the first control map, if the user chose no size."""
     if not inputs.control or inputs.image is not None or inputs.width or inputs.height:
         return inputs
     ref = inputs.control[0].image
@@ -142,10 +146,10 @@ def _with_shape_of_control(inputs: PaintT, card: Card) -> PaintT:
 
 
 def _note_unlearned(inputs: Paint, card: Card) -> None:
-    """Note that the model has not learned what the prompt is about, and what is nearest to it.
+    """Add a note if the subject of the prompt is not in the training data of the model.
 
     Raises:
-        BadBrief: it has not, and `strict` is on.
+        BadBrief: it is not, and `strict` is set.
     """
     if not card.closed_vocabulary or inputs.image is not None or inputs.adapters:
         return
@@ -163,7 +167,7 @@ def _note_unlearned(inputs: Paint, card: Card) -> None:
 
 
 def _advice(inputs: Paint, brief: ResolvedBrief, parameters: Parameters) -> list[str]:
-    """What the user may not expect."""
+    """Notes on effects that the user may not expect."""
     notes = list(parameters.notes)
     if parameters.ar is not None and inputs.image is None:
         ratio = brief.width / brief.height

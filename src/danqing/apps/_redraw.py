@@ -1,4 +1,4 @@
-"""Painting from a picture that fills the canvas: SDEdit (arXiv 2108.01073)."""
+"""Image to image, by SDEdit (arXiv 2108.01073)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ InputsT = TypeVar("InputsT", bound=PaintInputs)
 def redraw_source(
     job: Job[Any], depth: Image.Image | None = None, *, keep_size: bool = False, **changes: Any
 ) -> Iterator[Picture]:
-    """The pictures of a job whose source fills the canvas.
+    """Redraw the source of a job.
 
-    depth: a map of the source, white is near.
-    keep_size: they are as large as the source, unless a size is asked for; else as their canvas is.
+    depth: a depth map of the source; white is near.
+    keep_size: whether the result has the size of the source unless the user chose one; otherwise it has the
+        size of the canvas.
     """
     source = job.source
     fit = CanvasFit.around(source.image, _with_own_size(job.inputs, source), job.card)
@@ -37,7 +38,7 @@ def redraw_source(
     images = InputImages(image=from_pil(fit.cut(source.image, scale))[None])
     if depth is not None:
         resized = depth.convert("RGB").resize(source.image.size, Image.Resampling.BICUBIC)
-        near = fit.cut(resized, scale).convert("L")  # beyond the picture it is black, which is far
+        near = fit.cut(resized, scale).convert("L")  # black (far) outside the picture
         images = replace(images, depth=mask_from_pil(near)[None])
     keep_size = keep_size and not job.inputs.model_fields_set & Size.model_fields.keys()
 
@@ -49,13 +50,13 @@ def redraw_source(
 
 
 def on_canvas(inputs: InputsT, source: SourceImage, card: Card) -> InputsT:
-    """The inputs with the size of the canvas that the source is redrawn on, where none is chosen."""
+    """The inputs with the size of the canvas for the source, if the user chose none."""
     fit = CanvasFit.around(source.image, _with_own_size(inputs, source), card)
     return inputs.model_copy(update={"width": fit.width, "height": fit.height})
 
 
 def _with_own_size(inputs: PaintInputs, source: SourceImage) -> PaintInputs:
-    """A picture that was painted on a canvas of its own size is redrawn on it."""
+    """The inputs with the size of the source, if the source was painted on a canvas of that size."""
     brief = source.brief
     if inputs.width or inputs.height or brief is None or source.image.size != (brief.width, brief.height):
         return inputs

@@ -1,7 +1,7 @@
-"""The apps, one module each; command line, Python, HTTP, forms and docs are made from this. Needs no torch.
+"""The registry of apps; command line, Python, HTTP, forms and docs are derived from it. Needs no torch.
 
-An app is a module `apps/NAME.py` whose docstring's first line says what it does, with a class of inputs and a
-function `NAME` under the decorator `@app(Inputs)`. Nothing else lists it.
+An app is a module `apps/NAME.py` with a class of inputs and a function `NAME` with the decorator
+`@app(Inputs)`. The first line of the module's docstring is its help line. No other file lists the apps.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 InputsT = TypeVar("InputsT", bound=AppInputs)
 ResultT = TypeVar("ResultT")
 Prepare = Callable[[Mapping[str, Any], "Session", ImageLookup], InputsT]
-"""Values as they were given, the session, and what texts that name pictures mean -> inputs."""
+"""(unvalidated values, session, look-up of pictures by name) -> inputs."""
 
 
 class App(Generic[InputsT, ResultT]):
-    """Something that people do with a painter.
+    """An app.
 
     inputs: the class of its inputs.
     run: (inputs, session, progress) -> its result: pictures, lines of text, or a type of its own.
     examples: commands for the help page.
-    prepare: makes inputs of values, where the app needs more for that than `_parse.parse`.
+    prepare: parses values into inputs; None uses `_parse.parse`.
     output: the kind of result: pictures, lines, rows, or one of its own.
     """
 
@@ -60,19 +60,19 @@ class App(Generic[InputsT, ResultT]):
 
     @property
     def help(self) -> str:
-        """What it does, in a line."""
+        """The help line: what the app does."""
         return app_summaries()[self.name]
 
     def parse(
         self, values: Mapping[str, Any], session: Session, image_lookup: ImageLookup = ImageRef
     ) -> InputsT:
-        """The inputs that loose values mean, with all that can be checked without opening a model.
+        """Parse unvalidated values into inputs, with all checks that need no open model.
 
         Raises:
-            BadBrief: a value is out of range, or the model cannot do what is asked.
+            BadBrief: a value is out of range, or the model does not support the request.
             BadPicture: a picture cannot be read.
         """
-        from danqing.apps._parse import parse  # which knows apps
+        from danqing.apps._parse import parse  # here, because `_parse` imports apps
 
         prepare = self._prepare or parse_with(self.inputs, parse)
         return prepare(with_switches(self.inputs, values), session, image_lookup)
@@ -87,9 +87,9 @@ class App(Generic[InputsT, ResultT]):
     ) -> Any:
         """Parse and run; pictures come as a list. Positional arguments are the fields `inputs.positional`.
 
-        session: where models stay open; None is the one that all calls share.
-        painter: paints instead of the model that `model` names.
-        progress: called after each step; whatever it raises cancels the work.
+        session: the session in which models stay open; None is the default one of all calls.
+        painter: a painter that replaces the model in `model`.
+        progress: called after each step; an exception in it cancels the work.
         """
         from danqing.apps._session import Session, default_session
 
@@ -103,7 +103,7 @@ class App(Generic[InputsT, ResultT]):
 
     @property
     def local_fields(self) -> frozenset[str]:
-        """The inputs that are paths, which only someone at this computer may give."""
+        """The fields that are paths, which only a local user may set."""
         extras = {name: field.json_schema_extra for name, field in self.inputs.model_fields.items()}
         return frozenset(
             name for name, extra in extras.items() if isinstance(extra, dict) and "local" in extra
@@ -111,7 +111,7 @@ class App(Generic[InputsT, ResultT]):
 
     @property
     def image_fields(self) -> tuple[str, ...]:
-        """The inputs that are pictures."""
+        """The fields that are pictures."""
         fields = self.inputs.model_fields.items()
         return tuple(name for name, field in fields if "ImageRef" in str(field.annotation))
 
@@ -122,12 +122,14 @@ class App(Generic[InputsT, ResultT]):
         local: bool = True,
         controls: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, Any]:
-        """The JSON schema of its inputs, for forms; choices that depend on the model are those of `card`.
+        """The JSON schema of its inputs, for forms.
 
         Each property has title, description, group, and where they apply unit, step, advanced, enum.
-        local: with the inputs that are paths.
-        controls: what the fields of pictures that are followed offer; those that are not in it are left out.
-            None leaves them all as they are.
+
+        card: the model whose choices the schema has, such as its styles.
+        local: whether to include the fields that are paths.
+        controls: the choices of the fields of control maps and image prompts; fields without an entry are
+            left out. None leaves all fields unchanged.
         """
         schema = self.inputs.model_json_schema(mode="validation")
         for name in () if local else self.local_fields:
@@ -147,7 +149,7 @@ class App(Generic[InputsT, ResultT]):
 
 
 def _offer(properties: dict[str, Any], controls: Mapping[str, Sequence[str]]) -> None:
-    """Leave out what has nothing to follow with; put in what the others offer."""
+    """Remove the control fields without choices, and set the choices of the others."""
     for name in ("control", "control_model", "ip_image", "ip_adapter"):
         if name not in controls:
             properties.pop(name, None)
@@ -164,7 +166,7 @@ _CHOICES: dict[str, Callable[[Card], list[Any]]] = {
 
 
 def parse_with(inputs: type[InputsT], parse: Callable[..., InputsT]) -> Prepare[InputsT]:
-    """`parse` for one class of inputs."""
+    """A `Prepare` function: `parse` for one class of inputs."""
     return lambda values, session, image_lookup: parse(inputs, values, session, image_lookup)
 
 
@@ -175,7 +177,7 @@ def app(
     prepare: Prepare[InputsT] | None = None,
     output: str = "pictures",
 ) -> Callable[[Callable[[InputsT, Session, ProgressCallback], ResultT]], App[InputsT, ResultT]]:
-    """Decorator: the function below is an app with these inputs."""
+    """Decorator: make a function an app with these inputs."""
     return lambda run: App(inputs, run, examples, prepare, output)
 
 
@@ -190,7 +192,7 @@ def find_app(name: str) -> App[Any, Any]:
     """The app called `name`.
 
     Raises:
-        BadBrief: there is none; names the nearest.
+        BadBrief: there is none; the message names the nearest.
     """
     if name not in names():
         raise BadBrief(unknown("app", name, names()))
@@ -200,13 +202,13 @@ def find_app(name: str) -> App[Any, Any]:
 
 
 def group_of(inputs: type[AppInputs], field: str) -> str:
-    """The heading under which a form shows a field: that of the class which declares it last."""
+    """The heading of a field in a form: the `GROUP` of the class that declares the field last."""
     owners = [base for base in inputs.__mro__ if field in get_annotations(base)]
     return str(vars(owners[-1]).get("GROUP", "app")) if owners else "app"
 
 
 def _signature(inputs: type[AppInputs]) -> Signature:
-    """What `help()` and editors show of the Python function."""
+    """The signature of the Python function for `help()` and editors."""
     fields = {**{name: inputs.model_fields[name] for name in inputs.positional}, **inputs.model_fields}
     parameters = [_parameter(name, field, name in inputs.positional) for name, field in fields.items()]
     kinds = sorted(parameters, key=lambda parameter: parameter.kind)
@@ -226,7 +228,7 @@ def _parameter(name: str, field: FieldInfo, positional: bool) -> Parameter:
 
 
 def _plain(annotation: Any) -> Any:
-    """A type without the rules that are annotated to it."""
+    """A type without its `Annotated` metadata."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _plain(parts[0])
