@@ -1,4 +1,4 @@
-"""Find pictures by words, or by another picture, as CLIP sees them (arXiv 2103.00020)."""
+"""Searches pictures by a text or by another picture, with CLIP (arXiv 2103.00020)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from danqing.core.images import grid
 from danqing.core.source_image import read_source
 from danqing.families.clip import ClipScorer
 
-THUMB = 192  # pixels of a picture on a contact sheet
+THUMB = 192  # side of a picture on a contact sheet in pixels
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture and how well it answers: CLIP's cosine in [-1, 1], with the judge's word where it has one."""
+    """A picture and its score: CLIP's cosine in [-1, 1], plus the judge's bonus for its concepts."""
 
     columns: ClassVar[tuple[str, ...]] = ("score",)
 
@@ -32,28 +32,28 @@ class Hit:
     score: float
 
     def record(self) -> dict[str, Any]:
-        """For a program: file, score."""
+        """A JSON record with file and score."""
         return {"file": str(self.file), "score": round(self.score, 4)}
 
     def cells(self) -> list[tuple[str, ...]]:
-        """For people, under `columns`."""
+        """The cells of its row in a table with the header `columns`."""
         return [(f"{self.score:.3f}",)]
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best pictures first, and the files that could not be read."""
+    """The pictures, best first, and the files that could not be read."""
 
     hits: tuple[Hit, ...]
     unreadable: tuple[UnreadableFile, ...]
 
     @property
     def rows(self) -> list[Hit | UnreadableFile]:
-        """All of them."""
+        """All hits, and then all unreadable files."""
         return [*self.hits, *self.unreadable]
 
     def sheet(self) -> Image.Image:
-        """The pictures on one sheet, in reading order.
+        """One sheet of the pictures, row by row.
 
         Raises:
             BadBrief: there are none.
@@ -74,12 +74,14 @@ class SearchResult:
 def search_by_words(
     places: Iterable[ImageRef], scorer: ImageTextScorer, words: str, top: int | None = None
 ) -> SearchResult:
-    """The pictures at `places`, files and folders, that answer best to `words`.
+    """The pictures at `places` (files and folders) that match `words` best.
 
-    Equal scores keep the order of the names. top: at most so many; None is all.
+    Pictures of equal score are sorted by name.
+
+    top: the largest number of pictures; None means all.
 
     Raises:
-        BadBrief: no words are given, or no pictures are there.
+        BadBrief: there are no words or no pictures.
     """
     if not words.strip():
         raise BadBrief("say what to look for: words, or a picture with --like")
@@ -90,10 +92,11 @@ def search_by_words(
 def search_by_picture(
     places: Iterable[ImageRef], scorer: ClipScorer, like: ImageRef, top: int | None = None
 ) -> SearchResult:
-    """The pictures at `places` that look most like another one. See `search_by_words`.
+    """The pictures at `places` that are most similar to the picture `like`. See `search_by_words`.
 
     Raises:
-        BadBrief: no pictures are there. BadPicture: the one to compare with cannot be read.
+        BadBrief: there are no pictures.
+        BadPicture: `like` cannot be read.
     """
     target = scorer.image_embeddings(pixels_on_white(like.source.image))
     return _rank(pictures_in(places), lambda pixels: scorer.image_embeddings(pixels) @ target.T, top)
@@ -101,7 +104,7 @@ def search_by_picture(
 
 @torch.no_grad()
 def _rank(files: Sequence[ImageRef], score: Callable[[Tensor], Tensor], top: int | None) -> SearchResult:
-    """One picture is in memory at a time; nothing is kept for the next search."""
+    """Score and sort the files. One picture is in memory at a time; there is no cache."""
     hits: list[Hit] = []
     unreadable: list[UnreadableFile] = []
     for each in read_pictures(files):

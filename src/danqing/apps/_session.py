@@ -1,4 +1,4 @@
-"""Where models stay open from one request to the next. Imports torch only when a model is opened."""
+"""Keeps models open between requests. Imports torch only when a model is opened."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class Session:
     Every app is a method: `session.redraw(...)` takes what `danqing.redraw(...)` takes.
 
     device: "auto" (a GPU where PyTorch sees one), "cpu", "cuda", "cuda:1" or "mps".
-    dtype: "float32", "bfloat16" or "float16", in which the networks compute; None is float32.
+    dtype: the dtype of the networks, "float32", "bfloat16" or "float16"; None is float32.
     backend: what executes the networks: "eager" (PyTorch itself), "openvino", "openvino-bf16", "compile", or
-        "auto" for the fastest that is installed and proven. What one cannot run, eager runs.
-    threads: CPU threads of PyTorch in this process; None leaves them as they are.
-    memory_budget: bytes of weights that stay open; the model that was used longest ago is closed first.
-    models, adapters, styles: folders where names are looked up, besides what comes with danqing. ControlNets,
-        T2I-Adapters and IP-Adapters are in the folder `controls` beside that of the adapters.
+        "auto" for the fastest one that is installed and tested. Eager runs what another cannot run.
+    threads: CPU threads of PyTorch in this process; None does not change them.
+    memory_budget: bytes of weights that stay open; the least recently used model is closed first.
+    models, adapters, styles: folders in which names are looked up, besides those shipped with danqing.
+        ControlNets, T2I-Adapters and IP-Adapters are in the folder `controls` next to that of the adapters.
     """
 
     named_only: ClassVar[bool] = False
-    """Whether models and adapters are only those in these folders, and never paths."""
+    """Whether requests may use names from these folders only, and no paths."""
 
     def __init__(
         self,
@@ -69,44 +69,45 @@ class Session:
         self.threads, self.memory_budget = threads, memory_budget
         self.models, self.adapters, self.styles = Path(models), Path(adapters), Path(styles)
         self.controls = self.adapters.parent / "controls"
-        self.new_adapters = self.adapters  # where what is learned is put
+        self.new_adapters = self.adapters  # the folder for newly trained adapters
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._painter: Painter | None = None
         self._lock = RLock()
 
     @classmethod
     def of(cls, painter: Painter, **options: Any) -> Self:
-        """A session in which `painter` does all the painting, whatever model a request names.
+        """A session in which `painter` replaces every model that a request names.
 
-        options: as of the class, such as `adapters`.
+        options: further arguments of the class, such as `adapters`.
         """
         session = cls(**options)
         session._painter = painter
         return session
 
     def card(self, model: str) -> Card | None:
-        """The card of a model, without opening it.
+        """The card of a model, without opening the model.
 
-        None if there is none, as in folders of other programs and for a single file.
+        None if it has no card, as folders of other programs and single files.
 
         Raises:
-            BadBrief: no such model, folder or file. BadWeights: the card cannot be read.
+            BadBrief: there is no such model, folder or file.
+            BadWeights: the card cannot be read.
         """
         if self._painter is not None:
             return self._painter.card
         return find_card(self.place_of(model))
 
     def open_card(self, model: str) -> Card:
-        """The card of a model; one that has none is opened to know. Raises as `card` and `painter` do."""
+        """The card of a model; a model without a card is opened for it. Raises as `card` and `painter`."""
         return self.card(model) or self.painter(model).card
 
     @property
     def painter_is_fixed(self) -> bool:
-        """Whether one painter does all the painting; see `of`."""
+        """Whether one painter replaces all models; see `of`."""
         return self._painter is not None
 
     def place_of(self, model: str) -> Path:
-        """The folder or file of a model: a shipped one, one in the folder `models`, or see `find_place`.
+        """The path of a model: a shipped one, one in the folder `models`, or see `find_place`.
 
         Raises:
             BadBrief: there is none.
@@ -115,7 +116,7 @@ class Session:
         if place is None and self.named_only:
             raise BadBrief(unknown("model", model, self.model_places()))
         named = self.models / model
-        with suppress(OSError):  # a name that is too long for a file
+        with suppress(OSError):  # raised for a name that is too long for a file
             place = place or (named if named.exists() else None)
         place = place or find_place(model)
         if place is None or not place.exists():
@@ -123,7 +124,7 @@ class Session:
         return place
 
     def vae_place(self, name: str) -> Path:
-        """The file or folder of a VAE: in the folder `models`, or a path, or see `find_place`.
+        """The path of a VAE: in the folder `models`, or a path itself, or see `find_place`.
 
         Raises:
             BadBrief: there is none.
@@ -138,15 +139,16 @@ class Session:
         return place
 
     def model_places(self) -> dict[str, Path]:
-        """The models that have names: the shipped ones, and those in the folder `models`."""
+        """Name -> path of the shipped models and of those in the folder `models`."""
         own = {path.name: path for path in sorted(self.models.glob("*")) if _is_model(path)}
         return {**own, **shipped_models()}
 
     def painter_for(self, choice: Brief | PaintInputs) -> Painter:
-        """The painter of the model, the VAE and the refiner that a request names.
+        """The painter with the model, the VAE and the refiner of a request.
 
         Raises:
-            BadBrief: one of them is not there, or they do not go together. BadWeights: it cannot be opened.
+            BadBrief: one of them does not exist, or they do not fit together.
+            BadWeights: one of them cannot be opened.
         """
         painter = self.painter(choice.model)
         if choice.vae is not None:
@@ -164,10 +166,11 @@ class Session:
         return with_vae(painter, self.part(place, painter, open_vae), vae)
 
     def painter(self, model: str) -> Painter:
-        """The painter of a model; opened once, until the memory budget closes it.
+        """The painter of a model, opened at its first use or after the memory budget has closed it.
 
         Raises:
-            BadBrief: no such model or device. BadWeights: it cannot be opened.
+            BadBrief: there is no such model or device.
+            BadWeights: the model cannot be opened.
         """
         if self._painter is not None:
             return self._painter
@@ -191,24 +194,24 @@ class Session:
         ]
 
     def part(self, place: Path, painter: Painter, open_it: Callable[[Path, Painter], T]) -> T:
-        """What `open_it` makes of a file or folder for a painter of this session, kept warm. Raises as it."""
+        """The result of `open_it(place, painter)`, which stays open as models do. Raises as `open_it`."""
         key = f"{open_it.__name__} {place.resolve()} for {painter.card.name}"
         return self._warm(key, lambda: open_it(place, painter))
 
     def clip_scorer(self, place: str | None = None) -> ClipScorer:
-        """The shipped CLIP, or the one in a folder. Raises BadWeights: it cannot be opened."""
+        """The shipped CLIP, or the one in a folder. Raises BadWeights if it cannot be opened."""
         from danqing.families import open_clip_scorer
 
         return self._warm(f"clip {place}", lambda: open_clip_scorer(place))
 
     def shipped_clip_scorer(self) -> ClipScorer | None:
-        """The shipped CLIP, or None where this copy came without it."""
+        """The shipped CLIP, or None where this installation does not have it."""
         from danqing.families import shipped_clip_scorer
 
         return self._warm("shipped clip", shipped_clip_scorer)
 
     def classifier(self, place: str | None = None) -> ClipScorer | ScorerEnsemble:
-        """What tells which of some words a picture shows: CLIP with the judge, or the CLIP in a folder.
+        """The zero-shot classifier: the shipped CLIP with the judge, or the CLIP in a folder.
 
         Raises:
             BadWeights: it cannot be opened.
@@ -218,14 +221,14 @@ class Session:
         return self._warm(f"classifier {place}", lambda: open_zero_shot(place))
 
     def style_packs(self) -> dict[str, StylePack]:
-        """All styles in words by name: the shipped ones, and those in the folder `styles`."""
+        """Name -> style pack, of the shipped ones and those in the folder `styles`."""
         return packs(self.styles)
 
     def adapter_files(self, model: str | None = None) -> AdapterFiles:
-        """The adapters in the folder `adapters`, and those that came with a model: name -> file.
+        """Name -> file of the adapters in the folder `adapters`, and of those that came with a model.
 
         Raises:
-            BadBrief: no such model.
+            BadBrief: there is no such model.
         """
         own: Mapping[str, Path] = {}
         if self._painter is not None:
@@ -235,7 +238,7 @@ class Session:
         return AdapterFiles({**adapters_in(self.adapters), **own}, named_only=self.named_only)
 
     def run(self, app: App[Any, T], inputs: Any, progress: ProgressCallback = no_progress) -> Any:
-        """What an app makes of its inputs; pictures as a list. One request runs at a time."""
+        """Run an app, and return its result; pictures come as a list. One request runs at a time."""
         with self._turn(app, inputs):
             result = app.run(inputs, self, progress)
             return list(result) if isinstance(result, Iterator) else result
@@ -243,21 +246,21 @@ class Session:
     def stream(
         self, app: App[Any, Iterator[T]], inputs: Any, progress: ProgressCallback = no_progress
     ) -> Iterator[T]:
-        """The pictures that an app makes of its inputs, each as soon as it is finished."""
+        """Run an app, and yield its pictures, each as soon as it is finished."""
         with self._turn(app, inputs):
             yield from app.run(inputs, self, progress)
 
     def close(self) -> None:
-        """Close all models. They are opened again when they are needed."""
+        """Close all models. A later request opens them again."""
         with self._lock:
             self._open.clear()
 
     def _turn(self, _app: App[Any, Any], _inputs: Any) -> AbstractContextManager[Any]:
-        """Within it a request runs: by itself."""
+        """The context in which a request runs; here it excludes all other requests."""
         return self._lock
 
     def _warm(self, key: str, open_it: Callable[[], T]) -> T:
-        """What is open under `key`, opened if need be; then closes others that do not fit beside it."""
+        """The open object with `key`, opened first if necessary; closes others above the memory budget."""
         with self._lock:
             model: T = self._open[key] if key in self._open else open_it()
             self._open[key] = model
@@ -279,7 +282,7 @@ class Session:
 
 
 class NamedSession(Session):
-    """A session for servers: requests name what is in its folders, and no paths."""
+    """A session for servers: requests may use names from its folders only, and no paths."""
 
     named_only = True
 

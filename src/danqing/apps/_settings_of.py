@@ -20,19 +20,20 @@ from danqing.core.image_ref import ImageLookup, ImageRef
 if TYPE_CHECKING:
     from danqing.apps._session import Session
 
-TEXT_MAX = 100_000  # bytes of a file of text
-MODEL = "stickers"  # paints what another program painted, where no other model is named
+TEXT_MAX = 100_000  # the largest size of a text file in bytes
+MODEL = "stickers"  # the default model for settings of another program
 
 
 def with_settings_of(
     values: Mapping[str, Any], session: Session, image_lookup: ImageLookup
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values, below them those of the picture or text that they name, and what differs from it.
+    """The values, with defaults from the settings of a picture or text in them, and notes on differences.
 
-    A prompt that is A1111's `parameters`, as people paste them, is read as such.
+    A prompt that is a pasted text of A1111's `parameters` is parsed as such.
 
     Raises:
-        BadBrief: the picture does not say how it was painted. BadPicture: it cannot be read.
+        BadBrief: the picture has no settings in its metadata.
+        BadPicture: it cannot be read.
     """
     chosen = {name: value for name, value in values.items() if value is not None}
     place = chosen.pop("settings_of", None)
@@ -55,10 +56,10 @@ def with_settings_of(
 
 
 def settings_of(ref: ImageRef, session: Session) -> tuple[ResolvedBrief, list[str]]:
-    """The brief of a picture, and what differs from it where another program painted it.
+    """The brief of a picture, and notes on differences if another program painted it.
 
     Raises:
-        BadPicture: it does not say how it was painted.
+        BadPicture: its metadata has no settings.
     """
     if ref.source.brief is not None:
         return ref.source.brief, []
@@ -71,7 +72,7 @@ def settings_of(ref: ImageRef, session: Session) -> tuple[ResolvedBrief, list[st
 
 
 def _own(brief: Brief) -> dict[str, Any]:
-    """The fields of a brief without the pictures that it started from."""
+    """The fields of a brief without its input pictures."""
     fields = brief.model_dump(exclude_defaults=True, exclude={"image", "mask", "strength"})
     return {**fields, "prompt": literal(brief.prompt)}
 
@@ -79,7 +80,7 @@ def _own(brief: Brief) -> dict[str, Any]:
 def _merge(
     settings: OtherSettings, chosen: Mapping[str, Any], session: Session
 ) -> tuple[dict[str, Any], list[str]]:
-    """What was chosen before what the other program says, for the model that was chosen."""
+    """The user's values, then those of the other program, for the chosen model; and notes."""
     card = session.open_card(str(chosen.get("model", MODEL)))
     fields, notes = settings.for_card(card)
     fields["prompt"] = literal(str(fields["prompt"]))

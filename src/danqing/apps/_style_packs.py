@@ -1,4 +1,4 @@
-"""Styles by name: packs of words for any model, or the style that a model has learned. Needs no torch."""
+"""Style packs: a named style as prompt text for any model, or as a trained style. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Words = Annotated[str, Field(max_length=PROMPT_MAX // 4)]
 
 
 class StylePack(BaseModel):
-    """A style in words, for models that have not learned it, and its name in those that have.
+    """A style as prompt text, and its name in models that were trained on it.
 
-    One TOML file each; the file's name is the style's.
+    Each is one TOML file; the name of the file is the name of the style.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -46,16 +46,16 @@ class StylePack(BaseModel):
     )
 
     def has_name(self, name: str) -> bool:
-        """Whether `name` means this style."""
+        """Whether `name` is a name of this style."""
         names = (self.name, self.title, self.title_zh, *self.aliases)
         return style_key(name) in map(style_key, names)
 
 
 def packs(own: Path) -> dict[str, StylePack]:
-    """All styles by name: the shipped ones, and the user's in the folder `own`, which take precedence.
+    """Name -> style pack, of the shipped ones and of the user's in the folder `own`, which take precedence.
 
     Raises:
-        BadBrief: naming the file of the user's that is no style, and what is wrong with it.
+        BadBrief: a file of the user is not a style pack; the message names the file and the problem.
     """
     shipped = resources.files("danqing") / "styles"
     files = [*shipped.iterdir(), *(own.iterdir() if own.is_dir() else ())]
@@ -64,10 +64,10 @@ def packs(own: Path) -> dict[str, StylePack]:
 
 
 def read_pack(file: Traversable) -> StylePack:
-    """The style in one TOML file.
+    """Read the style pack in one TOML file.
 
     Raises:
-        BadBrief: it cannot be read, is no TOML, or a field is missing, unknown or out of range.
+        BadBrief: the file cannot be read or is not TOML, or a field is missing, unknown or out of range.
     """
     try:
         fields = tomllib.loads(file.read_text("utf-8"))
@@ -76,7 +76,7 @@ def read_pack(file: Traversable) -> StylePack:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         reason = f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-    except (OSError, ValueError) as error:  # no UTF-8 and no TOML are both a ValueError
+    except (OSError, ValueError) as error:  # decoding and TOML errors are ValueErrors
         reason = shorten(str(error), 100)
     raise BadBrief(f"style {str(file)!r} cannot be used ({reason}): mend or remove it")
 
@@ -85,7 +85,7 @@ def pack_of(name: str, packs: Mapping[str, StylePack]) -> StylePack:
     """The style called `name`, in English or Chinese.
 
     Raises:
-        BadBrief: there is none, naming the nearest.
+        BadBrief: there is none; the message names the nearest.
     """
     for pack in packs.values():
         if pack.has_name(name):
@@ -95,10 +95,11 @@ def pack_of(name: str, packs: Mapping[str, StylePack]) -> StylePack:
 
 
 def apply_style(prompt: str, pack: StylePack, card: Card) -> tuple[str, str, str | None]:
-    """(prompt, negative prompt, style) that ask the model of `card` for a prompt in a style.
+    """The prompt, negative prompt and style name for a prompt in a style, for the model of `card`.
 
-    A model that has learned the style is asked by its name alone. Others get the pack's words after the
-    prompt, in its language and only once, and its negative words if they follow any.
+    For a model that was trained on the style, only the style name is set. For others, the pack's text is
+    appended to the prompt, in its language and only once, and its negative text to the negative prompt if the
+    model supports one.
     """
     own = next((name for name in (pack.name, *pack.learned) if name in card.styles), None)
     if own is not None:

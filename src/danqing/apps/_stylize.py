@@ -1,4 +1,4 @@
-"""A picture in a style: painted again by a model, or rendered without one."""
+"""Changes the style of a picture: a model repaints it, or an effect renders it without a model."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 from danqing.core.source_image import SourceImage
 
-STRENGTH = 0.7  # of a style without a pack
-RENDER_STRENGTH = 0.5  # of a rendering
+STRENGTH = 0.7  # the default for a style without a pack
+RENDER_STRENGTH = 0.5  # the default of a rendering
 
 
 def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
@@ -42,7 +42,7 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
     card, like = job.card, inputs.like
     name = str(inputs.style) if like is None else style_like(like.source.image, session.classifier(), card)
     thing = inputs.prompt or _thing(inputs, job, session)
-    if name in card.styles and name not in packs:  # of a model with styles of its own
+    if name in card.styles and name not in packs:  # a style of the model only
         strength = inputs.strength or STRENGTH
         return redraw_source(job, prompt=thing, style=name, strength=strength, **job.strong_guidance())
     pack = pack_of(name, packs)
@@ -60,7 +60,7 @@ def stylize_source(inputs: Stylize, session: Session, progress: ProgressCallback
 
 
 def _thing(inputs: Stylize, job: Job[Stylize], session: Session) -> str:
-    """What a picture shows, by its own words or as CLIP sees it; a line says so where CLIP is not sure."""
+    """The subject of a picture, from its metadata or by CLIP; adds a note if CLIP is not sure."""
     thing, brief = thing_in(job.source, job.card, session), job.source.brief
     if (brief is None or not brief.prompt) and is_doubtful(job.source.image, session.classifier()):
         inputs.add_notes(
@@ -71,7 +71,7 @@ def _thing(inputs: Stylize, job: Job[Stylize], session: Session) -> str:
 
 
 def _check_paintable(inputs: Stylize) -> None:
-    """Raises BadBrief: something is asked for that only a rendering has."""
+    """Raise BadBrief if a field is set that only a rendering supports."""
     for name in ("palette", "title", "seal"):
         if getattr(inputs, name):
             raise BadBrief(
@@ -83,7 +83,7 @@ def _renderings(inputs: Stylize, session: Session, progress: ProgressCallback) -
     """The picture rendered in the style, one for each seed.
 
     Raises:
-        BadBrief: the style cannot be rendered, or a font or a package is not there.
+        BadBrief: the style has no effect to render it, or a font or a package is not installed.
     """
     if inputs.like is not None:
         raise BadBrief("a rendering follows no picture: leave like out, or how render")
@@ -96,7 +96,7 @@ def _renderings(inputs: Stylize, session: Session, progress: ProgressCallback) -
 
 
 def _effect_of(inputs: Stylize, session: Session) -> str:
-    """The name of the effect that the style means, in English or Chinese."""
+    """The name of the effect for a style name in English or Chinese."""
     from danqing.effects import EFFECTS
 
     name = str(inputs.style)

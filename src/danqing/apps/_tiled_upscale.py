@@ -1,4 +1,4 @@
-"""Larger pictures: by the painter's learned upscaler, in tiles that equal the whole, or by Lanczos."""
+"""Upscales pictures: by the painter's learned upscaler in exact tiles, or by Lanczos."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ UpscaleFunction = Callable[[Tensor], Tensor]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
 
-SIDE = 128  # of a tile without its overlap, in pixels of the small picture
-FACTOR = 4  # of a painter that has learned none
+SIDE = 128  # side of a tile without its overlap, in pixels of the small picture
+FACTOR = 4  # default factor of a painter without an upscaler
 FACTORS = (2, 3, 4, 8)
-REPAINTED_MAX = 32_000_000  # pixels of a picture that is enlarged by painting, which holds it as floats
-_PROBE = 32  # far more than the networks here reach
+REPAINTED_MAX = 32_000_000  # pixels of a result of `repaint`, which is in memory as floats
+_PROBE = 32  # far above the receptive fields of the networks here
 _LANCZOS_REACH = 3
 
 
 def default_factor(painter: Painter) -> int:
-    """How many times larger a painter makes a picture if nobody says."""
+    """The factor of a painter if the user gives none."""
     return painter.card.scale if painter.card.scale > 1 else FACTOR
 
 
 def method(painter: Painter, factor: int | None = None) -> str:
-    """How `upscale_image` will do it, in words for the user."""
+    """A text for the user on the method of `upscale_image`."""
     times = f"x{factor or default_factor(painter)}"
     if isinstance(painter, Repaints):
         return f"{times}, painted by {painter.card.name!r}"
@@ -51,21 +51,21 @@ def method(painter: Painter, factor: int | None = None) -> str:
 
 @runtime_checkable
 class Repaints(Painter, Protocol):
-    """A painter that enlarges by painting, four times, in tiles of its own."""
+    """A painter that upscales by diffusion, four times, in its own tiles."""
 
     def repaint(self, pixels: Tensor, brief: ResolvedBrief) -> Iterator[Tensor]:
-        """A picture [1 c h w] in [-1, 1] -> what there is of the large one [1 3 4h 4w], after every tile."""
+        """A picture [1 c h w] in [-1, 1] -> all finished tiles [1 3 4h 4w], after each tile."""
         ...
 
     def tiles(self, height: int, width: int) -> int:
-        """How many tiles that takes."""
+        """The number of tiles for a picture of that size."""
         ...
 
     def at_level(self, level: int) -> Repaints:
-        """The same painter, making the picture so noisy first.
+        """The same painter for a noise level of the small picture.
 
         Raises:
-            BadBrief: more than it knows.
+            BadBrief: the level is above that of its training.
         """
         ...
 
@@ -77,12 +77,12 @@ def repaint(
     factor: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Image.Image:
-    """A picture painted anew by a resolved brief, four times larger; on white, and without transparency.
+    """Upscale a picture four times by diffusion with a resolved brief; the result is RGB on white.
 
-    factor: 2 or 3 shrinks it afterwards.
+    factor: 2 or 3 downscales the result afterwards.
 
     Raises:
-        BadBrief: more than four times, or the large picture would have more than 32 megapixels.
+        BadBrief: the factor is above 4, or the result would have more than 32 megapixels.
     """
     if factor is not None and factor > FACTOR:
         raise BadBrief(f"model {painter.card.name!r} enlarges four times: use scale 2, 3 or 4")
@@ -101,16 +101,18 @@ def upscale_image(
     tile: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Image.Image:
-    """A picture of any size `factor` times larger; None is `default_factor`.
+    """Upscale a picture of any size.
 
-    By the painter's learned upscaler, as often as it takes, then shrunk to the factor; or by Lanczos.
-    Transparency is kept. Memory beyond both pictures is that of one tile.
+    The painter's learned upscaler is applied as often as necessary, and the result is downscaled to the
+    factor. Without one, Lanczos is used. Transparency is kept. Besides both pictures, only one tile is in
+    memory.
 
-    tile: the picture repeats without a seam, and so will the large one.
+    factor: how many times larger; None is `default_factor`.
+    tile: whether the picture is seamless; then the result is seamless too.
     progress: counts tiles.
 
     Raises:
-        BadBrief: the large picture would have more pixels than danqing opens.
+        BadBrief: the result would have more than 100 megapixels.
     """
     picture = ImageOps.exif_transpose(picture)
     factor = default_factor(painter) if factor is None else factor
@@ -137,7 +139,7 @@ def upscale_image(
 
 
 def fit_to_size(picture: Image.Image, size: tuple[int, int], painter: Painter) -> Image.Image:
-    """A picture at another size of about its shape: where it is larger by the learned upscaler first."""
+    """Resize a picture to a size of about its aspect ratio; a larger one uses the learned upscaler first."""
     if picture.size == size:
         return picture
     if painter.card.scale > 1 and (picture.width < size[0] or picture.height < size[1]):
@@ -146,7 +148,7 @@ def fit_to_size(picture: Image.Image, size: tuple[int, int], painter: Painter) -
 
 
 def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """By Lanczos, in premultiplied colour, so that what transparent pixels hide does not bleed into edges."""
+    """Resize by Lanczos with premultiplied alpha, so that hidden colours do not bleed into edges."""
     if picture.size == size:
         return picture
     if not picture.has_transparency_data:
@@ -155,9 +157,9 @@ def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def reach_of(upscale: UpscaleFunction) -> int:
-    """How many small pixels away a pixel still shows: the radius of the receptive field, at most 32.
+    """The radius of the receptive field in pixels of the small picture, at most 32.
 
-    A NaN in one pixel spreads to all that depends on it, whatever the weights are.
+    It is measured: a NaN in one pixel spreads to every output that depends on it, for any weights.
     """
     pixels = torch.zeros(1, 4, 2 * _PROBE + 1, 2 * _PROBE + 1)
     pixels[..., _PROBE, _PROBE] = torch.nan
@@ -175,11 +177,12 @@ def tiles(
     reach: int,
     side: int = SIDE,
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """The parts of an enlarged picture, tile by tile: (left, top, pixels [n c h w]), places in large pixels.
+    """Upscale a picture tile by tile; yields (left, top, pixels [n c h w]), in pixels of the result.
 
-    Each tile is enlarged with `reach` pixels of what is around it, so that it is what the whole would give.
+    Each tile is upscaled with a margin of `reach` pixels, so that it equals that part of the whole result.
 
-    view: a box -> the pixels [n c h w] in it. size: of the picture, width and height.
+    view: a box -> the pixels [n c h w] in it.
+    size: width and height of the picture.
     """
     width, height = size
     for top, left in product(range(0, height, side), range(0, width, side)):
@@ -194,9 +197,9 @@ def tiles(
 
 
 def in_colour_and_alpha(painter: Painter, factor: int) -> UpscaleFunction:
-    """The painter's upscaler for [n 4 h w], used as often as it takes and then shrunk to the factor.
+    """The painter's upscaler for [n 4 h w], applied as often as necessary, and downscaled to the factor.
 
-    One that knows no alpha sees it as a grey picture.
+    An upscaler without alpha upscales the alpha channel as a grey picture.
     """
 
     def once(pixels: Tensor) -> Tensor:
@@ -217,7 +220,7 @@ def in_colour_and_alpha(painter: Painter, factor: int) -> UpscaleFunction:
 
 
 def check_size(picture: Image.Image, factor: float, most: int = PIXELS_MAX) -> None:
-    """Refuse what would be too large.
+    """Check the size of the result.
 
     Raises:
         BadBrief: the picture would have more than `most` pixels.
@@ -242,7 +245,7 @@ def _without_margin(
     factor: int,
     margin: int,
 ) -> Image.Image:
-    """The picture enlarged with a margin of itself around it, as it goes on where it repeats."""
+    """Upscale a seamless picture with a margin of its opposite edges, which is cropped afterwards."""
     source = _wrap(picture, margin)
     large = upscale(source, _times(source.size, factor))
     if not margin:

@@ -1,4 +1,4 @@
-"""Enlarging a picture by what the painter has learned, or by painting it anew."""
+"""Upscales a picture, by a learned upscaler or by redrawing it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FRESH = 0.3  # the strength of a creative redraw
 
 
 def cell_picture(inputs: Upscale) -> Picture:
-    """The cell of a grid that is asked for."""
+    """The cell of a grid, for a request with `cell`."""
     source = inputs.image.source
     cell = cell_of(source, inputs.cell or 1)
     assert cell.brief is not None
@@ -59,10 +59,10 @@ def upscale_source(inputs: Upscale, session: Session, progress: ProgressCallback
 
 
 def _at_noise_level(painter: Painter, level: int | None) -> Painter:
-    """The painter, making the picture so noisy first where it is asked to.
+    """The painter with a noise level of the small picture; None leaves the default.
 
     Raises:
-        BadBrief: it cannot, or not so much.
+        BadBrief: the painter does not support noise levels, or the level is too high.
     """
     if level is None:
         return painter
@@ -72,7 +72,7 @@ def _at_noise_level(painter: Painter, level: int | None) -> Painter:
 
 
 def _redrawn(job: Job[Upscale]) -> Picture:
-    """The picture redrawn lightly, as many times larger as is asked for."""
+    """The picture redrawn with a low strength, and upscaled to the factor of the request."""
     factor, image = job.inputs.scale or default_factor(job.painter), job.source.image
     check_size(image, factor)
     words = job.words()
@@ -83,14 +83,14 @@ def _redrawn(job: Job[Upscale]) -> Picture:
 
 
 def _repaint_brief(job: Job[Upscale]) -> ResolvedBrief:
-    """For a painter that enlarges by painting: the words of the request, or those of the picture."""
+    """The brief for an upscaler by diffusion, with the prompt of the request or of the picture."""
     prompt = job.words()["prompt"]
     brief = job.inputs.brief(model=job.card.name, prompt=prompt, style=None, tile=False)
     return brief.resolve(job.card)
 
 
 def _brief(job: Job[Upscale]) -> ResolvedBrief:
-    """The brief of a picture that came without one."""
-    card = job.card  # which enlarges tiles whether or not it paints them
+    """A brief for a picture without metadata."""
+    card = job.card  # it can upscale seamless pictures even if it cannot paint them
     tile = job.inputs.tile and Can.TILE in card.can
     return job.inputs.brief(model=card.name, tile=tile).resolve(card)

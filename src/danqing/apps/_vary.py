@@ -1,6 +1,6 @@
-"""Variations: from the picture, and from noise between the parent's own and a new one (slerp).
+"""Variations: redraw a picture with noise that is interpolated between its own and new noise (slerp).
 
-So a variation is the same for the same parent, button and seed.
+The parent, the amount (subtle or strong) and the seed determine a variation.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from danqing.core.errors import BadBrief
 from danqing.core.picture import Picture
 from danqing.core.source_image import SourceImage
 
-STRENGTHS = {"subtle": 0.35, "strong": 0.7}  # how far to leave the picture
-VARIATIONS = {"subtle": 0.15, "strong": 0.5}  # and its noise
+STRENGTHS = {"subtle": 0.35, "strong": 0.7}  # denoising strength
+VARIATIONS = {"subtle": 0.15, "strong": 0.5}  # amount of new noise
 
 
 def vary_source(job: Job[Vary]) -> Iterator[Picture]:
-    """Pictures like the job's source.
+    """Variations of the job's source.
 
     Raises:
-        BadBrief: no words are known of it.
+        BadBrief: there is no prompt, neither in the request nor in the metadata of the picture.
     """
     inputs, source = job.inputs, job.source
     words = job.words()
@@ -38,7 +38,7 @@ def vary_source(job: Job[Vary]) -> Iterator[Picture]:
 
 
 def _noise(inputs: Vary, source: SourceImage) -> dict[str, Any]:
-    """Noise between the parent's own, where that is known, and that of new seeds."""
+    """The seed fields for noise between that of the parent, if its seed is known, and that of new seeds."""
     if source.brief is None:
         return {}
     return {

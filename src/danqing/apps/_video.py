@@ -1,4 +1,4 @@
-"""Frames as a film: GIF and WebP by Pillow, MP4 by ffmpeg where there is one, or a folder of pictures."""
+"""Writes frames as a video: GIF and WebP by Pillow, MP4 by ffmpeg, or a folder of pictures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from danqing.core.files import add_file, atomic_write
 from danqing.core.picture import Picture
 
 Write = Callable[[Iterable[Image.Image], Path, float, Picture], None]
-"""(frames of one size, file, frames a second, first frame with the metadata of the film): writes the file."""
+"""Writes a video from (frames of one size, file, frames per second, first frame with the metadata)."""
 
 
 def film_writer(path: Path) -> Write | None:
-    """What writes a film to `path`, by its ending; None for a folder of pictures, which has no ending.
+    """The function that writes the format of the suffix of `path`; None for a folder, without a suffix.
 
     Raises:
-        BadBrief: the ending is unknown, or needs a program that is not there.
+        BadBrief: the suffix is unknown, or needs a program that is not installed.
     """
     suffix = path.suffix.lower()
     if suffix == "":
@@ -38,15 +38,16 @@ def film_writer(path: Path) -> Write | None:
 
 
 def save_film(frames: Iterable[Picture], path: Path, fps: float, *, overwrite: bool = True) -> Path:
-    """Write frames into a file of a known ending, whole or not at all.
+    """Write frames into a video file, completely or not at all.
 
-    overwrite: False leaves a file of that name as it is and takes the next free name.
+    overwrite: if False, an existing file stays, and the next free name is used.
 
     Returns:
-        The path of the film.
+        The path of the video.
 
     Raises:
-        BadBrief: as `film_writer`. DanqingError: the place cannot be written.
+        BadBrief: as `film_writer`.
+        DanqingError: the file cannot be written.
     """
     write = film_writer(path)
     assert write is not None, "a folder of frames is a FrameFolder"
@@ -60,7 +61,7 @@ def save_film(frames: Iterable[Picture], path: Path, fps: float, *, overwrite: b
 
 
 def find_ffmpeg() -> str:
-    """The ffmpeg on the PATH, else the one that imageio-ffmpeg brings.
+    """The path of ffmpeg: that on the PATH, else that of the package imageio-ffmpeg.
 
     Raises:
         BadBrief: there is none.
@@ -89,7 +90,7 @@ def _write_mp4(frames: Iterable[Image.Image], path: Path, fps: float, film: Pict
     first, *others = frames
     width, height = first.size
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
-    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # as players want it
+    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # H.264 needs even sides
     comment = f"comment={film.comment().decode()}"
     made = ["-metadata", comment, "-vf", even, "-pix_fmt", "yuv420p", "-f", "mp4", str(path)]
     done = subprocess.run(

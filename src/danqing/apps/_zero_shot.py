@@ -1,4 +1,4 @@
-"""Who looks at pictures for the other apps: CLIP, helped by the judge with the things it knows."""
+"""Zero-shot classifiers for the other apps: CLIP, together with the judge for concepts that it knows."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from danqing.weights.shipped import shipped_part
 
 
 class ZeroShotClassifier(Protocol):
-    """Anything that tells which words a picture answers to, as a `ClipScorer` does by itself."""
+    """A classifier of pictures with any labels, such as a `ClipScorer`."""
 
     def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
-        """How likely each label is the right one for pictures [n c h w] in [-1, 1]: [n labels], sums 1."""
+        """Pictures [n c h w] in [-1, 1] -> probabilities [n labels]; rows sum to 1."""
         ...
 
 
 class ImageTextScorer(Protocol):
-    """Anything that scores how well words fit pictures, a `ClipScorer` or an `ScorerEnsemble`."""
+    """A scorer of how well texts match pictures: a `ClipScorer` or a `ScorerEnsemble`."""
 
     def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        """What scores pictures [n c h w] in [-1, 1] for every text: [n texts], more is better."""
+        """A function of pictures [n c h w] in [-1, 1] giving scores [n texts]; higher is better."""
         ...
 
 
@@ -41,8 +41,10 @@ class ImageTextScorer(Protocol):
 class ScorerEnsemble:
     """CLIP and the judge together: a product of experts (Hinton 2002, eq. 1).
 
-    A label that names a thing the judge knows has both their probabilities, multiplied; of other labels the
-    judge has no opinion. names: what a thing may be called -> what the judge calls it.
+    For a label with a concept of the judge, the probabilities of both are multiplied. For other labels, only
+    CLIP's counts.
+
+    names: a name of a concept -> the judge's name for it.
     """
 
     scorer: ClipScorer
@@ -50,13 +52,14 @@ class ScorerEnsemble:
     names: Mapping[str, str]
 
     def classify(self, pixels: Tensor, labels: Sequence[str]) -> Tensor:
-        """Like `ClipScorer.classify`, [n labels]."""
+        """As `ClipScorer.classify`, [n labels]."""
         return (self.scorer.scale * self.score_function(labels)(pixels)).softmax(dim=-1)
 
     def score_function(self, texts: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        """Like `ClipScorer.score_function`: cosines, and the judge's odds of what is named, against chance.
+        """As `ClipScorer.score_function`: cosines, plus a bonus from the judge's probability against chance.
 
-        That is counted in cosines too, so that the softmax of all, times CLIP's scale, is the product.
+        The bonus is divided by CLIP's scale, so that the softmax of the scores times this scale is the
+        product of both probabilities.
         """
         concepts, cosines = self.judge.config.concepts, self.scorer.score_function(texts)
         things = [self._thing(text) for text in texts]
@@ -64,22 +67,22 @@ class ScorerEnsemble:
 
         def score(pixels: Tensor) -> Tensor:
             likely = self.judge.predict(pad_to_square(pixels))[0].log_softmax(dim=-1) + log(len(concepts))
-            bonus = F.pad(likely, (0, 1))  # last: no opinion
+            bonus = F.pad(likely, (0, 1))  # the last column is for labels without a concept
             return cosines(pixels) + bonus[:, columns] / self.scorer.scale
 
         return score
 
     def _thing(self, label: str) -> str | None:
-        """The thing that `label` names: "a teddy bear" names no bear, and 猫头鹰 no 猫."""
+        """The concept in `label`; "a teddy bear" is not a bear, and 猫头鹰 is not 猫. None for no concept."""
         matches = [name for name in self.names if mentions(label, name)]
         return self.names[max(matches, key=len)] if matches else None
 
 
 def open_zero_shot(place: str | Path | None = None) -> ClipScorer | ScorerEnsemble:
-    """The shipped CLIP with the shipped judge; or CLIP's weights in the folder `place`, by themselves.
+    """Open the shipped CLIP with the shipped judge, or the CLIP in the folder `place` without a judge.
 
     Raises:
-        BadWeights: the weights are not there or cannot be used.
+        BadWeights: the weights are missing or cannot be used.
     """
     scorer = open_clip_scorer(place)
     if place is not None:
@@ -90,12 +93,12 @@ def open_zero_shot(place: str | Path | None = None) -> ClipScorer | ScorerEnsemb
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether `text` holds `name`: as whole words where they are written with spaces."""
+    """Whether `text` contains `name`; as whole words in a language with spaces."""
     if name.isascii():
         return re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE) is not None
     return name in text
 
 
 def pixels_on_white(picture: Image.Image) -> Tensor:
-    """A picture on white, [1 3 h w] in [-1, 1]."""
+    """A picture composited over white, as a tensor [1 3 h w] in [-1, 1]."""
     return from_pil(picture)[None, :3]

@@ -85,14 +85,14 @@ class Animate(Fast, Anyway, PaintInputs):
 
     @property
     def settings_file(self) -> SettingsFile:
-        """What its file of settings says; nothing where there is none."""
+        """The content of its settings file; empty where there is none."""
         from danqing.apps._disco_settings_file import read_file
 
         return read_file(self.settings)
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Animate:
-    """The inputs, with what a settings file says below what was given."""
+    """Parse the inputs; values of the request override those of a settings file."""
     from danqing.apps._disco_settings_file import with_settings
     from danqing.apps._parse import parse
 
@@ -111,12 +111,13 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     prepare=_prepare,
 )
 def animate(inputs: Animate, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """The frames of a film, each as soon as it is painted.
+    """Yield the frames of a video, each as soon as it is painted.
 
-    After Disco Diffusion's animation in two dimensions, over any painter that can redraw.
+    As Disco Diffusion's 2D animation, with any painter that can redraw.
 
     Raises:
-        BadBrief: it cannot be painted as asked. BadPicture: the picture to start from cannot be read.
+        BadBrief: the model does not support the request.
+        BadPicture: the input picture cannot be read.
     """
     from danqing.apps._animate import paint_frames
 

@@ -49,12 +49,13 @@ class Blend(Anyway, GridInputs):
 
 @app(Blend, examples=("danqing blend fox.png owl.png --weights 2,1",))
 def blend(inputs: Blend, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """New pictures between one to five: their latents along great circles, their words by the same weights.
+    """Mix pictures, and perhaps a prompt: latents by spherical interpolation, prompts by the same weights.
 
-    The words of a picture are those that painted it, or what CLIP says of it.
+    The prompt of a picture is that of its metadata, or else the best one by CLIP.
 
     Raises:
-        BadBrief: more than five pictures, or weights that do not fit them. BadPicture: one cannot be read.
+        BadBrief: there are more than five pictures, or not one weight for each.
+        BadPicture: a picture cannot be read.
     """
     from danqing.apps._blend import blend_sources
 

@@ -47,7 +47,7 @@ class Classify(AppInputs):
     )
 
     def image_refs(self) -> list[ImageRef]:
-        """None: one that cannot be read is reported when its turn comes."""
+        """None, because a picture that cannot be read is reported later, in its row of the result."""
         return []
 
 
@@ -66,10 +66,11 @@ def classify(
     session: Session,
     progress: ProgressCallback,  # noqa: ARG001
 ) -> Iterable[Classification | UnreadableFile]:
-    """The likeliest names of every picture; or why it cannot be read.
+    """The most likely names of every picture, or its read error.
 
     Raises:
-        BadBrief: no pictures, or labels or a side that do not suit. BadWeights: the model cannot be used.
+        BadBrief: there are no pictures, or the labels or the side are wrong.
+        BadWeights: the model cannot be used.
     """
     from danqing.apps._classify import classify_pictures, open_namer
 

@@ -49,16 +49,16 @@ class Cutout(PictureFiles):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """One picture."""
+        """The mark of the one picture."""
         return ("subject",)
 
     @property
     def transparent(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def check_pictures(self) -> None:
-        """That there is at most one way to say where the subject is, and that it lies in the picture."""
+        """Check that at most one field locates the subject, and that the place is inside the picture."""
         ways = [name for name in ("where", "box", "point") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise BadBrief(f"{' and '.join(ways)} both say where the subject is: give one of them")
@@ -86,10 +86,10 @@ def _text(numbers: tuple[float, ...] | None) -> str:
     ),
 )
 def cutout(inputs: Cutout, session: Session, progress: ProgressCallback) -> Iterator[Picture]:  # noqa: ARG001
-    """The subject of `image` on transparency: what stands out, or what a box, a point or words say.
+    """Cut out the subject of `image`: the most salient one, or that of a box, a point or a text.
 
     Raises:
-        BadBrief: nothing stands out, nothing is like the words, or OpenCV is not there.
+        BadBrief: there is no clear subject, nothing matches the text, or OpenCV is not installed.
         BadPicture: the picture cannot be read.
     """
     from danqing.apps._cutout import cut_subject

@@ -30,14 +30,15 @@ class Describe(ModelChoice, AppInputs):
 
 @app(Describe, output="lines", examples=("danqing describe cat.png",))
 def describe(inputs: Describe, session: Session, progress: ProgressCallback) -> list[str]:  # noqa: ARG001
-    """Four prompts that could have painted `image`, best first, or a captioner's sentence.
+    """Four prompts that could have painted `image`, best first, or the caption of a captioning model.
 
-    The styles are those that the model knows. A picture of none of the things that it has learned gets a
-    line that says so, in six of ten cases.
+    The styles are those of the model. If the picture shows none of the model's concepts, a note says so in
+    six of ten cases.
 
     Raises:
-        BadBrief: a value is out of its range. BadPicture: the picture cannot be read.
-        BadWeights: the captioner's folder cannot be used.
+        BadBrief: a value is out of range.
+        BadPicture: the picture cannot be read.
+        BadWeights: the folder of the captioning model cannot be used.
     """
     from danqing.apps._describe import caption, is_doubtful, prompts_for
     from danqing.apps._grid import single_picture

@@ -16,9 +16,9 @@ from danqing.core.image_ref import ImageRef
 from danqing.core.picture import Picture
 from danqing.core.progress import ProgressCallback
 
-STEPS = 4  # pictures of a strip whose etas are not given
+STEPS = 4  # number of pictures without `etas`
 
-Eta = Annotated[float, Field(ge=0, le=1.5)]  # beyond it pictures fall apart
+Eta = Annotated[float, Field(ge=0, le=1.5)]  # above it, pictures lose their structure
 
 
 class Edit(Anyway, PaintInputs):
@@ -45,7 +45,7 @@ class Edit(Anyway, PaintInputs):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """One picture for every eta, or for every step."""
+        """The eta of each picture, or the number of its step."""
         if self.method == "inversion":
             return ("fast",)
         if self.etas is None:
@@ -55,12 +55,14 @@ class Edit(Anyway, PaintInputs):
 
 @app(Edit, examples=('danqing edit cat.png "a cat, paper-cut style"',))
 def edit(inputs: Edit, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """A picture for each of `etas`: 0 is `image` as the model sees it, 1 follows the words alone.
+    """A picture for each of `etas`: 0 is `image` as the model reconstructs it, 1 follows the prompt alone.
 
-    Without `etas` four of eleven, in even steps. With `method="inversion"` one picture.
+    Without `etas`, eleven pictures are painted and the four with the most even steps are returned. With
+    `method="inversion"` there is one picture.
 
     Raises:
-        BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
+        BadBrief: the model does not support the request.
+        BadPicture: the picture cannot be read.
         BadWeights: the shipped CLIP, which chooses the steps, is damaged.
     """
     from danqing.apps._edit import edit_source

@@ -26,7 +26,7 @@ class Explain(ResolvedInputs, Fast, PaintInputs):
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Explain:
-    """The inputs, with all that the model's card decides."""
+    """Parse the inputs, and resolve their brief with the card of the model."""
     from danqing.apps._name_checks import check_adapters, check_choices, check_sampler
     from danqing.apps._parse import fields_for, split_prompt, validate, with_seed
 
@@ -55,10 +55,10 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     prepare=_prepare,
 )
 def explain(inputs: Explain, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """One sheet: the picture, and a map for each word.
+    """One sheet with the picture and a heat map for each word.
 
     Raises:
-        BadBrief: the model has no UNet that reads words; and as `paint`.
+        BadBrief: the model has no UNet with cross-attention to text, or as `paint`.
     """
     from danqing.apps._explain import explain_picture
 

@@ -34,7 +34,7 @@ class Imagine(Paint):
     prepare=lambda *args: prepare_paint(Imagine, *args),
 )
 def imagine(inputs: Imagine, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """The pictures of a grid. Raises as `paint`."""
+    """Paint the pictures of a grid. Raises as `paint`."""
     from danqing.apps._paint import paint_resolved
 
     return paint_resolved(inputs, session, progress)

@@ -44,7 +44,7 @@ class Inpaint(ControlInputs, MaskInputs):
     )
 
     def check_pictures(self) -> None:
-        """Also that there is one way to say what to repaint."""
+        """As the base class; also check that exactly one field says what to repaint."""
         ways = [way for way in (self.mask, self.where, self.damage) if way is not None]
         if len(ways) != 1:
             raise BadBrief(
@@ -63,14 +63,14 @@ class Inpaint(ControlInputs, MaskInputs):
     ),
 )
 def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` with a part painted anew: where `mask` is white, is drawn on, or has holes (see `_mask_image`).
+    """Repaint a part of `image`, given by a `mask` (see `_mask_image`), a text `where`, or `damage`.
 
-    Instead of a mask `where` takes words for the part, and `damage` finds scratches or holes. Without a
-    prompt the part is mended with the picture's own words, or with none. `invert_mask` repaints the rest.
-    Where the model has learned drawings only, small parts of a photo are filled from what is around them.
+    `damage` finds scratches or holes. `invert_mask` repaints the other part. Without a prompt, the prompt in
+    the metadata of the picture is used, or none. If the model was trained on drawings only, small parts of a
+    photo are filled from their surroundings.
 
     Raises:
-        BadBrief: it cannot be painted as asked, or the mask is empty, full or of another size.
+        BadBrief: the model does not support the request, or the mask is empty, full or of another size.
         BadPicture: a picture cannot be read.
     """
     from danqing.apps._canvas_fit import feather
@@ -92,7 +92,7 @@ def inpaint(inputs: Inpaint, session: Session, progress: ProgressCallback) -> It
 
 
 def _mask(inputs: Inpaint, session: Session) -> Mask:
-    """What to repaint, by the one way that was given."""
+    """The mask, from the field that the request uses for it."""
     from danqing.apps._mask_image import checked_region
     from danqing.apps._masks import DAMAGE, region_of
     from danqing.apps._photo_fill import photo_damage

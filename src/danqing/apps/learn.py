@@ -82,7 +82,7 @@ class Learn(Anyway, ModelChoice, AppInputs):
     seed: Seed = Field(default=0, description="fixes all that is random")
 
     def start_pictures(self) -> list[ImageRef]:
-        """As for every app, with folders replaced."""
+        """As the base class, with folders replaced by their files."""
         return self.files()
 
     def files(self) -> list[ImageRef]:
@@ -98,24 +98,24 @@ class Learn(Anyway, ModelChoice, AppInputs):
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Learn:
-    """The inputs, with files that are no pictures refused before the model is opened."""
+    """Parse the inputs; files that are not pictures are refused before the model is opened."""
     from danqing.apps._image_files import pictures_in
     from danqing.apps._parse import validate
     from danqing.apps._photos import photo_notes
 
     inputs = validate(Learn, values, image_lookup)
     _check_place(inputs, session)
-    if not inputs.images:  # those of an earlier call are meant
+    if not inputs.images:  # those of an earlier call are used
         session.card(inputs.model)
         return inputs
-    pictures_in(inputs.images)  # folders without any are refused
+    pictures_in(inputs.images)  # raises for folders without pictures
     for ref in inputs.images:
         if ref.path is None or not ref.path.is_dir():
             inputs.add_notes(*ref.source.notes)
     count = len(inputs.files())
     if count < PICTURES_MIN:
         raise BadData(f"a subject is learned from 2 pictures or more, best 4, not {count}: give more")
-    card = session.card(inputs.model)  # an unknown model is refused here
+    card = session.card(inputs.model)  # raises for an unknown model
     inputs.add_notes(*photo_notes(inputs, card))
     return inputs
 
@@ -131,17 +131,17 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     ),
 )
 def learn(inputs: Learn, session: Session, progress: ProgressCallback) -> Path:
-    """Learn `name` from its pictures; gives the adapter's file in the session's folder of adapters.
+    """Train an adapter `name` on pictures; returns its file in the session's folder of adapters.
 
-    Checkpoints, sheets and scores are in a folder of that name beside it; a run that was stopped continues
-    there, and one that was finished for `further` steps, at its last learning rate: several calls learn the
-    same as one of as many steps further. What is not given is as it was. The painter is the same afterwards,
-    bit for bit.
+    Checkpoints, sheets and scores are in a folder of that name next to the file. A stopped run resumes from
+    there. A finished run continues for `further` steps at its last learning rate; several such calls give the
+    same result as one call with the sum of the steps. Fields that are not set keep their values of the
+    earlier call. The weights of the painter are unchanged afterwards, bit for bit.
 
     Raises:
-        BadBrief: an unknown method, or a name that is taken or cannot be written as `<name>`.
-        BadData: fewer than two different pictures, or other ones than before.
-        BadPicture: one of them cannot be read.
+        BadBrief: the method is unknown, or the name is taken or cannot be written as `<name>`.
+        BadData: there are fewer than two different pictures, or other ones than before.
+        BadPicture: a picture cannot be read.
     """
     from danqing.apps._learn import learn_subject
 
@@ -149,7 +149,7 @@ def learn(inputs: Learn, session: Session, progress: ProgressCallback) -> Path:
 
 
 def _check_place(inputs: Learn, session: Session) -> None:
-    """Find out before a model is opened whether there is something to go on with, or in the way."""
+    """Check, before a model is opened, that the run can start or resume, and that the name is free."""
     from danqing.tuning.subject_run import SubjectRun
 
     folder = session.new_adapters

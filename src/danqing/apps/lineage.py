@@ -35,7 +35,7 @@ class Lineage(Fast, SeedChoice, Words, AppInputs):
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Lineage:
-    """The inputs, with an unknown model refused before any is opened."""
+    """Parse the inputs; an unknown model is refused before any is opened."""
     from danqing.apps._parse import validate, with_seed
 
     inputs = validate(Lineage, values, image_lookup)
@@ -61,10 +61,11 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     prepare=_prepare,
 )
 def lineage(inputs: Lineage, session: Session, progress: ProgressCallback) -> Iterator[Generation]:
-    """One picture by each model, oldest idea first, at its own settings and all with one seed.
+    """Paint one picture with each model, in the order of their papers, with default settings and one seed.
 
     Raises:
-        BadBrief: a field that a model cannot follow. BadWeights: a model cannot be opened.
+        BadBrief: a model does not support a field.
+        BadWeights: a model cannot be opened.
     """
     from danqing.apps._lineage import paint_generations
 

@@ -37,10 +37,10 @@ class Outpaint(PictureInputs):
 
 @app(Outpaint, examples=('danqing outpaint house.png "a house, ink wash style" --right 0.5',))
 def outpaint(inputs: Outpaint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` with more around it; where the model has learned drawings only, narrow strips around a photo.
+    """Extend `image` at its edges; a model of drawings only adds narrow mirrored strips to a photo.
 
     Raises:
-        BadBrief: nothing is to be added, or too much, or it is a grid and no cell is named.
+        BadBrief: nothing or too much is to be added, or the picture is a grid and no cell is chosen.
         BadPicture: the picture cannot be read.
     """
     from danqing.apps._job import Job

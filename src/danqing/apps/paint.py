@@ -56,17 +56,17 @@ class Paint(ControlInputs, ResolvedInputs, Anyway, GridInputs):
 
     @property
     def unlearned_phrase(self) -> str:
-        """What the prompt is about, where the model has not learned it; else empty."""
+        """The subject of the prompt if it is not in the training data of the model; else empty."""
         return self._unlearned
 
     def set_unlearned(self, phrase: str, note: str) -> None:
-        """Note that the model has not learned what the prompt is about."""
+        """Set the subject that is not in the training data of the model, and add a note about it."""
         self._unlearned = phrase
         self.add_notes(note)
 
     @property
     def required_skills(self) -> frozenset[Can]:
-        """To redraw, where a picture is given."""
+        """`Can.REDRAW` with an input picture, else those of the base class."""
         return self.needs if self.image is None else frozenset({Can.REDRAW})
 
 
@@ -83,15 +83,16 @@ class Paint(ControlInputs, ResolvedInputs, Anyway, GridInputs):
     prepare=lambda *args: prepare_paint(Paint, *args),
 )
 def paint(inputs: Paint, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """One picture per seed of what `prompt` (words with parameters, or a `Brief`) asks for.
+    """Paint one picture per seed from `prompt`, a text with parameters or a `Brief`.
 
-    With `batch` 1 a picture is the same byte for byte in any grid and alone. More is faster on a large
-    accelerator, at the price of memory and of that promise: kernels round by batch size, so the picture
-    painted alone may differ by one in a few of its bytes.
+    With `batch` 1, a picture is the same byte for byte alone and in any grid. A larger batch is faster on a
+    large GPU but needs more memory. Kernels then round differently, so a few bytes may differ by one from the
+    picture painted alone.
 
     Raises:
-        BadBrief: it cannot be painted as asked. BadWeights: the model cannot be opened.
-        NotFinite: the numbers broke down; nothing is returned.
+        BadBrief: the model does not support the request.
+        BadWeights: the model cannot be opened.
+        NotFinite: NaN or infinite values appeared; nothing is returned.
     """
     from danqing.apps._paint import paint_resolved
 

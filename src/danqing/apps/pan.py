@@ -30,7 +30,7 @@ class Pan(PictureInputs):
 
 @app(Pan, examples=("danqing pan house.png left",))
 def pan(inputs: Pan, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` with more of what lies `to` the left, right, up or down."""
+    """Extend `image` beyond one edge: `to` is left, right, up or down."""
     from danqing.apps._job import Job
     from danqing.apps._outpaint import Sides, carry_on, outpaint_sides
     from danqing.apps._photo_fill import fills

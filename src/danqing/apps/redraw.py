@@ -34,10 +34,11 @@ class Redraw(ControlInputs, PictureInputs):
 
 @app(Redraw, examples=('danqing redraw sketch.png "a rabbit, 3d style" --strength 0.7',))
 def redraw(inputs: Redraw, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """Pictures that start from `image` and follow `prompt`, as large as it is unless a size is given.
+    """Paint from `image` and `prompt` (image to image), at the size of `image` unless a size is set.
 
     Raises:
-        BadBrief: it cannot be painted as asked. BadPicture: the picture cannot be read.
+        BadBrief: the model does not support the request.
+        BadPicture: the picture cannot be read.
     """
     from danqing.apps._job import Job
     from danqing.apps._redraw import redraw_source

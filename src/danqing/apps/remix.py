@@ -25,7 +25,7 @@ class Remix(Vary):
 
 @app(Remix, examples=('danqing remix fox.png "a fox, ink wash style"',))
 def remix(inputs: Remix, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """Pictures like `image` that follow `prompt`. Raises as `vary`."""
+    """Variations of `image` with another `prompt`. Raises as `vary`."""
     from danqing.apps._job import Job
     from danqing.apps._vary import vary_source
 

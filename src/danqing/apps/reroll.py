@@ -40,7 +40,7 @@ class Reroll(ResolvedInputs):
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Reroll:
-    """The inputs, with the brief of the picture and a new seed."""
+    """Parse the inputs, with the brief of the picture and a new seed."""
     from danqing.apps._parse import validate
     from danqing.apps._settings_of import settings_of
 
@@ -49,7 +49,7 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     inputs.add_notes(*notes)
     if brief.image is not None or brief.strength is not None or brief.control or brief.ip_image:
         inputs.add_notes("it was made from a picture: only its words are painted again")
-    session.card(brief.model)  # an unknown model is refused now
+    session.card(brief.model)  # raises for an unknown model
     seed = random_seed() if inputs.seed is None else inputs.seed
     inputs.set_resolved(brief.model_copy(update={**_AFRESH, "seed": seed}))
     return inputs
@@ -57,10 +57,10 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
 
 @app(Reroll, examples=("danqing reroll paintings/a-fox-3d-style-7-grid.png",), prepare=_prepare)
 def reroll(inputs: Reroll, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """Pictures of the words of `image`, as many as it shows.
+    """Paint the brief of `image` again with new seeds, as many pictures as `image` has.
 
     Raises:
-        BadPicture: it does not say how it was painted.
+        BadPicture: the metadata of `image` has no brief.
     """
     from danqing.apps._generate import GenerateOptions, generate
 

@@ -34,12 +34,12 @@ class Score(AppInputs):
     )
 
     def image_refs(self) -> list[ImageRef]:
-        """None: one that cannot be read is reported when its turn comes."""
+        """None, because a picture that cannot be read is reported later, in its row of the result."""
         return []
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Score:  # noqa: ARG001
-    """The inputs, with words and pictures separated."""
+    """Parse the inputs, and separate words from pictures."""
     from danqing.apps._parse import validate
 
     if not values.get("pictures"):
@@ -53,7 +53,7 @@ def score(
     session: Session,
     progress: ProgressCallback,  # noqa: ARG001
 ) -> Sequence[Hit | UnreadableFile]:
-    """The pictures with their scores. Raises BadBrief: there are no pictures."""
+    """The pictures with their scores. Raises BadBrief if there are no pictures."""
     from danqing.apps._search import search_by_words
 
     return search_by_words(inputs.pictures, session.classifier(inputs.model), inputs.words).rows

@@ -39,12 +39,12 @@ class Search(AppInputs):
     )
 
     def image_refs(self) -> list[ImageRef]:
-        """The one to compare with."""
+        """The picture of the query."""
         return [] if self.like is None else [self.like]
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Search:
-    """The inputs, with what is wrong told before a model is opened."""
+    """Parse the inputs; errors are reported before a model is opened."""
     from danqing.apps._image_files import pictures_in
     from danqing.apps._parse import parse
 
@@ -71,10 +71,10 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     ),
 )
 def search(inputs: Search, session: Session, progress: ProgressCallback) -> SearchResult:  # noqa: ARG001
-    """The pictures of a folder, the best first (CLIP, arXiv 2103.00020).
+    """The pictures of a folder, best match first (CLIP, arXiv 2103.00020).
 
     Raises:
-        BadBrief: neither words nor a picture are given, or both, or the folder has no pictures.
+        BadBrief: the request has neither words nor a picture, or both, or the folder has no pictures.
     """
     from danqing.apps._search import search_by_picture, search_by_words
 

@@ -50,7 +50,7 @@ class Stylize(PictureInputs):
     )
 
     def renders(self, card: Card | None) -> bool:
-        """Whether the picture is rendered, and not painted by the model of `card`."""
+        """Whether an effect renders the picture, in place of the model of `card`."""
         if self.how != "auto" or self.like is not None:
             return self.how == "render"
         if card is None or not card.paints_drawings:
@@ -60,13 +60,13 @@ class Stylize(PictureInputs):
         return is_photo(self.image)
 
     def check(self, card: Card) -> None:
-        """As for every app; a rendering needs no skill of the model."""
+        """As the base class; a rendering needs no capability of the model."""
         if not self.renders(card):
             super().check(card)
 
 
 def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLookup) -> Stylize:
-    """The inputs, with a style that is none told before a model is opened."""
+    """Parse the inputs; an unknown style is refused before a model is opened."""
     from danqing.apps._parse import parse
     from danqing.apps._style_packs import pack_of
 
@@ -94,13 +94,13 @@ def _prepare(values: Mapping[str, Any], session: Session, image_lookup: ImageLoo
     ),
 )
 def stylize(inputs: Stylize, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` in another style: one that the model knows, a style pack, or the look of another picture.
+    """Change the style of `image`: to a style of the model, a style pack, or the style of another picture.
 
-    A photo is rendered, at its own size, where the model paints drawings only; `how` decides otherwise.
-    Without a prompt the thing in a drawing is named by its own words, or by CLIP.
+    For a photo and a model of drawings only, an effect renders the style at the photo's size; `how` can
+    choose otherwise. Without a prompt, the subject of a drawing is taken from its metadata, or found by CLIP.
 
     Raises:
-        BadBrief: neither or both of style and `like` are given, or no such style.
+        BadBrief: the request has neither a style nor `like`, or both, or the style is unknown.
     """
     from danqing.apps._stylize import stylize_source
 

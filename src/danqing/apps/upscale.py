@@ -18,7 +18,7 @@ from danqing.core.progress import ProgressCallback
 
 
 def _whole(value: object) -> object:
-    """A number that a command line gives as text."""
+    """A whole number, also from the text of a command line."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
@@ -50,7 +50,7 @@ class Upscale(Fast, Anyway, PaintInputs):
 
     @property
     def required_skills(self) -> frozenset[Can]:
-        """To redraw, for a creative upscale."""
+        """`Can.REDRAW` for a creative upscale, else those of the base class."""
         return frozenset({Can.REDRAW}) if self.creative else self.needs
 
 
@@ -63,13 +63,13 @@ class Upscale(Fast, Anyway, PaintInputs):
     ),
 )
 def upscale(inputs: Upscale, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` larger by the painter's learned upscaler, in tiles; or a grid's `cell`, pixel for pixel.
+    """Upscale `image` by the painter's learned upscaler, in tiles, or take a `cell` of a grid.
 
-    With `creative` it is redrawn lightly, for fresh detail, before it is brought to that size.
+    With `creative`, the picture is redrawn with a low strength for new detail, and then upscaled.
 
     Raises:
-        BadBrief: no such cell or noise level, or the result passes 100 megapixels.
-        BadPicture: it cannot be read.
+        BadBrief: there is no such cell or noise level, or the result has more than 100 megapixels.
+        BadPicture: the picture cannot be read.
     """
     from danqing.apps._upscale import cell_picture, upscale_source
 

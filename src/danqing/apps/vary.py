@@ -43,10 +43,11 @@ class Vary(PictureInputs):
     ),
 )
 def vary(inputs: Vary, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """Pictures like `image`. With a prompt it is a remix.
+    """Paint variations of `image`; with a prompt it is a remix.
 
     Raises:
-        BadBrief: no such cell, or a picture that no words are known of. BadPicture: it cannot be read.
+        BadBrief: there is no such cell, or no prompt, neither in the request nor in the metadata.
+        BadPicture: the picture cannot be read.
     """
     from danqing.apps._job import Job
     from danqing.apps._vary import vary_source

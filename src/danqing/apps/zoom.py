@@ -28,7 +28,7 @@ class Zoom(PictureInputs):
 
 @app(Zoom, examples=("danqing zoom house.png --by 2",))
 def zoom(inputs: Zoom, session: Session, progress: ProgressCallback) -> Iterator[Picture]:
-    """`image` from further away: `by` times as wide and as high, the picture itself in the middle."""
+    """Extend `image` at all four edges; the result is `by` times as wide and as high."""
     from danqing.apps._job import Job
     from danqing.apps._outpaint import Sides, carry_on, outpaint_sides
     from danqing.apps._photo_fill import fills

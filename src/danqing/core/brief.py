@@ -169,7 +169,7 @@ class ResolvedBrief(Brief):
 
 
 RESOLVED_FIELDS = ("seed", "width", "height", "steps", "guidance", "sampler")
-"""The fields that a brief may leave open and a resolved one does not."""
+"""The fields that may be None in a brief, but not in a resolved one."""
 
 
 def random_seed() -> int:

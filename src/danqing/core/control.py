@@ -56,9 +56,9 @@ CONTROL_KINDS: dict[str, ControlKind] = {
     "tile": ControlKind(("tile",)),
     "none": ControlKind(()),
 }
-"""By name. What is not computed is a map already; `none` is one for a ControlNet that is named."""
+"""Name -> kind. `none` is any map, for a ControlNet that the request names."""
 IMAGE_PARTS = ("all", "style", "layout")
-"""What of an image prompt may count."""
+"""The parts of a picture that an image prompt may use."""
 _ALIASES = {"hed": "softedge", "soft-edge": "softedge", "line-art": "lineart", "openpose": "pose"}
 
 

@@ -68,7 +68,7 @@ class ImageRef:
 
 
 ImageLookup = Callable[[str], ImageRef]
-"""The picture that a text names. Raises ValueError, with a reason, where there is none."""
+"""Text of a request -> the picture. Raises ValueError, with a reason, if there is none."""
 
 
 def _image_ref(value: object, info: ValidationInfo) -> ImageRef:

@@ -34,7 +34,7 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], object]
-"""Called after each unit of work. Whatever it raises cancels the work."""
+"""Called after each unit of work. An exception in it cancels the work."""
 
 
 def no_progress(progress: Progress) -> None:

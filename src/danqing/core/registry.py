@@ -58,6 +58,6 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 FAMILIES: Registry[Callable[[Path], Painter]] = Registry("family", BadWeights)
-"""Family name -> how to open a folder, or a file, of its weights."""
+"""Family name -> function that opens a folder or a file of its weights."""
 
 family = FAMILIES.register

@@ -16,7 +16,7 @@ class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     PATTERNS: ClassVar[Mapping[str, str]] = {}
-    """Field with a pattern -> what it may be, in words."""
+    """Field with a regex -> a text for messages that tells what is allowed."""
 
     @classmethod
     def of_values(cls, **fields: object) -> Self:

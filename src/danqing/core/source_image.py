@@ -24,7 +24,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")  
 SIDE_MIN = 8  # pixels; a smaller picture shows nothing
 
 Place = str | Path | Image.Image | Picture
-"""What a picture can be given as."""
+"""The types in which a caller can pass a picture."""
 
 _WHOLE = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes for 16-bit grey
 _PLAIN = ("RGB", "RGBA", "L", "LA", "1")
