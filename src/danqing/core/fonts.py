@@ -1,4 +1,4 @@
-"""Fonts of this computer, by the characters that they have."""
+"""Finds installed fonts by the characters that they have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PREFERRED = (
 
 
 def find_font(text: str) -> str:
-    """The file of a font at hand that has all characters of a text; regular script before others.
+    """The file of an installed font that has all characters of a text; regular script before others.
 
     Raises:
         BadBrief: there is none.
@@ -45,7 +45,7 @@ def find_font(text: str) -> str:
 
 
 def _folders() -> list[Path]:
-    """Where systems keep fonts."""
+    """The font folders of operating systems."""
     home = Path.home()
     if sys.platform == "win32":
         return [
@@ -69,7 +69,7 @@ def _preference(path: Path) -> tuple[int, int, str]:
 
 
 def _has(font: ImageFont.FreeTypeFont, text: str) -> bool:
-    """Whether a font has every character of a text: none looks like a character that no font has."""
+    """Whether a font has every character of a text: none is drawn as the sign for a missing character."""
     missing = font.getmask("\U0010fffe")
     return all(
         bytes(mask := font.getmask(character)) != bytes(missing) or mask.size != missing.size

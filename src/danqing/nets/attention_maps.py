@@ -1,4 +1,4 @@
-"""Where a UNet looks for each token: its cross-attention (DAAM, arXiv 2210.04885)."""
+"""Records the cross-attention of a UNet to each token of a text (DAAM, arXiv 2210.04885)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from torch import Tensor, nn
 
 from danqing.nets.ip_adapter import word_attention
 
-_SAME = 1e-3  # how far token states may be from those looked for; those of other texts are about 1 away
+_SAME = 1e-3  # largest difference of equal token states; those of other texts differ by about 1
 
 
 class AttentionMaps:
     """The sum of the cross-attention to one text, at the size of the latents.
 
-    It is recorded by hooks that only look, so that the numbers of the network are the very same.
+    Hooks record it without changing the outputs of the network.
     """
 
     def __init__(self, tokens: Tensor, height: int, width: int) -> None:
-        """tokens: the states of the text [1 L D]; height, width: of the latents."""
+        """Start with empty maps.
+
+        tokens: the token states of the text [1 L D].
+        height, width: the size of the latents.
+        """
         self._tokens, self._size = tokens, (height, width)
         self._total = torch.zeros(tokens.shape[1], height, width)
         self._count = 0
 
     @contextmanager
     def record(self, unet: nn.Module) -> Iterator[None]:
-        """Add what `unet` attends to within the block, in rows that read the text."""
+        """A context in which the attention of `unet` is added, from batch rows that attend to the text."""
         layers = word_attention(unet)
         hooks = [layer.register_forward_pre_hook(self._add, with_kwargs=True) for layer in layers]
         try:
@@ -40,7 +44,7 @@ class AttentionMaps:
                 hook.remove()
 
     def mean(self) -> Tensor:
-        """How much of the attention of each place goes to each token [L h w]; the sum over L is 1.
+        """The mean attention of each position to each token [L h w]; the sum over L is 1.
 
         Raises:
             ValueError: nothing was recorded.
@@ -65,14 +69,14 @@ class AttentionMaps:
         self._count += 1
 
     def _rows(self, text: Tensor) -> list[int]:
-        """The rows of a call that read the text, not a negative prompt or another one."""
+        """The batch rows of a call that attend to the text, not to a negative or another prompt."""
         if text.shape[1:] != self._tokens.shape[1:]:
             return []
         distance = (text.float() - self._tokens.to(text.device).float()).abs().amax(dim=(1, 2))
         return [row for row, value in enumerate(distance.tolist()) if value < _SAME]
 
     def _sides(self, places: int) -> tuple[int, int]:
-        """Height and width of the smaller map that has so many places."""
+        """Height and width of a smaller map with this number of positions."""
         height, width = self._size
         shrink = sqrt(height * width / places)
         return round(height / shrink), round(width / shrink)

@@ -85,9 +85,9 @@ class CutCounts(NamedTuple):
 
 
 class Settings(BaseModel):
-    """How a picture is led, all under the original's names and with its defaults.
+    """The settings of the guidance, with the names and defaults of the original.
 
-    The scale of CLIP itself, `clip_guidance_scale`, is a thousand times a brief's guidance.
+    The scale of CLIP, `clip_guidance_scale`, is not among them: it is 1000 times the guidance of a brief.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
