@@ -101,6 +101,7 @@ class ThroughputSession(NamedSession):
             or brief.refiner
             or brief.control
             or brief.ip_image
+            or brief.cache_interval > 1
             for brief in briefs
         )
         plain = not any(special)
