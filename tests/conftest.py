@@ -23,6 +23,8 @@ settings.register_profile("danqing", deadline=None, database=None, derandomize=T
 settings.register_profile("explore", parent=settings.get_profile("danqing"), derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "danqing"))
 
+os.environ["DANQING_SERVER"] = "off"  # the studio of the person who runs the tests has no part in them
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:

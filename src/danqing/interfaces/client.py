@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from PIL import Image
 
@@ -27,7 +27,7 @@ _KINDS: dict[str, type[DanqingError]] = {
     "not_finite": NotFinite,
 }
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
-_SECONDS = 60.0  # without a word from the server; its event streams speak every 15
+_SECONDS = 60.0  # its event streams speak every 15
 
 ImagePlace = str | Path | Image.Image | Picture
 """A picture here, or the id of one there."""
@@ -43,15 +43,21 @@ class Client:
     are uploaded; their ids on the server do as well.
 
     token: one of an account there, or what the server was started with; None where it needs none.
+    seconds: without a word from the server, after which it is given up. opener: what sends requests.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url, self._token = url.rstrip("/"), token
+        self.seconds, self.opener = _SECONDS, build_opener()
         self._apps: dict[str, Any] | None = None
 
     def apps(self) -> list[str]:
         """The names of the apps."""
         return list(self._app_list())
+
+    def capabilities(self) -> dict[str, Any]:
+        """What the server can do, as docs/serving.md tells."""
+        return cast("dict[str, Any]", self._get("/v1/capabilities"))
 
     def models(self) -> list[str]:
         """The names of the models."""
@@ -65,8 +71,11 @@ class Client:
         values = {**dict(zip(known_app["positional"], args, strict=False)), **fields}
         images = set(known_app["images"])
         inputs = {n: self._image(v) if n in images else v for n, v in values.items() if v is not None}
-        job: dict[str, Any] = self._send("POST", "/v1/jobs", {"app": app, "inputs": inputs})
-        return str(job["id"])
+        return str(self.post_job(app, inputs)["id"])
+
+    def post_job(self, app: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for something in the form of the API, pictures by their ids; returns the job as `job` does."""
+        return cast("dict[str, Any]", self._send("POST", "/v1/jobs", {"app": app, "inputs": inputs}))
 
     def wait(self, job: str, progress: ProgressCallback = no_progress) -> Any:
         """The result of a job: pictures as a list, else what the server tells of lines, rows or an adapter.
@@ -88,7 +97,7 @@ class Client:
             raise
         view = self.job(job)
         if view["error"] is not None:
-            raise _error(view["error"])
+            raise as_error(view["error"])
         if view["state"] != "done":
             raise DanqingError(f"job {job} was {view['state']}: ask again")
         if view["pictures"]:
@@ -180,10 +189,10 @@ class Client:
             headers["Authorization"] = f"Bearer {self._token}"
         request = Request(self.url + path, data, headers, method=method)
         try:
-            return urlopen(request, timeout=_SECONDS)
+            return self.opener.open(request, timeout=self.seconds)
         except HTTPError as error:
             with error:
-                raise _error(_record(error)) from None
+                raise as_error(_record(error)) from None
         except (URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             raise DanqingError(f"no danqing server answers at {self.url} ({reason}): start one") from None
@@ -197,7 +206,8 @@ def _record(error: HTTPError) -> dict[str, Any]:
     return record
 
 
-def _error(record: Mapping[str, Any]) -> DanqingError:
+def as_error(record: Mapping[str, Any]) -> DanqingError:
+    """The error that a server tells of."""
     return _KINDS.get(record["code"], DanqingError)(record["message"])
 
 

@@ -13,6 +13,7 @@ from danqing.core.errors import BadBrief, BadPicture, DanqingError, NotFinite
 from danqing.interfaces.cli.batch import CommandRequest, check_out, read_requests
 from danqing.interfaces.cli.config import read_config
 from danqing.interfaces.cli.defaults import with_defaults, with_places
+from danqing.interfaces.cli.hand_over import NO_SERVER, HandOver, takes_hand_over, use_servers
 from danqing.interfaces.cli.options import CONTEXT, app_parameters, set_signature
 from danqing.interfaces.cli.outputs import OUTPUTS, Output
 from danqing.interfaces.cli.report import SCRIPT_OPTIONS, Report
@@ -27,7 +28,8 @@ def app_command(name: str) -> Callable[..., None]:
     app = find_app(name)
     output = OUTPUTS[app.output]
 
-    own = (*output.options, *(OPTIONS if app.output in WITH_PICTURES else ()))
+    viewing = OPTIONS if app.output in WITH_PICTURES else ()
+    own = (*output.options, *viewing, *([NO_SERVER] if takes_hand_over(app) else []))
 
     @set_signature(CONTEXT, *app_parameters(app.inputs), *own, *SCRIPT_OPTIONS)
     def command(context: typer.Context, as_json: bool, quiet: bool, **options: Any) -> None:
@@ -38,7 +40,9 @@ def app_command(name: str) -> Callable[..., None]:
         requests = read_requests(app, options, extra.get("from_file"), standard_input)
         check_out(extra.get("out"), requests)
         config = read_config()
-        run = Run(app, output, session, report, with_places(app, extra, config), standard_input, config)
+        hand_over = HandOver(session, enabled=not extra.get("no_server", True) and use_servers(config))
+        extra = with_places(app, extra, config)
+        run = Run(app, output, session, report, extra, standard_input, config, hand_over)
         if len(requests) == 1 and not requests[0].place:
             run.one(requests[0])
         else:
@@ -61,13 +65,15 @@ class Run:
     extra: dict[str, Any]
     standard_input: StandardInput
     config: dict[str, str]
+    hand_over: HandOver
 
     def one(self, request: CommandRequest) -> None:
         """Carry out a request."""
         inputs = self._parse(request)
         extra = {**self.extra, "out": request.out} if request.out is not None else self.extra
         self.report.start(inputs.notes)
-        self.output.run(self.app, inputs, self.session, extra, self.report)
+        app = self.hand_over.app_for(self.app, inputs, self.report.note)
+        self.output.run(app, inputs, self.session, extra, self.report)
         if extra.get("open_it") or extra.get("preview"):
             for path in self.report.latest:
                 view(path, self.report, open_it=extra["open_it"], preview=extra["preview"])

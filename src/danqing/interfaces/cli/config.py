@@ -36,6 +36,7 @@ SETTINGS = {
     "language": Setting("the language of messages: en or zh", ("en", "zh")),
     "device": Setting("where to paint: auto, cpu, cuda, cuda:1 or mps"),
     "dtype": Setting("the numbers to compute in: float32, bf16 or fp16", ("float32", "bf16", "fp16")),
+    "server": Setting("whether a running studio paints for commands: auto or off", ("auto", "off")),
     "backend": Setting(f"what runs the networks: {', '.join(BACKENDS)}", tuple(BACKENDS)),
 }
 

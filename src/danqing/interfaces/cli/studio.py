@@ -13,6 +13,8 @@ import typer
 
 from danqing.apps import Session
 from danqing.core.errors import DanqingError
+from danqing.interfaces.cli.config import read_config
+from danqing.interfaces.cli.hand_over import use_servers
 
 FOLDER = "~/danqing-studio"
 PORT = 7860
@@ -115,7 +117,8 @@ def _serve(
     (host, port, token, public_url), (folder, model) = address, place
     devices = tuple(session.device.split(","))
     options = StudioOptions(folder.expanduser(), devices, model, session.backend, rows, dtype=session.dtype)
-    run(options, ServerOptions(host, port, token, public_url, page, ready))
+    local = rows == 1 and use_servers(read_config())
+    run(options, ServerOptions(host, port, token, public_url, page, ready, local))
 
 
 def check_packages() -> None:

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from danqing.core.errors import BadBrief, DanqingError
+from danqing.interfaces.local_socket import LocalServer, LocalSocket
 from danqing.interfaces.server.app import create_app
-from danqing.interfaces.server.guard import LOCAL, GuardOptions
+from danqing.interfaces.server.guard import LOCAL, Guard, GuardOptions
 from danqing.studio.accounts import Accounts
 from danqing.studio.service import Studio, StudioOptions
 
@@ -26,6 +27,7 @@ class ServerOptions:
     """host, port: where to listen; port 0 is any that is free. token, public_url: see `GuardOptions`.
 
     page: with the page, not the API alone. ready: called with the address once it answers.
+    local: whether commands of the same user find it; see `interfaces/local_socket.py`.
     """
 
     host: str = "127.0.0.1"
@@ -34,6 +36,7 @@ class ServerOptions:
     public_url: str | None = None
     page: bool = True
     ready: Callable[[str], None] = print
+    local: bool = False
 
 
 def serve(studio: StudioOptions, options: ServerOptions) -> None:
@@ -53,22 +56,46 @@ def serve(studio: StudioOptions, options: ServerOptions) -> None:
             raise
         guard = GuardOptions(options.host, options.token, options.public_url)
         app = create_app(place, guard, page=options.page)
-        config = uvicorn.Config(
-            app,
-            lifespan="on",
-            log_level=logging.WARNING,
-            access_log=False,
-            server_header=False,
-            proxy_headers=options.public_url is not None,  # of a proxy on this computer
-            forwarded_allow_ips="127.0.0.1",
-            timeout_graceful_shutdown=_DRAIN,
-            h11_max_incomplete_event_size=64 * 1024,
-        )
-        name = f"[{options.host}]" if ":" in options.host else options.host
-        address = f"http://{name}:{listener.getsockname()[1]}"
-        server = _Server(config, app.close, lambda: options.ready(address))
-        with suppress(KeyboardInterrupt):  # uvicorn raises it once more when all is stopped
-            server.run([listener])
+        address = _address(options.host, listener)
+        with LocalSocket(_as_local(address, studio, options)) as local:
+
+            def on_ready() -> None:
+                if options.local:
+                    local.announce()
+                options.ready(address)
+
+            def on_exit() -> None:
+                local.withdraw()
+                app.close()
+
+            server = _Server(_config(app, options), on_exit, on_ready)
+            with suppress(KeyboardInterrupt):  # uvicorn raises it once more when all is stopped
+                server.run([listener, *local.sockets])
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"
+
+
+def _as_local(address: str, studio: StudioOptions, options: ServerOptions) -> LocalServer:
+    """What commands of the same user are told."""
+    folder, device = str(studio.folder.resolve()), ",".join(studio.devices)
+    return LocalServer(address, options.token, folder, device, studio.dtype, studio.backend)
+
+
+def _config(app: Guard, options: ServerOptions) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=options.public_url is not None,  # of a proxy on this computer
+        forwarded_allow_ips="127.0.0.1",
+        timeout_graceful_shutdown=_DRAIN,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
 
 
 def _check_closed(options: ServerOptions, accounts: Accounts) -> None:
