@@ -89,8 +89,7 @@ def local_servers() -> Iterator[tuple[LocalServer, Path]]:
     folder = sockets_folder()
     if not _is_private(folder):
         return
-    files = {path: path.stat().st_mtime for path in folder.glob("*.json")}
-    for path in sorted(files, key=lambda path: files[path], reverse=True):
+    for path in sorted(folder.glob("*.json"), key=_changed_at, reverse=True):
         server, place = _read(path), path.with_suffix(".socket")
         if server is None or (server.version, server.package) != (_OWN.version, _OWN.package):
             continue
@@ -139,6 +138,14 @@ def _is_private(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def _changed_at(path: Path) -> float:
+    """When a file was written; 0 where its server has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _bound(path: Path) -> socket.socket:
