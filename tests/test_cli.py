@@ -264,7 +264,7 @@ def test_show_tells_how_and_its_command_repaints(ask: Ask) -> None:
 @example("\uff0d\uff0dA", "", False)
 @example("\u2014\u2014A", "-x", False)
 def test_a_brief_survives_its_command_line(prompt: str, negative: str, native: bool) -> None:
-    brief = Brief.of(prompt, negative_prompt=negative, native=native, seed=3).resolve(CARD)
+    brief = Brief.of(prompt.strip(), negative_prompt=negative, native=native, seed=3).resolve(CARD)
     words = shlex.split(command_line(brief))
     command = cli._load("paint")
     found = command.make_context("paint", words[2:]).params

@@ -109,7 +109,7 @@ SCHEDULES = [  # text, and what is said at each of four steps
 def test_schedules(text: str, expected: str) -> None:
     texts = [text_of(parse(text).at(step, 4).parts[0].chunks[0]) for step in range(4)]
     assert "".join({"": " ", "a:b": "*"}.get(words, words) for words in texts) == expected
-    assert not parse(text).at(0, 4).scheduled
+    assert not parse(text).at(0, 4).is_scheduled
 
 
 def test_weights_inside_a_schedule_multiply() -> None:

@@ -389,4 +389,5 @@ def test_there_is_a_script_for_each_shell(
 def test_global_options_are_those_of_the_program() -> None:
     flags = {flag for parameter in get_command(cli._app()).params for flag in parameter.opts}
     assert set(GLOBAL) <= flags | {"--lang"}
-    assert set(SETTINGS) == {"model", "style", "format", "folder", "language", "device", "dtype", "backend"}
+    known = {"model", "style", "format", "folder", "language", "device", "dtype", "backend", "server"}
+    assert set(SETTINGS) == known
