@@ -391,7 +391,7 @@ def test_the_table_has_a_line_for_each_model_oldest_first(
     assert [line.card.name for line in lines] == ["old", "young"]
     size = sum(values.numel() for values in made.generator.state_dict().values())
     assert [line.parameters for line in lines] == [size, size]
-    assert lines[0].cells["led by"] == "names it knows"
+    assert lines[0].cells["prompt type"] == "names it knows"
     assert lines[0].cells["concept"].endswith("%")
     assert lines[0].report.pictures_per_second > 0
 

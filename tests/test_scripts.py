@@ -72,6 +72,7 @@ def test_progress_without_a_terminal_is_some_lines(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(progress_module, "monotonic", lambda: now)
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 10)
     with progress_module.show_progress("toy", "painting") as report:
         for step in range(100):
             now = float(step)
@@ -86,6 +87,7 @@ def test_the_time_that_opening_takes_is_no_step(
 ) -> None:
     now = 0.0
     monkeypatch.setattr(progress_module, "monotonic", lambda: now)
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 10)
     with progress_module.show_progress("toy", "painting") as report:
         report(Progress(note="4 steps need about 40 s"))
         for step, now in ((1, 100.0), (2, 112.0)):  # noqa: B007
