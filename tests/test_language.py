@@ -28,7 +28,7 @@ ROOT = Path(danqing.__file__).parent
 DOCS = ROOT.parent.parent / "docs"
 SPOKEN = ("apps", "core", "conditioning", "interfaces/cli")
 """Packages whose notes, and what is wrong with a value, reach the user as they are."""
-SAID = {"ValueError", "noted", "note", "failure", "_complain"}
+SAID = {"ValueError", "add_notes", "note", "failure", "_complain"}
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in ROOT.rglob("*.py")}
 CHINESE = catalogue("zh").messages
 

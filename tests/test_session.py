@@ -118,11 +118,11 @@ def test_two_threads_paint_what_one_would(folder: Path) -> None:
 
 
 def test_a_request_is_validated_and_resolved_once(count: Callable[[Any, str], Counter[str]]) -> None:
-    validated, resolved = count(FrozenModel, "of_mapping"), count(Brief, "resolved")
+    validated, resolved = count(FrozenModel, "of_mapping"), count(Brief, "resolve")
     app, session = find_app("paint"), Session.of(Toy())
     inputs = app.parse({"prompt": "a cat --ar 1:1 --chaos 3", "seed": 1, "count": 3}, session)
     assert len(session.run(app, inputs)) == 3
-    assert resolved["resolved"] == 1
+    assert resolved["resolve"] == 1
     assert validated["of_mapping"] == 2  # the inputs, and the brief that is made of them
 
 
