@@ -95,10 +95,12 @@ def _with_attention(painter: Painter) -> DiffusionPainter:
 def _maps_of_words(painter: DiffusionPainter, brief: ResolvedBrief, maps: Tensor) -> list[tuple[str, Tensor]]:
     """Each word of the first part of the prompt, and the mean of the maps [L h w] of its tokens."""
     words: dict[tuple[int, int, int], tuple[str, list[int]]] = {}
+    encoder = painter.text.first if isinstance(painter.text, TextEncoderPair) else painter.text
+    assert isinstance(encoder, TextEncoder)
     start = 0
     for number, chunk in enumerate(styled_prompt(brief, painter.card).parts[0].chunks):
         text = text_of(chunk)
-        spans = _spans(painter.text, text)
+        spans = encoder.token_places(text)
         for place, span in enumerate(spans):
             if span is None or (piece := _piece_at(text, *span)) is None:
                 continue
@@ -119,21 +121,6 @@ def _piece_at(text: str, start: int, end: int) -> tuple[int, int] | None:
         return None
     chinese = ord(piece[0][0]) >= _CHINESE
     return (start, end) if chinese else (piece.start(), max(end, piece.end()))
-
-
-def _spans(text: Any, words: str) -> list[tuple[int, int] | None]:
-    """Start and end in `words` of each of the L tokens; None for begin, end and pad tokens."""
-    encoder = text.first if isinstance(text, TextEncoderPair) else text
-    tokens = encoder.tokenizer(
-        words,
-        padding="max_length",
-        truncation=True,
-        max_length=encoder.max_length,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-    )
-    pairs = zip(tokens.offset_mapping, tokens.special_tokens_mask, strict=True)
-    return [None if special else (start, end) for (start, end), special in pairs]
 
 
 def _heat(plain: Image.Image, heat: Tensor) -> Image.Image:

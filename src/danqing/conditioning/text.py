@@ -88,8 +88,13 @@ class TextEncoder:
     def spans(self, chunk: Chunk) -> list[int | None]:
         """For each of the L tokens the span in which it begins; None for begin, end and pad tokens."""
         of_character = [k for k, span in enumerate(chunk) for _ in span.text]
+        places = self.token_places(text_of(chunk))
+        return [None if place is None else of_character[place[0]] for place in places]
+
+    def token_places(self, text: str) -> list[tuple[int, int] | None]:
+        """Start and end in `text` of each of the L tokens; None for begin, end and pad tokens."""
         tokens = self.tokenizer(
-            text_of(chunk),
+            text,
             padding="max_length",
             truncation=True,
             max_length=self.max_length,
@@ -97,7 +102,7 @@ class TextEncoder:
             return_special_tokens_mask=True,
         )
         pairs = zip(tokens.offset_mapping, tokens.special_tokens_mask, strict=True)
-        return [None if special else of_character[start] for (start, _), special in pairs]
+        return [None if special else place for place, special in pairs]
 
     @torch.no_grad()
     def states_without(self, chunk: Chunk, k: int) -> Tensor:
